@@ -1,0 +1,2 @@
+//! The binary `slipring`.
+fn main() {}

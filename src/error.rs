@@ -1,0 +1,126 @@
+//! The one error type. Small (no allocation, no string built on a hot path), and every message says what to do.
+//!
+//! Used by every floor. Relies on nothing of ours.
+
+use std::io;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, from a full ring to a forged segment.
+///
+/// The first five are everyday answers of the `try_…` and `…_deadline` calls; they cost no allocation and no system call.
+///
+/// ```
+/// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
+/// let error = tx.try_send(&[0; 8192]).unwrap_err();
+/// assert!(matches!(error, slipring::Error::TooLarge { .. }));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ring has no room now; a consumer makes some.
+    #[error("the ring is full: wait for a consumer, or use a blocking call")]
+    Full,
+    /// The ring holds no committed frame now.
+    #[error("the ring is empty: wait for a producer, or use a blocking call")]
+    Empty,
+    /// Every peer of the other role has left in an orderly way, and nothing is left to receive.
+    #[error("closed: the other side has finished")]
+    Closed,
+    /// A peer died without closing. What it had committed has been delivered first.
+    #[error("the peer died without closing; what it had committed was delivered, what it had not is gone")]
+    PeerDead,
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    Timeout,
+    /// The payload can never fit: send smaller frames or make a larger ring.
+    #[error("the payload is too large: at most {max} bytes fit; split it, or create the ring larger")]
+    TooLarge {
+        /// The largest payload that fits, in bytes.
+        max: usize,
+    },
+    /// Shared memory or a byte stream holds what no correct peer writes.
+    #[error("corrupt: {what}; remove it (`slipring rm`) and create it anew")]
+    Corrupt {
+        /// What was found wrong.
+        what: &'static str,
+    },
+    /// The other side speaks another version, kind or geometry.
+    #[error("incompatible {what}: expected {expected}, found {found}")]
+    Incompatible {
+        /// Which property differs.
+        what: &'static str,
+        /// What this side needs.
+        expected: u64,
+        /// What the other side has.
+        found: u64,
+    },
+    /// Nothing exists under that name.
+    #[error("no such segment: create it first, or open it with `open_or_create`")]
+    NotFound,
+    /// The name is taken.
+    #[error("the segment exists already: open it, remove it, or use `open_or_create`")]
+    Exists,
+    /// A role that only one participant may hold is held by a living one.
+    #[error("the ring has a living {role} already: wait until it leaves, or use an mpmc ring")]
+    RoleTaken {
+        /// "producer" or "consumer".
+        role: &'static str,
+    },
+    /// Every participant id of the segment is held by a living process.
+    #[error("all {max} participant ids are taken: close some handles, or create the segment with more participants")]
+    TooManyParticipants {
+        /// How many ids the segment has.
+        max: u32,
+    },
+    /// A name, size or option that can never work.
+    #[error("invalid {what}")]
+    Invalid {
+        /// Which one, and what is allowed.
+        what: &'static str,
+    },
+    /// Refused for safety: the file or directory is not what a trustworthy peer leaves there.
+    #[error("refused: {what}")]
+    Untrusted {
+        /// What was found, and what would be accepted.
+        what: &'static str,
+    },
+    /// The machine or kernel lacks something that was asked for.
+    #[error("not available here: {what}")]
+    Unsupported {
+        /// What is lacking, and the fix.
+        what: &'static str,
+    },
+    /// The handle was carried into a child by `fork`; open the ring anew there.
+    #[error("this handle belongs to the parent process: open the ring again after fork")]
+    Forked,
+    /// The operating system said no.
+    #[error("{op}: {source}")]
+    Io {
+        /// What was being done.
+        op: &'static str,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] from whatever the system-call wrapper returned.
+    pub(crate) fn io(op: &'static str, source: impl Into<io::Error>) -> Self {
+        Error::Io { op, source: source.into() }
+    }
+
+    /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`] or [`Error::Timeout`].
+    ///
+    /// ```
+    /// assert!(slipring::Error::Full.is_temporary());
+    /// assert!(!slipring::Error::Closed.is_temporary());
+    /// ```
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Error::Full | Error::Empty | Error::Timeout)
+    }
+}

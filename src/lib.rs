@@ -1,0 +1,4 @@
+//! slipring
+pub mod error;
+pub(crate) mod sync;
+pub(crate) mod os;

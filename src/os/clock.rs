@@ -1,0 +1,10 @@
+//! `CLOCK_MONOTONIC`: the one clock whose readings two processes may compare.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds since an arbitrary point at boot. Served by the vDSO: some 20 ns, no system call.
+#[inline]
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,8 @@
+//! Ground floor: safe wrappers over what the kernel offers, one file per mechanism.
+//!
+//! Used by every floor above. Each wrapper is the call, its errno handling and nothing else; policy lives upstairs.
+
+pub(crate) mod clock;
+pub(crate) mod cpu;
+pub(crate) mod futex;
+pub(crate) mod membarrier;

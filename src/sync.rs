@@ -1,0 +1,302 @@
+//! Ground floor: atomics, shared memory seen as 8-byte units, and the futex. std in production, loom under model checking.
+//!
+//! This is the only file that knows about loom. Everything above takes its atomics, fences and memory from here, so the
+//! very sources of the algorithms are what `loom-tests` checks.
+//!
+//! An [`Area`] is a span of memory that other processes may share. Control words are reached as atomics
+//! ([`Area::word`], [`Area::half`]), payload by copies ([`Area::write`], [`Area::read`]). Under loom every unit is an
+//! atomic *and* an `UnsafeCell`, and writing payload over a unit poisons its atomic: payload races, and headers that
+//! somebody forgot to zero, are seen by the model.
+
+#[cfg(not(slipring_loom))]
+pub(crate) use std_backend::*;
+
+#[cfg(slipring_loom)]
+pub(crate) use loom_backend::*;
+
+/// Distance between two hot words, so that no two of them share a cache line or an adjacent-line prefetch pair.
+///
+/// 128 on every target, because the layout must not depend on who compiled it: x86-64 prefetches pairs of 64-byte lines,
+/// some AArch64 cores have lines of 128. (Under loom nothing shares lines, and every unit costs model time.)
+pub(crate) const LINE: usize = if cfg!(slipring_loom) { 8 } else { 128 };
+
+#[cfg(not(slipring_loom))]
+mod std_backend {
+    use std::any::Any;
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    pub(crate) use crate::os::futex;
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+    pub(crate) use std::thread::yield_now;
+
+    /// A span of memory that others may share, 8-byte aligned, alive as long as this value or a clone of it.
+    #[derive(Clone)]
+    pub(crate) struct Area {
+        base: NonNull<u8>,
+        len: usize,
+        /// Whoever unmaps or frees the memory when the last area over it is gone.
+        _owner: Arc<dyn Any + Send + Sync>,
+    }
+
+    // SAFETY: an area is a plain address range kept alive by `_owner`; what may be done with its bytes, and by whom, is
+    // stated by the callers of its unsafe methods.
+    unsafe impl Send for Area {}
+    // SAFETY: as above; the safe methods only hand out atomics.
+    unsafe impl Sync for Area {}
+
+    impl Area {
+        /// # Safety
+        /// `base .. base + len` is readable and writable memory for as long as `owner` lives, `base` is 8-byte aligned,
+        /// and everything in this process that touches it does so through areas or under the same protocol.
+        pub(crate) unsafe fn new(base: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
+            assert!(base.addr().get() % 8 == 0 && len % 8 == 0, "an area consists of whole 8-byte units");
+            Area { base, len, _owner: owner }
+        }
+
+        /// The part `offset .. offset + len`.
+        ///
+        /// # Panics
+        /// If that is not whole units inside this area: callers pass constants or validated geometry.
+        pub(crate) fn part(&self, offset: usize, len: usize) -> Self {
+            assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "part outside its area");
+            // SAFETY: offset <= self.len, so the pointer stays inside (or one past) the same allocation.
+            let base = unsafe { self.base.add(offset) };
+            // SAFETY: a sub-range of a valid area, with the same owner; alignment is asserted by `new`.
+            unsafe { Area::new(base, len, Arc::clone(&self._owner)) }
+        }
+
+        /// Length in bytes.
+        #[inline]
+        pub(crate) fn len(&self) -> usize {
+            self.len
+        }
+
+        /// The first byte. Only for the floors that hand out grants.
+        #[inline]
+        pub(crate) fn base(&self) -> *mut u8 {
+            self.base.as_ptr()
+        }
+
+        /// The 8-byte atomic at `offset`.
+        ///
+        /// # Panics
+        /// If `offset` is unaligned or outside. Hot paths resolve their words once, or use [`Area::word_unchecked`].
+        #[inline]
+        pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+            assert!(offset % 8 == 0 && offset < self.len, "word outside its area");
+            // SAFETY: just checked; the length is a multiple of 8, so all eight bytes are inside.
+            unsafe { self.word_unchecked(offset) }
+        }
+
+        /// # Safety
+        /// `offset` is a multiple of 8 below [`Area::len`].
+        #[inline(always)]
+        pub(crate) unsafe fn word_unchecked(&self, offset: usize) -> &AtomicU64 {
+            debug_assert!(offset % 8 == 0 && offset < self.len);
+            // SAFETY: in bounds by contract, so the addition stays inside the allocation.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: aligned (base and offset are multiples of 8), alive as long as `self`, and accessed atomically or
+            // under the ring's ownership protocol by everybody.
+            unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) }
+        }
+
+        /// The 4-byte atomic at `offset` (futex words). A location is used with one size only, for ever.
+        ///
+        /// # Panics
+        /// If `offset` is unaligned or outside.
+        #[inline]
+        pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
+            assert!(offset % 4 == 0 && offset < self.len, "half word outside its area");
+            // SAFETY: just checked.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: aligned, in bounds, alive as long as `self`, always accessed as a 4-byte atomic.
+            unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) }
+        }
+
+        /// Copies `src` to `offset`.
+        ///
+        /// # Safety
+        /// `offset + src.len() <= self.len()`, and by the caller's protocol nobody else reads or writes those bytes now.
+        #[inline(always)]
+        pub(crate) unsafe fn write(&self, offset: usize, src: &[u8]) {
+            debug_assert!(offset + src.len() <= self.len);
+            // SAFETY: in bounds by contract.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: in bounds and exclusively ours by contract; `src` is a Rust slice, hence elsewhere.
+            unsafe { std::ptr::copy_nonoverlapping(src.as_ptr(), at.as_ptr(), src.len()) };
+        }
+
+        /// Fills `len` bytes at `offset` with zeros.
+        ///
+        /// # Safety
+        /// As for [`Area::write`].
+        #[inline(always)]
+        pub(crate) unsafe fn zero(&self, offset: usize, len: usize) {
+            debug_assert!(offset + len <= self.len);
+            // SAFETY: in bounds by contract.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: in bounds and exclusively ours by contract.
+            unsafe { std::ptr::write_bytes(at.as_ptr(), 0, len) };
+        }
+
+        /// Copies from `offset` into `dst`.
+        ///
+        /// # Safety
+        /// `offset + dst.len() <= self.len()`, and by the caller's protocol nobody writes those bytes now.
+        #[inline(always)]
+        pub(crate) unsafe fn read(&self, offset: usize, dst: &mut [u8]) {
+            debug_assert!(offset + dst.len() <= self.len);
+            // SAFETY: in bounds by contract.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: in bounds and stable by contract; `dst` is a Rust slice, hence elsewhere.
+            unsafe { std::ptr::copy_nonoverlapping(at.as_ptr(), dst.as_mut_ptr(), dst.len()) };
+        }
+    }
+}
+
+#[cfg(slipring_loom)]
+mod loom_backend {
+    use std::sync::Arc;
+
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::thread::yield_now;
+
+    /// loom has no asymmetric fences; the models run the fenced protocol (docs/memory-model.md argues the other).
+    pub(crate) fn compiler_fence(_: Ordering) {}
+
+    /// What a payload write leaves in the atomic face of a unit: never zero, never a valid commit word.
+    const POISON: u64 = 0xDEAD_DEAD_DEAD_DEAD;
+
+    struct Unit {
+        word: AtomicU64,
+        halves: [AtomicU32; 2],
+        payload: loom::cell::UnsafeCell<[u8; 8]>,
+    }
+
+    /// The model of a shared span: units of 8 bytes, each usable as one word, two halves, or tracked payload.
+    #[derive(Clone)]
+    pub(crate) struct Area {
+        units: Arc<Vec<Unit>>,
+        first: usize,
+        len: usize,
+    }
+
+    impl Area {
+        pub(crate) fn model(len: usize) -> Self {
+            let unit = |_| Unit {
+                word: AtomicU64::new(0),
+                halves: [AtomicU32::new(0), AtomicU32::new(0)],
+                payload: loom::cell::UnsafeCell::new([0; 8]),
+            };
+            Area { units: Arc::new((0..len / 8).map(unit).collect()), first: 0, len }
+        }
+
+        pub(crate) fn part(&self, offset: usize, len: usize) -> Self {
+            assert!(offset % 8 == 0 && offset + len <= self.len);
+            Area { units: Arc::clone(&self.units), first: self.first + offset / 8, len }
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.len
+        }
+
+        fn unit(&self, offset: usize) -> &Unit {
+            assert!(offset < self.len);
+            &self.units[self.first + offset / 8]
+        }
+
+        pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+            &self.unit(offset).word
+        }
+
+        /// # Safety
+        /// None needed here: the model checks its bounds.
+        pub(crate) unsafe fn word_unchecked(&self, offset: usize) -> &AtomicU64 {
+            self.word(offset)
+        }
+
+        pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
+            &self.unit(offset).halves[(offset / 4) % 2]
+        }
+
+        /// # Safety
+        /// Checked by loom: a race on any touched unit fails the model.
+        pub(crate) unsafe fn write(&self, offset: usize, src: &[u8]) {
+            for (i, byte) in src.iter().enumerate() {
+                let unit = self.unit(offset + i);
+                if i == 0 || (offset + i) % 8 == 0 {
+                    unit.word.store(POISON, Ordering::Relaxed);
+                }
+                // SAFETY: loom verifies that nobody else touches the cell meanwhile.
+                unit.payload.with_mut(|p| unsafe { (*p)[(offset + i) % 8] = *byte });
+            }
+        }
+
+        /// # Safety
+        /// As for `write`.
+        pub(crate) unsafe fn zero(&self, offset: usize, len: usize) {
+            for i in offset..offset + len {
+                // SAFETY: loom verifies that nobody else touches the cell meanwhile.
+                self.unit(i).payload.with_mut(|p| unsafe { (*p)[i % 8] = 0 });
+            }
+        }
+
+        /// # Safety
+        /// As for `write`.
+        pub(crate) unsafe fn read(&self, offset: usize, dst: &mut [u8]) {
+            for (i, byte) in dst.iter_mut().enumerate() {
+                let unit = self.unit(offset + i);
+                // SAFETY: loom verifies that nobody writes the cell meanwhile.
+                *byte = unit.payload.with(|p| unsafe { (*p)[(offset + i) % 8] });
+            }
+        }
+    }
+
+    /// The futex, modelled: compare and queue under one lock, as the kernel does under its hash-bucket lock.
+    pub(crate) mod futex {
+        use super::{AtomicU32, Ordering};
+        use loom::sync::Mutex;
+        use loom::thread::{self, Thread};
+        use std::time::Duration;
+
+        loom::lazy_static! {
+            static ref QUEUE: Mutex<Vec<(usize, u64, Thread)>> = Mutex::new(Vec::new());
+            static ref TICKET: loom::sync::atomic::AtomicU64 = loom::sync::atomic::AtomicU64::new(0);
+        }
+
+        /// Sleeps while `*word == expected`. Never times out: in the model a lost wake-up must show as a deadlock.
+        pub(crate) fn wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) {
+            let key = std::ptr::from_ref(word).addr();
+            let ticket = TICKET.fetch_add(1, Ordering::Relaxed);
+            let mut queue = QUEUE.lock().unwrap();
+            if word.load(Ordering::Relaxed) != expected {
+                return;
+            }
+            queue.push((key, ticket, thread::current()));
+            drop(queue);
+            loop {
+                thread::park();
+                if !QUEUE.lock().unwrap().iter().any(|(_, t, _)| *t == ticket) {
+                    return;
+                }
+            }
+        }
+
+        /// Wakes up to `count` sleepers, and says how many.
+        pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+            let key = std::ptr::from_ref(word).addr();
+            let mut queue = QUEUE.lock().unwrap();
+            let mut woken = 0;
+            while woken < count {
+                let Some(at) = queue.iter().position(|(k, _, _)| *k == key) else { break };
+                let (_, _, sleeper) = queue.remove(at);
+                sleeper.unpark();
+                woken += 1;
+            }
+            woken
+        }
+    }
+}
