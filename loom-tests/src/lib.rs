@@ -9,3 +9,22 @@
 pub(crate) mod error;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
+#[path = "../../src/frame"]
+pub(crate) mod frame {
+    pub(crate) mod header;
+    pub(crate) use header::*;
+}
+#[path = "../../src/ring"]
+pub(crate) mod ring {
+    #[path = "mpmc/core.rs"]
+    pub(crate) mod mpmc_core;
+    #[path = "spsc/core.rs"]
+    pub(crate) mod spsc_core;
+    #[path = "stream/core.rs"]
+    pub(crate) mod stream_core;
+}
+
+#[cfg(test)]
+mod mpmc;
+#[cfg(test)]
+mod spsc;

@@ -1,0 +1,499 @@
+//! The SPSC byte ring: the algorithm, and nothing else. Checked by loom as it stands here.
+//!
+//! Used by the handles in `spsc/mod.rs`. Relies on `sync` for memory and on `frame::header` for what a record looks like.
+//!
+//! # Layout
+//!
+//! ```text
+//! producer page            consumer page                         data: capacity bytes, a power of two, mapped twice
+//! +0 tail  (observers)     +0    head   polled by a full producer   ┌────────┬─────────────┬────────┬───┬───────────
+//!                          +LINE exact  every release               │ header │ payload pad │ header │ … │ 0 0 0 0 …
+//!                          +LINE+8 taken  before a view is shown    └────────┴─────────────┴────────┴───┴───────────
+//!                                                                   ↑ exact ≤ taken                      ↑ tail
+//! ```
+//!
+//! Positions are free-running byte counts (u64, never wrap in practice: 2^64 bytes at 100 GB/s are six years); a position's
+//! place in memory is `position & (capacity - 1)`. Records are 8-byte aligned: a short frame header, then the payload,
+//! padded with zeros.
+//!
+//! # Protocol
+//!
+//! A header's first word is the commit word. It is zero until the frame is whole, and never zero afterwards, so the
+//! consumer polls the very line that carries the data: no index to fetch, two line transfers per small frame, the least
+//! there can be.
+//!
+//! * **commit**: write payload and second header word; zero the first word of the *next* header; store this header's first
+//!   word with Release. Everything before `tail` is a chain of headers that ends in a zero word.
+//! * **peek**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the zero behind it are visible.
+//! * **release**: store `exact` (and, lazily, `head`) with Release: the bytes before it may be overwritten.
+//! * **batch**: later frames are written with plain stores; the *first* header is released last and uncovers them all.
+//! * **abort**: nothing to do, the header is still zero.
+//!
+//! # Why it is right
+//!
+//! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the zero word behind it fits into
+//! free space too, so zeroing it never touches what the consumer still owns.
+//!
+//! *No torn frame.* SYNC(commit) orders every payload byte before the word that uncovers it.
+//!
+//! *No overwrite of what is being read.* SYNC(release) orders the consumer's reads before the position that frees them.
+//!
+//! *Death.* A producer killed before its commit store leaves a zero word: the frame never was, and the next producer finds
+//! `tail` by walking the chain from `exact`. A consumer killed between `taken` and `exact` leaves at most the frames it had
+//! in hand, `exact .. taken`; its successor starts there and marks them REDELIVERED.
+//!
+//! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
+
+use crate::error::{Error, Result};
+use crate::frame::header::{Flags, Header, SHORT, padded};
+use crate::sync::{Area, LINE, Ordering, compiler_fence};
+
+/// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
+pub(crate) const TAIL: usize = 0;
+/// Consumer page: the lazily published head, which a full producer polls.
+pub(crate) const HEAD: usize = 0;
+/// Consumer page: the exact head, on a line that in a busy stream only the consumer touches.
+pub(crate) const EXACT: usize = LINE;
+/// Consumer page: end of the frames that the application has been shown.
+pub(crate) const TAKEN: usize = LINE + 8;
+
+/// The bytes behind a record that must be free as well: the next header's first word, which commit zeroes.
+const SUCCESSOR: u64 = 8;
+
+/// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never re-read.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    producer: Area,
+    consumer: Area,
+    data: Area,
+    capacity: u64,
+    max_payload: usize,
+}
+
+impl Shared {
+    /// `data` holds `capacity` bytes, or twice that if it is mapped twice back to back.
+    pub(crate) fn new(producer: Area, consumer: Area, data: Area, capacity: usize, max_payload: usize) -> Self {
+        assert!(capacity.is_power_of_two() && capacity >= 32 && data.len() >= capacity, "geometry was validated");
+        assert!(padded(SHORT + max_payload) + SUCCESSOR as usize <= capacity, "geometry was validated");
+        Shared { producer, consumer, data, capacity: capacity as u64, max_payload }
+    }
+
+    /// Largest payload of one frame, in bytes.
+    #[inline(always)]
+    pub(crate) fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Capacity in bytes.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    #[inline(always)]
+    fn offset(&self, position: u64) -> usize {
+        (position & (self.capacity - 1)) as usize
+    }
+
+    /// The first header word at `position`, which is a multiple of 8.
+    #[inline(always)]
+    fn word(&self, position: u64) -> &crate::sync::AtomicU64 {
+        debug_assert!(position % 8 == 0);
+        // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the offset is masked below
+        // the capacity, and the data area is at least that long.
+        unsafe { self.data.word_unchecked(self.offset(position)) }
+    }
+
+    /// Where a payload that begins at `position` lies. With the mirror any payload is one run of bytes.
+    #[inline(always)]
+    pub(crate) fn payload_offset(&self, position: u64) -> usize {
+        self.offset(position + SHORT as u64)
+    }
+
+    /// The data area itself, for the handles that hand out views.
+    #[inline(always)]
+    pub(crate) fn data(&self) -> &Area {
+        &self.data
+    }
+
+    /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together they are a snapshot only
+    /// of a quiet ring.
+    pub(crate) fn observe(&self) -> (u64, u64) {
+        let head = self.consumer.word(EXACT).load(Ordering::Acquire);
+        (head, self.producer.word(TAIL).load(Ordering::Acquire).max(head))
+    }
+
+    /// Copies `bytes` to `offset`, in two parts if an unmirrored area ends in between.
+    ///
+    /// # Safety
+    /// The bytes belong to the caller by the protocol, and there are at most `capacity` of them.
+    #[inline(always)]
+    unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        if offset + bytes.len() <= self.data.len() {
+            // SAFETY: in bounds by the line above, ours by contract.
+            return unsafe { self.data.write(offset, bytes) };
+        }
+        let (first, rest) = bytes.split_at(self.data.len() - offset);
+        // SAFETY: `first` ends exactly at the end of the area; ours by contract.
+        unsafe { self.data.write(offset, first) };
+        // SAFETY: no mirror here, so the area is one capacity long and the rest continues at its start; it fits because
+        // the whole is no longer than the capacity.
+        unsafe { self.data.write(0, rest) };
+    }
+
+    /// Copies from `offset`, in two parts if an unmirrored area ends in between.
+    ///
+    /// # Safety
+    /// The bytes are a committed, unreleased payload, and there are at most `capacity` of them.
+    #[inline(always)]
+    unsafe fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        if offset + bytes.len() <= self.data.len() {
+            // SAFETY: in bounds by the line above, stable by contract.
+            return unsafe { self.data.read(offset, bytes) };
+        }
+        let (first, rest) = bytes.split_at_mut(self.data.len() - offset);
+        // SAFETY: `first` ends exactly at the end of the area; stable by contract.
+        unsafe { self.data.read(offset, first) };
+        // SAFETY: as in `copy_in`.
+        unsafe { self.data.read(0, rest) };
+    }
+
+    /// Parses the record whose first word was loaded as `first`, and bounds it by the ring.
+    #[inline(always)]
+    fn record(&self, position: u64, first: u64) -> Result<Header> {
+        let mut second = [0; 8];
+        // SAFETY: the second word of a header at an 8-aligned position below the capacity; wrapped like any payload.
+        // The first word was loaded non-zero with Acquire, so the producer is done with it.
+        unsafe { self.copy_out(self.offset(position + 8), &mut second) };
+        let header = Header::from_words(first, u64::from_le_bytes(second))?;
+        if header.len as usize > self.max_payload {
+            return Err(Error::Corrupt { what: "a frame longer than its ring" });
+        }
+        Ok(header)
+    }
+}
+
+/// Bytes of the record that carries `len` bytes of payload.
+#[inline(always)]
+fn record_size(len: usize) -> u64 {
+    padded(SHORT + len) as u64
+}
+
+/// The producer's private half.
+pub(crate) struct Producer {
+    shared: Shared,
+    /// Where the next record goes.
+    tail: u64,
+    /// Where the first frame of an open batch lies; equal to `tail` when there is none.
+    batch: u64,
+    /// Commit word of that first frame, withheld until the batch is published.
+    withheld: u64,
+    /// The consumer's position as last seen.
+    head: u64,
+    /// Fill level at which to look at the consumer again: the capacity, or less while the high-water mark is being learnt.
+    limit: u64,
+    high_water: u64,
+}
+
+impl Producer {
+    /// Takes the role over from whoever held it: walks the committed chain from the consumer's position to its end.
+    ///
+    /// The caller holds the producer role, so nobody else writes records.
+    pub(crate) fn attach(shared: Shared) -> Result<Self> {
+        // SYNC(release): what lies before `exact` has been read.
+        let head = shared.consumer.word(EXACT).load(Ordering::Acquire);
+        if head % 8 != 0 {
+            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+        }
+        let mut tail = head;
+        loop {
+            // SYNC(commit): a non-zero word uncovers its record and the next word.
+            let first = shared.word(tail).load(Ordering::Acquire);
+            if first == 0 {
+                break;
+            }
+            tail = tail.wrapping_add(record_size(shared.record(tail, first)?.len as usize));
+            if tail.wrapping_sub(head) + SUCCESSOR > shared.capacity {
+                return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
+            }
+        }
+        shared.producer.word(TAIL).store(tail, Ordering::Relaxed);
+        let limit = shared.capacity / 8;
+        Ok(Producer { shared, tail, batch: tail, withheld: 0, head, limit, high_water: 0 })
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The largest fill level seen, in bytes; never less than it was at any look at the consumer.
+    pub(crate) fn high_water(&self) -> u64 {
+        self.high_water
+    }
+
+    /// Whether a record for `len ≤ max_payload` bytes fits at the tail, by the published head.
+    #[inline(always)]
+    pub(crate) fn has_room(&mut self, len: usize) -> bool {
+        let end = self.tail.wrapping_add(record_size(len) + SUCCESSOR);
+        end.wrapping_sub(self.head) <= self.limit || self.look(end)
+    }
+
+    /// The fill level has reached `limit`: look at the consumer.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, end: u64) -> bool {
+        // While learning the high-water mark the ring is far from full, and the exact position tells the truth; a full ring
+        // is polled through the lazily published one, which leaves the consumer's own line alone.
+        let at = if self.limit < self.shared.capacity { EXACT } else { HEAD };
+        self.fetch_head(at);
+        self.fits(end)
+    }
+
+    /// As [`Producer::has_room`], by the exact head: tells a full ring for certain, at the price of the consumer's line.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn has_room_exactly(&mut self, len: usize) -> bool {
+        self.fetch_head(EXACT);
+        self.fits(self.tail.wrapping_add(record_size(len) + SUCCESSOR))
+    }
+
+    fn fetch_head(&mut self, at: usize) {
+        // SYNC(release): the consumer has finished reading everything before this position.
+        let head = self.shared.consumer.word(at).load(Ordering::Acquire);
+        // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move forward only, and only
+        // within what has been written.
+        if head.wrapping_sub(self.head) <= self.tail.wrapping_sub(self.head) {
+            self.head = head;
+        }
+        self.high_water = self.high_water.max(self.batch.wrapping_sub(self.head));
+    }
+
+    fn fits(&mut self, end: u64) -> bool {
+        let level = end.wrapping_sub(self.head);
+        self.limit = self.limit.max(level.saturating_add(self.shared.capacity / 8)).min(self.shared.capacity);
+        level <= self.shared.capacity
+    }
+
+    /// Offset in the data area of the payload of the record being written.
+    #[inline(always)]
+    pub(crate) fn payload_offset(&self) -> usize {
+        self.shared.payload_offset(self.tail)
+    }
+
+    /// Writes payload into the record being built.
+    ///
+    /// The caller has just got `true` from [`Producer::has_room`] for at least `payload.len()` bytes.
+    #[inline(always)]
+    pub(crate) fn write(&mut self, payload: &[u8]) {
+        debug_assert!(payload.len() <= self.shared.max_payload);
+        // SAFETY: `has_room` established that the bytes behind `tail` are free, i.e. already released by the consumer, and
+        // we hold the only producer.
+        unsafe { self.shared.copy_in(self.payload_offset(), payload) };
+    }
+
+    /// Finishes the record at the tail (padding, second word, the zero behind it) and returns its commit word and size.
+    #[inline(always)]
+    fn finish(&mut self, header: Header) -> (u64, u64) {
+        let len = header.len as usize;
+        let size = record_size(len);
+        let padding = size as usize - SHORT - len;
+        if padding > 0 {
+            // The padding lies inside the record's last 8-byte unit, so it never straddles the end of the area.
+            let at = self.shared.offset(self.tail.wrapping_add((SHORT + len) as u64));
+            // SAFETY: `at + padding` is the end of a unit inside the area; free and ours as in `write`.
+            unsafe { self.shared.data.zero(at, padding) };
+        }
+        let second = header.tail_word().to_le_bytes();
+        // SAFETY: the second word of the record at `tail`, free and ours as in `write`.
+        unsafe { self.shared.copy_in(self.shared.offset(self.tail.wrapping_add(8)), &second) };
+        // Ordered before whatever uncovers this record by SYNC(commit).
+        self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);
+        (header.commit_word(), size)
+    }
+
+    /// Publishes the record at the tail, whose payload has been written.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, header: Header) {
+        debug_assert!(self.batch == self.tail, "a batch is open");
+        let (word, size) = self.finish(header);
+        // SYNC(commit): pairs with the Acquire load in `peek` and in `attach`; publishes payload, second word and successor.
+        self.shared.word(self.tail).store(word, Ordering::Release);
+        self.advance(size);
+        self.batch = self.tail;
+        self.shared.producer.word(TAIL).store(self.tail, Ordering::Relaxed);
+    }
+
+    /// Adds the record at the tail to the open batch, invisible until [`Producer::publish_batch`].
+    #[inline(always)]
+    pub(crate) fn stage(&mut self, header: Header) {
+        let (word, size) = self.finish(header);
+        if self.batch == self.tail {
+            self.withheld = word;
+        } else {
+            // Hidden behind the first header of the batch, which is still zero; published by its release.
+            self.shared.word(self.tail).store(word, Ordering::Relaxed);
+        }
+        self.advance(size);
+    }
+
+    /// Publishes the whole batch at once.
+    #[inline(always)]
+    pub(crate) fn publish_batch(&mut self) {
+        if self.batch != self.tail {
+            // SYNC(commit): as in `commit`, for every frame of the batch.
+            self.shared.word(self.batch).store(self.withheld, Ordering::Release);
+            self.batch = self.tail;
+            self.shared.producer.word(TAIL).store(self.tail, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets the open batch: its first header is still zero, so none of it ever was.
+    pub(crate) fn abort_batch(&mut self) {
+        self.tail = self.batch;
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, size: u64) {
+        self.tail = self.tail.wrapping_add(size);
+    }
+}
+
+/// A committed frame that the consumer has looked at and not released.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peeked {
+    /// The frame's header; REDELIVERED is set if a dead consumer had seen the frame.
+    pub(crate) header: Header,
+    /// Where its record begins.
+    position: u64,
+}
+
+impl Peeked {
+    /// Position behind the record: what to release up to.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> u64 {
+        self.position.wrapping_add(record_size(self.header.len as usize))
+    }
+
+    /// Where its record begins.
+    #[inline(always)]
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// What a consumer found when it took the role over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Inherited {
+    /// Frames that the predecessor had in hand and that were skipped (at most once).
+    pub(crate) lost: u64,
+}
+
+/// The consumer's private half.
+pub(crate) struct Consumer {
+    shared: Shared,
+    /// The next record to look at.
+    next: u64,
+    /// Everything before this is released.
+    released: u64,
+    /// What the producer has been told.
+    published: u64,
+    /// Frames before this position were in a dead consumer's hands.
+    redelivered_before: u64,
+    /// How far behind `released` the published head may lag.
+    lag: u64,
+}
+
+impl Consumer {
+    /// Takes the role over. Frames that a dead predecessor had in hand come again, marked, or are skipped and counted.
+    ///
+    /// The caller holds the consumer role, so nobody else releases.
+    pub(crate) fn attach(shared: Shared, redeliver: bool) -> Result<(Self, Inherited)> {
+        let exact = shared.consumer.word(EXACT).load(Ordering::Acquire);
+        let taken = shared.consumer.word(TAKEN).load(Ordering::Acquire);
+        if exact % 8 != 0 {
+            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+        }
+        // `taken` is stored before `exact`, so it may lag only if nothing was ever taken beyond it.
+        let in_hand = taken.wrapping_sub(exact);
+        let redelivered_before = if in_hand <= shared.capacity { taken } else { exact };
+        let lag = shared.capacity / 8;
+        let mut consumer =
+            Consumer { shared, next: exact, released: exact, published: exact, redelivered_before, lag };
+        let mut inherited = Inherited::default();
+        if !redeliver {
+            while consumer.next != redelivered_before {
+                let Some(frame) = consumer.peek()? else { break };
+                let _ = consumer.release(frame.end());
+                inherited.lost += 1;
+            }
+            consumer.redelivered_before = consumer.next;
+        }
+        // A predecessor may have died between the two stores.
+        consumer.publish();
+        Ok((consumer, inherited))
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The next committed frame, if there is one. Looking again without releasing shows the frame after it.
+    #[inline(always)]
+    pub(crate) fn peek(&mut self) -> Result<Option<Peeked>> {
+        // SYNC(commit): pairs with the Release store in `commit` and `publish_batch`.
+        let first = self.shared.word(self.next).load(Ordering::Acquire);
+        if first == 0 {
+            return Ok(None);
+        }
+        let mut header = self.shared.record(self.next, first)?;
+        if (self.next.wrapping_sub(self.redelivered_before) as i64) < 0 {
+            header.flags = header.flags | Flags::REDELIVERED;
+        }
+        let frame = Peeked { header, position: self.next };
+        self.next = frame.end();
+        // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands.
+        self.shared.consumer.word(TAKEN).store(self.next, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        Ok(Some(frame))
+    }
+
+    /// Goes back to the first frame that is not released: what was looked at will be seen again.
+    #[inline(always)]
+    pub(crate) fn rewind(&mut self) {
+        self.next = self.released;
+    }
+
+    /// Copies a peeked payload out; `into` is exactly as long as the payload.
+    #[inline(always)]
+    pub(crate) fn read(&self, frame: &Peeked, into: &mut [u8]) {
+        debug_assert!(into.len() == frame.header.len as usize);
+        // SAFETY: the frame is committed (its word was loaded with Acquire) and not released, so the producer leaves it
+        // alone; its length was bounded by the ring.
+        unsafe { self.shared.copy_out(self.shared.payload_offset(frame.position), into) };
+    }
+
+    /// Frees everything before `end`. Returns true if the producer was told, and so should be woken if it sleeps.
+    #[inline(always)]
+    #[must_use = "a sleeping producer must be woken when the head was published"]
+    pub(crate) fn release(&mut self, end: u64) -> bool {
+        self.released = end;
+        // SYNC(release): pairs with the Acquire loads in `fetch_head` and `attach`; our reads of the frame come before it.
+        self.shared.consumer.word(EXACT).store(end, Ordering::Release);
+        if end.wrapping_sub(self.published) < self.lag { false } else { self.publish() }
+    }
+
+    /// Tells the producer everything that has been released. True if there was something to tell.
+    pub(crate) fn publish(&mut self) -> bool {
+        let news = self.published != self.released;
+        self.published = self.released;
+        // SYNC(release): as in `release`.
+        self.shared.consumer.word(HEAD).store(self.released, Ordering::Release);
+        news
+    }
+
+    /// Position of the first frame that is not released.
+    pub(crate) fn position(&self) -> u64 {
+        self.released
+    }
+}

@@ -1,0 +1,222 @@
+//! The SPSC byte stream for audio and other plain data: no headers, no frames, only bytes in order. Checked by loom.
+//!
+//! Used by the handles in `stream/mod.rs`. Relies on `sync` for memory.
+//!
+//! # Layout
+//!
+//! ```text
+//! producer page: +0 tail     consumer page: +0 head     data: capacity bytes, a power of two, mapped twice
+//! ```
+//!
+//! # Protocol
+//!
+//! Lamport's ring with cached peer indices. The producer writes bytes behind `tail`, then stores `tail` with Release; the
+//! consumer loads it with Acquire, reads, then stores `head` with Release, which the producer loads with Acquire before it
+//! writes there again. Each side keeps its own index privately and a copy of the other's, and looks again only when
+//! the copy is not enough; a copy never shows more than there is.
+//!
+//! Without headers there is no commit word in the data, so here (and only here) an index is what the peer polls.
+//!
+//! A killed producer leaves bytes behind `tail` that never were; a killed consumer's successor starts at `head`.
+//! Progress: wait-free.
+
+use crate::error::{Error, Result};
+use crate::sync::{Area, AtomicU64, Ordering};
+
+/// Producer page: bytes written.
+pub(crate) const TAIL: usize = 0;
+/// Consumer page: bytes read.
+pub(crate) const HEAD: usize = 0;
+
+/// The memory of a stream and its capacity.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    producer: Area,
+    consumer: Area,
+    data: Area,
+    capacity: u64,
+}
+
+impl Shared {
+    /// `data` holds `capacity` bytes, or twice that if it is mapped twice back to back.
+    pub(crate) fn new(producer: Area, consumer: Area, data: Area, capacity: usize) -> Self {
+        assert!(capacity.is_power_of_two() && data.len() >= capacity, "geometry was validated");
+        Shared { producer, consumer, data, capacity: capacity as u64 }
+    }
+
+    /// Capacity in bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn data(&self) -> &Area {
+        &self.data
+    }
+
+    #[inline(always)]
+    pub(crate) fn offset(&self, position: u64) -> usize {
+        (position & (self.capacity - 1)) as usize
+    }
+
+    fn tail(&self) -> &AtomicU64 {
+        self.producer.word(TAIL)
+    }
+
+    fn head(&self) -> &AtomicU64 {
+        self.consumer.word(HEAD)
+    }
+
+    /// (head, tail) as an observer sees them.
+    pub(crate) fn observe(&self) -> (u64, u64) {
+        let head = self.head().load(Ordering::Acquire);
+        (head, self.tail().load(Ordering::Acquire).max(head))
+    }
+
+    /// Both positions, checked: what either side starts from.
+    fn positions(&self) -> Result<(u64, u64)> {
+        // Each index moves forward only, so reading the head first can only overstate the distance by what is consumed
+        // meanwhile, never make it negative.
+        let head = self.head().load(Ordering::Acquire);
+        let tail = self.tail().load(Ordering::Acquire);
+        if tail.wrapping_sub(head) > self.capacity {
+            return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
+        }
+        Ok((head, tail))
+    }
+}
+
+/// The producer's private half.
+pub(crate) struct Producer {
+    shared: Shared,
+    tail: u64,
+    head: u64,
+    high_water: u64,
+}
+
+impl Producer {
+    /// Continues where the previous producer's last commit ended. The caller holds the producer role.
+    pub(crate) fn attach(shared: Shared) -> Result<Self> {
+        let (head, tail) = shared.positions()?;
+        Ok(Producer { shared, tail, head, high_water: tail.wrapping_sub(head) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Bytes that can be written now; looks at the consumer only if fewer than `wanted` are known to be free.
+    #[inline(always)]
+    pub(crate) fn free(&mut self, wanted: usize) -> usize {
+        let mut used = self.tail.wrapping_sub(self.head);
+        if used + wanted as u64 > self.shared.capacity {
+            // SYNC(stream-release): the consumer has finished with everything before this.
+            let head = self.shared.head().load(Ordering::Acquire);
+            if self.tail.wrapping_sub(head) <= used {
+                self.head = head;
+                used = self.tail.wrapping_sub(head);
+            }
+            self.high_water = self.high_water.max(used);
+        }
+        (self.shared.capacity - used) as usize
+    }
+
+    /// The largest fill level seen at any look at the consumer.
+    pub(crate) fn high_water(&self) -> u64 {
+        self.high_water
+    }
+
+    /// Offset in the data area at which the next byte goes.
+    #[inline(always)]
+    pub(crate) fn offset(&self) -> usize {
+        self.shared.offset(self.tail)
+    }
+
+    /// Writes `bytes`, of which [`Producer::free`] has just said that they fit; split where an unmirrored area ends.
+    #[inline(always)]
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(self.tail.wrapping_sub(self.head) + bytes.len() as u64 <= self.shared.capacity);
+        let at = self.offset();
+        let room = (self.shared.data.len() - at).min(bytes.len());
+        // SAFETY: inside the area by `room`; free by the caller's check, hence released by the only consumer.
+        unsafe { self.shared.data.write(at, &bytes[..room]) };
+        if room < bytes.len() {
+            // SAFETY: an unmirrored area continues at its start; the whole is no longer than the free space.
+            unsafe { self.shared.data.write(0, &bytes[room..]) };
+        }
+    }
+
+    /// Publishes the next `n` bytes.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, n: usize) {
+        self.tail = self.tail.wrapping_add(n as u64);
+        // SYNC(stream-commit): pairs with the Acquire load of the tail in `available`.
+        self.shared.tail().store(self.tail, Ordering::Release);
+    }
+}
+
+/// The consumer's private half.
+pub(crate) struct Consumer {
+    shared: Shared,
+    head: u64,
+    tail: u64,
+}
+
+impl Consumer {
+    /// Continues at the first byte that no consumer released. The caller holds the consumer role.
+    pub(crate) fn attach(shared: Shared) -> Result<Self> {
+        let (head, tail) = shared.positions()?;
+        Ok(Consumer { shared, head, tail })
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Bytes that can be read now; looks at the producer only if fewer than `wanted` are known to be there.
+    #[inline(always)]
+    pub(crate) fn available(&mut self, wanted: usize) -> Result<usize> {
+        let known = self.tail.wrapping_sub(self.head);
+        if known >= wanted as u64 {
+            return Ok(known as usize);
+        }
+        // SYNC(stream-commit): everything before this has been written.
+        self.tail = self.shared.tail().load(Ordering::Acquire);
+        let there = self.tail.wrapping_sub(self.head);
+        if there > self.shared.capacity {
+            return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
+        }
+        Ok(there as usize)
+    }
+
+    /// Offset in the data area of the next byte.
+    #[inline(always)]
+    pub(crate) fn offset(&self) -> usize {
+        self.shared.offset(self.head)
+    }
+
+    /// Copies the next bytes out; [`Consumer::available`] has just said that they are there.
+    #[inline(always)]
+    pub(crate) fn read(&self, into: &mut [u8]) {
+        debug_assert!(into.len() as u64 <= self.tail.wrapping_sub(self.head));
+        let at = self.offset();
+        let room = (self.shared.data.len() - at).min(into.len());
+        let (first, rest) = into.split_at_mut(room);
+        // SAFETY: inside the area by `room`; committed and unreleased by the caller's check.
+        unsafe { self.shared.data.read(at, first) };
+        if !rest.is_empty() {
+            // SAFETY: an unmirrored area continues at its start.
+            unsafe { self.shared.data.read(0, rest) };
+        }
+    }
+
+    /// Frees the next `n` bytes.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, n: usize) {
+        self.head = self.head.wrapping_add(n as u64);
+        // SYNC(stream-release): pairs with the Acquire load of the head in `free`; our reads come before it.
+        self.shared.head().store(self.head, Ordering::Release);
+    }
+}
