@@ -1,4 +1,9 @@
 //! slipring
+#![allow(dead_code, reason = "the floors above come later")]
 pub mod error;
-pub(crate) mod sync;
 pub(crate) mod os;
+pub(crate) mod sync;
+pub(crate) mod wait;
+
+pub use error::{Error, Result};
+pub use wait::{deadline::Deadline, idle::Idle};

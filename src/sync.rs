@@ -109,7 +109,16 @@ mod std_backend {
         #[inline]
         pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
             assert!(offset % 4 == 0 && offset < self.len, "half word outside its area");
-            // SAFETY: just checked.
+            // SAFETY: just checked; the length is a multiple of 8, so all four bytes are inside.
+            unsafe { self.half_unchecked(offset) }
+        }
+
+        /// # Safety
+        /// `offset` is a multiple of 4, and `offset + 4 <= self.len()`.
+        #[inline(always)]
+        pub(crate) unsafe fn half_unchecked(&self, offset: usize) -> &AtomicU32 {
+            debug_assert!(offset % 4 == 0 && offset < self.len);
+            // SAFETY: in bounds by contract, so the addition stays inside the allocation.
             let at = unsafe { self.base.add(offset) };
             // SAFETY: aligned, in bounds, alive as long as `self`, always accessed as a 4-byte atomic.
             unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) }
@@ -220,6 +229,12 @@ mod loom_backend {
 
         pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
             &self.unit(offset).halves[(offset / 4) % 2]
+        }
+
+        /// # Safety
+        /// None needed here: the model checks its bounds.
+        pub(crate) unsafe fn half_unchecked(&self, offset: usize) -> &AtomicU32 {
+            self.half(offset)
         }
 
         /// # Safety
