@@ -278,23 +278,22 @@ mod loom_backend {
         use std::time::Duration;
 
         loom::lazy_static! {
-            static ref QUEUE: Mutex<Vec<(usize, u64, Thread)>> = Mutex::new(Vec::new());
-            static ref TICKET: loom::sync::atomic::AtomicU64 = loom::sync::atomic::AtomicU64::new(0);
+            /// Who sleeps on which address, in the order of arrival.
+            static ref QUEUE: Mutex<Vec<(usize, Thread)>> = Mutex::new(Vec::new());
         }
 
         /// Sleeps while `*word == expected`. Never times out: in the model a lost wake-up must show as a deadlock.
         pub(crate) fn wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) {
-            let key = std::ptr::from_ref(word).addr();
-            let ticket = TICKET.fetch_add(1, Ordering::Relaxed);
+            let me = thread::current();
             let mut queue = QUEUE.lock().unwrap();
             if word.load(Ordering::Relaxed) != expected {
                 return;
             }
-            queue.push((key, ticket, thread::current()));
+            queue.push((std::ptr::from_ref(word).addr(), me.clone()));
             drop(queue);
             loop {
                 thread::park();
-                if !QUEUE.lock().unwrap().iter().any(|(_, t, _)| *t == ticket) {
+                if !QUEUE.lock().unwrap().iter().any(|(_, sleeper)| sleeper.id() == me.id()) {
                     return;
                 }
             }
@@ -306,8 +305,8 @@ mod loom_backend {
             let mut queue = QUEUE.lock().unwrap();
             let mut woken = 0;
             while woken < count {
-                let Some(at) = queue.iter().position(|(k, _, _)| *k == key) else { break };
-                let (_, _, sleeper) = queue.remove(at);
+                let Some(at) = queue.iter().position(|(k, _)| *k == key) else { break };
+                let (_, sleeper) = queue.remove(at);
                 sleeper.unpark();
                 woken += 1;
             }

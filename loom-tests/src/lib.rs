@@ -9,3 +9,20 @@
 pub(crate) mod error;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
+#[path = "../../src/wait/mod.rs"]
+pub(crate) mod wait;
+
+#[cfg(test)]
+mod eventcount;
+#[cfg(test)]
+mod mutex;
+#[cfg(test)]
+mod semaphore;
+
+/// Explores `model` with at most `preemptions` involuntary switches, and at most so many branches in one execution.
+#[cfg(test)]
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}

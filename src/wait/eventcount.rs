@@ -20,7 +20,7 @@
 //!
 //! ```text
 //! sleeper                                  notifier
-//! S1  word := armed                        N1  publish (a release store elsewhere)
+//! S1  word := armed (RMW)                  N1  publish (a release store elsewhere)
 //! S2  barrier                              N2  barrier
 //! S3  look again; there? do not sleep      N3  word armed? no: done
 //! S4  futex_wait(word, what S1 wrote)      N4  change the word, futex_wake
@@ -218,7 +218,8 @@ impl Sleep for One {
             return false;
         }
         let word = self.0.word();
-        word.store(1, Relaxed);
+        // An RMW rather than a store: it cannot slip past a waker's swap in the order of the word's values.
+        let _ = word.swap(1, Relaxed);
         self.0.settle();
         let found = ready();
         if !found {
