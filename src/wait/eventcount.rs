@@ -218,7 +218,7 @@ impl Sleep for One {
             return false;
         }
         let word = self.0.word();
-        // An RMW rather than a store: it cannot slip past a waker's swap in the order of the word's values.
+        // An RMW beside a sleep costs nothing, and the model checker can order it against a waker's swap.
         let _ = word.swap(1, Relaxed);
         self.0.settle();
         let found = ready();
