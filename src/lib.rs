@@ -1,7 +1,9 @@
 //! slipring
-#![allow(dead_code, reason = "the floors above come later")]
+#![allow(dead_code, unused_imports, reason = "the floors above come later")]
 pub mod error;
+pub(crate) mod memory;
 pub(crate) mod os;
+pub(crate) mod segment;
 pub(crate) mod sync;
 pub(crate) mod wait;
 
