@@ -109,7 +109,16 @@ mod std_backend {
         #[inline]
         pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
             assert!(offset % 4 == 0 && offset < self.len, "half word outside its area");
-            // SAFETY: just checked.
+            // SAFETY: just checked; the length is a multiple of 8, so all four bytes are inside.
+            unsafe { self.half_unchecked(offset) }
+        }
+
+        /// # Safety
+        /// `offset` is a multiple of 4, and `offset + 4 <= self.len()`.
+        #[inline(always)]
+        pub(crate) unsafe fn half_unchecked(&self, offset: usize) -> &AtomicU32 {
+            debug_assert!(offset % 4 == 0 && offset < self.len);
+            // SAFETY: in bounds by contract, so the addition stays inside the allocation.
             let at = unsafe { self.base.add(offset) };
             // SAFETY: aligned, in bounds, alive as long as `self`, always accessed as a 4-byte atomic.
             unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) }
@@ -223,6 +232,12 @@ mod loom_backend {
         }
 
         /// # Safety
+        /// None needed here: the model checks its bounds.
+        pub(crate) unsafe fn half_unchecked(&self, offset: usize) -> &AtomicU32 {
+            self.half(offset)
+        }
+
+        /// # Safety
         /// Checked by loom: a race on any touched unit fails the model.
         pub(crate) unsafe fn write(&self, offset: usize, src: &[u8]) {
             for (i, byte) in src.iter().enumerate() {
@@ -263,23 +278,22 @@ mod loom_backend {
         use std::time::Duration;
 
         loom::lazy_static! {
-            static ref QUEUE: Mutex<Vec<(usize, u64, Thread)>> = Mutex::new(Vec::new());
-            static ref TICKET: loom::sync::atomic::AtomicU64 = loom::sync::atomic::AtomicU64::new(0);
+            /// Who sleeps on which address, in the order of arrival.
+            static ref QUEUE: Mutex<Vec<(usize, Thread)>> = Mutex::new(Vec::new());
         }
 
         /// Sleeps while `*word == expected`. Never times out: in the model a lost wake-up must show as a deadlock.
         pub(crate) fn wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) {
-            let key = std::ptr::from_ref(word).addr();
-            let ticket = TICKET.fetch_add(1, Ordering::Relaxed);
+            let me = thread::current();
             let mut queue = QUEUE.lock().unwrap();
             if word.load(Ordering::Relaxed) != expected {
                 return;
             }
-            queue.push((key, ticket, thread::current()));
+            queue.push((std::ptr::from_ref(word).addr(), me.clone()));
             drop(queue);
             loop {
                 thread::park();
-                if !QUEUE.lock().unwrap().iter().any(|(_, t, _)| *t == ticket) {
+                if !QUEUE.lock().unwrap().iter().any(|(_, sleeper)| sleeper.id() == me.id()) {
                     return;
                 }
             }
@@ -291,8 +305,8 @@ mod loom_backend {
             let mut queue = QUEUE.lock().unwrap();
             let mut woken = 0;
             while woken < count {
-                let Some(at) = queue.iter().position(|(k, _, _)| *k == key) else { break };
-                let (_, _, sleeper) = queue.remove(at);
+                let Some(at) = queue.iter().position(|(k, _)| *k == key) else { break };
+                let (_, sleeper) = queue.remove(at);
                 sleeper.unpark();
                 woken += 1;
             }

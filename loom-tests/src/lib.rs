@@ -14,6 +14,10 @@ pub(crate) mod frame {
     pub(crate) mod header;
     pub(crate) use header::*;
 }
+#[path = "../../src/segment/mod.rs"]
+pub(crate) mod segment;
+#[path = "../../src/wait/mod.rs"]
+pub(crate) mod wait;
 #[path = "../../src/ring"]
 pub(crate) mod ring {
     #[path = "mpmc/core.rs"]
@@ -25,6 +29,20 @@ pub(crate) mod ring {
 }
 
 #[cfg(test)]
+mod eventcount;
+#[cfg(test)]
 mod mpmc;
 #[cfg(test)]
+mod mutex;
+#[cfg(test)]
+mod semaphore;
+#[cfg(test)]
 mod spsc;
+
+/// Explores `model` with at most `preemptions` involuntary switches, and at most so many branches in one execution.
+#[cfg(test)]
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}

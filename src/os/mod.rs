@@ -5,4 +5,6 @@
 pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod futex;
+pub(crate) mod lock;
 pub(crate) mod membarrier;
+pub(crate) mod process;

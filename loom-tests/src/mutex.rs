@@ -1,0 +1,146 @@
+//! The mutex: one holder at a time, the next one sees all that the last one did, a dead holder is told of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::thread;
+
+use crate::explore;
+use crate::sync::Area;
+use crate::wait::eventcount::Sleep;
+use crate::wait::mutex::{Lock, Locked};
+
+/// The lock word, and 8 bytes that only its holder touches.
+struct Model {
+    all: Area,
+}
+
+impl Model {
+    fn lock(&self) -> Lock {
+        Lock::attach(self.all.part(0, 8))
+    }
+
+    fn add(&self) -> u8 {
+        let mut value = [0];
+        // SAFETY: the model finds out whether the lock really excludes everybody else.
+        unsafe { self.all.read(8, &mut value) };
+        // SAFETY: as above.
+        unsafe { self.all.write(8, &[value[0] + 1]) };
+        value[0] + 1
+    }
+
+    /// Locks as `me`, adds, unlocks.
+    fn use_once(&self, me: u16) -> Locked {
+        let lock = self.lock();
+        let locked = acquire(&lock, me);
+        self.add();
+        lock.unlock();
+        locked
+    }
+}
+
+fn model() -> Arc<Model> {
+    Arc::new(Model { all: Area::model(16) })
+}
+
+fn acquire(lock: &Lock, me: u16) -> Locked {
+    let claim = lock.claim(me);
+    loop {
+        let mut found = claim.try_lock();
+        if found.is_none() {
+            claim.sleep(Duration::MAX, &mut || {
+                found = claim.try_lock();
+                found.is_some()
+            });
+        }
+        if let Some(locked) = found {
+            return locked;
+        }
+    }
+}
+
+#[test]
+fn two_exclude_each_other() {
+    explore(4, || {
+        let shared = model();
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.use_once(1))
+        };
+        assert!(!shared.use_once(2).owner_died);
+        other.join().unwrap();
+        assert_eq!(shared.add(), 3);
+    });
+}
+
+#[test]
+fn three_pass_it_on() {
+    explore(2, || {
+        let shared = model();
+        let others = [1, 2].map(|me| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.use_once(me))
+        });
+        shared.use_once(3);
+        others.map(|other| other.join().unwrap());
+        assert_eq!(shared.add(), 4);
+    });
+}
+
+#[test]
+fn one_who_gives_up_leaves_nobody_asleep() {
+    explore(2, || {
+        let shared = model();
+        let patient = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.use_once(1))
+        };
+        let impatient = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (lock, mut mine) = (shared.lock(), None);
+                let claim = lock.claim(2);
+                claim.sleep(Duration::MAX, &mut || {
+                    mine = claim.try_lock();
+                    mine.is_some()
+                });
+                if mine.or_else(|| claim.try_lock()).is_some() {
+                    lock.unlock();
+                }
+            })
+        };
+        shared.use_once(3);
+        shared.use_once(3);
+        patient.join().unwrap();
+        impatient.join().unwrap();
+    });
+}
+
+#[test]
+fn a_dead_holder_is_told_of_until_somebody_repairs() {
+    explore(3, || {
+        let shared = model();
+        let dead = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                acquire(&shared.lock(), 1);
+                shared.add();
+            })
+        };
+        let waiter = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.use_once(2))
+        };
+        dead.join().unwrap(); // what the kernel's word is in production
+        let lock = shared.lock();
+        assert!(lock.recover(1));
+        assert!(!lock.recover(1), "recovery may be repeated");
+        let locked = acquire(&lock, 3);
+        assert!(locked.owner_died);
+        shared.add();
+        lock.mark_consistent();
+        lock.unlock();
+        waiter.join().unwrap();
+        assert!(!acquire(&lock, 3).owner_died);
+    });
+}

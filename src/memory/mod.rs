@@ -1,0 +1,64 @@
+//! Floor 1: where bytes live. Heap for one process (and for Miri), a mapped file or memfd for several.
+//!
+//! Used by `segment/` only, which decides sizes and checks files; this floor maps what it is told to and never looks into
+//! the bytes. Everything is handed out as [`Area`]s, which keep the memory alive.
+
+use std::fmt;
+
+use crate::sync::Area;
+
+mod heap;
+mod mapped;
+mod mirror;
+
+pub(crate) use heap::heap;
+pub(crate) use mapped::map;
+
+/// The size of huge pages asked for, and the alignment unit of a segment that has them.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// Two spans: the control pages, and the data.
+pub(crate) struct Memory {
+    pub(crate) control: Area,
+    /// Twice the capacity long if mirrored: byte `i` and byte `i + capacity` are the same byte.
+    pub(crate) data: Area,
+    /// What was asked for with `best_effort` and could not be had.
+    pub(crate) downgrades: Vec<Downgrade>,
+}
+
+/// What to ask of the memory beyond being there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryOptions {
+    /// Touch every page now, so that no later access faults (`MADV_POPULATE_WRITE`, Linux 5.14).
+    pub(crate) prefault: bool,
+    /// Keep every page in RAM (`mlock`; limited by `RLIMIT_MEMLOCK`).
+    pub(crate) lock: bool,
+    /// 2 MiB pages: `MFD_HUGETLB` for memfds, `MADV_HUGEPAGE` for files on tmpfs.
+    pub(crate) huge: bool,
+    /// Report what cannot be had as a [`Downgrade`] instead of failing.
+    pub(crate) best_effort: bool,
+}
+
+/// A property of the memory that was asked for on a best-effort basis, and that this machine did not give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Downgrade {
+    /// Pages were not touched in advance: the first access to each will fault.
+    Prefault,
+    /// Pages were not locked: they may be swapped out.
+    Lock,
+    /// Pages are of ordinary size.
+    HugePages,
+}
+
+impl fmt::Display for Downgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Downgrade::Prefault => "pages were not prefaulted (needs Linux 5.14 and enough memory)",
+            Downgrade::Lock => "pages were not locked in memory (raise RLIMIT_MEMLOCK)",
+            Downgrade::HugePages => {
+                "no huge pages (reserve some with vm.nr_hugepages, or set transparent_hugepage/shmem_enabled to advise)"
+            }
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! Open-file-description locks on single bytes (`F_OFD_SETLK`, Linux 3.15): the kernel's word on who is alive.
+//!
+//! Used by `segment/` as proof of life: the kernel drops the lock when the last descriptor of the description is gone, at
+//! exit and at `SIGKILL` alike, whatever the pid namespace. Two descriptions conflict even inside one process; one
+//! description never conflicts with itself. rustix has no OFD locks, hence libc.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::{F_OFD_GETLK, F_OFD_SETLK, F_UNLCK, F_WRLCK};
+
+/// Tries to write-lock `byte`. False if another description holds it. One system call, never blocks.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
+    match command(fd, F_OFD_SETLK, F_WRLCK, byte) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Unlocks `byte`, whether or not this description held it. One system call.
+pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
+    command(fd, F_OFD_SETLK, F_UNLCK, byte).map(drop)
+}
+
+/// Whether *another* description holds `byte`. One system call; works on read-only descriptors.
+pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
+    command(fd, F_OFD_GETLK, F_WRLCK, byte).map(|found| found != F_UNLCK)
+}
+
+/// The one `fcntl` call; returns the lock type that it left in the structure.
+fn command(fd: BorrowedFd<'_>, command: i32, kind: i32, byte: u64) -> io::Result<i32> {
+    let start = i64::try_from(byte).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0, // the kernel refuses OFD commands with anything else
+    };
+    loop {
+        // SAFETY: the three commands used here read and write one `struct flock`, which `lock` is, alive for the call.
+        let done = unsafe { libc::fcntl(fd.as_raw_fd(), command, &raw mut lock) };
+        if done != -1 {
+            return Ok(i32::from(lock.l_type));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn descriptions_conflict_even_in_one_process() {
+        let one = memfd_create("lock", MemfdFlags::CLOEXEC).unwrap();
+        let path = format!("/proc/self/fd/{}", one.as_raw_fd());
+        let two = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+
+        assert!(try_lock(one.as_fd(), 5).unwrap());
+        assert!(try_lock(one.as_fd(), 5).unwrap(), "a description never conflicts with itself");
+        assert!(!try_lock(two.as_fd(), 5).unwrap());
+        assert!(try_lock(two.as_fd(), 6).unwrap(), "bytes are independent");
+        assert!(is_locked(two.as_fd(), 5).unwrap());
+        assert!(!is_locked(one.as_fd(), 5).unwrap(), "one's own lock is not another's");
+        drop(one);
+        assert!(!is_locked(two.as_fd(), 5).unwrap(), "closing the last descriptor releases");
+        assert!(try_lock(two.as_fd(), 5).unwrap());
+        unlock(two.as_fd(), 5).unwrap();
+    }
+}

@@ -1,0 +1,65 @@
+//! Who a process is, for `ls` and `doctor`: pid, start time, pidfd inode, command name.
+//!
+//! Used by `segment/` to fill participant records. Information only: nothing is ever reclaimed on its evidence, because
+//! pids are reused and mean nothing across namespaces (liveness is `os/lock.rs`).
+
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+
+/// What a participant writes into its record about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// Start of the process in clock ticks since boot; 0 if unknown.
+    pub(crate) start_time: u64,
+    /// Inode of its pidfd, unique per boot on Linux 6.9 and newer; 0 if unknown.
+    pub(crate) pidfd_inode: u64,
+}
+
+/// This process. Some six system calls (`/proc/self/stat`, `pidfd_open`, `fstat`); at join only.
+pub(crate) fn identity() -> Identity {
+    let pid = std::process::id();
+    Identity { pid, start_time: start_time(pid).unwrap_or(0), pidfd_inode: pidfd_inode(getpid()).unwrap_or(0) }
+}
+
+/// When `pid` started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The command name of `pid`, if it is still the process that started at `start_time`.
+pub(crate) fn comm(pid: u32, start_time: u64) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (self::start_time(pid)? == start_time).then(|| name.trim_end().to_owned())
+}
+
+fn pidfd_inode(pid: Pid) -> Option<u64> {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    rustix::fs::fstat(pidfd).ok().map(|stat| stat.st_ino)
+}
+
+/// The name in field 2 may contain spaces and parentheses: count from the last `)`, after which comes field 3.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_command_name_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
+        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_start_time("7 (a"), None);
+        assert_eq!(parse_start_time(""), None);
+    }
+
+    #[test]
+    fn we_know_ourselves() {
+        let me = identity();
+        assert_eq!(me.pid, std::process::id());
+        assert_ne!(me.start_time, 0);
+        assert!(comm(me.pid, me.start_time).is_some());
+        assert_eq!(comm(me.pid, me.start_time + 1), None, "another process under the same pid");
+    }
+}

@@ -1,0 +1,128 @@
+//! What a participant has done so far, in eleven words of its record.
+//!
+//! Used by the rings, which count, and by `stat`, which sums up. Counters belong to the id, not to its holder: they are
+//! never reset, so the sum over all ids is the segment's history, whoever died meanwhile.
+
+use super::layout::{COUNTER_COUNT, COUNTERS, RECORD};
+use crate::sync::{Area, AtomicU64, Ordering};
+
+/// The counters, in the order in which they lie in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Counter {
+    Sent,
+    Received,
+    Bytes,
+    Full,
+    Empty,
+    Sleeps,
+    Wakes,
+    HighWater,
+    Recovered,
+    Redelivered,
+    Lost,
+}
+
+static_assertions::const_assert!(Counter::Lost as usize + 1 == COUNTER_COUNT);
+
+/// One participant's counters, for its holder: plain relaxed loads and stores, since nobody else writes them.
+#[derive(Clone)]
+pub(crate) struct Counters {
+    words: Area,
+}
+
+impl Counters {
+    pub(super) fn new(record: &Area) -> Self {
+        assert!(record.len() == RECORD, "a whole record");
+        Counters { words: record.part(COUNTERS, 8 * COUNTER_COUNT) }
+    }
+
+    /// The word itself.
+    #[inline(always)]
+    pub(crate) fn get(&self, counter: Counter) -> &AtomicU64 {
+        // SAFETY: a multiple of 8 below 8 * COUNTER_COUNT (the assertion above), which is the length of `words`.
+        unsafe { self.words.word_unchecked(8 * counter as usize) }
+    }
+
+    /// Adds `n`. Two threads of one handle that count at once may lose a count, never corrupt one.
+    #[inline(always)]
+    pub(crate) fn add(&self, counter: Counter, n: u64) {
+        let word = self.get(counter);
+        word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Raises a high-water mark.
+    #[inline(always)]
+    pub(crate) fn raise(&self, counter: Counter, level: u64) {
+        let word = self.get(counter);
+        if level > word.load(Ordering::Relaxed) {
+            word.store(level, Ordering::Relaxed);
+        }
+    }
+
+    /// All of them at (about) this moment.
+    pub(crate) fn read(&self) -> Counts {
+        let at = |counter| self.get(counter).load(Ordering::Relaxed);
+        Counts {
+            sent: at(Counter::Sent),
+            received: at(Counter::Received),
+            bytes: at(Counter::Bytes),
+            full: at(Counter::Full),
+            empty: at(Counter::Empty),
+            sleeps: at(Counter::Sleeps),
+            wakes: at(Counter::Wakes),
+            high_water: at(Counter::HighWater),
+            recovered: at(Counter::Recovered),
+            redelivered: at(Counter::Redelivered),
+            lost: at(Counter::Lost),
+        }
+    }
+}
+
+/// What participants have done since the segment was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Frames committed.
+    pub sent: u64,
+    /// Frames released.
+    pub received: u64,
+    /// Payload bytes, sent and received.
+    pub bytes: u64,
+    /// Times a producer found the ring full.
+    pub full: u64,
+    /// Times a consumer found the ring empty.
+    pub empty: u64,
+    /// Times somebody went to sleep in the kernel.
+    pub sleeps: u64,
+    /// Times somebody was woken through the kernel.
+    pub wakes: u64,
+    /// The most data seen waiting, in bytes (byte rings) or frames (slot rings).
+    pub high_water: u64,
+    /// Slots taken back from dead participants.
+    pub recovered: u64,
+    /// Frames delivered again after their consumer died.
+    pub redelivered: u64,
+    /// Frames given up, because their consumer died or by a policy that allows loss.
+    pub lost: u64,
+}
+
+impl Counts {
+    /// Sums, and the larger of the high-water marks.
+    #[must_use]
+    pub fn merge(self, other: Counts) -> Counts {
+        Counts {
+            sent: self.sent.wrapping_add(other.sent),
+            received: self.received.wrapping_add(other.received),
+            bytes: self.bytes.wrapping_add(other.bytes),
+            full: self.full.wrapping_add(other.full),
+            empty: self.empty.wrapping_add(other.empty),
+            sleeps: self.sleeps.wrapping_add(other.sleeps),
+            wakes: self.wakes.wrapping_add(other.wakes),
+            high_water: self.high_water.max(other.high_water),
+            recovered: self.recovered.wrapping_add(other.recovered),
+            redelivered: self.redelivered.wrapping_add(other.redelivered),
+            lost: self.lost.wrapping_add(other.lost),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Making segments: named files, sealed memfds, and heap segments for one process.
+//!
+//! Used by the rings' constructors. A named segment gets its name last: a half-made one is never visible, and a creator
+//! that is killed leaves nothing behind.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate,
+    linkat, memfd_create, openat,
+};
+use rustix::io::Errno;
+use rustix::param::page_size;
+
+use super::directory::{Directory, check_name};
+use super::geometry::Geometry;
+use super::handle::{Backing, Options, Segment};
+use super::header::Header;
+use crate::error::{Error, Result};
+use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
+
+/// Seals without which a memfd is not accepted: nobody can make an access to it fault.
+pub(super) const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+impl Segment {
+    /// Creates a segment under `name` in `directory`. All its memory is allocated now.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the name is taken; [`Error::Io`] if there is no room, saying how much is needed.
+    pub(crate) fn create(
+        directory: &Directory,
+        name: &str,
+        geometry: Geometry,
+        options: &Options,
+    ) -> Result<Arc<Self>> {
+        check_name(name)?;
+        check_alignment(&geometry, &options.memory)?;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = match openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+                let what = "O_TMPFILE in the segment directory: point SLIPRING_DIR to a tmpfs, ext4 or xfs";
+                return Err(Error::Unsupported { what });
+            }
+            opened => opened.map_err(|e| Error::io("create the segment", e))?,
+        };
+        allocate(&file, &geometry)?;
+        fchmod(&file, Mode::from_raw_mode(options.mode)).map_err(|e| Error::io("set the segment's mode", e))?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let segment = Self::initialise(Some(name), geometry, file, &options.memory)?; // keeps the file open
+        match linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW) {
+            Err(Errno::EXIST) => Err(Error::Exists),
+            Err(e) => Err(Error::io("give the segment its name (is /proc mounted?)", e)),
+            Ok(()) => Ok(Arc::new(segment)),
+        }
+    }
+
+    /// Creates a nameless segment, sealed against any change of size, to be passed on by its descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if huge pages were asked for (not on a best-effort basis) and there are not enough.
+    pub(crate) fn memfd(geometry: Geometry, options: &Options) -> Result<Arc<Self>> {
+        check_alignment(&geometry, &options.memory)?;
+        let mut memory = options.memory;
+        memory.huge = false; // the descriptor has huge pages or it has not; mapping it needs no advice
+        let mut lacking = Vec::new();
+        let file = match anonymous(&geometry, options.memory.huge) {
+            Err(_) if options.memory.huge && options.memory.best_effort => {
+                lacking.push(Downgrade::HugePages);
+                anonymous(&geometry, false)?
+            }
+            file => file?,
+        };
+        let segment = Self::initialise(None, geometry, file, &memory)?;
+        if let Some(fd) = segment.fd() {
+            fcntl_add_seals(fd, SEALS).map_err(|e| Error::io("seal the memfd", e))?;
+        }
+        Ok(Arc::new(segment.with_downgrades(lacking)))
+    }
+
+    /// Creates a segment for the threads of this process alone: no file, no mirror, no system calls.
+    pub(crate) fn heap(geometry: Geometry) -> Result<Arc<Self>> {
+        let memory = memory::heap(geometry.data_offset, geometry.data_len())?;
+        let segment = Self::new(None, new_header(geometry), Backing::Heap(Arc::default()), memory);
+        segment.write_header();
+        Ok(Arc::new(segment))
+    }
+
+    fn initialise(name: Option<&str>, geometry: Geometry, file: OwnedFd, memory: &MemoryOptions) -> Result<Self> {
+        let segment = Self::map(name, new_header(geometry), file, memory)?;
+        segment.write_header();
+        Ok(segment)
+    }
+
+    fn write_header(&self) {
+        // SAFETY: a page is longer than the header, and nobody else knows of this segment yet.
+        unsafe { self.header_page().write(0, &self.header().encode()) };
+    }
+}
+
+/// Allocates every page now: no later access can fail for want of memory.
+fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
+    let len = geometry.total_len as u64;
+    ftruncate(file, len).map_err(|e| Error::io("size the segment", e))?;
+    fallocate(file, FallocateFlags::empty(), 0, len).map_err(|e| match e {
+        Errno::NOSPC => {
+            let needed = format!("{len} bytes are needed: free some, or create the segment smaller");
+            Error::io("allocate the segment", io::Error::new(io::ErrorKind::StorageFull, needed))
+        }
+        e => Error::io("allocate the segment", e),
+    })
+}
+
+fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
+    let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    if huge {
+        flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    }
+    let file = match memfd_create("slipring", flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create("slipring", flags), // before Linux 6.3
+        made => made,
+    };
+    let unsupported = Error::Unsupported { what: "huge pages: reserve them with sysctl vm.nr_hugepages" };
+    match file.map_err(|e| Error::io("create a memfd", e)).and_then(|file| allocate(&file, geometry).map(|()| file)) {
+        Err(_) if huge => Err(unsupported),
+        made => made,
+    }
+}
+
+fn check_alignment(geometry: &Geometry, memory: &MemoryOptions) -> Result<()> {
+    if geometry.page % page_size() != 0 {
+        return Err(Error::Invalid { what: "alignment unit: must be a multiple of this system's page size" });
+    }
+    if memory.huge && geometry.page % HUGE_PAGE != 0 {
+        return Err(Error::Invalid { what: "alignment unit: must be 2 MiB for huge pages" });
+    }
+    Ok(())
+}
+
+fn new_header(geometry: Geometry) -> Header {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Header {
+        geometry,
+        generation: RandomState::new().hash_one(now).max(1),
+        creator_pid: std::process::id(),
+        creator_uid: creator_uid(),
+        created: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn creator_uid() -> u32 {
+    if cfg!(miri) { 0 } else { rustix::process::geteuid().as_raw() }
+}

@@ -1,0 +1,264 @@
+//! The shape of a segment: chosen at creation, validated at opening, copied into the handle, never read again.
+//!
+//! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame header being 16 bytes.
+
+use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD};
+use crate::error::{Error, Result};
+
+/// What lies in the data part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A byte ring of frames, one producer and one consumer.
+    Spsc = 1,
+    /// A ring of slots, many producers and many consumers.
+    Mpmc = 2,
+    /// A byte ring without frames, one producer and one consumer.
+    Stream = 3,
+    /// A counting semaphore.
+    Semaphore = 4,
+    /// A mutex.
+    Mutex = 5,
+}
+
+/// How a publisher finds out that somebody sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum WakeMode {
+    /// It never looks: nobody may sleep, everybody polls.
+    Poll = 0,
+    /// A load without a fence; the sleeper pays with `membarrier`.
+    #[default]
+    Asymmetric = 1,
+    /// A full fence and a load after every commit.
+    Fenced = 2,
+}
+
+/// What becomes of a frame that a dead consumer had in its hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum Redelivery {
+    /// It is delivered again, flagged `REDELIVERED`.
+    #[default]
+    AtLeastOnce = 0,
+    /// It is skipped, and counted as lost.
+    AtMostOnce = 1,
+}
+
+/// The choices that every kind has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// How many handles may be attached at a time, 1..=4095.
+    pub(crate) participants: usize,
+    pub(crate) wake: WakeMode,
+    pub(crate) redelivery: Redelivery,
+    /// Alignment unit of the data: a power of two, at least 4 KiB. The system's page, or 2 MiB for huge pages.
+    pub(crate) page: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { participants: 64, wake: WakeMode::default(), redelivery: Redelivery::default(), page: page() }
+    }
+}
+
+/// The system's page, where there is a system.
+#[cfg(not(any(slipring_loom, miri)))]
+fn page() -> usize {
+    rustix::param::page_size()
+}
+
+#[cfg(any(slipring_loom, miri))]
+fn page() -> usize {
+    PAGE
+}
+
+/// The validated shape. All sizes in bytes; every field is within the bounds that its constructor checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) kind: Kind,
+    /// Bytes of data in use: a power of two for byte rings, `slots * stride` for slot rings.
+    pub(crate) capacity: usize,
+    /// A power of two for slot rings, else 0.
+    pub(crate) slots: usize,
+    /// Distance between slots, a multiple of 64, else 0.
+    pub(crate) stride: usize,
+    /// Largest payload of a frame.
+    pub(crate) max_payload: usize,
+    pub(crate) participants: usize,
+    pub(crate) wake: WakeMode,
+    pub(crate) redelivery: Redelivery,
+    pub(crate) page: usize,
+    /// Where the data starts, a multiple of `page`.
+    pub(crate) data_offset: usize,
+    /// Size of the file, a multiple of `page`.
+    pub(crate) total_len: usize,
+}
+
+/// The largest data part: 1 TiB.
+const MAX_CAPACITY: usize = 1 << 40;
+const MAX_SLOTS: usize = 1 << 24;
+/// The frame header's limit for `len`.
+const MAX_FRAME: usize = 1 << 30;
+/// The commit word of a frame is its short header's first half.
+const FRAME_HEADER: usize = 16;
+/// A slot's control word.
+const SLOT_CONTROL: usize = 8;
+
+impl Geometry {
+    /// A byte ring of frames: `capacity` bytes, rounded up to a power of two and to whole pages.
+    pub(crate) fn spsc(capacity: usize, settings: &Settings) -> Result<Self> {
+        let capacity = ring_capacity(capacity, settings.page)?;
+        // A frame of n bytes takes align8(16 + n), and the header after it must be there to be zeroed.
+        let max_payload = (capacity - FRAME_HEADER - 8).min(MAX_FRAME);
+        Self::build(Kind::Spsc, capacity, (0, 0), max_payload, settings)
+    }
+
+    /// A byte ring without frames: as [`Geometry::spsc`]; `max_payload` is the largest chunk.
+    pub(crate) fn stream(capacity: usize, settings: &Settings) -> Result<Self> {
+        let capacity = ring_capacity(capacity, settings.page)?;
+        Self::build(Kind::Stream, capacity, (0, 0), capacity, settings)
+    }
+
+    /// A ring of `slots` (rounded up to a power of two, 2..=2^24) frames of up to `payload` bytes (up to 2^30).
+    pub(crate) fn mpmc(slots: usize, payload: usize, settings: &Settings) -> Result<Self> {
+        if slots == 0 || slots > MAX_SLOTS {
+            return Err(Error::Invalid { what: "number of slots: from 1 to 2^24" });
+        }
+        if payload > MAX_FRAME {
+            return Err(Error::Invalid { what: "slot size: at most 2^30 bytes of payload" });
+        }
+        let slots = slots.next_power_of_two().max(2);
+        let stride = (SLOT_CONTROL + FRAME_HEADER + payload).next_multiple_of(64);
+        let capacity = slots * stride; // at most 2^24 * (2^30 + 64)
+        let max_payload = (stride - SLOT_CONTROL - FRAME_HEADER).min(MAX_FRAME);
+        Self::build(Kind::Mpmc, capacity, (slots, stride), max_payload, settings)
+    }
+
+    /// `len` bytes of data (rounded up to 8) without a ring: semaphores and mutexes.
+    pub(crate) fn plain(kind: Kind, len: usize, settings: &Settings) -> Result<Self> {
+        let len = len.checked_next_multiple_of(8).unwrap_or(usize::MAX);
+        Self::build(kind, len, (0, 0), 0, settings)
+    }
+
+    /// Bytes of the data part in the file: the capacity in whole alignment units.
+    pub(crate) fn data_len(&self) -> usize {
+        self.total_len - self.data_offset
+    }
+
+    /// Whether the data is mapped twice, where it is mapped at all.
+    pub(crate) fn is_mirrored(&self) -> bool {
+        matches!(self.kind, Kind::Spsc | Kind::Stream)
+    }
+
+    fn build(
+        kind: Kind,
+        capacity: usize,
+        (slots, stride): (usize, usize),
+        max_payload: usize,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let &Settings { participants, wake, redelivery, page } = settings;
+        if participants == 0 || participants > MAX_PARTICIPANTS {
+            return Err(Error::Invalid { what: "number of participants: from 1 to 4095" });
+        }
+        check_page(page)?;
+        if capacity == 0 || capacity > MAX_CAPACITY {
+            return Err(Error::Invalid { what: "capacity: from 1 byte to 1 TiB" });
+        }
+        // Nothing overflows: each summand is below 2^41.
+        let data_offset = (PARTICIPANTS + (participants + 1) * RECORD).next_multiple_of(page);
+        let total_len = data_offset + capacity.next_multiple_of(page);
+        #[rustfmt::skip]
+        let geometry = Geometry {
+            kind, capacity, slots, stride, max_payload, participants, wake, redelivery, page, data_offset, total_len,
+        };
+        Ok(geometry)
+    }
+}
+
+fn ring_capacity(capacity: usize, page: usize) -> Result<usize> {
+    check_page(page)?;
+    if capacity == 0 || capacity > MAX_CAPACITY {
+        return Err(Error::Invalid { what: "capacity: from 1 byte to 1 TiB" });
+    }
+    Ok(capacity.next_power_of_two().max(page)) // both powers of two: the larger is a multiple of the smaller
+}
+
+/// Large enough for 1 GiB huge pages, small enough for the arithmetic above.
+fn check_page(page: usize) -> Result<()> {
+    if page.is_power_of_two() && (PAGE..=1 << 30).contains(&page) {
+        Ok(())
+    } else {
+        Err(Error::Invalid { what: "alignment unit: a power of two from 4 KiB to 1 GiB" })
+    }
+}
+
+#[cfg(all(test, not(slipring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_rings_round_up_visibly() {
+        let settings = Settings::default();
+        for (asked, got) in [(1, 4096), (4096, 4096), (4097, 8192), (1_000_000, 1 << 20), (1 << 40, 1 << 40)] {
+            let geometry = Geometry::spsc(asked, &settings).unwrap();
+            assert_eq!(geometry.capacity, got, "{asked}");
+            assert_eq!(geometry.total_len, geometry.data_offset + got);
+            assert_eq!(geometry.data_offset % geometry.page, 0);
+        }
+        let geometry = Geometry::spsc(4096, &settings).unwrap();
+        assert_eq!(geometry.max_payload, 4096 - 24);
+        assert_eq!((16 + geometry.max_payload).next_multiple_of(8) + 8, 4096, "the largest frame fits exactly");
+        assert_eq!(Geometry::spsc(1 << 40, &settings).unwrap().max_payload, 1 << 30);
+        assert_eq!(Geometry::stream(5000, &settings).unwrap().max_payload, 8192);
+    }
+
+    #[test]
+    fn huge_pages_align_everything() {
+        let page = 2 << 20;
+        let geometry = Geometry::spsc(4096, &Settings { page, ..Settings::default() }).unwrap();
+        assert_eq!((geometry.data_offset, geometry.capacity, geometry.total_len), (page, page, 2 * page));
+    }
+
+    #[test]
+    fn slot_rings_round_up_visibly() {
+        let geometry = Geometry::mpmc(1, 0, &Settings::default()).unwrap();
+        assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (2, 64, 40));
+        assert_eq!((geometry.capacity, geometry.data_len()), (128, 4096));
+        let geometry = Geometry::mpmc(1000, 1024, &Settings::default()).unwrap();
+        assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (1024, 1088, 1064));
+        let geometry = Geometry::mpmc(2, 1 << 30, &Settings::default()).unwrap();
+        assert_eq!(geometry.max_payload, 1 << 30, "what the stride could hold, the frame header could not say");
+    }
+
+    #[test]
+    fn impossible_shapes_are_errors() {
+        let ok = Settings::default();
+        let with = |participants, page| Settings { participants, page, ..ok };
+        let refused = [
+            Geometry::spsc(0, &ok),
+            Geometry::spsc((1 << 40) + 1, &ok),
+            Geometry::stream(usize::MAX, &ok),
+            Geometry::mpmc(0, 8, &ok),
+            Geometry::mpmc((1 << 24) + 1, 8, &ok),
+            Geometry::mpmc(2, (1 << 30) + 1, &ok),
+            Geometry::mpmc(1 << 24, 1 << 20, &ok),
+            Geometry::plain(Kind::Mutex, 0, &ok),
+            Geometry::plain(Kind::Mutex, usize::MAX, &ok),
+            Geometry::spsc(4096, &with(0, 4096)),
+            Geometry::spsc(4096, &with(4096, 4096)),
+            Geometry::spsc(4096, &with(1, 0)),
+            Geometry::spsc(4096, &with(1, 2048)),
+            Geometry::spsc(4096, &with(1, 12288)),
+            Geometry::spsc(4096, &with(1, 1 << 40)),
+        ];
+        for (i, result) in refused.into_iter().enumerate() {
+            assert!(matches!(result, Err(Error::Invalid { .. })), "case {i}: {result:?}");
+        }
+        assert_eq!(Geometry::spsc(4096, &with(4095, 4096)).unwrap().data_offset, PARTICIPANTS + 4096 * RECORD);
+    }
+}

@@ -1,0 +1,219 @@
+//! A segment in this process: its validated shape, its pages, and what is known about its participants.
+//!
+//! Used by everything above. `create.rs` and `open.rs` make it; it is shared by `Arc`, and unmapped with its last area.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::counters::Counts;
+use super::geometry::Geometry;
+use super::header::Header;
+use super::layout::{CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE};
+use super::locks::{HeapHolder, HeldLocks};
+use super::participants::{Locks, Role, State, Table};
+use crate::error::{Error, Result};
+use crate::memory::{self, Downgrade, Memory, MemoryOptions};
+use crate::os::process;
+use crate::sync::Area;
+
+/// How to create or open a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) memory: MemoryOptions,
+    /// Mode of a named segment's file, at creation.
+    pub(crate) mode: u32,
+    /// Accept a file that its group may write: everybody in the group is then trusted like oneself.
+    pub(crate) trust_group: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { memory: MemoryOptions::default(), mode: 0o600, trust_group: false }
+    }
+}
+
+/// What keeps the bytes, and with them the locks.
+pub(super) enum Backing {
+    File(OwnedFd),
+    Heap(Arc<Mutex<BTreeMap<u64, u64>>>),
+}
+
+/// A validated segment. The header's contents are copied here; shared memory is not asked again.
+pub(crate) struct Segment {
+    name: Option<String>,
+    header: Header,
+    backing: Backing,
+    control: Area,
+    data: Area,
+    table: Table,
+    downgrades: Vec<Downgrade>,
+}
+
+impl Segment {
+    /// Maps `fd`, whose size has been compared with the geometry.
+    pub(super) fn map(name: Option<&str>, header: Header, fd: OwnedFd, options: &MemoryOptions) -> Result<Self> {
+        let g = &header.geometry;
+        let memory = memory::map(fd.as_fd(), g.data_offset, g.data_len(), g.page, g.is_mirrored(), options)?;
+        Ok(Self::new(name, header, Backing::File(fd), memory))
+    }
+
+    pub(super) fn new(name: Option<&str>, header: Header, backing: Backing, memory: Memory) -> Self {
+        let Memory { control, mut data, downgrades } = memory;
+        let g = &header.geometry;
+        if data.len() < 2 * g.data_len() {
+            data = data.part(0, g.capacity); // not mirrored: without what rounding up to pages added
+        }
+        let records = control.part(PARTICIPANTS, (g.participants + 1) * RECORD);
+        let table = Table::new(records, control.part(SHARED_PAGE, PAGE), g.participants);
+        Segment { name: name.map(str::to_owned), header, backing, control, data, table, downgrades }
+    }
+
+    /// The name under which it was created or opened; `None` for memfd and heap segments.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The validated shape.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.header.geometry
+    }
+
+    /// Random, not zero: tells this segment from another of the same name.
+    pub(crate) fn generation(&self) -> u64 {
+        self.header.generation
+    }
+
+    /// Who made it, and when.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The file or memfd, to be passed on; `None` for heap segments. Holds no locks.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.backing {
+            Backing::File(fd) => Some(fd.as_fd()),
+            Backing::Heap(_) => None,
+        }
+    }
+
+    /// What was asked for with `best_effort` and could not be had.
+    pub(crate) fn downgrades(&self) -> &[Downgrade] {
+        &self.downgrades
+    }
+
+    pub(super) fn with_downgrades(mut self, lacking: Vec<Downgrade>) -> Self {
+        self.downgrades.extend(lacking);
+        self
+    }
+
+    /// The header page as it lies in memory, for `dump` and `verify`.
+    pub(crate) fn header_page(&self) -> Area {
+        self.control.part(0, PAGE)
+    }
+
+    /// The page that only the producer writes.
+    pub(crate) fn producer_page(&self) -> Area {
+        self.control.part(PRODUCER_PAGE, PAGE)
+    }
+
+    /// The page that only the consumer writes.
+    pub(crate) fn consumer_page(&self) -> Area {
+        self.control.part(CONSUMER_PAGE, PAGE)
+    }
+
+    /// The page of wait and lifecycle words, offsets in `layout.rs`.
+    pub(crate) fn shared_page(&self) -> Area {
+        self.control.part(SHARED_PAGE, PAGE)
+    }
+
+    /// The data: `2 * capacity` bytes if [`Segment::is_mirrored`], else `capacity`.
+    pub(crate) fn data(&self) -> Area {
+        self.data.clone()
+    }
+
+    /// Whether byte `i` and byte `i + capacity` of the data are the same byte. Heap segments are not mirrored.
+    pub(crate) fn is_mirrored(&self) -> bool {
+        self.data.len() == 2 * self.header.geometry.capacity
+    }
+
+    /// The participants' records.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Everybody's counters together, since the segment was created.
+    pub(crate) fn counts(&self) -> Counts {
+        self.table.counts()
+    }
+
+    /// Whether no living participant is attached. It may be otherwise a moment later.
+    pub(crate) fn is_idle(&self) -> Result<bool> {
+        Ok(self.participants()?.iter().all(|participant| !participant.alive))
+    }
+
+    /// Everybody who holds an id, alive or not yet buried. Two lock calls and some reads of `/proc` each; never blocks.
+    pub(crate) fn participants(&self) -> Result<Vec<ParticipantInfo>> {
+        let locks = self.new_locks()?;
+        let mut found = Vec::new();
+        for id in self.table.ids() {
+            let word = self.table.get(id);
+            if word.state == Some(State::Free) {
+                continue;
+            }
+            let alive = locks.is_locked(u64::from(id))?;
+            let [pid, start_time, pidfd_inode, joined] = self.table.identity(id);
+            let counts = self.table.counters(id).read();
+            if self.table.get(id) != word {
+                continue; // it left while we looked, or another came
+            }
+            let pid = u32::try_from(pid).unwrap_or(0);
+            let comm = if alive { process::comm(pid, start_time) } else { None };
+            let (role, state) = (word.role, word.state);
+            found.push(ParticipantInfo { id, role, state, alive, pid, start_time, pidfd_inode, joined, comm, counts });
+        }
+        Ok(found)
+    }
+
+    /// A new holder of locks: an open file description of its own, or an own entry in the heap's table.
+    pub(super) fn new_locks(&self) -> Result<HeldLocks> {
+        match &self.backing {
+            Backing::Heap(table) => Ok(HeldLocks::Heap(HeapHolder::new(table))),
+            Backing::File(fd) => {
+                // Through /proc, because the name may be gone or bear another segment by now, and a memfd has none.
+                let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                    .map(HeldLocks::File)
+                    .map_err(|e| Error::io("open the segment again (is /proc mounted?)", e))
+            }
+        }
+    }
+}
+
+/// What is known about a participant. All but `alive` is its own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParticipantInfo {
+    /// Its id, from 1.
+    pub id: u16,
+    /// Its role; `None` if the record is corrupt.
+    pub role: Option<Role>,
+    /// What its record says; `None` if the record is corrupt.
+    pub state: Option<State>,
+    /// What the kernel says: it holds its lock.
+    pub alive: bool,
+    /// Its process, in its own pid namespace.
+    pub pid: u32,
+    /// When that process started, in clock ticks since boot; 0 if unknown.
+    pub start_time: u64,
+    /// The inode of its pidfd; 0 if unknown.
+    pub pidfd_inode: u64,
+    /// When it joined, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub joined: u64,
+    /// The command name, if the process is still there and visible.
+    pub comm: Option<String>,
+    /// What holders of this id have done since the segment was created.
+    pub counts: Counts,
+}

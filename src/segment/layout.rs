@@ -1,0 +1,72 @@
+//! The layout of a segment as documentation: a diagram, the offsets, the checks, nothing else.
+//!
+//! Used by everything that touches shared memory. All integers are little-endian, naturally aligned atomics.
+//!
+//! ```text
+//! page 0   immutable header (header.rs); its bytes are also the lock bytes:     byte i of the file = participant i
+//! page 1   words that the producer writes                                      byte 4096 + r      = exclusive role r
+//! page 2   words that the consumer writes
+//! page 3   wait and lifecycle words, written by both sides, each on a line of its own:
+//!            DATA_EVENT    u32 eventcount, u32 needs_fence     consumers sleep here
+//!            SPACE_EVENT   u32 eventcount, u32 needs_fence     producers sleep here
+//!            MEMBERSHIP    u64, +1 after every join, leave and burial
+//!            per role      LAST_JOIN, LAST_CLOSE, LAST_DEATH, CLOSE_SEEN, DEATH_SEEN: u64 tickets, they only grow
+//! page 4.. participants: records of 128 bytes, id 0 unused
+//!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
+//!            +40 eleven counters (counters.rs)
+//! data     at a multiple of the alignment unit (a page, or 2 MiB)
+//! ```
+
+use crate::sync::LINE;
+
+/// Unit of the control part. Not the system's page size: the data's alignment is part of the geometry.
+pub(crate) const PAGE: usize = 4096;
+
+/// `"SLIPRING"`, as bytes in the file.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
+/// Reads differently on a machine of the other endianness.
+pub(crate) const ENDIAN_TAG: u32 = 0x0102_0304;
+/// Raised by every change of anything in this file.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+
+pub(crate) const PRODUCER_PAGE: usize = PAGE;
+pub(crate) const CONSUMER_PAGE: usize = 2 * PAGE;
+pub(crate) const SHARED_PAGE: usize = 3 * PAGE;
+pub(crate) const PARTICIPANTS: usize = 4 * PAGE;
+
+/// Offsets inside the shared page.
+pub(crate) const DATA_EVENT: usize = 0;
+pub(crate) const SPACE_EVENT: usize = LINE;
+pub(crate) const MEMBERSHIP: usize = 2 * LINE;
+/// The lifecycle words of role `r` start at `LIFECYCLE + r * ROLE_SIZE`, one line each.
+pub(crate) const LIFECYCLE: usize = 3 * LINE;
+pub(crate) const LAST_JOIN: usize = 0;
+pub(crate) const LAST_CLOSE: usize = LINE;
+pub(crate) const LAST_DEATH: usize = 2 * LINE;
+pub(crate) const CLOSE_SEEN: usize = 3 * LINE;
+pub(crate) const DEATH_SEEN: usize = 4 * LINE;
+pub(crate) const ROLE_SIZE: usize = 5 * LINE;
+/// Where the used part of the shared page ends; a model needs no more of it.
+pub(crate) const SHARED_USED: usize = LIFECYCLE + 2 * ROLE_SIZE;
+
+/// A participant's record, and offsets inside it.
+pub(crate) const RECORD: usize = 128;
+pub(crate) const STATE: usize = 0;
+pub(crate) const PID: usize = 8;
+pub(crate) const START_TIME: usize = 16;
+pub(crate) const PIDFD_INODE: usize = 24;
+pub(crate) const JOIN_TIME: usize = 32;
+pub(crate) const COUNTERS: usize = 40;
+pub(crate) const COUNTER_COUNT: usize = 11;
+
+/// Participant ids are 12 bits in a slot's control word, and 0 means nobody.
+pub(crate) const MAX_PARTICIPANTS: usize = 4095;
+/// The lock byte of role `r` is `ROLE_LOCK + r`; the lock byte of participant `i` is `i`.
+pub(crate) const ROLE_LOCK: u64 = 4096;
+
+static_assertions::const_assert!(SHARED_USED <= PAGE);
+static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT == RECORD);
+static_assertions::const_assert!(PAGE % RECORD == 0);
+static_assertions::const_assert!((MAX_PARTICIPANTS as u64) < ROLE_LOCK);
+#[cfg(not(slipring_loom))]
+static_assertions::const_assert_eq!(LINE, 128);

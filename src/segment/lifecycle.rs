@@ -1,0 +1,118 @@
+//! Who came, who went, and how: the words by which a receiver tells "nothing yet" from "nothing any more".
+//!
+//! Used by `participants.rs`, which writes them, and by the rings, which ask [`Lifecycle::ended`].
+//!
+//! Every join takes a *ticket* from its role's `LAST_JOIN`; a close or a death raises `LAST_CLOSE` or `LAST_DEATH` to at
+//! least that ticket. A maximum may be taken twice without harm, so whoever finishes the burial of a killed reaper cannot
+//! count a death twice. Receivers keep the pair of maxima they have already reported, and report a newer one once nobody
+//! of the role is left. What the last receiver has reported is stored (`…_SEEN`) for its successor.
+//!
+//! *Why no end is missed or invented.* A joiner stores JOINING before it takes its ticket t, and tickets are taken by
+//! read-modify-writes of one word; so whoever reads a maximum m ≥ t sees t's record JOINING or later (SYNC(ticket)). If
+//! the record then reads FREE, t has ended, and its own maximum is visible (SYNC(free)). [`Lifecycle::ended`] reads the
+//! maxima before and after looking at the records and accepts only equal readings: every ticket up to them has ended and
+//! is in them, and every later ticket that has ended would be in the second reading.
+
+use super::layout::{CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE};
+use super::participants::Role;
+use crate::error::Error;
+use crate::sync::{Area, AtomicU64, Ordering};
+
+/// The newest tickets of a role that ended by closing and by death.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub(crate) close: u64,
+    pub(crate) death: u64,
+}
+
+impl Ends {
+    /// What to tell the user who had been told of `before`: any death since then outweighs any close.
+    pub(crate) fn error_since(self, before: Ends) -> Error {
+        if self.death > before.death { Error::PeerDead } else { Error::Closed }
+    }
+}
+
+/// The lifecycle words of the shared page.
+#[derive(Clone)]
+pub(crate) struct Lifecycle {
+    page: Area,
+}
+
+impl Lifecycle {
+    /// Over a segment's shared page.
+    pub(crate) fn new(shared_page: Area) -> Self {
+        Lifecycle { page: shared_page }
+    }
+
+    /// Changes after every join, leave and burial. A killed leaver may not get that far: a capped sleep must look at
+    /// [`Lifecycle::ended`] in any case, and may use this only to look sooner.
+    pub(crate) fn membership(&self) -> u64 {
+        // SYNC(membership): pairs with `announce`.
+        self.page.word(MEMBERSHIP).load(Ordering::Acquire)
+    }
+
+    pub(super) fn announce(&self) {
+        // SYNC(membership): pairs with `membership`.
+        self.page.word(MEMBERSHIP).fetch_add(1, Ordering::Release);
+    }
+
+    /// The next ticket of `role`, from 1.
+    pub(super) fn take_ticket(&self, role: Role) -> u64 {
+        // SYNC(ticket): the release orders our JOINING before the ticket; the acquire passes on that of earlier tickets,
+        // so that our own close or death publishes them all to `ends`.
+        self.word(role, LAST_JOIN).fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(super) fn note_close(&self, role: Role, ticket: u64) {
+        // SYNC(ticket): pairs with `ends`.
+        self.word(role, LAST_CLOSE).fetch_max(ticket, Ordering::AcqRel);
+    }
+
+    pub(super) fn note_death(&self, role: Role, ticket: u64) {
+        // SYNC(ticket): pairs with `ends`.
+        self.word(role, LAST_DEATH).fetch_max(ticket, Ordering::AcqRel);
+    }
+
+    /// The newest ends of `role`, whether or not others of it are still there.
+    pub(crate) fn ends(&self, role: Role) -> Ends {
+        // SYNC(ticket): pairs with `note_close` and `note_death`.
+        let load = |word| self.word(role, word).load(Ordering::Acquire);
+        Ends { close: load(LAST_CLOSE), death: load(LAST_DEATH) }
+    }
+
+    /// The ends of `role` if they are newer than `reported` and nobody of the role is left, given how many are `present`.
+    ///
+    /// After `Some`, look into the ring once more before reporting: everything that the ended ones committed is visible
+    /// now. Then keep the result as the new `reported`. Lock-free: retried only when another end happens meanwhile.
+    pub(crate) fn ended(&self, role: Role, reported: Ends, mut present: impl FnMut() -> usize) -> Option<Ends> {
+        let mut ends = self.ends(role);
+        loop {
+            if ends == reported || present() != 0 {
+                return None;
+            }
+            let again = self.ends(role);
+            if again == ends {
+                return Some(ends);
+            }
+            ends = again;
+        }
+    }
+
+    /// What the last of `role`'s peers to leave had reported: where a new receiver starts.
+    pub(crate) fn acknowledged(&self, role: Role) -> Ends {
+        // SYNC(seen): pairs with `acknowledge`.
+        let load = |word| self.word(role, word).load(Ordering::Acquire);
+        Ends { close: load(CLOSE_SEEN), death: load(DEATH_SEEN) }
+    }
+
+    /// Stores what was reported of `role`, for successors.
+    pub(super) fn acknowledge(&self, role: Role, reported: Ends) {
+        // SYNC(seen): pairs with `acknowledged`.
+        self.word(role, CLOSE_SEEN).fetch_max(reported.close, Ordering::Release);
+        self.word(role, DEATH_SEEN).fetch_max(reported.death, Ordering::Release);
+    }
+
+    fn word(&self, role: Role, word: usize) -> &AtomicU64 {
+        self.page.word(LIFECYCLE + role as usize * ROLE_SIZE + word)
+    }
+}

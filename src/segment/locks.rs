@@ -1,0 +1,76 @@
+//! The two real [`Locks`]: bytes of the segment file, and a table in memory for segments that have no file.
+//!
+//! Used by `participant.rs` and `handle.rs`.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::participants::Locks;
+use crate::error::{Error, Result};
+use crate::os::lock;
+
+/// The locks of one holder. Dropping it drops them all, as death does.
+pub(super) enum HeldLocks {
+    /// An open file description of its own.
+    File(OwnedFd),
+    /// An entry in the table of a heap segment.
+    Heap(HeapHolder),
+}
+
+impl Locks for HeldLocks {
+    fn try_lock(&self, byte: u64) -> Result<bool> {
+        match self {
+            HeldLocks::File(fd) => lock::try_lock(fd.as_fd(), byte).map_err(|e| Error::io("lock the segment", e)),
+            HeldLocks::Heap(holder) => Ok(*holder.table().entry(byte).or_insert(holder.number) == holder.number),
+        }
+    }
+
+    fn unlock(&self, byte: u64) -> Result<()> {
+        match self {
+            HeldLocks::File(fd) => lock::unlock(fd.as_fd(), byte).map_err(|e| Error::io("unlock the segment", e)),
+            HeldLocks::Heap(holder) => {
+                let mut table = holder.table();
+                if table.get(&byte) == Some(&holder.number) {
+                    table.remove(&byte);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn is_locked(&self, byte: u64) -> Result<bool> {
+        match self {
+            HeldLocks::File(fd) => lock::is_locked(fd.as_fd(), byte).map_err(|e| Error::io("examine a lock", e)),
+            HeldLocks::Heap(holder) => Ok(holder.table().get(&byte).is_some_and(|by| *by != holder.number)),
+        }
+    }
+}
+
+/// Byte → number of its holder.
+type LockTable = Mutex<BTreeMap<u64, u64>>;
+
+/// One holder of locks in a heap segment's table.
+pub(super) struct HeapHolder {
+    table: Arc<LockTable>,
+    number: u64,
+}
+
+impl HeapHolder {
+    /// A new holder of nothing.
+    pub(super) fn new(table: &Arc<LockTable>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        HeapHolder { table: Arc::clone(table), number: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HeapHolder {
+    fn drop(&mut self) {
+        self.table().retain(|_, by| *by != self.number);
+    }
+}

@@ -1,0 +1,39 @@
+//! Floor 2: a mapped segment, its layout and geometry, its participants and the proof that they live.
+//!
+//! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line (by name). Relies on
+//! `memory/` for the bytes and on `os/lock.rs` for the truth about the dead.
+//!
+//! `layout`, `geometry`, `lifecycle`, `participants` and `counters` are pure algorithms and are model-checked; the rest
+//! talks to the operating system.
+
+pub(crate) mod counters;
+pub(crate) mod geometry;
+pub(crate) mod layout;
+pub(crate) mod lifecycle;
+pub(crate) mod participants;
+
+#[cfg(not(slipring_loom))]
+mod create;
+#[cfg(not(slipring_loom))]
+pub(crate) mod directory;
+#[cfg(not(slipring_loom))]
+mod handle;
+#[cfg(not(slipring_loom))]
+pub(crate) mod header;
+#[cfg(not(slipring_loom))]
+mod locks;
+#[cfg(not(slipring_loom))]
+mod open;
+#[cfg(not(slipring_loom))]
+pub(crate) mod participant;
+#[cfg(all(test, not(slipring_loom), not(miri)))]
+mod tests;
+
+#[cfg(not(slipring_loom))]
+pub(crate) use {
+    directory::Directory,
+    geometry::{Geometry, Kind, Redelivery, Settings, WakeMode},
+    handle::{Options, ParticipantInfo, Segment},
+    participant::Participant,
+    participants::Role,
+};

@@ -1,0 +1,134 @@
+//! Opening segments that others made. Every refusal is a typed error, and nothing is mapped before it is checked.
+//!
+//! Used by the rings' constructors and by the command line.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_get_seals, fstat, openat};
+use rustix::io::{Errno, pread};
+use rustix::param::page_size;
+use rustix::process::geteuid;
+
+use super::create::SEALS;
+use super::directory::{Directory, check_name};
+use super::geometry::{Geometry, Kind};
+use super::handle::{Options, Segment};
+use super::header::{HEADER_LEN, Header};
+use crate::error::{Error, Result};
+
+/// How often `open_or_create` tries when others create and remove the name all the time.
+const ATTEMPTS: usize = 100;
+
+impl Segment {
+    /// Opens the segment `name` in `directory`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Untrusted`] if the file is not a regular one of this user's that nobody else may
+    /// write; [`Error::Corrupt`] or [`Error::Incompatible`] if its contents are not a segment of this version.
+    pub(crate) fn open(directory: &Directory, name: &str, options: &Options) -> Result<Arc<Self>> {
+        check_name(name)?;
+        // NONBLOCK: a FIFO planted under the name must not make us wait.
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(directory, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(Error::NotFound),
+            Err(Errno::LOOP) => return Err(Error::Untrusted { what: "the segment is a symbolic link" }),
+            Err(Errno::ISDIR | Errno::NXIO) => return Err(Error::Untrusted { what: NOT_REGULAR }),
+            opened => opened.map_err(|e| Error::io("open the segment", e))?,
+        };
+        let stat = fstat(&file).map_err(|e| Error::io("examine the segment", e))?;
+        check_file(&stat, options)?;
+        let header = read_header(&file, &stat)?;
+        Ok(Arc::new(Self::map(Some(name), header, file, &options.memory)?))
+    }
+
+    /// Opens the segment `name`, or creates it. Who comes second gets what is there: look at its geometry.
+    ///
+    /// # Errors
+    /// As of [`Segment::open`] and [`Segment::create`]; [`Error::Incompatible`] if what is there is of another kind.
+    pub(crate) fn open_or_create(
+        directory: &Directory,
+        name: &str,
+        geometry: Geometry,
+        options: &Options,
+    ) -> Result<Arc<Self>> {
+        for _ in 0..ATTEMPTS {
+            match Self::open(directory, name, options) {
+                Err(Error::NotFound) => {}
+                opened => return opened.and_then(|segment| segment.expect_kind(geometry.kind)),
+            }
+            match Self::create(directory, name, geometry, options) {
+                Err(Error::Exists) => {}
+                created => return created,
+            }
+        }
+        Err(Error::NotFound)
+    }
+
+    /// Accepts a memfd that somebody passed: sealed, of the size that its header claims.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] if it is no memfd, or not sealed against every change of size.
+    pub(crate) fn from_memfd(file: OwnedFd, options: &Options) -> Result<Arc<Self>> {
+        // Only memfds (and hugetlbfs files) have seals; EINVAL from anything else.
+        let seals = fcntl_get_seals(&file).map_err(|_| Error::Untrusted { what: "not a memfd" })?;
+        if !seals.contains(SEALS) {
+            return Err(Error::Untrusted { what: "the memfd is not sealed with SHRINK, GROW and SEAL" });
+        }
+        let stat = fstat(&file).map_err(|e| Error::io("examine the memfd", e))?;
+        let header = read_header(&file, &stat)?;
+        let mut memory = options.memory;
+        memory.huge = false; // the maker's decision
+        Ok(Arc::new(Self::map(None, header, file, &memory)?))
+    }
+
+    /// Fails unless the segment is of `kind`.
+    pub(crate) fn expect_kind(self: Arc<Self>, kind: Kind) -> Result<Arc<Self>> {
+        let found = self.geometry().kind;
+        if found == kind {
+            return Ok(self);
+        }
+        Err(Error::Incompatible {
+            what: "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex)",
+            expected: kind as u64,
+            found: found as u64,
+        })
+    }
+}
+
+const NOT_REGULAR: &str = "the segment is not a regular file";
+
+fn check_file(stat: &Stat, options: &Options) -> Result<()> {
+    let untrusted = |what| Err(Error::Untrusted { what });
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return untrusted(NOT_REGULAR);
+    }
+    if stat.st_uid != geteuid().as_raw() {
+        return untrusted("the segment belongs to another user");
+    }
+    match stat.st_nlink {
+        0 => return Err(Error::NotFound), // removed since we opened it
+        1 => {}
+        _ => return untrusted("the segment has another name (a hard link)"),
+    }
+    let forbidden = if options.trust_group { Mode::WOTH } else { Mode::WGRP | Mode::WOTH };
+    if Mode::from_raw_mode(stat.st_mode).intersects(forbidden) {
+        return untrusted("others may write to the segment: chmod go-w it, or trust its group explicitly");
+    }
+    Ok(())
+}
+
+fn read_header(file: &OwnedFd, stat: &Stat) -> Result<Header> {
+    let mut bytes = [0; HEADER_LEN];
+    let len = u64::try_from(stat.st_size).unwrap_or(0);
+    let read = pread(file, &mut bytes, 0).map_err(|e| Error::io("read the segment's header", e))?;
+    if read < HEADER_LEN {
+        return Err(Error::Corrupt { what: "too short for a segment" });
+    }
+    let header = Header::decode(&bytes, len)?;
+    if header.geometry.page % page_size() != 0 {
+        let (expected, found) = (page_size() as u64, header.geometry.page as u64);
+        return Err(Error::Incompatible { what: "page size", expected, found });
+    }
+    Ok(header)
+}

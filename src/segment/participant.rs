@@ -1,0 +1,142 @@
+//! A participant of a segment: an id, the lock that proves that its holder lives, and what it has reported so far.
+//!
+//! Used by every ring handle, which owns one and drops it last. Relies on `participants.rs` for the algorithm and on
+//! `locks.rs` for an open file description that belongs to this handle alone.
+//!
+//! After `fork` the description is shared with the child, so the child's copy does nothing when dropped, and the parent
+//! counts as alive until the child has exited, executed something or dropped its copy, too.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::counters::Counters;
+use super::handle::Segment;
+use super::lifecycle::Ends;
+use super::locks::HeldLocks;
+use super::participants::{Role, Seat};
+use crate::error::{Error, Result};
+use crate::os::{clock, process};
+
+/// A held id. Dropping it leaves in an orderly way, without waking anybody: rings call [`Participant::leave`] and wake.
+pub(crate) struct Participant {
+    segment: Arc<Segment>,
+    locks: HeldLocks,
+    seat: Seat,
+    /// The process that joined.
+    pid: u32,
+    left: bool,
+    /// The ends of our peers that our user has been told of: close and death tickets.
+    reported: [AtomicU64; 2],
+    /// One reaper at a time: threads that share a description do not exclude each other by its locks.
+    reaping: Mutex<()>,
+}
+
+impl Participant {
+    /// Attaches to `segment` in `role`, burying whoever is dead on the way: `recover(id)` must take back everything that
+    /// the dead `id` holds in the ring. An `exclusive` role is refused while a living participant holds it.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`], [`Error::TooManyParticipants`], or [`Error::Io`].
+    pub(crate) fn join(segment: &Arc<Segment>, role: Role, exclusive: bool, recover: impl FnMut(u16)) -> Result<Self> {
+        let locks = segment.new_locks()?;
+        let seat = segment.table().join(&locks, role, exclusive, identity(), recover)?;
+        let Ends { close, death } = segment.table().lifecycle().acknowledged(role.peer());
+        Ok(Participant {
+            segment: Arc::clone(segment),
+            locks,
+            seat,
+            pid: std::process::id(),
+            left: false,
+            reported: [AtomicU64::new(close), AtomicU64::new(death)],
+            reaping: Mutex::new(()),
+        })
+    }
+
+    /// 1..=4095, unique among the living.
+    pub(crate) fn id(&self) -> u16 {
+        self.seat.id
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.seat.role
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// This id's counters.
+    pub(crate) fn counters(&self) -> Counters {
+        self.segment.table().counters(self.seat.id)
+    }
+
+    /// [`Error::Forked`] in a child of the process that joined. One system call: for slow paths.
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if std::process::id() == self.pid { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    /// Buries every dead participant, and says how many there were: wake everybody if there were any. One system call per
+    /// id in use.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child process (its parent's locks would look free to it), [`Error::Io`].
+    pub(crate) fn reap_dead(&self, recover: impl FnMut(u16)) -> Result<usize> {
+        self.check_fork()?;
+        let _one_at_a_time = self.reaping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.segment.table().reap(&self.locks, self.seat.id, recover)
+    }
+
+    /// Whether `id` is held by a participant that is proven dead and not yet buried. False if that cannot be found out.
+    /// One system call.
+    pub(crate) fn is_dead(&self, id: u16) -> bool {
+        id != self.seat.id && self.segment.table().is_dead(&self.locks, id).unwrap_or(false)
+    }
+
+    /// The end of our peers' role, if nobody of it is left and our user has not been told: call after
+    /// [`Participant::reap_dead`], look into the ring once more, then [`Participant::report`]. No system call.
+    pub(crate) fn peers_ended(&self) -> Option<Ends> {
+        self.segment.table().ended(self.seat.role.peer(), self.reported())
+    }
+
+    /// Remembers that our user is being told of `ends`, and says what to tell: [`Error::Closed`] or [`Error::PeerDead`].
+    pub(crate) fn report(&self, ends: Ends) -> Error {
+        let before = self.reported();
+        self.reported[0].fetch_max(ends.close, Ordering::Relaxed);
+        self.reported[1].fetch_max(ends.death, Ordering::Relaxed);
+        ends.error_since(before)
+    }
+
+    /// Leaves; the second time, and in a forked child, does nothing. The holder has nothing in its hands in the ring any
+    /// more. Wake the peers afterwards.
+    pub(crate) fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) && self.check_fork().is_ok() {
+            // An error can only come from unlocking; closing the description unlocks just as well.
+            let _ = self.segment.table().leave(&self.locks, self.seat, self.reported());
+        }
+    }
+
+    /// What `SIGKILL` does: the locks go, and everything else stays as it is.
+    #[cfg(test)]
+    pub(crate) fn kill_for_test(mut self) {
+        self.left = true;
+    }
+
+    fn reported(&self) -> Ends {
+        let [close, death] = &self.reported;
+        Ends { close: close.load(Ordering::Relaxed), death: death.load(Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn identity() -> [u64; 4] {
+    if cfg!(miri) {
+        return [u64::from(std::process::id()), 0, 0, 0];
+    }
+    let process::Identity { pid, start_time, pidfd_inode } = process::identity();
+    [u64::from(pid), start_time, pidfd_inode, clock::monotonic_ns()]
+}

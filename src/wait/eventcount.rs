@@ -1,0 +1,289 @@
+//! Eventcounts: how a participant sleeps until another one publishes, at no cost for whoever publishes to the awake.
+//!
+//! Used by the rings (a consumer on empty, a producer on full), by `semaphore.rs`, and through `block.rs`. Relies on
+//! `sync.rs` for atomics and the futex, on `os/membarrier.rs` for the asymmetric barrier.
+//!
+//! An eventcount carries no data and no count of events: it says "look again". What there is to see is published by its
+//! owner with release stores and seen with acquire loads; the words here are all relaxed, and two barriers do the rest.
+//!
+//! # Shape
+//!
+//! One [`LINE`](crate::sync::LINE) of shared memory, two 32-bit words:
+//!
+//! ```text
+//! +0  word         One:  0 nobody sleeps, 1 armed
+//!                  Many: bit 0 somebody may sleep, bits 1.. epoch
+//! +4  needs_fence  0, or 1 for ever once a sleeper came that cannot call membarrier
+//! ```
+//!
+//! # Why no wake-up is lost
+//!
+//! ```text
+//! sleeper                                  notifier
+//! S1  word := armed (RMW)                  N1  publish (a release store elsewhere)
+//! S2  barrier                              N2  barrier
+//! S3  look again; there? do not sleep      N3  word armed? no: done
+//! S4  futex_wait(word, what S1 wrote)      N4  change the word, futex_wake
+//! ```
+//!
+//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss: whichever barrier comes first in the one
+//! order of all barriers, the access before it is seen by the access after the other. So either S3 sees the publication
+//! and the sleeper stays awake, or N3 sees it armed.
+//!
+//! **Kernel.** N4 changes the word *before* it wakes; `futex_wait` compares and queues under the lock that `futex_wake`
+//! takes. Either the sleeper is queued in time and is woken, or its comparison sees the changed word and it returns.
+//!
+//! **One** ([`One`]: a single sleeper, any number of notifiers). N4 is `swap(0)`; its winner wakes. A notifier that loses
+//! the swap, or reads 0 after it, relies on the winner's wake: the sleeper then looks again, and Dekker holds anew for
+//! its next S1. The waker clears the flag, so a sleeper killed in its sleep costs one vain wake and leaves nothing behind.
+//!
+//! **Many** ([`Many`]: any number of both). S1 is `w → (w + 2) | 1` and changes the word *every time*. N4 adds 2, wakes
+//! up to `n`, and only if fewer than `n` slept takes bit 0 away, by a CAS that expects the very value its addition left:
+//! it fails if anybody registered since. Whoever registered before the addition and was not queued at the wake finds the
+//! word changed and looks again. Waking comes before clearing, so a notifier killed between the two leaves the flag set and
+//! the next one wakes. Bit 0 may be set in vain (one vain wake); it is never missing.
+//! The epoch wraps after 2³¹ changes; a sleeper that was descheduled for exactly that many sleeps one cap too long.
+//!
+//! **Death.** The one hole is a notifier killed after `swap` (One) or a woken sleeper killed before it acts (Many). So
+//! *every sleep is capped* at [`SLEEP_CAP`], after which the sleeper looks at the ring and at its peers itself.
+//!
+//! # The barrier, and who pays for it
+//!
+//! A fence at N2 is the dearest instruction of a whole send. Sleeping is rare and dear anyway, so the sleeper pays for
+//! both: `membarrier(GLOBAL_EXPEDITED)` returns after every running thread of every *registered* process has passed a full
+//! barrier (a thread that does not run passed one when it was switched out). Say the notifier's thread passes it at
+//! time B. If N1 lies before B, S3 sees it; if not, N3, which comes after N1, lies after B and sees S1. The compiler must
+//! keep N1 before N3: hence the `compiler_fence`. See [`Barrier`] for the modes.
+//!
+//! Every handle negotiates for itself at attach, before it publishes anything, and there is nothing to agree upon:
+//! - A notifier that cannot register fences at N2 by itself: [`Barrier::Fenced`]. A sleeper's call of membarrier is a
+//!   full barrier of its own too, so it pairs with such fences as well.
+//! - A sleeper that cannot call membarrier sets `needs_fence`. Asymmetric notifiers read it beside the word, in the cache
+//!   line they look at in any case, and fence from then on.
+//! - The window: a notifier that has read `needs_fence` as 0 an instant before it was set, and has its publication still
+//!   in its store buffer while the newcomer goes through a whole attach and falls asleep. Then, once, the sleep cap is
+//!   what wakes the newcomer.
+
+use std::time::Duration;
+
+use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, futex};
+
+/// No sleep is longer than this: a wake-up can die with its waker, so sleepers look around by themselves this often.
+pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(100);
+
+/// How long a sleeper dozes in [`Barrier::Poll`] mode, where nobody ever wakes it.
+const DOZE: Duration = Duration::from_micros(200);
+
+/// [`Many::notify`] wakes everybody. (The kernel's count is a signed int.)
+pub(crate) const ALL: u32 = i32::MAX as u32;
+
+/// What stands between publishing and looking for sleepers: the wake mode asked for, and what a handle made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// Notifiers do not look at all: nobody is ever woken; sleepers doze. For real-time threads that spin.
+    Poll,
+    /// Notifiers pay a compiler fence and a load; sleepers pay a `membarrier(2)`.
+    Asymmetric,
+    /// Both sides pay a full fence.
+    Fenced,
+}
+
+impl Barrier {
+    /// What this process can do of `self`; asks the other side to fence if that is less than asymmetric.
+    #[cfg(not(slipring_loom))]
+    fn negotiate(self, needs_fence: &AtomicU32) -> Self {
+        if self != Barrier::Asymmetric || crate::os::membarrier::register() {
+            return self;
+        }
+        needs_fence.store(1, SeqCst);
+        Barrier::Fenced
+    }
+
+    /// Models have no membarrier.
+    #[cfg(slipring_loom)]
+    fn negotiate(self, _: &AtomicU32) -> Self {
+        if self == Barrier::Asymmetric { Barrier::Fenced } else { self }
+    }
+}
+
+/// What both forms share: the line, and the two barriers S2 and N2.
+#[derive(Clone)]
+struct Line {
+    area: Area,
+    barrier: Barrier,
+}
+
+impl Line {
+    fn attach(area: Area, mode: Barrier) -> Self {
+        assert!(area.len() >= LINE, "an eventcount has a line of its own");
+        let barrier = mode.negotiate(area.half(4));
+        Line { area, barrier }
+    }
+
+    #[inline(always)]
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: `attach` checked that the area holds a whole line, and 0 is aligned.
+        unsafe { self.area.half_unchecked(0) }
+    }
+
+    #[inline(always)]
+    fn needs_fence(&self) -> &AtomicU32 {
+        // SAFETY: as above; a line has at least 8 bytes.
+        unsafe { self.area.half_unchecked(4) }
+    }
+
+    /// N2 and N3: whether anybody may sleep (or an unregistered sleeper asks for the fence that [`Line::recheck`] makes).
+    #[inline(always)]
+    fn is_awaited(&self) -> bool {
+        let seen = match self.barrier {
+            Barrier::Poll => 0,
+            Barrier::Asymmetric => {
+                // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it matters.
+                compiler_fence(SeqCst);
+                (self.word().load(Relaxed) & 1) | self.needs_fence().load(Relaxed)
+            }
+            Barrier::Fenced => {
+                // SYNC(notify): pairs with SYNC(sleep).
+                fence(SeqCst);
+                self.word().load(Relaxed) & 1
+            }
+        };
+        seen != 0
+    }
+
+    /// N3 again, on the cold path, with the fence that a sleeper without membarrier needs.
+    fn recheck(&self) -> bool {
+        fence(SeqCst);
+        self.word().load(Relaxed) & 1 != 0
+    }
+
+    /// S2.
+    fn settle(&self) {
+        // SYNC(sleep): pairs with SYNC(notify).
+        fence(SeqCst);
+        #[cfg(not(slipring_loom))]
+        if self.barrier == Barrier::Asymmetric && !crate::os::membarrier::barrier() {
+            // Forbidden since attach (a seccomp filter came): from now on, they fence.
+            self.needs_fence().store(1, SeqCst);
+            fence(SeqCst);
+        }
+    }
+
+    /// [`Barrier::Poll`]: nobody will change the word, so this is a plain nap.
+    fn doze(&self, timeout: Duration) {
+        futex::wait(self.word(), self.word().load(Relaxed), Some(timeout.min(DOZE)));
+    }
+}
+
+/// What `block.rs` sleeps on.
+pub(crate) trait Sleep {
+    /// One pass: register, look again, and sleep once, at most `timeout` and never longer than [`SLEEP_CAP`].
+    ///
+    /// True if `ready` said so and there was no sleep. False after a sleep, which may have ended for any reason:
+    /// look again. At most two system calls (`membarrier`, `FUTEX_WAIT`).
+    fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool;
+}
+
+/// An eventcount for one sleeper at a time and any number of notifiers.
+#[derive(Clone)]
+pub(crate) struct One(Line);
+
+impl One {
+    /// The eventcount in the first line of `line`, all zeros when new; registers with membarrier if `mode` wants that.
+    pub(crate) fn attach(line: Area, mode: Barrier) -> Self {
+        One(Line::attach(line, mode))
+    }
+
+    /// To be called after publishing: wakes the sleeper if there is one, and says whether that took a system call.
+    #[inline(always)]
+    pub(crate) fn notify(&self) -> bool {
+        self.0.is_awaited() && self.wake()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake(&self) -> bool {
+        let won = self.0.recheck() && self.0.word().swap(0, Relaxed) == 1;
+        if won {
+            futex::wake(self.0.word(), 1);
+        }
+        won
+    }
+}
+
+impl Sleep for One {
+    fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
+        if self.0.barrier == Barrier::Poll {
+            self.0.doze(timeout);
+            return false;
+        }
+        let word = self.0.word();
+        // An RMW beside a sleep costs nothing, and the model checker can order it against a waker's swap.
+        let _ = word.swap(1, Relaxed);
+        self.0.settle();
+        let found = ready();
+        if !found {
+            futex::wait(word, 1, Some(timeout.min(SLEEP_CAP)));
+        }
+        word.store(0, Relaxed);
+        found
+    }
+}
+
+/// An eventcount for any number of sleepers and notifiers.
+#[derive(Clone)]
+pub(crate) struct Many(Line);
+
+impl Many {
+    /// The eventcount in the first line of `line`, all zeros when new; registers with membarrier if `mode` wants that.
+    pub(crate) fn attach(line: Area, mode: Barrier) -> Self {
+        Many(Line::attach(line, mode))
+    }
+
+    /// To be called after publishing what up to `count` sleepers may want; says whether that took a system call.
+    ///
+    /// One for each frame or permit, [`ALL`] for what concerns everybody (closing, a death).
+    #[inline(always)]
+    pub(crate) fn notify(&self, count: u32) -> bool {
+        self.0.is_awaited() && self.wake(count)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, count: u32) -> bool {
+        if !self.0.recheck() {
+            return false;
+        }
+        let word = self.0.word();
+        let mine = word.fetch_add(2, Relaxed).wrapping_add(2);
+        if futex::wake(word, count) < count {
+            // Nobody is left in the queue; unless somebody registered meanwhile, the flag has done its duty.
+            let _ = word.compare_exchange(mine, mine & !1, Relaxed, Relaxed);
+        }
+        true
+    }
+}
+
+impl Sleep for Many {
+    fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
+        if self.0.barrier == Barrier::Poll {
+            self.0.doze(timeout);
+            return false;
+        }
+        let word = self.0.word();
+        let mut seen = word.load(Relaxed);
+        let key = loop {
+            let key = seen.wrapping_add(2) | 1;
+            match word.compare_exchange_weak(seen, key, Relaxed, Relaxed) {
+                Ok(_) => break key,
+                Err(now) => seen = now,
+            }
+        };
+        self.0.settle();
+        let found = ready();
+        if !found {
+            futex::wait(word, key, Some(timeout.min(SLEEP_CAP)));
+        }
+        found
+    }
+}

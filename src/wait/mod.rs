@@ -1,0 +1,15 @@
+//! Floor 2: everything that sleeps. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking loop.
+//!
+//! Used by the rings and the transports. Relies on `sync.rs` and `os/`; the named primitives on `segment/` as well.
+//! `eventcount`, `semaphore` and `mutex` are model-checked (`loom-tests`); the rest needs a clock.
+
+pub(crate) mod eventcount;
+pub(crate) mod mutex;
+pub(crate) mod semaphore;
+
+#[cfg(not(slipring_loom))]
+pub(crate) mod block;
+#[cfg(not(slipring_loom))]
+pub(crate) mod deadline;
+#[cfg(not(slipring_loom))]
+pub(crate) mod idle;
