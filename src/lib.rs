@@ -1,4 +1,7 @@
 //! slipring
 pub mod error;
-pub(crate) mod sync;
+pub mod frame;
 pub(crate) mod os;
+pub(crate) mod sync;
+
+pub use error::{Error, Result};

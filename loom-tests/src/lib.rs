@@ -9,3 +9,10 @@
 pub(crate) mod error;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
+
+/// The part of the frame floor that the rings are built on.
+#[path = "."]
+pub(crate) mod frame {
+    #[path = "../../src/frame/header.rs"]
+    pub(crate) mod header;
+}
