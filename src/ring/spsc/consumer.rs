@@ -75,15 +75,8 @@ impl Consumer {
         let (core, lost) = core::Consumer::attach(ring.spsc_shared(), redeliver)?;
         attachment.count(Counter::Lost, lost);
         let (data, space) = ring.events_one();
-        let consumer = Consumer {
-            core,
-            run: 0,
-            data,
-            space,
-            pace: Pace::new(ring.idle()),
-            attachment,
-            _not_sync: PhantomData,
-        };
+        let consumer =
+            Consumer { core, run: 0, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
         ring.wake_all(); // somebody may wait for a consumer
         Ok(consumer)
     }
@@ -220,7 +213,7 @@ impl Consumer {
     pub fn try_recv_batch(&mut self) -> Result<Batch<'_>> {
         self.try_next()?;
         self.core.rewind();
-        Ok(Batch { consumer: self, frames: 0, bytes: 0 })
+        Ok(Batch { consumer: self, tally: Tally::default() })
     }
 
     /// [`Consumer::try_recv_batch`]; waits while the ring is empty.
@@ -240,7 +233,7 @@ impl Consumer {
     pub fn recv_batch_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<Batch<'_>> {
         self.next(deadline)?;
         self.core.rewind();
-        Ok(Batch { consumer: self, frames: 0, bytes: 0 })
+        Ok(Batch { consumer: self, tally: Tally::default() })
     }
 
     /// Stops receiving. Frames in the ring wait for another consumer. So does dropping.
@@ -266,7 +259,12 @@ impl Consumer {
 
     /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and look once more.
     #[inline(always)]
-    fn look_again(core: &mut core::Consumer, space: &One, run: &mut u32, attachment: &Attachment) -> Result<Option<Peeked>> {
+    fn look_again(
+        core: &mut core::Consumer,
+        space: &One,
+        run: &mut u32,
+        attachment: &Attachment,
+    ) -> Result<Option<Peeked>> {
         if core.publish() && space.notify() {
             attachment.count(Counter::Wakes, 1);
         }
@@ -324,20 +322,20 @@ impl Consumer {
         let len = frame.header.len as usize;
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
         self.core.read(&frame, into);
-        self.release(frame.end(), 1, len as u64, frame.header.flags.contains(Flags::REDELIVERED).into());
+        self.release(frame.end(), Tally::of(frame.header));
         Ok(frame.header)
     }
 
     #[inline(always)]
-    fn release(&mut self, end: u64, frames: u32, bytes: u64, redelivered: u64) {
+    fn release(&mut self, end: u64, tally: Tally) {
         if self.core.release(end) && self.space.notify() {
             self.attachment.count(Counter::Wakes, 1);
         }
-        self.run = self.run.saturating_add(frames);
-        self.attachment.count(Counter::Received, frames.into());
-        self.attachment.count(Counter::Bytes, bytes);
-        if redelivered > 0 {
-            self.attachment.count(Counter::Redelivered, redelivered);
+        self.run = self.run.saturating_add(tally.frames);
+        self.attachment.count(Counter::Received, tally.frames.into());
+        self.attachment.count(Counter::Bytes, tally.bytes);
+        if tally.redelivered > 0 {
+            self.attachment.count(Counter::Redelivered, tally.redelivered.into());
         }
     }
 
@@ -394,9 +392,30 @@ impl Deref for View<'_> {
 impl Drop for View<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Peeked { header, .. } = self.frame;
-        let redelivered = header.flags.contains(Flags::REDELIVERED).into();
-        self.consumer.release(self.frame.end(), 1, header.len.into(), redelivered);
+        self.consumer.release(self.frame.end(), Tally::of(self.frame.header));
+    }
+}
+
+/// What is counted when frames are released.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    frames: u32,
+    bytes: u64,
+    redelivered: u32,
+}
+
+impl Tally {
+    #[inline(always)]
+    fn of(header: Header) -> Self {
+        Tally { frames: 1, bytes: header.len.into(), redelivered: header.flags.contains(Flags::REDELIVERED).into() }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, header: Header) {
+        let one = Tally::of(header);
+        self.frames = self.frames.saturating_add(1);
+        self.bytes += one.bytes;
+        self.redelivered += one.redelivered;
     }
 }
 
@@ -404,24 +423,22 @@ impl Drop for View<'_> {
 #[must_use = "a batch that is not looked at receives nothing"]
 pub struct Batch<'a> {
     consumer: &'a mut Consumer,
-    frames: u32,
-    bytes: u64,
+    tally: Tally,
 }
 
 impl Batch<'_> {
     /// The frames, in order, as long as there are committed ones: also those that arrive meanwhile, at most a ring full.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
-        Iter { consumer: self.consumer, frames: &mut self.frames, bytes: &mut self.bytes }
+        Iter { consumer: self.consumer, tally: &mut self.tally }
     }
 }
 
 impl Drop for Batch<'_> {
     #[inline]
     fn drop(&mut self) {
-        let (end, redelivered) = self.consumer.core.in_hand();
-        if self.frames > 0 {
-            self.consumer.release(end, self.frames, self.bytes, redelivered);
+        if self.tally.frames > 0 {
+            self.consumer.release(self.consumer.core.looked_at(), self.tally);
         }
     }
 }
@@ -429,8 +446,7 @@ impl Drop for Batch<'_> {
 /// Iterates over the frames of a [`Batch`].
 pub struct Iter<'b> {
     consumer: &'b mut Consumer,
-    frames: &'b mut u32,
-    bytes: &'b mut u64,
+    tally: &'b mut Tally,
 }
 
 impl<'b> Iterator for Iter<'b> {
@@ -440,8 +456,7 @@ impl<'b> Iterator for Iter<'b> {
     fn next(&mut self) -> Option<Frame<'b>> {
         // What is wrong with a corrupt frame is said by the next call that can say it.
         let frame = self.consumer.core.peek().ok()??;
-        *self.frames += 1;
-        *self.bytes += u64::from(frame.header.len);
+        self.tally.add(frame.header);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
         // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is released: by the batch's drop,
         // which the borrow 'b of the batch outlasts; `peek` and `payload` do not release.

@@ -23,9 +23,6 @@ use crate::wait::idle::{Idle, Pace, pause_for_ns};
 /// who tries in a tight loop does not slow the consumer down.
 const FULL_PAUSE_NS: u32 = 100;
 
-/// The header of frames whose kind nobody chose.
-const PLAIN: Header = Header::plain();
-
 /// The sending end. One at a time: the role passes on when it is dropped, or when its process dies.
 ///
 /// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a consumer that sleeps
@@ -135,7 +132,7 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<()> {
-        self.try_send_frame(PLAIN, payload)
+        self.try_send_frame(Header::PLAIN, payload)
     }
 
     /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
@@ -165,7 +162,7 @@ impl Producer {
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
     #[inline]
     pub fn send(&mut self, payload: &[u8]) -> Result<()> {
-        self.send_frame_deadline(PLAIN, payload, Deadline::never())
+        self.send_frame_deadline(Header::PLAIN, payload, Deadline::never())
     }
 
     /// [`Producer::send`], until a deadline.
@@ -183,7 +180,7 @@ impl Producer {
     /// ```
     #[inline]
     pub fn send_deadline(&mut self, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_frame_deadline(PLAIN, payload, deadline)
+        self.send_frame_deadline(Header::PLAIN, payload, deadline)
     }
 
     /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
@@ -200,12 +197,7 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`], and [`Error::Timeout`].
     #[inline]
-    pub fn send_frame_deadline(
-        &mut self,
-        header: Header,
-        payload: &[u8],
-        deadline: impl Into<Deadline>,
-    ) -> Result<()> {
+    pub fn send_frame_deadline(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         self.room(payload.len(), deadline)?;
         self.core.write(payload);
         self.commit(header, payload.len());
@@ -380,7 +372,7 @@ impl Grant<'_> {
     /// If `len` exceeds the grant: those bytes were never reserved.
     #[inline]
     pub fn commit(self, len: usize) {
-        self.commit_frame(PLAIN, len);
+        self.commit_frame(Header::PLAIN, len);
     }
 
     /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
@@ -436,7 +428,7 @@ impl Batch<'_> {
     /// As [`Producer::try_send`]. After [`Error::Full`] the batch is as before: commit it, and go on with another.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<()> {
-        self.push_frame(PLAIN, payload)
+        self.push_frame(Header::PLAIN, payload)
     }
 
     /// [`Batch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
