@@ -144,7 +144,7 @@ impl Consumer {
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
     /// tx.write_all(b"left right ")?;
     /// rx.try_read_chunk(5)?.release(5);
-    /// assert_eq!(&*rx.try_read_chunk(6)?, b" right");
+    /// assert_eq!(&*rx.try_read_chunk(6)?, b"right ");
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
