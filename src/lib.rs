@@ -8,4 +8,11 @@ pub(crate) mod sync;
 pub(crate) mod wait;
 
 pub use error::{Error, Result};
-pub use wait::{deadline::Deadline, idle::Idle};
+pub use wait::{
+    deadline::Deadline,
+    idle::Idle,
+    named::{
+        mutex::{Locked, Mutex, MutexGuard},
+        semaphore::{Permit, Semaphore},
+    },
+};

@@ -17,7 +17,7 @@ struct Model {
 impl Model {
     fn permits(&self, count: usize) -> Permits {
         let freed = Many::attach(self.all.part(0, LINE), Barrier::Fenced);
-        Permits::attach(self.all.part(LINE, 8), freed, count)
+        Permits::attach(self.all.part(LINE, 16), freed, count)
     }
 
     /// Acquires as participant `me`, changes what the permit guards, releases.
@@ -31,21 +31,21 @@ impl Model {
     fn add(&self) {
         let mut value = [0];
         // SAFETY: the model finds out whether the permit really excludes everybody else.
-        unsafe { self.all.read(LINE + 8, &mut value) };
+        unsafe { self.all.read(LINE + 16, &mut value) };
         // SAFETY: as above.
-        unsafe { self.all.write(LINE + 8, &[value[0] + 1]) };
+        unsafe { self.all.write(LINE + 16, &[value[0] + 1]) };
     }
 
     fn sum(&self) -> u8 {
         let mut value = [0];
         // SAFETY: as above.
-        unsafe { self.all.read(LINE + 8, &mut value) };
+        unsafe { self.all.read(LINE + 16, &mut value) };
         value[0]
     }
 }
 
 fn model() -> Model {
-    Model { all: Area::model(LINE + 16) }
+    Model { all: Area::model(LINE + 24) }
 }
 
 fn acquire(permits: &Permits, me: u16) -> usize {
@@ -92,7 +92,7 @@ fn three_contend_for_two_permits() {
         });
         once(&shared, 3);
         others.map(|other| other.join().unwrap());
-        assert_eq!(shared.permits(2).holders().sum::<u32>(), 0);
+        assert_eq!(shared.permits(2).holders().sum::<u16>(), 0);
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Used by the named semaphore. Relies on `eventcount.rs` for sleeping; who is dead is decided by the floor above.
 //!
-//! A plain counter loses permits with their holder. So a permit is a 32-bit word of its own: 0 free, else the
+//! A plain counter loses permits with their holder. So a permit is a word of its own (32 of 64 bits): 0 free, else the
 //! participant id that holds it.
 //!
 //! ```text
@@ -22,7 +22,10 @@ use super::eventcount::{Many, Sleep};
 use crate::sync::{Area, AtomicU32, Ordering::*};
 use std::time::Duration;
 
-/// `count` permits in shared memory, 4 bytes each, all zeros when new, and the eventcount of those who wait for one.
+/// Distance between permits in bytes.
+pub(crate) const PERMIT: usize = 8;
+
+/// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount of those who wait for one.
 pub(crate) struct Permits {
     words: Area,
     freed: Many,
@@ -30,14 +33,14 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// The permits of `words`, whose length is at least `4 * count`.
+    /// The permits of `words`, whose length is at least `count * PERMIT`.
     pub(crate) fn attach(words: Area, freed: Many, count: usize) -> Self {
-        assert!(count >= 1 && words.len() / 4 >= count, "a word for every permit");
+        assert!(count >= 1 && words.len() / PERMIT >= count, "a word for every permit");
         Permits { words, freed, count }
     }
 
     fn word(&self, permit: usize) -> &AtomicU32 {
-        self.words.half(4 * permit)
+        self.words.half(PERMIT * permit)
     }
 
     /// Takes a free permit for participant `me` (not 0), and returns its number; `None` if all were held when looked at.
@@ -71,9 +74,14 @@ impl Permits {
         freed
     }
 
+    /// How many permits there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Who holds each permit (0: nobody) at about this moment.
-    pub(crate) fn holders(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.count).map(|permit| self.word(permit).load(Relaxed))
+    pub(crate) fn holders(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..self.count).map(|permit| self.word(permit).load(Relaxed) as u16)
     }
 }
 
