@@ -4,6 +4,7 @@
 //! out loom's types. Each model states what it would catch. `cargo test --workspace` runs them all.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
+#![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]
 
 #[path = "../../src/error.rs"]
 pub(crate) mod error;

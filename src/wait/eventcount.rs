@@ -299,3 +299,110 @@ impl Sleep for Many {
         found
     }
 }
+
+#[cfg(all(test, not(slipring_loom), not(miri)))]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::memory;
+
+    fn line() -> Area {
+        memory::heap(LINE, LINE).unwrap().control
+    }
+
+    /// `parties` threads pass a number round, each sleeping until it is its turn: says how many sleeps ran into the cap.
+    fn pass_round<E: Sleep + Send>(parties: u64, rounds: u64, event: impl Fn(u64) -> (E, Box<dyn Fn() + Send>)) -> u64 {
+        let (turn, overslept) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for me in 0..parties {
+                let (mine, wake_next) = event(me);
+                let (turn, overslept) = (&turn, &overslept);
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let my_turn = round * parties + me;
+                        let mut ready = || turn.load(Acquire) == my_turn;
+                        while !ready() {
+                            let start = Instant::now();
+                            mine.sleep(Duration::MAX, &mut ready);
+                            overslept.fetch_add(u64::from(start.elapsed() >= SLEEP_CAP), Relaxed);
+                        }
+                        turn.store(my_turn + 1, Release);
+                        wake_next();
+                    }
+                });
+            }
+        });
+        overslept.into_inner()
+    }
+
+    #[test]
+    fn one_loses_no_wake_up_in_any_pair_of_barriers() {
+        use Barrier::{Asymmetric, Fenced};
+        for (ours, theirs) in [(Asymmetric, Asymmetric), (Fenced, Fenced), (Asymmetric, Fenced)] {
+            let lines = [line(), line()];
+            let overslept = pass_round(2, 5_000, |me| {
+                let barrier = if me == 0 { ours } else { theirs };
+                let [mine, other] = [me, 1 - me].map(|i| One::attach(lines[i as usize].clone(), barrier));
+                (mine, Box::new(move || _ = other.notify()))
+            });
+            assert!(overslept <= 3, "{ours:?}, {theirs:?}: {overslept} wake-ups came by the cap alone");
+        }
+    }
+
+    #[test]
+    fn many_loses_no_wake_up() {
+        let line = line();
+        let overslept = pass_round(3, 2_000, |_| {
+            let event = Many::attach(line.clone(), Barrier::Asymmetric);
+            let all = event.clone();
+            (event, Box::new(move || _ = all.notify(ALL)))
+        });
+        assert!(overslept <= 3, "{overslept} wake-ups came by the cap alone");
+    }
+
+    #[test]
+    fn nobody_asleep_means_no_system_call() {
+        for barrier in [Barrier::Poll, Barrier::Asymmetric, Barrier::Fenced] {
+            assert!(!One::attach(line(), barrier).notify());
+            assert!(!Many::attach(line(), barrier).notify(ALL));
+        }
+    }
+
+    #[test]
+    fn a_killed_sleeper_costs_one_vain_wake_up_and_leaves_nothing() {
+        let one = One::attach(line(), Barrier::Asymmetric);
+        one.0.word().store(1, Relaxed);
+        assert_eq!([one.notify(), one.notify()], [true, false]);
+        let many = Many::attach(line(), Barrier::Asymmetric);
+        many.0.word().store(7, Relaxed);
+        assert_eq!([many.notify(1), many.notify(1)], [true, false]);
+    }
+
+    #[test]
+    fn asked_for_a_fence_the_notifier_still_knows_whether_somebody_sleeps() {
+        let one = One::attach(line(), Barrier::Asymmetric);
+        one.0.needs_fence().store(1, Relaxed);
+        assert!(!one.notify());
+        one.0.word().store(1, Relaxed);
+        assert!(one.notify());
+    }
+
+    #[test]
+    fn the_epoch_may_wrap() {
+        let many = Many::attach(line(), Barrier::Fenced);
+        many.0.word().store(u32::MAX, Relaxed);
+        assert!(many.notify(1));
+        many.0.word().store(u32::MAX - 1, Relaxed);
+        assert!(many.sleep(Duration::ZERO, &mut || true));
+        assert!(many.notify(1) && !many.notify(1));
+    }
+
+    #[test]
+    fn in_poll_mode_a_sleeper_only_dozes() {
+        let one = One::attach(line(), Barrier::Poll);
+        assert!(!one.sleep(Duration::MAX, &mut || unreachable!("nobody would have woken us")));
+        assert_eq!(one.0.word().load(Relaxed), 0, "and never arms");
+    }
+}
