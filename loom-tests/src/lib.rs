@@ -9,3 +9,9 @@
 pub(crate) mod error;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
+
+#[path = "../../src/segment/mod.rs"]
+pub(crate) mod segment;
+
+#[cfg(test)]
+mod participants;
