@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use slipring::{Error, Idle, Locked, Mutex, Semaphore};
@@ -13,27 +12,16 @@ use slipring::{Error, Idle, Locked, Mutex, Semaphore};
 const SOON: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 20_000;
 
-/// A directory for this run's segments, also in the children's environment.
-static DIRECTORY: LazyLock<String> = LazyLock::new(|| {
-    std::env::var("SLIPRING_DIR").unwrap_or_else(|_| {
-        let path = format!("/dev/shm/slipring-test-wait-{}", std::process::id());
-        // SAFETY: tests reach the environment through this lock only, and before they use the library.
-        unsafe { std::env::set_var("SLIPRING_DIR", &path) };
-        path
-    })
-});
-
 /// A name of its own for each test.
 fn name(test: &str) -> String {
-    LazyLock::force(&DIRECTORY);
-    format!("{test}-{}", std::process::id())
+    format!("test-{test}-{}", std::process::id())
 }
 
 /// Runs `role` on the segment `name` in another process, and waits until it says that it is ready.
 fn start(role: &str, name: &str) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "other_process", "--nocapture"])
-        .envs([("SLIPRING_TEST_ROLE", role), ("SLIPRING_TEST_NAME", name), ("SLIPRING_DIR", DIRECTORY.as_str())])
+        .envs([("SLIPRING_TEST_ROLE", role), ("SLIPRING_TEST_NAME", name)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -69,7 +69,7 @@ fn one_sleeper_two_notifiers() {
         let event = One::attach(line, Barrier::Fenced);
         sleep_until(&event, || words.word(0).load(Acquire) == 1);
         sleep_until(&event, || words.word(8).load(Acquire) == 1);
-        notifiers.map(|notifier| notifier.join().unwrap());
+        notifiers.into_iter().for_each(|notifier| notifier.join().unwrap());
     });
 }
 
@@ -90,7 +90,7 @@ fn many_two_sleepers_one_notifier() {
             words.word(at).store(1, Release);
             event.notify(1);
         }
-        others.map(|other| other.join().unwrap());
+        others.into_iter().for_each(|other| other.join().unwrap());
     });
 }
 
@@ -104,7 +104,7 @@ fn many_two_sleepers_one_broadcast() {
         });
         words.word(0).store(1, Release);
         Many::attach(line, Barrier::Fenced).notify(ALL);
-        sleepers.map(|sleeper| sleeper.join().unwrap());
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });
 }
 
@@ -122,6 +122,6 @@ fn many_one_sleeper_two_notifiers() {
         let event = Many::attach(line, Barrier::Fenced);
         sleep_until(&event, || words.word(0).load(Acquire) == 1);
         sleep_until(&event, || words.word(8).load(Acquire) == 1);
-        notifiers.map(|notifier| notifier.join().unwrap());
+        notifiers.into_iter().for_each(|notifier| notifier.join().unwrap());
     });
 }

@@ -8,6 +8,8 @@
 
 #[path = "../../src/error.rs"]
 pub(crate) mod error;
+#[path = "../../src/segment/mod.rs"]
+pub(crate) mod segment;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
 #[path = "../../src/wait/mod.rs"]
@@ -18,9 +20,11 @@ mod eventcount;
 #[cfg(test)]
 mod mutex;
 #[cfg(test)]
+mod participants;
+#[cfg(test)]
 mod semaphore;
 
-/// Explores `model` with at most `preemptions` involuntary switches, and at most so many branches in one execution.
+/// Explores every execution of `model` with at most `preemptions` involuntary switches.
 #[cfg(test)]
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();

@@ -95,7 +95,7 @@ fn three_contend_for_two_permits() {
             thread::spawn(move || once(&shared, me))
         });
         once(&shared, 3);
-        others.map(|other| other.join().unwrap());
+        others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(shared.permits(2).holders().sum::<u16>(), 0);
     });
 }
