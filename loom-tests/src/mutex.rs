@@ -86,7 +86,7 @@ fn three_pass_it_on() {
             thread::spawn(move || shared.use_once(me))
         });
         shared.use_once(3);
-        others.into_iter().for_each(|other| other.join().unwrap());
+        others.into_iter().for_each(|other| assert!(!other.join().unwrap().owner_died));
         assert_eq!(shared.add(), 4);
     });
 }
