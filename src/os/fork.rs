@@ -20,7 +20,8 @@ pub(crate) fn generation() -> u32 {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         // SAFETY: the handler only increments an atomic, which is allowed in a child of a process with threads.
-        // It fails for want of memory only; then forks go unnoticed here, and `Participant::check_fork` still sees them.
+        // It fails for want of memory only; then forks go unnoticed here, and `Participant::check_fork` still sees
+        // them.
         unsafe { libc::pthread_atfork(None, None, Some(count)) };
     });
     FORKS.load(Relaxed)

@@ -1,7 +1,7 @@
 //! The one blocking loop: look, idle, sleep, until there is something, an end, or a deadline.
 //!
-//! Used by every blocking call of rings, semaphore and mutex, on both edges. Relies on [`Sleep`] for not losing a wake-up,
-//! on [`Pace`] for how to wait.
+//! Used by every blocking call of rings, semaphore and mutex, on both edges. Relies on [`Sleep`] for not losing a
+//! wake-up, on [`Pace`] for how to wait.
 
 use super::deadline::Deadline;
 use super::eventcount::{SLEEP_CAP, Sleep};
@@ -10,13 +10,15 @@ use crate::error::{Error, Result};
 
 const CHECK_NS: u64 = SLEEP_CAP.as_nanos() as u64;
 
-/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but never without an attempt.
+/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but never without an
+/// attempt.
 ///
-/// `check` is asked before each sleep, hence after each wake-up that brought nothing, and as often as [`SLEEP_CAP`] by those
-/// who never sleep: it fails when waiting has become pointless (the peer has left or died). What the peer published before its end is still found: a last attempt follows.
+/// `check` is asked before each sleep, hence after each wake-up that brought nothing, and as often as [`SLEEP_CAP`] by
+/// those who never sleep: it fails when waiting has become pointless (the peer has left or died). What the peer
+/// published before its end is still found: a last attempt follows.
 ///
-/// The re-check that the sleeper owes (S3 in `eventcount.rs`) is an attempt as well, so nothing is looked up twice. An attempt must
-/// not sleep, and one that yields `None` must have no effect.
+/// The re-check that the sleeper owes (S3 in `eventcount.rs`) is an attempt as well, so nothing is looked up twice. An
+/// attempt must not sleep, and one that yields `None` must have no effect.
 pub(crate) fn block_on<T>(
     event: &impl Sleep,
     pace: &Pace,

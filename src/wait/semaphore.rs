@@ -11,9 +11,9 @@
 //! recover  CAS dead → 0        (anybody, any number of times)
 //! ```
 //!
-//! **Nothing is lost while somebody sleeps for it.** A sleeper registers, then scans every permit. One that the scan saw held
-//! either is still, or was released after the sleeper's barrier; that release notifies, and (Dekker, `eventcount.rs`) sees the
-//! registration. Each release wakes one sleeper, which scans anew.
+//! **Nothing is lost while somebody sleeps for it.** A sleeper registers, then scans every permit. One that the scan
+//! saw held either is still, or was released after the sleeper's barrier; that release notifies, and (Dekker,
+//! `eventcount.rs`) sees the registration. Each release wakes one sleeper, which scans anew.
 //!
 //! Progress: `try_acquire` is bounded by the number of permits, `release` is wait-free. No fairness: whoever finds a
 //! free permit takes it, a woken sleeper may find none and sleeps again.
@@ -25,7 +25,8 @@ use std::time::Duration;
 /// Distance between permits in bytes.
 pub(crate) const PERMIT: usize = 8;
 
-/// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount of those who wait for one.
+/// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount of those who wait
+/// for one.
 pub(crate) struct Permits {
     words: Area,
     freed: Many,
@@ -43,7 +44,8 @@ impl Permits {
         self.words.half(PERMIT * permit)
     }
 
-    /// Takes a free permit for participant `me` (not 0), and returns its number; `None` if all were held when looked at.
+    /// Takes a free permit for participant `me` (not 0), and returns its number; `None` if all were held when looked
+    /// at.
     ///
     /// Each participant begins its search elsewhere, so that they rarely meet on one word.
     pub(crate) fn try_acquire(&self, me: u16) -> Option<usize> {
@@ -55,15 +57,16 @@ impl Permits {
         })
     }
 
-    /// Gives back a permit that the caller holds, and wakes one who waits. At most one system call, none if nobody sleeps.
+    /// Gives back a permit that the caller holds, and wakes one who waits. At most one system call, none if nobody
+    /// sleeps.
     pub(crate) fn release(&self, permit: usize) {
         // SYNC(release permit): pairs with SYNC(acquire permit).
         self.word(permit).store(0, Release);
         self.freed.notify(1);
     }
 
-    /// Frees what participant `dead` holds, and says how much that was. Only for participants proven dead, whose id is not
-    /// reissued before this returns; any number of callers at once.
+    /// Frees what participant `dead` holds, and says how much that was. Only for participants proven dead, whose id is
+    /// not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> usize {
         // SYNC(recover permit): pairs with SYNC(acquire permit).
         let free = |permit: &usize| self.word(*permit).compare_exchange(u32::from(dead), 0, AcqRel, Relaxed).is_ok();

@@ -1,7 +1,7 @@
 //! Semaphore and mutex for users: segments of their own, named, passed as a memfd, or on this process's heap.
 //!
-//! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on `segment/` for the memory
-//! and for the proof that a holder is dead.
+//! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on `segment/` for the
+//! memory and for the proof that a holder is dead.
 
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
@@ -110,7 +110,8 @@ impl<C: Core> Member<C> {
 
 impl<C: Core> Drop for Member<C> {
     fn drop(&mut self) {
-        // Guards borrow their handle, so what we still hold was leaked with `mem::forget`: nobody else will give it back.
+        // Guards borrow their handle, so what we still hold was leaked with `mem::forget`: nobody else will give it
+        // back.
         if !self.is_forked() {
             self.core.recover(self.id());
         }

@@ -17,12 +17,13 @@ use crate::wait::mutex::{Claim, Lock};
 
 /// A mutex between processes around bytes in shared memory, which survives its holder: the next one is told.
 ///
-/// When the kernel says that the holder is dead, a waiter takes the mutex from it (it looks before each sleep, at least every
-/// 100 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed. So does everybody, until one has repaired them and
-/// says so with [`MutexGuard::mark_consistent`]. Nothing ever makes the mutex unusable.
+/// When the kernel says that the holder is dead, a waiter takes the mutex from it (it looks before each sleep, at least
+/// every 100 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed. So does everybody, until one has
+/// repaired them and says so with [`MutexGuard::mark_consistent`]. Nothing ever makes the mutex unusable.
 ///
-/// The bytes are ordinary memory to whoever holds the mutex. All processes that attach are of one user and trust one another
-/// to touch them under the lock only. Locking twice in one thread waits for itself, as with [`std::sync::Mutex`].
+/// The bytes are ordinary memory to whoever holds the mutex. All processes that attach are of one user and trust one
+/// another to touch them under the lock only. Locking twice in one thread waits for itself, as with
+/// [`std::sync::Mutex`].
 ///
 /// Clones share one participant of the segment. At most 255 handles that are not clones can be attached at a time.
 ///
@@ -169,8 +170,8 @@ impl Mutex {
 
     /// Locks, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an `Instant`).
     ///
-    /// No system call if nobody holds it. Otherwise spins as [`Idle`] says, asks the kernel whether the holder is alive, and sleeps
-    /// on a futex. Not fair: a running thread may overtake a woken one.
+    /// No system call if nobody holds it. Otherwise spins as [`Idle`] says, asks the kernel whether the holder is
+    /// alive, and sleeps on a futex. Not fair: a running thread may overtake a woken one.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Forked`] in a child of the process that attached; [`Error::Io`].
@@ -182,7 +183,8 @@ impl Mutex {
         block_on(&claim, &self.pace, deadline.into(), || Ok(self.take(&claim)), holder_lives)
     }
 
-    /// Takes the mutex from a dead holder, and says how many handles had died. One system call for each attached handle.
+    /// Takes the mutex from a dead holder, and says how many handles had died. One system call for each attached
+    /// handle.
     ///
     /// Waiting does this by itself; [`try_lock`](Mutex::try_lock) does not.
     ///
@@ -249,7 +251,8 @@ impl<'a> Locked<'a> {
     }
 }
 
-/// The bytes of a locked [`Mutex`], which is unlocked when this is dropped (wait-free; one system call if somebody sleeps).
+/// The bytes of a locked [`Mutex`], which is unlocked when this is dropped (wait-free; one system call if somebody
+/// sleeps).
 ///
 /// A forgotten one stays locked until the last clone of the handle is dropped, or its process dies. In a child made by
 /// `fork` it must not be used any more, and the drop does nothing: the mutex is the parent's.
@@ -270,8 +273,8 @@ impl Deref for MutexGuard<'_> {
 
     fn deref(&self) -> &[u8] {
         let bytes = &self.mutex.bytes;
-        // SAFETY: the area is readable, and alive as long as the mutex that we borrow. While we hold the lock, everybody who
-        // keeps to the protocol (every handle does; processes are of one trust domain) writes these bytes
+        // SAFETY: the area is readable, and alive as long as the mutex that we borrow. While we hold the lock,
+        // everybody who keeps to the protocol (every handle does; processes are of one trust domain) writes these bytes
         // through our `deref_mut` only, which the borrow of `self` excludes.
         unsafe { slice::from_raw_parts(bytes.base(), bytes.len()) }
     }
@@ -280,8 +283,8 @@ impl Deref for MutexGuard<'_> {
 impl DerefMut for MutexGuard<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         let bytes = &self.mutex.bytes;
-        // SAFETY: as in `deref`, for writing; there is one guard at a time (the lock word names one holder, and a handle
-        // whose participant holds it cannot claim it again), and it is borrowed exclusively.
+        // SAFETY: as in `deref`, for writing; there is one guard at a time (the lock word names one holder, and a
+        // handle whose participant holds it cannot claim it again), and it is borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(bytes.base(), bytes.len()) }
     }
 }

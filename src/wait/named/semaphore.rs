@@ -17,9 +17,9 @@ use crate::wait::semaphore::{PERMIT, Permits};
 
 /// A counting semaphore between processes, whose permits survive their holders: what a killed process held comes back.
 ///
-/// A permit belongs to the handle that acquired it, until its [`Permit`] is dropped. When the kernel says that the holder
-/// is dead, whoever waits, attaches, or calls [`recover_dead`](Semaphore::recover_dead) takes its permits back; a
-/// waiter looks before each sleep, at least every 100 ms. So this limits how many use a resource at once. It is not a
+/// A permit belongs to the handle that acquired it, until its [`Permit`] is dropped. When the kernel says that the
+/// holder is dead, whoever waits, attaches, or calls [`recover_dead`](Semaphore::recover_dead) takes its permits back;
+/// a waiter looks before each sleep, at least every 100 ms. So this limits how many use a resource at once. It is not a
 /// signal: to tell another process that something happened, send it a frame.
 ///
 /// Clones share one participant of the segment, and so does whatever they acquire. At most 255 handles that are not
@@ -89,7 +89,8 @@ impl Semaphore {
     /// The semaphore under `name`, made if there is none.
     ///
     /// # Errors
-    /// As of [`Semaphore::create`] and [`Semaphore::open`]; [`Error::Incompatible`] if it has another number of permits.
+    /// As of [`Semaphore::create`] and [`Semaphore::open`]; [`Error::Incompatible`] if it has another number of
+    /// permits.
     pub fn open_or_create(name: &str, permits: usize) -> Result<Self> {
         let semaphore = Self::attach(&Place::OpenOrCreate(name).make(geometry(permits)?)?)?;
         if semaphore.permits() != permits {
@@ -162,7 +163,8 @@ impl Semaphore {
 
     /// Takes a permit if one is free now. Lock-free, no system call.
     ///
-    /// `None` means that none was free when looked at; a moment later one may be. Permits of the dead count as held here.
+    /// `None` means that none was free when looked at; a moment later one may be. Permits of the dead count as held
+    /// here.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child of the process that attached.
@@ -181,8 +183,8 @@ impl Semaphore {
 
     /// Takes a permit, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an `Instant`).
     ///
-    /// No system call if one is free. Otherwise spins as [`Idle`] says, asks the kernel whether the holders are alive (one call
-    /// each), and sleeps on a futex. Not fair: a running thread may overtake a woken one.
+    /// No system call if one is free. Otherwise spins as [`Idle`] says, asks the kernel whether the holders are alive
+    /// (one call each), and sleeps on a futex. Not fair: a running thread may overtake a woken one.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Forked`] in a child of the process that attached; [`Error::Io`].
@@ -236,8 +238,8 @@ impl fmt::Debug for Semaphore {
 
 /// A permit of a [`Semaphore`], given back when dropped (wait-free; one system call if somebody sleeps for it).
 ///
-/// A forgotten one stays held until the last clone of the handle is dropped, or its process dies. In a child made by `fork`
-/// the drop does nothing: the permit is the parent's.
+/// A forgotten one stays held until the last clone of the handle is dropped, or its process dies. In a child made by
+/// `fork` the drop does nothing: the permit is the parent's.
 #[must_use = "a permit is given back when it is dropped"]
 pub struct Permit<'a> {
     member: &'a Member<Permits>,
