@@ -6,7 +6,6 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::attachment::barrier;
 use super::options::Options;
 use super::{mpmc, spsc, stream};
 use crate::error::{Error, Result};
@@ -165,13 +164,13 @@ impl Ring {
 
     /// The eventcounts of a ring with one consumer and one producer: (data, space).
     pub(super) fn events_one(&self) -> (One, One) {
-        let mode = barrier(self.wake());
+        let mode = self.wake().into();
         (One::attach(self.event_line(DATA_EVENT), mode), One::attach(self.event_line(SPACE_EVENT), mode))
     }
 
     /// The eventcounts of a ring with many of both: (data, space).
     pub(super) fn events_many(&self) -> (Many, Many) {
-        let mode = barrier(self.wake());
+        let mode = self.wake().into();
         (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
     }
 

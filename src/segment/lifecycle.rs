@@ -14,8 +14,8 @@
 //! is in them, and every later ticket that has ended would be in the second reading.
 
 use super::layout::{CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE};
-use super::participants::Role;
-use crate::error::Error;
+use super::participants::{MAX_TICKET, Role};
+use crate::error::{Error, Result};
 use crate::sync::{Area, AtomicU64, Ordering};
 
 /// The newest tickets of a role that ended by closing and by death.
@@ -56,11 +56,12 @@ impl Lifecycle {
         self.page.word(MEMBERSHIP).fetch_add(1, Ordering::Release);
     }
 
-    /// The next ticket of `role`, from 1.
-    pub(super) fn take_ticket(&self, role: Role) -> u64 {
+    /// The next ticket of `role`, from 1. [`Error::Corrupt`] if there are more than any number of joins can have made.
+    pub(super) fn take_ticket(&self, role: Role) -> Result<u64> {
         // SYNC(ticket): the release orders our JOINING before the ticket; the acquire passes on that of earlier tickets,
         // so that our own close or death publishes them all to `ends`.
-        self.word(role, LAST_JOIN).fetch_add(1, Ordering::AcqRel) + 1
+        let last = self.word(role, LAST_JOIN).fetch_add(1, Ordering::AcqRel);
+        if last < MAX_TICKET { Ok(last + 1) } else { Err(Error::Corrupt { what: "join counter" }) }
     }
 
     pub(super) fn note_close(&self, role: Role, ticket: u64) {

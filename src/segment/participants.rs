@@ -83,6 +83,9 @@ pub enum State {
     Dead = 4,
 }
 
+/// Tickets have 48 bits in a state word.
+pub(crate) const MAX_TICKET: u64 = (1 << 48) - 1;
+
 /// A state word, decoded: state 8 | role 8 | ticket 48. `None` is what no correct participant writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
@@ -93,7 +96,7 @@ pub(crate) struct Word {
 
 impl Word {
     fn encode(state: State, role: Role, ticket: u64) -> u64 {
-        (state as u64) << 56 | (role as u64) << 48 | ticket & ((1 << 48) - 1)
+        (state as u64) << 56 | (role as u64) << 48 | ticket & MAX_TICKET
     }
 
     fn decode(word: u64) -> Self {
@@ -110,7 +113,7 @@ impl Word {
             1 => Some(Role::Consumer),
             _ => None,
         };
-        Word { state, role, ticket: word & ((1 << 48) - 1) }
+        Word { state, role, ticket: word & MAX_TICKET }
     }
 }
 
@@ -170,7 +173,7 @@ impl Table {
         for (i, value) in identity.into_iter().enumerate() {
             self.record(id).word(PID + 8 * i).store(value, Ordering::Relaxed);
         }
-        let ticket = self.lifecycle.take_ticket(role);
+        let ticket = self.lifecycle.take_ticket(role)?;
         // SYNC(live): pairs with `get`: who sees LIVE sees the identity.
         self.word(id).store(Word::encode(State::Live, role, ticket), Ordering::Release);
         self.lifecycle.announce();
