@@ -180,6 +180,56 @@ fn an_end_is_seen_after_the_last_write_and_never_early() {
     });
 }
 
+/// Catches: what the model above does, where one producer is killed, and its end is noted by whoever buries it.
+fn an_end_noted_by_a_reaper(killed_while: State) {
+    model(3, move || {
+        let (records, shared) = (Area::model(3 * RECORD), Area::model(SHARED_USED));
+        let (table, kernel, data) = (Table::new(records.clone(), shared, 2), Kernel::new(), Area::model(2 * 8));
+        let produce = |number: u64, killed: bool| {
+            let (table, kernel, data, records) = (table.clone(), kernel.clone(), data.clone(), records.clone());
+            thread::spawn(move || {
+                let locks = kernel.holder(number);
+                let seat = table.join(&locks, Role::Producer, false, [0; 4], |_| ()).unwrap();
+                // SAFETY: a ticket is one producer's, and nobody reads before that producer's end is told.
+                unsafe { data.write(8 * (seat.ticket as usize - 1), &[1; 8]) };
+                if !killed {
+                    return table.leave(&locks, seat, Ends::default()).unwrap();
+                }
+                if killed_while == State::Leaving {
+                    let word = (State::Leaving as u64) << 56 | seat.ticket;
+                    records.word(usize::from(seat.id) * RECORD).store(word, Ordering::Relaxed);
+                }
+                locks.die();
+                table.reap(&kernel.holder(10 + number), 0, |id| assert_eq!(id, seat.id)).unwrap();
+            })
+        };
+        let producers = [produce(1, false), produce(2, true)];
+        let reported = table.ended(Role::Producer, Ends::default()).unwrap_or_default();
+        for ticket in 0..reported.close.max(reported.death) {
+            let mut bytes = [0; 8];
+            // SAFETY: the holder of every ticket up to the reported ones has ended; loom checks the order.
+            unsafe { data.read(8 * ticket as usize, &mut bytes) };
+            assert_eq!(bytes, [1; 8]);
+        }
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        let ends = table.lifecycle().ends(Role::Producer);
+        let last = table.ended(Role::Producer, reported).unwrap_or(reported);
+        assert_eq!(last, ends, "an end was missed");
+        assert_eq!(ends.close.max(ends.death), 2);
+        assert_eq!(ends.death == 0, killed_while == State::Leaving);
+    });
+}
+
+#[test]
+fn an_end_noted_by_the_reaper_of_a_living_one() {
+    an_end_noted_by_a_reaper(State::Live);
+}
+
+#[test]
+fn an_end_noted_by_the_reaper_of_a_leaving_one() {
+    an_end_noted_by_a_reaper(State::Leaving);
+}
+
 /// Catches: a death reported before its burial is complete: what was recovered must be visible.
 #[test]
 fn what_was_recovered_is_visible_after_the_end() {
