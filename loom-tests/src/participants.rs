@@ -10,7 +10,7 @@ use loom::thread;
 use crate::error::{Error, Result};
 use crate::segment::layout::{RECORD, SHARED_USED};
 use crate::segment::lifecycle::Ends;
-use crate::segment::participants::{Locks, Role, Seat, Table};
+use crate::segment::participants::{Locks, Role, Seat, State, Table};
 use crate::sync::{Area, Ordering};
 
 /// Byte → holder. A killed holder's bytes vanish at once, as all locks of a file description do.
@@ -149,55 +149,135 @@ fn two_bury_one_corpse() {
     });
 }
 
-/// Catches: an end reported before what the ended one wrote is visible, never, or with the wrong cause; and an end made
-/// up while a producer with an older ticket is still on its way in.
+/// Catches: an end reported before what the ended ones wrote is visible, never, or with the wrong cause; and an end that
+/// covers a producer which is still on its way in with an older ticket.
 #[test]
 fn an_end_is_seen_after_the_last_write_and_never_early() {
     model(3, || {
         let (table, kernel, data) = (table(2), Kernel::new(), Area::model(2 * 8));
-        let produce = |cell: usize, number: u64| {
+        let produce = |number: u64| {
             let (table, data, locks) = (table.clone(), data.clone(), kernel.holder(number));
             thread::spawn(move || {
                 let seat = join(&table, &locks, Role::Producer, false).unwrap();
-                // SAFETY: each producer has a cell of its own.
-                unsafe { data.write(8 * cell, &[1; 8]) };
+                // SAFETY: a ticket is one producer's, and nobody reads before that producer's end is told.
+                unsafe { data.write(8 * (seat.ticket as usize - 1), &[1; 8]) };
                 table.leave(&locks, seat, Ends::default()).unwrap();
             })
         };
-        let producers = [produce(0, 1), produce(1, 2)];
-        let mut reported = Ends::default();
-        if let Some(ends) = table.ended(Role::Producer, reported) {
-            assert_eq!(ends.death, 0);
-            reported = ends;
+        let producers = [produce(1), produce(2)];
+        let reported = table.ended(Role::Producer, Ends::default()).unwrap_or_default();
+        for ticket in 0..reported.close {
+            let mut bytes = [0; 8];
+            // SAFETY: the holder of every ticket up to the reported one has left; loom checks the order.
+            unsafe { data.read(8 * ticket as usize, &mut bytes) };
+            assert_eq!(bytes, [1; 8]);
         }
         producers.into_iter().for_each(|producer| producer.join().unwrap());
-        // Every producer has left. If the last ticket was not in what we reported, it must show now.
         match table.ended(Role::Producer, reported) {
-            Some(ends) => assert_eq!(ends.close, 2),
-            None => assert_eq!(reported.close, 2, "an end was missed"),
+            Some(ends) => assert_eq!(ends, Ends { close: 2, death: 0 }),
+            None => assert_eq!(reported, Ends { close: 2, death: 0 }, "an end was missed"),
         }
     });
 }
 
-/// Catches: a payload that is not yet visible to a consumer that was told of the end.
-#[test]
-fn what_was_written_before_the_end_is_visible_after_it() {
-    model(3, || {
-        let (table, kernel, data) = (table(2), Kernel::new(), Area::model(8));
-        let producer = {
-            let (table, data, locks) = (table.clone(), data.clone(), kernel.holder(1));
+/// Catches: what the model above does, where one producer is killed, and its end is noted by whoever buries it.
+fn an_end_noted_by_a_reaper(killed_while: State) {
+    model(3, move || {
+        let (records, shared) = (Area::model(3 * RECORD), Area::model(SHARED_USED));
+        let (table, kernel, data) = (Table::new(records.clone(), shared, 2), Kernel::new(), Area::model(2 * 8));
+        let produce = |number: u64, killed: bool| {
+            let (table, kernel, data, records) = (table.clone(), kernel.clone(), data.clone(), records.clone());
             thread::spawn(move || {
-                let seat = join(&table, &locks, Role::Producer, true).unwrap();
+                let locks = kernel.holder(number);
+                let seat = table.join(&locks, Role::Producer, false, [0; 4], |_| ()).unwrap();
+                // SAFETY: a ticket is one producer's, and nobody reads before that producer's end is told.
+                unsafe { data.write(8 * (seat.ticket as usize - 1), &[1; 8]) };
+                if !killed {
+                    return table.leave(&locks, seat, Ends::default()).unwrap();
+                }
+                if killed_while == State::Leaving {
+                    let word = (State::Leaving as u64) << 56 | seat.ticket;
+                    records.word(usize::from(seat.id) * RECORD).store(word, Ordering::Relaxed);
+                }
+                locks.die();
+                table.reap(&kernel.holder(10 + number), 0, |id| assert_eq!(id, seat.id)).unwrap();
+            })
+        };
+        let producers = [produce(1, false), produce(2, true)];
+        let reported = table.ended(Role::Producer, Ends::default()).unwrap_or_default();
+        for ticket in 0..reported.close.max(reported.death) {
+            let mut bytes = [0; 8];
+            // SAFETY: the holder of every ticket up to the reported ones has ended; loom checks the order.
+            unsafe { data.read(8 * ticket as usize, &mut bytes) };
+            assert_eq!(bytes, [1; 8]);
+        }
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        let ends = table.lifecycle().ends(Role::Producer);
+        let last = table.ended(Role::Producer, reported).unwrap_or(reported);
+        assert_eq!(last, ends, "an end was missed");
+        assert_eq!(ends.close.max(ends.death), 2);
+        assert_eq!(ends.death == 0, killed_while == State::Leaving);
+    });
+}
+
+#[test]
+fn an_end_noted_by_the_reaper_of_a_living_one() {
+    an_end_noted_by_a_reaper(State::Live);
+}
+
+#[test]
+fn an_end_noted_by_the_reaper_of_a_leaving_one() {
+    an_end_noted_by_a_reaper(State::Leaving);
+}
+
+/// Catches: a death reported before its burial is complete: what was recovered must be visible.
+#[test]
+fn what_was_recovered_is_visible_after_the_end() {
+    model(3, || {
+        let (table, kernel, data) = (table(1), Kernel::new(), Area::model(8));
+        let victim = kernel.holder(1);
+        join(&table, &victim, Role::Producer, true).unwrap();
+        victim.die();
+        let reaper = {
+            let (table, data, locks) = (table.clone(), data.clone(), kernel.holder(2));
+            thread::spawn(move || {
                 // SAFETY: nobody reads before the end is told; loom checks just that.
-                unsafe { data.write(0, &[7; 8]) };
+                table.reap(&locks, 0, |_| unsafe { data.write(0, &[7; 8]) }).unwrap();
+            })
+        };
+        if let Some(ends) = table.ended(Role::Producer, Ends::default()) {
+            assert_eq!(ends, Ends { close: 0, death: 1 });
+            let mut bytes = [0; 8];
+            // SAFETY: the burial is over; loom checks that it is ordered before this.
+            unsafe { data.read(0, &mut bytes) };
+            assert_eq!(bytes, [7; 8]);
+        }
+        reaper.join().unwrap();
+    });
+}
+
+/// Catches: a change of membership that is seen before what changed, so that the reader would not look again.
+#[test]
+fn membership_tells_of_what_is_visible() {
+    model(3, || {
+        let (table, kernel) = (table(1), Kernel::new());
+        let producer = {
+            let (table, locks) = (table.clone(), kernel.holder(1));
+            thread::spawn(move || {
+                let seat = table.join(&locks, Role::Producer, true, [5; 4], |_| ()).unwrap();
                 table.leave(&locks, seat, Ends::default()).unwrap();
             })
         };
-        if table.ended(Role::Producer, Ends::default()).is_some() {
-            let mut bytes = [0; 8];
-            // SAFETY: the only producer has left; loom checks that its write is ordered before this.
-            unsafe { data.read(0, &mut bytes) };
-            assert_eq!(bytes, [7; 8]);
+        let seen = table.lifecycle().membership();
+        let (state, identity) = (table.get(1).state, table.identity(1));
+        assert!(state != Some(State::Live) || identity == [5; 4], "LIVE tells of the identity");
+        match seen {
+            0 => {}
+            1 => assert!(
+                matches!(state, Some(State::Live | State::Leaving))
+                    || table.lifecycle().ends(Role::Producer).close == 1
+            ),
+            _ => assert!(table.ended(Role::Producer, Ends::default()).is_some()),
         }
         producer.join().unwrap();
     });

@@ -26,6 +26,10 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
+    fn is_newer_than(self, reported: Ends) -> bool {
+        self.close > reported.close || self.death > reported.death
+    }
+
     /// What to tell the user who had been told of `before`: any death since then outweighs any close.
     pub(crate) fn error_since(self, before: Ends) -> Error {
         if self.death > before.death { Error::PeerDead } else { Error::Closed }
@@ -66,12 +70,12 @@ impl Lifecycle {
 
     pub(super) fn note_close(&self, role: Role, ticket: u64) {
         // SYNC(ticket): pairs with `ends`.
-        self.word(role, LAST_CLOSE).fetch_max(ticket, Ordering::AcqRel);
+        self.word(role, LAST_CLOSE).fetch_max(ticket, Ordering::Release);
     }
 
     pub(super) fn note_death(&self, role: Role, ticket: u64) {
         // SYNC(ticket): pairs with `ends`.
-        self.word(role, LAST_DEATH).fetch_max(ticket, Ordering::AcqRel);
+        self.word(role, LAST_DEATH).fetch_max(ticket, Ordering::Release);
     }
 
     /// The newest ends of `role`, whether or not others of it are still there.
@@ -88,7 +92,7 @@ impl Lifecycle {
     pub(crate) fn ended(&self, role: Role, reported: Ends, mut present: impl FnMut() -> usize) -> Option<Ends> {
         let mut ends = self.ends(role);
         loop {
-            if ends == reported || present() != 0 {
+            if !ends.is_newer_than(reported) || present() != 0 {
                 return None;
             }
             let again = self.ends(role);
@@ -101,16 +105,15 @@ impl Lifecycle {
 
     /// What the last of `role`'s peers to leave had reported: where a new receiver starts.
     pub(crate) fn acknowledged(&self, role: Role) -> Ends {
-        // SYNC(seen): pairs with `acknowledge`.
-        let load = |word| self.word(role, word).load(Ordering::Acquire);
+        // Relaxed, here and below: only numbers to compare with, and one that is too old repeats a report.
+        let load = |word| self.word(role, word).load(Ordering::Relaxed);
         Ends { close: load(CLOSE_SEEN), death: load(DEATH_SEEN) }
     }
 
     /// Stores what was reported of `role`, for successors.
     pub(super) fn acknowledge(&self, role: Role, reported: Ends) {
-        // SYNC(seen): pairs with `acknowledged`.
-        self.word(role, CLOSE_SEEN).fetch_max(reported.close, Ordering::Release);
-        self.word(role, DEATH_SEEN).fetch_max(reported.death, Ordering::Release);
+        self.word(role, CLOSE_SEEN).fetch_max(reported.close, Ordering::Relaxed);
+        self.word(role, DEATH_SEEN).fetch_max(reported.death, Ordering::Relaxed);
     }
 
     fn word(&self, role: Role, word: usize) -> &AtomicU64 {

@@ -186,7 +186,8 @@ impl Table {
     /// Wake the peers afterwards.
     pub(crate) fn leave(&self, locks: &impl Locks, seat: Seat, reported: Ends) -> Result<()> {
         let Seat { id, role, ticket } = seat;
-        self.word(id).store(Word::encode(State::Leaving, role, ticket), Ordering::Release);
+        // Relaxed: nobody draws conclusions from LEAVING but the fence below and whoever gets our lock after our death.
+        self.word(id).store(Word::encode(State::Leaving, role, ticket), Ordering::Relaxed);
         // Of two that leave at once, at least one sees the other LEAVING, and acknowledges for both.
         fence(Ordering::SeqCst);
         if !self.others(seat).any(|state| matches!(state, Some(State::Joining | State::Live))) {
@@ -216,13 +217,14 @@ impl Table {
         if id == 0 || id > self.count {
             return Ok(false);
         }
-        let before = self.word(id).load(Ordering::Acquire);
+        // Relaxed, twice: the lock calls order them. Whoever was seen to hold no lock had freed its record before.
+        let before = self.word(id).load(Ordering::Relaxed);
         // JOINING has no ticket yet, so it cannot tell one joiner from the next; a joiner holds nothing in the ring.
         if matches!(Word::decode(before).state, Some(State::Free | State::Joining)) {
             return Ok(false);
         }
         // The lock was free at a moment at which, before and after, the record said that its owner had not finished.
-        Ok(!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Acquire) == before)
+        Ok(!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Relaxed) == before)
     }
 
     /// How many of `role` hold a record: joining, living, leaving, or dead and not yet buried.
@@ -317,7 +319,7 @@ impl Table {
             Some(State::Live | State::Dead) | None => {
                 recover(id);
                 if let Some(role) = role {
-                    self.word(id).store(Word::encode(State::Dead, role, ticket), Ordering::Release);
+                    self.word(id).store(Word::encode(State::Dead, role, ticket), Ordering::Relaxed);
                     self.lifecycle.note_death(role, ticket);
                 }
             }
