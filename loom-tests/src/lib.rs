@@ -8,8 +8,6 @@
 
 #[path = "../../src/error.rs"]
 pub(crate) mod error;
-#[path = "../../src/segment/mod.rs"]
-pub(crate) mod segment;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
 #[path = "../../src/frame"]

@@ -124,7 +124,7 @@ impl Attachment {
     }
 
     fn peers_ended(&self) -> Option<Ends> {
-        self.ring.segment().table().ended(self.participant.role().peer(), self.baseline)
+        self.participant.peers_ended(self.baseline)
     }
 
     /// Remembers that our user is being told of `ends`, and says what to tell. The same answer until somebody new ends.

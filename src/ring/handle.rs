@@ -4,6 +4,7 @@
 //! in `observe.rs`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::options::Options;
@@ -133,9 +134,12 @@ impl Ring {
         options.open_directory()?.list()
     }
 
-    #[cfg(test)]
-    pub(super) fn heap(options: &Options) -> Result<Self> {
-        Ok(Self::over(Segment::heap(options.geometry()?)?, options))
+    /// Where the named rings of `options` live. Creates the directory if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], [`Error::Io`].
+    pub fn directory(options: &Options) -> Result<PathBuf> {
+        Ok(options.open_directory()?.path().to_owned())
     }
 
     fn over(segment: Arc<Segment>, options: &Options) -> Self {

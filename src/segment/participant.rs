@@ -92,10 +92,10 @@ impl Participant {
         id != self.seat.id && self.segment.table().is_dead(&self.locks, id).unwrap_or(false)
     }
 
-    /// The end of our peers' role, if nobody of it is left and our user has not been told: call after
+    /// The end of our peers' role, if it is newer than `known` and nobody of the role is left: call after
     /// [`Participant::reap_dead`], look into the ring once more, then [`Participant::report`]. No system call.
-    pub(crate) fn peers_ended(&self) -> Option<Ends> {
-        self.segment.table().ended(self.seat.role.peer(), self.reported())
+    pub(crate) fn peers_ended(&self, known: Ends) -> Option<Ends> {
+        self.segment.table().ended(self.seat.role.peer(), known)
     }
 
     /// Remembers that our user is being told of `ends`, and says what to tell: [`Error::Closed`] or [`Error::PeerDead`].
@@ -121,7 +121,8 @@ impl Participant {
         self.left = true;
     }
 
-    fn reported(&self) -> Ends {
+    /// What our user has been told, or our predecessors' users.
+    pub(crate) fn reported(&self) -> Ends {
         let [close, death] = &self.reported;
         Ends { close: close.load(Ordering::Relaxed), death: death.load(Ordering::Relaxed) }
     }
@@ -207,24 +208,24 @@ mod tests {
         let segment = segment();
         let (one, two) = (join(&segment, Role::Producer), join(&segment, Role::Producer));
         let consumer = join(&segment, Role::Consumer);
-        assert_eq!(consumer.peers_ended(), None, "nothing has ended");
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "nothing has ended");
         drop(two);
-        assert_eq!(consumer.peers_ended(), None, "one is left");
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "one is left");
         one.kill_for_test();
-        assert_eq!(consumer.peers_ended(), None, "a corpse is in the way");
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "a corpse is in the way");
         assert_eq!(consumer.reap_dead(|_| ()).unwrap(), 1);
-        let ends = consumer.peers_ended().unwrap();
+        let ends = consumer.peers_ended(consumer.reported()).unwrap();
         assert!(matches!(consumer.report(ends), Error::PeerDead));
-        assert_eq!(consumer.peers_ended(), None, "told");
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "told");
         drop(consumer);
         let successor = join(&segment, Role::Consumer);
-        assert_eq!(successor.peers_ended(), None, "its predecessor was told");
+        assert_eq!(successor.peers_ended(successor.reported()), None, "its predecessor was told");
 
         drop(join(&segment, Role::Producer));
-        let ends = successor.peers_ended().unwrap();
+        let ends = successor.peers_ended(successor.reported()).unwrap();
         successor.kill_for_test();
         let heir = Participant::join(&segment, Role::Consumer, false, |_| ()).unwrap();
-        assert_eq!(heir.peers_ended(), Some(ends), "nobody was told before");
+        assert_eq!(heir.peers_ended(heir.reported()), Some(ends), "nobody was told before");
         assert!(matches!(heir.report(ends), Error::Closed));
     }
 

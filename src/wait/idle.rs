@@ -100,10 +100,6 @@ impl Pace {
         Pace { idle, average_ns: AtomicU32::new(FIRST_GUESS_NS), waits: AtomicU32::new(0), sleeps: AtomicU64::new(0) }
     }
 
-    pub(crate) fn idle(&self) -> Idle {
-        self.idle
-    }
-
     pub(crate) fn set_idle(&mut self, idle: Idle) {
         self.idle = idle;
     }

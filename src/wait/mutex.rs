@@ -71,11 +71,6 @@ impl Lock {
         self.word().fetch_and(!OWNER_DIED, Relaxed);
     }
 
-    /// Whether a holder died and nobody has repaired since.
-    pub(crate) fn owner_died(&self) -> bool {
-        self.word().load(Relaxed) & OWNER_DIED != 0
-    }
-
     /// Takes the lock from participant `dead` and says whether it held it. Only for participants proven dead, whose id
     /// is not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> bool {

@@ -76,7 +76,7 @@ fn a_killed_process_is_proven_dead_buried_and_replaced() {
 
     peer.kill();
     eventually("the kernel drops the locks of the dead", || consumer.is_dead(peer.id));
-    assert!(consumer.peers_ended().is_none(), "it is not buried yet");
+    assert!(consumer.peers_ended(consumer.reported()).is_none(), "it is not buried yet");
     let infos = segment.participants().unwrap();
     let info = infos.iter().find(|info| info.id == peer.id).unwrap();
     assert!(!info.alive && info.comm.is_none(), "{info:?}");
@@ -84,14 +84,14 @@ fn a_killed_process_is_proven_dead_buried_and_replaced() {
     let mut swept = Vec::new();
     assert_eq!(consumer.reap_dead(|id| swept.push(id)).unwrap(), 1);
     assert_eq!(swept, [peer.id]);
-    let ends = consumer.peers_ended().unwrap();
+    let ends = consumer.peers_ended(consumer.reported()).unwrap();
     assert!(matches!(consumer.report(ends), Error::PeerDead));
-    assert!(consumer.peers_ended().is_none(), "told once");
+    assert!(consumer.peers_ended(consumer.reported()).is_none(), "told once");
 
     let next = Participant::join(&segment, Role::Producer, true, |_| panic!("already swept")).unwrap();
     assert_eq!(next.id(), peer.id);
     drop(next);
-    let ends = consumer.peers_ended().unwrap();
+    let ends = consumer.peers_ended(consumer.reported()).unwrap();
     assert!(matches!(consumer.report(ends), Error::Closed));
 }
 
@@ -132,9 +132,9 @@ fn a_forked_child_neither_leaves_nor_reaps() {
     assert_eq!(status, 0);
     assert_eq!(segment.table().live(Role::Producer), 1);
     assert!(!observer.is_dead(participant.id()));
-    assert!(observer.peers_ended().is_none());
+    assert!(observer.peers_ended(observer.reported()).is_none());
     drop(participant);
-    assert!(observer.peers_ended().is_some());
+    assert!(observer.peers_ended(observer.reported()).is_some());
 }
 
 #[test]
