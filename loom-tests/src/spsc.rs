@@ -90,6 +90,33 @@ fn wrapping_records() {
     pass(2, 64, 3);
 }
 
+/// Frames without payload, of which two would fill the ring to the last byte: the zero behind the second needs room, too.
+#[test]
+fn never_quite_full() {
+    explore(3, || {
+        let (mut tx, mut rx) = ends(&ring(32));
+        let sender = thread::spawn(move || {
+            for seq in 0..3 {
+                while !tx.has_room(0) {
+                    thread::yield_now();
+                }
+                tx.commit(Header { len: 0, ..header(seq) });
+            }
+        });
+        for expected in 0..3 {
+            let frame = loop {
+                match rx.peek().unwrap() {
+                    Some(frame) => break frame,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(frame.header.seq, expected);
+            let _ = rx.release(frame.end());
+        }
+        sender.join().unwrap();
+    });
+}
+
 /// A batch becomes visible whole, through its first header only; so does one that wraps, and one after an aborted one.
 #[test]
 fn batches_appear_at_once() {
