@@ -1,6 +1,6 @@
 //! The SPSC byte ring: no frame lost, doubled, torn or seen early; wrap, full, empty, batches, close, takeover.
 
-use crate::error::Error;
+use crate::explore;
 use crate::frame::header::{Flags, Header};
 use crate::ring::spsc_core::{Consumer, Producer, Shared};
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
@@ -38,7 +38,7 @@ fn recv(rx: &mut Consumer) -> Option<u32> {
 
 /// Sends `0..count` one by one through a ring of `capacity`, and checks that just these arrive, in order.
 fn pass(capacity: usize, count: u32) {
-    loom::model(move || {
+    explore(3, move || {
         let shared = ring(capacity);
         let mut tx = Producer::attach(shared.clone()).unwrap();
         let mut rx = Consumer::attach(shared, true).unwrap().0;
@@ -78,7 +78,7 @@ fn wrapping_records() {
 /// A batch becomes visible whole, and only through its first header.
 #[test]
 fn batches_appear_at_once() {
-    loom::model(|| {
+    explore(3, || {
         let shared = ring(64);
         let mut tx = Producer::attach(shared.clone()).unwrap();
         let mut rx = Consumer::attach(shared, true).unwrap().0;
@@ -109,7 +109,7 @@ fn batches_appear_at_once() {
 /// A closed ring is drained before its end is believed: close is seen only after a last look at the data.
 #[test]
 fn close_after_the_last_frame() {
-    loom::model(|| {
+    explore(3, || {
         let shared = ring(64);
         let closed = loom::sync::Arc::new(AtomicU64::new(0));
         let mut tx = Producer::attach(shared.clone()).unwrap();
@@ -138,7 +138,7 @@ fn close_after_the_last_frame() {
 /// goes on reading.
 #[test]
 fn takeover_of_the_producer() {
-    loom::model(|| {
+    explore(3, || {
         let shared = ring(128);
         let mut rx = Consumer::attach(shared.clone(), true).unwrap().0;
         let sender = thread::spawn(move || {
@@ -168,7 +168,7 @@ fn takeover_of_the_producer() {
 /// A consumer dies with a frame in hand; its successor gets that frame again, marked, and the next one unmarked.
 #[test]
 fn takeover_of_the_consumer() {
-    loom::model(|| {
+    explore(3, || {
         let shared = ring(64);
         let mut tx = Producer::attach(shared.clone()).unwrap();
         let sender = thread::spawn(move || {
@@ -198,7 +198,7 @@ fn takeover_of_the_consumer() {
 #[test]
 fn stream_of_bytes() {
     use crate::ring::stream_core as stream;
-    loom::model(|| {
+    explore(3, || {
         let shared = stream::Shared::new(Area::model(LINE), Area::model(LINE), Area::model(16), 16);
         let mut tx = stream::Producer::attach(shared.clone()).unwrap();
         let mut rx = stream::Consumer::attach(shared).unwrap();

@@ -208,6 +208,9 @@ impl Header {
     /// The kind of application frames that did not choose one: the first that is not reserved.
     pub const DEFAULT_KIND: u16 = 0x0100;
 
+    /// A whole, empty application frame of the default kind: what to start from.
+    pub const PLAIN: Header = Header { flags: Flags::WHOLE, len: 0, kind: Self::DEFAULT_KIND, stream: 0, seq: 0 };
+
     /// The header of a whole application frame, on stream 0 with sequence number 0.
     ///
     /// # Errors

@@ -177,6 +177,11 @@ impl Segment {
         Ok(found)
     }
 
+    /// [`Participant::reap_dead`](super::Participant::reap_dead) for somebody who is no participant.
+    pub(crate) fn reap(&self, recover: impl FnMut(u16)) -> Result<usize> {
+        self.table.reap(&self.new_locks()?, 0, recover)
+    }
+
     /// A new holder of locks: an open file description of its own, or an own entry in the heap's table.
     pub(super) fn new_locks(&self) -> Result<HeldLocks> {
         match &self.backing {

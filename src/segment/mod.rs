@@ -30,10 +30,16 @@ pub(crate) mod participant;
 mod tests;
 
 #[cfg(not(slipring_loom))]
+pub use {
+    counters::Counts,
+    geometry::{Kind, Redelivery, WakeMode},
+    handle::ParticipantInfo,
+    participants::{Role, State},
+};
+#[cfg(not(slipring_loom))]
 pub(crate) use {
     directory::Directory,
-    geometry::{Geometry, Kind, Redelivery, Settings, WakeMode},
-    handle::{Options, ParticipantInfo, Segment},
+    geometry::{Geometry, Settings},
+    handle::{Options, Segment},
     participant::Participant,
-    participants::Role,
 };

@@ -8,6 +8,9 @@ use super::eventcount::Sleep;
 use super::idle::{Pace, Step};
 use crate::error::{Error, Result};
 
+/// Time between two calls of `check` by a caller that never sleeps.
+const CHECK_NS: u64 = 10_000_000;
+
 /// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but never without an attempt.
 ///
 /// `check` is asked before each sleep, hence after each wake-up that brought nothing: it fails when waiting has become
@@ -26,9 +29,17 @@ pub(crate) fn block_on<T>(
         return Ok(found);
     }
     let mut idler = pace.idler();
+    let mut check_at = idler.now_ns() + CHECK_NS;
     loop {
         if deadline.is_behind(idler.now_ns()) {
             return Err(Error::Timeout);
+        }
+        // Who never sleeps looks around all the same: nobody else would tell it that its peer is dead.
+        if idler.now_ns() >= check_at {
+            check_at = idler.now_ns() + CHECK_NS;
+            if let Err(end) = check() {
+                return attempt()?.ok_or(end);
+            }
         }
         let mut outcome = Ok(None);
         if idler.step() == Step::Park {

@@ -231,6 +231,27 @@ impl Shared {
         self.header(slot)
     }
 
+    /// Slots and headers of the frames that wait, in the order of their positions.
+    pub(crate) fn waiting(&self) -> Result<Vec<(usize, Header)>> {
+        let mut found = Vec::new();
+        for slot in 0..self.slots as usize {
+            let control = self.inspect(slot)?;
+            if matches!(control.state, State::Ready | State::Redeliver) {
+                found.push((control.lap, slot));
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, slot)| Ok((slot, self.header(slot)?))).collect()
+    }
+
+    /// Copies the payload of a slot that [`Shared::waiting`] showed. An observer's copy: torn if the ring is not quiet.
+    pub(crate) fn copy_slot(&self, slot: usize, into: &mut [u8]) {
+        assert!(slot < self.slots as usize && into.len() <= self.max_payload);
+        // SAFETY: inside the slot by the assertion. Stable only if the ring is quiet, which the caller's contract says; the
+        // bytes are plain data either way.
+        unsafe { self.data.read(self.payload(slot), into) };
+    }
+
     /// More steps than any call needs among correct peers; a forged segment ends here instead of looping.
     #[inline(always)]
     fn budget(&self) -> u64 {
@@ -433,6 +454,12 @@ impl Shared {
         debug_assert!(into.len() == taken.header.len as usize);
         // SAFETY: `taken` proves that the slot is READING with our id, so nobody writes it; its length was bounded.
         unsafe { self.data.read(self.payload(taken.slot), into) };
+    }
+
+    /// Whether releasing this slot completes a quarter of the ring.
+    #[inline(always)]
+    pub(crate) fn is_quarter(&self, taken: &Taken) -> bool {
+        (taken.slot as u64 + 1) & (self.slots / 4).max(1).wrapping_sub(1) == 0
     }
 
     /// Gives the slot back to the producers.

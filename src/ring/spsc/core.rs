@@ -122,6 +122,41 @@ impl Shared {
         (head, self.producer.word(TAIL).load(Ordering::Acquire).max(head))
     }
 
+    /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
+    /// every frame, until `visit` returns false. Bounded by the capacity.
+    pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64> {
+        // SYNC(release): what lies before `exact` has been read.
+        let head = self.consumer.word(EXACT).load(Ordering::Acquire);
+        if head % 8 != 0 {
+            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+        }
+        let mut position = head;
+        loop {
+            // SYNC(commit): a non-zero word uncovers its record and the next word.
+            let first = self.word(position).load(Ordering::Acquire);
+            if first == 0 {
+                return Ok(position);
+            }
+            let header = self.record(position, first)?;
+            let next = position.wrapping_add(record_size(header.len as usize));
+            if next.wrapping_sub(head) + SUCCESSOR > self.capacity {
+                return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
+            }
+            if !visit(position, header, self) {
+                return Ok(position);
+            }
+            position = next;
+        }
+    }
+
+    /// Copies the payload of a record that [`Shared::walk`] showed. An observer's copy: torn if the ring is not quiet.
+    pub(crate) fn copy_frame(&self, position: u64, into: &mut [u8]) {
+        debug_assert!(into.len() <= self.max_payload);
+        // SAFETY: the length was bounded by `record`, hence by the capacity. Stable only if the ring is quiet, which the
+        // caller's contract says; the bytes are plain data either way.
+        unsafe { self.copy_out(self.payload_offset(position), into) };
+    }
+
     /// Copies `bytes` to `offset`, in two parts if an unmirrored area ends in between.
     ///
     /// # Safety
@@ -199,23 +234,8 @@ impl Producer {
     ///
     /// The caller holds the producer role, so nobody else writes records.
     pub(crate) fn attach(shared: Shared) -> Result<Self> {
-        // SYNC(release): what lies before `exact` has been read.
         let head = shared.consumer.word(EXACT).load(Ordering::Acquire);
-        if head % 8 != 0 {
-            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
-        }
-        let mut tail = head;
-        loop {
-            // SYNC(commit): a non-zero word uncovers its record and the next word.
-            let first = shared.word(tail).load(Ordering::Acquire);
-            if first == 0 {
-                break;
-            }
-            tail = tail.wrapping_add(record_size(shared.record(tail, first)?.len as usize));
-            if tail.wrapping_sub(head) + SUCCESSOR > shared.capacity {
-                return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
-            }
-        }
+        let tail = shared.walk(|_, _, _| true)?;
         shared.producer.word(TAIL).store(tail, Ordering::Relaxed);
         let limit = shared.capacity / 8;
         Ok(Producer { shared, tail, batch: tail, withheld: 0, head, limit, high_water: 0 })
@@ -381,13 +401,6 @@ impl Peeked {
     }
 }
 
-/// What a consumer found when it took the role over.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Inherited {
-    /// Frames that the predecessor had in hand and that were skipped (at most once).
-    pub(crate) lost: u64,
-}
-
 /// The consumer's private half.
 pub(crate) struct Consumer {
     shared: Shared,
@@ -404,10 +417,11 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the role over. Frames that a dead predecessor had in hand come again, marked, or are skipped and counted.
+    /// Takes the role over. Frames that a dead predecessor had in hand come again, marked, or are skipped; how many were
+    /// skipped is the second value.
     ///
     /// The caller holds the consumer role, so nobody else releases.
-    pub(crate) fn attach(shared: Shared, redeliver: bool) -> Result<(Self, Inherited)> {
+    pub(crate) fn attach(shared: Shared, redeliver: bool) -> Result<(Self, u64)> {
         let exact = shared.consumer.word(EXACT).load(Ordering::Acquire);
         let taken = shared.consumer.word(TAKEN).load(Ordering::Acquire);
         if exact % 8 != 0 {
@@ -417,20 +431,19 @@ impl Consumer {
         let in_hand = taken.wrapping_sub(exact);
         let redelivered_before = if in_hand <= shared.capacity { taken } else { exact };
         let lag = shared.capacity / 8;
-        let mut consumer =
-            Consumer { shared, next: exact, released: exact, published: exact, redelivered_before, lag };
-        let mut inherited = Inherited::default();
+        let mut consumer = Consumer { shared, next: exact, released: exact, published: exact, redelivered_before, lag };
+        let mut lost = 0;
         if !redeliver {
             while consumer.next != redelivered_before {
                 let Some(frame) = consumer.peek()? else { break };
                 let _ = consumer.release(frame.end());
-                inherited.lost += 1;
+                lost += 1;
             }
             consumer.redelivered_before = consumer.next;
         }
         // A predecessor may have died between the two stores.
         consumer.publish();
-        Ok((consumer, inherited))
+        Ok((consumer, lost))
     }
 
     #[inline(always)]
@@ -492,8 +505,9 @@ impl Consumer {
         news
     }
 
-    /// Position of the first frame that is not released.
-    pub(crate) fn position(&self) -> u64 {
-        self.released
+    /// Position behind the last frame that was looked at.
+    #[inline(always)]
+    pub(crate) fn looked_at(&self) -> u64 {
+        self.next
     }
 }

@@ -1,0 +1,482 @@
+//! Bytes to frames: one message at a time, or a byte stream in chunks of any size, with recovery where that is wanted.
+//!
+//! Used by every transport and by the player of recordings. Relies on the header, the sequence tracker and `crc32c`.
+//!
+//! The checks come in one order, whatever the source: sync → version → header length → reserved flags → `len` against
+//! the limit → (long) head_crc, TLVs → enough bytes? → body_crc → sequence → deliver. Nothing is allocated, waited for or
+//! skipped because of a length that has not passed the checks before it.
+//!
+//! # Work
+//! Every byte is looked at a bounded number of times, counted in [`Stats::work`]. The one place where that needs care is
+//! a frame whose payload fails its checksum: the bytes inside may be good frames (a writer died in the middle, others went
+//! on), so they are searched, but in each of those may begin the next false frame of 16 MiB. So searching is paid for:
+//! every byte received earns credit, up to four times the largest frame, every failed payload that is to be searched
+//! costs its size, and without credit it is skipped as a whole.
+
+use super::encode::Frame;
+use super::grow;
+use super::header::{Header, LONG, MAX_HEADER, MAX_LEN, SHORT, SYNC, control, padded};
+use super::hello::Hello;
+use super::sequence::{Order, Tracker};
+use crate::error::{Error, Result};
+
+/// What a [`Decoder`] does about bytes that are no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCorrupt {
+    /// Refuse everything from there on: TCP and Unix streams, where corruption means a broken or hostile peer.
+    Close,
+    /// Search for the next frame and report what was skipped: pipes, FIFOs and files.
+    ///
+    /// A *long* header is recognised by its checksum. A *short* one is recognised by 28 bits and a plausible length, so
+    /// about one garbage byte in 2^34 (with the default limit) begins a false frame, and a payload that holds frames
+    /// yields them when the frame around it is lost. Streams that may be damaged should use the long form.
+    Resync,
+}
+
+/// What a [`Decoder`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A frame, in order. Fragments and known control frames are frames too.
+    Frame(Frame<'a>),
+    /// Frames `expected .. found` of the stream are missing. The frame `found` is the next event.
+    Gap {
+        /// Which stream.
+        stream: u16,
+        /// The first missing sequence number.
+        expected: u32,
+        /// The sequence number that came instead.
+        found: u32,
+    },
+    /// A frame that lies behind what was expected: sent twice, or late after a [`Event::Gap`]. Use or ignore it.
+    Duplicate {
+        /// The frame.
+        frame: Frame<'a>,
+        /// The sequence number that would have been new.
+        expected: u32,
+    },
+    /// Bytes that were no frame; only with [`OnCorrupt::Resync`], reported before the next good frame or at the end.
+    Skipped {
+        /// How many.
+        bytes: u64,
+        /// What was wrong with the first of them.
+        what: &'static str,
+    },
+}
+
+/// What a [`Decoder`] has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames delivered, duplicates included.
+    pub frames: u64,
+    /// Gaps reported (not frames missing).
+    pub gaps: u64,
+    /// Duplicates delivered.
+    pub duplicates: u64,
+    /// Control frames of a kind that this version does not know; they are skipped.
+    pub unknown_control: u64,
+    /// Bytes skipped as no frame.
+    pub skipped: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes examined: searched, checksummed, copied. Bounded by a constant multiple of `received`.
+    pub work: u64,
+}
+
+/// What the beginning of some bytes is, after the checks that those bytes allow.
+enum Found {
+    /// Nothing wrong so far; so many bytes are needed to say more.
+    Prefix { need: usize },
+    /// A frame with a good header and a bad payload, of so many bytes.
+    Damaged { total: usize },
+    /// A good frame, its sequence not yet judged.
+    Whole(Shape),
+}
+
+/// Where the parts of a frame lie in its bytes.
+#[derive(Clone, Copy)]
+struct Shape {
+    header: Header,
+    stamp: u64,
+    header_len: usize,
+    /// All its bytes, padding included if there is any.
+    total: usize,
+}
+
+impl Shape {
+    /// The frame over `bytes`, which are the ones that were inspected.
+    fn view(self, bytes: &[u8]) -> Frame<'_> {
+        let payload = &bytes[self.header_len..self.header_len + self.header.len as usize];
+        Frame { header: self.header, stamp: self.stamp, payload }
+    }
+}
+
+/// How much room a frame takes: padded on a byte stream, exact in a message of its own.
+#[derive(Clone, Copy)]
+enum Boundary {
+    Stream,
+    Message,
+}
+
+/// All checks of one frame but the sequence, in the fixed order. `work` counts the bytes examined.
+fn inspect(bytes: &[u8], max_payload: usize, boundary: Boundary, work: &mut u64) -> Result<Found> {
+    let Some(head) = bytes.first_chunk::<SHORT>() else { return Ok(Found::Prefix { need: SHORT }) };
+    *work += SHORT as u64;
+    let (header, header_len) = Header::from_bytes(head)?;
+    let len = header.len as usize;
+    if len > max_payload {
+        return Err(Error::TooLarge { max: max_payload });
+    }
+    let Some(head) = bytes.get(..header_len) else { return Ok(Found::Prefix { need: header_len }) };
+    let long = header_len >= LONG;
+    if long {
+        *work += header_len as u64;
+        if crc32c::crc32c_append(crc32c::crc32c(&head[..28]), &head[LONG..]) != u32_at(head, 28) {
+            return Err(Error::Corrupt { what: "frame header: checksum mismatch" });
+        }
+        check_tlvs(&head[LONG..])?;
+    }
+    let total = match boundary {
+        Boundary::Stream => header_len + padded(len),
+        Boundary::Message => header_len + len,
+    };
+    let Some(payload) = bytes.get(..total).map(|frame| &frame[header_len..header_len + len]) else {
+        return Ok(Found::Prefix { need: total });
+    };
+    let mut stamp = 0;
+    if long {
+        *work += len as u64;
+        if crc32c::crc32c(payload) != u32_at(head, 24) {
+            return Ok(Found::Damaged { total });
+        }
+        stamp = u64::from(u32_at(head, 16)) | (u64::from(u32_at(head, 20)) << 32);
+    }
+    Ok(Found::Whole(Shape { header, stamp, header_len, total }))
+}
+
+const DAMAGED: &str = "frame payload: checksum mismatch";
+
+/// The little-endian number at `at`; the caller knows that it lies inside.
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+/// Walks the extensions of a long header: type (2 bytes), length (2), value, zeros up to 8. Version 1 defines none, so all
+/// are skipped, unless the type's highest bit says that skipping would be a misunderstanding.
+fn check_tlvs(mut tlvs: &[u8]) -> Result<()> {
+    while let Some(&[t0, t1, l0, l1]) = tlvs.first_chunk() {
+        let (kind, len) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([l0, l1]));
+        let Some(rest) = tlvs.get(padded(4 + usize::from(len))..) else {
+            return Err(Error::Corrupt { what: "frame header: an extension exceeds the header" });
+        };
+        if kind & 0x8000 != 0 {
+            return Err(Error::Incompatible {
+                what: "frame extension that must be understood",
+                expected: 0,
+                found: kind.into(),
+            });
+        }
+        tlvs = rest;
+    }
+    Ok(())
+}
+
+impl<'a> Frame<'a> {
+    /// The one frame of a message (datagram, queue): the message is exactly header and payload, without padding.
+    ///
+    /// The payload is a view of `message`; nothing is allocated. The sequence is the caller's to check, with a
+    /// [`Tracker`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Incompatible`], or [`Error::TooLarge`] if the frame announces more than
+    /// `max_payload` bytes.
+    ///
+    /// ```
+    /// use slipring::frame::{Form, Frame, Header};
+    /// let sent = Frame::new(Header::new(0x0100, 0)?, b"abc")?;
+    /// let message = [&sent.head(Form::Long)?, sent.payload].concat();
+    /// assert_eq!(Frame::from_message(&message, 1472)?, sent);
+    /// assert!(Frame::from_message(&message[1..], 1472).is_err());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn from_message(message: &'a [u8], max_payload: usize) -> Result<Frame<'a>> {
+        match inspect(message, max_payload, Boundary::Message, &mut 0)? {
+            Found::Whole(shape) if shape.total == message.len() => Ok(shape.view(message)),
+            Found::Whole(_) => Err(Error::Corrupt { what: "message: longer than its frame" }),
+            Found::Prefix { .. } => Err(Error::Corrupt { what: "message: shorter than its frame" }),
+            Found::Damaged { .. } => Err(Error::Corrupt { what: DAMAGED }),
+        }
+    }
+}
+
+/// A byte stream, taken apart into frames.
+///
+/// Fed with chunks of any size. A frame that lies whole inside a chunk is lent from there; a frame that is spread over
+/// chunks is gathered in one buffer, which grows with what has arrived and never exceeds the largest frame (`max_payload`
+/// + 127 bytes). Makes no system calls; wait-free, in time linear in the bytes received.
+///
+/// ```
+/// use slipring::frame::{Decoder, Event, Form, Frame, Header, OnCorrupt};
+/// let mut wire = b"noise".to_vec();
+/// for seq in [0, 1, 4] {
+///     Frame::new(Header { seq, ..Header::new(0x0100, 0)? }, b"tick")?.encode(Form::Long, &mut wire)?;
+/// }
+/// let mut decoder = Decoder::new(1024, OnCorrupt::Resync);
+/// let mut input = &wire[..];
+/// assert!(matches!(decoder.decode(&mut input)?, Some(Event::Skipped { bytes: 5, .. })));
+/// assert!(matches!(decoder.decode(&mut input)?, Some(Event::Frame(f)) if f.payload == b"tick"));
+/// assert!(matches!(decoder.decode(&mut input)?, Some(Event::Frame(f)) if f.header.seq == 1));
+/// assert!(matches!(decoder.decode(&mut input)?, Some(Event::Gap { expected: 2, found: 4, .. })));
+/// assert!(matches!(decoder.decode(&mut input)?, Some(Event::Frame(f)) if f.header.seq == 4));
+/// assert!(decoder.decode(&mut input)?.is_none()); // all consumed: feed the next chunk
+/// assert!(decoder.finish()?.is_none());           // the stream may end here
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    max_payload: usize,
+    on_corrupt: OnCorrupt,
+    /// Bytes that came before the caller's chunk; those from `at` on are still undecided.
+    carry: Vec<u8>,
+    at: usize,
+    /// Looking at fewer undecided bytes than this tells nothing new.
+    need: usize,
+    /// While searching for a frame: what made us search, and the bytes skipped since.
+    lost: Option<(&'static str, u64)>,
+    credit: u64,
+    refused: bool,
+    tracker: Tracker,
+    stats: Stats,
+}
+
+impl Decoder {
+    /// Expects a frame first. `max_payload` is capped at 2^30. Allocates nothing yet.
+    #[must_use]
+    pub fn new(max_payload: usize, on_corrupt: OnCorrupt) -> Self {
+        let max_payload = max_payload.min(MAX_LEN as usize);
+        Decoder {
+            max_payload,
+            on_corrupt,
+            carry: Vec::new(),
+            at: 0,
+            need: SHORT,
+            lost: None,
+            credit: credit_limit(max_payload),
+            refused: false,
+            tracker: Tracker::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The next event of this decoder's bytes followed by `input`, which is advanced past what has been taken in.
+    ///
+    /// `None` means that all of `input` is taken in and more is needed: call with the next chunk. After an event, call
+    /// again with what is left of the same chunk (even if that is empty: an event may still lie in the buffer).
+    ///
+    /// A HELLO is delivered, and also resets the expected sequence number of its stream.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::TooLarge`] for a frame above `max_payload`, [`Error::Incompatible`] for another
+    /// version, or for a flag or an extension that must be understood. With [`OnCorrupt::Close`] any error is final. With
+    /// [`OnCorrupt::Resync`] only `Incompatible` is returned, once where a frame was due, and decoding may go on: what
+    /// looks like another version may be damage, too.
+    pub fn decode<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
+        self.next_event(input, false)
+    }
+
+    /// The end of the stream. Call until it gives `None`.
+    ///
+    /// With [`OnCorrupt::Resync`] the bytes of an unfinished frame are searched for frames inside, and the rest is
+    /// reported as [`Event::Skipped`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with [`OnCorrupt::Close`], if the stream ended inside a frame; otherwise as
+    /// [`Decoder::decode`].
+    pub fn finish(&mut self) -> Result<Option<Event<'_>>> {
+        self.next_event(&mut &[][..], true)
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// What it was made to do about corruption, and the buffer it has: for the tests of its bounds.
+    #[cfg(test)]
+    pub(super) fn on_corrupt(&self) -> OnCorrupt {
+        self.on_corrupt
+    }
+
+    #[cfg(test)]
+    pub(super) fn buffer_capacity(&self) -> usize {
+        self.carry.capacity()
+    }
+
+    fn next_event<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8], ended: bool) -> Result<Option<Event<'a>>> {
+        if self.refused {
+            return Err(Error::Corrupt { what: "byte stream: given up after an earlier error" });
+        }
+        let (shape, duplicate_of) = loop {
+            if !self.gather(input) {
+                if !ended {
+                    return Ok(None);
+                }
+                if self.at == self.carry.len() {
+                    return Ok(self.lost.take().map(|(what, bytes)| Event::Skipped { bytes, what }));
+                }
+                self.reject(Error::Corrupt { what: "byte stream: ended inside a frame" }, input)?;
+                continue;
+            }
+            let shape = match inspect(
+                front(&self.carry[self.at..], input),
+                self.max_payload,
+                Boundary::Stream,
+                &mut self.stats.work,
+            ) {
+                Ok(Found::Whole(shape)) => shape,
+                Ok(Found::Prefix { need }) => {
+                    self.need = need;
+                    continue;
+                }
+                Ok(Found::Damaged { total }) => {
+                    self.reject_damaged(total, input)?;
+                    continue;
+                }
+                Err(error) => {
+                    self.reject(error, input)?;
+                    continue;
+                }
+            };
+            // What is reported before the frame leaves the frame where it is, to be inspected again by the next call.
+            if let Some((what, bytes)) = self.lost.take() {
+                return Ok(Some(Event::Skipped { bytes, what }));
+            }
+            let header = shape.header;
+            if header.is_control() && !control::is_known(header.kind) {
+                self.stats.unknown_control += 1;
+                self.take(shape.total, input);
+                continue;
+            }
+            match self.tracker.check(header) {
+                Order::Next => break (shape, None),
+                Order::Duplicate { expected } => break (shape, Some(expected)),
+                Order::Gap { expected } => {
+                    self.tracker.expect(header.stream, header.seq);
+                    self.stats.gaps += 1;
+                    return Ok(Some(Event::Gap { stream: header.stream, expected, found: header.seq }));
+                }
+            }
+        };
+        self.stats.frames += 1;
+        self.stats.duplicates += u64::from(duplicate_of.is_some());
+        if shape.header.is_control() && shape.header.kind == control::HELLO {
+            if let Ok(hello) = Hello::decode(shape.view(front(&self.carry[self.at..], input)).payload) {
+                self.tracker.expect(shape.header.stream, hello.first_seq);
+            }
+        }
+        let frame = shape.view(self.take(shape.total, input));
+        Ok(Some(match duplicate_of {
+            None => Event::Frame(frame),
+            Some(expected) => Event::Duplicate { frame, expected },
+        }))
+    }
+
+    /// Makes `need` undecided bytes lie in one piece, and says whether they do: in `input`, if that is where they begin,
+    /// else in the buffer. If not, `input` has been taken in.
+    fn gather(&mut self, input: &mut &[u8]) -> bool {
+        let held = self.carry.len() - self.at;
+        if held == 0 {
+            self.carry.clear();
+            self.at = 0;
+        }
+        if held >= self.need || (held == 0 && input.len() >= self.need) {
+            return true;
+        }
+        let (more, rest) = input.split_at(input.len().min(self.need - held));
+        if self.at > 0 && self.carry.len() + more.len() > self.carry.capacity() {
+            // Moves less than the frame at hand is long, and once for that frame: linear.
+            self.carry.drain(..self.at);
+            self.at = 0;
+            self.stats.work += held as u64;
+        }
+        grow(&mut self.carry, self.at + held + more.len(), largest_frame(self.max_payload));
+        self.carry.extend_from_slice(more);
+        self.received(more.len());
+        self.stats.work += more.len() as u64;
+        *input = rest;
+        held + more.len() >= self.need
+    }
+
+    /// Takes `n` of the undecided bytes, which are known to lie in one piece.
+    fn take<'a, 'i: 'a>(&'a mut self, n: usize, input: &mut &'i [u8]) -> &'a [u8] {
+        self.need = SHORT;
+        if self.at < self.carry.len() {
+            self.at += n;
+            return &self.carry[self.at - n..self.at];
+        }
+        let (taken, rest) = input.split_at(n);
+        *input = rest;
+        self.received(n);
+        taken
+    }
+
+    fn received(&mut self, n: usize) {
+        self.stats.received += n as u64;
+        self.credit = (self.credit + n as u64).min(credit_limit(self.max_payload));
+    }
+
+    /// The bytes at hand begin no frame: refuse the stream, or search on behind the first of them.
+    fn reject(&mut self, error: Error, input: &mut &[u8]) -> Result<()> {
+        let what = match error {
+            _ if self.on_corrupt == OnCorrupt::Close => {
+                self.refused = true;
+                return Err(error);
+            }
+            Error::Corrupt { what } | Error::Incompatible { what, .. } => what,
+            _ => "frame header: length above the limit",
+        };
+        let expected_a_frame = self.lost.is_none();
+        let rest = &front(&self.carry[self.at..], input)[1..];
+        let skip = 1 + next_sync(rest);
+        self.stats.work += skip as u64;
+        self.skip(skip, what, input);
+        if expected_a_frame && matches!(error, Error::Incompatible { .. }) { Err(error) } else { Ok(()) }
+    }
+
+    /// The payload at hand is damaged: search inside it if that can be afforded, else go on behind it.
+    fn reject_damaged(&mut self, total: usize, input: &mut &[u8]) -> Result<()> {
+        if self.on_corrupt == OnCorrupt::Resync && self.credit < total as u64 {
+            self.skip(total, DAMAGED, input);
+            return Ok(());
+        }
+        self.credit = self.credit.saturating_sub(total as u64);
+        self.reject(Error::Corrupt { what: DAMAGED }, input)
+    }
+
+    fn skip(&mut self, n: usize, what: &'static str, input: &mut &[u8]) {
+        self.take(n, input);
+        self.lost.get_or_insert((what, 0)).1 += n as u64;
+        self.stats.skipped += n as u64;
+    }
+}
+
+/// Where undecided bytes begin: in the buffer, if it holds any, else in the caller's chunk.
+fn front<'a>(carry: &'a [u8], input: &'a [u8]) -> &'a [u8] {
+    if carry.is_empty() { input } else { carry }
+}
+
+/// Where the next frame may begin; a lone first sync byte at the very end may be one, too.
+fn next_sync(bytes: &[u8]) -> usize {
+    let may_begin = |at: &usize| bytes[*at] == SYNC[0] && bytes.get(at + 1).is_none_or(|next| *next == SYNC[1]);
+    (0..bytes.len()).find(may_begin).unwrap_or(bytes.len())
+}
+
+/// What the buffer may come to hold.
+fn largest_frame(max_payload: usize) -> usize {
+    MAX_HEADER + padded(max_payload)
+}
+
+fn credit_limit(max_payload: usize) -> u64 {
+    4 * largest_frame(max_payload) as u64
+}

@@ -1,0 +1,194 @@
+//! A frame as a view, and its way to bytes: appended, written in place, or as a header to be written beside the payload.
+//!
+//! Used by every transport and by the recorder. Relies on the header and on `crc32c`.
+
+use std::ops::Deref;
+
+use super::header::{Header, LONG, MAX_LEN, SHORT, padded};
+use crate::error::{Error, Result};
+
+/// Which header a frame bears on a wire. Receivers accept both.
+///
+/// Local byte streams and messages use the short form, where the kernel already guarantees the bytes; networks and files
+/// use the long form, whose checksums cost about 0.1 ns a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// 16 bytes, no checksum, no stamp.
+    Short,
+    /// 32 bytes: stamp and two CRC32C.
+    Long,
+}
+
+impl Form {
+    /// Bytes of the header: 16 or 32.
+    #[inline]
+    #[must_use]
+    pub const fn header_len(self) -> usize {
+        match self {
+            Form::Short => SHORT,
+            Form::Long => LONG,
+        }
+    }
+}
+
+/// One frame whose payload lies elsewhere: in the sender's hands, in a decoder's buffer, in a chunk just read.
+///
+/// ```
+/// use slipring::frame::{Form, Frame, Header};
+/// let frame = Frame::new(Header::new(0x0100, 3)?, b"abc")?;
+/// let mut wire = [0xFF; 64];
+/// assert_eq!(frame.encode_into(Form::Short, &mut wire)?, 24); // 16 + 3, padded to 8
+/// assert_eq!(wire[16..24], *b"abc\0\0\0\0\0");
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its header. Encoding takes `len` from the payload, not from here.
+    pub header: Header,
+    /// Nanoseconds of the clock that the sender's HELLO named, 0 for none. The short form does not carry it.
+    pub stamp: u64,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// A frame without a stamp; `header.len` becomes the payload's length.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above 2^30 bytes.
+    pub fn new(header: Header, payload: &'a [u8]) -> Result<Frame<'a>> {
+        let len = payload_len(payload)?;
+        Ok(Frame { header: Header { len, ..header }, stamp: 0, payload })
+    }
+
+    /// Bytes of the frame on a byte stream: header, payload, padding to 8.
+    #[inline]
+    #[must_use]
+    pub const fn encoded_len(&self, form: Form) -> usize {
+        form.header_len() + padded(self.payload.len())
+    }
+
+    /// Bytes of the frame as a message of its own (datagram, queue): header and payload, no padding.
+    #[inline]
+    #[must_use]
+    pub const fn message_len(&self, form: Form) -> usize {
+        form.header_len() + self.payload.len()
+    }
+
+    /// The header's bytes, for `writev(header, payload, padding)`. Reads the whole payload in the long form.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above 2^30 bytes of payload.
+    ///
+    /// ```
+    /// use slipring::frame::{Form, Frame, Header, padding};
+    /// let frame = Frame::new(Header::new(0x0100, 5)?, b"hello")?;
+    /// let parts: [&[u8]; 3] = [&frame.head(Form::Short)?, frame.payload, padding(5)];
+    /// assert_eq!(parts.concat().len(), frame.encoded_len(Form::Short));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn head(&self, form: Form) -> Result<Head> {
+        let header = Header { len: payload_len(self.payload)?, ..self.header };
+        let mut bytes = [0; LONG];
+        bytes[..8].copy_from_slice(&header.first_word(form.header_len()).to_le_bytes());
+        bytes[8..16].copy_from_slice(&header.tail_word().to_le_bytes());
+        if form == Form::Long {
+            bytes[16..24].copy_from_slice(&self.stamp.to_le_bytes());
+            bytes[24..28].copy_from_slice(&crc32c::crc32c(self.payload).to_le_bytes());
+            let head_crc = crc32c::crc32c(&bytes[..28]);
+            bytes[28..].copy_from_slice(&head_crc.to_le_bytes());
+        }
+        Ok(Head { bytes, len: form.header_len() })
+    }
+
+    /// Appends the frame, padded, to `out`. Allocates only if `out` must grow.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above 2^30 bytes of payload; `out` is then unchanged.
+    pub fn encode(&self, form: Form, out: &mut Vec<u8>) -> Result<()> {
+        let head = self.head(form)?;
+        out.reserve(self.encoded_len(form));
+        out.extend_from_slice(&head);
+        out.extend_from_slice(self.payload);
+        out.extend_from_slice(padding(self.payload.len()));
+        Ok(())
+    }
+
+    /// Writes the frame, padded, to the beginning of `out`, and says how many bytes that were. No allocation.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if it does not fit into `out`, or above 2^30 bytes of payload; `out` is then unchanged.
+    pub fn encode_into(&self, form: Form, out: &mut [u8]) -> Result<usize> {
+        let (header_len, total) = (form.header_len(), self.encoded_len(form));
+        let room = out.len().saturating_sub(header_len) & !7;
+        let Some(out) = out.get_mut(..total) else { return Err(Error::TooLarge { max: room }) };
+        out[..header_len].copy_from_slice(&self.head(form)?);
+        let (payload, zeros) = out[header_len..].split_at_mut(self.payload.len());
+        payload.copy_from_slice(self.payload);
+        zeros.fill(0);
+        Ok(total)
+    }
+}
+
+/// The bytes of one header, 16 or 32, on the stack. Dereferences to them.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    bytes: [u8; LONG],
+    len: usize,
+}
+
+impl Deref for Head {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The 0 to 7 zeros that follow a payload of `len` bytes on a byte stream.
+#[inline]
+#[must_use]
+pub fn padding(len: usize) -> &'static [u8] {
+    &[0; 7][..padded(len) - len]
+}
+
+fn payload_len(payload: &[u8]) -> Result<u32> {
+    match u32::try_from(payload.len()) {
+        Ok(len) if len <= MAX_LEN => Ok(len),
+        _ => Err(Error::TooLarge { max: MAX_LEN as usize }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_ways_give_the_same_bytes() {
+        for form in [Form::Short, Form::Long] {
+            for len in 0..=17 {
+                let payload = vec![0xA5; len];
+                let frame =
+                    Frame { stamp: 99, ..Frame::new(Header::new(Header::DEFAULT_KIND, 0).unwrap(), &payload).unwrap() };
+                let mut appended = vec![1, 2, 3];
+                frame.encode(form, &mut appended).unwrap();
+                let parts: [&[u8]; 3] = [&frame.head(form).unwrap(), &payload, padding(len)];
+                let mut written = [0xEE; 64];
+                let total = frame.encode_into(form, &mut written).unwrap();
+                assert_eq!(appended[3..], parts.concat());
+                assert_eq!(appended[3..], written[..total]);
+                assert_eq!(total, frame.encoded_len(form));
+                assert!(written[total..].iter().all(|b| *b == 0xEE));
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_slice_is_refused_untouched() {
+        let frame = Frame::new(Header::new(Header::DEFAULT_KIND, 0).unwrap(), &[7; 20]).unwrap();
+        let mut out = [0xEE; 39];
+        assert!(matches!(frame.encode_into(Form::Short, &mut out), Err(Error::TooLarge { max: 16 })));
+        assert_eq!(out, [0xEE; 39]);
+        assert!(matches!(frame.encode_into(Form::Long, &mut []), Err(Error::TooLarge { max: 0 })));
+    }
+}

@@ -1,0 +1,298 @@
+//! Frames larger than a transport's messages: split by the sender, put together by the receiver, within bounds.
+//!
+//! Used by transports with small messages (message queues, FIFOs with several writers, UDP, signals). Relies on the
+//! header and the frame view.
+//!
+//! A fragment is a frame: `BEGIN` marks the first, `END` the last, and a frame that is both was not split. The fragments
+//! of a frame have one kind and one stream, and consecutive sequence numbers. Control frames are never split.
+
+use super::encode::Frame;
+use super::grow;
+use super::header::{Flags, Header, MAX_LEN};
+use crate::error::{Error, Result};
+
+/// Splits a payload into fragments of at most `max_fragment` bytes, numbered from `header.seq` on.
+///
+/// A payload that fits, also an empty one, gives the one frame. Advance the [`Sequencer`](super::Sequencer) by as many
+/// frames as the iterator is [long](ExactSizeIterator::len). Copies and allocates nothing.
+///
+/// # Errors
+/// [`Error::Invalid`] if `max_fragment` is 0; [`Error::TooLarge`] above 2^30 bytes, or for a control frame that does not
+/// fit.
+///
+/// ```
+/// use slipring::frame::{Flags, Header, fragments};
+/// let parts: Vec<_> = fragments(Header::new(0x0100, 0)?, b"abcdefgh", 3)?.collect();
+/// assert_eq!(parts.iter().map(|(_, p)| *p).collect::<Vec<_>>(), [&b"abc"[..], b"def", b"gh"]);
+/// assert_eq!(parts.iter().map(|(h, _)| h.flags).collect::<Vec<_>>(), [Flags::BEGIN, Flags::NONE, Flags::END]);
+/// assert_eq!(parts[2].0.seq, 2);
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn fragments(header: Header, payload: &[u8], max_fragment: usize) -> Result<Fragments<'_>> {
+    if max_fragment == 0 {
+        return Err(Error::Invalid { what: "fragment size: at least 1 byte" });
+    }
+    let limit = if header.is_control() { max_fragment } else { MAX_LEN as usize };
+    if payload.len() > limit {
+        return Err(Error::TooLarge { max: limit });
+    }
+    Ok(Fragments { header, rest: Some(payload), max_fragment, first: true })
+}
+
+/// The fragments of one frame, in order: header and payload of each. Made by [`fragments`].
+#[derive(Clone, Debug)]
+pub struct Fragments<'a> {
+    header: Header,
+    rest: Option<&'a [u8]>,
+    max_fragment: usize,
+    first: bool,
+}
+
+impl<'a> Iterator for Fragments<'a> {
+    type Item = (Header, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest?;
+        let (payload, rest) = rest.split_at(rest.len().min(self.max_fragment));
+        self.rest = (!rest.is_empty()).then_some(rest);
+        // What the frame itself lacks (it may be a fragment already) none of its parts gets.
+        let begin = if self.first { Flags::NONE } else { Flags::BEGIN };
+        let end = if rest.is_empty() { Flags::NONE } else { Flags::END };
+        let flags = self.header.flags.without(begin | end);
+        let header = Header { flags, len: payload.len() as u32, ..self.header };
+        self.first = false;
+        self.header.seq = self.header.seq.wrapping_add(1);
+        Some((header, payload))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.rest.map_or(0, |rest| rest.len().div_ceil(self.max_fragment).max(1));
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Fragments<'_> {}
+
+/// How many streams may be in the middle of a frame at once.
+const MAX_PARTIALS: usize = 256;
+
+/// Puts fragments together again: one unfinished frame per stream.
+///
+/// Bounded: a frame by `max_payload`; the unfinished frames together by four times that and by 256 streams. Beyond, the
+/// one that has waited longest for its next fragment is given up (its sender is probably dead). Buffers hold at most
+/// twice the bytes that have arrived for them. No system calls.
+///
+/// ```
+/// use slipring::frame::{Frame, Header, Reassembler, fragments};
+/// let mut reassembler = Reassembler::new(1024);
+/// let mut whole = None;
+/// for (header, part) in fragments(Header::new(0x0100, 0)?, b"a frame in parts", 5)? {
+///     if let Some(frame) = reassembler.push(Frame::new(header, part)?)? {
+///         whole = Some(frame.payload.to_vec());
+///     }
+/// }
+/// assert_eq!(whole.as_deref(), Some(&b"a frame in parts"[..]));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Reassembler {
+    max_payload: usize,
+    partials: Vec<Partial>,
+    /// Payload bytes in `partials`.
+    held: usize,
+    /// Ticks at each fragment, so that the stalest partial can be told.
+    now: u64,
+    dropped: u64,
+    /// The frame lent last; its buffer serves the next one.
+    done: Vec<u8>,
+}
+
+/// A frame whose END has not arrived.
+#[derive(Debug)]
+struct Partial {
+    /// Of its first fragment.
+    header: Header,
+    stamp: u64,
+    fragments: u32,
+    touched: u64,
+    payload: Vec<u8>,
+}
+
+impl Partial {
+    fn continues_with(&self, header: Header) -> bool {
+        header.seq == self.header.seq.wrapping_add(self.fragments) && header.kind == self.header.kind
+    }
+}
+
+impl Reassembler {
+    /// Nothing unfinished. `max_payload` is capped at 2^30. Allocates nothing yet.
+    #[must_use]
+    pub fn new(max_payload: usize) -> Self {
+        let max_payload = max_payload.min(MAX_LEN as usize);
+        Reassembler { max_payload, partials: Vec::new(), held: 0, now: 0, dropped: 0, done: Vec::new() }
+    }
+
+    /// Takes a frame in, and gives a whole one if that is what it was, or if it was the last fragment of one.
+    ///
+    /// The whole frame has the sequence number and stamp of its first fragment. Frames that were never split, and control
+    /// frames, pass through untouched. Fragments that do not continue what is there (one was lost, or came out of order)
+    /// are dropped together with it, and counted.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the frame grows beyond `max_payload`; it is dropped, and later frames are not affected.
+    pub fn push<'a>(&'a mut self, frame: Frame<'a>) -> Result<Option<Frame<'a>>> {
+        let header = frame.header;
+        if header.is_control() {
+            return Ok(Some(frame));
+        }
+        let mut open = self.partials.iter().position(|p| p.header.stream == header.stream);
+        if header.flags.contains(Flags::BEGIN) {
+            if let Some(at) = open.take() {
+                self.give_up(at);
+            }
+            if header.is_whole() {
+                return self.fits(frame.payload.len()).map(|()| Some(frame));
+            }
+        } else if !open.is_some_and(|at| self.partials[at].continues_with(header)) {
+            if let Some(at) = open {
+                self.give_up(at);
+            }
+            self.dropped += 1;
+            return Ok(None);
+        }
+        let len = open.map_or(0, |at| self.partials[at].payload.len()) + frame.payload.len();
+        if let Err(error) = self.fits(len) {
+            if let Some(at) = open {
+                self.give_up(at);
+            }
+            self.dropped += 1;
+            return Err(error);
+        }
+        let mut partial = match open {
+            Some(at) => self.close(at),
+            None => {
+                let mut payload = std::mem::take(&mut self.done);
+                payload.clear();
+                Partial { header, stamp: frame.stamp, fragments: 0, touched: 0, payload }
+            }
+        };
+        grow(&mut partial.payload, len, self.max_payload);
+        partial.payload.extend_from_slice(frame.payload);
+        partial.fragments += 1;
+        self.now += 1;
+        partial.touched = self.now;
+        if header.flags.contains(Flags::END) {
+            let header = Header { flags: partial.header.flags | Flags::END, len: len as u32, ..partial.header };
+            self.done = partial.payload;
+            return Ok(Some(Frame { header, stamp: partial.stamp, payload: &self.done }));
+        }
+        while self.partials.len() >= MAX_PARTIALS || self.held + len > 4 * self.max_payload {
+            let stalest = (0..self.partials.len()).min_by_key(|at| self.partials[*at].touched);
+            let Some(at) = stalest else { break };
+            self.give_up(at);
+        }
+        self.held += len;
+        self.partials.push(partial);
+        Ok(None)
+    }
+
+    /// How many fragments have been dropped because others of their frame were missing, or for lack of room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn fits(&self, len: usize) -> Result<()> {
+        if len <= self.max_payload { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload }) }
+    }
+
+    fn close(&mut self, at: usize) -> Partial {
+        let partial = self.partials.swap_remove(at);
+        self.held -= partial.payload.len();
+        partial
+    }
+
+    fn give_up(&mut self, at: usize) {
+        self.dropped += u64::from(self.close(at).fragments);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(flags: Flags, stream: u16, seq: u32, payload: &[u8]) -> Frame<'_> {
+        let header = Header { flags, stream, seq, ..Header::new(Header::DEFAULT_KIND, 0).unwrap() };
+        Frame::new(header, payload).unwrap()
+    }
+
+    #[test]
+    fn fragments_of_a_fragment_are_fragments_of_the_frame() {
+        let middle = part(Flags::NONE, 0, 5, b"abcd");
+        let flags: Vec<_> = fragments(middle.header, middle.payload, 2).unwrap().map(|(h, _)| h.flags).collect();
+        assert_eq!(flags, [Flags::NONE; 2]);
+    }
+
+    #[test]
+    fn sizes_are_exact_and_control_frames_are_never_split() {
+        let header = Header::new(Header::DEFAULT_KIND, 0).unwrap();
+        for (len, expect) in [(0, 1), (1, 1), (4, 1), (5, 2), (8, 2), (9, 3)] {
+            let payload = vec![1; len];
+            let parts = fragments(header, &payload, 4).unwrap();
+            assert_eq!((parts.len(), parts.count()), (expect, expect));
+        }
+        assert!(matches!(fragments(header, b"x", 0), Err(Error::Invalid { .. })));
+        let bye = Header::control(super::super::control::BYE, 0).unwrap();
+        assert!(matches!(fragments(bye, b"12345", 4), Err(Error::TooLarge { max: 4 })));
+    }
+
+    #[test]
+    fn interleaved_streams_are_kept_apart_and_numbers_wrap() {
+        let mut r = Reassembler::new(64);
+        assert_eq!(r.push(part(Flags::BEGIN, 1, u32::MAX, b"one-")).unwrap(), None);
+        assert_eq!(r.push(part(Flags::BEGIN, 2, 8, b"two-")).unwrap(), None);
+        assert_eq!(r.push(part(Flags::END, 1, 0, b"1")).unwrap().unwrap().payload, b"one-1");
+        let two = r.push(part(Flags::END, 2, 9, b"2")).unwrap().unwrap();
+        assert_eq!((two.payload, two.header.seq, two.header.len, two.header.is_whole()), (&b"two-2"[..], 8, 5, true));
+        assert_eq!((r.held, r.partials.len(), r.dropped()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_lost_fragment_drops_its_frame_only() {
+        let mut r = Reassembler::new(64);
+        assert_eq!(r.push(part(Flags::BEGIN, 0, 0, b"a")).unwrap(), None);
+        assert_eq!(r.push(part(Flags::NONE, 0, 2, b"c")).unwrap(), None); // 1 is missing
+        assert_eq!(r.push(part(Flags::END, 0, 3, b"d")).unwrap(), None);
+        assert_eq!(r.dropped(), 3);
+        assert_eq!(r.push(part(Flags::WHOLE, 0, 4, b"ok")).unwrap().unwrap().payload, b"ok");
+    }
+
+    #[test]
+    fn a_frame_that_grows_too_large_is_dropped() {
+        let mut r = Reassembler::new(4);
+        assert_eq!(r.push(part(Flags::BEGIN, 0, 0, b"abc")).unwrap(), None);
+        assert!(matches!(r.push(part(Flags::NONE, 0, 1, b"de")), Err(Error::TooLarge { max: 4 })));
+        assert_eq!(r.push(part(Flags::END, 0, 2, b"f")).unwrap(), None);
+        assert_eq!((r.dropped(), r.held), (3, 0));
+        assert!(r.push(part(Flags::WHOLE, 0, 3, b"12345")).is_err());
+    }
+
+    #[test]
+    fn unfinished_frames_are_bounded_and_the_stalest_goes_first() {
+        let mut r = Reassembler::new(10);
+        for stream in 0..4 {
+            assert_eq!(r.push(part(Flags::BEGIN, stream, 0, &[0; 9])).unwrap(), None);
+        }
+        assert_eq!(r.push(part(Flags::NONE, 0, 1, b"x")).unwrap(), None); // now stream 1 is the stalest
+        assert_eq!(r.push(part(Flags::BEGIN, 4, 0, &[0; 9])).unwrap(), None);
+        assert!(r.held <= 40);
+        assert_eq!(r.push(part(Flags::END, 1, 1, b"")).unwrap(), None);
+        assert_eq!(r.push(part(Flags::END, 0, 2, b"")).unwrap().unwrap().payload.len(), 10);
+
+        let mut r = Reassembler::new(10);
+        for stream in 0..=MAX_PARTIALS as u16 {
+            assert_eq!(r.push(part(Flags::BEGIN, stream, 0, b"")).unwrap(), None);
+        }
+        assert_eq!((r.partials.len(), r.dropped()), (MAX_PARTIALS, 1));
+    }
+}

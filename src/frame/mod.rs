@@ -1,0 +1,50 @@
+//! One frame, in memory and on every wire: header, encoder, streaming decoder, fragments, HELLO.
+//!
+//! Used by the rings (the short header is their record header) and by every transport; `docs/framing.md` describes the
+//! same bytes for people who write a peer in another language. Relies on `crc32c` and [`crate::error`] only: no I/O, no
+//! system call, no `unsafe`. Nothing here panics on bytes that came from elsewhere.
+//!
+//! ```
+//! use slipring::frame::{Decoder, Event, Form, Frame, Header, OnCorrupt};
+//!
+//! let mut wire = Vec::new();
+//! Frame::new(Header::new(0x0100, 5)?, b"hello")?.encode(Form::Long, &mut wire)?;
+//!
+//! let mut decoder = Decoder::new(1024, OnCorrupt::Close);
+//! let mut received = Vec::new();
+//! for mut chunk in wire.chunks(7) {
+//!     while let Some(event) = decoder.decode(&mut chunk)? {
+//!         if let Event::Frame(frame) = event {
+//!             received.extend_from_slice(frame.payload);
+//!         }
+//!     }
+//! }
+//! assert_eq!(received, b"hello");
+//! # Ok::<(), slipring::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod decode;
+mod encode;
+mod fragment;
+pub(crate) mod header;
+mod hello;
+mod sequence;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Decoder, Event, OnCorrupt, Stats};
+pub use encode::{Form, Frame, Head, padding};
+pub use fragment::{Fragments, Reassembler, fragments};
+pub use header::{DEFAULT_MAX_PAYLOAD, Flags, Header, LONG, MAX_HEADER, MAX_LEN, SHORT, control, padded};
+pub use hello::{Clock, Hello};
+pub use sequence::{Order, Sequencer, Tracker};
+
+/// Makes room for `len` bytes in all: doubling, so that a byte is moved O(1) times, but never beyond `limit`, and never
+/// because of a claim alone: a peer that announces much and sends little costs little.
+fn grow(buffer: &mut Vec<u8>, len: usize, limit: usize) {
+    if len > buffer.capacity() {
+        let capacity = len.max((buffer.capacity() * 2).min(limit));
+        buffer.reserve_exact(capacity - buffer.len());
+    }
+}

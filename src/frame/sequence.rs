@@ -1,0 +1,171 @@
+//! Sequence numbers: given out by the sender, checked by the receiver, per stream.
+//!
+//! Used by the decoder and by transports whose messages need no decoder (UDP, message queues). Relies on the header.
+//!
+//! Only application frames are numbered. Control frames carry `seq` 0 and are not checked: they may overtake data (a
+//! message queue sorts by priority), and losing one loses no data.
+
+use std::collections::HashMap;
+
+use super::header::{Flags, Header};
+
+/// The sender's side: the next sequence number of each stream, starting at 0 and wrapping.
+///
+/// Stream 0 is kept inline. The first use of another stream allocates a table, which then grows with the number of
+/// streams in use; real-time senders that want several streams call [`Sequencer::advance`] by 0 for each beforehand.
+///
+/// ```
+/// use slipring::frame::Sequencer;
+/// let mut sequencer = Sequencer::new();
+/// assert_eq!(sequencer.next(0), 0);
+/// sequencer.advance(0, 1); // only after the frame has really been sent: a number given away twice is a duplicate
+/// assert_eq!((sequencer.next(0), sequencer.next(7)), (1, 0));
+/// ```
+#[derive(Debug, Default)]
+pub struct Sequencer {
+    zero: u32,
+    others: HashMap<u16, u32>,
+}
+
+impl Sequencer {
+    /// Every stream at 0. Allocates nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number that the next frame of `stream` bears. Does not count: see [`Sequencer::advance`].
+    #[inline]
+    #[must_use]
+    pub fn next(&self, stream: u16) -> u32 {
+        if stream == 0 { self.zero } else { self.others.get(&stream).copied().unwrap_or(0) }
+    }
+
+    /// Counts `frames` frames of `stream` as sent. A frame sent in fragments counts once per fragment.
+    #[inline]
+    pub fn advance(&mut self, stream: u16, frames: u32) {
+        let next = if stream == 0 { &mut self.zero } else { self.others.entry(stream).or_insert(0) };
+        *next = next.wrapping_add(frames);
+    }
+}
+
+/// What a sequence number says about the frame that bears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The one that was expected, or the first of its stream.
+    Next,
+    /// Frames `expected ..` up to this one are missing.
+    Gap {
+        /// The first missing number.
+        expected: u32,
+    },
+    /// Seen before, or given up as missing before: it lies behind `expected`.
+    Duplicate {
+        /// The number that would have been new.
+        expected: u32,
+    },
+}
+
+/// The receiver's side: which sequence number each stream has to bear next.
+///
+/// The first frame of a stream sets the expectation, so one may listen to a sender that is already talking. Stream 0 is
+/// kept inline; other streams allocate a table on first use, bounded by 65,535 entries.
+///
+/// ```
+/// use slipring::frame::{Header, Order, Tracker};
+/// let mut tracker = Tracker::new();
+/// let frame = |seq| Header { seq, ..Header::new(0x0100, 0).unwrap() };
+/// assert_eq!(tracker.check(frame(4)), Order::Next);
+/// assert_eq!(tracker.check(frame(7)), Order::Gap { expected: 5 });
+/// assert_eq!(tracker.check(frame(5)), Order::Duplicate { expected: 8 });
+/// assert_eq!(tracker.check(frame(8)), Order::Next);
+/// ```
+#[derive(Debug, Default)]
+pub struct Tracker {
+    zero: Option<u32>,
+    others: HashMap<u16, u32>,
+}
+
+impl Tracker {
+    /// Knows no stream yet. Allocates nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Expects `seq` next on `stream`: what a HELLO announced.
+    pub fn expect(&mut self, stream: u16, seq: u32) {
+        if stream == 0 {
+            self.zero = Some(seq);
+        } else {
+            self.others.insert(stream, seq);
+        }
+    }
+
+    /// Judges a frame that has arrived, and expects its successor unless it lies behind.
+    ///
+    /// Control frames are always [`Order::Next`]; so are frames marked [`Flags::REDELIVERED`] that lie behind, which is
+    /// where they belong.
+    #[inline]
+    pub fn check(&mut self, header: Header) -> Order {
+        if header.is_control() {
+            return Order::Next;
+        }
+        let expected = match header.stream {
+            0 => self.zero.get_or_insert(header.seq),
+            stream => self.others.entry(stream).or_insert(header.seq),
+        };
+        let (was, ahead) = (*expected, header.seq.wrapping_sub(*expected));
+        if ahead >= 1 << 31 {
+            let again = header.flags.contains(Flags::REDELIVERED);
+            return if again { Order::Next } else { Order::Duplicate { expected: was } };
+        }
+        *expected = header.seq.wrapping_add(1);
+        if ahead == 0 { Order::Next } else { Order::Gap { expected: was } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(stream: u16, seq: u32) -> Header {
+        Header { stream, seq, ..Header::new(Header::DEFAULT_KIND, 0).unwrap() }
+    }
+
+    #[test]
+    fn sequence_numbers_wrap_without_a_gap() {
+        let mut sequencer = Sequencer::new();
+        let mut tracker = Tracker::new();
+        for stream in [0, 9] {
+            sequencer.advance(stream, u32::MAX - 2);
+            for _ in 0..6 {
+                assert_eq!(tracker.check(frame(stream, sequencer.next(stream))), Order::Next);
+                sequencer.advance(stream, 1);
+            }
+            assert_eq!(sequencer.next(stream), 3);
+            assert_eq!(tracker.check(frame(stream, u32::MAX)), Order::Duplicate { expected: 3 });
+        }
+    }
+
+    #[test]
+    fn streams_do_not_disturb_each_other_and_hello_resets_one() {
+        let mut tracker = Tracker::new();
+        assert_eq!(tracker.check(frame(1, 10)), Order::Next);
+        assert_eq!(tracker.check(frame(2, 90)), Order::Next);
+        assert_eq!(tracker.check(frame(1, 11)), Order::Next);
+        tracker.expect(1, 0);
+        assert_eq!(tracker.check(frame(1, 0)), Order::Next);
+        assert_eq!(tracker.check(frame(2, 91)), Order::Next);
+    }
+
+    #[test]
+    fn control_and_redelivered_frames_are_never_duplicates() {
+        let mut tracker = Tracker::new();
+        tracker.expect(0, 100);
+        assert_eq!(tracker.check(Header::control(super::super::control::PING, 0).unwrap()), Order::Next);
+        let again = Header { flags: Flags::WHOLE | Flags::REDELIVERED, ..frame(0, 40) };
+        assert_eq!(tracker.check(again), Order::Next);
+        assert_eq!(tracker.check(frame(0, 100)), Order::Next);
+    }
+}

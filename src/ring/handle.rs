@@ -1,0 +1,349 @@
+//! [`Ring`]: a mapped ring without a role: creating, opening, looking at it, tidying it up.
+//!
+//! Used by the producers and consumers, which attach to one, and by the command line. Relies on `segment/`; the looking is
+//! in `observe.rs`.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::attachment::barrier;
+use super::options::Options;
+use super::{mpmc, spsc, stream};
+use crate::error::{Error, Result};
+use crate::memory::Downgrade;
+use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
+use crate::segment::{Geometry, Kind, ParticipantInfo, Redelivery, Segment, WakeMode};
+use crate::sync::{Area, LINE};
+use crate::wait::eventcount::{ALL, Many, One};
+use crate::wait::idle::Idle;
+
+/// A ring in this process: mapped and validated, but neither producing nor consuming. Cloning shares the mapping.
+///
+/// ```
+/// use slipring::{Kind, Options, Ring, spsc};
+/// let ring = Ring::memfd(&Options::spsc(1 << 16))?;
+/// assert_eq!((ring.kind(), ring.capacity()), (Kind::Spsc, 65_536));
+/// let mut tx = spsc::Producer::attach(&ring)?;
+/// tx.try_send(b"hello")?;
+/// assert_eq!(ring.stats()?.counts.sent, 1);
+/// assert!(ring.verify()?.is_clean());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Ring {
+    segment: Arc<Segment>,
+    idle: Idle,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("name", &self.name()).field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Creates the named ring. It appears under its name only when it is complete. System calls: about ten.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Invalid`] for an impossible name or size, [`Error::Untrusted`] if the directory is not
+    /// ours alone, [`Error::Io`] if there is no room.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("slipring-doc-create-{}", std::process::id()));
+    /// use slipring::{Options, Ring};
+    /// let options = Options::mpmc(1024, 256).directory(&dir);
+    /// Ring::create("jobs", &options)?;
+    /// assert!(matches!(Ring::create("jobs", &options), Err(slipring::Error::Exists)));
+    /// Ring::remove("jobs", &options)?;
+    /// # std::fs::remove_dir(dir).unwrap();
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn create(name: &str, options: &Options) -> Result<Self> {
+        let geometry = options.geometry()?;
+        let directory = options.open_directory()?;
+        Ok(Self::over(Segment::create(&directory, name, geometry, options.segment_options())?, options))
+    }
+
+    /// Opens the named ring. Its kind must be that of `options`, unless those are [`Options::any`]; its sizes are its own.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        let directory = options.open_directory()?;
+        let segment = Segment::open(&directory, name, options.segment_options())?;
+        let segment = match options.kind() {
+            Some(kind) => segment.expect_kind(kind)?,
+            None => segment,
+        };
+        Ok(Self::over(segment, options))
+    }
+
+    /// Opens the named ring, or creates it: whoever comes first does.
+    ///
+    /// # Errors
+    /// As [`Ring::open`] and [`Ring::create`].
+    pub fn open_or_create(name: &str, options: &Options) -> Result<Self> {
+        let geometry = options.geometry()?;
+        let directory = options.open_directory()?;
+        Ok(Self::over(Segment::open_or_create(&directory, name, geometry, options.segment_options())?, options))
+    }
+
+    /// Creates an anonymous ring in a sealed memfd. Pass [`Ring::as_memfd`] to a peer; it vanishes with its last user.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::Io`].
+    pub fn memfd(options: &Options) -> Result<Self> {
+        Ok(Self::over(Segment::memfd(options.geometry()?, options.segment_options())?, options))
+    }
+
+    /// Opens an anonymous ring that a peer of the same user passed. Refused unless it is sealed against resizing.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let mine = Ring::memfd(&Options::spsc(4096))?;
+    /// let passed = mine.as_memfd().unwrap().try_clone_to_owned().unwrap();
+    /// let theirs = Ring::from_memfd(passed, &Options::any())?;
+    /// assert_eq!(mine.generation(), theirs.generation());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn from_memfd(memfd: OwnedFd, options: &Options) -> Result<Self> {
+        let segment = Segment::from_memfd(memfd, options.segment_options())?;
+        let segment = match options.kind() {
+            Some(kind) => segment.expect_kind(kind)?,
+            None => segment,
+        };
+        Ok(Self::over(segment, options))
+    }
+
+    /// Takes the name away. Whoever is attached goes on undisturbed; the memory goes with the last of them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::Io`].
+    pub fn remove(name: &str, options: &Options) -> Result<()> {
+        options.open_directory()?.remove(name)
+    }
+
+    /// Names in the directory of `options`, sorted. Not looked into: opening one may still fail.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], [`Error::Io`].
+    pub fn list(options: &Options) -> Result<Vec<String>> {
+        options.open_directory()?.list()
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap(options: &Options) -> Result<Self> {
+        Ok(Self::over(Segment::heap(options.geometry()?)?, options))
+    }
+
+    fn over(segment: Arc<Segment>, options: &Options) -> Self {
+        Ring { segment, idle: options.idle_strategy() }
+    }
+
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        self.segment.geometry()
+    }
+
+    pub(super) fn expect(&self, kind: Kind) -> Result<()> {
+        Arc::clone(&self.segment).expect_kind(kind).map(|_| ())
+    }
+
+    pub(super) fn idle(&self) -> Idle {
+        self.idle
+    }
+
+    fn event_line(&self, offset: usize) -> Area {
+        self.segment.shared_page().part(offset, LINE)
+    }
+
+    /// The eventcounts of a ring with one consumer and one producer: (data, space).
+    pub(super) fn events_one(&self) -> (One, One) {
+        let mode = barrier(self.wake());
+        (One::attach(self.event_line(DATA_EVENT), mode), One::attach(self.event_line(SPACE_EVENT), mode))
+    }
+
+    /// The eventcounts of a ring with many of both: (data, space).
+    pub(super) fn events_many(&self) -> (Many, Many) {
+        let mode = barrier(self.wake());
+        (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
+    }
+
+    /// Wakes everybody who sleeps on this ring, because somebody came, went or died.
+    pub(super) fn wake_all(&self) {
+        match self.kind() {
+            Kind::Mpmc => {
+                let (data, space) = self.events_many();
+                data.notify(ALL);
+                space.notify(ALL);
+            }
+            _ => {
+                let (data, space) = self.events_one();
+                data.notify();
+                space.notify();
+            }
+        }
+    }
+
+    /// Takes back what the dead participant `id` holds in the ring, and says how much that was.
+    pub(super) fn recover(&self, id: u16) -> Result<mpmc::core::Recovered> {
+        match self.kind() {
+            // A byte ring has nothing to take back: its successor finds the end of the chain, or the last release.
+            Kind::Mpmc => self.mpmc_shared().sweep(id, self.redelivery()),
+            _ => Ok(mpmc::core::Recovered::default()),
+        }
+    }
+
+    /// What is in the ring.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.geometry().kind
+    }
+
+    /// The name under which it was created or opened; `None` if it is anonymous.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.segment.name()
+    }
+
+    /// Bytes of data in use: of a byte ring, its capacity; of a slot ring, all slots with their headers.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.geometry().capacity
+    }
+
+    /// Number of slots; 0 for byte rings.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.geometry().slots
+    }
+
+    /// Largest payload of a frame, in bytes.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.geometry().max_payload
+    }
+
+    /// How many handles may be attached at a time.
+    #[must_use]
+    pub fn max_participants(&self) -> usize {
+        self.geometry().participants
+    }
+
+    /// How publishers find out that somebody sleeps.
+    #[must_use]
+    pub fn wake(&self) -> WakeMode {
+        self.geometry().wake
+    }
+
+    /// What becomes of a frame that a consumer died with.
+    #[must_use]
+    pub fn redelivery(&self) -> Redelivery {
+        self.geometry().redelivery
+    }
+
+    /// Size of the segment in bytes.
+    #[must_use]
+    pub fn total_len(&self) -> usize {
+        self.geometry().total_len
+    }
+
+    /// Random, never 0: tells this ring from another of the same name.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.segment.generation()
+    }
+
+    /// Process id of the creator, and when it created the ring, in nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn created(&self) -> (u32, u64) {
+        (self.segment.header().creator_pid, self.segment.header().created)
+    }
+
+    /// What was asked for with [`Options::best_effort`] and could not be had.
+    #[must_use]
+    pub fn downgrades(&self) -> &[Downgrade] {
+        self.segment.downgrades()
+    }
+
+    /// The file or memfd behind the ring, to be passed to a peer (`SCM_RIGHTS`, or inheritance).
+    #[must_use]
+    pub fn as_memfd(&self) -> Option<BorrowedFd<'_>> {
+        self.segment.fd()
+    }
+
+    /// Everybody who holds a seat, alive or dead and not yet noticed. Some system calls for each.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn participants(&self) -> Result<Vec<ParticipantInfo>> {
+        self.segment.participants()
+    }
+
+    /// Whether no living participant is attached. It may be otherwise a moment later.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_idle(&self) -> Result<bool> {
+        self.segment.is_idle()
+    }
+
+    /// Buries every dead participant: takes back its slots, frees its id, wakes whoever waits. Safe at any time; attached
+    /// handles do the same when they have to wait. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a slot is in no known state, [`Error::Io`].
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let ring = Ring::memfd(&Options::mpmc(64, 64))?;
+    /// assert_eq!(ring.sweep()?, 0, "everybody lives");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn sweep(&self) -> Result<usize> {
+        let mut outcome = Ok(());
+        let counted = self.segment.reap(|id| {
+            if let Err(e) = self.recover(id) {
+                outcome = Err(e);
+            }
+        })?;
+        outcome?;
+        if counted > 0 {
+            self.wake_all();
+        }
+        Ok(counted)
+    }
+
+    /// The parts that the byte rings' algorithms work on.
+    pub(super) fn spsc_shared(&self) -> spsc::core::Shared {
+        let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
+        let geometry = self.geometry();
+        spsc::core::Shared::new(producer, consumer, self.segment.data(), geometry.capacity, geometry.max_payload)
+    }
+
+    pub(super) fn stream_shared(&self) -> stream::core::Shared {
+        let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
+        stream::core::Shared::new(producer, consumer, self.segment.data(), self.geometry().capacity)
+    }
+
+    pub(super) fn mpmc_shared(&self) -> mpmc::core::Shared {
+        let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
+        let geometry = self.geometry();
+        mpmc::core::Shared::new(producer, consumer, self.segment.data(), geometry.slots, geometry.stride)
+    }
+}
+
+/// A forged or foreign kind is refused before anything is attached.
+pub(super) fn expect_mirror(ring: &Ring) -> Result<()> {
+    if ring.segment().is_mirrored() {
+        Ok(())
+    } else {
+        Err(Error::Unsupported { what: "byte rings need a mirrored mapping: use a named ring or a memfd" })
+    }
+}

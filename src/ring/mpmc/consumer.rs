@@ -1,0 +1,389 @@
+//! The consumer's handle: receiving in place, by copy, by batch; blocking when the ring is empty.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Seat;
+use super::core::Taken;
+use crate::error::{Error, Result};
+use crate::frame::{Flags, Frame, Header};
+use crate::ring::{Options, Ring};
+use crate::segment::Role;
+use crate::segment::counters::Counter;
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::ALL;
+
+/// The most frames that one [`Batch`] holds.
+pub const BATCH: usize = 32;
+
+/// A receiving end. Clones share one seat in the ring, and may be used by several threads at once.
+///
+/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a producer that sleeps (none at
+/// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, they ask the kernel who
+/// is dead.
+#[derive(Clone)]
+pub struct Consumer(Arc<Seat>);
+
+static_assertions::assert_impl_all!(Consumer: Send, Sync, Clone);
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("mpmc::Consumer").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Opens the named ring, or creates it, and becomes one of its consumers.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Consumer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Self::attach(&Ring::open_or_create(name, options)?)
+    }
+
+    /// Becomes one of the ring's consumers. Buries the dead on the way; some system calls.
+    ///
+    /// # Errors
+    /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
+    /// [`Error::Io`].
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        Ok(Consumer(Arc::new(Seat::take(ring, Role::Consumer)?)))
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        self.0.attachment.ring()
+    }
+
+    /// Whether a producer is attached (or died a moment ago).
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.0.attachment.has_peer()
+    }
+
+    /// Blocks until a producer is attached.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]
+    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.0.attachment.wait_for_peer(deadline.into(), |id| self.0.recover(id))
+    }
+
+    /// The next frame, in place, if there is one. Lock-free. Released when the view is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Empty`]: nothing is committed, or the next frame is still being written. [`Error::Closed`] or
+    /// [`Error::PeerDead`] once the last producer has gone and nothing is left, until another attaches. [`Error::Corrupt`].
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.send(b"job")?;
+    /// drop(tx);
+    /// assert_eq!(&*rx.try_recv()?, b"job");
+    /// assert!(matches!(rx.try_recv(), Err(slipring::Error::Closed)));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv(&self) -> Result<View<'_>> {
+        Ok(View { taken: Some(self.try_take()?), consumer: self })
+    }
+
+    /// The next frame, in place; waits while the ring is empty. Blocking: a producer has to send.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
+    #[inline]
+    pub fn recv(&self) -> Result<View<'_>> {
+        self.recv_deadline(Deadline::never())
+    }
+
+    /// [`Consumer::recv`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_deadline(&self, deadline: impl Into<Deadline>) -> Result<View<'_>> {
+        Ok(View { taken: Some(self.take(deadline)?), consumer: self })
+    }
+
+    /// Copies the next frame into `buffer` and releases it, if there is one. Lock-free.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`]. [`Error::TooLarge`] if `buffer` is shorter than the largest payload of the ring: a frame
+    /// that was taken cannot be put back, so none is taken.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 40)?;
+    /// tx.send(b"job")?;
+    /// let mut buffer = [0; 40];
+    /// let header = rx.try_recv_into(&mut buffer)?;
+    /// assert_eq!(&buffer[..header.len as usize], b"job");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_into(&self, buffer: &mut [u8]) -> Result<Header> {
+        self.check_buffer(buffer)?;
+        let taken = self.try_take()?;
+        Ok(self.copy_out(taken, buffer))
+    }
+
+    /// [`Consumer::try_recv_into`]; waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::TooLarge`].
+    #[inline]
+    pub fn recv_into(&self, buffer: &mut [u8]) -> Result<Header> {
+        self.recv_into_deadline(buffer, Deadline::never())
+    }
+
+    /// [`Consumer::recv_into`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv_into`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_into_deadline(&self, buffer: &mut [u8], deadline: impl Into<Deadline>) -> Result<Header> {
+        self.check_buffer(buffer)?;
+        let taken = self.take(deadline)?;
+        Ok(self.copy_out(taken, buffer))
+    }
+
+    /// Up to `max` frames (and [`BATCH`]) that are committed now, in place, if there are any. Released together when the
+    /// batch is dropped. Lock-free.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`].
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.try_send_batch([b"one".as_slice(), b"two"])?;
+    /// let batch = rx.try_recv_batch(8)?;
+    /// let words: Vec<_> = batch.iter().map(|frame| frame.payload).collect();
+    /// assert_eq!(words, [b"one", b"two"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_batch(&self, max: usize) -> Result<Batch<'_>> {
+        let first = self.try_take()?;
+        Ok(self.batch(first, max))
+    }
+
+    /// [`Consumer::try_recv_batch`]; waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn recv_batch(&self, max: usize) -> Result<Batch<'_>> {
+        self.recv_batch_deadline(max, Deadline::never())
+    }
+
+    /// [`Consumer::recv_batch`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_batch_deadline(&self, max: usize, deadline: impl Into<Deadline>) -> Result<Batch<'_>> {
+        let first = self.take(deadline)?;
+        Ok(self.batch(first, max))
+    }
+
+    /// Stops receiving. Frames in the ring wait for other consumers. So does dropping.
+    pub fn close(self) {}
+
+    fn check_buffer(&self, buffer: &[u8]) -> Result<()> {
+        let max = self.0.core.max_payload();
+        if buffer.len() < max { Err(Error::TooLarge { max }) } else { Ok(()) }
+    }
+
+    /// One look at the ring. A frame to be delivered again comes first.
+    #[inline(always)]
+    fn look(seat: &Seat) -> Result<Taken> {
+        let redeliveries = seat.core.redeliveries();
+        if redeliveries != seat.searched.load(Ordering::Relaxed) {
+            match seat.core.take_redelivered(seat.id) {
+                Err(Error::Empty) => seat.searched.store(redeliveries, Ordering::Relaxed),
+                found => return found,
+            }
+        }
+        seat.core.take(seat.id)
+    }
+
+    #[inline(always)]
+    fn try_take(&self) -> Result<Taken> {
+        match Self::look(&self.0) {
+            Err(Error::Empty) => self.empty(),
+            taken => taken,
+        }
+    }
+
+    #[inline(always)]
+    fn take(&self, deadline: impl Into<Deadline>) -> Result<Taken> {
+        match Self::look(&self.0) {
+            Err(Error::Empty) => self.wait_for_frame(deadline.into()),
+            taken => taken,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn empty(&self) -> Result<Taken> {
+        let seat = &*self.0;
+        seat.count(Counter::Empty, 1);
+        self.tell_producers();
+        let ends = seat.glance()?;
+        // SYNC(ticket): whoever ended had committed before; and the glance may have taken frames back from the dead.
+        match (Self::look(seat), ends) {
+            (Err(Error::Empty), Some(ends)) => Err(seat.attachment.tell(ends)),
+            (taken, _) => taken,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_frame(&self, deadline: Deadline) -> Result<Taken> {
+        let seat = &*self.0;
+        seat.attachment.check_fork()?;
+        seat.count(Counter::Empty, 1);
+        self.tell_producers();
+        let mut gone = None;
+        let outcome = block_on(
+            &seat.data,
+            &seat.pace,
+            deadline,
+            || match Self::look(seat) {
+                Ok(taken) => Ok(Some(taken)),
+                Err(Error::Empty) => Ok(None),
+                Err(e) => Err(e),
+            },
+            || {
+                // Whoever took a frame back may have died before announcing it: search before every sleep.
+                seat.searched.store(u64::MAX, Ordering::Relaxed);
+                gone = seat.look_around()?;
+                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+            },
+        );
+        seat.count_sleeps();
+        match (outcome, gone) {
+            (Err(Error::Closed), Some(ends)) => Err(seat.attachment.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn batch(&self, first: Taken, max: usize) -> Batch<'_> {
+        let mut batch = Batch { consumer: self, taken: [const { None }; BATCH], len: 1 };
+        batch.taken[0] = Some(first);
+        while batch.len < max.min(BATCH) {
+            let Ok(next) = self.0.core.take(self.0.id) else { break };
+            batch.taken[batch.len] = Some(next);
+            batch.len += 1;
+        }
+        batch
+    }
+
+    fn copy_out(&self, taken: Taken, buffer: &mut [u8]) -> Header {
+        let header = taken.header;
+        self.0.core.read(&taken, &mut buffer[..header.len as usize]);
+        self.release(taken);
+        header
+    }
+
+    #[inline(always)]
+    fn payload<'t>(&self, taken: &'t Taken) -> &'t [u8] {
+        let core = &self.0.core;
+        // SAFETY: the payload of a slot inside the area.
+        let start = unsafe { core.data().base().add(core.taken_payload(taken)) };
+        // SAFETY: the length was bounded by the slot; the slot is READING with our id, so nobody writes it until `taken`,
+        // which is borrowed here, is given to `release`. The area outlives it: the caller holds `self`.
+        unsafe { std::slice::from_raw_parts(start, taken.header.len as usize) }
+    }
+
+    /// Frees the slot. Sleeping producers are told now and then, not for every slot: at every quarter of the ring, and
+    /// when it is found empty.
+    #[inline(always)]
+    fn release(&self, taken: Taken) {
+        let Header { len, flags, .. } = taken.header;
+        let quarter = self.0.core.is_quarter(&taken);
+        self.0.core.release(taken);
+        if quarter {
+            self.tell_producers();
+        }
+        self.0.count(Counter::Received, 1);
+        self.0.count(Counter::Bytes, len.into());
+        if flags.contains(Flags::REDELIVERED) {
+            self.0.count(Counter::Redelivered, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn tell_producers(&self) {
+        if self.0.space.notify(ALL) {
+            self.0.count(Counter::Wakes, 1);
+        }
+    }
+}
+
+/// A frame in place. Dropping it releases it.
+#[must_use = "dropping a view releases its frame unread"]
+pub struct View<'a> {
+    consumer: &'a Consumer,
+    /// `Some` until dropped.
+    taken: Option<Taken>,
+}
+
+impl View<'_> {
+    /// The frame's header.
+    #[inline]
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.taken.as_ref().map_or(Header::PLAIN, |taken| taken.header)
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.taken.as_ref().map_or(&[], |taken| self.consumer.payload(taken))
+    }
+}
+
+impl Drop for View<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(taken) = self.taken.take() {
+            self.consumer.release(taken);
+        }
+    }
+}
+
+/// Some frames in place. Dropping it releases them all.
+#[must_use = "dropping a batch releases its frames unread"]
+pub struct Batch<'a> {
+    consumer: &'a Consumer,
+    taken: [Option<Taken>; BATCH],
+    len: usize,
+}
+
+impl Batch<'_> {
+    /// The frames, in the order of the ring.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
+        // All of them are `Some` until the drop.
+        self.taken[..self.len].iter().map(|taken| match taken {
+            Some(taken) => Frame { header: taken.header, stamp: 0, payload: self.consumer.payload(taken) },
+            None => Frame { header: Header::PLAIN, stamp: 0, payload: &[] },
+        })
+    }
+}
+
+impl Drop for Batch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        for taken in self.taken.iter_mut().filter_map(Option::take) {
+            self.consumer.release(taken);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Many producers, many consumers, frames of up to a slot: a work queue that loses no work when a worker dies.
+//!
+//! The algorithm is in `core.rs`; here are the handles. Claiming a slot writes its owner into it, so what a dead process left
+//! half done is found and taken back, by anybody, at once and exactly: a frame that a producer died with never was, a frame
+//! that a consumer died with is delivered again, marked (or dropped and counted, as the ring was created).
+//!
+//! Frames of one producer arrive in the order in which it claimed them. A producer that is *stopped* between claim and commit
+//! delays the frames behind its own; a dead one does not. `seq` is the frame's position in the ring, for all producers
+//! together: a number that never comes belongs to a claim that was given up.
+//!
+//! ```
+//! let (tx, rx) = slipring::mpmc::pair(64, 128)?;
+//! std::thread::scope(|s| {
+//!     for worker in 0..2u8 {
+//!         let tx = tx.clone();
+//!         s.spawn(move || tx.send(&[worker]));
+//!     }
+//!     let mut got = [rx.recv().unwrap()[0], rx.recv().unwrap()[0]];
+//!     got.sort_unstable();
+//!     assert_eq!(got, [0, 1]);
+//! });
+//! # Ok::<(), slipring::Error>(())
+//! ```
+
+mod consumer;
+pub(crate) mod core;
+mod producer;
+#[cfg(test)]
+mod tests;
+
+pub use consumer::{BATCH, Batch, Consumer, View};
+pub use producer::{Grant, Producer};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use self::core::{Recovered, Shared};
+use super::attachment::Attachment;
+use super::{Options, Ring};
+use crate::error::Result;
+use crate::segment::counters::Counter;
+use crate::segment::lifecycle::Ends;
+use crate::segment::{Kind, Redelivery, Role};
+use crate::wait::eventcount::Many;
+use crate::wait::idle::Pace;
+
+/// An anonymous ring in this process: both ends. Sizes as for [`Options::mpmc`].
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid), [`Error::Io`](crate::Error::Io).
+///
+/// ```
+/// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+/// tx.send(b"job")?;
+/// assert_eq!(&*rx.recv()?, b"job");
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
+    let ring = Ring::memfd(&Options::mpmc(slots, payload))?;
+    Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
+}
+
+/// One seat in the ring, shared by the clones of a handle.
+struct Seat {
+    core: Shared,
+    id: u16,
+    data: Many,
+    space: Many,
+    pace: Pace,
+    policy: Redelivery,
+    /// The count of redeliveries at which a search found none left.
+    searched: AtomicU64,
+    attachment: Attachment,
+}
+
+impl Seat {
+    fn take(ring: &Ring, role: Role) -> Result<Self> {
+        ring.expect(Kind::Mpmc)?;
+        let core = ring.mpmc_shared();
+        let policy = ring.redelivery();
+        let mut recovered = Recovered::default();
+        let mut outcome = Ok(());
+        let attachment = Attachment::join(ring, role, false, |id| match core.sweep(id, policy) {
+            Ok(done) => recovered += done,
+            Err(e) => outcome = Err(e),
+        })?;
+        outcome?;
+        let (data, space) = ring.events_many();
+        let (id, pace) = (attachment.id(), Pace::new(ring.idle()));
+        let seat = Seat { core, id, data, space, pace, policy, searched: AtomicU64::new(0), attachment };
+        seat.count_recovered(recovered);
+        ring.wake_all(); // somebody may wait for a peer, or for what was just taken back
+        Ok(seat)
+    }
+
+    fn count_recovered(&self, done: Recovered) {
+        self.count(Counter::Recovered, done.voided + done.redeliver + done.lost);
+        self.count(Counter::Lost, done.lost);
+    }
+
+    /// Takes back what the dead `id` holds. A corrupt slot is left for whoever comes to it to report.
+    fn recover(&self, id: u16) {
+        if let Ok(done) = self.core.sweep(id, self.policy) {
+            self.count_recovered(done);
+        }
+    }
+
+    fn glance(&self) -> Result<Option<Ends>> {
+        self.attachment.glance(|id| self.recover(id))
+    }
+
+    fn look_around(&self) -> Result<Option<Ends>> {
+        self.attachment.look_around(|id| self.recover(id))
+    }
+
+    /// Adds to a counter. A seat may be shared by threads, so this is a read-modify-write.
+    #[inline(always)]
+    fn count(&self, counter: Counter, n: u64) {
+        self.attachment.counters().get(counter).fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn count_sleeps(&self) {
+        self.attachment.counters().get(Counter::Sleeps).store(self.pace.sleeps(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.attachment.check_fork().is_ok() {
+            // Grants and views that were forgotten (`mem::forget`) are still ours, and would block the ring for ever.
+            self.recover(self.id);
+            self.attachment.leave();
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The producer's handle: sending by copy and by grant; blocking when the ring is full.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::Seat;
+use super::core::{Claim, Shared};
+use crate::error::{Error, Result};
+use crate::frame::Header;
+use crate::ring::{Options, Ring};
+use crate::segment::Role;
+use crate::segment::counters::Counter;
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+
+/// A sending end. Clones share one seat in the ring, and may be used by several threads at once.
+///
+/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a consumer that sleeps (none at
+/// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, they ask the kernel who
+/// is dead.
+#[derive(Clone)]
+pub struct Producer(Arc<Seat>);
+
+static_assertions::assert_impl_all!(Producer: Send, Sync, Clone);
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("mpmc::Producer").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Opens the named ring, or creates it, and becomes one of its producers.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Producer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Self::attach(&Ring::open_or_create(name, options)?)
+    }
+
+    /// Becomes one of the ring's producers. Buries the dead on the way; some system calls.
+    ///
+    /// # Errors
+    /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
+    /// [`Error::Io`].
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        Ok(Producer(Arc::new(Seat::take(ring, Role::Producer)?)))
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        self.0.attachment.ring()
+    }
+
+    /// Largest payload, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.0.core.max_payload()
+    }
+
+    /// Whether a consumer is attached (or died a moment ago).
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.0.attachment.has_peer()
+    }
+
+    /// Blocks until a consumer is attached.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]
+    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.0.attachment.wait_for_peer(deadline.into(), |id| self.0.recover(id))
+    }
+
+    /// Sends a copy of `payload`, if a slot is free. Lock-free.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::TooLarge`]; [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the consumers
+    /// have gone.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(2, 64)?;
+    /// while tx.try_send(b"job").is_ok() {}
+    /// rx.try_recv()?;
+    /// tx.try_send(b"job")?; // there is room again
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_send(&self, payload: &[u8]) -> Result<()> {
+        self.try_send_frame(Header::PLAIN, payload)
+    }
+
+    /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`].
+    #[inline]
+    pub fn try_send_frame(&self, header: Header, payload: &[u8]) -> Result<()> {
+        let claim = self.try_claim(payload.len())?;
+        self.0.core.write(&claim, payload);
+        self.commit(claim, header, payload.len());
+        Ok(())
+    }
+
+    /// Sends a copy of `payload`; waits while the ring is full. Blocking: a consumer makes the room.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
+    #[inline]
+    pub fn send(&self, payload: &[u8]) -> Result<()> {
+        self.send_frame_deadline(Header::PLAIN, payload, Deadline::never())
+    }
+
+    /// [`Producer::send`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::Timeout`].
+    #[inline]
+    pub fn send_deadline(&self, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.send_frame_deadline(Header::PLAIN, payload, deadline)
+    }
+
+    /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    #[inline]
+    pub fn send_frame(&self, header: Header, payload: &[u8]) -> Result<()> {
+        self.send_frame_deadline(header, payload, Deadline::never())
+    }
+
+    /// [`Producer::send_frame`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::Timeout`].
+    #[inline]
+    pub fn send_frame_deadline(&self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        let claim = self.claim(payload.len(), deadline)?;
+        self.0.core.write(&claim, payload);
+        self.commit(claim, header, payload.len());
+        Ok(())
+    }
+
+    /// Sends copies of as many `payloads` as there are free slots, and says how many: the consumers are looked after once,
+    /// not for each. Lock-free.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`], if not even the first could be sent.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(2, 64)?;
+    /// assert_eq!(tx.try_send_batch([b"one".as_slice(), b"two", b"three"])?, 2);
+    /// assert_eq!(&*rx.try_recv()?, b"one");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn try_send_batch<'p>(&self, payloads: impl IntoIterator<Item = &'p [u8]>) -> Result<usize> {
+        let (mut frames, mut bytes) = (0, 0);
+        let mut stopped = None;
+        for payload in payloads {
+            match self.try_claim(payload.len()) {
+                Ok(claim) => {
+                    self.0.core.write(&claim, payload);
+                    self.publish(claim, Header::PLAIN, payload.len());
+                    frames += 1;
+                    bytes += payload.len();
+                }
+                Err(e) => {
+                    stopped = Some(e);
+                    break;
+                }
+            }
+        }
+        match stopped {
+            Some(e) if frames == 0 => Err(e),
+            _ => {
+                self.committed(frames, bytes);
+                Ok(frames)
+            }
+        }
+    }
+
+    /// A slot, to be written in place. Lock-free. Dropped without [`Grant::commit`], it never was.
+    ///
+    /// The slots behind it wait for it: commit or drop it soon.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`].
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// let mut grant = tx.try_reserve(64)?;
+    /// grant[..3].copy_from_slice(b"job");
+    /// grant.commit(3);
+    /// assert_eq!(&*rx.try_recv()?, b"job");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_reserve(&self, len: usize) -> Result<Grant<'_>> {
+        Ok(Grant { claim: Some(self.try_claim(len)?), producer: self, len })
+    }
+
+    /// [`Producer::try_reserve`]; waits while the ring is full.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    #[inline]
+    pub fn reserve(&self, len: usize) -> Result<Grant<'_>> {
+        self.reserve_deadline(len, Deadline::never())
+    }
+
+    /// [`Producer::reserve`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::Timeout`].
+    #[inline]
+    pub fn reserve_deadline(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
+        Ok(Grant { claim: Some(self.claim(len, deadline)?), producer: self, len })
+    }
+
+    /// Says that nothing more will come from this handle. When the last producer has closed, consumers get what is in the
+    /// ring, then [`Error::Closed`]. So does dropping.
+    pub fn close(self) {}
+
+    #[inline(always)]
+    fn check_len(&self, len: usize) -> Result<()> {
+        if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
+    }
+
+    #[inline(always)]
+    fn try_claim(&self, len: usize) -> Result<Claim> {
+        self.check_len(len)?;
+        match self.0.core.claim(self.0.id) {
+            Err(Error::Full) => self.full(),
+            claimed => claimed,
+        }
+    }
+
+    #[inline(always)]
+    fn claim(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Claim> {
+        self.check_len(len)?;
+        match self.0.core.claim(self.0.id) {
+            Err(Error::Full) => self.wait_for_slot(deadline.into()),
+            claimed => claimed,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn full(&self) -> Result<Claim> {
+        let seat = &*self.0;
+        seat.count(Counter::Full, 1);
+        seat.attachment.counters().raise(Counter::HighWater, seat.core.slots());
+        let ends = seat.glance()?;
+        // The glance may have freed a dead participant's slot; and whoever ended may have released one before.
+        match (seat.core.claim(seat.id), ends) {
+            (Err(Error::Full), Some(ends)) => Err(seat.attachment.tell(ends)),
+            (claimed, _) => claimed,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_slot(&self, deadline: Deadline) -> Result<Claim> {
+        let seat = &*self.0;
+        seat.attachment.check_fork()?;
+        seat.count(Counter::Full, 1);
+        seat.attachment.counters().raise(Counter::HighWater, seat.core.slots());
+        let mut gone = None;
+        let outcome = block_on(
+            &seat.space,
+            &seat.pace,
+            deadline,
+            || match seat.core.claim(seat.id) {
+                Ok(claim) => Ok(Some(claim)),
+                Err(Error::Full) => Ok(None),
+                Err(e) => Err(e),
+            },
+            || {
+                gone = seat.look_around()?;
+                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+            },
+        );
+        seat.count_sleeps();
+        match (outcome, gone) {
+            (Err(Error::Closed), Some(ends)) => Err(seat.attachment.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    #[inline(always)]
+    fn publish(&self, claim: Claim, header: Header, len: usize) {
+        let seq = Shared::sequence(&claim);
+        self.0.core.commit(claim, Header { len: len as u32, seq, ..header });
+    }
+
+    #[inline(always)]
+    fn commit(&self, claim: Claim, header: Header, len: usize) {
+        self.publish(claim, header, len);
+        self.committed(1, len);
+    }
+
+    /// Wakes consumers that sleep, and counts.
+    #[inline(always)]
+    fn committed(&self, frames: usize, bytes: usize) {
+        if self.0.data.notify(frames as u32) {
+            self.0.count(Counter::Wakes, 1);
+        }
+        self.0.count(Counter::Sent, frames as u64);
+        self.0.count(Counter::Bytes, bytes as u64);
+    }
+}
+
+/// A claimed slot, to be filled and committed. Dropped without [`Grant::commit`], the claim is given up.
+#[must_use = "a grant that is not committed sends nothing"]
+pub struct Grant<'a> {
+    producer: &'a Producer,
+    /// `None` once committed.
+    claim: Option<Claim>,
+    len: usize,
+}
+
+impl Grant<'_> {
+    /// Sends the first `len` bytes as a frame.
+    ///
+    /// # Panics
+    /// If `len` exceeds the grant: those bytes were never reserved.
+    #[inline]
+    pub fn commit(self, len: usize) {
+        self.commit_frame(Header::PLAIN, len);
+    }
+
+    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Panics
+    /// If `len` exceeds the grant.
+    #[inline]
+    pub fn commit_frame(mut self, header: Header, len: usize) {
+        assert!(len <= self.len, "commit of more than was reserved");
+        if let Some(claim) = self.claim.take() {
+            self.producer.commit(claim, header, len);
+        }
+    }
+
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        let core = &self.producer.0.core;
+        let offset = self.claim.as_ref().map_or(0, |claim| core.claimed_payload(claim));
+        // SAFETY: the payload of a slot inside the area (or its beginning, for a grant that is being dropped).
+        unsafe { core.data().base().add(offset) }
+    }
+}
+
+impl Deref for Grant<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` is at most the slot's payload; the memory is initialised (zeros or old frames); the slot is WRITING
+        // with our id, and its claim, which is not `Clone`, is in this grant: nobody else touches it.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+}
+
+impl DerefMut for Grant<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+}
+
+impl Drop for Grant<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.producer.0.core.abort(claim);
+        }
+    }
+}

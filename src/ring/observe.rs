@@ -1,0 +1,214 @@
+//! Looking at a ring from outside: statistics, a read-only check, copies of what waits.
+//!
+//! Used by the command line and by tests. Never writes. On a busy ring every answer is about a moment that has passed;
+//! checks that need a quiet ring say so.
+
+use super::Ring;
+use super::mpmc::core::{Control, State};
+use crate::error::{Error, Result};
+use crate::frame::{Frame, Header};
+use crate::segment::{Counts, Kind, Role};
+
+/// What has happened in a ring, and how full it is.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Counters of everybody who ever was attached, added up.
+    pub counts: Counts,
+    /// Position of the consumers: bytes (byte rings) or frames (slot rings) since creation.
+    pub head: u64,
+    /// Position of the producers.
+    pub tail: u64,
+    /// How far they may be apart.
+    pub limit: u64,
+    /// Producers attached, by their records.
+    pub producers: usize,
+    /// Consumers attached, by their records.
+    pub consumers: usize,
+}
+
+impl Stats {
+    /// How much is in the ring, in the unit of the positions.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.tail.wrapping_sub(self.head).min(self.limit)
+    }
+}
+
+/// What a check of a ring found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Frames that wait (0 for streams).
+    pub frames: u64,
+    /// Payload bytes that wait.
+    pub bytes: u64,
+    /// Slots that a producer is filling.
+    pub writing: u64,
+    /// Slots that a consumer is reading.
+    pub reading: u64,
+    /// Frames to be delivered again.
+    pub redeliver: u64,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl Ring {
+    /// Counters and fill level. Reads shared memory only; no system call.
+    ///
+    /// # Errors
+    /// None at present.
+    ///
+    /// ```
+    /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send(b"12345678")?;
+    /// let stats = tx.ring().stats()?;
+    /// assert_eq!((stats.counts.sent, stats.used()), (1, 24));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        let (head, tail) = match self.kind() {
+            Kind::Spsc => self.spsc_shared().observe(),
+            Kind::Stream => self.stream_shared().observe(),
+            Kind::Mpmc => self.mpmc_shared().observe(),
+            _ => (0, 0),
+        };
+        let limit = if self.kind() == Kind::Mpmc { self.slots() } else { self.capacity() } as u64;
+        let table = self.segment().table();
+        let (producers, consumers) = (table.live(Role::Producer), table.live(Role::Consumer));
+        Ok(Stats { counts: self.segment().counts(), head, tail, limit, producers, consumers })
+    }
+
+    /// Checks everything that can be checked without writing: of a byte ring the chain of frames, of a slot ring every slot,
+    /// of all of them the participants. On a busy ring some findings may be moments that have passed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the participants' locks cannot be examined.
+    pub fn verify(&self) -> Result<Report> {
+        let mut report = Report::default();
+        for participant in self.participants()? {
+            if participant.state.is_none() || participant.role.is_none() {
+                report.problems.push(format!("participant {}: its record is in no known state", participant.id));
+            }
+        }
+        match self.kind() {
+            Kind::Mpmc => self.verify_slots(&mut report)?,
+            Kind::Spsc => self.verify_chain(&mut report),
+            Kind::Stream => {
+                let (head, tail) = self.stream_shared().observe();
+                report.bytes = tail - head;
+                if tail - head > self.capacity() as u64 {
+                    report.problems.push(format!("tail {tail} is more than a ring ahead of head {head}"));
+                }
+            }
+            _ => {}
+        }
+        Ok(report)
+    }
+
+    fn verify_chain(&self, report: &mut Report) {
+        let end = self.spsc_shared().walk(|_, header, _| {
+            report.frames += 1;
+            report.bytes += u64::from(header.len);
+            true
+        });
+        let (head, tail) = self.spsc_shared().observe();
+        match end {
+            Err(e) => report.problems.push(e.to_string()),
+            // The tail is written after the commit; a producer may have died between the two.
+            Ok(end) if end < tail && tail - head <= self.capacity() as u64 => {
+                report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn verify_slots(&self, report: &mut Report) -> Result<()> {
+        let shared = self.mpmc_shared();
+        let (head, tail) = shared.observe();
+        for slot in 0..self.slots() {
+            let Control { state, owner, lap, .. } = match shared.inspect(slot) {
+                Ok(control) => control,
+                Err(e) => {
+                    report.problems.push(format!("slot {slot}: {e}"));
+                    continue;
+                }
+            };
+            let newest = tail / self.slots() as u64;
+            if lap > newest + 1 || lap + 2 < newest {
+                report.problems.push(format!("slot {slot}: lap {lap} is far from the tail's, {newest}"));
+            }
+            match state {
+                State::Free => {}
+                State::Writing => report.writing += 1,
+                State::Reading => report.reading += 1,
+                State::Redeliver => report.redeliver += 1,
+                State::Ready => report.frames += 1,
+            }
+            if matches!(state, State::Writing | State::Reading) && usize::from(owner) > self.max_participants() {
+                report.problems.push(format!("slot {slot}: owned by {owner}, who cannot exist"));
+            }
+            if matches!(state, State::Ready | State::Reading | State::Redeliver) {
+                match shared.inspect_header(slot) {
+                    Ok(header) => report.bytes += u64::from(header.len),
+                    Err(e) => report.problems.push(format!("slot {slot}: {e}")),
+                }
+            }
+        }
+        if head > tail {
+            report.problems.push(format!("head {head} is ahead of tail {tail}"));
+        }
+        Ok(())
+    }
+
+    /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is consumed. Needs a quiet ring:
+    /// frames that are overwritten meanwhile may come out torn or as an error.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; [`Error::Invalid`] for a stream, which has no frames.
+    ///
+    /// ```
+    /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send(b"hello")?;
+    /// let mut lengths = Vec::new();
+    /// tx.ring().inspect(|frame| {
+    ///     lengths.push(frame.payload.len());
+    ///     true
+    /// })?;
+    /// assert_eq!(lengths, [5]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn inspect(&self, mut show: impl FnMut(Frame<'_>) -> bool) -> Result<()> {
+        let mut copy = Vec::new();
+        let mut show = |header: Header, read: &mut dyn FnMut(&mut [u8])| {
+            copy.resize(header.len as usize, 0);
+            read(&mut copy);
+            show(Frame { header, stamp: 0, payload: &copy })
+        };
+        match self.kind() {
+            Kind::Spsc => {
+                let shared = self.spsc_shared();
+                shared.walk(|position, header, shared| show(header, &mut |into| shared.copy_frame(position, into)))?;
+                Ok(())
+            }
+            Kind::Mpmc => {
+                let shared = self.mpmc_shared();
+                for (slot, header) in shared.waiting()? {
+                    if !show(header, &mut |into| shared.copy_slot(slot, into)) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(Error::Invalid { what: "kind: only spsc and mpmc rings have frames" }),
+        }
+    }
+}

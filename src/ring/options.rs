@@ -1,0 +1,174 @@
+//! How a ring is made: kind, size, waking, recovery, memory. One builder for all kinds.
+//!
+//! Used by everybody who opens a ring. Relies on `segment::geometry` for what is possible.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::memory::{HUGE_PAGE, MemoryOptions};
+use crate::segment::{self, Directory, Geometry, Kind, Redelivery, Settings, WakeMode};
+use crate::wait::idle::Idle;
+
+/// What to create, and how to attach. Sizes matter only to whoever creates the ring; who finds it existing gets what is
+/// there (see [`Ring::capacity`](crate::Ring::capacity)).
+///
+/// ```
+/// use slipring::{Idle, Options, WakeMode};
+/// let for_audio = Options::stream(1 << 16).wake(WakeMode::Poll).idle(Idle::Spin).lock_memory(true).best_effort(true);
+/// let for_workers = Options::mpmc(1024, 256).participants(200);
+/// # let _ = (for_audio, for_workers);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    shape: Shape,
+    settings: Settings,
+    segment: segment::Options,
+    idle: Idle,
+    directory: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Any,
+    Spsc { capacity: usize },
+    Mpmc { slots: usize, payload: usize },
+    Stream { capacity: usize },
+}
+
+impl Options {
+    /// A byte ring of frames for one producer and one consumer. `capacity` in bytes, rounded up to a power of two and to
+    /// whole pages; the largest payload is 24 bytes less.
+    pub fn spsc(capacity: usize) -> Self {
+        Self::of(Shape::Spsc { capacity })
+    }
+
+    /// A ring of `slots` frames (rounded up to a power of two) of up to `payload` bytes each, for many producers and many
+    /// consumers.
+    pub fn mpmc(slots: usize, payload: usize) -> Self {
+        Self::of(Shape::Mpmc { slots, payload })
+    }
+
+    /// A byte ring without frames for one producer and one consumer. `capacity` as for [`Options::spsc`].
+    pub fn stream(capacity: usize) -> Self {
+        Self::of(Shape::Stream { capacity })
+    }
+
+    /// Whatever is there: for opening only. Creating with it is [`Error::Invalid`](crate::Error::Invalid).
+    pub fn any() -> Self {
+        Self::of(Shape::Any)
+    }
+
+    fn of(shape: Shape) -> Self {
+        Options {
+            shape,
+            settings: Settings::default(),
+            segment: segment::Options::default(),
+            idle: Idle::default(),
+            directory: None,
+        }
+    }
+
+    /// How many handles may be attached at a time, 1 to 4095 (64 by default; 128 bytes each).
+    pub fn participants(mut self, count: usize) -> Self {
+        self.settings.participants = count;
+        self
+    }
+
+    /// How publishers find out that somebody sleeps ([`WakeMode::Asymmetric`] by default).
+    pub fn wake(mut self, mode: WakeMode) -> Self {
+        self.settings.wake = mode;
+        self
+    }
+
+    /// What becomes of a frame that a consumer died with ([`Redelivery::AtLeastOnce`] by default).
+    pub fn redelivery(mut self, policy: Redelivery) -> Self {
+        self.settings.redelivery = policy;
+        self
+    }
+
+    /// How this handle's blocking calls wait ([`Idle::Park`] by default).
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// File mode of a named ring at creation, 0600 by default. A group that may write must be trusted by every opener
+    /// ([`Options::trust_group`]).
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.segment.mode = mode;
+        self
+    }
+
+    /// Accept a ring that its group may write. Everybody in the group is then trusted like oneself.
+    pub fn trust_group(mut self, trust: bool) -> Self {
+        self.segment.trust_group = trust;
+        self
+    }
+
+    /// Where named rings live. By default `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else `/dev/shm/slipring-<uid>`.
+    pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.directory = Some(path.into());
+        self
+    }
+
+    /// 2 MiB pages: hugetlb for memfds, transparent ones for named rings on tmpfs.
+    pub fn huge_pages(mut self, huge: bool) -> Self {
+        self.segment.memory.huge = huge;
+        self
+    }
+
+    /// Touch every page at attach, so that no later access faults.
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.segment.memory.prefault = prefault;
+        self
+    }
+
+    /// Keep every page in RAM (`mlock`).
+    pub fn lock_memory(mut self, lock: bool) -> Self {
+        self.segment.memory.lock = lock;
+        self
+    }
+
+    /// Go on without huge pages, prefaulting or locking where they cannot be had, and report it in
+    /// [`Ring::downgrades`](crate::Ring::downgrades). By default their lack is an error.
+    pub fn best_effort(mut self, best_effort: bool) -> Self {
+        self.segment.memory.best_effort = best_effort;
+        self
+    }
+
+    pub(super) fn idle_strategy(&self) -> Idle {
+        self.idle
+    }
+
+    pub(super) fn segment_options(&self) -> &segment::Options {
+        &self.segment
+    }
+
+    pub(super) fn open_directory(&self) -> Result<Directory> {
+        self.directory.as_deref().map_or_else(Directory::from_env, Directory::at)
+    }
+
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self.shape {
+            Shape::Any => None,
+            Shape::Spsc { .. } => Some(Kind::Spsc),
+            Shape::Mpmc { .. } => Some(Kind::Mpmc),
+            Shape::Stream { .. } => Some(Kind::Stream),
+        }
+    }
+
+    pub(super) fn geometry(&self) -> Result<Geometry> {
+        let mut settings = self.settings;
+        let MemoryOptions { huge, .. } = self.segment.memory;
+        if huge {
+            settings.page = settings.page.max(HUGE_PAGE);
+        }
+        match self.shape {
+            Shape::Any => Err(crate::Error::Invalid { what: "kind: say which kind of ring to create" }),
+            Shape::Spsc { capacity } => Geometry::spsc(capacity, &settings),
+            Shape::Mpmc { slots, payload } => Geometry::mpmc(slots, payload, &settings),
+            Shape::Stream { capacity } => Geometry::stream(capacity, &settings),
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! The consumer's handle: receiving in place, by copy, by batch; blocking when the ring is empty.
+//!
+//! Relies on `core.rs` for the algorithm, on `wait/` for sleeping, on `attachment.rs` for the peer's life.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use super::core::{self, Peeked};
+use crate::error::{Error, Result};
+use crate::frame::{Flags, Frame, Header};
+use crate::ring::attachment::Attachment;
+use crate::ring::handle::expect_mirror;
+use crate::ring::{Options, Ring};
+use crate::segment::counters::Counter;
+use crate::segment::{Kind, Redelivery, Role};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::One;
+use crate::wait::idle::{Idle, Pace, pause_for_ns};
+
+/// How long a consumer falls back when it has caught up with a producer that streams.
+///
+/// NB: without it both fight for one cache line and stay in that state: 64-byte frames then take 12 ns instead of 2.7
+/// (docs/benchmarks.md).
+const FALL_BACK_NS: u32 = 150;
+
+/// The receiving end. One at a time: the role passes on when it is dropped, or when its process dies; frames that it had in
+/// hand then come again, marked.
+///
+/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a producer that sleeps
+/// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, it asks the
+/// kernel whether the producer is dead.
+pub struct Consumer {
+    core: core::Consumer,
+    /// Frames received since the ring was last found empty.
+    run: u32,
+    data: One,
+    space: One,
+    pace: Pace,
+    attachment: Attachment,
+    /// A consumer is used by one thread at a time.
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+static_assertions::assert_impl_all!(Consumer: Send);
+static_assertions::assert_not_impl_any!(Consumer: Sync, Clone);
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("spsc::Consumer").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Opens the named ring, or creates it, and becomes its consumer.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Consumer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Self::attach(&Ring::open_or_create(name, options)?)
+    }
+
+    /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames that a dead one had in
+    /// hand are flagged [`Flags::REDELIVERED`], or skipped and counted as lost, as the ring was created. Some system calls.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind of ring;
+    /// [`Error::Corrupt`]; [`Error::Io`].
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        ring.expect(Kind::Spsc)?;
+        expect_mirror(ring)?;
+        let attachment = Attachment::join(ring, Role::Consumer, true, |_| ())?;
+        let redeliver = ring.redelivery() == Redelivery::AtLeastOnce;
+        let (core, lost) = core::Consumer::attach(ring.spsc_shared(), redeliver)?;
+        attachment.count(Counter::Lost, lost);
+        let (data, space) = ring.events_one();
+        let consumer =
+            Consumer { core, run: 0, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
+        ring.wake_all(); // somebody may wait for a consumer
+        Ok(consumer)
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        self.attachment.ring()
+    }
+
+    /// Whether a producer is attached (or died a moment ago).
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.attachment.has_peer()
+    }
+
+    /// Blocks until a producer is attached.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]
+    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// How this handle's blocking calls wait from now on.
+    pub fn set_idle(&mut self, idle: Idle) {
+        self.pace.set_idle(idle);
+    }
+
+    /// The next frame, in place, if there is one. Wait-free. Released when the view is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Empty`]: it may be otherwise a moment later. [`Error::Closed`] or [`Error::PeerDead`] once the producer has
+    /// gone and everything it committed was delivered, until another producer attaches. [`Error::Corrupt`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// assert!(matches!(rx.try_recv(), Err(slipring::Error::Empty)));
+    /// tx.try_send(b"hello")?;
+    /// tx.close();
+    /// assert_eq!(&*rx.try_recv()?, b"hello");
+    /// assert!(matches!(rx.try_recv(), Err(slipring::Error::Closed)));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<View<'_>> {
+        let frame = self.try_next()?;
+        Ok(View { consumer: self, frame })
+    }
+
+    /// The next frame, in place; waits while the ring is empty. Blocking: a producer has to send.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
+    #[inline]
+    pub fn recv(&mut self) -> Result<View<'_>> {
+        self.recv_deadline(Deadline::never())
+    }
+
+    /// [`Consumer::recv`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (_tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let late = rx.recv_deadline(Duration::from_millis(5));
+    /// assert!(matches!(late, Err(slipring::Error::Timeout)));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<View<'_>> {
+        let frame = self.next(deadline)?;
+        Ok(View { consumer: self, frame })
+    }
+
+    /// Copies the next frame into `buffer` and releases it, if there is one. Wait-free. The header says how long it was.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`]; [`Error::TooLarge`] with the `max` that would do, if `buffer` is too short: the frame
+    /// then stays in the ring.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send(b"hello")?;
+    /// let mut buffer = [0; 64];
+    /// let header = rx.try_recv_into(&mut buffer)?;
+    /// assert_eq!(&buffer[..header.len as usize], b"hello");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Header> {
+        let frame = self.try_next()?;
+        self.copy_out(frame, buffer)
+    }
+
+    /// [`Consumer::try_recv_into`]; waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::TooLarge`].
+    #[inline]
+    pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<Header> {
+        self.recv_into_deadline(buffer, Deadline::never())
+    }
+
+    /// [`Consumer::recv_into`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv_into`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_into_deadline(&mut self, buffer: &mut [u8], deadline: impl Into<Deadline>) -> Result<Header> {
+        let frame = self.next(deadline)?;
+        self.copy_out(frame, buffer)
+    }
+
+    /// Every frame that is committed now, in place, if there is any. Released together when the batch is dropped: those
+    /// that were looked at. Wait-free.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// for word in ["a", "b", "c"] {
+    ///     tx.try_send(word.as_bytes())?;
+    /// }
+    /// let mut batch = rx.try_recv_batch()?;
+    /// let words: Vec<_> = batch.iter().map(|frame| frame.payload).collect();
+    /// assert_eq!(words, [b"a", b"b", b"c"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_batch(&mut self) -> Result<Batch<'_>> {
+        self.try_next()?;
+        self.core.rewind();
+        Ok(Batch { consumer: self, tally: Tally::default() })
+    }
+
+    /// [`Consumer::try_recv_batch`]; waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn recv_batch(&mut self) -> Result<Batch<'_>> {
+        self.recv_batch_deadline(Deadline::never())
+    }
+
+    /// [`Consumer::recv_batch`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_batch_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<Batch<'_>> {
+        self.next(deadline)?;
+        self.core.rewind();
+        Ok(Batch { consumer: self, tally: Tally::default() })
+    }
+
+    /// Stops receiving. Frames in the ring wait for another consumer. So does dropping.
+    pub fn close(self) {}
+
+    #[inline(always)]
+    fn try_next(&mut self) -> Result<Peeked> {
+        self.core.rewind(); // a view that was forgotten or kept
+        match self.core.peek()? {
+            Some(frame) => Ok(frame),
+            None => self.empty(),
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
+        self.core.rewind();
+        match self.core.peek()? {
+            Some(frame) => Ok(frame),
+            None => self.wait_for_frame(deadline.into()),
+        }
+    }
+
+    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and look once more.
+    #[inline(always)]
+    fn look_again(
+        core: &mut core::Consumer,
+        space: &One,
+        run: &mut u32,
+        attachment: &Attachment,
+    ) -> Result<Option<Peeked>> {
+        if core.publish() && space.notify() {
+            attachment.count(Counter::Wakes, 1);
+        }
+        if *run < 2 {
+            return core.peek();
+        }
+        *run = 0;
+        pause_for_ns(FALL_BACK_NS);
+        core.peek()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn empty(&mut self) -> Result<Peeked> {
+        let Consumer { core, space, run, attachment, .. } = self;
+        if let Some(frame) = Self::look_again(core, space, run, attachment)? {
+            return Ok(frame);
+        }
+        attachment.count(Counter::Empty, 1);
+        match attachment.glance(|_| ())? {
+            None => Err(Error::Empty),
+            // SYNC(ticket): whoever ended had committed before; so look once more.
+            Some(ends) => core.peek()?.ok_or_else(|| attachment.tell(ends)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_frame(&mut self, deadline: Deadline) -> Result<Peeked> {
+        let Consumer { core, data, space, run, pace, attachment, .. } = self;
+        if let Some(frame) = Self::look_again(core, space, run, attachment)? {
+            return Ok(frame);
+        }
+        attachment.check_fork()?;
+        attachment.count(Counter::Empty, 1);
+        let mut gone = None;
+        let outcome = block_on(
+            data,
+            pace,
+            deadline,
+            || core.peek(),
+            || {
+                gone = attachment.look_around(|_| ())?;
+                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+            },
+        );
+        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        match (outcome, gone) {
+            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn copy_out(&mut self, frame: Peeked, buffer: &mut [u8]) -> Result<Header> {
+        let len = frame.header.len as usize;
+        let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
+        self.core.read(&frame, into);
+        self.release(frame.end(), Tally::of(frame.header));
+        Ok(frame.header)
+    }
+
+    #[inline(always)]
+    fn release(&mut self, end: u64, tally: Tally) {
+        if self.core.release(end) && self.space.notify() {
+            self.attachment.count(Counter::Wakes, 1);
+        }
+        self.run = self.run.saturating_add(tally.frames);
+        self.attachment.count(Counter::Received, tally.frames.into());
+        self.attachment.count(Counter::Bytes, tally.bytes);
+        if tally.redelivered > 0 {
+            self.attachment.count(Counter::Redelivered, tally.redelivered.into());
+        }
+    }
+
+    /// The payload of a frame in hand.
+    #[inline(always)]
+    fn payload(&self, frame: &Peeked) -> &[u8] {
+        let shared = self.core.shared();
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
+        // SAFETY: `peek` bounded the length by the ring, so the slice ends inside the area of two capacities. The frame is
+        // committed, so the producer is done with it, and not released: releasing needs `&mut self`.
+        unsafe { std::slice::from_raw_parts(start, frame.header.len as usize) }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.core.publish();
+        self.attachment.leave();
+    }
+}
+
+/// A frame in place. Dropping it releases it.
+#[must_use = "dropping a view releases its frame unread"]
+pub struct View<'a> {
+    consumer: &'a mut Consumer,
+    frame: Peeked,
+}
+
+impl View<'_> {
+    /// The frame's header.
+    #[inline]
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.frame.header
+    }
+
+    /// Leaves the frame in the ring: it is the next one to be received, by whoever is the consumer then.
+    #[inline]
+    pub fn keep(self) {
+        std::mem::forget(self); // nothing to free; the consumer goes back to its first unreleased frame by itself
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.consumer.payload(&self.frame)
+    }
+}
+
+impl Drop for View<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.consumer.release(self.frame.end(), Tally::of(self.frame.header));
+    }
+}
+
+/// What is counted when frames are released.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    frames: u32,
+    bytes: u64,
+    redelivered: u32,
+}
+
+impl Tally {
+    #[inline(always)]
+    fn of(header: Header) -> Self {
+        Tally { frames: 1, bytes: header.len.into(), redelivered: header.flags.contains(Flags::REDELIVERED).into() }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, header: Header) {
+        let one = Tally::of(header);
+        self.frames = self.frames.saturating_add(1);
+        self.bytes += one.bytes;
+        self.redelivered += one.redelivered;
+    }
+}
+
+/// Frames in place. Dropping it releases those that were looked at.
+#[must_use = "a batch that is not looked at receives nothing"]
+pub struct Batch<'a> {
+    consumer: &'a mut Consumer,
+    tally: Tally,
+}
+
+impl Batch<'_> {
+    /// The frames, in order, as long as there are committed ones: also those that arrive meanwhile, at most a ring full.
+    #[inline]
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter { consumer: self.consumer, tally: &mut self.tally }
+    }
+}
+
+impl Drop for Batch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.tally.frames > 0 {
+            self.consumer.release(self.consumer.core.looked_at(), self.tally);
+        }
+    }
+}
+
+/// Iterates over the frames of a [`Batch`].
+pub struct Iter<'b> {
+    consumer: &'b mut Consumer,
+    tally: &'b mut Tally,
+}
+
+impl<'b> Iterator for Iter<'b> {
+    type Item = Frame<'b>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Frame<'b>> {
+        // What is wrong with a corrupt frame is said by the next call that can say it.
+        let frame = self.consumer.core.peek().ok()??;
+        self.tally.add(frame.header);
+        let payload = std::ptr::from_ref(self.consumer.payload(&frame));
+        // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is released: by the batch's drop,
+        // which the borrow 'b of the batch outlasts; `peek` and `payload` do not release.
+        let payload: &'b [u8] = unsafe { &*payload };
+        Some(Frame { header: frame.header, stamp: 0, payload })
+    }
+}

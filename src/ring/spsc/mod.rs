@@ -1,0 +1,78 @@
+//! One producer, one consumer, frames of any size: the fastest ring there is here.
+//!
+//! The algorithm is in `core.rs`; here are the handles. A frame is written in place or copied in, committed by one release
+//! store, seen by one acquire load, and read in place or copied out. The mapping is mirrored, so every payload is one slice.
+//!
+//! ```
+//! let (mut tx, mut rx) = slipring::spsc::pair(1 << 16)?;
+//! tx.send(b"hello")?;
+//! assert_eq!(&*rx.recv()?, b"hello");
+//! # Ok::<(), slipring::Error>(())
+//! ```
+//!
+//! # Between processes
+//!
+//! Whoever comes first creates the ring; either side may come first.
+//!
+//! ```
+//! # let dir = std::env::temp_dir().join(format!("slipring-doc-spsc-{}", std::process::id()));
+//! use slipring::{Options, spsc};
+//! let options = Options::spsc(1 << 20).directory(&dir);
+//! let mut tx = spsc::Producer::open("ticks", &options)?; // in one process
+//! let mut rx = spsc::Consumer::open("ticks", &options)?; // in another
+//! tx.send(b"EURUSD 1.0842")?;
+//! assert_eq!(&*rx.recv()?, b"EURUSD 1.0842");
+//! # slipring::Ring::remove("ticks", &options)?;
+//! # std::fs::remove_dir(dir).unwrap();
+//! # Ok::<(), slipring::Error>(())
+//! ```
+//!
+//! # What must not compile
+//!
+//! A handle belongs to one thread at a time (`Send`, not `Sync`), a view borrows its consumer, a grant its producer:
+//!
+//! ```compile_fail
+//! let (tx, _rx) = slipring::spsc::pair(4096).unwrap();
+//! std::thread::scope(|s| { s.spawn(|| &tx); });
+//! ```
+//! ```compile_fail
+//! let (_tx, mut rx) = slipring::spsc::pair(4096).unwrap();
+//! let first = rx.try_recv().unwrap();
+//! let second = rx.try_recv().unwrap(); // while the first is still held
+//! drop(first);
+//! ```
+//! ```compile_fail
+//! let (mut tx, _rx) = slipring::spsc::pair(4096).unwrap();
+//! let grant = tx.try_reserve(8).unwrap();
+//! tx.try_send(b"overtakes the grant").unwrap();
+//! drop(grant);
+//! ```
+
+mod consumer;
+pub(crate) mod core;
+mod producer;
+#[cfg(test)]
+mod tests;
+
+pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
+pub use producer::{Batch, Grant, Producer};
+
+use super::{Options, Ring};
+use crate::error::Result;
+
+/// An anonymous ring in this process: both ends. `capacity` as for [`Options::spsc`].
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid), [`Error::Io`](crate::Error::Io).
+///
+/// ```
+/// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+/// let worker = std::thread::spawn(move || tx.send(b"from another thread"));
+/// assert_eq!(&*rx.recv()?, b"from another thread");
+/// worker.join().unwrap()?;
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn pair(capacity: usize) -> Result<(Producer, Consumer)> {
+    let ring = Ring::memfd(&Options::spsc(capacity))?;
+    Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
+}

@@ -1,0 +1,483 @@
+//! The producer's handle: sending by copy, by grant, by batch; blocking when the ring is full.
+//!
+//! Relies on `core.rs` for the algorithm, on `wait/` for sleeping, on `attachment.rs` for the peer's life.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use super::core;
+use crate::error::{Error, Result};
+use crate::frame::{Header, Sequencer};
+use crate::ring::attachment::Attachment;
+use crate::ring::handle::expect_mirror;
+use crate::ring::{Options, Ring};
+use crate::segment::counters::Counter;
+use crate::segment::{Kind, Role};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::One;
+use crate::wait::idle::{Idle, Pace, pause_for_ns};
+
+/// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line: long enough that a caller
+/// who tries in a tight loop does not slow the consumer down.
+const FULL_PAUSE_NS: u32 = 100;
+
+/// The sending end. One at a time: the role passes on when it is dropped, or when its process dies.
+///
+/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a consumer that sleeps
+/// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, it asks the
+/// kernel whether the consumer is dead.
+pub struct Producer {
+    core: core::Producer,
+    sequencer: Sequencer,
+    data: One,
+    space: One,
+    pace: Pace,
+    attachment: Attachment,
+    /// A producer is used by one thread at a time.
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+static_assertions::assert_impl_all!(Producer: Send);
+static_assertions::assert_not_impl_any!(Producer: Sync, Clone);
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("spsc::Producer").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Opens the named ring, or creates it, and becomes its producer.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Producer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Self::attach(&Ring::open_or_create(name, options)?)
+    }
+
+    /// Becomes the ring's producer. Continues behind the last committed frame, whoever wrote it and however that producer
+    /// ended. Walks the frames that wait in the ring; some system calls.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`] while another producer lives; [`Error::Incompatible`] for another kind of ring;
+    /// [`Error::Corrupt`] if the chain of frames is damaged; [`Error::Io`].
+    ///
+    /// ```
+    /// use slipring::{Error, Options, Ring, spsc};
+    /// let ring = Ring::memfd(&Options::spsc(4096))?;
+    /// let first = spsc::Producer::attach(&ring)?;
+    /// assert!(matches!(spsc::Producer::attach(&ring), Err(Error::RoleTaken { .. })));
+    /// drop(first);
+    /// spsc::Producer::attach(&ring)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        ring.expect(Kind::Spsc)?;
+        expect_mirror(ring)?;
+        let attachment = Attachment::join(ring, Role::Producer, true, |_| ())?;
+        let core = core::Producer::attach(ring.spsc_shared())?;
+        let (data, space) = ring.events_one();
+        let (sequencer, pace) = (Sequencer::new(), Pace::new(ring.idle()));
+        let producer = Producer { core, sequencer, data, space, pace, attachment, _not_sync: PhantomData };
+        ring.wake_all(); // somebody may wait for a producer
+        Ok(producer)
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        self.attachment.ring()
+    }
+
+    /// Largest payload, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.core.shared().max_payload()
+    }
+
+    /// Whether a consumer is attached (or died a moment ago).
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.attachment.has_peer()
+    }
+
+    /// Blocks until a consumer is attached.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]
+    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// How this handle's blocking calls wait from now on.
+    pub fn set_idle(&mut self, idle: Idle) {
+        self.pace.set_idle(idle);
+    }
+
+    /// Sends a copy of `payload`, if there is room. Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: it may be otherwise a moment later; if it is not full, nobody else can fill it.
+    /// [`Error::TooLarge`], [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the consumer has gone.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// while tx.try_send(&[7; 100]).is_ok() {}
+    /// rx.try_recv()?;
+    /// tx.try_send(&[7; 100])?; // there is room again
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_send(&mut self, payload: &[u8]) -> Result<()> {
+        self.try_send_frame(Header::PLAIN, payload)
+    }
+
+    /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`].
+    ///
+    /// ```
+    /// use slipring::frame::Header;
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send_frame(Header { stream: 2, ..Header::new(0x0107, 0)? }, b"order")?;
+    /// let frame = rx.try_recv()?;
+    /// assert_eq!((frame.header().kind, frame.header().stream, frame.header().seq), (0x0107, 2, 0));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.try_room(payload.len())?;
+        self.core.write(payload);
+        self.commit(header, payload.len());
+        Ok(())
+    }
+
+    /// Sends a copy of `payload`; waits while the ring is full. Blocking: the consumer makes the room.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
+    #[inline]
+    pub fn send(&mut self, payload: &[u8]) -> Result<()> {
+        self.send_frame_deadline(Header::PLAIN, payload, Deadline::never())
+    }
+
+    /// [`Producer::send`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::Timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send(&[0; 4000])?;
+    /// let late = tx.send_deadline(&[0; 4000], Duration::from_millis(5));
+    /// assert!(matches!(late, Err(slipring::Error::Timeout)));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn send_deadline(&mut self, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.send_frame_deadline(Header::PLAIN, payload, deadline)
+    }
+
+    /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    #[inline]
+    pub fn send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.send_frame_deadline(header, payload, Deadline::never())
+    }
+
+    /// [`Producer::send_frame`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::Timeout`].
+    #[inline]
+    pub fn send_frame_deadline(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.room(payload.len(), deadline)?;
+        self.core.write(payload);
+        self.commit(header, payload.len());
+        Ok(())
+    }
+
+    /// Room for a payload of up to `len` bytes, to be written in place. Wait-free.
+    ///
+    /// Nobody sees it before [`Grant::commit`]; dropped without that, it never was.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let mut grant = tx.try_reserve(100)?;
+    /// grant[..5].copy_from_slice(b"hello");
+    /// grant.commit(5);
+    /// drop(tx.try_reserve(100)?); // aborted
+    /// assert_eq!(&*rx.try_recv()?, b"hello");
+    /// assert!(rx.try_recv().is_err());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_reserve(&mut self, len: usize) -> Result<Grant<'_>> {
+        self.try_room(len)?;
+        Ok(Grant { producer: self, len })
+    }
+
+    /// [`Producer::try_reserve`]; waits while the ring is full.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    #[inline]
+    pub fn reserve(&mut self, len: usize) -> Result<Grant<'_>> {
+        self.reserve_deadline(len, Deadline::never())
+    }
+
+    /// [`Producer::reserve`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::Timeout`].
+    #[inline]
+    pub fn reserve_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
+        self.room(len, deadline)?;
+        Ok(Grant { producer: self, len })
+    }
+
+    /// Several frames that become visible at once, with one release store and one look for a sleeper.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let mut batch = tx.batch();
+    /// batch.push(b"one")?;
+    /// batch.push(b"two")?;
+    /// batch.commit();
+    /// assert_eq!(&*rx.try_recv()?, b"one");
+    /// assert_eq!(&*rx.try_recv()?, b"two");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { producer: self, frames: 0, bytes: 0 }
+    }
+
+    /// Says that nothing more will come: the consumer gets what is in the ring, then [`Error::Closed`]. So does dropping.
+    pub fn close(self) {}
+
+    #[inline(always)]
+    fn check_len(&self, len: usize) -> Result<()> {
+        if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
+    }
+
+    #[inline(always)]
+    fn try_room(&mut self, len: usize) -> Result<()> {
+        self.check_len(len)?;
+        if self.core.has_room(len) { Ok(()) } else { self.full(len) }
+    }
+
+    #[inline(always)]
+    fn room(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<()> {
+        self.check_len(len)?;
+        if self.core.has_room(len) { Ok(()) } else { self.wait_for_room(len, deadline.into()) }
+    }
+
+    /// The published head says full: make sure, and find out whether it will ever be otherwise.
+    #[cold]
+    #[inline(never)]
+    fn full(&mut self, len: usize) -> Result<()> {
+        pause_for_ns(FULL_PAUSE_NS);
+        if self.core.has_room(len) || self.core.has_room_exactly(len) {
+            return Ok(());
+        }
+        self.attachment.count(Counter::Full, 1);
+        self.attachment.counters().raise(Counter::HighWater, self.core.high_water());
+        match self.attachment.glance(|_| ())? {
+            None => Err(Error::Full),
+            // The last release of a consumer that has gone may have come after our look.
+            Some(_) if self.core.has_room_exactly(len) => Ok(()),
+            Some(ends) => Err(self.attachment.tell(ends)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
+        let Producer { core, space, pace, attachment, .. } = self;
+        attachment.check_fork()?;
+        attachment.count(Counter::Full, 1);
+        let mut gone = None;
+        // Polls the published head while awake, and asks the consumer's own line before every sleep.
+        let exactly = Cell::new(false);
+        let outcome = block_on(
+            space,
+            pace,
+            deadline,
+            || {
+                let room = core.has_room(len) || (exactly.take() && core.has_room_exactly(len));
+                Ok(room.then_some(()))
+            },
+            || {
+                exactly.set(true);
+                gone = attachment.look_around(|_| ())?;
+                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+            },
+        );
+        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        attachment.counters().raise(Counter::HighWater, core.high_water());
+        match (outcome, gone) {
+            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, header: Header, len: usize) {
+        let seq = self.sequencer.next(header.stream);
+        self.core.commit(Header { len: len as u32, seq, ..header });
+        self.sequencer.advance(header.stream, 1);
+        self.published(1, len as u64);
+    }
+
+    /// Counts what has just become visible, and wakes the consumer if it sleeps.
+    #[inline(always)]
+    fn published(&mut self, frames: u64, bytes: u64) {
+        if self.data.notify() {
+            self.attachment.count(Counter::Wakes, 1);
+        }
+        self.attachment.count(Counter::Sent, frames);
+        self.attachment.count(Counter::Bytes, bytes);
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.attachment.counters().raise(Counter::HighWater, self.core.high_water());
+        self.attachment.leave();
+    }
+}
+
+/// Room in the ring, to be filled and committed. Dropped without [`Grant::commit`], nothing happened.
+#[must_use = "a grant that is not committed sends nothing"]
+pub struct Grant<'a> {
+    producer: &'a mut Producer,
+    len: usize,
+}
+
+impl Grant<'_> {
+    /// Sends the first `len` bytes as a frame.
+    ///
+    /// # Panics
+    /// If `len` exceeds the grant: those bytes were never reserved.
+    #[inline]
+    pub fn commit(self, len: usize) {
+        self.commit_frame(Header::PLAIN, len);
+    }
+
+    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Panics
+    /// If `len` exceeds the grant.
+    #[inline]
+    pub fn commit_frame(self, header: Header, len: usize) {
+        assert!(len <= self.len, "commit of more than was reserved");
+        self.producer.commit(header, len);
+    }
+
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        let core = &self.producer.core;
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        unsafe { core.shared().data().base().add(core.payload_offset()) }
+    }
+}
+
+impl Deref for Grant<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` bytes from an offset below the capacity, at most a capacity of them, inside an area of two
+        // capacities. They are initialised (zeros or old frames), free by `has_room`, and the only producer is borrowed
+        // mutably by this grant, so nobody writes them.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+}
+
+impl DerefMut for Grant<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; and the consumer does not read behind the zero header, so nobody reads them either.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+}
+
+/// Frames that become visible together. Dropped without [`Batch::commit`], none of them ever was.
+#[must_use = "a batch that is not committed sends nothing"]
+pub struct Batch<'a> {
+    producer: &'a mut Producer,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Batch<'_> {
+    /// Adds a copy of `payload`. Wait-free.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`]. After [`Error::Full`] the batch is as before: commit it, and go on with another.
+    #[inline]
+    pub fn push(&mut self, payload: &[u8]) -> Result<()> {
+        self.push_frame(Header::PLAIN, payload)
+    }
+
+    /// [`Batch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    #[inline]
+    pub fn push_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        let Producer { core, sequencer, .. } = &mut *self.producer;
+        let len = payload.len();
+        if len > core.shared().max_payload() {
+            return Err(Error::TooLarge { max: core.shared().max_payload() });
+        }
+        if !core.has_room(len) {
+            self.producer.full(len)?;
+            return self.push_frame(header, payload);
+        }
+        core.write(payload);
+        let seq = sequencer.next(header.stream);
+        core.stage(Header { len: len as u32, seq, ..header });
+        sequencer.advance(header.stream, 1);
+        self.frames += 1;
+        self.bytes += len as u64;
+        Ok(())
+    }
+
+    /// Frames in the batch.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.frames
+    }
+
+    /// Whether nothing has been pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
+    /// Makes the whole batch visible.
+    #[inline]
+    pub fn commit(self) {
+        self.producer.core.publish_batch();
+        self.producer.published(self.frames, self.bytes);
+    }
+}
+
+impl Drop for Batch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.producer.core.abort_batch(); // after a commit there is nothing to abort
+    }
+}

@@ -1,0 +1,277 @@
+//! The consumer's handle of a byte stream.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+
+use super::core;
+use crate::error::{Error, Result};
+use crate::ring::attachment::Attachment;
+use crate::ring::handle::expect_mirror;
+use crate::ring::{Options, Ring};
+use crate::segment::counters::Counter;
+use crate::segment::{Kind, Role};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::One;
+use crate::wait::idle::{Idle, Pace};
+
+/// The reading end. One at a time: the role passes on when it is dropped, or when its process dies; the successor starts at
+/// the first byte that was not released.
+pub struct Consumer {
+    core: core::Consumer,
+    data: One,
+    space: One,
+    pace: Pace,
+    attachment: Attachment,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+static_assertions::assert_impl_all!(Consumer: Send);
+static_assertions::assert_not_impl_any!(Consumer: Sync, Clone);
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("stream::Consumer").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Opens the named stream, or creates it, and becomes its consumer.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Consumer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Self::attach(&Ring::open_or_create(name, options)?)
+    }
+
+    /// Becomes the stream's consumer. Some system calls.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        ring.expect(Kind::Stream)?;
+        expect_mirror(ring)?;
+        let attachment = Attachment::join(ring, Role::Consumer, true, |_| ())?;
+        let core = core::Consumer::attach(ring.stream_shared())?;
+        let (data, space) = ring.events_one();
+        let consumer = Consumer { core, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
+        ring.wake_all();
+        Ok(consumer)
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        self.attachment.ring()
+    }
+
+    /// Whether a producer is attached (or died a moment ago).
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.attachment.has_peer()
+    }
+
+    /// Blocks until a producer is attached.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]
+    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// How this handle's blocking calls wait from now on.
+    pub fn set_idle(&mut self, idle: Idle) {
+        self.pace.set_idle(idle);
+    }
+
+    /// Bytes that can be read now; a moment later there may be more. Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]
+    #[inline]
+    pub fn available(&mut self) -> Result<usize> {
+        let capacity = self.core.shared().capacity();
+        self.core.available(capacity)
+    }
+
+    /// Reads as much as there is, at most `buffer`, and says how much that was. Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if there is not one byte; [`Error::Closed`] or [`Error::PeerDead`] if there will be none either.
+    #[inline]
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let n = self.core.available(buffer.len())?.min(buffer.len());
+        if n == 0 && !buffer.is_empty() {
+            return match self.empty(1)? {
+                0 => Err(Error::Empty),
+                _ => self.try_read(buffer),
+            };
+        }
+        self.take_out(&mut buffer[..n]);
+        Ok(n)
+    }
+
+    /// Reads at least one byte, at most `buffer`; waits while the stream is empty. Blocking: a producer has to write.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.read_deadline(buffer, Deadline::never())
+    }
+
+    /// [`Consumer::read`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::read`], and [`Error::Timeout`].
+    pub fn read_deadline(&mut self, buffer: &mut [u8], deadline: impl Into<Deadline>) -> Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let n = self.wait_for(1, deadline.into())?.min(buffer.len());
+        self.take_out(&mut buffer[..n]);
+        Ok(n)
+    }
+
+    /// Exactly `len` bytes, in place. Wait-free. Dropping the chunk leaves them in the stream.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if fewer are there; [`Error::Closed`] or [`Error::PeerDead`] if there will be no more;
+    /// [`Error::TooLarge`] if `len` exceeds the capacity.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// tx.write_all(b"left right ")?;
+    /// rx.try_read_chunk(5)?.release(5);
+    /// assert_eq!(&*rx.try_read_chunk(6)?, b"right ");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_read_chunk(&mut self, len: usize) -> Result<ReadChunk<'_>> {
+        self.check_len(len)?;
+        if self.core.available(len)? < len && self.empty(len)? < len {
+            return Err(Error::Empty);
+        }
+        Ok(ReadChunk { consumer: self, len })
+    }
+
+    /// [`Consumer::try_read_chunk`]; waits until `len` bytes are there, or a deadline.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Closed`], [`Error::PeerDead`].
+    pub fn read_chunk_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<ReadChunk<'_>> {
+        self.check_len(len)?;
+        self.wait_for(len, deadline.into())?;
+        Ok(ReadChunk { consumer: self, len })
+    }
+
+    /// Stops reading. Bytes in the stream wait for another consumer. So does dropping.
+    pub fn close(self) {}
+
+    fn check_len(&self, len: usize) -> Result<()> {
+        let max = self.core.shared().capacity();
+        if len <= max { Ok(()) } else { Err(Error::TooLarge { max }) }
+    }
+
+    fn take_out(&mut self, into: &mut [u8]) {
+        self.core.read(into);
+        self.release(into.len());
+    }
+
+    #[inline(always)]
+    fn release(&mut self, n: usize) {
+        self.core.release(n);
+        if self.space.notify() {
+            self.attachment.count(Counter::Wakes, 1);
+        }
+        self.attachment.count(Counter::Received, 1);
+        self.attachment.count(Counter::Bytes, n as u64);
+    }
+
+    /// Fewer than `wanted` bytes are there: will there be more? If so, how many there are after all.
+    #[cold]
+    #[inline(never)]
+    fn empty(&mut self, wanted: usize) -> Result<usize> {
+        self.attachment.count(Counter::Empty, 1);
+        let ends = self.attachment.glance(|_| ())?;
+        // SYNC(ticket): whoever ended had committed before; so look once more.
+        let there = self.core.available(wanted)?;
+        match ends {
+            Some(ends) if there < wanted => Err(self.attachment.tell(ends)),
+            _ => Ok(there),
+        }
+    }
+
+    #[inline(always)]
+    fn wait_for(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
+        let there = self.core.available(wanted)?;
+        if there >= wanted { Ok(there) } else { self.wait_for_data(wanted, deadline) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_data(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
+        let Consumer { core, data, pace, attachment, .. } = self;
+        attachment.check_fork()?;
+        attachment.count(Counter::Empty, 1);
+        let mut gone = None;
+        let outcome = block_on(
+            data,
+            pace,
+            deadline,
+            || {
+                let there = core.available(wanted)?;
+                Ok((there >= wanted).then_some(there))
+            },
+            || {
+                gone = attachment.look_around(|_| ())?;
+                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+            },
+        );
+        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        match (outcome, gone) {
+            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.attachment.leave();
+    }
+}
+
+/// Bytes in place. Dropping it without [`ReadChunk::release`] leaves them in the stream.
+#[must_use = "a chunk that is not released stays in the stream"]
+pub struct ReadChunk<'a> {
+    consumer: &'a mut Consumer,
+    len: usize,
+}
+
+impl ReadChunk<'_> {
+    /// Frees the first `n` bytes.
+    ///
+    /// # Panics
+    /// If `n` exceeds the chunk.
+    #[inline]
+    pub fn release(self, n: usize) {
+        assert!(n <= self.len, "release of more than was read");
+        self.consumer.release(n);
+    }
+}
+
+impl Deref for ReadChunk<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let core = &self.consumer.core;
+        // SAFETY: the offset is below the capacity, and the area is twice that long (`expect_mirror`).
+        let start = unsafe { core.shared().data().base().add(core.offset()) };
+        // SAFETY: `len` is at most the capacity; the bytes are committed, and not released while the only consumer is
+        // borrowed mutably by this chunk.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
+    }
+}

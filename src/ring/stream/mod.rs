@@ -1,0 +1,45 @@
+//! One producer, one consumer, plain bytes: for audio and whatever else has no frames.
+//!
+//! The algorithm is in `core.rs`; here are the handles. The mapping is mirrored, so every chunk, in either direction, is
+//! one slice, wherever in the ring it lies.
+//!
+//! ```
+//! let (mut tx, mut rx) = slipring::stream::pair(1 << 16)?;
+//! tx.write_all(b"a block of samples")?;
+//! let mut block = [0; 18];
+//! assert_eq!(rx.try_read(&mut block)?, 18);
+//! # Ok::<(), slipring::Error>(())
+//! ```
+//!
+//! # In a real-time thread
+//!
+//! Create the ring with [`WakeMode::Poll`](crate::WakeMode::Poll), prefaulted and locked, and use the `try_…` calls and chunks
+//! only: they are wait-free, allocate nothing, take no lock and make no system call, ever.
+
+mod consumer;
+pub(crate) mod core;
+mod producer;
+#[cfg(test)]
+mod tests;
+
+pub use consumer::{Consumer, ReadChunk};
+pub use producer::{Producer, WriteChunk};
+
+use super::{Options, Ring};
+use crate::error::Result;
+
+/// An anonymous stream in this process: both ends. `capacity` as for [`Options::stream`].
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid), [`Error::Io`](crate::Error::Io).
+///
+/// ```
+/// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+/// assert_eq!(tx.try_write(&[1; 5000])?, 4096); // as much as fits
+/// assert_eq!(rx.try_read_chunk(100)?.len(), 100);
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn pair(capacity: usize) -> Result<(Producer, Consumer)> {
+    let ring = Ring::memfd(&Options::stream(capacity))?;
+    Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
+}

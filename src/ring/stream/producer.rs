@@ -1,0 +1,282 @@
+//! The producer's handle of a byte stream.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
+
+use super::core;
+use crate::error::{Error, Result};
+use crate::ring::attachment::Attachment;
+use crate::ring::handle::expect_mirror;
+use crate::ring::{Options, Ring};
+use crate::segment::counters::Counter;
+use crate::segment::{Kind, Role};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::One;
+use crate::wait::idle::{Idle, Pace};
+
+/// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
+pub struct Producer {
+    core: core::Producer,
+    data: One,
+    space: One,
+    pace: Pace,
+    attachment: Attachment,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+static_assertions::assert_impl_all!(Producer: Send);
+static_assertions::assert_not_impl_any!(Producer: Sync, Clone);
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("stream::Producer").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Opens the named stream, or creates it, and becomes its producer.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Producer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Self::attach(&Ring::open_or_create(name, options)?)
+    }
+
+    /// Becomes the stream's producer, and continues where the last committed byte is. Some system calls.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        ring.expect(Kind::Stream)?;
+        expect_mirror(ring)?;
+        let attachment = Attachment::join(ring, Role::Producer, true, |_| ())?;
+        let core = core::Producer::attach(ring.stream_shared())?;
+        let (data, space) = ring.events_one();
+        let producer = Producer { core, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
+        ring.wake_all();
+        Ok(producer)
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        self.attachment.ring()
+    }
+
+    /// Whether a consumer is attached (or died a moment ago).
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.attachment.has_peer()
+    }
+
+    /// Blocks until a consumer is attached.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]
+    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// How this handle's blocking calls wait from now on.
+    pub fn set_idle(&mut self, idle: Idle) {
+        self.pace.set_idle(idle);
+    }
+
+    /// Bytes that can be written now; a moment later there may be more. Wait-free.
+    #[inline]
+    #[must_use]
+    pub fn free(&mut self) -> usize {
+        let capacity = self.core.shared().capacity();
+        self.core.free(capacity)
+    }
+
+    /// Writes as much of `bytes` as fits, and says how much that was. Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if not one byte fits; [`Error::Closed`] or [`Error::PeerDead`] if that is because the consumer has
+    /// gone.
+    #[inline]
+    pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize> {
+        let n = self.core.free(bytes.len()).min(bytes.len());
+        if n == 0 && !bytes.is_empty() {
+            return self.full();
+        }
+        self.core.write(&bytes[..n]);
+        self.commit(n);
+        Ok(n)
+    }
+
+    /// Writes all of `bytes`; waits while the stream is full. Blocking: the consumer makes the room.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::PeerDead`]: some of the bytes may have been written.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all_deadline(bytes, Deadline::never())
+    }
+
+    /// [`Producer::write_all`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::write_all`], and [`Error::Timeout`]: some of the bytes may have been written.
+    pub fn write_all_deadline(&mut self, mut bytes: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        let deadline = deadline.into();
+        while !bytes.is_empty() {
+            let n = self.room(1, deadline)?.min(bytes.len());
+            let (now, later) = bytes.split_at(n);
+            self.core.write(now);
+            self.commit(n);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Exactly `len` bytes of room, to be written in place. Wait-free. Dropped without commit, nothing was written.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::TooLarge`] if `len` exceeds the capacity; as [`Producer::try_write`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// let mut chunk = tx.try_write_chunk(512)?;
+    /// chunk.fill(7);
+    /// chunk.commit(512);
+    /// assert_eq!(rx.try_read_chunk(512)?[511], 7);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_write_chunk(&mut self, len: usize) -> Result<WriteChunk<'_>> {
+        self.check_len(len)?;
+        if self.core.free(len) < len {
+            self.full()?;
+            return Err(Error::Full);
+        }
+        Ok(WriteChunk { producer: self, len })
+    }
+
+    /// [`Producer::try_write_chunk`]; waits until there is room, or a deadline.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Closed`], [`Error::PeerDead`].
+    pub fn write_chunk_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<WriteChunk<'_>> {
+        self.check_len(len)?;
+        self.room(len, deadline.into())?;
+        Ok(WriteChunk { producer: self, len })
+    }
+
+    /// Says that nothing more will come. So does dropping.
+    pub fn close(self) {}
+
+    fn check_len(&self, len: usize) -> Result<()> {
+        let max = self.core.shared().capacity();
+        if len <= max { Ok(()) } else { Err(Error::TooLarge { max }) }
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, n: usize) {
+        self.core.commit(n);
+        if self.data.notify() {
+            self.attachment.count(Counter::Wakes, 1);
+        }
+        self.attachment.count(Counter::Sent, 1);
+        self.attachment.count(Counter::Bytes, n as u64);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn full(&mut self) -> Result<usize> {
+        self.attachment.count(Counter::Full, 1);
+        self.attachment.counters().raise(Counter::HighWater, self.core.high_water());
+        match self.attachment.glance(|_| ())? {
+            Some(ends) => Err(self.attachment.tell(ends)),
+            None => Err(Error::Full),
+        }
+    }
+
+    #[inline(always)]
+    fn room(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
+        let free = self.core.free(wanted);
+        if free >= wanted { Ok(free) } else { self.wait_for_room(wanted, deadline) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
+        let Producer { core, space, pace, attachment, .. } = self;
+        attachment.check_fork()?;
+        attachment.count(Counter::Full, 1);
+        let mut gone = None;
+        let outcome = block_on(
+            space,
+            pace,
+            deadline,
+            || {
+                let free = core.free(wanted);
+                Ok((free >= wanted).then_some(free))
+            },
+            || {
+                gone = attachment.look_around(|_| ())?;
+                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+            },
+        );
+        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        attachment.counters().raise(Counter::HighWater, core.high_water());
+        match (outcome, gone) {
+            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.attachment.leave();
+    }
+}
+
+/// Room in the stream. Dropped without [`WriteChunk::commit`], nothing was written.
+#[must_use = "a chunk that is not committed writes nothing"]
+pub struct WriteChunk<'a> {
+    producer: &'a mut Producer,
+    len: usize,
+}
+
+impl WriteChunk<'_> {
+    /// Publishes the first `n` bytes.
+    ///
+    /// # Panics
+    /// If `n` exceeds the chunk.
+    #[inline]
+    pub fn commit(self, n: usize) {
+        assert!(n <= self.len, "commit of more than was reserved");
+        self.producer.commit(n);
+    }
+
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        let core = &self.producer.core;
+        // SAFETY: the offset is below the capacity, and the area is twice that long (`expect_mirror`).
+        unsafe { core.shared().data().base().add(core.offset()) }
+    }
+}
+
+impl Deref for WriteChunk<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` bytes, at most a capacity, from below the capacity, in an area of two; initialised; free by
+        // `Producer::free`, and the only producer is borrowed mutably by this chunk.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+}
+
+impl DerefMut for WriteChunk<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; the consumer does not read behind the tail.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+}
