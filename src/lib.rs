@@ -1,9 +1,11 @@
 //! slipring
 #![allow(dead_code, unused_imports, reason = "the floors above come later")]
+pub mod endpoint;
 pub mod error;
 pub mod frame;
 pub(crate) mod memory;
 pub(crate) mod os;
+pub mod probe;
 pub mod ring;
 pub(crate) mod segment;
 pub(crate) mod sync;

@@ -88,7 +88,7 @@ impl Recv {
     }
 
     fn from_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
-        let mut writer = Writer::new(self, context)?;
+        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
             let mut batch = match rx.recv_batch_deadline(self.deadline()) {
                 Ok(batch) => batch,
@@ -113,7 +113,7 @@ impl Recv {
     }
 
     fn from_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
-        let mut writer = Writer::new(self, context)?;
+        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         let most = rx.ring().slots() / 4;
         while !writer.is_done() {
             let first = match rx.recv_batch_deadline(writer.wanted(BATCH), self.deadline()) {
@@ -148,7 +148,7 @@ impl Recv {
     }
 
     fn from_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
-        let mut writer = Writer::new(self, context)?;
+        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
             if let Err(error) = rx.read_chunk_deadline(1, self.deadline()).map(drop) {
                 return writer.end(error);
@@ -179,13 +179,15 @@ struct Writer<'a> {
     left: u64,
     /// Frames in `out`, and their bytes.
     pending: (u64, u64),
+    /// So much is worth a write at once: the sender should have most of the ring to go on with.
+    enough: usize,
     redelivered: u64,
     start: Instant,
     progress: Progress,
 }
 
 impl<'a> Writer<'a> {
-    fn new(options: &'a Recv, context: &'a Context) -> Outcome<Self> {
+    fn new(options: &'a Recv, context: &'a Context, capacity: usize) -> Outcome<Self> {
         let file = match &options.file {
             Some(path) => File::create(path).map_err(|e| Failure::new(FAILED, e).at(path.display()))?,
             None => output::stdout()?,
@@ -199,6 +201,7 @@ impl<'a> Writer<'a> {
             out: Vec::with_capacity(WRITE),
             left: options.count.unwrap_or(u64::MAX),
             pending: (0, 0),
+            enough: (capacity / 4).min(WRITE / 4),
             redelivered: 0,
             start: Instant::now(),
             progress: Progress::new(context, None, on_terminal),
@@ -248,8 +251,8 @@ impl<'a> Writer<'a> {
     fn gather(&mut self, mut take_some: impl FnMut(&mut Self) -> Outcome<bool>) -> Outcome {
         let mut since = None;
         while !take_some(self)? {
-            // One frame, or the end of a burst that has filled a good part of the buffer: nobody should wait for it.
-            if self.pending.0 < 2 || self.out.len() > WRITE / 4 {
+            // A single frame should not wait, and a good deal of them need not.
+            if self.pending.0 < 2 || self.out.len() > self.enough {
                 break;
             }
             let now = Instant::now();
