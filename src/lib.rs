@@ -1,5 +1,43 @@
-//! slipring
-#![allow(dead_code, unused_imports, reason = "the floors above come later")]
+//! Frames between processes, at the speed of a cache line, and safe from whoever dies or lies on the way.
+//!
+//! * [`spsc`], [`mpmc`], [`stream`]: rings in shared memory. A frame moves in nanoseconds, without a system call; a reader
+//!   may sleep, and costs a busy writer nothing.
+//! * [`frame`]: the framing protocol. What lies in a ring is what goes over a pipe or a socket.
+//! * [`Semaphore`] and [`Mutex`]: in shared memory, and not lost with a dead holder.
+//! * [`endpoint`]: all of these by name, as text. [`probe`]: what this machine can do at best.
+//!
+//! Any participant may be killed at any instruction: the others go on, and its successor finds everything in order.
+//!
+//! ```
+//! # let dir = std::env::temp_dir().join(format!("slipring-doc-lib-{}", std::process::id()));
+//! use slipring::{Options, spsc};
+//! let options = Options::spsc(1 << 20).directory(&dir);
+//!
+//! // One process:
+//! let mut tx = spsc::Producer::open("ticks", &options)?;
+//! tx.send(b"EURUSD 1.0842")?;
+//! tx.close();
+//!
+//! // Another one, started before or after:
+//! let mut rx = spsc::Consumer::open("ticks", &options)?;
+//! assert_eq!(&*rx.recv()?, b"EURUSD 1.0842");
+//! assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+//! # slipring::Ring::remove("ticks", &options)?;
+//! # std::fs::remove_dir(dir).unwrap();
+//! # Ok::<(), slipring::Error>(())
+//! ```
+//!
+//! # Trust
+//!
+//! All processes of one user are one trust domain: each could read and change the others' memory with `ptrace` anyway.
+//! Inside it, received frames are shown in place, by safe functions; a peer that writes where it must not breaks the memory
+//! safety of the others. Named rings are refused unless only their user can write them.
+//!
+//! # Where to read on
+//!
+//! `docs/memory-model.md` proves the orderings, `docs/crash-behaviour.md` tells what happens when somebody dies at any
+//! point, `docs/framing.md` describes the bytes.
+
 pub mod endpoint;
 pub mod error;
 pub mod frame;
@@ -15,4 +53,11 @@ pub use error::{Error, Result};
 pub use memory::Downgrade;
 pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
 pub use segment::{Counts, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
-pub use wait::{deadline::Deadline, idle::Idle};
+pub use wait::{
+    deadline::Deadline,
+    idle::Idle,
+    named::{
+        mutex::{Locked, Mutex, MutexGuard},
+        semaphore::{Permit, Semaphore},
+    },
+};

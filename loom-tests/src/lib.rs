@@ -1,9 +1,10 @@
 //! Model checks: the sources of the algorithms, compiled against loom's atomics and explored exhaustively.
 //!
-//! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs` hand
-//! out loom's types. Each model states what it would catch. `cargo test --workspace` runs them all.
+//! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs`
+//! hand out loom's types. Each model states what it would catch. `cargo test --workspace` runs them all.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
+#![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]
 
 #[path = "../../src/error.rs"]
 pub(crate) mod error;
@@ -35,11 +36,13 @@ mod mpmc;
 #[cfg(test)]
 mod mutex;
 #[cfg(test)]
+mod participants;
+#[cfg(test)]
 mod semaphore;
 #[cfg(test)]
 mod spsc;
 
-/// Explores `model` with at most `preemptions` involuntary switches, and at most so many branches in one execution.
+/// Explores every execution of `model` with at most `preemptions` involuntary switches.
 #[cfg(test)]
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();

@@ -1,4 +1,8 @@
 //! The mutex: one holder at a time, the next one sees all that the last one did, a dead holder is told of.
+//!
+//! What the models have caught, each change made by hand: relaxed lock or unlock, a woken claimer that forgets WAITERS
+//! (all four); one that does so only when it finds the mutex taken (giving up); recovery that is relaxed, wakes nobody
+//! or keeps the death to itself (dead holder).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +86,7 @@ fn three_pass_it_on() {
             thread::spawn(move || shared.use_once(me))
         });
         shared.use_once(3);
-        others.map(|other| other.join().unwrap());
+        others.into_iter().for_each(|other| assert!(!other.join().unwrap().owner_died));
         assert_eq!(shared.add(), 4);
     });
 }

@@ -12,7 +12,7 @@ use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Participant, Role, WakeMode};
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Barrier, SLEEP_CAP};
+use crate::wait::eventcount::SLEEP_CAP;
 
 use super::Ring;
 
@@ -20,15 +20,6 @@ use super::Ring;
 const TRIES_PER_LOOK: u32 = 256;
 /// Time between two searches for dead peers by somebody who never sleeps.
 const PROBE_NS: u64 = 10_000_000;
-
-/// The eventcount mode that a ring's wake mode stands for.
-pub(super) fn barrier(mode: WakeMode) -> Barrier {
-    match mode {
-        WakeMode::Poll => Barrier::Poll,
-        WakeMode::Asymmetric => Barrier::Asymmetric,
-        WakeMode::Fenced => Barrier::Fenced,
-    }
-}
 
 /// A handle's seat in a ring.
 pub(super) struct Attachment {
@@ -133,7 +124,7 @@ impl Attachment {
     }
 
     fn peers_ended(&self) -> Option<Ends> {
-        self.ring.segment().table().ended(self.participant.role().peer(), self.baseline)
+        self.participant.peers_ended(self.baseline)
     }
 
     /// Remembers that our user is being told of `ends`, and says what to tell. The same answer until somebody new ends.

@@ -4,9 +4,9 @@
 //! in `observe.rs`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::attachment::barrier;
 use super::options::Options;
 use super::{mpmc, spsc, stream};
 use crate::error::{Error, Result};
@@ -134,9 +134,12 @@ impl Ring {
         options.open_directory()?.list()
     }
 
-    #[cfg(test)]
-    pub(super) fn heap(options: &Options) -> Result<Self> {
-        Ok(Self::over(Segment::heap(options.geometry()?)?, options))
+    /// Where the named rings of `options` live. Creates the directory if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], [`Error::Io`].
+    pub fn directory(options: &Options) -> Result<PathBuf> {
+        Ok(options.open_directory()?.path().to_owned())
     }
 
     fn over(segment: Arc<Segment>, options: &Options) -> Self {
@@ -165,13 +168,13 @@ impl Ring {
 
     /// The eventcounts of a ring with one consumer and one producer: (data, space).
     pub(super) fn events_one(&self) -> (One, One) {
-        let mode = barrier(self.wake());
+        let mode = self.wake().into();
         (One::attach(self.event_line(DATA_EVENT), mode), One::attach(self.event_line(SPACE_EVENT), mode))
     }
 
     /// The eventcounts of a ring with many of both: (data, space).
     pub(super) fn events_many(&self) -> (Many, Many) {
-        let mode = barrier(self.wake());
+        let mode = self.wake().into();
         (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
     }
 

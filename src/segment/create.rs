@@ -5,9 +5,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::io::ErrorKind::{InvalidInput, OutOfMemory, StorageFull};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate,
@@ -15,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::param::page_size;
+use rustix::process::geteuid;
 
 use super::directory::{Directory, check_name};
 use super::geometry::Geometry;
@@ -68,7 +70,7 @@ impl Segment {
         memory.huge = false; // the descriptor has huge pages or it has not; mapping it needs no advice
         let mut lacking = Vec::new();
         let file = match anonymous(&geometry, options.memory.huge) {
-            Err(_) if options.memory.huge && options.memory.best_effort => {
+            Err(Error::Unsupported { .. }) if options.memory.best_effort => {
                 lacking.push(Downgrade::HugePages);
                 anonymous(&geometry, false)?
             }
@@ -81,23 +83,19 @@ impl Segment {
         Ok(Arc::new(segment.with_downgrades(lacking)))
     }
 
-    /// Creates a segment for the threads of this process alone: no file, no mirror, no system calls.
+    /// Creates a segment for the threads of this process alone: no file, no mirror, and no header in its memory, since
+    /// nobody will ever open it.
     pub(crate) fn heap(geometry: Geometry) -> Result<Arc<Self>> {
         let memory = memory::heap(geometry.data_offset, geometry.data_len())?;
-        let segment = Self::new(None, new_header(geometry), Backing::Heap(Arc::default()), memory);
-        segment.write_header();
-        Ok(Arc::new(segment))
+        Ok(Arc::new(Self::new(None, new_header(geometry), Backing::Heap(Arc::default()), memory)))
     }
 
+    /// Maps a new file and writes its header.
     fn initialise(name: Option<&str>, geometry: Geometry, file: OwnedFd, memory: &MemoryOptions) -> Result<Self> {
         let segment = Self::map(name, new_header(geometry), file, memory)?;
-        segment.write_header();
-        Ok(segment)
-    }
-
-    fn write_header(&self) {
         // SAFETY: a page is longer than the header, and nobody else knows of this segment yet.
-        unsafe { self.header_page().write(0, &self.header().encode()) };
+        unsafe { segment.header_page().write(0, &segment.header().encode()) };
+        Ok(segment)
     }
 }
 
@@ -108,7 +106,7 @@ fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     fallocate(file, FallocateFlags::empty(), 0, len).map_err(|e| match e {
         Errno::NOSPC => {
             let needed = format!("{len} bytes are needed: free some, or create the segment smaller");
-            Error::io("allocate the segment", io::Error::new(io::ErrorKind::StorageFull, needed))
+            Error::io("allocate the segment", io::Error::new(StorageFull, needed))
         }
         e => Error::io("allocate the segment", e),
     })
@@ -123,9 +121,12 @@ fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
         Err(Errno::INVAL) => memfd_create("slipring", flags), // before Linux 6.3
         made => made,
     };
-    let unsupported = Error::Unsupported { what: "huge pages: reserve them with sysctl vm.nr_hugepages" };
-    match file.map_err(|e| Error::io("create a memfd", e)).and_then(|file| allocate(&file, geometry).map(|()| file)) {
-        Err(_) if huge => Err(unsupported),
+    let file = file.map_err(|e| Error::io("create a memfd", e));
+    match file.and_then(|file| allocate(&file, geometry).map(|()| file)) {
+        // An empty pool, or a kernel without hugetlbfs.
+        Err(Error::Io { source, .. }) if huge && matches!(source.kind(), StorageFull | OutOfMemory | InvalidInput) => {
+            Err(Error::Unsupported { what: "huge pages: reserve them with sysctl vm.nr_hugepages" })
+        }
         made => made,
     }
 }
@@ -141,16 +142,17 @@ fn check_alignment(geometry: &Geometry, memory: &MemoryOptions) -> Result<()> {
 }
 
 fn new_header(geometry: Geometry) -> Header {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Under Miri there is no clock and no user, and nobody reads the header.
+    let (now, creator_uid) = if cfg!(miri) {
+        (Duration::ZERO, 0)
+    } else {
+        (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), geteuid().as_raw())
+    };
     Header {
         geometry,
         generation: RandomState::new().hash_one(now).max(1),
         creator_pid: std::process::id(),
-        creator_uid: creator_uid(),
+        creator_uid,
         created: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
     }
-}
-
-fn creator_uid() -> u32 {
-    if cfg!(miri) { 0 } else { rustix::process::geteuid().as_raw() }
 }

@@ -47,8 +47,9 @@ impl Directory {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.fd).map_err(|e| Error::io("read the segment directory", e))? {
             let entry = entry.map_err(|e| Error::io("read the segment directory", e))?;
+            let regular = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
             match entry.file_name().to_str() {
-                Ok(name) if check_name(name).is_ok() && entry.file_type() == FileType::RegularFile => {
+                Ok(name) if regular && check_name(name).is_ok() => {
                     names.push(name.to_owned());
                 }
                 _ => {}

@@ -52,10 +52,8 @@ pub(crate) const SHARED_USED: usize = LIFECYCLE + 2 * ROLE_SIZE;
 /// A participant's record, and offsets inside it.
 pub(crate) const RECORD: usize = 128;
 pub(crate) const STATE: usize = 0;
+/// The first of four words: pid, start time, pidfd inode, join time.
 pub(crate) const PID: usize = 8;
-pub(crate) const START_TIME: usize = 16;
-pub(crate) const PIDFD_INODE: usize = 24;
-pub(crate) const JOIN_TIME: usize = 32;
 pub(crate) const COUNTERS: usize = 40;
 pub(crate) const COUNTER_COUNT: usize = 11;
 

@@ -14,8 +14,8 @@
 //! is in them, and every later ticket that has ended would be in the second reading.
 
 use super::layout::{CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE};
-use super::participants::Role;
-use crate::error::Error;
+use super::participants::{MAX_TICKET, Role};
+use crate::error::{Error, Result};
 use crate::sync::{Area, AtomicU64, Ordering};
 
 /// The newest tickets of a role that ended by closing and by death.
@@ -26,6 +26,10 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
+    fn is_newer_than(self, reported: Ends) -> bool {
+        self.close > reported.close || self.death > reported.death
+    }
+
     /// What to tell the user who had been told of `before`: any death since then outweighs any close.
     pub(crate) fn error_since(self, before: Ends) -> Error {
         if self.death > before.death { Error::PeerDead } else { Error::Closed }
@@ -56,21 +60,22 @@ impl Lifecycle {
         self.page.word(MEMBERSHIP).fetch_add(1, Ordering::Release);
     }
 
-    /// The next ticket of `role`, from 1.
-    pub(super) fn take_ticket(&self, role: Role) -> u64 {
+    /// The next ticket of `role`, from 1. [`Error::Corrupt`] if there are more than any number of joins can have made.
+    pub(super) fn take_ticket(&self, role: Role) -> Result<u64> {
         // SYNC(ticket): the release orders our JOINING before the ticket; the acquire passes on that of earlier tickets,
         // so that our own close or death publishes them all to `ends`.
-        self.word(role, LAST_JOIN).fetch_add(1, Ordering::AcqRel) + 1
+        let last = self.word(role, LAST_JOIN).fetch_add(1, Ordering::AcqRel);
+        if last < MAX_TICKET { Ok(last + 1) } else { Err(Error::Corrupt { what: "join counter" }) }
     }
 
     pub(super) fn note_close(&self, role: Role, ticket: u64) {
         // SYNC(ticket): pairs with `ends`.
-        self.word(role, LAST_CLOSE).fetch_max(ticket, Ordering::AcqRel);
+        self.word(role, LAST_CLOSE).fetch_max(ticket, Ordering::Release);
     }
 
     pub(super) fn note_death(&self, role: Role, ticket: u64) {
         // SYNC(ticket): pairs with `ends`.
-        self.word(role, LAST_DEATH).fetch_max(ticket, Ordering::AcqRel);
+        self.word(role, LAST_DEATH).fetch_max(ticket, Ordering::Release);
     }
 
     /// The newest ends of `role`, whether or not others of it are still there.
@@ -87,7 +92,7 @@ impl Lifecycle {
     pub(crate) fn ended(&self, role: Role, reported: Ends, mut present: impl FnMut() -> usize) -> Option<Ends> {
         let mut ends = self.ends(role);
         loop {
-            if ends == reported || present() != 0 {
+            if !ends.is_newer_than(reported) || present() != 0 {
                 return None;
             }
             let again = self.ends(role);
@@ -100,16 +105,15 @@ impl Lifecycle {
 
     /// What the last of `role`'s peers to leave had reported: where a new receiver starts.
     pub(crate) fn acknowledged(&self, role: Role) -> Ends {
-        // SYNC(seen): pairs with `acknowledge`.
-        let load = |word| self.word(role, word).load(Ordering::Acquire);
+        // Relaxed, here and below: only numbers to compare with, and one that is too old repeats a report.
+        let load = |word| self.word(role, word).load(Ordering::Relaxed);
         Ends { close: load(CLOSE_SEEN), death: load(DEATH_SEEN) }
     }
 
     /// Stores what was reported of `role`, for successors.
     pub(super) fn acknowledge(&self, role: Role, reported: Ends) {
-        // SYNC(seen): pairs with `acknowledged`.
-        self.word(role, CLOSE_SEEN).fetch_max(reported.close, Ordering::Release);
-        self.word(role, DEATH_SEEN).fetch_max(reported.death, Ordering::Release);
+        self.word(role, CLOSE_SEEN).fetch_max(reported.close, Ordering::Relaxed);
+        self.word(role, DEATH_SEEN).fetch_max(reported.death, Ordering::Relaxed);
     }
 
     fn word(&self, role: Role, word: usize) -> &AtomicU64 {

@@ -92,10 +92,10 @@ impl Participant {
         id != self.seat.id && self.segment.table().is_dead(&self.locks, id).unwrap_or(false)
     }
 
-    /// The end of our peers' role, if nobody of it is left and our user has not been told: call after
+    /// The end of our peers' role, if it is newer than `known` and nobody of the role is left: call after
     /// [`Participant::reap_dead`], look into the ring once more, then [`Participant::report`]. No system call.
-    pub(crate) fn peers_ended(&self) -> Option<Ends> {
-        self.segment.table().ended(self.seat.role.peer(), self.reported())
+    pub(crate) fn peers_ended(&self, known: Ends) -> Option<Ends> {
+        self.segment.table().ended(self.seat.role.peer(), known)
     }
 
     /// Remembers that our user is being told of `ends`, and says what to tell: [`Error::Closed`] or [`Error::PeerDead`].
@@ -121,7 +121,8 @@ impl Participant {
         self.left = true;
     }
 
-    fn reported(&self) -> Ends {
+    /// What our user has been told, or our predecessors' users.
+    pub(crate) fn reported(&self) -> Ends {
         let [close, death] = &self.reported;
         Ends { close: close.load(Ordering::Relaxed), death: death.load(Ordering::Relaxed) }
     }
@@ -139,4 +140,125 @@ fn identity() -> [u64; 4] {
     }
     let process::Identity { pid, start_time, pidfd_inode } = process::identity();
     [u64::from(pid), start_time, pidfd_inode, clock::monotonic_ns()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::counters::Counter;
+    use crate::segment::geometry::{Geometry, Settings};
+
+    fn segment() -> Arc<Segment> {
+        let settings = Settings { participants: 3, ..Settings::default() };
+        Segment::heap(Geometry::mpmc(4, 8, &settings).unwrap()).unwrap()
+    }
+
+    fn join(segment: &Arc<Segment>, role: Role) -> Participant {
+        Participant::join(segment, role, false, |id| panic!("{id} is not dead")).unwrap()
+    }
+
+    #[test]
+    fn ids_are_unique_while_held_and_bounded() {
+        let segment = segment();
+        let (a, b, c) =
+            (join(&segment, Role::Producer), join(&segment, Role::Consumer), join(&segment, Role::Consumer));
+        assert_eq!([a.id(), b.id(), c.id()], [1, 2, 3]);
+        let full = Participant::join(&segment, Role::Producer, false, |_| ()).err();
+        assert!(matches!(full, Some(Error::TooManyParticipants { max: 3 })));
+        drop(b);
+        assert_eq!(join(&segment, Role::Producer).id(), 2);
+        assert_eq!(segment.table().present(Role::Producer), 1);
+    }
+
+    #[test]
+    fn an_exclusive_role_passes_on_by_leaving_and_by_death() {
+        let segment = segment();
+        let exclusive = || Participant::join(&segment, Role::Producer, true, |_| ());
+        let first = exclusive().unwrap();
+        assert!(matches!(exclusive(), Err(Error::RoleTaken { role: "producer" })));
+        drop(first);
+        exclusive().unwrap().kill_for_test();
+        let third = exclusive().unwrap();
+        assert_eq!(segment.table().present(Role::Producer), 1);
+        assert_eq!(segment.table().lifecycle().ends(Role::Producer), Ends { close: 1, death: 2 });
+        drop(third);
+    }
+
+    #[test]
+    fn the_dead_are_swept_before_their_id_is_used_again() {
+        let segment = segment();
+        let survivor = join(&segment, Role::Consumer);
+        let victim = join(&segment, Role::Producer);
+        let id = victim.id();
+        assert!(!survivor.is_dead(id));
+        assert!(
+            !survivor.is_dead(survivor.id()) && !survivor.is_dead(0) && !survivor.is_dead(4) && !survivor.is_dead(9)
+        );
+        victim.kill_for_test();
+        assert!(survivor.is_dead(id));
+        let mut swept = Vec::new();
+        let next = Participant::join(&segment, Role::Producer, false, |id| swept.push(id)).unwrap();
+        assert_eq!((next.id(), swept), (id, vec![id]));
+        assert!(!survivor.is_dead(id), "the id has a living holder again");
+        assert_eq!(survivor.reap_dead(|id| panic!("{id} is not dead")).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_end_is_told_when_the_last_has_gone_once_and_not_to_successors() {
+        let segment = segment();
+        let (one, two) = (join(&segment, Role::Producer), join(&segment, Role::Producer));
+        let consumer = join(&segment, Role::Consumer);
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "nothing has ended");
+        drop(two);
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "one is left");
+        one.kill_for_test();
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "a corpse is in the way");
+        assert_eq!(consumer.reap_dead(|_| ()).unwrap(), 1);
+        let ends = consumer.peers_ended(consumer.reported()).unwrap();
+        assert!(matches!(consumer.report(ends), Error::PeerDead));
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "told");
+        drop(consumer);
+        let successor = join(&segment, Role::Consumer);
+        assert_eq!(successor.peers_ended(successor.reported()), None, "its predecessor was told");
+
+        drop(join(&segment, Role::Producer));
+        let ends = successor.peers_ended(successor.reported()).unwrap();
+        successor.kill_for_test();
+        let heir = Participant::join(&segment, Role::Consumer, false, |_| ()).unwrap();
+        assert_eq!(heir.peers_ended(heir.reported()), Some(ends), "nobody was told before");
+        assert!(matches!(heir.report(ends), Error::Closed));
+    }
+
+    #[test]
+    fn the_living_learn_of_every_coming_and_going() {
+        let segment = segment();
+        let lifecycle = segment.table().lifecycle();
+        let mut known = lifecycle.membership();
+        let mut changed = || std::mem::replace(&mut known, lifecycle.membership()) != lifecycle.membership();
+        assert!(!changed());
+        let (one, two) = (join(&segment, Role::Consumer), join(&segment, Role::Producer));
+        assert!(changed());
+        two.kill_for_test();
+        assert!(!changed(), "death is silent");
+        one.reap_dead(|_| ()).unwrap();
+        assert!(changed());
+        drop(one);
+        assert!(changed());
+    }
+
+    #[test]
+    fn counters_outlive_their_holders() {
+        let segment = segment();
+        for _ in 0..2 {
+            let participant = join(&segment, Role::Producer);
+            participant.counters().add(Counter::Sent, 5);
+            participant.counters().raise(Counter::HighWater, 7);
+        }
+        let other = join(&segment, Role::Consumer);
+        let another = join(&segment, Role::Consumer);
+        another.counters().raise(Counter::HighWater, 9);
+        other.counters().add(Counter::Received, 10);
+        let counts = segment.counts();
+        assert_eq!((counts.sent, counts.received, counts.high_water, counts.lost), (10, 10, 9, 0));
+    }
 }

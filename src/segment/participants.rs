@@ -83,6 +83,9 @@ pub enum State {
     Dead = 4,
 }
 
+/// Tickets have 48 bits in a state word.
+pub(crate) const MAX_TICKET: u64 = (1 << 48) - 1;
+
 /// A state word, decoded: state 8 | role 8 | ticket 48. `None` is what no correct participant writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
@@ -93,7 +96,7 @@ pub(crate) struct Word {
 
 impl Word {
     fn encode(state: State, role: Role, ticket: u64) -> u64 {
-        (state as u64) << 56 | (role as u64) << 48 | ticket & ((1 << 48) - 1)
+        (state as u64) << 56 | (role as u64) << 48 | ticket & MAX_TICKET
     }
 
     fn decode(word: u64) -> Self {
@@ -110,7 +113,7 @@ impl Word {
             1 => Some(Role::Consumer),
             _ => None,
         };
-        Word { state, role, ticket: word & ((1 << 48) - 1) }
+        Word { state, role, ticket: word & MAX_TICKET }
     }
 }
 
@@ -170,7 +173,7 @@ impl Table {
         for (i, value) in identity.into_iter().enumerate() {
             self.record(id).word(PID + 8 * i).store(value, Ordering::Relaxed);
         }
-        let ticket = self.lifecycle.take_ticket(role);
+        let ticket = self.lifecycle.take_ticket(role)?;
         // SYNC(live): pairs with `get`: who sees LIVE sees the identity.
         self.word(id).store(Word::encode(State::Live, role, ticket), Ordering::Release);
         self.lifecycle.announce();
@@ -183,7 +186,8 @@ impl Table {
     /// Wake the peers afterwards.
     pub(crate) fn leave(&self, locks: &impl Locks, seat: Seat, reported: Ends) -> Result<()> {
         let Seat { id, role, ticket } = seat;
-        self.word(id).store(Word::encode(State::Leaving, role, ticket), Ordering::Release);
+        // Relaxed: nobody draws conclusions from LEAVING but the fence below and whoever gets our lock after our death.
+        self.word(id).store(Word::encode(State::Leaving, role, ticket), Ordering::Relaxed);
         // Of two that leave at once, at least one sees the other LEAVING, and acknowledges for both.
         fence(Ordering::SeqCst);
         if !self.others(seat).any(|state| matches!(state, Some(State::Joining | State::Live))) {
@@ -213,13 +217,14 @@ impl Table {
         if id == 0 || id > self.count {
             return Ok(false);
         }
-        let before = self.word(id).load(Ordering::Acquire);
+        // Relaxed, twice: the lock calls order them. Whoever was seen to hold no lock had freed its record before.
+        let before = self.word(id).load(Ordering::Relaxed);
         // JOINING has no ticket yet, so it cannot tell one joiner from the next; a joiner holds nothing in the ring.
         if matches!(Word::decode(before).state, Some(State::Free | State::Joining)) {
             return Ok(false);
         }
         // The lock was free at a moment at which, before and after, the record said that its owner had not finished.
-        Ok(!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Acquire) == before)
+        Ok(!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Relaxed) == before)
     }
 
     /// How many of `role` hold a record: joining, living, leaving, or dead and not yet buried.
@@ -314,7 +319,7 @@ impl Table {
             Some(State::Live | State::Dead) | None => {
                 recover(id);
                 if let Some(role) = role {
-                    self.word(id).store(Word::encode(State::Dead, role, ticket), Ordering::Release);
+                    self.word(id).store(Word::encode(State::Dead, role, ticket), Ordering::Relaxed);
                     self.lifecycle.note_death(role, ticket);
                 }
             }

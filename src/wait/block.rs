@@ -1,23 +1,24 @@
 //! The one blocking loop: look, idle, sleep, until there is something, an end, or a deadline.
 //!
-//! Used by every blocking call of rings, semaphore and mutex, on both edges. Relies on [`Sleep`] for not losing a wake-up,
-//! on [`Pace`] for how to wait.
+//! Used by every blocking call of rings, semaphore and mutex, on both edges. Relies on [`Sleep`] for not losing a
+//! wake-up, on [`Pace`] for how to wait.
 
 use super::deadline::Deadline;
-use super::eventcount::Sleep;
+use super::eventcount::{SLEEP_CAP, Sleep};
 use super::idle::{Pace, Step};
 use crate::error::{Error, Result};
 
-/// Time between two calls of `check` by a caller that never sleeps.
-const CHECK_NS: u64 = 10_000_000;
+const CHECK_NS: u64 = SLEEP_CAP.as_nanos() as u64;
 
-/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but never without an attempt.
+/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but never without an
+/// attempt.
 ///
-/// `check` is asked before each sleep, hence after each wake-up that brought nothing: it fails when waiting has become
-/// pointless (the peer has left or died). What the peer published before its end is still found: a last attempt follows.
+/// `check` is asked before each sleep, hence after each wake-up that brought nothing, and as often as [`SLEEP_CAP`] by
+/// those who never sleep: it fails when waiting has become pointless (the peer has left or died). What the peer
+/// published before its end is still found: a last attempt follows.
 ///
-/// The re-check that the sleeper owes (S3 in `eventcount.rs`) is an attempt as well, so nothing is looked up twice. An attempt must
-/// not sleep, and one that yields `None` must have no effect.
+/// The re-check that the sleeper owes (S3 in `eventcount.rs`) is an attempt as well, so nothing is looked up twice. An
+/// attempt must not sleep, and one that yields `None` must have no effect.
 pub(crate) fn block_on<T>(
     event: &impl Sleep,
     pace: &Pace,
@@ -29,23 +30,20 @@ pub(crate) fn block_on<T>(
         return Ok(found);
     }
     let mut idler = pace.idler();
-    let mut check_at = idler.now_ns() + CHECK_NS;
+    let mut next_check = idler.now_ns() + CHECK_NS;
     loop {
         if deadline.is_behind(idler.now_ns()) {
             return Err(Error::Timeout);
         }
-        // Who never sleeps looks around all the same: nobody else would tell it that its peer is dead.
-        if idler.now_ns() >= check_at {
-            check_at = idler.now_ns() + CHECK_NS;
-            if let Err(end) = check() {
-                return attempt()?.ok_or(end);
-            }
-        }
         let mut outcome = Ok(None);
-        if idler.step() == Step::Park {
+        let park = idler.step() == Step::Park;
+        if park || idler.now_ns() >= next_check {
             if let Err(end) = check() {
                 return attempt()?.ok_or(end);
             }
+            next_check = idler.now_ns() + CHECK_NS;
+        }
+        if park {
             let ready = event.sleep(deadline.remaining(), &mut || {
                 outcome = attempt();
                 !matches!(outcome, Ok(None))
@@ -61,5 +59,83 @@ pub(crate) fn block_on<T>(
             idler.done();
             return Ok(found);
         }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::memory;
+    use crate::sync::LINE;
+    use crate::wait::eventcount::{Barrier, One};
+    use crate::wait::idle::Idle;
+
+    fn event() -> One {
+        One::attach(memory::heap(LINE, LINE).unwrap().control, Barrier::Asymmetric)
+    }
+
+    fn never<T>() -> Result<Option<T>> {
+        Ok(None)
+    }
+
+    #[test]
+    fn a_passed_deadline_allows_one_attempt() {
+        let pace = Pace::new(Idle::Park);
+        assert_eq!(block_on(&event(), &pace, Deadline::from(Duration::ZERO), || Ok(Some(7)), || Ok(())).unwrap(), 7);
+        let attempts = Cell::new(0);
+        let count = || {
+            attempts.set(attempts.get() + 1);
+            never::<()>()
+        };
+        let late = block_on(&event(), &pace, Deadline::from(Duration::ZERO), count, || Ok(()));
+        assert!(matches!(late, Err(Error::Timeout)));
+        assert_eq!((attempts.get(), pace.sleeps()), (1, 0));
+    }
+
+    #[test]
+    fn what_was_published_before_the_end_is_found() {
+        let published = Cell::new(None);
+        let check = || {
+            published.set(Some(7)); // between our look and our finding out
+            Err(Error::Closed)
+        };
+        let pace = Pace::new(Idle::Park);
+        let found = block_on(&event(), &pace, Deadline::never(), || Ok(published.get()), check);
+        assert_eq!(found.unwrap(), 7);
+        let nothing = block_on(&event(), &pace, Deadline::never(), never::<()>, || Err(Error::PeerDead));
+        assert!(matches!(nothing, Err(Error::PeerDead)));
+    }
+
+    #[test]
+    fn an_error_ends_the_wait() {
+        let failing = || Err::<Option<()>, _>(Error::Full);
+        let ended = block_on(&event(), &Pace::new(Idle::Park), Deadline::never(), failing, || Ok(()));
+        assert!(matches!(ended, Err(Error::Full)));
+    }
+
+    #[test]
+    fn those_who_never_sleep_check_as_well() {
+        for idle in [Idle::Spin, Idle::Yield] {
+            let pace = Pace::new(idle);
+            let ended = block_on(&event(), &pace, Deadline::never(), never::<()>, || Err(Error::PeerDead));
+            assert!(matches!(ended, Err(Error::PeerDead)), "{idle}");
+            assert_eq!(pace.sleeps(), 0);
+        }
+    }
+
+    #[test]
+    fn every_wake_up_that_brings_nothing_is_followed_by_a_check() {
+        let pace = Pace::new(Idle::Park);
+        let checks = Cell::new(0);
+        let check = || {
+            checks.set(checks.get() + 1);
+            if checks.get() < 3 { Ok(()) } else { Err(Error::Closed) }
+        };
+        let ended = block_on(&event(), &pace, Deadline::never(), never::<()>, check);
+        assert!(matches!(ended, Err(Error::Closed)));
+        assert_eq!((checks.get(), pace.sleeps()), (3, 2));
     }
 }

@@ -26,23 +26,24 @@
 //! S4  futex_wait(word, what S1 wrote)      N4  change the word, futex_wake
 //! ```
 //!
-//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss: whichever barrier comes first in the one
-//! order of all barriers, the access before it is seen by the access after the other. So either S3 sees the publication
-//! and the sleeper stays awake, or N3 sees it armed.
+//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss: whichever barrier comes first in the
+//! one order of all barriers, the access before it is seen by the access after the other. So either S3 sees the
+//! publication and the sleeper stays awake, or N3 sees it armed.
 //!
 //! **Kernel.** N4 changes the word *before* it wakes; `futex_wait` compares and queues under the lock that `futex_wake`
 //! takes. Either the sleeper is queued in time and is woken, or its comparison sees the changed word and it returns.
 //!
-//! **One** ([`One`]: a single sleeper, any number of notifiers). N4 is `swap(0)`; its winner wakes. A notifier that loses
-//! the swap, or reads 0 after it, relies on the winner's wake: the sleeper then looks again, and Dekker holds anew for
-//! its next S1. The waker clears the flag, so a sleeper killed in its sleep costs one vain wake and leaves nothing behind.
+//! **One** ([`One`]: a single sleeper, any number of notifiers). N4 is `swap(0)`; its winner wakes. A notifier that
+//! loses the swap, or reads 0 after it, relies on the winner's wake: the sleeper then looks again, and Dekker holds
+//! anew for its next S1. The waker clears the flag, so a sleeper killed in its sleep costs one vain wake and leaves
+//! nothing behind.
 //!
 //! **Many** ([`Many`]: any number of both). S1 is `w → (w + 2) | 1` and changes the word *every time*. N4 adds 2, wakes
-//! up to `n`, and only if fewer than `n` slept takes bit 0 away, by a CAS that expects the very value its addition left:
-//! it fails if anybody registered since. Whoever registered before the addition and was not queued at the wake finds the
-//! word changed and looks again. Waking comes before clearing, so a notifier killed between the two leaves the flag set and
-//! the next one wakes. Bit 0 may be set in vain (one vain wake); it is never missing.
-//! The epoch wraps after 2³¹ changes; a sleeper that was descheduled for exactly that many sleeps one cap too long.
+//! up to `n`, and only if fewer than `n` slept takes bit 0 away, by a CAS that expects the very value its addition
+//! left: it fails if anybody registered since. Whoever registered before the addition and was not queued at the wake
+//! finds the word changed and looks again. Waking comes before clearing, so a notifier killed between the two leaves
+//! the flag set and the next one wakes. Bit 0 may be set in vain (one vain wake); it is never missing. The epoch
+//! wraps after 2³¹ changes; a sleeper that was descheduled for exactly that many sleeps one cap too long.
 //!
 //! **Death.** The one hole is a notifier killed after `swap` (One) or a woken sleeper killed before it acts (Many). So
 //! *every sleep is capped* at [`SLEEP_CAP`], after which the sleeper looks at the ring and at its peers itself.
@@ -50,16 +51,16 @@
 //! # The barrier, and who pays for it
 //!
 //! A fence at N2 is the dearest instruction of a whole send. Sleeping is rare and dear anyway, so the sleeper pays for
-//! both: `membarrier(GLOBAL_EXPEDITED)` returns after every running thread of every *registered* process has passed a full
-//! barrier (a thread that does not run passed one when it was switched out). Say the notifier's thread passes it at
-//! time B. If N1 lies before B, S3 sees it; if not, N3, which comes after N1, lies after B and sees S1. The compiler must
-//! keep N1 before N3: hence the `compiler_fence`. See [`Barrier`] for the modes.
+//! both: `membarrier(GLOBAL_EXPEDITED)` returns after every running thread of every *registered* process has passed a
+//! full barrier (a thread that does not run passed one when it was switched out). Say the notifier's thread passes it
+//! at time B. If N1 lies before B, S3 sees it; if not, N3, which comes after N1, lies after B and sees S1. The compiler
+//! must keep N1 before N3: hence the `compiler_fence`. See [`Barrier`] for the modes.
 //!
 //! Every handle negotiates for itself at attach, before it publishes anything, and there is nothing to agree upon:
 //! - A notifier that cannot register fences at N2 by itself: [`Barrier::Fenced`]. A sleeper's call of membarrier is a
 //!   full barrier of its own too, so it pairs with such fences as well.
-//! - A sleeper that cannot call membarrier sets `needs_fence`. Asymmetric notifiers read it beside the word, in the cache
-//!   line they look at in any case, and fence from then on.
+//! - A sleeper that cannot call membarrier sets `needs_fence`. Asymmetric notifiers read it beside the word, in the
+//!   cache line they look at in any case, and fence from then on.
 //! - The window: a notifier that has read `needs_fence` as 0 an instant before it was set, and has its publication still
 //!   in its store buffer while the newcomer goes through a whole attach and falls asleep. Then, once, the sleep cap is
 //!   what wakes the newcomer.
@@ -106,6 +107,18 @@ impl Barrier {
     }
 }
 
+#[cfg(not(slipring_loom))]
+impl From<crate::segment::WakeMode> for Barrier {
+    fn from(mode: crate::segment::WakeMode) -> Self {
+        use crate::segment::WakeMode;
+        match mode {
+            WakeMode::Poll => Barrier::Poll,
+            WakeMode::Asymmetric => Barrier::Asymmetric,
+            WakeMode::Fenced => Barrier::Fenced,
+        }
+    }
+}
+
 /// What both forms share: the line, and the two barriers S2 and N2.
 #[derive(Clone)]
 struct Line {
@@ -132,7 +145,8 @@ impl Line {
         unsafe { self.area.half_unchecked(4) }
     }
 
-    /// N2 and N3: whether anybody may sleep (or an unregistered sleeper asks for the fence that [`Line::recheck`] makes).
+    /// N2 and N3: whether anybody may sleep (or an unregistered sleeper asks for the fence that [`Line::recheck`]
+    /// makes).
     #[inline(always)]
     fn is_awaited(&self) -> bool {
         let seen = match self.barrier {
@@ -285,5 +299,113 @@ impl Sleep for Many {
             futex::wait(word, key, Some(timeout.min(SLEEP_CAP)));
         }
         found
+    }
+}
+
+#[cfg(all(test, not(slipring_loom), not(miri)))]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::memory;
+
+    fn line() -> Area {
+        memory::heap(LINE, LINE).unwrap().control
+    }
+
+    /// `parties` threads pass a number round, each sleeping until it is its turn: says how many sleeps ran into the
+    /// cap.
+    fn pass_round<E: Sleep + Send>(parties: u64, rounds: u64, event: impl Fn(u64) -> (E, Box<dyn Fn() + Send>)) -> u64 {
+        let (turn, overslept) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for me in 0..parties {
+                let (mine, wake_next) = event(me);
+                let (turn, overslept) = (&turn, &overslept);
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let my_turn = round * parties + me;
+                        let mut ready = || turn.load(Acquire) == my_turn;
+                        while !ready() {
+                            let start = Instant::now();
+                            mine.sleep(Duration::MAX, &mut ready);
+                            overslept.fetch_add(u64::from(start.elapsed() >= SLEEP_CAP), Relaxed);
+                        }
+                        turn.store(my_turn + 1, Release);
+                        wake_next();
+                    }
+                });
+            }
+        });
+        overslept.into_inner()
+    }
+
+    #[test]
+    fn one_loses_no_wake_up_in_any_pair_of_barriers() {
+        use Barrier::{Asymmetric, Fenced};
+        for (ours, theirs) in [(Asymmetric, Asymmetric), (Fenced, Fenced), (Asymmetric, Fenced)] {
+            let lines = [line(), line()];
+            let overslept = pass_round(2, 5_000, |me| {
+                let barrier = if me == 0 { ours } else { theirs };
+                let [mine, other] = [me, 1 - me].map(|i| One::attach(lines[i as usize].clone(), barrier));
+                (mine, Box::new(move || _ = other.notify()))
+            });
+            assert!(overslept <= 3, "{ours:?}, {theirs:?}: {overslept} wake-ups came by the cap alone");
+        }
+    }
+
+    #[test]
+    fn many_loses_no_wake_up() {
+        let line = line();
+        let overslept = pass_round(3, 2_000, |_| {
+            let event = Many::attach(line.clone(), Barrier::Asymmetric);
+            let all = event.clone();
+            (event, Box::new(move || _ = all.notify(ALL)))
+        });
+        assert!(overslept <= 3, "{overslept} wake-ups came by the cap alone");
+    }
+
+    #[test]
+    fn nobody_asleep_means_no_system_call() {
+        for barrier in [Barrier::Poll, Barrier::Asymmetric, Barrier::Fenced] {
+            assert!(!One::attach(line(), barrier).notify());
+            assert!(!Many::attach(line(), barrier).notify(ALL));
+        }
+    }
+
+    #[test]
+    fn a_killed_sleeper_costs_one_vain_wake_up_and_leaves_nothing() {
+        let one = One::attach(line(), Barrier::Asymmetric);
+        one.0.word().store(1, Relaxed);
+        assert_eq!([one.notify(), one.notify()], [true, false]);
+        let many = Many::attach(line(), Barrier::Asymmetric);
+        many.0.word().store(7, Relaxed);
+        assert_eq!([many.notify(1), many.notify(1)], [true, false]);
+    }
+
+    #[test]
+    fn asked_for_a_fence_the_notifier_still_knows_whether_somebody_sleeps() {
+        let one = One::attach(line(), Barrier::Asymmetric);
+        one.0.needs_fence().store(1, Relaxed);
+        assert!(!one.notify());
+        one.0.word().store(1, Relaxed);
+        assert!(one.notify());
+    }
+
+    #[test]
+    fn the_epoch_may_wrap() {
+        let many = Many::attach(line(), Barrier::Fenced);
+        many.0.word().store(u32::MAX, Relaxed);
+        assert!(many.notify(1));
+        many.0.word().store(u32::MAX - 1, Relaxed);
+        assert!(many.sleep(Duration::ZERO, &mut || true));
+        assert!(many.notify(1) && !many.notify(1));
+    }
+
+    #[test]
+    fn in_poll_mode_a_sleeper_only_dozes() {
+        let one = One::attach(line(), Barrier::Poll);
+        assert!(!one.sleep(Duration::MAX, &mut || unreachable!("nobody would have woken us")));
+        assert_eq!(one.0.word().load(Relaxed), 0, "and never arms");
     }
 }

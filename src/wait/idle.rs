@@ -72,8 +72,8 @@ impl FromStr for Idle {
     }
 }
 
-/// Bounds of [`Idle::Park`]'s spinning: never less (a peer that answers at once is cheap to catch), never more (about what
-/// a sleep and a wake-up cost, so that spinning at most doubles the price of any wait).
+/// Bounds of [`Idle::Park`]'s spinning: never less (a peer that answers at once is cheap to catch), never more (about
+/// what a sleep and a wake-up cost, so that spinning at most doubles the price of any wait).
 const MIN_SPIN_NS: u64 = 500;
 const MAX_SPIN_NS: u64 = 20_000;
 /// Waits longer than this are all alike to the average.
@@ -85,8 +85,8 @@ const PROBE: u32 = 64;
 /// Looks between two readings of the clock.
 const LOOKS_PER_READING: u32 = 16;
 
-/// A handle's idle strategy, with what it has learned of its waits and the number of its sleeps. Shared by clones of the
-/// handle's threads: updates are relaxed and may be lost, it is only a guess.
+/// A handle's idle strategy, with what it has learned of its waits and the number of its sleeps. Shared by clones of
+/// the handle's threads: updates are relaxed and may be lost, it is only a guess.
 #[derive(Debug)]
 pub(crate) struct Pace {
     idle: Idle,
@@ -98,10 +98,6 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new(idle: Idle) -> Self {
         Pace { idle, average_ns: AtomicU32::new(FIRST_GUESS_NS), waits: AtomicU32::new(0), sleeps: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn idle(&self) -> Idle {
-        self.idle
     }
 
     pub(crate) fn set_idle(&mut self, idle: Idle) {

@@ -13,3 +13,5 @@ pub(crate) mod block;
 pub(crate) mod deadline;
 #[cfg(not(slipring_loom))]
 pub(crate) mod idle;
+#[cfg(not(slipring_loom))]
+pub(crate) mod named;

@@ -10,15 +10,16 @@
 //! sleep    set WAITERS, futex_wait                      recover  CAS dead → OWNER_DIED; wake one likewise
 //! ```
 //!
-//! **Wake-ups.** Everything happens to one word, so there is no Dekker problem and no fence. Whoever sleeps does so on a word that
-//! names a holder and has WAITERS; `futex_wait` compares it. The holder's unlock is an RMW on that word: it sees WAITERS,
-//! clears it and wakes one. Others may still sleep, so whoever has slept sets WAITERS *whatever it finds afterwards*: together
-//! with its claim, or on top of another's, should it find the mutex taken and give up. What remains is an unlocker killed
-//! between the two, or a woken sleeper killed before it acts: the sleep cap ends that.
+//! **Wake-ups.** Everything happens to one word, so there is no Dekker problem and no fence. Whoever sleeps does so on
+//! a word that names a holder and has WAITERS; `futex_wait` compares it. The holder's unlock is an RMW on that word: it
+//! sees WAITERS, clears it and wakes one. Others may still sleep, so whoever has slept sets WAITERS *whatever it finds
+//! afterwards*: together with its claim, or on top of another's, should it find the mutex taken and give up. What
+//! remains is an unlocker killed between the two, or a woken sleeper killed before it acts: the sleep cap ends that.
 //!
-//! **A dead holder** leaves what it guarded half-changed, perhaps. As with POSIX's robust mutexes the next one gets the lock *and* is told.
-//! Unlike there, an unlock without a repair does not make the mutex unusable for ever: OWNER_DIED stays until a
-//! holder says that the data are consistent, and everybody who locks it before is told the same (as Rust's own poisoning does).
+//! **A dead holder** leaves what it guarded half-changed, perhaps. As with POSIX's robust mutexes the next one gets the
+//! lock *and* is told. Unlike there, an unlock without a repair does not make the mutex unusable for ever: OWNER_DIED
+//! stays until a holder says that the data are consistent, and everybody who locks it before is told the same (as
+//! Rust's own poisoning does).
 //!
 //! Progress: `try_lock` is lock-free and `unlock` wait-free; no fairness (a running thread may overtake a woken one).
 
@@ -70,13 +71,8 @@ impl Lock {
         self.word().fetch_and(!OWNER_DIED, Relaxed);
     }
 
-    /// Whether a holder died and nobody has repaired since.
-    pub(crate) fn owner_died(&self) -> bool {
-        self.word().load(Relaxed) & OWNER_DIED != 0
-    }
-
-    /// Takes the lock from participant `dead` and says whether it held it. Only for participants proven dead, whose id is not
-    /// reissued before this returns; any number of callers at once.
+    /// Takes the lock from participant `dead` and says whether it held it. Only for participants proven dead, whose id
+    /// is not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> bool {
         let mut seen = self.word().load(Relaxed);
         while seen & OWNER == u32::from(dead) {

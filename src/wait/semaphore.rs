@@ -2,7 +2,7 @@
 //!
 //! Used by the named semaphore. Relies on `eventcount.rs` for sleeping; who is dead is decided by the floor above.
 //!
-//! A plain counter loses permits with their holder. So a permit is a 32-bit word of its own: 0 free, else the
+//! A plain counter loses permits with their holder. So a permit is a word of its own (32 of 64 bits): 0 free, else the
 //! participant id that holds it.
 //!
 //! ```text
@@ -11,9 +11,9 @@
 //! recover  CAS dead → 0        (anybody, any number of times)
 //! ```
 //!
-//! **Nothing is lost while somebody sleeps for it.** A sleeper registers, then scans every permit. One that the scan saw held
-//! either is still, or was released after the sleeper's barrier; that release notifies, and (Dekker, `eventcount.rs`) sees the
-//! registration. Each release wakes one sleeper, which scans anew.
+//! **Nothing is lost while somebody sleeps for it.** A sleeper registers, then scans every permit. One that the scan
+//! saw held either is still, or was released after the sleeper's barrier; that release notifies, and (Dekker,
+//! `eventcount.rs`) sees the registration. Each release wakes one sleeper, which scans anew.
 //!
 //! Progress: `try_acquire` is bounded by the number of permits, `release` is wait-free. No fairness: whoever finds a
 //! free permit takes it, a woken sleeper may find none and sleeps again.
@@ -22,7 +22,11 @@ use super::eventcount::{Many, Sleep};
 use crate::sync::{Area, AtomicU32, Ordering::*};
 use std::time::Duration;
 
-/// `count` permits in shared memory, 4 bytes each, all zeros when new, and the eventcount of those who wait for one.
+/// Distance between permits in bytes.
+pub(crate) const PERMIT: usize = 8;
+
+/// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount of those who wait
+/// for one.
 pub(crate) struct Permits {
     words: Area,
     freed: Many,
@@ -30,17 +34,18 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// The permits of `words`, whose length is at least `4 * count`.
+    /// The permits of `words`, whose length is at least `count * PERMIT`.
     pub(crate) fn attach(words: Area, freed: Many, count: usize) -> Self {
-        assert!(count >= 1 && words.len() / 4 >= count, "a word for every permit");
+        assert!(count >= 1 && words.len() / PERMIT >= count, "a word for every permit");
         Permits { words, freed, count }
     }
 
     fn word(&self, permit: usize) -> &AtomicU32 {
-        self.words.half(4 * permit)
+        self.words.half(PERMIT * permit)
     }
 
-    /// Takes a free permit for participant `me` (not 0), and returns its number; `None` if all were held when looked at.
+    /// Takes a free permit for participant `me` (not 0), and returns its number; `None` if all were held when looked
+    /// at.
     ///
     /// Each participant begins its search elsewhere, so that they rarely meet on one word.
     pub(crate) fn try_acquire(&self, me: u16) -> Option<usize> {
@@ -52,15 +57,16 @@ impl Permits {
         })
     }
 
-    /// Gives back a permit that the caller holds, and wakes one who waits. At most one system call, none if nobody sleeps.
+    /// Gives back a permit that the caller holds, and wakes one who waits. At most one system call, none if nobody
+    /// sleeps.
     pub(crate) fn release(&self, permit: usize) {
         // SYNC(release permit): pairs with SYNC(acquire permit).
         self.word(permit).store(0, Release);
         self.freed.notify(1);
     }
 
-    /// Frees what participant `dead` holds, and says how much that was. Only for participants proven dead, whose id is not
-    /// reissued before this returns; any number of callers at once.
+    /// Frees what participant `dead` holds, and says how much that was. Only for participants proven dead, whose id is
+    /// not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> usize {
         // SYNC(recover permit): pairs with SYNC(acquire permit).
         let free = |permit: &usize| self.word(*permit).compare_exchange(u32::from(dead), 0, AcqRel, Relaxed).is_ok();
@@ -71,9 +77,14 @@ impl Permits {
         freed
     }
 
+    /// How many permits there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Who holds each permit (0: nobody) at about this moment.
-    pub(crate) fn holders(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.count).map(|permit| self.word(permit).load(Relaxed))
+    pub(crate) fn holders(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..self.count).map(|permit| self.word(permit).load(Relaxed) as u16)
     }
 }
 

@@ -471,7 +471,7 @@ impl Shared {
     }
 
     /// Moves both hints back to the beginning, as far as a hint can lag.
-    #[cfg(any(test, slipring_loom))]
+    #[cfg(slipring_loom)]
     pub(crate) fn rewind_hints_for_test(&self) {
         self.producer.word(TAIL).store(0, Ordering::Release);
         self.consumer.word(HEAD).store(0, Ordering::Release);

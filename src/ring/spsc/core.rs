@@ -84,11 +84,6 @@ impl Shared {
         self.max_payload
     }
 
-    /// Capacity in bytes.
-    pub(crate) fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
     #[inline(always)]
     fn offset(&self, position: u64) -> usize {
         (position & (self.capacity - 1)) as usize

@@ -1,0 +1,119 @@
+//! Semaphore and mutex for users: segments of their own, named, passed as a memfd, or on this process's heap.
+//!
+//! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on `segment/` for the
+//! memory and for the proof that a holder is dead.
+
+pub(crate) mod mutex;
+pub(crate) mod semaphore;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::os::fork;
+use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings};
+
+/// Handles that may be attached to one primitive at a time.
+const PARTICIPANTS: usize = 255;
+
+fn settings() -> Settings {
+    Settings { participants: PARTICIPANTS, ..Settings::default() }
+}
+
+/// Where a primitive lies.
+enum Place<'a> {
+    /// A new named segment.
+    Create(&'a str),
+    /// A named segment, new if there is none.
+    OpenOrCreate(&'a str),
+    /// A new sealed memfd.
+    Memfd,
+    /// This process's heap.
+    Heap,
+}
+
+impl Place<'_> {
+    fn make(self, geometry: Geometry) -> Result<Arc<Segment>> {
+        let options = Options::default();
+        match self {
+            Place::Create(name) => Segment::create(&Directory::from_env()?, name, geometry, &options),
+            Place::OpenOrCreate(name) => Segment::open_or_create(&Directory::from_env()?, name, geometry, &options),
+            Place::Memfd => Segment::memfd(geometry, &options),
+            Place::Heap => Segment::heap(geometry),
+        }
+    }
+}
+
+fn open(kind: Kind, name: &str) -> Result<Arc<Segment>> {
+    Segment::open(&Directory::from_env()?, name, &Options::default())?.expect_kind(kind)
+}
+
+fn accept(kind: Kind, fd: OwnedFd) -> Result<Arc<Segment>> {
+    Segment::from_memfd(fd, &Options::default())?.expect_kind(kind)
+}
+
+fn remove(kind: Kind, name: &str) -> Result<()> {
+    open(kind, name)?;
+    Directory::from_env()?.remove(name)
+}
+
+/// What of a primitive must be taken back from a dead holder.
+trait Core {
+    /// Takes back all that participant `dead` holds, idempotently.
+    fn recover(&self, dead: u16);
+}
+
+/// A primitive's core, and the participant as which this handle uses it.
+struct Member<C: Core> {
+    core: C,
+    participant: Participant,
+    born: u32,
+}
+
+impl<C: Core> Member<C> {
+    /// Joins, and takes back what the dead held.
+    fn join(segment: &Arc<Segment>, core: C) -> Result<Arc<Self>> {
+        let participant = Participant::join(segment, Role::Consumer, false, |dead| core.recover(dead))?;
+        Ok(Arc::new(Member { core, participant, born: fork::generation() }))
+    }
+
+    fn id(&self) -> u16 {
+        self.participant.id()
+    }
+
+    /// Whether `fork` carried this handle into a child. No system call.
+    fn is_forked(&self) -> bool {
+        fork::generation() != self.born
+    }
+
+    fn check_fork(&self) -> Result<()> {
+        if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
+    /// Takes back what the dead hold, if one of `holders` is dead.
+    fn recover_if_dead(&self, holders: impl Iterator<Item = u16>) -> Result<()> {
+        let mut last = 0;
+        for holder in holders {
+            // Consecutive permits of one holder are one question.
+            if holder != last && holder != 0 && self.participant.is_dead(holder) {
+                self.recover_dead()?;
+            }
+            last = holder;
+        }
+        Ok(())
+    }
+
+    fn recover_dead(&self) -> Result<usize> {
+        self.participant.reap_dead(|dead| self.core.recover(dead))
+    }
+}
+
+impl<C: Core> Drop for Member<C> {
+    fn drop(&mut self) {
+        // Guards borrow their handle, so what we still hold was leaked with `mem::forget`: nobody else will give it
+        // back.
+        if !self.is_forked() {
+            self.core.recover(self.id());
+        }
+    }
+}

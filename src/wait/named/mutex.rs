@@ -1,0 +1,311 @@
+//! The mutex for users. See `wait/mutex.rs` for the algorithm.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::slice;
+use std::sync::Arc;
+
+use super::{Core, Member, Place};
+use crate::error::{Error, Result};
+use crate::segment::{Geometry, Kind, Segment};
+use crate::sync::{Area, LINE};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::idle::{Idle, Pace};
+use crate::wait::mutex::{Claim, Lock};
+
+/// A mutex between processes around bytes in shared memory, which survives its holder: the next one is told.
+///
+/// When the kernel says that the holder is dead, a waiter takes the mutex from it (it looks before each sleep, at least
+/// every 100 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed. So does everybody, until one has
+/// repaired them and says so with [`MutexGuard::mark_consistent`]. Nothing ever makes the mutex unusable.
+///
+/// The bytes are ordinary memory to whoever holds the mutex. All processes that attach are of one user and trust one
+/// another to touch them under the lock only. Locking twice in one thread waits for itself, as with
+/// [`std::sync::Mutex`].
+///
+/// Clones share one participant of the segment. At most 255 handles that are not clones can be attached at a time.
+///
+/// ```
+/// use slipring::{Locked, Mutex};
+///
+/// let account = Mutex::memfd(16)?; // or `create(name, 16)`, and `open(name)` elsewhere
+/// match account.lock()? {
+///     Locked::Consistent(mut bytes) => bytes[0] += 1,
+///     Locked::OwnerDied(mut bytes) => {
+///         bytes.fill(0); // whatever repairs it
+///         bytes.mark_consistent();
+///     }
+/// }
+/// assert_eq!(account.lock()?.into_guard()[0], 1);
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Mutex {
+    member: Arc<Member<Lock>>,
+    bytes: Area,
+    pace: Pace,
+}
+
+impl Core for Lock {
+    fn recover(&self, dead: u16) {
+        Lock::recover(self, dead);
+    }
+}
+
+impl Mutex {
+    /// The largest number of guarded bytes: 1 GiB.
+    pub const MAX_BYTES: usize = 1 << 30;
+
+    /// A new mutex under `name` around `bytes` zeros (rounded up to a multiple of 8; may be 0).
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Invalid`] for the name or the size, or [`Error::Io`].
+    ///
+    /// ```
+    /// use slipring::Mutex;
+    /// # let name = &format!("doc-mutex-{}", std::process::id());
+    /// let here = Mutex::create(name, 8)?;
+    /// let there = Mutex::open(name)?; // in another process
+    /// let guard = there.lock()?;
+    /// assert!(here.try_lock()?.is_none());
+    /// # drop(guard);
+    /// Mutex::remove(name)?;
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn create(name: &str, bytes: usize) -> Result<Self> {
+        Self::attach(&Place::Create(name).make(geometry(bytes)?)?)
+    }
+
+    /// The mutex that exists under `name`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Incompatible`] if it is something else; [`Error::Untrusted`], [`Error::Corrupt`];
+    /// [`Error::TooManyParticipants`].
+    pub fn open(name: &str) -> Result<Self> {
+        Self::attach(&super::open(Kind::Mutex, name)?)
+    }
+
+    /// The mutex under `name`, made if there is none.
+    ///
+    /// # Errors
+    /// As of [`Mutex::create`] and [`Mutex::open`]; [`Error::Incompatible`] if it guards another number of bytes.
+    pub fn open_or_create(name: &str, bytes: usize) -> Result<Self> {
+        let geometry = geometry(bytes)?;
+        let segment = Place::OpenOrCreate(name).make(geometry)?;
+        let (expected, found) = (geometry.capacity as u64, segment.geometry().capacity as u64);
+        if expected != found {
+            let (expected, found) = (expected - LINE as u64, found.saturating_sub(LINE as u64));
+            return Err(Error::Incompatible { what: "number of bytes", expected, found });
+        }
+        Self::attach(&segment)
+    }
+
+    /// A new mutex without a name, in a sealed memfd: pass [`Mutex::fd`] to the other processes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the size, or [`Error::Io`].
+    pub fn memfd(bytes: usize) -> Result<Self> {
+        Self::attach(&Place::Memfd.make(geometry(bytes)?)?)
+    }
+
+    /// The mutex in a memfd that another process passed.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] if it is not sealed; [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Self::attach(&super::accept(Kind::Mutex, fd)?)
+    }
+
+    /// A new mutex for the threads of this process.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the size.
+    pub fn heap(bytes: usize) -> Result<Self> {
+        Self::attach(&Place::Heap.make(geometry(bytes)?)?)
+    }
+
+    /// Takes the name away. Whoever uses the mutex goes on undisturbed.
+    ///
+    /// # Errors
+    /// As of [`Mutex::open`].
+    pub fn remove(name: &str) -> Result<()> {
+        super::remove(Kind::Mutex, name)
+    }
+
+    fn attach(segment: &Arc<Segment>) -> Result<Self> {
+        let capacity = segment.geometry().capacity;
+        if capacity < LINE || capacity - LINE > Self::MAX_BYTES {
+            return Err(Error::Corrupt { what: "a mutex of an impossible size" });
+        }
+        let lock = Lock::attach(segment.data().part(0, LINE));
+        let bytes = segment.data().part(LINE, capacity - LINE);
+        Ok(Mutex { member: Member::join(segment, lock)?, bytes, pace: Pace::new(Idle::default()) })
+    }
+
+    /// The same handle with another way to wait; [`Idle::Park`] is the default.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Idle) -> Self {
+        self.pace.set_idle(idle);
+        self
+    }
+
+    /// Locks if nobody holds it now. Lock-free, no system call. A dead holder counts as one here.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child of the process that attached.
+    pub fn try_lock(&self) -> Result<Option<Locked<'_>>> {
+        self.member.check_fork()?;
+        Ok(self.take(&self.member.core.claim(self.member.id())))
+    }
+
+    /// Locks, and waits as long as it takes. See [`Mutex::lock_deadline`].
+    ///
+    /// # Errors
+    /// As there, but for the timeout.
+    pub fn lock(&self) -> Result<Locked<'_>> {
+        self.lock_deadline(Deadline::never())
+    }
+
+    /// Locks, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an `Instant`).
+    ///
+    /// No system call if nobody holds it. Otherwise spins as [`Idle`] says, asks the kernel whether the holder is
+    /// alive, and sleeps on a futex. Not fair: a running thread may overtake a woken one.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Forked`] in a child of the process that attached; [`Error::Io`].
+    pub fn lock_deadline(&self, deadline: impl Into<Deadline>) -> Result<Locked<'_>> {
+        self.member.check_fork()?;
+        let lock = &self.member.core;
+        let claim = lock.claim(self.member.id());
+        let holder_lives = || self.member.recover_if_dead([lock.owner()].into_iter());
+        block_on(&claim, &self.pace, deadline.into(), || Ok(self.take(&claim)), holder_lives)
+    }
+
+    /// Takes the mutex from a dead holder, and says how many handles had died. One system call for each attached
+    /// handle.
+    ///
+    /// Waiting does this by itself; [`try_lock`](Mutex::try_lock) does not.
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::Io`].
+    pub fn recover_dead(&self) -> Result<usize> {
+        self.member.recover_dead()
+    }
+
+    /// How many bytes it guards.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it guards no bytes, but something elsewhere.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == 0
+    }
+
+    /// The descriptor to pass to another process; `None` for a mutex on the heap.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.member.participant.segment().fd()
+    }
+
+    fn take(&self, claim: &Claim<'_>) -> Option<Locked<'_>> {
+        let locked = claim.try_lock()?;
+        let guard = MutexGuard { mutex: self };
+        Some(if locked.owner_died { Locked::OwnerDied(guard) } else { Locked::Consistent(guard) })
+    }
+}
+
+impl fmt::Debug for Mutex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.member.participant.segment().name();
+        f.debug_struct("Mutex").field("name", &name).field("bytes", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The mutex is locked; what state are the bytes in?
+#[derive(Debug)]
+#[must_use = "a mutex is unlocked when its guard is dropped"]
+pub enum Locked<'a> {
+    /// As their last holder left them.
+    Consistent(MutexGuard<'a>),
+    /// A holder died (or leaked its guard, and closed its handle), and nobody has repaired them since.
+    OwnerDied(MutexGuard<'a>),
+}
+
+impl<'a> Locked<'a> {
+    /// The guard, whoever died: for bytes that are valid after every single store.
+    pub fn into_guard(self) -> MutexGuard<'a> {
+        match self {
+            Locked::Consistent(guard) | Locked::OwnerDied(guard) => guard,
+        }
+    }
+
+    /// Whether a holder died and nobody has repaired since.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        matches!(self, Locked::OwnerDied(_))
+    }
+}
+
+/// The bytes of a locked [`Mutex`], which is unlocked when this is dropped (wait-free; one system call if somebody
+/// sleeps).
+///
+/// A forgotten one stays locked until the last clone of the handle is dropped, or its process dies. In a child made by
+/// `fork` it must not be used any more, and the drop does nothing: the mutex is the parent's.
+#[must_use = "a mutex is unlocked when its guard is dropped"]
+pub struct MutexGuard<'a> {
+    mutex: &'a Mutex,
+}
+
+impl MutexGuard<'_> {
+    /// Says that the bytes are in order: who locks next gets [`Locked::Consistent`]. No system call.
+    pub fn mark_consistent(&mut self) {
+        self.mutex.member.core.mark_consistent();
+    }
+}
+
+impl Deref for MutexGuard<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let bytes = &self.mutex.bytes;
+        // SAFETY: the area is readable, and alive as long as the mutex that we borrow. While we hold the lock,
+        // everybody who keeps to the protocol (every handle does; processes are of one trust domain) writes these bytes
+        // through our `deref_mut` only, which the borrow of `self` excludes.
+        unsafe { slice::from_raw_parts(bytes.base(), bytes.len()) }
+    }
+}
+
+impl DerefMut for MutexGuard<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let bytes = &self.mutex.bytes;
+        // SAFETY: as in `deref`, for writing; there is one guard at a time (the lock word names one holder, and a
+        // handle whose participant holds it cannot claim it again), and it is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(bytes.base(), bytes.len()) }
+    }
+}
+
+impl Drop for MutexGuard<'_> {
+    fn drop(&mut self) {
+        if !self.mutex.member.is_forked() {
+            self.mutex.member.core.unlock();
+        }
+    }
+}
+
+impl fmt::Debug for MutexGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MutexGuard").field("bytes", &self.len()).finish_non_exhaustive()
+    }
+}
+
+fn geometry(bytes: usize) -> Result<Geometry> {
+    if bytes > Mutex::MAX_BYTES {
+        return Err(Error::Invalid { what: "number of bytes: at most 2^30" });
+    }
+    Geometry::plain(Kind::Mutex, LINE + bytes, &super::settings())
+}

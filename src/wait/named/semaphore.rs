@@ -1,0 +1,268 @@
+//! The counting semaphore for users. See `wait/semaphore.rs` for the algorithm.
+
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::{Core, Member, Place};
+use crate::error::{Error, Result};
+use crate::segment::layout::DATA_EVENT;
+use crate::segment::{Geometry, Kind, Segment};
+use crate::sync::LINE;
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::{Barrier, Many};
+use crate::wait::idle::{Idle, Pace};
+use crate::wait::semaphore::{PERMIT, Permits};
+
+/// A counting semaphore between processes, whose permits survive their holders: what a killed process held comes back.
+///
+/// A permit belongs to the handle that acquired it, until its [`Permit`] is dropped. When the kernel says that the
+/// holder is dead, whoever waits, attaches, or calls [`recover_dead`](Semaphore::recover_dead) takes its permits back;
+/// a waiter looks before each sleep, at least every 100 ms. So this limits how many use a resource at once. It is not a
+/// signal: to tell another process that something happened, send it a frame.
+///
+/// Clones share one participant of the segment, and so does whatever they acquire. At most 255 handles that are not
+/// clones can be attached at a time.
+///
+/// ```
+/// use slipring::Semaphore;
+/// use std::time::Duration;
+///
+/// let licences = Semaphore::memfd(2)?; // or `create(name, 2)`, and `open(name)` elsewhere
+/// let first = licences.acquire()?;
+/// let second = licences.acquire()?;
+/// assert!(licences.try_acquire()?.is_none());
+/// let late = licences.acquire_deadline(Duration::from_millis(1));
+/// assert!(matches!(late, Err(slipring::Error::Timeout)));
+///
+/// drop(first); // one waiter is woken, if there is any
+/// assert!(licences.try_acquire()?.is_some());
+/// # drop(second);
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Semaphore {
+    member: Arc<Member<Permits>>,
+    pace: Pace,
+}
+
+impl Core for Permits {
+    fn recover(&self, dead: u16) {
+        Permits::recover(self, dead);
+    }
+}
+
+impl Semaphore {
+    /// The largest number of permits.
+    pub const MAX_PERMITS: usize = 1 << 20;
+
+    /// A new semaphore of `permits` (from 1 to [`Semaphore::MAX_PERMITS`]) under `name`, all of them free.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Invalid`] for the name or the number, or [`Error::Io`].
+    ///
+    /// ```
+    /// use slipring::Semaphore;
+    /// # let name = &format!("doc-semaphore-{}", std::process::id());
+    /// let licences = Semaphore::create(name, 3)?;
+    /// let same = Semaphore::open(name)?; // in another process
+    /// let permit = same.acquire()?;
+    /// assert_eq!(licences.available(), 2);
+    /// Semaphore::remove(name)?;
+    /// # drop(permit);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn create(name: &str, permits: usize) -> Result<Self> {
+        Self::attach(&Place::Create(name).make(geometry(permits)?)?)
+    }
+
+    /// The semaphore that exists under `name`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Incompatible`] if it is something else; [`Error::Untrusted`], [`Error::Corrupt`];
+    /// [`Error::TooManyParticipants`].
+    pub fn open(name: &str) -> Result<Self> {
+        Self::attach(&super::open(Kind::Semaphore, name)?)
+    }
+
+    /// The semaphore under `name`, made if there is none.
+    ///
+    /// # Errors
+    /// As of [`Semaphore::create`] and [`Semaphore::open`]; [`Error::Incompatible`] if it has another number of
+    /// permits.
+    pub fn open_or_create(name: &str, permits: usize) -> Result<Self> {
+        let semaphore = Self::attach(&Place::OpenOrCreate(name).make(geometry(permits)?)?)?;
+        if semaphore.permits() != permits {
+            let (expected, found) = (permits as u64, semaphore.permits() as u64);
+            return Err(Error::Incompatible { what: "number of permits", expected, found });
+        }
+        Ok(semaphore)
+    }
+
+    /// A new semaphore without a name, in a sealed memfd: pass [`Semaphore::fd`] to the other processes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the number, or [`Error::Io`].
+    pub fn memfd(permits: usize) -> Result<Self> {
+        Self::attach(&Place::Memfd.make(geometry(permits)?)?)
+    }
+
+    /// The semaphore in a memfd that another process passed.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] if it is not sealed; [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
+    ///
+    /// ```
+    /// use slipring::Semaphore;
+    ///
+    /// let here = Semaphore::memfd(1)?;
+    /// let fd = here.fd().expect("a memfd has one").try_clone_to_owned().unwrap(); // over a Unix socket, say
+    /// let there = Semaphore::from_fd(fd)?;
+    /// let permit = there.acquire()?;
+    /// assert!(here.try_acquire()?.is_none());
+    /// # drop(permit);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Self::attach(&super::accept(Kind::Semaphore, fd)?)
+    }
+
+    /// A new semaphore for the threads of this process.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the number.
+    pub fn heap(permits: usize) -> Result<Self> {
+        Self::attach(&Place::Heap.make(geometry(permits)?)?)
+    }
+
+    /// Takes the name away. Whoever uses the semaphore goes on undisturbed.
+    ///
+    /// # Errors
+    /// As of [`Semaphore::open`].
+    pub fn remove(name: &str) -> Result<()> {
+        super::remove(Kind::Semaphore, name)
+    }
+
+    fn attach(segment: &Arc<Segment>) -> Result<Self> {
+        let Geometry { capacity, wake, .. } = *segment.geometry();
+        if capacity % PERMIT != 0 || capacity / PERMIT > Self::MAX_PERMITS {
+            return Err(Error::Corrupt { what: "a semaphore of an impossible size" });
+        }
+        let freed = Many::attach(segment.shared_page().part(DATA_EVENT, LINE), Barrier::from(wake));
+        let permits = Permits::attach(segment.data(), freed, capacity / PERMIT);
+        Ok(Semaphore { member: Member::join(segment, permits)?, pace: Pace::new(Idle::default()) })
+    }
+
+    /// The same handle with another way to wait; [`Idle::Park`] is the default.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Idle) -> Self {
+        self.pace.set_idle(idle);
+        self
+    }
+
+    /// Takes a permit if one is free now. Lock-free, no system call.
+    ///
+    /// `None` means that none was free when looked at; a moment later one may be. Permits of the dead count as held
+    /// here.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child of the process that attached.
+    pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
+        self.member.check_fork()?;
+        Ok(self.take())
+    }
+
+    /// Takes a permit, and waits for it as long as it takes. See [`Semaphore::acquire_deadline`].
+    ///
+    /// # Errors
+    /// As there, but for the timeout.
+    pub fn acquire(&self) -> Result<Permit<'_>> {
+        self.acquire_deadline(Deadline::never())
+    }
+
+    /// Takes a permit, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an `Instant`).
+    ///
+    /// No system call if one is free. Otherwise spins as [`Idle`] says, asks the kernel whether the holders are alive
+    /// (one call each), and sleeps on a futex. Not fair: a running thread may overtake a woken one.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Forked`] in a child of the process that attached; [`Error::Io`].
+    pub fn acquire_deadline(&self, deadline: impl Into<Deadline>) -> Result<Permit<'_>> {
+        self.member.check_fork()?;
+        let permits = &self.member.core;
+        let holders_live = || self.member.recover_if_dead(permits.holders());
+        block_on(permits, &self.pace, deadline.into(), || Ok(self.take()), holders_live)
+    }
+
+    /// Frees what dead processes hold, and says how many handles had died. One system call for each attached handle.
+    ///
+    /// Waiting does this by itself; [`try_acquire`](Semaphore::try_acquire) does not.
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::Io`].
+    pub fn recover_dead(&self) -> Result<usize> {
+        self.member.recover_dead()
+    }
+
+    /// How many permits there are.
+    #[must_use]
+    pub fn permits(&self) -> usize {
+        self.member.core.count()
+    }
+
+    /// How many permits are free at about this moment.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.member.core.holders().filter(|holder| *holder == 0).count()
+    }
+
+    /// The descriptor to pass to another process; `None` for a semaphore on the heap.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.member.participant.segment().fd()
+    }
+
+    fn take(&self) -> Option<Permit<'_>> {
+        let permit = self.member.core.try_acquire(self.member.id())?;
+        Some(Permit { member: &self.member, permit })
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.member.participant.segment().name();
+        f.debug_struct("Semaphore").field("name", &name).field("permits", &self.permits()).finish_non_exhaustive()
+    }
+}
+
+/// A permit of a [`Semaphore`], given back when dropped (wait-free; one system call if somebody sleeps for it).
+///
+/// A forgotten one stays held until the last clone of the handle is dropped, or its process dies. In a child made by
+/// `fork` the drop does nothing: the permit is the parent's.
+#[must_use = "a permit is given back when it is dropped"]
+pub struct Permit<'a> {
+    member: &'a Member<Permits>,
+    permit: usize,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if !self.member.is_forked() {
+            self.member.core.release(self.permit);
+        }
+    }
+}
+
+impl fmt::Debug for Permit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Permit").field(&self.permit).finish()
+    }
+}
+
+fn geometry(permits: usize) -> Result<Geometry> {
+    if permits == 0 || permits > Semaphore::MAX_PERMITS {
+        return Err(Error::Invalid { what: "number of permits: from 1 to 2^20" });
+    }
+    Geometry::plain(Kind::Semaphore, permits * PERMIT, &super::settings())
+}
