@@ -265,6 +265,10 @@ impl Consumer {
             },
         );
         seat.count_sleeps();
+        // Frames behind an unfinished one woke nobody who could take them: the first to get past it passes the news on.
+        if outcome.is_ok() && seat.core.has_more() && seat.data.notify(1) {
+            seat.count(Counter::Wakes, 1);
+        }
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(seat.attachment.tell(ends)),
             (outcome, _) => outcome,

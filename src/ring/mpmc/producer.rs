@@ -375,7 +375,12 @@ impl Drop for Grant<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.producer.0.core.abort(claim);
+            let seat = &self.producer.0;
+            seat.core.abort(claim);
+            // Whoever went to sleep in front of this slot may now see the frames behind it.
+            if seat.data.notify(1) {
+                seat.count(Counter::Wakes, 1);
+            }
         }
     }
 }

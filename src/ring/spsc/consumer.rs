@@ -350,7 +350,9 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.core.publish();
+        if self.attachment.check_fork().is_ok() {
+            self.core.leave();
+        }
         self.attachment.leave();
     }
 }
