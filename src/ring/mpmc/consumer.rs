@@ -64,6 +64,12 @@ impl Consumer {
         self.0.attachment.has_peer()
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
+    }
+
     /// Blocks until a producer is attached.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.attachment.check_fork().is_ok() {
+        if self.attachment.is_attached() {
             // Grants and views that were forgotten (`mem::forget`) are still ours, and would block the ring for ever.
             self.recover(self.id);
             self.attachment.leave();

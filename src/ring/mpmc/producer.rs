@@ -66,6 +66,12 @@ impl Producer {
         self.0.attachment.has_peer()
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
+    }
+
     /// Blocks until a consumer is attached.
     ///
     /// # Errors

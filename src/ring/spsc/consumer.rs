@@ -101,6 +101,12 @@ impl Consumer {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
+    }
+
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
         self.pace.set_idle(idle);
@@ -353,8 +359,10 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.core.publish();
-        self.attachment.leave();
+        if self.attachment.is_attached() {
+            self.core.publish();
+            self.attachment.leave();
+        }
     }
 }
 

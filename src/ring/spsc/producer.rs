@@ -112,6 +112,12 @@ impl Producer {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
+    }
+
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
         self.pace.set_idle(idle);
