@@ -119,7 +119,7 @@ impl Seat {
     }
 
     fn count_sleeps(&self) {
-        self.attachment.counters().get(Counter::Sleeps).store(self.pace.sleeps(), Ordering::Relaxed);
+        self.count(Counter::Sleeps, self.pace.take_sleeps());
     }
 }
 

@@ -298,7 +298,7 @@ impl Producer {
     #[inline(always)]
     fn publish(&self, claim: Claim, header: Header, len: usize) {
         let seq = Shared::sequence(&claim);
-        self.0.core.commit(claim, Header { len: len as u32, seq, ..header });
+        self.0.core.commit(claim, header.sent(len, seq));
     }
 
     #[inline(always)]

@@ -317,7 +317,7 @@ impl Consumer {
                 if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
             (outcome, _) => outcome,
@@ -360,7 +360,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         if self.attachment.is_attached() {
-            self.core.publish();
+            self.core.hand_back();
             self.attachment.leave();
         }
     }

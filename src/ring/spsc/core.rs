@@ -46,7 +46,7 @@
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, SHORT, padded};
-use crate::sync::{Area, LINE, Ordering, compiler_fence};
+use crate::sync::{Area, LINE, Ordering, compiler_fence, later};
 
 /// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
 pub(crate) const TAIL: usize = 0;
@@ -101,7 +101,7 @@ impl Shared {
     /// Where a payload that begins at `position` lies. With the mirror any payload is one run of bytes.
     #[inline(always)]
     pub(crate) fn payload_offset(&self, position: u64) -> usize {
-        self.offset(position + SHORT as u64)
+        self.offset(position.wrapping_add(SHORT as u64))
     }
 
     /// The data area itself, for the handles that hand out views.
@@ -114,7 +114,7 @@ impl Shared {
     /// of a quiet ring.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.consumer.word(EXACT).load(Ordering::Acquire);
-        (head, self.producer.word(TAIL).load(Ordering::Acquire).max(head))
+        (head, later(self.producer.word(TAIL).load(Ordering::Acquire), head))
     }
 
     /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
@@ -193,7 +193,7 @@ impl Shared {
         let mut second = [0; 8];
         // SAFETY: the second word of a header at an 8-aligned position below the capacity; wrapped like any payload.
         // The first word was loaded non-zero with Acquire, so the producer is done with it.
-        unsafe { self.copy_out(self.offset(position + 8), &mut second) };
+        unsafe { self.copy_out(self.offset(position.wrapping_add(8)), &mut second) };
         let header = Header::from_words(first, u64::from_le_bytes(second))?;
         if header.len as usize > self.max_payload {
             return Err(Error::Corrupt { what: "a frame longer than its ring" });
@@ -362,6 +362,18 @@ impl Producer {
         }
     }
 
+    /// Shows the headers of the open batch.
+    pub(crate) fn staged(&self, mut show: impl FnMut(Header)) {
+        let mut position = self.batch;
+        while position != self.tail {
+            let uncovered = self.shared.word(position).load(Ordering::Relaxed);
+            let first = if position == self.batch { self.withheld } else { uncovered };
+            let Ok(header) = self.shared.record(position, first) else { break };
+            show(header);
+            position = position.wrapping_add(record_size(header.len as usize));
+        }
+    }
+
     /// Forgets the open batch: its first header is still zero, so none of it ever was.
     pub(crate) fn abort_batch(&mut self) {
         self.tail = self.batch;
@@ -407,6 +419,8 @@ pub(crate) struct Consumer {
     published: u64,
     /// Frames before this position were in a dead consumer's hands.
     redelivered_before: u64,
+    /// Frames before this position have been shown to an application: what `taken` says.
+    shown: u64,
     /// How far behind `released` the published head may lag.
     lag: u64,
 }
@@ -426,7 +440,8 @@ impl Consumer {
         let in_hand = taken.wrapping_sub(exact);
         let redelivered_before = if in_hand <= shared.capacity { taken } else { exact };
         let lag = shared.capacity / 8;
-        let mut consumer = Consumer { shared, next: exact, released: exact, published: exact, redelivered_before, lag };
+        let (next, released, published, shown) = (exact, exact, exact, redelivered_before);
+        let mut consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
         let mut lost = 0;
         if !redeliver {
             while consumer.next != redelivered_before {
@@ -460,9 +475,13 @@ impl Consumer {
         }
         let frame = Peeked { header, position: self.next };
         self.next = frame.end();
-        // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands.
-        self.shared.consumer.word(TAKEN).store(self.next, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        if later(self.next, self.shown) != self.shown {
+            // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
+            // moved back: what a dead predecessor had in hand stays recorded until it is released.
+            self.shown = self.next;
+            self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+        }
         Ok(Some(frame))
     }
 
@@ -498,6 +517,14 @@ impl Consumer {
         // SYNC(release): as in `release`.
         self.shared.consumer.word(HEAD).store(self.released, Ordering::Release);
         news
+    }
+
+    /// The orderly end: tells the producer everything, and the successor that what we looked at and did not release died
+    /// with nobody. (What a dead predecessor had in hand did.)
+    pub(crate) fn hand_back(&mut self) {
+        self.shown = later(self.released, self.redelivered_before);
+        self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
+        self.publish();
     }
 
     /// Position behind the last frame that was looked at.

@@ -70,7 +70,7 @@ impl Shared {
     /// (head, tail) as an observer sees them.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.head().load(Ordering::Acquire);
-        (head, self.tail().load(Ordering::Acquire).max(head))
+        (head, crate::sync::later(self.tail().load(Ordering::Acquire), head))
     }
 
     /// Both positions, checked: what either side starts from.

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
 
 use super::core;
 use crate::error::{Error, Result};
@@ -227,7 +226,7 @@ impl Producer {
                 if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         attachment.counters().raise(Counter::HighWater, core.high_water());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
