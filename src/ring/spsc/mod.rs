@@ -51,6 +51,7 @@
 mod consumer;
 pub(crate) mod core;
 mod producer;
+mod run;
 #[cfg(test)]
 mod tests;
 
