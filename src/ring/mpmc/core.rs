@@ -405,6 +405,13 @@ impl Shared {
         Err(Error::Empty)
     }
 
+    /// Whether a frame seems to wait at the head: a hint for whoever decides about waking.
+    #[cold]
+    pub(crate) fn is_ready(&self) -> bool {
+        let (slot, lap) = self.split(self.consumer.word(HEAD).load(Ordering::Relaxed));
+        matches!(self.inspect(slot), Ok(Control { state: State::Ready, lap: l, .. }) if l == lap)
+    }
+
     fn header(&self, slot: usize) -> Result<Header> {
         let at = slot * self.stride + 8;
         let (mut first, mut second) = ([0; 8], [0; 8]);

@@ -12,6 +12,7 @@ use crate::segment::Role;
 use crate::segment::counters::Counter;
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::ALL;
 
 /// A sending end. Clones share one seat in the ring, and may be used by several threads at once.
 ///
@@ -381,7 +382,12 @@ impl Drop for Grant<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.producer.0.core.abort(claim);
+            let seat = &self.producer.0;
+            seat.core.abort(claim);
+            // Consumers may wait for what is committed behind it, producers for the slot.
+            if seat.data.notify(ALL) | seat.space.notify(ALL) {
+                seat.count(Counter::Wakes, 1);
+            }
         }
     }
 }

@@ -183,11 +183,12 @@ impl Consumer {
             return Ok(known as usize);
         }
         // SYNC(stream-commit): everything before this has been written.
-        self.tail = self.shared.tail().load(Ordering::Acquire);
-        let there = self.tail.wrapping_sub(self.head);
+        let tail = self.shared.tail().load(Ordering::Acquire);
+        let there = tail.wrapping_sub(self.head);
         if there > self.shared.capacity {
             return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
         }
+        self.tail = tail; // only now: a forged one must not be what the next call goes by
         Ok(there as usize)
     }
 
