@@ -54,9 +54,11 @@ mod producer;
 mod run;
 #[cfg(test)]
 mod tests;
+mod untrusted;
 
 pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
 pub use producer::{Batch, Grant, Producer};
+pub use untrusted::UntrustedConsumer;
 
 use super::{Options, Ring};
 use crate::error::Result;
