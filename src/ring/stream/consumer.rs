@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::Ordering;
 
 use super::core;
 use crate::error::{Error, Result};
@@ -79,6 +78,12 @@ impl Consumer {
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -229,7 +234,7 @@ impl Consumer {
                 if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
             (outcome, _) => outcome,

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
 
 use super::core;
 use crate::error::{Error, Result};
@@ -78,6 +77,12 @@ impl Producer {
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -221,7 +226,7 @@ impl Producer {
                 if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         attachment.counters().raise(Counter::HighWater, core.high_water());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
