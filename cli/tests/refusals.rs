@@ -95,7 +95,8 @@ fn frames_that_are_too_large() {
 #[test]
 fn segments_that_are_damaged() {
     let place = Place::new();
-    let damages: [(&str, fn(&File)); 6] = [
+    type Damage = fn(&File);
+    let damages: [(&str, Damage); 6] = [
         ("empty", |file| file.set_len(0).unwrap()),
         ("short", |file| file.set_len(100).unwrap()),
         ("truncated", |file| file.set_len(8192).unwrap()),
