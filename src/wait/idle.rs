@@ -109,6 +109,11 @@ impl Pace {
         self.sleeps.load(Relaxed)
     }
 
+    /// Whether a wait may begin by looking again and again.
+    pub(crate) fn spins(&self) -> bool {
+        self.idle != Idle::Yield && cpu::available() > 1
+    }
+
     /// The state of one wait, begun now.
     pub(crate) fn idler(&self) -> Idler<'_> {
         let spins = cpu::available() > 1;
