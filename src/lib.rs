@@ -4,6 +4,7 @@
 //!   may sleep, and costs a busy writer nothing.
 //! * [`frame`]: the framing protocol. What lies in a ring is what goes over a pipe or a socket.
 //! * [`Semaphore`] and [`Mutex`]: in shared memory, and not lost with a dead holder.
+//! * [`endpoint`]: all of these by name, as text. [`probe`]: what this machine can do at best.
 //!
 //! Any participant may be killed at any instruction: the others go on, and its successor finds everything in order.
 //!
@@ -37,10 +38,12 @@
 //! `docs/memory-model.md` proves the orderings, `docs/crash-behaviour.md` tells what happens when somebody dies at any
 //! point, `docs/framing.md` describes the bytes.
 
+pub mod endpoint;
 pub mod error;
 pub mod frame;
 pub(crate) mod memory;
 pub(crate) mod os;
+pub mod probe;
 pub mod ring;
 pub(crate) mod segment;
 pub(crate) mod sync;

@@ -1,2 +1,131 @@
-//! The binary `slipring`.
-fn main() {}
+//! `slipring`: frames between processes, from the shell. One file per verb; this one knows them all.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes are in [`failure`].
+
+#![forbid(unsafe_code)]
+
+mod completions;
+mod create;
+mod demo;
+mod doctor;
+mod dump;
+mod failure;
+mod framing;
+mod gc;
+mod info;
+mod input;
+mod ls;
+mod man;
+mod output;
+mod progress;
+mod recv;
+mod rm;
+mod send;
+mod stat;
+mod target;
+mod units;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use failure::Outcome;
+
+const ABOUT: &str = "Crash-safe shared-memory rings: frames between processes in nanoseconds";
+
+const EXAMPLES: &str = "\
+Start here:
+  slipring demo                                   what it does, on this machine, in a few seconds
+  slipring recv ring:hello & echo hi | slipring send ring:hello
+
+A work queue that survives kill -9 of anybody:
+  slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'
+  slipring recv ring:jobs &  slipring recv ring:jobs &  seq 1000 | slipring send ring:jobs
+  slipring ls                                     who is there, and what waits
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout";
+
+/// The command line.
+#[derive(Parser)]
+#[command(name = "slipring", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    context: Context,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Context {
+    /// Print JSON: one object, or one object per line where there is a stream of them
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing on stderr but why it failed
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Where rings live [default: $SLIPRING_DIR, else $XDG_RUNTIME_DIR/slipring, else /dev/shm/slipring-UID]
+    #[arg(long, global = true, value_name = "PATH")]
+    dir: Option<PathBuf>,
+}
+
+impl Context {
+    /// A remark on stderr, unless the user wants none.
+    fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            output::remark(format_args!("slipring: {text}"));
+        }
+    }
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Demo(demo::Demo),
+    Create(create::Create),
+    Ls(ls::Ls),
+    Info(info::Info),
+    Send(send::Send),
+    Recv(recv::Recv),
+    Stat(stat::Stat),
+    Verify(verify::Verify),
+    Dump(dump::Dump),
+    Rm(rm::Rm),
+    Gc(gc::Gc),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
+    #[command(hide = true)]
+    DemoPart(demo::part::Part),
+}
+
+impl Verb {
+    fn run(self, context: &Context) -> Outcome {
+        match self {
+            Verb::Demo(verb) => verb.run(context),
+            Verb::Create(verb) => verb.run(context),
+            Verb::Ls(verb) => verb.run(context),
+            Verb::Info(verb) => verb.run(context),
+            Verb::Send(verb) => verb.run(context),
+            Verb::Recv(verb) => verb.run(context),
+            Verb::Stat(verb) => verb.run(context),
+            Verb::Verify(verb) => verb.run(context),
+            Verb::Dump(verb) => verb.run(context),
+            Verb::Rm(verb) => verb.run(context),
+            Verb::Gc(verb) => verb.run(context),
+            Verb::Doctor(verb) => verb.run(context),
+            Verb::Completions(verb) => verb.run(Cli::command()),
+            Verb::Man(verb) => verb.run(Cli::command()),
+            Verb::DemoPart(verb) => verb.run(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Cli { context, verb } = Cli::parse();
+    match verb.run(&context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

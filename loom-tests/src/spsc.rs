@@ -252,7 +252,7 @@ fn marks_outlive_a_second_death() {
             let frame = first.peek().unwrap().unwrap();
             assert!(frame.header.seq == expected && frame.header.flags.contains(Flags::REDELIVERED));
         }
-        first.leave();
+        first.hand_back();
         let (mut heir, lost) = Consumer::attach(shared, false).unwrap();
         assert_eq!((recv(&mut heir), lost), (Some(0), 0), "nothing was in anybody's hands");
     });

@@ -47,6 +47,7 @@ pub(crate) const CLOSE_SEEN: usize = 3 * LINE;
 pub(crate) const DEATH_SEEN: usize = 4 * LINE;
 pub(crate) const ROLE_SIZE: usize = 5 * LINE;
 /// Where the used part of the shared page ends; a model needs no more of it.
+#[cfg(slipring_loom)]
 pub(crate) const SHARED_USED: usize = LIFECYCLE + 2 * ROLE_SIZE;
 
 /// A participant's record, and offsets inside it.
@@ -62,7 +63,7 @@ pub(crate) const MAX_PARTICIPANTS: usize = 4095;
 /// The lock byte of role `r` is `ROLE_LOCK + r`; the lock byte of participant `i` is `i`.
 pub(crate) const ROLE_LOCK: u64 = 4096;
 
-static_assertions::const_assert!(SHARED_USED <= PAGE);
+static_assertions::const_assert!(LIFECYCLE + 2 * ROLE_SIZE <= PAGE);
 static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT == RECORD);
 static_assertions::const_assert!(PAGE % RECORD == 0);
 static_assertions::const_assert!((MAX_PARTICIPANTS as u64) < ROLE_LOCK);

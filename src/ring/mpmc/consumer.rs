@@ -64,6 +64,12 @@ impl Consumer {
         self.0.attachment.has_peer()
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
+    }
+
     /// Blocks until a producer is attached.
     ///
     /// # Errors
@@ -265,7 +271,8 @@ impl Consumer {
             },
         );
         seat.count_sleeps();
-        // Frames behind an unfinished one woke nobody who could take them: the first to get past it passes the news on.
+        // A frame that is committed before the one in front of it wakes somebody who then finds nothing, and the one in front
+        // wakes only one: who gets that passes it on.
         if outcome.is_ok() && seat.core.has_more() && seat.data.notify(1) {
             seat.count(Counter::Wakes, 1);
         }

@@ -220,7 +220,7 @@ impl Shared {
     /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.consumer.word(HEAD).load(Ordering::Relaxed);
-        (head, self.producer.word(TAIL).load(Ordering::Relaxed).max(head))
+        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
     }
 
     /// The control word of `slot`, for observers.
@@ -233,13 +233,25 @@ impl Shared {
         self.header(slot)
     }
 
+    /// Whether `hint` does not lead: the position before it has been claimed, or it is the very first.
+    pub(crate) fn is_proven(&self, hint: u64) -> bool {
+        let (slot, lap) = self.split(hint.wrapping_sub(1));
+        // A slot in no known state is reported as such.
+        let Ok(seen) = self.inspect(slot) else { return true };
+        let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
+        hint == 0 || (ahead == 0 && seen.state != State::Free) || (1..=LAP_MASK / 2).contains(&ahead)
+    }
+
     /// Slots and headers of the frames that wait, in the order of their positions.
     pub(crate) fn waiting(&self) -> Result<Vec<(usize, Header)>> {
         let mut found = Vec::new();
+        let mut first = None;
         for slot in 0..self.slots as usize {
             let control = self.inspect(slot)?;
+            // Laps wrap: what sorts is the distance from one that is older than all that wait.
+            let oldest = *first.get_or_insert(control.lap.wrapping_sub(2));
             if matches!(control.state, State::Ready | State::Redeliver) {
-                found.push((control.lap, slot));
+                found.push((control.lap.wrapping_sub(oldest) & LAP_MASK, slot));
             }
         }
         found.sort_unstable();
@@ -401,9 +413,8 @@ impl Shared {
             } else if ahead <= LAP_MASK / 2 {
                 // The newest claim here is P, so everything up to P - N is finished (see the module's proof); nothing more
                 // is known of the positions in between, for recovery voids out of order.
-                let next = self.last_claim(position, ahead, seen).wrapping_add(1);
-                let steps = next.wrapping_sub(position).saturating_sub(self.slots).max(1);
-                position = position.wrapping_add(steps);
+                let claimed = self.last_claim(position, ahead, seen).wrapping_sub(position) + 1;
+                position = position.wrapping_add(claimed.saturating_sub(self.slots).max(1));
             } else {
                 // As far as we can see, the slot is still busy with the lap before: nothing is there.
                 return Err(Error::Empty);

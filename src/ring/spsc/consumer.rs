@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use super::core::{self, Peeked};
+use super::run::Run;
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
 use crate::ring::attachment::Attachment;
@@ -17,13 +18,7 @@ use crate::segment::{Kind, Redelivery, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::One;
-use crate::wait::idle::{Idle, Pace, pause_for_ns};
-
-/// How long a consumer falls back when it has caught up with a producer that streams.
-///
-/// NB: without it both fight for one cache line and stay in that state: 64-byte frames then take 12 ns instead of 2.7
-/// (docs/benchmarks.md).
-const FALL_BACK_NS: u32 = 150;
+use crate::wait::idle::{Idle, Pace};
 
 /// The receiving end. One at a time: the role passes on when it is dropped, or when its process dies; frames that it had in
 /// hand then come again, marked.
@@ -33,8 +28,7 @@ const FALL_BACK_NS: u32 = 150;
 /// kernel whether the producer is dead.
 pub struct Consumer {
     core: core::Consumer,
-    /// Frames received since the ring was last found empty.
-    run: u32,
+    run: Run,
     data: One,
     space: One,
     pace: Pace,
@@ -75,8 +69,15 @@ impl Consumer {
         let (core, lost) = core::Consumer::attach(ring.spsc_shared(), redeliver)?;
         attachment.count(Counter::Lost, lost);
         let (data, space) = ring.events_one();
-        let consumer =
-            Consumer { core, run: 0, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
+        let consumer = Consumer {
+            core,
+            run: Run::new(),
+            data,
+            space,
+            pace: Pace::new(ring.idle()),
+            attachment,
+            _not_sync: PhantomData,
+        };
         ring.wake_all(); // somebody may wait for a consumer
         Ok(consumer)
     }
@@ -99,6 +100,12 @@ impl Consumer {
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -262,17 +269,13 @@ impl Consumer {
     fn look_again(
         core: &mut core::Consumer,
         space: &One,
-        run: &mut u32,
+        run: &mut Run,
         attachment: &Attachment,
     ) -> Result<Option<Peeked>> {
         if core.publish() && space.notify() {
             attachment.count(Counter::Wakes, 1);
         }
-        if *run < 2 {
-            return core.peek();
-        }
-        *run = 0;
-        pause_for_ns(FALL_BACK_NS);
+        run.end();
         core.peek()
     }
 
@@ -311,7 +314,7 @@ impl Consumer {
                 if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
             (outcome, _) => outcome,
@@ -331,7 +334,7 @@ impl Consumer {
         if self.core.release(end) && self.space.notify() {
             self.attachment.count(Counter::Wakes, 1);
         }
-        self.run = self.run.saturating_add(tally.frames);
+        self.run.add(tally.frames);
         self.attachment.count(Counter::Received, tally.frames.into());
         self.attachment.count(Counter::Bytes, tally.bytes);
         if tally.redelivered > 0 {
@@ -353,10 +356,10 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        if self.attachment.check_fork().is_ok() {
-            self.core.leave();
+        if self.attachment.is_attached() {
+            self.core.hand_back();
+            self.attachment.leave();
         }
-        self.attachment.leave();
     }
 }
 

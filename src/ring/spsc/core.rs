@@ -51,7 +51,7 @@
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, SHORT, padded};
-use crate::sync::{Area, LINE, Ordering, compiler_fence};
+use crate::sync::{Area, LINE, Ordering, compiler_fence, later};
 
 /// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
 pub(crate) const TAIL: usize = 0;
@@ -106,7 +106,7 @@ impl Shared {
     /// Where a payload that begins at `position` lies. With the mirror any payload is one run of bytes.
     #[inline(always)]
     pub(crate) fn payload_offset(&self, position: u64) -> usize {
-        self.offset(position + SHORT as u64)
+        self.offset(position.wrapping_add(SHORT as u64))
     }
 
     /// The data area itself, for the handles that hand out views.
@@ -119,7 +119,7 @@ impl Shared {
     /// of a quiet ring. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.consumer.word(EXACT).load(Ordering::Relaxed);
-        (head, self.producer.word(TAIL).load(Ordering::Relaxed).max(head))
+        (head, later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
     }
 
     /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
@@ -199,7 +199,7 @@ impl Shared {
         let mut second = [0; 8];
         // SAFETY: the second word of a header at an 8-aligned position below the capacity; wrapped like any payload.
         // The first word was loaded non-zero with Acquire, so the producer is done with it.
-        unsafe { self.copy_out(self.offset(position + 8), &mut second) };
+        unsafe { self.copy_out(self.offset(position.wrapping_add(8)), &mut second) };
         let header = Header::from_words(first, u64::from_le_bytes(second))?;
         if header.len as usize > self.max_payload {
             return Err(Error::Corrupt { what: "a frame longer than its ring" });
@@ -370,6 +370,18 @@ impl Producer {
         }
     }
 
+    /// Shows the headers of the open batch.
+    pub(crate) fn staged(&self, mut show: impl FnMut(Header)) {
+        let mut position = self.batch;
+        while position != self.tail {
+            let uncovered = self.shared.word(position).load(Ordering::Relaxed);
+            let first = if position == self.batch { self.withheld } else { uncovered };
+            let Ok(header) = self.shared.record(position, first) else { break };
+            show(header);
+            position = position.wrapping_add(record_size(header.len as usize));
+        }
+    }
+
     /// Forgets the open batch: its first header is still zero, so none of it ever was.
     pub(crate) fn abort_batch(&mut self) {
         self.tail = self.batch;
@@ -415,8 +427,8 @@ pub(crate) struct Consumer {
     published: u64,
     /// Frames before this position were in a dead consumer's hands.
     redelivered_before: u64,
-    /// The shared `taken`: up to where any consumer was shown frames.
-    taken: u64,
+    /// Frames before this position have been shown to an application: what `taken` says.
+    shown: u64,
     /// How far behind `released` the published head may lag.
     lag: u64,
 }
@@ -436,8 +448,9 @@ impl Consumer {
         // `taken` is stored before `exact`, so it lags behind it only if it is not to be believed.
         let taken = if taken.wrapping_sub(exact) <= shared.capacity { taken } else { exact };
         let lag = shared.capacity / 8;
-        let mut consumer =
-            Consumer { shared, next: exact, released: exact, published: exact, redelivered_before: taken, taken, lag };
+        let (next, released, published) = (exact, exact, exact);
+        let (redelivered_before, shown) = (taken, taken);
+        let mut consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
         let mut lost = 0;
         if !redeliver {
             while consumer.next != taken {
@@ -471,11 +484,11 @@ impl Consumer {
         }
         let frame = Peeked { header, position: self.next };
         self.next = frame.end();
-        // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
-        // moved back to a frame that is looked at again: those behind it were in somebody's hands, too.
-        if self.next.wrapping_sub(self.taken) as i64 > 0 {
-            self.taken = self.next;
-            self.shared.consumer.word(TAKEN).store(self.next, Ordering::Relaxed);
+        if later(self.next, self.shown) != self.shown {
+            // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
+            // moved back: what a dead predecessor had in hand stays recorded until it is released.
+            self.shown = self.next;
+            self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
         }
         Ok(Some(frame))
@@ -515,11 +528,12 @@ impl Consumer {
         news
     }
 
-    /// An orderly end: what was looked at and not released is put back, and was in nobody's hands.
-    pub(crate) fn leave(&mut self) {
-        self.rewind();
+    /// The orderly end: tells the producer everything, and the successor that what we looked at and did not release died
+    /// with nobody. (What a dead predecessor had in hand did.)
+    pub(crate) fn hand_back(&mut self) {
+        self.shown = later(self.released, self.redelivered_before);
+        self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
         self.publish();
-        self.shared.consumer.word(TAKEN).store(self.released, Ordering::Relaxed);
     }
 
     /// Position behind the last frame that was looked at.

@@ -51,11 +51,14 @@
 mod consumer;
 pub(crate) mod core;
 mod producer;
+mod run;
 #[cfg(test)]
 mod tests;
+mod untrusted;
 
 pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
 pub use producer::{Batch, Grant, Producer};
+pub use untrusted::UntrustedConsumer;
 
 use super::{Options, Ring};
 use crate::error::Result;

@@ -70,7 +70,7 @@ impl Shared {
     /// (head, tail) as an observer sees them: numbers to show, by which nothing is read.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.head().load(Ordering::Relaxed);
-        (head, self.tail().load(Ordering::Relaxed).max(head))
+        (head, crate::sync::later(self.tail().load(Ordering::Relaxed), head))
     }
 
     /// Both positions, checked: what either side starts from.
@@ -189,7 +189,7 @@ impl Consumer {
         if there > self.shared.capacity {
             return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
         }
-        self.tail = tail;
+        self.tail = tail; // only now: a forged one must not be what the next call goes by
         Ok(there as usize)
     }
 

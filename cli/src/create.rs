@@ -1,0 +1,46 @@
+//! `slipring create`: a named ring, of exactly the shape that is wanted.
+
+use clap::Args;
+
+use crate::failure::{Failure, Outcome};
+use crate::{Context, info, output, target, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  slipring create ring:ticks                                       spsc, 1 MiB
+  slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'       a work queue
+  slipring create 'ring:audio?kind=stream&capacity=64KiB&wake=poll&idle=spin&mlock'
+
+Options after the ? (quote them: & means something to the shell):
+  kind          spsc (frames, one to one), mpmc (frames, many to many), stream (bytes, one to one)
+  capacity      bytes of an spsc or stream ring, rounded up to a power of two [1MiB]
+  slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
+  wake          how sleepers are noticed: asymmetric, fenced, or poll (nobody sleeps)
+  redelivery    frames that a consumer died with: at-least-once (again, marked) or at-most-once
+  participants  how many may be attached at a time [64]
+  mode          file mode [0600]
+  huge, prefault, mlock    memory: 2 MiB pages, touched in advance, kept in RAM
+
+send and recv create what is not there; create is for shapes of your own, and for exit code 1 if it is there.";
+
+/// Create a ring
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Create {
+    /// ring:NAME[?OPTION=VALUE&…]
+    endpoint: String,
+}
+
+impl Create {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let endpoint = target::parse(&self.endpoint, context)?;
+        let ring = endpoint.create().map_err(|e| Failure::from(e).at(format_args!("ring:{}", endpoint.name())))?;
+        target::remark_size(&endpoint, &ring, context);
+        if context.json {
+            return output::print_json(&info::shape(&ring));
+        }
+        let (kind, size) = (target::kind_name(ring.kind()), units::bytes(ring.total_len() as u64));
+        context.note(format_args!("created ring:{} ({kind}, {} of memory)", endpoint.name(), size));
+        Ok(())
+    }
+}

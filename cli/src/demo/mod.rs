@@ -1,0 +1,98 @@
+//! `slipring demo`: what a ring does, on this machine, measured and shown, with nothing to set up.
+//!
+//! Every figure is of two or more processes: this binary starts itself again ([`part`]) and passes rings as inherited
+//! memfds, so nothing is left behind, whatever happens. Producer and consumer sides of one exhibit are in one file.
+
+mod child;
+mod crash;
+mod file;
+mod latency;
+pub(crate) mod part;
+mod stream;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::failure::Outcome;
+use crate::units::nanoseconds;
+use crate::{Context, output, units};
+
+/// Show what it does, on this machine, in a few seconds
+#[derive(Args)]
+#[command(after_help = "Examples:
+  slipring demo
+  slipring demo --file /usr/bin/python3
+  slipring demo --json
+
+Two processes play ping-pong with a bare cache line, then with frames; one streams to the other; a file goes through both
+kinds of ring and is compared byte for byte; then a sender and a receiver are killed with what they had in their hands.
+Exit code 0 only if every byte was right and nothing was lost.")]
+pub(crate) struct Demo {
+    /// The file to send [default: this program]
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let say = |text: String| if context.json { Ok(()) } else { output::print(&text) };
+        let cpus = child::Cpus::available();
+        let load = file::Load::read(self.file.as_deref())?;
+        let alone = if cpus.is_alone() { " (only one: these figures measure its scheduler)" } else { "" };
+        say(format!("\n  frames between processes, through shared memory, on {} processors{alone}\n\n", cpus.count()))?;
+
+        let latency = latency::measure(&cpus)?;
+        let (raw, ring) = (&latency.raw, &latency.ring);
+        say(format!(
+            "  round trip, 64 bytes       p50        p99      p99.9\n{}{}",
+            raw.row("bare cache line"),
+            ring.row("spsc ring")
+        ))?;
+        say(format!("    {:.2} times the floor of this machine\n\n", latency.ratio()))?;
+
+        let stream = stream::measure(&cpus)?;
+        say(format!(
+            "  stream of 64-byte frames   {:.1} ns a frame   {}frames/s   {:.1} GB/s   (spread {:.1} to {:.1} ns)\n\n",
+            stream.median(),
+            units::count(1e9 / stream.median()),
+            64.0 / stream.median(),
+            stream.best(),
+            stream.worst(),
+        ))?;
+
+        let copy = load.copy_speed();
+        say(format!(
+            "  a file: {}, {}, again and again, compared byte for byte\n",
+            load.name(),
+            units::bytes(load.len() as u64)
+        ))?;
+        let spsc = file::spsc(&load, &cpus)?;
+        say(spsc.row("spsc  1 to 1"))?;
+        let mpmc = file::mpmc(&load)?;
+        say(mpmc.row("mpmc  2 to 2"))?;
+        say(format!("    (memcpy alone: {copy:.1} GB/s)\n\n"))?;
+
+        let crash = crash::run()?;
+        say(crash.describe())?;
+        say("  everything held. Now yours:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n"
+            .to_owned())?;
+        if context.json {
+            output::print_json(&json!({
+                "processors": cpus.count(),
+                "round_trip_ns": { "cache_line": raw.json(), "spsc": ring.json(), "ratio": latency.ratio() },
+                "stream_64": { "ns_per_frame": stream.median(), "best": stream.best(), "worst": stream.worst() },
+                "file": { "name": load.name(), "bytes": load.len(), "memcpy_gb_per_s": copy, "spsc": spsc.json(), "mpmc": mpmc.json() },
+                "kill": crash.json(),
+            }))?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of figures, times in nanoseconds.
+fn times(label: &str, values: [f64; 3]) -> String {
+    let [a, b, c] = values.map(nanoseconds);
+    format!("    {label:20} {a:>9}  {b:>9}  {c:>9}\n")
+}

@@ -1,0 +1,92 @@
+//! A stream of small frames from one process to another, as fast as it goes.
+
+use std::time::{Duration, Instant};
+
+use slipring::{Error, Idle, Options, Ring, spsc};
+
+use super::child::{self, Cpus, Part, Passed};
+use crate::failure::{FAILED, Failure, Outcome};
+
+/// One figure per block; the first is for warming up.
+const BLOCKS: u64 = 22;
+/// Frames in a block: 76 laps of the ring.
+const BLOCK: u64 = 1_000_000;
+const FRAME: usize = 64;
+const CAPACITY: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Nanoseconds per frame, one figure per block, sorted.
+pub(super) struct Stream(Vec<f64>);
+
+impl Stream {
+    pub(super) fn median(&self) -> f64 {
+        self.0[self.0.len() / 2]
+    }
+
+    pub(super) fn best(&self) -> f64 {
+        self.0[0]
+    }
+
+    pub(super) fn worst(&self) -> f64 {
+        self.0[self.0.len() - 1]
+    }
+}
+
+pub(super) fn measure(cpus: &Cpus) -> Outcome<Stream> {
+    cpus.pinned(|peer| {
+        let ring = Ring::memfd(&Options::spsc(CAPACITY).idle(Idle::Spin).prefault(true).best_effort(true))?;
+        let passed = Passed::ring(&ring)?;
+        let part = Part::start(peer, "sink", [passed.number()])?;
+        let mut tx = spsc::Producer::attach(&ring)?;
+        tx.wait_for_peer(PATIENCE)?;
+        for seq in 0..BLOCKS * BLOCK {
+            let payload = payload(seq);
+            match tx.try_send(&payload) {
+                Err(Error::Full) => tx.send(&payload)?,
+                sent => sent?,
+            }
+        }
+        tx.close();
+        let mut figures: Vec<f64> = part.report()?;
+        figures.sort_by(f64::total_cmp);
+        if figures.is_empty() { Err(Failure::new(FAILED, "the stream was not measured")) } else { Ok(Stream(figures)) }
+    })
+}
+
+/// The receiver: checks every frame, and reads the clock once per block.
+pub(super) fn sink(ring: &Ring) -> Outcome {
+    let mut rx = spsc::Consumer::attach(ring)?;
+    let mut marks = Vec::new();
+    let mut seq = 0;
+    loop {
+        match rx.recv_batch() {
+            Ok(mut batch) => {
+                for frame in batch.iter() {
+                    if frame.payload != payload(seq) {
+                        return Err(Failure::new(FAILED, format_args!("stream: frame {seq} is not what was sent")));
+                    }
+                    seq += 1;
+                    if seq % BLOCK == 0 {
+                        marks.push(Instant::now());
+                    }
+                }
+            }
+            Err(error) if child::is_end(&error) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if seq != BLOCKS * BLOCK {
+        return Err(Failure::new(FAILED, format_args!("stream: {seq} frames came, not {}", BLOCKS * BLOCK)));
+    }
+    let per_frame = |pair: &[Instant]| (pair[1] - pair[0]).as_nanos() as f64 / BLOCK as f64;
+    child::report(&marks.windows(2).map(per_frame).collect::<Vec<f64>>())
+}
+
+/// Different in every frame, at both of its ends.
+#[inline]
+fn payload(seq: u64) -> [u8; FRAME] {
+    let mut payload = [0x5A; FRAME];
+    payload[..8].copy_from_slice(&seq.to_le_bytes());
+    payload[FRAME - 8..].copy_from_slice(&(!seq).to_le_bytes());
+    payload
+}

@@ -1,0 +1,225 @@
+//! `slipring doctor`: what this machine lacks, with the fix.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Args;
+use rustix::fs::{CWD, FallocateFlags, MemfdFlags, Mode, OFlags, StatVfs};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::futex;
+use rustix::thread::{MembarrierQuery, membarrier_query, sched_getaffinity};
+use serde_json::json;
+
+use crate::failure::{FAILED, Failure, Outcome};
+use crate::{Context, output, units};
+
+/// Check what this machine offers, with the fix for what it lacks
+#[derive(Args)]
+#[command(
+    after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work.
+Exit code 1 if anything is FAIL."
+)]
+pub(crate) struct Doctor {}
+
+/// What a check found.
+enum Finding {
+    Ok(String),
+    Warn(String, &'static str),
+    Fail(String, &'static str),
+}
+
+use Finding::{Fail, Ok as Fine, Warn};
+
+impl Doctor {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let directory = slipring::endpoint::segment_directory(context.dir.as_deref());
+        let place = directory.as_deref().unwrap_or(Path::new("/dev/shm"));
+        let checks = [
+            ("kernel", kernel()),
+            ("processors", processors()),
+            ("proc", proc()),
+            ("directory", trust(&directory)),
+            ("allocation", allocation(place)),
+            ("space", space(place)),
+            ("memfd", memfd()),
+            ("membarrier", membarrier()),
+            ("futex_waitv", futex_waitv()),
+            ("memlock", memlock()),
+            ("huge pages", huge_pages()),
+            ("clock", clock()),
+            ("mqueue", mqueue()),
+        ];
+        let mut failed = 0;
+        for (name, finding) in &checks {
+            let (verdict, text, fix) = match finding {
+                Fine(text) => ("OK", text, None),
+                Warn(text, fix) => ("WARN", text, Some(fix)),
+                Fail(text, fix) => ("FAIL", text, Some(fix)),
+            };
+            failed += usize::from(verdict == "FAIL");
+            if context.json {
+                output::print_json(&json!({ "check": name, "verdict": verdict, "found": text, "fix": fix }))?;
+                continue;
+            }
+            let mut line = format!("{verdict:4}  {name:12} {text}\n");
+            if let Some(fix) = fix {
+                line.push_str(&format!("      {:12} fix: {fix}\n", ""));
+            }
+            output::print(&line)?;
+        }
+        if failed == 0 { Ok(()) } else { Err(Failure::new(FAILED, format_args!("{failed} checks failed"))) }
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn kernel() -> Finding {
+    let Some(release) = read("/proc/sys/kernel/osrelease") else {
+        return Warn("unknown release".to_owned(), "mount /proc");
+    };
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < (5, 16) => {
+            Warn(format!("Linux {release}"), "5.16 has everything: futex_waitv, prefault, sealed memfds")
+        }
+        _ => Fine(format!("Linux {release}, {}", std::env::consts::ARCH)),
+    }
+}
+
+fn processors() -> Finding {
+    match sched_getaffinity(None).map(|set| set.count()) {
+        Ok(1) => Warn("1 available".to_owned(), "allow a second one: with one, nobody spins and every wait is a sleep"),
+        Ok(n) => Fine(format!("{n} available")),
+        Err(e) => Warn(format!("unknown: {e}"), "allow sched_getaffinity"),
+    }
+}
+
+fn proc() -> Finding {
+    match fs::read_link("/proc/self/fd/2") {
+        Err(_) if !Path::new("/proc/self/fd").exists() => {
+            Fail("/proc is not mounted".to_owned(), "mount -t proc proc /proc: names are given to rings through it")
+        }
+        _ => Fine("/proc is mounted".to_owned()),
+    }
+}
+
+fn trust(directory: &slipring::Result<std::path::PathBuf>) -> Finding {
+    match directory {
+        Ok(path) => Fine(format!("{} is ours alone", path.display())),
+        Err(error) => Fail(error.to_string(), "point SLIPRING_DIR to a directory of your own with mode 0700"),
+    }
+}
+
+fn allocation(place: &Path) -> Finding {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let done = rustix::fs::openat(CWD, place, flags, Mode::RUSR | Mode::WUSR)
+        .and_then(|file| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 4096));
+    match done {
+        Ok(()) => Fine("O_TMPFILE and fallocate work in the directory".to_owned()),
+        Err(e) => Fail(format!("O_TMPFILE and fallocate: {e}"), "point SLIPRING_DIR to a tmpfs, ext4 or xfs with room"),
+    }
+}
+
+fn space(place: &Path) -> Finding {
+    match rustix::fs::statvfs(place) {
+        Ok(StatVfs { f_bavail, f_frsize, .. }) => {
+            let free = f_bavail.saturating_mul(f_frsize);
+            let text = format!("{} free in {}", units::bytes(free), place.display());
+            if free < 64 << 20 {
+                Warn(text, "mount -o remount,size=1G /dev/shm (docker: --shm-size=1g)")
+            } else {
+                Fine(text)
+            }
+        }
+        Err(e) => Warn(format!("unknown: {e}"), "make the directory accessible"),
+    }
+}
+
+fn memfd() -> Finding {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match rustix::fs::memfd_create("slipring-doctor", flags) {
+        Ok(_) => Fine("sealed anonymous rings work".to_owned()),
+        Err(e) => {
+            Warn(format!("memfd_create: {e}"), "allow memfd_create in the seccomp profile: anonymous rings need it")
+        }
+    }
+}
+
+fn membarrier() -> Finding {
+    let needed = MembarrierQuery::GLOBAL_EXPEDITED | MembarrierQuery::REGISTER_GLOBAL_EXPEDITED;
+    if membarrier_query().contains(needed) {
+        Fine("wake-ups cost busy senders nothing".to_owned())
+    } else {
+        Warn(
+            "not available: every send pays for a fence".to_owned(),
+            "Linux 4.16, and membarrier in the seccomp profile",
+        )
+    }
+}
+
+fn futex_waitv() -> Finding {
+    // Nothing to wait for is invalid, which is all we want to hear: the call exists.
+    match futex::waitv(&[], futex::WaitvFlags::empty(), None, rustix::thread::futex::ClockId::Monotonic) {
+        Err(Errno::NOSYS | Errno::PERM) => Warn(
+            "not available: waiting for several rings polls".to_owned(),
+            "Linux 5.16, and futex_waitv in the seccomp profile",
+        ),
+        _ => Fine("one wait for many rings".to_owned()),
+    }
+}
+
+fn memlock() -> Finding {
+    match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < 64 << 20 => Warn(
+            format!("at most {} may be locked", units::bytes(limit)),
+            "ulimit -l unlimited (limits.conf: memlock), for mlock",
+        ),
+        Some(limit) => Fine(format!("{} may be locked", units::bytes(limit))),
+        None => Fine("memory may be locked without limit".to_owned()),
+    }
+}
+
+fn huge_pages() -> Finding {
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    let free = meminfo.lines().find_map(|line| line.strip_prefix("HugePages_Free:")?.trim().parse::<u64>().ok());
+    let shmem = read("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
+    let transparent = !shmem.is_empty() && !shmem.contains("[never]") && !shmem.contains("[deny]");
+    match (free, transparent) {
+        (Some(1..), _) | (_, true) => {
+            let how = if transparent { "transparent ones allowed" } else { "no transparent ones" };
+            Fine(format!("{} reserved and free, {how}", free.unwrap_or(0)))
+        }
+        _ => Warn(
+            "none (only ?huge needs them)".to_owned(),
+            "sysctl vm.nr_hugepages=64, or echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
+        ),
+    }
+}
+
+fn clock() -> Finding {
+    let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
+    match source.as_str() {
+        "tsc" | "arch_sys_counter" | "kvm-clock" | "hyperv_clocksource_tsc_page" => {
+            Fine(format!("{source}: read without a system call"))
+        }
+        "" => Warn("unknown source".to_owned(), "mount /sys"),
+        _ => {
+            Warn(format!("{source}: reading it is slow"), "boot with clocksource=tsc tsc=reliable, if the TSC is sound")
+        }
+    }
+}
+
+fn mqueue() -> Finding {
+    let mounts = read("/proc/self/mounts").unwrap_or_default();
+    if mounts.lines().any(|line| line.split(' ').nth(2) == Some("mqueue")) {
+        Fine("/dev/mqueue is mounted".to_owned())
+    } else {
+        Warn(
+            "not mounted (only POSIX message queues need it)".to_owned(),
+            "mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue",
+        )
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a verb failed: a message for stderr and an exit code for scripts.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done; also when the reader of our output has seen enough (a closed pipe) |
+//! | 1 | failed |
+//! | 2 | usage: arguments that can never work |
+//! | 3 | corrupt, incompatible or not trustworthy |
+//! | 4 | data was lost |
+//! | 5 | not found |
+//! | 124 | timeout |
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+use slipring::Error;
+
+use crate::output;
+
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const CORRUPT: u8 = 3;
+pub(crate) const LOST: u8 = 4;
+pub(crate) const NOT_FOUND: u8 = 5;
+pub(crate) const TIMEOUT: u8 = 124;
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    /// `None` ends quietly.
+    message: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Display) -> Self {
+        Failure { code, message: Some(message.to_string()) }
+    }
+
+    /// Everything that has to be said has been said.
+    pub(crate) fn silent(code: u8) -> Self {
+        Failure { code, message: None }
+    }
+
+    /// Writing to stdout failed. A reader that has gone away is nothing to complain about.
+    pub(crate) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::silent(0),
+            _ => Failure::new(FAILED, format_args!("cannot write the output: {error}")),
+        }
+    }
+
+    /// The same, saying what it is about.
+    pub(crate) fn at(mut self, subject: impl Display) -> Self {
+        self.message = self.message.map(|message| format!("{subject}: {message}"));
+        self
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn report(self) -> ExitCode {
+        if let Some(message) = self.message {
+            output::remark(format_args!("slipring: {message}"));
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Invalid { .. } => USAGE,
+            Error::Corrupt { .. } | Error::Incompatible { .. } | Error::Untrusted { .. } => CORRUPT,
+            Error::NotFound => NOT_FOUND,
+            Error::Timeout => TIMEOUT,
+            _ => FAILED,
+        };
+        match error {
+            Error::Incompatible { what, expected, found } if what.starts_with("kind") => {
+                let name = |kind| match kind {
+                    1 => "spsc",
+                    2 => "mpmc",
+                    3 => "stream",
+                    4 => "semaphore",
+                    5 => "mutex",
+                    _ => "unknown",
+                };
+                let (expected, found) = (name(expected), name(found));
+                Failure::new(code, format_args!("a ring of kind {expected} was asked for, what is there is {found}"))
+            }
+            error => Failure::new(code, error),
+        }
+    }
+}

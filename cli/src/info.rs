@@ -1,0 +1,146 @@
+//! `slipring info`: what a ring is, and who is attached to it.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde_json::{Value, json};
+use slipring::{ParticipantInfo, Redelivery, Ring, WakeMode};
+
+use crate::failure::Outcome;
+use crate::output::Table;
+use crate::{Context, output, target, units};
+
+/// Show what a ring is and who is attached
+#[derive(Args)]
+#[command(after_help = "Examples:
+  slipring info jobs
+  slipring info jobs --json | jq '.participants[] | select(.alive | not)'")]
+pub(crate) struct Info {
+    /// ring:NAME, or NAME
+    ring: String,
+}
+
+impl Info {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let ring = target::open(&self.ring, context)?;
+        let participants = ring.participants()?;
+        if context.json {
+            let mut object = shape(&ring);
+            object["participants"] = participants.iter().map(participant_json).collect();
+            return output::print_json(&object);
+        }
+        output::print(&describe(&ring, &participants))
+    }
+}
+
+fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
+    let (pid, created) = ring.created();
+    let ago = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(created)).unwrap_or_default();
+    let size = match ring.slots() {
+        0 => units::bytes(ring.capacity() as u64),
+        slots => format!("{slots} slots"),
+    };
+    let mut text = String::new();
+    for (label, value) in [
+        ("name", ring.name().unwrap_or_default().to_owned()),
+        ("kind", target::kind_name(ring.kind()).to_owned()),
+        ("capacity", size),
+        ("largest frame", format!("{} bytes", ring.max_payload())),
+        ("wake", wake_name(ring.wake()).to_owned()),
+        ("redelivery", redelivery_name(ring.redelivery()).to_owned()),
+        ("memory", units::bytes(ring.total_len() as u64)),
+        ("created", format!("{} ago by process {pid}", units::nanoseconds(ago.as_nanos() as f64))),
+        ("generation", format!("{:016x}", ring.generation())),
+        ("participants", format!("{} of {}", participants.len(), ring.max_participants())),
+    ] {
+        let _ = writeln!(text, "{label:14} {value}");
+    }
+    if !participants.is_empty() {
+        let mut table = Table::new(&["ID", "ROLE", "STATE", ">PID", "COMMAND", ">SENT", ">RECEIVED", ">SLEEPS"]);
+        for participant in participants {
+            let ParticipantInfo { id, pid, counts, .. } = participant;
+            table.row([
+                id.to_string(),
+                role_name(participant).to_owned(),
+                state_name(participant).to_owned(),
+                pid.to_string(),
+                participant.comm.clone().unwrap_or_else(|| "-".to_owned()),
+                counts.sent.to_string(),
+                counts.received.to_string(),
+                counts.sleeps.to_string(),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table.render());
+    }
+    text
+}
+
+/// What does not change about a ring.
+pub(crate) fn shape(ring: &Ring) -> Value {
+    let (creator, created) = ring.created();
+    json!({
+        "name": ring.name(),
+        "kind": target::kind_name(ring.kind()),
+        "capacity": ring.capacity(),
+        "slots": ring.slots(),
+        "max_payload": ring.max_payload(),
+        "max_participants": ring.max_participants(),
+        "wake": wake_name(ring.wake()),
+        "redelivery": redelivery_name(ring.redelivery()),
+        "memory": ring.total_len(),
+        "generation": format!("{:016x}", ring.generation()),
+        "creator_pid": creator,
+        "created_unix_ns": created,
+    })
+}
+
+fn participant_json(participant: &ParticipantInfo) -> Value {
+    json!({
+        "id": participant.id,
+        "role": role_name(participant),
+        "state": state_name(participant),
+        "alive": participant.alive,
+        "pid": participant.pid,
+        "command": participant.comm,
+        "sent": participant.counts.sent,
+        "received": participant.counts.received,
+        "bytes": participant.counts.bytes,
+        "full": participant.counts.full,
+        "empty": participant.counts.empty,
+        "sleeps": participant.counts.sleeps,
+        "wakes": participant.counts.wakes,
+    })
+}
+
+fn role_name(participant: &ParticipantInfo) -> &'static str {
+    participant.role.map_or("corrupt", slipring::Role::name)
+}
+
+fn state_name(participant: &ParticipantInfo) -> &'static str {
+    use slipring::State;
+    match participant.state {
+        _ if !participant.alive => "dead",
+        Some(State::Joining) => "joining",
+        Some(State::Live) => "live",
+        Some(State::Leaving) => "leaving",
+        _ => "corrupt",
+    }
+}
+
+fn wake_name(mode: WakeMode) -> &'static str {
+    match mode {
+        WakeMode::Poll => "poll",
+        WakeMode::Asymmetric => "asymmetric",
+        WakeMode::Fenced => "fenced",
+        _ => "unknown",
+    }
+}
+
+fn redelivery_name(policy: Redelivery) -> &'static str {
+    match policy {
+        Redelivery::AtLeastOnce => "at-least-once",
+        Redelivery::AtMostOnce => "at-most-once",
+        _ => "unknown",
+    }
+}

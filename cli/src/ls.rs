@@ -1,0 +1,92 @@
+//! `slipring ls`: every ring in the directory, also those that cannot be opened.
+
+use clap::Args;
+use serde_json::json;
+use slipring::{Kind, Ring, Role};
+
+use crate::failure::Outcome;
+use crate::output::Table;
+use crate::{Context, output, target, units};
+
+const STATES: &str = "\
+States:
+  live      somebody is attached
+  idle      nobody is attached
+  stale     somebody died attached and has not been noticed yet (gc, or the next one to attach, does)
+  corrupt   it cannot be opened; --json says why
+
+Examples:
+  slipring ls
+  slipring ls --json | jq -r 'select(.state == \"stale\").name'";
+
+/// List the rings
+#[derive(Args)]
+#[command(visible_alias = "list", after_help = STATES)]
+pub(crate) struct Ls {}
+
+/// What a row shows of a ring.
+struct Row {
+    kind: Kind,
+    slots: usize,
+    capacity: usize,
+    used: u64,
+    producers: usize,
+    consumers: usize,
+    state: &'static str,
+}
+
+impl Ls {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let anywhere = target::anywhere(context);
+        let mut table = Table::new(&["NAME", "KIND", ">CAPACITY", ">USED", ">PRODUCERS", ">CONSUMERS", "STATE"]);
+        for name in Ring::list(&anywhere)? {
+            let row = Ring::open(&name, &anywhere).and_then(|ring| look(&ring));
+            if context.json {
+                output::print_json(&match row {
+                    Ok(row) => json!({
+                        "name": name, "kind": target::kind_name(row.kind), "capacity": row.capacity, "slots": row.slots,
+                        "used": row.used, "producers": row.producers, "consumers": row.consumers, "state": row.state,
+                    }),
+                    Err(error) => json!({ "name": name, "state": "corrupt", "reason": error.to_string() }),
+                })?;
+                continue;
+            }
+            table.row(match row {
+                Ok(row) => {
+                    let (capacity, used) = match row.slots {
+                        0 => (units::bytes(row.capacity as u64), units::bytes(row.used)),
+                        slots => (format!("{slots} slots"), row.used.to_string()),
+                    };
+                    let kind = target::kind_name(row.kind).to_owned();
+                    [name, kind, capacity, used, row.producers.to_string(), row.consumers.to_string(), row.state.into()]
+                }
+                Err(error) => {
+                    context.note(format_args!("ring:{name}: {error}"));
+                    let unknown = || "-".to_owned();
+                    [name, unknown(), unknown(), unknown(), unknown(), unknown(), "corrupt".to_owned()]
+                }
+            });
+        }
+        if context.json { Ok(()) } else { output::print(&table.render()) }
+    }
+}
+
+fn look(ring: &Ring) -> slipring::Result<Row> {
+    let stats = ring.stats()?;
+    let participants = ring.participants()?;
+    let alive = |role| participants.iter().filter(|p| p.alive && p.role == Some(role)).count();
+    let state = match participants.iter().map(|participant| participant.alive).min() {
+        Some(false) => "stale",
+        Some(true) => "live",
+        None => "idle",
+    };
+    Ok(Row {
+        kind: ring.kind(),
+        slots: ring.slots(),
+        capacity: ring.capacity(),
+        used: stats.used(),
+        producers: alive(Role::Producer),
+        consumers: alive(Role::Consumer),
+        state,
+    })
+}

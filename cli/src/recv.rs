@@ -1,0 +1,314 @@
+//! `slipring recv`: from a ring to stdout or a file.
+//!
+//! A frame is released only after it has been written: whoever kills us, or stops reading our output, loses nothing. Frames
+//! are collected in a buffer, which is written when it is full or the ring is empty; a pause of some microseconds while
+//! frames stream in keeps a write from carrying a handful of them.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use slipring::frame::{Flags, Frame};
+use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
+
+use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
+use crate::framing::{self, Framing};
+use crate::progress::Progress;
+use crate::{Context, output, target, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  slipring recv ring:numbers                            a line per frame
+  slipring recv ring:blob --framing raw --file image.iso
+  slipring recv ring:jobs --framing nul | xargs -0 -n1 process
+  slipring recv ring:ticks --json | jq .payload
+  slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit code 124
+
+The ring is created if it is not there; the sender may come later. When the last sender has closed and the ring is empty,
+recv ends with 0; when it died without closing, with 1, after everything that it had committed. `lines` ends every frame
+with a newline, also where the sender's last line had none.";
+
+/// How long a burst may take to fill the buffer before what there is of it is written.
+const GATHER: Duration = Duration::from_micros(50);
+/// Bytes in one write, about.
+const WRITE: usize = 256 << 10;
+/// Frames in one batch of a slot ring.
+const BATCH: usize = 64;
+
+/// Take frames out of a ring, to stdout or a file
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Recv {
+    /// ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&wake=…&idle=…&mode=0600]
+    endpoint: String,
+    #[arg(long, value_name = "HOW", help = framing::HELP)]
+    framing: Option<Framing>,
+    /// Write to this (a new file, or truncated) instead of stdout
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// Stop after so many frames
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Take at most so fast, as in 1000/s
+    #[arg(long, value_name = "N/s", value_parser = units::rate)]
+    rate: Option<f64>,
+    /// Give up (exit code 124) when nothing has come for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    timeout: Option<Duration>,
+    /// Pass on only frames of this kind; others are taken and dropped
+    #[arg(long, value_name = "N", value_parser = units::frame_kind)]
+    kind: Option<u16>,
+    /// Pass on only frames of this stream; others are taken and dropped
+    #[arg(long, value_name = "N")]
+    stream: Option<u16>,
+}
+
+impl Recv {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let ring = target::open_or_create(&self.endpoint, context)?;
+        if ring.kind() == Kind::Stream && !matches!(self.framing, None | Some(Framing::Raw)) {
+            return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: --framing raw"));
+        }
+        if ring.kind() == Kind::Stream && context.json {
+            return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: no --json"));
+        }
+        let subject = &self.endpoint;
+        let lost_before = ring.stats()?.counts.lost;
+        let outcome = match ring.kind() {
+            Kind::Mpmc => {
+                mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_mpmc(rx, context))
+            }
+            Kind::Stream => {
+                stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_stream(rx, context))
+            }
+            _ => spsc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_spsc(rx, context)),
+        };
+        outcome.map_err(|failure| failure.at(subject))?;
+        check_loss(&ring, lost_before).map_err(|failure| failure.at(subject))
+    }
+
+    fn from_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
+        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
+        while !writer.is_done() {
+            let mut batch = match rx.recv_batch_deadline(self.deadline()) {
+                Ok(batch) => batch,
+                Err(error) => return writer.end(error),
+            };
+            let written = writer.gather(|writer| {
+                let mut frames = batch.iter();
+                while writer.has_room() {
+                    match frames.next() {
+                        Some(frame) => writer.take(frame)?,
+                        None => return Ok(false),
+                    }
+                }
+                Ok(true)
+            });
+            if let Err(failure) = written {
+                std::mem::forget(batch); // nothing of it has been released: it stays in the ring
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn from_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
+        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
+        let most = rx.ring().slots() / 4;
+        while !writer.is_done() {
+            let first = match rx.recv_batch_deadline(writer.wanted(BATCH), self.deadline()) {
+                Ok(batch) => batch,
+                Err(error) => return writer.end(error),
+            };
+            let mut held = vec![first];
+            let mut encoded = 0;
+            let written = writer.gather(|writer| {
+                loop {
+                    while let Some(batch) = held.get(encoded) {
+                        batch.iter().try_for_each(|frame| writer.take(frame))?;
+                        encoded += 1;
+                    }
+                    if !writer.has_room() || held.len() * BATCH > most {
+                        return Ok(true);
+                    }
+                    match rx.try_recv_batch(writer.wanted(BATCH)) {
+                        Ok(batch) => held.push(batch),
+                        Err(_) => return Ok(false), // if it is an end, the next blocking call says so again
+                    }
+                }
+            });
+            if let Err(failure) = written {
+                // Not released, and no goodbye either: for the others we are dead, and the frames come again.
+                std::mem::forget(held);
+                std::mem::forget(rx);
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn from_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
+        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
+        while !writer.is_done() {
+            if let Err(error) = rx.read_chunk_deadline(1, self.deadline()).map(drop) {
+                return writer.end(error);
+            }
+            let there = rx.available()?.min(WRITE);
+            let chunk = rx.try_read_chunk(there)?;
+            let written = writer.file.write(&chunk).map_err(Failure::output)?;
+            chunk.release(written);
+            writer.progress.add(1, written as u64);
+            writer.left -= 1;
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.timeout.map_or(Deadline::never(), Deadline::after)
+    }
+}
+
+/// Encodes frames into a buffer and writes it.
+struct Writer<'a> {
+    options: &'a Recv,
+    context: &'a Context,
+    framing: Framing,
+    file: File,
+    out: Vec<u8>,
+    /// Frames until `--count`.
+    left: u64,
+    /// Frames in `out`, and their bytes.
+    pending: (u64, u64),
+    /// So much is worth a write at once: the sender should have most of the ring to go on with.
+    enough: usize,
+    redelivered: u64,
+    start: Instant,
+    progress: Progress,
+}
+
+impl<'a> Writer<'a> {
+    fn new(options: &'a Recv, context: &'a Context, capacity: usize) -> Outcome<Self> {
+        let file = match &options.file {
+            Some(path) => File::create(path).map_err(|e| Failure::new(FAILED, e).at(path.display()))?,
+            None => output::stdout()?,
+        };
+        let on_terminal = options.file.is_none() && io::stdout().is_terminal();
+        Ok(Writer {
+            options,
+            context,
+            framing: options.framing.unwrap_or(Framing::Lines),
+            file,
+            out: Vec::with_capacity(WRITE),
+            left: options.count.unwrap_or(u64::MAX),
+            pending: (0, 0),
+            enough: (capacity / 4).min(WRITE / 4),
+            redelivered: 0,
+            start: Instant::now(),
+            progress: Progress::new(context, None, on_terminal),
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether another frame may be taken before the buffer is written.
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.left > 0 && self.out.len() < WRITE && self.options.rate.is_none_or(|_| self.pending.0 == 0)
+    }
+
+    /// How many frames to ask for, at most `most`.
+    fn wanted(&self, most: usize) -> usize {
+        let limit = if self.options.rate.is_some() { 1 } else { most };
+        usize::try_from(self.left).unwrap_or(usize::MAX).clamp(1, limit)
+    }
+
+    /// Encodes a frame.
+    #[inline]
+    fn take(&mut self, frame: Frame<'_>) -> Outcome {
+        let header = frame.header;
+        let is_other = |wanted: Option<u16>, is: u16| wanted.is_some_and(|wanted| wanted != is);
+        if is_other(self.options.kind, header.kind) || is_other(self.options.stream, header.stream) {
+            return Ok(());
+        }
+        if self.context.json {
+            framing::encode_json(header, frame.payload, &mut self.out);
+        } else if !self.framing.encode(frame.payload, &mut self.out) {
+            let (framing, len) = (self.framing, header.len);
+            let message = format_args!("a frame of {len} bytes cannot be written as {framing}; it stays in the ring");
+            return Err(Failure::new(FAILED, message));
+        }
+        self.redelivered += u64::from(header.flags.contains(Flags::REDELIVERED));
+        self.pending.0 += 1;
+        self.pending.1 += u64::from(header.len);
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Calls `take_some`, which takes frames until there is no room (true) or no frame (false), as long as it pays, and writes
+    /// what it took.
+    fn gather(&mut self, mut take_some: impl FnMut(&mut Self) -> Outcome<bool>) -> Outcome {
+        let mut since = None;
+        while !take_some(self)? {
+            // A single frame should not wait, and a good deal of them need not.
+            if self.pending.0 < 2 || self.out.len() > self.enough {
+                break;
+            }
+            let now = Instant::now();
+            if now - *since.get_or_insert(now) > GATHER {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.write()
+    }
+
+    fn write(&mut self) -> Outcome {
+        self.file.write_all(&self.out).map_err(Failure::output)?;
+        self.out.clear();
+        let (frames, bytes) = std::mem::take(&mut self.pending);
+        self.progress.add(frames, bytes);
+        if let Some(rate) = self.options.rate {
+            let due = Duration::try_from_secs_f64(self.progress.frames as f64 / rate).unwrap_or(Duration::MAX);
+            std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+        }
+        Ok(())
+    }
+
+    /// No more frames: what that means.
+    fn end(&self, error: Error) -> Outcome {
+        let frames = self.progress.frames;
+        if self.redelivered > 0 {
+            let n = self.redelivered;
+            self.context.note(format_args!("{n} of the frames had been given to a consumer that died with them"));
+        }
+        match error {
+            Error::Closed => Ok(()),
+            Error::PeerDead => {
+                let message = format_args!(
+                    "the sender died without closing; what it had committed was delivered ({frames} frames)"
+                );
+                Err(Failure::new(FAILED, message))
+            }
+            Error::Timeout => {
+                let waited = units::nanoseconds(self.options.timeout.unwrap_or_default().as_nanos() as f64);
+                Err(Failure::new(TIMEOUT, format_args!("nothing came for {waited} (after {frames} frames)")))
+            }
+            error => Err(error.into()),
+        }
+    }
+}
+
+/// A ring that delivers at most once says how many frames died with their consumer.
+fn check_loss(ring: &Ring, before: u64) -> Outcome {
+    match ring.stats()?.counts.lost.saturating_sub(before) {
+        0 => Ok(()),
+        lost => Err(Failure::new(
+            LOST,
+            format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)"),
+        )),
+    }
+}

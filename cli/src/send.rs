@@ -1,0 +1,263 @@
+//! `slipring send`: from a file or stdin into a ring.
+//!
+//! A read's worth of frames goes into the ring as a few batches; there is no system call per frame, and no frame waits for
+//! input that has not come yet.
+
+use std::io::{self, IsTerminal};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+use slipring::frame::Header;
+use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
+
+use crate::failure::{Failure, Outcome, TIMEOUT, USAGE};
+use crate::framing::{self, Framing};
+use crate::input::Input;
+use crate::progress::Progress;
+use crate::{Context, output, target, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  seq 1000000 | slipring send ring:numbers              every line a frame
+  slipring send ring:blob --framing raw --file image.iso
+  find . -print0 | slipring send 'ring:jobs?kind=mpmc' --framing nul
+  slipring send ring:ticks --rate 1000/s < ticks.txt
+
+The ring is created if it is not there; the receiver may come later. When the ring is full, send waits; when it is full
+and its consumer has left or died, it says so and waits for another. At the end of the input it closes: the receiver gets
+what is in the ring and then knows that nothing follows.";
+
+/// Put frames from stdin or a file into a ring
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Send {
+    /// ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&wake=…&idle=…&mode=0600]
+    endpoint: String,
+    #[arg(long, value_name = "HOW", help = framing::HELP)]
+    framing: Option<Framing>,
+    /// Read this instead of stdin
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// Stop after so many frames
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Send at most so fast, as in 1000/s
+    #[arg(long, value_name = "N/s", value_parser = units::rate)]
+    rate: Option<f64>,
+    /// Give up (exit code 124) when a frame has found no room for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    timeout: Option<Duration>,
+    /// Frame kind, an application's message type
+    #[arg(long, value_name = "N", value_parser = units::frame_kind, default_value = "0x0100")]
+    kind: u16,
+    /// Frame stream: each has its own sequence numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stream: u16,
+}
+
+/// Bytes and frames in one batch: enough to make its cost vanish, little enough for the receiver to start at once.
+const BATCH_BYTES: usize = 16 << 10;
+const BATCH_FRAMES: u64 = 512;
+/// The largest raw frame.
+const RAW_CHUNK: usize = 64 << 10;
+
+impl Send {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let ring = target::open_or_create(&self.endpoint, context)?;
+        let framing = match (ring.kind(), self.framing) {
+            (Kind::Stream, None | Some(Framing::Raw)) => Framing::Raw,
+            (Kind::Stream, Some(other)) => {
+                let message = format_args!("a ring of kind stream carries no frames: --framing raw, not {other}");
+                return Err(Failure::new(USAGE, message));
+            }
+            (_, framing) => framing.unwrap_or(Framing::Lines),
+        };
+        let max = match (framing, ring.kind()) {
+            (Framing::Raw, Kind::Mpmc) => ring.max_payload().min(RAW_CHUNK),
+            (Framing::Raw, _) => (ring.max_payload() / 4).min(RAW_CHUNK),
+            _ => ring.max_payload(),
+        };
+        let subject = &self.endpoint;
+        let mut input = Input::open(self.file.as_deref(), framing, max)?;
+        let attached = match ring.kind() {
+            Kind::Mpmc => mpmc::Producer::attach(&ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+            Kind::Stream => stream::Producer::attach(&ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+            _ => spsc::Producer::attach(&ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+        };
+        let mut sink = attached.map_err(|error| Failure::from(error).at(subject))?;
+        self.pump(&mut input, sink.as_mut(), &ring, context).map_err(|failure| failure.at(subject))
+    }
+
+    fn pump(&self, input: &mut Input, sink: &mut dyn Sink, ring: &Ring, context: &Context) -> Outcome {
+        let header = Header { stream: self.stream, ..Header::new(self.kind, 0)? };
+        let patience = Patience { timeout: self.timeout, stream: ring.kind() == Kind::Stream, context };
+        let typed = self.file.is_none() && io::stdin().is_terminal();
+        let mut progress = Progress::new(context, input.len(), typed);
+        let mut pace = self.rate.map(Pace::new);
+        let mut frames = Vec::new();
+        let mut left = self.count.unwrap_or(u64::MAX);
+        while left > 0 {
+            frames.clear();
+            let due = pace.as_mut().map_or(BATCH_FRAMES, |pace| pace.due(progress.frames));
+            let problem = input.split(&mut frames, due.min(BATCH_FRAMES).min(left), BATCH_BYTES);
+            if frames.is_empty() {
+                problem?;
+                if !input.fill()? {
+                    break;
+                }
+                continue;
+            }
+            sink.send(header, input.bytes(), &frames, &patience)?;
+            let count = frames.len() as u64;
+            left -= count;
+            progress.add(count, frames.iter().map(|frame| frame.len() as u64).sum());
+            problem?;
+        }
+        if context.json {
+            output::print_json(&json!({ "frames": progress.frames, "bytes": progress.bytes }))?;
+        }
+        Ok(())
+    }
+}
+
+/// When the next frame may go, so that there are `rate` of them in a second. Late frames go at once.
+struct Pace {
+    rate: f64,
+    start: Instant,
+}
+
+impl Pace {
+    fn new(rate: f64) -> Self {
+        Pace { rate, start: Instant::now() }
+    }
+
+    /// Waits until frame number `sent` is due, and says how many are.
+    fn due(&mut self, sent: u64) -> u64 {
+        loop {
+            let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64 + 1;
+            if due > sent {
+                return due - sent;
+            }
+            let next = Duration::try_from_secs_f64(sent as f64 / self.rate).unwrap_or(Duration::MAX);
+            std::thread::sleep(next.saturating_sub(self.start.elapsed()));
+        }
+    }
+}
+
+/// How long to wait for room, and what to say meanwhile.
+struct Patience<'a> {
+    timeout: Option<Duration>,
+    stream: bool,
+    context: &'a Context,
+}
+
+impl Patience<'_> {
+    /// Sends one frame, however long it takes to find room or a consumer.
+    fn send_one(&self, sink: &mut (impl Sink + ?Sized), header: Header, payload: &[u8]) -> Outcome {
+        let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
+        let timeout = || {
+            let waited = units::nanoseconds(self.timeout.unwrap_or_default().as_nanos() as f64);
+            Failure::new(TIMEOUT, format_args!("the ring was full for {waited}, and nobody made room"))
+        };
+        let mut rest = payload;
+        loop {
+            let how = match sink.send_now(header, &mut rest, deadline) {
+                Ok(()) => return Ok(()),
+                Err(Error::Timeout) => return Err(timeout()),
+                Err(Error::Closed) => "left",
+                Err(Error::PeerDead) => "died",
+                Err(error) => return Err(error.into()),
+            };
+            let what = if self.stream { "stream" } else { "ring" };
+            self.context.note(format_args!("the {what} is full, and its consumer has {how}: waiting for another"));
+            match sink.wait_for_peer(deadline) {
+                Err(Error::Timeout) => return Err(timeout()),
+                waited => waited?,
+            }
+        }
+    }
+}
+
+/// The producing end of any kind of ring.
+trait Sink {
+    /// Sends the frames in `bytes`. When it fails, those before the failure have been sent.
+    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome;
+    /// Sends one frame, or as much of it as can be. What is left to do is in `rest`.
+    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()>;
+    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()>;
+}
+
+impl Sink for spsc::Producer {
+    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+        let mut batch = self.batch();
+        for frame in frames {
+            let payload = &bytes[frame.clone()];
+            match batch.push_frame(header, payload) {
+                Ok(()) => continue,
+                Err(Error::Full | Error::Closed | Error::PeerDead) => batch.commit(),
+                Err(error) => {
+                    batch.commit();
+                    return Err(error.into());
+                }
+            }
+            patience.send_one(self, header, payload)?;
+            batch = self.batch();
+        }
+        batch.commit();
+        Ok(())
+    }
+
+    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
+        self.send_frame_deadline(header, rest, deadline)
+    }
+
+    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
+        spsc::Producer::wait_for_peer(self, deadline)
+    }
+}
+
+impl Sink for mpmc::Producer {
+    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+        for frame in frames {
+            let payload = &bytes[frame.clone()];
+            match self.try_send_frame(header, payload) {
+                Ok(()) => {}
+                Err(Error::Full | Error::Closed | Error::PeerDead) => patience.send_one(self, header, payload)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
+        self.send_frame_deadline(header, rest, deadline)
+    }
+
+    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
+        mpmc::Producer::wait_for_peer(self, deadline)
+    }
+}
+
+impl Sink for stream::Producer {
+    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+        frames.iter().try_for_each(|frame| patience.send_one(self, header, &bytes[frame.clone()]))
+    }
+
+    fn send_now(&mut self, _header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
+        while !rest.is_empty() {
+            match self.try_write(rest) {
+                Ok(written) => *rest = &rest[written..],
+                Err(Error::Full) => drop(self.write_chunk_deadline(1, deadline)?), // waits for room
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
+        stream::Producer::wait_for_peer(self, deadline)
+    }
+}

@@ -1,0 +1,66 @@
+//! From what the user typed to an open ring.
+
+use slipring::endpoint::{Endpoint, RingEndpoint};
+use slipring::{Kind, Options, Ring};
+
+use crate::Context;
+use crate::failure::{Failure, Outcome};
+
+/// `ring:NAME?…`, or just `NAME`.
+pub(crate) fn parse(text: &str, context: &Context) -> Outcome<RingEndpoint> {
+    let text = if text.contains(':') { text } else { &format!("ring:{text}") };
+    let ring = match Endpoint::parse(text) {
+        Ok(Endpoint::Ring(ring)) => ring,
+        Ok(other) => return Err(Failure::new(crate::failure::USAGE, format_args!("{other}: not a ring"))),
+        Err(error) => return Err(Failure::from(error).at(text.escape_debug())),
+    };
+    Ok(match &context.dir {
+        Some(dir) => ring.in_directory(dir),
+        None => ring,
+    })
+}
+
+/// The ring, which must exist.
+pub(crate) fn open(text: &str, context: &Context) -> Outcome<Ring> {
+    let ring = parse(text, context)?;
+    ring.open().map_err(|error| Failure::from(error).at(format_args!("ring:{}", ring.name())))
+}
+
+/// The ring as it is, or created as the endpoint says.
+pub(crate) fn open_or_create(text: &str, context: &Context) -> Outcome<Ring> {
+    let endpoint = parse(text, context)?;
+    let ring = endpoint.open_or_create().map_err(|e| Failure::from(e).at(format_args!("ring:{}", endpoint.name())))?;
+    remark_size(&endpoint, &ring, context);
+    Ok(ring)
+}
+
+/// Says so when the ring is of another size than asked for, because it was rounded up or is older than the wish.
+pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) {
+    let name = asked.name();
+    if let Some(capacity) = asked.capacity().filter(|capacity| *capacity != ring.capacity()) {
+        context
+            .note(format_args!("ring:{name} has a capacity of {} bytes ({capacity} were asked for)", ring.capacity()));
+    }
+    if let Some(slots) = asked.slots().filter(|slots| *slots != ring.slots()) {
+        context.note(format_args!("ring:{name} has {} slots ({slots} were asked for)", ring.slots()));
+    }
+}
+
+/// For listing, removing: only the directory matters.
+pub(crate) fn anywhere(context: &Context) -> Options {
+    match &context.dir {
+        Some(dir) => Options::any().directory(dir),
+        None => Options::any(),
+    }
+}
+
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Spsc => "spsc",
+        Kind::Mpmc => "mpmc",
+        Kind::Stream => "stream",
+        Kind::Semaphore => "semaphore",
+        Kind::Mutex => "mutex",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,49 @@
+//! `slipring verify`: a file system check for a ring. Writes nothing.
+
+use std::fmt::Write;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::failure::{CORRUPT, Failure, Outcome};
+use crate::{Context, output, target};
+
+/// Check a ring without touching it
+#[derive(Args)]
+#[command(after_help = "Examples:
+  slipring verify jobs && echo clean
+  slipring verify jobs --json
+
+Walks every frame or slot and every participant; exit code 3 when something is wrong. While the ring is busy, a finding
+may be a moment that has passed: look again.")]
+pub(crate) struct Verify {
+    /// ring:NAME, or NAME
+    ring: String,
+}
+
+impl Verify {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let ring = target::open(&self.ring, context)?;
+        let report = ring.verify()?;
+        if context.json {
+            output::print_json(&json!({
+                "name": ring.name(), "clean": report.is_clean(), "frames": report.frames, "bytes": report.bytes,
+                "writing": report.writing, "reading": report.reading, "redeliver": report.redeliver,
+                "problems": report.problems,
+            }))?;
+        } else {
+            let mut text = format!("{} frames wait ({} bytes)\n", report.frames, report.bytes);
+            if report.writing + report.reading + report.redeliver > 0 {
+                let (writing, reading, again) = (report.writing, report.reading, report.redeliver);
+                let _ = writeln!(text, "{writing} are being written, {reading} being read, {again} to be given again");
+            }
+            report.problems.iter().for_each(|problem| text.extend([problem, "\n"]));
+            text.push_str(if report.is_clean() { "clean\n" } else { "" });
+            output::print(&text)?;
+        }
+        match report.problems.len() {
+            0 => Ok(()),
+            n => Err(Failure::new(CORRUPT, format_args!("{}: {n} problems", self.ring))),
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Floor 5: endpoints as text, parsed and opened: `ring:ticks`, `ring:jobs?kind=mpmc&slots=4096`.
+//!
+//! Used by the command line, and by programs that take an endpoint from their user or their configuration. Relies on
+//! `ring/` for everything that an endpoint can be.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::ring::{Options, Ring};
+use crate::segment::{Directory, Kind, Redelivery, WakeMode, directory::check_name};
+use crate::wait::idle::Idle;
+
+/// Bytes of a byte ring for which no capacity was chosen: 1 MiB.
+pub const DEFAULT_CAPACITY: usize = 1 << 20;
+/// Slots of a slot ring for which no number was chosen.
+pub const DEFAULT_SLOTS: usize = 1024;
+/// Payload bytes of a slot for which no size was chosen.
+pub const DEFAULT_SLOT: usize = 256;
+
+/// How often [`RingEndpoint::open_or_create`] tries when others create and remove the name all the time.
+const ATTEMPTS: usize = 100;
+
+const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known schemes: ring";
+const KEYS: &str = "endpoint option: known are kind, capacity, slots, slot, wake, idle, mode, participants, redelivery, \
+                    huge, prefault, mlock";
+
+/// Where frames come from or go to. One variant per scheme.
+///
+/// ```
+/// use slipring::{Kind, endpoint::Endpoint};
+/// let Endpoint::Ring(ring) = Endpoint::parse("ring:jobs?kind=mpmc&slots=4096&slot=1KiB")? else { unreachable!() };
+/// assert_eq!((ring.name(), ring.kind()), ("jobs", Some(Kind::Mpmc)));
+/// assert!(Endpoint::parse("carrier-pigeon:coop").is_err());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `ring:NAME`: a named ring in shared memory.
+    Ring(RingEndpoint),
+}
+
+impl Endpoint {
+    /// Parses `SCHEME:ADDRESS[?OPTION=VALUE&…]`. Opens nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the known schemes, the known options, or the values allowed.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            Some(("ring", rest)) => RingEndpoint::parse(rest).map(Endpoint::Ring),
+            _ => Err(Error::Invalid { what: SCHEMES }),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Endpoint::parse(text)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// The scheme and the address, without options.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Ring(ring) => write!(f, "ring:{}", ring.name),
+        }
+    }
+}
+
+/// `ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&…]`.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `kind` | `spsc`, `mpmc`, `stream` | what is there; `spsc` at creation |
+/// | `capacity` | a [size](parse_size): byte rings | 1 MiB |
+/// | `slots`, `slot` | a number; a size in bytes: slot rings (and so `kind=mpmc`) | 1024, 256 |
+/// | `wake` | `poll`, `fenced`, `asymmetric` | `asymmetric` |
+/// | `idle` | `spin`, `yield`, `backoff`, `park` | `park` |
+/// | `mode` | octal file mode | `0600` |
+/// | `participants` | 1 to 4095 | 64 |
+/// | `redelivery` | `at-least-once`, `at-most-once` | `at-least-once` |
+/// | `huge`, `prefault`, `mlock` | nothing, `true` or `false` | `false` |
+#[derive(Clone, Debug, Default)]
+pub struct RingEndpoint {
+    name: String,
+    directory: Option<PathBuf>,
+    kind: Option<Kind>,
+    capacity: Option<usize>,
+    slots: Option<usize>,
+    slot: Option<usize>,
+    wake: WakeMode,
+    idle: Idle,
+    redelivery: Redelivery,
+    mode: Option<u32>,
+    participants: Option<usize>,
+    huge: bool,
+    prefault: bool,
+    lock: bool,
+}
+
+impl RingEndpoint {
+    fn parse(text: &str) -> Result<Self> {
+        let (name, query) = text.split_once('?').unwrap_or((text, ""));
+        check_name(name)?;
+        let mut ring = RingEndpoint { name: name.to_owned(), ..RingEndpoint::default() };
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            let (key, value) = option.split_once('=').unwrap_or((option, "true"));
+            ring.set(key, value)?;
+        }
+        ring.check()?;
+        Ok(ring)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "kind" => self.kind = Some(parse_kind(value)?),
+            "capacity" => self.capacity = Some(parse_size(value)?),
+            "slots" => self.slots = Some(parse_size(value)?),
+            "slot" => self.slot = Some(parse_size(value)?),
+            "wake" => self.wake = parse_wake(value)?,
+            "idle" => self.idle = value.parse()?,
+            "mode" => self.mode = Some(parse_mode(value)?),
+            "participants" => self.participants = Some(parse_size(value)?),
+            "redelivery" => self.redelivery = parse_redelivery(value)?,
+            "huge" => self.huge = parse_switch(value)?,
+            "prefault" => self.prefault = parse_switch(value)?,
+            "mlock" => self.lock = parse_switch(value)?,
+            _ => return Err(Error::Invalid { what: KEYS }),
+        }
+        Ok(())
+    }
+
+    /// A slot ring has slots, a byte ring has a capacity.
+    fn check(&mut self) -> Result<()> {
+        let has_slots = self.slots.is_some() || self.slot.is_some();
+        if has_slots && self.kind.is_none() {
+            self.kind = Some(Kind::Mpmc);
+        }
+        match self.kind {
+            Some(Kind::Mpmc) if self.capacity.is_some() => Err(Error::Invalid {
+                what: "endpoint option: a ring of slots is sized by slots and slot, not capacity",
+            }),
+            Some(Kind::Spsc | Kind::Stream) if has_slots => {
+                Err(Error::Invalid { what: "endpoint option: a byte ring is sized by capacity, not slots and slot" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The kind that was asked for, if one was.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// The capacity that was asked for, in bytes, if one was.
+    #[must_use]
+    pub fn capacity(&self) -> Option<usize> {
+        self.capacity
+    }
+
+    /// The number of slots that was asked for, if one was.
+    #[must_use]
+    pub fn slots(&self) -> Option<usize> {
+        self.slots
+    }
+
+    /// The same ring in another segment directory.
+    #[must_use]
+    pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The options with which [`RingEndpoint::create`] creates.
+    pub fn options(&self) -> Options {
+        let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
+        let options = match self.kind {
+            Some(Kind::Mpmc) => Options::mpmc(self.slots.unwrap_or(DEFAULT_SLOTS), self.slot.unwrap_or(DEFAULT_SLOT)),
+            Some(Kind::Stream) => Options::stream(capacity),
+            _ => Options::spsc(capacity),
+        };
+        let options = self.attach_options(options).wake(self.wake).redelivery(self.redelivery);
+        let options = self.mode.into_iter().fold(options, Options::mode);
+        self.participants.into_iter().fold(options, Options::participants)
+    }
+
+    /// What matters to everybody who maps the ring, whoever made it.
+    fn attach_options(&self, options: Options) -> Options {
+        let options = options.idle(self.idle).huge_pages(self.huge).prefault(self.prefault).lock_memory(self.lock);
+        self.directory.iter().fold(options, Options::directory)
+    }
+
+    /// Creates the ring.
+    ///
+    /// # Errors
+    /// As [`Ring::create`].
+    pub fn create(&self) -> Result<Ring> {
+        Ring::create(&self.name, &self.options())
+    }
+
+    /// Opens the ring, which must be of the kind asked for, if one was.
+    ///
+    /// # Errors
+    /// As [`Ring::open`].
+    pub fn open(&self) -> Result<Ring> {
+        let any = self.attach_options(Options::any());
+        match self.kind {
+            None => Ring::open(&self.name, &any),
+            Some(_) => Ring::open(&self.name, &self.options()),
+        }
+    }
+
+    /// Opens the ring as it is, or creates it.
+    ///
+    /// # Errors
+    /// As [`Ring::open`] and [`Ring::create`].
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("slipring-doc-endpoint-{}", std::process::id()));
+    /// use slipring::{Kind, endpoint::Endpoint};
+    /// let Endpoint::Ring(ring) = Endpoint::parse("ring:ticks?capacity=64KiB")? else { unreachable!() };
+    /// let ring = ring.in_directory(&dir);
+    /// assert_eq!(ring.open_or_create()?.capacity(), 65_536);
+    /// slipring::Ring::remove(ring.name(), &ring.options())?;
+    /// # std::fs::remove_dir(dir).unwrap();
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn open_or_create(&self) -> Result<Ring> {
+        for _ in 0..ATTEMPTS {
+            match self.open() {
+                Err(Error::NotFound) => {}
+                opened => return opened,
+            }
+            match self.create() {
+                Err(Error::Exists) => {}
+                created => return created,
+            }
+        }
+        Err(Error::NotFound)
+    }
+}
+
+/// The directory in which named rings live: `custom`, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
+/// `/dev/shm/slipring-<uid>`. Created if it is missing, and checked.
+///
+/// # Errors
+/// [`Error::Untrusted`] if others may change what is in it, [`Error::Io`].
+pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
+    let directory = custom.map_or_else(Directory::from_env, Directory::at)?;
+    Ok(directory.path().to_owned())
+}
+
+/// A size in bytes: a whole number, alone or with a unit. `K`, `KiB`, `M`, `MiB`, `G`, `GiB`, `T`, `TiB` are powers of
+/// 1024, `kB`, `MB`, `GB`, `TB` powers of 1000.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else, and for sizes that do not fit 64 bits.
+///
+/// ```
+/// use slipring::endpoint::parse_size;
+/// assert_eq!((parse_size("4KiB")?, parse_size("4K")?, parse_size("10MB")?), (4096, 4096, 10_000_000));
+/// assert!(parse_size("four").is_err());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn parse_size(text: &str) -> Result<usize> {
+    const WRONG: Error =
+        Error::Invalid { what: "size: a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: usize = match unit {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(WRONG),
+    };
+    number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).ok_or(WRONG)
+}
+
+fn parse_kind(value: &str) -> Result<Kind> {
+    match value {
+        "spsc" => Ok(Kind::Spsc),
+        "mpmc" => Ok(Kind::Mpmc),
+        "stream" => Ok(Kind::Stream),
+        _ => Err(Error::Invalid { what: "kind: spsc, mpmc or stream" }),
+    }
+}
+
+fn parse_wake(value: &str) -> Result<WakeMode> {
+    match value {
+        "poll" => Ok(WakeMode::Poll),
+        "fenced" => Ok(WakeMode::Fenced),
+        "asymmetric" => Ok(WakeMode::Asymmetric),
+        _ => Err(Error::Invalid { what: "wake mode: poll, fenced or asymmetric" }),
+    }
+}
+
+fn parse_redelivery(value: &str) -> Result<Redelivery> {
+    match value {
+        "at-least-once" => Ok(Redelivery::AtLeastOnce),
+        "at-most-once" => Ok(Redelivery::AtMostOnce),
+        _ => Err(Error::Invalid { what: "redelivery: at-least-once or at-most-once" }),
+    }
+}
+
+fn parse_mode(value: &str) -> Result<u32> {
+    let is_octal = (1..=4).contains(&value.len()) && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(value, 8).ok().filter(|_| is_octal);
+    match mode {
+        Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Ok(mode),
+        _ => Err(Error::Invalid { what: "mode: octal, and its owner may read and write, as in 0600" }),
+    }
+}
+
+fn parse_switch(value: &str) -> Result<bool> {
+    match value {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err(Error::Invalid { what: "switch: true or false" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(text: &str) -> Result<RingEndpoint> {
+        let Endpoint::Ring(ring) = Endpoint::parse(text)?;
+        Ok(ring)
+    }
+
+    #[test]
+    fn every_option_is_understood() {
+        let text = "ring:a.b-c_D?kind=stream&capacity=64KiB&wake=poll&idle=spin&mode=0660&participants=3&\
+                    redelivery=at-most-once&huge&prefault=false&mlock=true";
+        let ring = ring(text).unwrap();
+        assert_eq!((ring.name(), ring.kind(), ring.capacity()), ("a.b-c_D", Some(Kind::Stream), Some(65_536)));
+        assert_eq!((ring.wake, ring.idle, ring.redelivery), (WakeMode::Poll, Idle::Spin, Redelivery::AtMostOnce));
+        assert_eq!((ring.mode, ring.participants), (Some(0o660), Some(3)));
+        assert_eq!((ring.huge, ring.prefault, ring.lock), (true, false, true));
+    }
+
+    #[test]
+    fn slots_mean_mpmc() {
+        let ring = ring("ring:x?slots=8").unwrap();
+        assert_eq!((ring.kind(), ring.slots()), (Some(Kind::Mpmc), Some(8)));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for text in [
+            "",
+            "ring",
+            "ring:",
+            "ring:?kind=spsc",
+            "ring:a/b",
+            "ring:..",
+            "ring:.hidden",
+            "ring:a\n",
+            "ring:\u{e9}",
+            "tcp:localhost:1",
+            "ring:x?kind=lifo",
+            "ring:x?kind",
+            "ring:x?colour=red",
+            "ring:x?capacity=",
+            "ring:x?capacity=-1",
+            "ring:x?capacity=99999999999999999999",
+            "ring:x?capacity=16777216TiB",
+            "ring:x?slots=4&capacity=4K",
+            "ring:x?kind=spsc&slot=4",
+            "ring:x?mode=0888",
+            "ring:x?mode=+600",
+            "ring:x?mode=0400",
+            "ring:x?mode=4777",
+            "ring:x?huge=perhaps",
+            "ring:x?wake=up",
+            "ring:x?idle=hands",
+            "ring:x?redelivery=never",
+        ] {
+            assert!(matches!(ring(text), Err(Error::Invalid { .. })), "{text:?}");
+        }
+        assert!(ring(&format!("ring:{}", "n".repeat(129))).is_err());
+        assert!(ring(&format!("ring:{}", "n".repeat(128))).is_ok());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [("0", 0), ("7", 7), ("7B", 7), ("2k", 2048), ("3MiB", 3 << 20), ("1TB", 1_000_000_000_000)]
+        {
+            assert_eq!(parse_size(text).unwrap(), size);
+        }
+        for text in ["", "K", "1.5K", "1 K", "1KIB", "0x10", "+1", "17179869184G"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! When a consumer that has caught up should let the producer get ahead.
+//!
+//! Used by `consumer.rs` whenever it finds the ring empty. A consumer that polls at the heels of a producer that streams
+//! takes the cache line away that the producer is about to write; both then pass one line to and fro, frame by frame, and stay
+//! in that state: 64-byte frames take 5 times as long as they need (docs/benchmarks.md). A pause is enough to get out: the
+//! producer writes several lines, which then come over in bulk.
+//!
+//! Nothing here reads a clock. What tells a stream is a *run*: two or more frames between two findings of "empty". A single
+//! frame may be a stream at whose heels we are, or one end of a ping-pong, where pausing would hurt; so a pause is
+//! tried now and then, ever more rarely as long as it brings nothing.
+
+use crate::wait::idle::pause_for_ns;
+
+/// The first pause: a few line transfers between near cores.
+const FIRST_NS: u32 = 150;
+/// The longest: a few transfers between far ones.
+const LONGEST_NS: u32 = 1_200;
+/// A producer that makes a frame in less than this streams.
+const STREAMING_NS: u32 = 128;
+/// Single frames between two trials, at first and at most.
+const PATIENCE: u32 = 8;
+const MOST_PATIENCE: u32 = 8_192;
+
+pub(super) struct Run {
+    /// Frames since the ring was last found empty.
+    frames: u32,
+    /// Runs of one frame since the last pause.
+    singles: u32,
+    /// How many of them until the next trial.
+    patience: u32,
+    pause_ns: u32,
+}
+
+impl Run {
+    pub(super) fn new() -> Self {
+        Run { frames: 0, singles: 0, patience: PATIENCE, pause_ns: FIRST_NS }
+    }
+
+    /// Frames were received.
+    #[inline(always)]
+    pub(super) fn add(&mut self, frames: u32) {
+        self.frames = self.frames.saturating_add(frames);
+    }
+
+    /// The ring was found empty: pauses if that is likely to pay, and only then.
+    pub(super) fn end(&mut self) {
+        match std::mem::take(&mut self.frames) {
+            0 => {}
+            1 => {
+                self.singles += 1;
+                if self.singles >= self.patience {
+                    self.singles = 0;
+                    self.patience = (2 * self.patience).min(MOST_PATIENCE);
+                    pause_for_ns(FIRST_NS);
+                }
+            }
+            frames => {
+                self.singles = 0;
+                self.patience = PATIENCE;
+                pause_for_ns(self.pause_ns);
+                let streams = frames.saturating_mul(STREAMING_NS) >= self.pause_ns;
+                self.pause_ns = if streams { (2 * self.pause_ns).min(LONGEST_NS) } else { FIRST_NS };
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Receiving from a stranger: a process of another user, or one that may have been taken over.
+//!
+//! Used by whoever accepts a memfd from outside its trust domain. The ring is the same, the reader is not: it believes
+//! nothing that the other side can change.
+//!
+//! * The memfd must be sealed against resizing, so that no access can fault; its size comes from `fstat`.
+//! * The geometry is validated, copied, and never read again. Positions are private: what we publish, we do not read back.
+//! * Every word of shared memory is read once, as an aligned 64-bit atomic, into private memory, and only then looked at.
+//! * A frame is copied out before anybody sees it; there are no references into the ring.
+//! * Work per call is bounded by the frame's length, and that by the caller's buffer. Sleeps are bounded by the deadline.
+//! * One violation detaches for good.
+//!
+//! What a stranger can still do: send nonsense as payload, send nothing, and wake us for nothing.
+
+use std::os::fd::OwnedFd;
+
+use super::core::{EXACT, HEAD};
+use crate::error::{Error, Result};
+use crate::frame::Header;
+use crate::frame::header::{SHORT, padded};
+use crate::ring::{Options, Ring};
+use crate::segment::Kind;
+use crate::sync::{Area, Ordering};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::One;
+use crate::wait::idle::Pace;
+
+/// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot tell it from nobody:
+/// agree on its life over the socket that passed the memfd.
+///
+/// ```
+/// use slipring::{Options, Ring, spsc};
+/// let theirs = Ring::memfd(&Options::spsc(4096))?;
+/// let mut tx = spsc::Producer::attach(&theirs)?;
+/// tx.try_send(b"trust me")?;
+///
+/// let passed = theirs.as_memfd().unwrap().try_clone_to_owned().unwrap(); // by SCM_RIGHTS, really
+/// let mut rx = spsc::UntrustedConsumer::attach(passed)?;
+/// let mut buffer = [0; 64];
+/// let header = rx.try_recv_into(&mut buffer)?;
+/// assert_eq!(&buffer[..header.len as usize], b"trust me");
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct UntrustedConsumer {
+    consumer: Area,
+    data: Area,
+    /// Private copies, validated at attach.
+    capacity: u64,
+    max_payload: usize,
+    position: u64,
+    /// What the sender has been told.
+    published: u64,
+    data_event: One,
+    space_event: One,
+    pace: Pace,
+    /// What the sender did wrong; nothing is read after that.
+    violation: Option<&'static str>,
+}
+
+static_assertions::assert_impl_all!(UntrustedConsumer: Send);
+
+impl std::fmt::Debug for UntrustedConsumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("spsc::UntrustedConsumer").field("violation", &self.violation).finish_non_exhaustive()
+    }
+}
+
+impl UntrustedConsumer {
+    /// Maps a memfd that a stranger passed, and starts at the position it shows.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] if it is no sealed memfd; [`Error::Corrupt`], [`Error::Incompatible`] if it is no SPSC ring of
+    /// this version.
+    pub fn attach(memfd: OwnedFd) -> Result<Self> {
+        let ring = Ring::from_memfd(memfd, &Options::any())?;
+        ring.expect(Kind::Spsc)?;
+        let segment = ring.segment();
+        let consumer = segment.consumer_page();
+        let position = consumer.word(EXACT).load(Ordering::Relaxed);
+        if position % 8 != 0 {
+            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+        }
+        let (data_event, space_event) = ring.events_one();
+        Ok(UntrustedConsumer {
+            consumer,
+            data: segment.data(),
+            capacity: ring.capacity() as u64,
+            max_payload: ring.max_payload(),
+            position,
+            published: position,
+            data_event,
+            space_event,
+            pace: Pace::new(ring.idle()),
+            violation: None,
+        })
+    }
+
+    /// Largest payload that this ring can carry: a buffer of this size is always long enough.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Copies the next frame into `buffer`, checks it and releases it, if there is one. Wait-free; no system call.
+    ///
+    /// # Errors
+    /// [`Error::Empty`]; [`Error::TooLarge`] if `buffer` is too short (the frame stays); [`Error::Corrupt`] or
+    /// [`Error::Incompatible`] once the sender broke the protocol, and [`Error::Corrupt`] for ever after.
+    pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Header> {
+        if let Some(what) = self.violation {
+            return Err(Error::Corrupt { what });
+        }
+        let first = self.word(self.position, Ordering::Acquire);
+        if first == 0 {
+            self.publish();
+            return Err(Error::Empty);
+        }
+        let second = self.word(self.position.wrapping_add(8), Ordering::Relaxed);
+        let header = Header::from_words(first, second).inspect_err(|_| {
+            self.violation = Some("the sender wrote what is no frame header; detached");
+        })?;
+        let len = header.len as usize;
+        if len > self.max_payload {
+            self.violation = Some("the sender announced a frame longer than its ring; detached");
+            return self.try_recv_into(buffer);
+        }
+        let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
+        let payload = self.position.wrapping_add(SHORT as u64);
+        for (at, chunk) in (payload..).step_by(8).zip(into.chunks_mut(8)) {
+            let word = self.word(at, Ordering::Relaxed).to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+        self.position = self.position.wrapping_add(padded(SHORT + len) as u64);
+        // SYNC(release): pairs with the producer's Acquire; our reads of the frame come before it.
+        self.consumer.word(EXACT).store(self.position, Ordering::Release);
+        if self.position.wrapping_sub(self.published) >= self.capacity / 8 {
+            self.publish();
+        }
+        Ok(header)
+    }
+
+    /// [`UntrustedConsumer::try_recv_into`]; waits while the ring is empty, until the deadline. There is no form without
+    /// one: a stranger may keep us waiting for ever.
+    ///
+    /// # Errors
+    /// As [`UntrustedConsumer::try_recv_into`], and [`Error::Timeout`].
+    pub fn recv_into_deadline(&mut self, buffer: &mut [u8], deadline: impl Into<Deadline>) -> Result<Header> {
+        let (event, pace) = (self.data_event.clone(), self.pace.clone());
+        let attempt = || match self.try_recv_into(buffer) {
+            Ok(header) => Ok(Some(header)),
+            Err(Error::Empty) => Ok(None),
+            Err(e) => Err(e),
+        };
+        block_on(&event, &pace, deadline.into(), attempt, || Ok(()))
+    }
+
+    /// Tells the sender what was released, and wakes it if it sleeps on a full ring.
+    fn publish(&mut self) {
+        if self.published != self.position {
+            self.published = self.position;
+            // SYNC(release): as above.
+            self.consumer.word(HEAD).store(self.position, Ordering::Release);
+            self.space_event.notify();
+        }
+    }
+
+    /// One 8-byte unit of the data. `position` is ours and a multiple of 8, and is masked here, so no value that the sender
+    /// chose ever becomes an address.
+    #[inline(always)]
+    fn word(&self, position: u64, order: Ordering) -> u64 {
+        self.data.word((position & (self.capacity - 1)) as usize).load(order)
+    }
+}
