@@ -234,8 +234,8 @@ fn takeover_of_the_consumer() {
     });
 }
 
-/// Two frames in a dead consumer's hands stay marked when its successor dies as well, having seen one of them again; and
-/// one that leaves in an orderly way puts back what it looked at, unmarked.
+/// Two frames in a dead consumer's hands stay marked when its successor dies as well, having seen one of them again, and
+/// when the next one leaves in an orderly way.
 #[test]
 fn marks_outlive_a_second_death() {
     explore(2, || {
@@ -253,8 +253,21 @@ fn marks_outlive_a_second_death() {
             assert!(frame.header.seq == expected && frame.header.flags.contains(Flags::REDELIVERED));
         }
         first.hand_back();
+        assert_eq!(Consumer::attach(shared, false).unwrap().1, 2, "lost with the dead");
+    });
+}
+
+/// A consumer that leaves in an orderly way puts back what it looked at: no mark, and no loss.
+#[test]
+fn an_orderly_end_puts_frames_back() {
+    explore(2, || {
+        let shared = ring(64);
+        let (mut tx, mut rx) = ends(&shared);
+        assert!(send(&mut tx, 0) && rx.peek().unwrap().is_some());
+        rx.hand_back();
         let (mut heir, lost) = Consumer::attach(shared, false).unwrap();
-        assert_eq!((recv(&mut heir), lost), (Some(0), 0), "nothing was in anybody's hands");
+        let frame = heir.peek().unwrap().unwrap();
+        assert_eq!((frame.header.flags, lost), (Flags::WHOLE, 0));
     });
 }
 
