@@ -91,8 +91,7 @@ fn die_reading(ring: &Shared) -> thread::JoinHandle<()> {
     let ring = ring.clone();
     thread::spawn(move || {
         let taken = ring.take(9).unwrap();
-        ring.read(&taken, &mut [0; 8]);
-        std::mem::forget(taken);
+        ring.read(&taken, &mut [0; 8]); // and is never released
     })
 }
 
@@ -257,8 +256,7 @@ fn abandoned_claim() {
             let ring = ring.clone();
             move || {
                 if let Ok(claim) = ring.claim(9) {
-                    ring.write(&claim, &[9; 8]);
-                    std::mem::forget(claim);
+                    ring.write(&claim, &[9; 8]); // and is never committed
                 }
             }
         });
@@ -313,7 +311,7 @@ fn a_frame_that_comes_again_is_whole() {
         });
         let dead = thread::spawn({
             let ring = ring.clone();
-            move || std::mem::forget(ring.take(9))
+            move || drop(ring.take(9)) // and is never released
         });
         let heir = thread::spawn({
             let ring = ring.clone();
