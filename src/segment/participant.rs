@@ -126,7 +126,18 @@ impl Participant {
     /// What `SIGKILL` does: the locks go, and everything else stays as it is.
     #[cfg(test)]
     pub(crate) fn kill_for_test(mut self) {
+        self.doom_for_test();
+    }
+
+    /// Makes the drop that follows a death: see [`Participant::kill_for_test`].
+    #[cfg(test)]
+    pub(crate) fn doom_for_test(&mut self) {
         self.left = true;
+    }
+
+    /// Whether there is something to leave: not yet left, and not a copy in a forked child.
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.left && self.check_fork().is_ok()
     }
 
     /// What our user has been told, or our predecessors' users.

@@ -119,13 +119,13 @@ impl Seat {
     }
 
     fn count_sleeps(&self) {
-        self.attachment.counters().get(Counter::Sleeps).store(self.pace.sleeps(), Ordering::Relaxed);
+        self.count(Counter::Sleeps, self.pace.take_sleeps());
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.attachment.check_fork().is_ok() {
+        if self.attachment.is_attached() {
             // Grants and views that were forgotten (`mem::forget`) are still ours, and would block the ring for ever.
             self.recover(self.id);
             self.attachment.leave();

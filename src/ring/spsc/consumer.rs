@@ -102,6 +102,12 @@ impl Consumer {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
+    }
+
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
         self.pace.set_idle(idle);
@@ -308,7 +314,7 @@ impl Consumer {
                 if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
             (outcome, _) => outcome,
@@ -350,8 +356,10 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.core.publish();
-        self.attachment.leave();
+        if self.attachment.is_attached() {
+            self.core.hand_back();
+            self.attachment.leave();
+        }
     }
 }
 
