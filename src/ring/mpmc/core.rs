@@ -217,10 +217,10 @@ impl Shared {
         slot * self.stride + SLOT_HEADER
     }
 
-    /// The hints: (head, tail), for observers.
+    /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.consumer.word(HEAD).load(Ordering::Acquire);
-        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Acquire), head))
+        let head = self.consumer.word(HEAD).load(Ordering::Relaxed);
+        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
     }
 
     /// The control word of `slot`, for observers.
@@ -512,8 +512,8 @@ impl Shared {
     /// Moves both hints back to the beginning, as far as a hint can lag.
     #[cfg(slipring_loom)]
     pub(crate) fn rewind_hints_for_test(&self) {
-        self.producer.word(TAIL).store(0, Ordering::Release);
-        self.consumer.word(HEAD).store(0, Ordering::Release);
+        self.producer.word(TAIL).store(0, Ordering::Relaxed);
+        self.consumer.word(HEAD).store(0, Ordering::Relaxed);
     }
 
     // ---- recovery ----------------------------------------------------------------------------------------------------
