@@ -70,7 +70,7 @@ use std::time::Duration;
 use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, futex};
 
 /// No sleep is longer than this: a wake-up can die with its waker, so sleepers look around by themselves this often.
-pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(100);
+pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
 
 /// How long a sleeper dozes in [`Barrier::Poll`] mode, where nobody ever wakes it.
 const DOZE: Duration = Duration::from_micros(200);

@@ -389,6 +389,15 @@ impl Shared {
         }
     }
 
+    /// Whether a producer is filling the slot at the head, or somebody works in the slot at the tail, which the next lap
+    /// needs. For whoever decides how long to sleep: the hints may lag, so this is a guess.
+    pub(crate) fn is_somebody_at_work(&self) -> bool {
+        [self.consumer.word(HEAD), self.producer.word(TAIL)].into_iter().any(|hint| {
+            let (slot, _) = self.split(hint.load(Ordering::Relaxed));
+            self.inspect(slot).is_ok_and(|control| matches!(control.state, State::Writing | State::Reading))
+        })
+    }
+
     /// Whether a committed slot is waiting at the head: whoever was woken for one frame wakes another consumer for the next.
     pub(crate) fn has_more(&self) -> bool {
         let position = self.consumer.word(HEAD).load(Ordering::Relaxed);
