@@ -77,7 +77,9 @@ impl Recv {
         let subject = &self.endpoint;
         let lost_before = ring.stats()?.counts.lost;
         let outcome = match ring.kind() {
-            Kind::Mpmc => mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_mpmc(rx, context)),
+            Kind::Mpmc => {
+                mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_mpmc(rx, context))
+            }
             Kind::Stream => {
                 stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_stream(rx, context))
             }
@@ -286,7 +288,9 @@ impl<'a> Writer<'a> {
         match error {
             Error::Closed => Ok(()),
             Error::PeerDead => {
-                let message = format_args!("the sender died without closing; what it had committed was delivered ({frames} frames)");
+                let message = format_args!(
+                    "the sender died without closing; what it had committed was delivered ({frames} frames)"
+                );
                 Err(Failure::new(FAILED, message))
             }
             Error::Timeout => {
@@ -302,6 +306,9 @@ impl<'a> Writer<'a> {
 fn check_loss(ring: &Ring, before: u64) -> Outcome {
     match ring.stats()?.counts.lost.saturating_sub(before) {
         0 => Ok(()),
-        lost => Err(Failure::new(LOST, format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)"))),
+        lost => Err(Failure::new(
+            LOST,
+            format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)"),
+        )),
     }
 }

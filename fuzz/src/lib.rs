@@ -5,7 +5,7 @@
 
 mod draw;
 mod killable;
-pub mod shared;
+mod shared;
 mod watch;
 
 pub mod endpoint_parse;

@@ -41,11 +41,24 @@ mod participants;
 mod semaphore;
 #[cfg(test)]
 mod spsc;
+#[cfg(test)]
+mod wake;
 
-/// Explores every execution of `model` with at most `preemptions` involuntary switches.
+/// Explores every execution of `model` with at most `preemptions` involuntary switches, and says how many there were.
 #[cfg(test)]
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    let executions = Arc::new(AtomicU64::new(0));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.check(model);
+    builder.check({
+        let executions = Arc::clone(&executions);
+        move || {
+            executions.fetch_add(1, Relaxed);
+            model();
+        }
+    });
+    println!("{} executions, up to {preemptions} preemptions", executions.load(Relaxed));
 }

@@ -7,6 +7,11 @@ use super::deadline::Deadline;
 use super::eventcount::{SLEEP_CAP, Sleep};
 use super::idle::{Pace, Step};
 use crate::error::{Error, Result};
+use crate::sync::spin_loop;
+
+/// Looks before the clock is read for the first time: an answer that comes within a few round trips costs nothing but the
+/// looking.
+const QUICK_LOOKS: u32 = 64;
 
 const CHECK_NS: u64 = SLEEP_CAP.as_nanos() as u64;
 
@@ -26,6 +31,13 @@ pub(crate) fn block_on<T>(
     mut attempt: impl FnMut() -> Result<Option<T>>,
     mut check: impl FnMut() -> Result<()>,
 ) -> Result<T> {
+    let quick_looks = if pace.spins() { QUICK_LOOKS } else { 0 };
+    for _ in 0..quick_looks {
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+        spin_loop();
+    }
     if let Some(found) = attempt()? {
         return Ok(found);
     }
@@ -82,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_deadline_allows_one_attempt() {
+    fn a_passed_deadline_allows_an_attempt_and_no_sleep() {
         let pace = Pace::new(Idle::Park);
         assert_eq!(block_on(&event(), &pace, Deadline::from(Duration::ZERO), || Ok(Some(7)), || Ok(())).unwrap(), 7);
         let attempts = Cell::new(0);
@@ -92,7 +104,8 @@ mod tests {
         };
         let late = block_on(&event(), &pace, Deadline::from(Duration::ZERO), count, || Ok(()));
         assert!(matches!(late, Err(Error::Timeout)));
-        assert_eq!((attempts.get(), pace.sleeps()), (1, 0));
+        assert!(attempts.get() >= 1);
+        assert_eq!(pace.sleeps(), 0);
     }
 
     #[test]

@@ -99,7 +99,12 @@ impl Part {
     pub(super) fn start<const N: usize>(cpu: Option<usize>, task: &str, arguments: [String; N]) -> Outcome<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("demo-part");
-        command.args(cpu.map(|cpu| format!("--cpu={cpu}"))).arg(task).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(cpu.map(|cpu| format!("--cpu={cpu}")))
+            .arg(task)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         command.spawn().map(Part).map_err(|e| Failure::new(FAILED, format_args!("start a process: {e}")))
     }
 
@@ -125,7 +130,11 @@ impl Part {
     /// Waits for the end.
     pub(super) fn finish(mut self) -> Outcome {
         let status = self.0.wait().map_err(|e| Failure::new(FAILED, e))?;
-        if status.success() { Ok(()) } else { Err(Failure::new(FAILED, format_args!("a part of the demo failed: {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::new(FAILED, format_args!("a part of the demo failed: {status}")))
+        }
     }
 
     /// Waits for the end, and for what it [`report`]ed.
@@ -133,7 +142,8 @@ impl Part {
         let mut text = String::new();
         self.stdout()?.read_to_string(&mut text).map_err(|e| Failure::new(FAILED, e))?;
         self.finish()?;
-        serde_json::from_str(&text).map_err(|e| Failure::new(FAILED, format_args!("a part of the demo reported nonsense: {e}")))
+        serde_json::from_str(&text)
+            .map_err(|e| Failure::new(FAILED, format_args!("a part of the demo reported nonsense: {e}")))
     }
 }
 

@@ -51,9 +51,16 @@ impl Crash {
         let Crash { sender, receiver, after, frames, went_on, redelivered } = self;
         let [undone, given] = after.map(|after| units::nanoseconds(after.as_nanos() as f64));
         let mut text = "  kill -9 in mid-stream, mpmc 2 to 2\n".to_owned();
-        let _ = writeln!(text, "    sender {sender}, over a half-written frame: its slot was free again after {undone}");
-        let _ = writeln!(text, "    receiver {receiver}, with a frame in its hands: given to the other, marked, after {given}");
-        let _ = writeln!(text, "    {went_on} frames since; {frames} in all: none missing, {redelivered} marked as given again\n");
+        let _ =
+            writeln!(text, "    sender {sender}, over a half-written frame: its slot was free again after {undone}");
+        let _ = writeln!(
+            text,
+            "    receiver {receiver}, with a frame in its hands: given to the other, marked, after {given}"
+        );
+        let _ = writeln!(
+            text,
+            "    {went_on} frames since; {frames} in all: none missing, {redelivered} marked as given again\n"
+        );
         text
     }
 
@@ -101,7 +108,14 @@ pub(super) fn run() -> Outcome<Crash> {
     }
     let frames = sent + BEFORE_DEATH;
     let went_on = frames.saturating_sub(sent_before);
-    Ok(Crash { sender: doomed_maker.pid(), receiver: doomed_taker.pid(), after: [undone, given], frames, went_on, redelivered })
+    Ok(Crash {
+        sender: doomed_maker.pid(),
+        receiver: doomed_taker.pid(),
+        after: [undone, given],
+        frames,
+        went_on,
+        redelivered,
+    })
 }
 
 /// Kills, and waits until the survivors have dealt with it: `count` has grown.
@@ -130,7 +144,8 @@ fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
             return Err(Failure::new(FAILED, "kill: a frame came twice without being marked"));
         }
     }
-    let missing = |(who, count): (u64, u64)| (0..count).filter(|n| !seen.contains_key(&(who << SENDER_SHIFT | n))).count();
+    let missing =
+        |(who, count): (u64, u64)| (0..count).filter(|n| !seen.contains_key(&(who << SENDER_SHIFT | n))).count();
     let missing: usize = [(STEADY, sent), (VICTIM, BEFORE_DEATH)].into_iter().map(missing).sum();
     let too_many = seen.len() as u64 - (sent + BEFORE_DEATH - missing as u64);
     match (missing, too_many) {

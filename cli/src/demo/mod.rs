@@ -45,7 +45,11 @@ impl Demo {
 
         let latency = latency::measure(&cpus)?;
         let (raw, ring) = (&latency.raw, &latency.ring);
-        say(format!("  round trip, 64 bytes       p50        p99      p99.9\n{}{}", raw.row("bare cache line"), ring.row("spsc ring")))?;
+        say(format!(
+            "  round trip, 64 bytes       p50        p99      p99.9\n{}{}",
+            raw.row("bare cache line"),
+            ring.row("spsc ring")
+        ))?;
         say(format!("    {:.2} times the floor of this machine\n\n", latency.ratio()))?;
 
         let stream = stream::measure(&cpus)?;
@@ -59,7 +63,11 @@ impl Demo {
         ))?;
 
         let copy = load.copy_speed();
-        say(format!("  a file: {}, {}, again and again, compared byte for byte\n", load.name(), units::bytes(load.len() as u64)))?;
+        say(format!(
+            "  a file: {}, {}, again and again, compared byte for byte\n",
+            load.name(),
+            units::bytes(load.len() as u64)
+        ))?;
         let spsc = file::spsc(&load, &cpus)?;
         say(spsc.row("spsc  1 to 1"))?;
         let mpmc = file::mpmc(&load)?;
@@ -68,7 +76,8 @@ impl Demo {
 
         let crash = crash::run()?;
         say(crash.describe())?;
-        say("  everything held. Now yours:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n".to_owned())?;
+        say("  everything held. Now yours:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n"
+            .to_owned())?;
         if context.json {
             output::print_json(&json!({
                 "processors": cpus.count(),

@@ -39,7 +39,9 @@ impl Part {
             Task::Sink { ring } => stream::sink(&child::ring(ring)?),
             Task::Check { ring, file } => file::check(&child::ring(ring)?, &file),
             Task::CheckChunks { ring, file } => file::check_chunks(&child::ring(ring)?, &file),
-            Task::FeedChunks { ring, file, first, rounds } => file::feed_chunks(&child::ring(ring)?, &file, first, rounds),
+            Task::FeedChunks { ring, file, first, rounds } => {
+                file::feed_chunks(&child::ring(ring)?, &file, first, rounds)
+            }
             Task::Produce { ring, who, dies_after } => crash::produce(&child::ring(ring)?, who, dies_after),
             Task::Consume { ring, dies_after } => crash::consume(&child::ring(ring)?, dies_after),
         }

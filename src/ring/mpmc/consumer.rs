@@ -273,7 +273,7 @@ impl Consumer {
         seat.count_sleeps();
         // A frame that is committed before the one in front of it wakes somebody who then finds nothing, and the one in front
         // wakes only one: who gets that passes it on.
-        if outcome.is_ok() && seat.core.is_ready() && seat.data.notify(1) {
+        if outcome.is_ok() && seat.core.has_more() && seat.data.notify(1) {
             seat.count(Counter::Wakes, 1);
         }
         match (outcome, gone) {

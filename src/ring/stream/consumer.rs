@@ -107,13 +107,21 @@ impl Consumer {
     /// [`Error::Empty`] if there is not one byte; [`Error::Closed`] or [`Error::PeerDead`] if there will be none either.
     #[inline]
     pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let n = self.core.available(buffer.len())?.min(buffer.len());
-        if n == 0 && !buffer.is_empty() {
-            return match self.empty(1)? {
-                0 => Err(Error::Empty),
-                _ => self.try_read(buffer),
-            };
+        self.try_read_units(buffer, 1)
+    }
+
+    /// [`Consumer::try_read`] of bytes that belong together by `unit`s: none of them is read in part.
+    #[inline(always)]
+    pub(in crate::ring) fn try_read_units(&mut self, buffer: &mut [u8], unit: usize) -> Result<usize> {
+        let mut there = self.core.available(buffer.len())?;
+        if there < unit && !buffer.is_empty() {
+            there = self.empty(unit)?;
+            if there < unit {
+                return Err(Error::Empty);
+            }
         }
+        let n = there.min(buffer.len());
+        let n = n - n % unit;
         self.take_out(&mut buffer[..n]);
         Ok(n)
     }

@@ -105,7 +105,14 @@ impl Producer {
     /// gone.
     #[inline]
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.try_write_units(bytes, 1)
+    }
+
+    /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written in part.
+    #[inline(always)]
+    pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
         let n = self.core.free(bytes.len()).min(bytes.len());
+        let n = n - n % unit;
         if n == 0 && !bytes.is_empty() {
             return self.full();
         }

@@ -211,7 +211,7 @@ fn what_a_dead_consumer_took_comes_again_marked_while_the_others_go_on() {
         assert_eq!(bare.shared.waiting().unwrap().len(), 3);
         // The next one dies with it as well.
         let again = bare.take(7).unwrap();
-        assert_eq!(bare.read(&again).1, true);
+        assert!(bare.read(&again).1);
         assert_eq!(bare.shared.sweep(7, AtLeastOnce).unwrap().redeliver, 1);
         let mut rest: BTreeMap<u8, bool> = (0..3).map(|_| bare.recv(6).unwrap()).map(|(b, m)| (b[0], m)).collect();
         assert_eq!((rest.remove(&0), rest.remove(&1), rest.remove(&3)), (Some(true), Some(true), Some(false)));
@@ -326,7 +326,7 @@ fn threads_lose_and_double_nothing_while_one_of_them_keeps_dying() {
         let mut last = BTreeMap::new();
         for (producer, number) in numbers {
             let before = last.insert(producer, number);
-            assert!(before.map_or(true, |before| before < number), "{producer}: {before:?}, then {number}");
+            assert!(before.is_none_or(|before| before < number), "{producer}: {before:?}, then {number}");
         }
     }
     assert_eq!(bare.recv(9), None);

@@ -270,7 +270,7 @@ fn a_frame_that_was_committed_too_early_wakes_a_second_sleeper() {
                 eventually(asleep);
                 let start = Instant::now();
                 grant.commit(1);
-                consumers.map(|thread| thread.join().unwrap());
+                consumers.into_iter().for_each(|thread| thread.join().unwrap());
                 start.elapsed()
             })
         })
@@ -356,7 +356,7 @@ fn multiset(options: &Options, producers: u32, consumers: usize, frames: u32, cl
                     let (producer, number) = payload.split_at(4);
                     let [producer, number] = [producer, number].map(|b| u32::from_le_bytes(b.try_into().unwrap()));
                     let seen: &mut Vec<u32> = &mut mine[producer as usize];
-                    assert!(seen.last().map_or(true, |last| *last < number), "{producer}: {number} out of order");
+                    assert!(seen.last().is_none_or(|last| *last < number), "{producer}: {number} out of order");
                     seen.push(number);
                 };
                 loop {
