@@ -5,7 +5,7 @@
 
 mod draw;
 mod killable;
-mod shared;
+pub mod shared;
 mod watch;
 
 pub mod endpoint_parse;

@@ -3,15 +3,18 @@
 //! Used by the targets that corrupt segments, and by `tests/evil_twin.rs`. Relies on `memmap2`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memmap2::MmapRaw;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 
-/// Offsets of the layout (docs: `src/segment/layout.rs`) that a forger knows as well as we do.
+/// Offsets of the layout (`src/segment/layout.rs`), which a forger knows as well as we do: the unit of its pages.
 pub const PAGE: usize = 4096;
+/// The page that the producer writes.
 pub const PRODUCER_PAGE: usize = PAGE;
+/// The page that the consumer writes.
 pub const CONSUMER_PAGE: usize = 2 * PAGE;
+/// Distance of two words that are written often.
 pub const LINE: usize = 128;
 /// What a receiver insists on.
 pub const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -20,14 +23,17 @@ pub const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(Seal
 pub struct Shared(MmapRaw);
 
 impl Shared {
+    /// Maps all of `fd`.
     pub fn map(fd: BorrowedFd<'_>) -> Self {
         Shared(MmapRaw::map_raw(&fd).unwrap())
     }
 
+    /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Copies out, starting at byte `at`.
     pub fn read(&self, at: usize, into: &mut [u8]) {
         assert!(at + into.len() <= self.len());
         // SAFETY: `at` is inside the mapping, by the assertion.
@@ -36,6 +42,7 @@ impl Shared {
         unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
     }
 
+    /// Copies in, starting at byte `at`.
     pub fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.len());
         // SAFETY: `at` is inside the mapping, by the assertion.
@@ -44,17 +51,17 @@ impl Shared {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 
+    /// The little-endian word at byte `at`.
     pub fn word(&self, at: usize) -> u64 {
-        let mut word = [0; 8];
-        self.read(at, &mut word);
-        u64::from_le_bytes(word)
+        u64::from_le(self.atomic(at).load(Relaxed))
     }
 
+    /// Sets the little-endian word at byte `at`.
     pub fn set_word(&self, at: usize, word: u64) {
-        self.write(at, &word.to_le_bytes());
+        self.atomic(at).store(word.to_le(), Relaxed);
     }
 
-    /// For a twin that writes while others read.
+    /// One of its words, for those who write while others read.
     pub fn atomic(&self, at: usize) -> &AtomicU64 {
         assert!(at % 8 == 0 && at + 8 <= self.len());
         // SAFETY: inside the mapping by the assertion.
@@ -64,6 +71,7 @@ impl Shared {
         unsafe { AtomicU64::from_ptr(at.cast()) }
     }
 
+    /// A copy of all of it.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len()];
         self.read(0, &mut bytes);
