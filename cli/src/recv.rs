@@ -78,18 +78,18 @@ impl Recv {
         let lost_before = ring.stats()?.counts.lost;
         let outcome = match ring.kind() {
             Kind::Mpmc => {
-                mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_mpmc(rx, context))
+                mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_mpmc(rx, context))
             }
             Kind::Stream => {
-                stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_stream(rx, context))
+                stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_stream(rx, context))
             }
-            _ => spsc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_spsc(rx, context)),
+            _ => spsc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_spsc(rx, context)),
         };
         outcome.map_err(|failure| failure.at(subject))?;
         check_loss(&ring, lost_before).map_err(|failure| failure.at(subject))
     }
 
-    fn from_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
+    fn drain_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
             let mut batch = match rx.recv_batch_deadline(self.deadline()) {
@@ -114,7 +114,7 @@ impl Recv {
         Ok(())
     }
 
-    fn from_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
+    fn drain_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         let most = rx.ring().slots() / 4;
         while !writer.is_done() {
@@ -149,7 +149,7 @@ impl Recv {
         Ok(())
     }
 
-    fn from_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
+    fn drain_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
             if let Err(error) = rx.read_chunk_deadline(1, self.deadline()).map(drop) {

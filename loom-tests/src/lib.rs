@@ -1,7 +1,8 @@
 //! Model checks: the sources of the algorithms, compiled against loom's atomics and explored exhaustively.
 //!
 //! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs`
-//! hand out loom's types. Each model states what it would catch. `cargo test --workspace` runs them all.
+//! hand out loom's types. Each model states what it would catch; `mutants.py` shows that it does.
+//! `cargo test --workspace` runs them all.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
 #![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]

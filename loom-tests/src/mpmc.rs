@@ -335,9 +335,15 @@ fn abandoned_read_is_dropped() {
     explore(3, || {
         let ring = ring(2);
         assert!(try_send(&ring, 1, 10) && try_send(&ring, 1, 11));
-        let recoverer = recover(&ring, die_reading(&ring), Redelivery::AtMostOnce);
-        let sent = try_send(&ring, 2, 12); // needs the dead consumer's slot
-        assert_eq!(recoverer.join().unwrap(), Recovered { lost: 1, ..Recovered::default() });
+        let dead = die_reading(&ring);
+        let producer = thread::spawn({
+            let ring = ring.clone();
+            move || try_send(&ring, 2, 12) // needs the dead consumer's slot
+        });
+        dead.join().unwrap();
+        let recovered = ring.sweep(9, Redelivery::AtMostOnce).unwrap();
+        assert_eq!(recovered, Recovered { lost: 1, ..Recovered::default() });
+        let sent = producer.join().unwrap();
         let expected: &[_] = if sent { &[(11, false), (12, false)] } else { &[(11, false)] };
         assert_eq!(drain(&ring), expected);
     });

@@ -90,6 +90,33 @@ fn wrapping_records() {
     pass(2, 64, 3);
 }
 
+/// Frames without payload, of which two would fill the ring to the last byte: the zero behind the second needs room, too.
+#[test]
+fn never_quite_full() {
+    explore(3, || {
+        let (mut tx, mut rx) = ends(&ring(32));
+        let sender = thread::spawn(move || {
+            for seq in 0..3 {
+                while !tx.has_room(0) {
+                    thread::yield_now();
+                }
+                tx.commit(Header { len: 0, ..header(seq) });
+            }
+        });
+        for expected in 0..3 {
+            let frame = loop {
+                match rx.peek().unwrap() {
+                    Some(frame) => break frame,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(frame.header.seq, expected);
+            let _ = rx.release(frame.end());
+        }
+        sender.join().unwrap();
+    });
+}
+
 /// A batch becomes visible whole, through its first header only; so does one that wraps, and one after an aborted one.
 #[test]
 fn batches_appear_at_once() {
@@ -207,8 +234,8 @@ fn takeover_of_the_consumer() {
     });
 }
 
-/// Two frames in a dead consumer's hands stay marked when its successor dies as well, having seen one of them again; and
-/// one that leaves in an orderly way puts back what it looked at, unmarked.
+/// Two frames in a dead consumer's hands stay marked when its successor dies as well, having seen one of them again, and
+/// when the next one leaves in an orderly way.
 #[test]
 fn marks_outlive_a_second_death() {
     explore(2, || {
@@ -226,8 +253,21 @@ fn marks_outlive_a_second_death() {
             assert!(frame.header.seq == expected && frame.header.flags.contains(Flags::REDELIVERED));
         }
         first.hand_back();
+        assert_eq!(Consumer::attach(shared, false).unwrap().1, 2, "lost with the dead");
+    });
+}
+
+/// A consumer that leaves in an orderly way puts back what it looked at: no mark, and no loss.
+#[test]
+fn an_orderly_end_puts_frames_back() {
+    explore(2, || {
+        let shared = ring(64);
+        let (mut tx, mut rx) = ends(&shared);
+        assert!(send(&mut tx, 0) && rx.peek().unwrap().is_some());
+        rx.hand_back();
         let (mut heir, lost) = Consumer::attach(shared, false).unwrap();
-        assert_eq!((recv(&mut heir), lost), (Some(0), 0), "nothing was in anybody's hands");
+        let frame = heir.peek().unwrap().unwrap();
+        assert_eq!((frame.header.flags, lost), (Flags::WHOLE, 0));
     });
 }
 

@@ -130,9 +130,16 @@ impl Participant {
     }
 
     /// Makes the drop that follows a death: see [`Participant::kill_for_test`].
+    ///
+    /// Unlocks by hand: other tests of this process fork, and until their children have executed something or exited they
+    /// share our open file description, which closing our copy would not end.
     #[cfg(test)]
     pub(crate) fn doom_for_test(&mut self) {
+        use super::participants::Locks;
         self.left = true;
+        for byte in [u64::from(self.seat.id), self.seat.role.lock()] {
+            self.locks.unlock(byte).unwrap();
+        }
     }
 
     /// Whether there is something to leave: not yet left, and not a copy in a forked child.

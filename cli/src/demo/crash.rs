@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::process::ChildStdout;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -83,14 +83,23 @@ pub(super) fn run() -> Outcome<Crash> {
     opener.wait_for_peer(PATIENCE)?;
     let mut maker = Part::start(None, "produce", [fd(), STEADY.to_string()])?;
     let mut doomed_maker = Part::start(None, "produce", [fd(), VICTIM.to_string(), BEFORE_DEATH.to_string()])?;
-    let (taken, doomed_taken) = (Ledger::of(&mut taker)?, Ledger::of(&mut doomed_taker)?);
-    let (made, doomed_made) = (Ledger::of(&mut maker)?, Ledger::of(&mut doomed_maker)?);
+    let (notify, holding) = channel();
+    let [taken, doomed_taken] = [Ledger::of(&mut taker, &notify)?, Ledger::of(&mut doomed_taker, &notify)?];
+    let [made, doomed_made] = [Ledger::of(&mut maker, &notify)?, Ledger::of(&mut doomed_maker, &notify)?];
     let stop = maker.stdin();
 
-    doomed_made.wait_until_holding()?;
-    let undone = kill(&mut doomed_maker, &ring, |counts| counts.recovered)?;
-    doomed_taken.wait_until_holding()?;
-    let given = kill(&mut doomed_taker, &ring, |counts| counts.redelivered)?;
+    // Whoever is ready first dies first: alive, it would make the others wait for what it holds.
+    let (mut undone, mut given) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..2 {
+        let heard = holding.recv_timeout(PATIENCE);
+        let ready = heard.map_err(|_| Failure::new(FAILED, "kill: a process did not get as far as it should have"))?;
+        if ready == doomed_maker.pid() {
+            undone = kill(&mut doomed_maker, &ring, |counts| counts.recovered)?;
+        } else {
+            given = kill(&mut doomed_taker, &ring, |counts| counts.redelivered)?;
+        }
+    }
+    doomed_made.entries()?;
 
     let sent_before = ring.stats()?.counts.sent;
     std::thread::sleep(AFTERMATH);
@@ -156,20 +165,15 @@ fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
 
 /// What a process writes to its stdout, eight bytes at a time.
 struct Ledger {
-    holding: Receiver<()>,
     reader: JoinHandle<std::io::Result<Vec<u64>>>,
 }
 
 impl Ledger {
-    fn of(part: &mut Part) -> Outcome<Self> {
-        let stdout = part.stdout()?;
-        let (notify, holding) = channel();
-        Ok(Ledger { holding, reader: std::thread::spawn(move || collect(stdout, &notify)) })
-    }
-
-    fn wait_until_holding(&self) -> Outcome {
-        let heard = self.holding.recv_timeout(PATIENCE);
-        heard.map_err(|_| Failure::new(FAILED, "kill: a process did not get as far as it should have"))
+    /// Sends the process id through `notify` when the process is about to be killed.
+    fn of(part: &mut Part, notify: &Sender<u32>) -> Outcome<Self> {
+        let (stdout, pid, notify) = (part.stdout()?, part.pid(), notify.clone());
+        let holding = move || notify.send(pid).unwrap_or_default(); // nobody listens any more: fine
+        Ok(Ledger { reader: std::thread::spawn(move || collect(stdout, holding)) })
     }
 
     /// Everything until the process ended.
@@ -181,7 +185,7 @@ impl Ledger {
     }
 }
 
-fn collect(mut stdout: ChildStdout, notify: &Sender<()>) -> std::io::Result<Vec<u64>> {
+fn collect(mut stdout: ChildStdout, holding: impl Fn()) -> std::io::Result<Vec<u64>> {
     let mut entries = Vec::new();
     let mut buffer = Vec::new();
     let mut block = [0; 64 << 10];
@@ -194,7 +198,7 @@ fn collect(mut stdout: ChildStdout, notify: &Sender<()>) -> std::io::Result<Vec<
         let whole = buffer.len() / 8 * 8;
         for entry in buffer[..whole].chunks_exact(8) {
             match u64::from_le_bytes(std::array::from_fn(|i| entry[i])) {
-                HOLDING => drop(notify.send(())),
+                HOLDING => holding(),
                 entry => entries.push(entry),
             }
         }

@@ -54,12 +54,12 @@ impl Demo {
 
         let stream = stream::measure(&cpus)?;
         say(format!(
-            "  stream of 64-byte frames   {:.1} ns a frame   {}frames/s   {:.1} GB/s   (spread {:.1} to {:.1} ns)\n\n",
+            "  stream of 64-byte frames   {:.1} ns a frame   {}frames/s   {:.1} GB/s   (half of the time {:.1} to {:.1} ns)\n\n",
             stream.median(),
             units::count(1e9 / stream.median()),
             64.0 / stream.median(),
-            stream.best(),
-            stream.worst(),
+            stream.quartiles()[0],
+            stream.quartiles()[1],
         ))?;
 
         let copy = load.copy_speed();
@@ -82,7 +82,7 @@ impl Demo {
             output::print_json(&json!({
                 "processors": cpus.count(),
                 "round_trip_ns": { "cache_line": raw.json(), "spsc": ring.json(), "ratio": latency.ratio() },
-                "stream_64": { "ns_per_frame": stream.median(), "best": stream.best(), "worst": stream.worst() },
+                "stream_64": { "ns_per_frame": stream.median(), "quartiles": stream.quartiles() },
                 "file": { "name": load.name(), "bytes": load.len(), "memcpy_gb_per_s": copy, "spsc": spsc.json(), "mpmc": mpmc.json() },
                 "kill": crash.json(),
             }))?;

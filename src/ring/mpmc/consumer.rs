@@ -267,7 +267,7 @@ impl Consumer {
                 // Whoever took a frame back may have died before announcing it: search before every sleep.
                 seat.searched.store(u64::MAX, Ordering::Relaxed);
                 gone = seat.look_around()?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(seat.nap()) }
             },
         );
         seat.count_sleeps();

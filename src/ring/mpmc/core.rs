@@ -217,10 +217,10 @@ impl Shared {
         slot * self.stride + SLOT_HEADER
     }
 
-    /// The hints: (head, tail), for observers.
+    /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.consumer.word(HEAD).load(Ordering::Acquire);
-        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Acquire), head))
+        let head = self.consumer.word(HEAD).load(Ordering::Relaxed);
+        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
     }
 
     /// The control word of `slot`, for observers.
@@ -389,6 +389,15 @@ impl Shared {
         }
     }
 
+    /// Whether a producer is filling the slot at the head, or somebody works in the slot at the tail, which the next lap
+    /// needs. For whoever decides how long to sleep: the hints may lag, so this is a guess.
+    pub(crate) fn is_somebody_at_work(&self) -> bool {
+        [self.consumer.word(HEAD), self.producer.word(TAIL)].into_iter().any(|hint| {
+            let (slot, _) = self.split(hint.load(Ordering::Relaxed));
+            self.inspect(slot).is_ok_and(|control| matches!(control.state, State::Writing | State::Reading))
+        })
+    }
+
     /// Whether a committed slot is waiting at the head: whoever was woken for one frame wakes another consumer for the next.
     pub(crate) fn has_more(&self) -> bool {
         let position = self.consumer.word(HEAD).load(Ordering::Relaxed);
@@ -503,8 +512,8 @@ impl Shared {
     /// Moves both hints back to the beginning, as far as a hint can lag.
     #[cfg(slipring_loom)]
     pub(crate) fn rewind_hints_for_test(&self) {
-        self.producer.word(TAIL).store(0, Ordering::Release);
-        self.consumer.word(HEAD).store(0, Ordering::Release);
+        self.producer.word(TAIL).store(0, Ordering::Relaxed);
+        self.consumer.word(HEAD).store(0, Ordering::Relaxed);
     }
 
     // ---- recovery ----------------------------------------------------------------------------------------------------

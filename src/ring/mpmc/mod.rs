@@ -32,6 +32,7 @@ pub use consumer::{BATCH, Batch, Consumer, View};
 pub use producer::{Grant, Producer};
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use self::core::{Recovered, Shared};
 use super::attachment::Attachment;
@@ -40,7 +41,7 @@ use crate::error::Result;
 use crate::segment::counters::Counter;
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Redelivery, Role};
-use crate::wait::eventcount::Many;
+use crate::wait::eventcount::{Many, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
 /// An anonymous ring in this process: both ends. Sizes as for [`Options::mpmc`].
@@ -110,6 +111,12 @@ impl Seat {
 
     fn look_around(&self) -> Result<Option<Ends>> {
         self.attachment.look_around(|id| self.recover(id))
+    }
+
+    /// How soon to look around again: soon if somebody is at work in the slot that everybody waits for, for if it dies there,
+    /// nobody is woken.
+    fn nap(&self) -> Duration {
+        if self.core.is_somebody_at_work() { SLEEP_CAP / 10 } else { SLEEP_CAP }
     }
 
     /// Adds to a counter. A seat may be shared by threads, so this is a read-modify-write.

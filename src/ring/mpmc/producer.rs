@@ -286,7 +286,7 @@ impl Producer {
             },
             || {
                 gone = seat.look_around()?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(seat.nap()) }
             },
         );
         seat.count_sleeps();

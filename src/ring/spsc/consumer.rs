@@ -17,7 +17,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 
 /// The receiving end. One at a time: the role passes on when it is dropped, or when its process dies; frames that it had in
@@ -311,7 +311,7 @@ impl Consumer {
             || core.peek(),
             || {
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
         attachment.count(Counter::Sleeps, pace.take_sleeps());

@@ -16,7 +16,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace, pause_for_ns};
 
 /// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line: long enough that a caller
@@ -327,7 +327,7 @@ impl Producer {
             || {
                 exactly.set(true);
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
         attachment.count(Counter::Sleeps, pace.take_sleeps());

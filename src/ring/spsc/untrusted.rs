@@ -26,7 +26,7 @@ use crate::segment::Kind;
 use crate::sync::{Area, Ordering};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
 /// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot tell it from nobody:
@@ -157,7 +157,7 @@ impl UntrustedConsumer {
             Err(Error::Empty) => Ok(None),
             Err(e) => Err(e),
         };
-        block_on(&event, &pace, deadline.into(), attempt, || Ok(()))
+        block_on(&event, &pace, deadline.into(), attempt, || Ok(SLEEP_CAP))
     }
 
     /// Tells the sender what was released, and wakes it if it sleeps on a full ring.

@@ -13,7 +13,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 
 /// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
@@ -230,7 +230,7 @@ impl Producer {
             },
             || {
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
         attachment.count(Counter::Sleeps, pace.take_sleeps());

@@ -248,7 +248,7 @@ fn a_claim_that_is_given_up_wakes_those_who_wait_behind_it() {
 fn a_frame_that_was_committed_too_early_wakes_a_second_sleeper() {
     let ring = Ring::heap(&Options::mpmc(4, 40).idle(Idle::Park)).unwrap();
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
-    // Without the wake-up it takes until the cap on sleeps, 100 ms; one unlucky round in five is forgiven.
+    // Without the wake-up it takes until the cap on sleeps, 50 ms; one unlucky round in five is forgiven.
     let mut took: Vec<_> = (0..5)
         .map(|_| {
             let sleepers = Mutex::new(Vec::new());
