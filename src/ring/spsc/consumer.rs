@@ -460,7 +460,7 @@ impl<'b> Iterator for Iter<'b> {
     #[inline]
     fn next(&mut self) -> Option<Frame<'b>> {
         // What is wrong with a corrupt frame is said by the next call that can say it.
-        let frame = self.consumer.core.peek().ok()??;
+        let frame = self.consumer.core.peek_on().ok()??;
         self.tally.add(frame.header);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
         // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is released: by the batch's drop,

@@ -453,7 +453,8 @@ impl Consumer {
         let mut consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
         let mut lost = 0;
         if !redeliver {
-            while consumer.next != taken {
+            // Forged positions need not meet; passing is enough.
+            while later(consumer.next, taken) != consumer.next {
                 let Some(frame) = consumer.peek()? else { break };
                 let _ = consumer.release(frame.end());
                 lost += 1;
@@ -492,6 +493,19 @@ impl Consumer {
             compiler_fence(Ordering::SeqCst);
         }
         Ok(Some(frame))
+    }
+
+    /// [`Consumer::peek`] for whoever looks at one frame after another without releasing: ends where a ring full does, also if
+    /// somebody forged a chain without an end.
+    #[inline(always)]
+    pub(crate) fn peek_on(&mut self) -> Result<Option<Peeked>> {
+        let before = self.next;
+        let frame = self.peek()?;
+        if self.next.wrapping_sub(self.released) + SUCCESSOR > self.shared.capacity {
+            self.next = before;
+            return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
+        }
+        Ok(frame)
     }
 
     /// Goes back to the first frame that is not released: what was looked at will be seen again.
