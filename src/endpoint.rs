@@ -144,9 +144,9 @@ impl RingEndpoint {
             self.kind = Some(Kind::Mpmc);
         }
         match self.kind {
-            Some(Kind::Mpmc) if self.capacity.is_some() => {
-                Err(Error::Invalid { what: "endpoint option: a ring of slots is sized by slots and slot, not capacity" })
-            }
+            Some(Kind::Mpmc) if self.capacity.is_some() => Err(Error::Invalid {
+                what: "endpoint option: a ring of slots is sized by slots and slot, not capacity",
+            }),
             Some(Kind::Spsc | Kind::Stream) if has_slots => {
                 Err(Error::Invalid { what: "endpoint option: a byte ring is sized by capacity, not slots and slot" })
             }
@@ -277,7 +277,8 @@ pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub fn parse_size(text: &str) -> Result<usize> {
-    const WRONG: Error = Error::Invalid { what: "size: a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
+    const WRONG: Error =
+        Error::Invalid { what: "size: a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit: usize = match unit {
@@ -403,7 +404,8 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, size) in [("0", 0), ("7", 7), ("7B", 7), ("2k", 2048), ("3MiB", 3 << 20), ("1TB", 1_000_000_000_000)] {
+        for (text, size) in [("0", 0), ("7", 7), ("7B", 7), ("2k", 2048), ("3MiB", 3 << 20), ("1TB", 1_000_000_000_000)]
+        {
             assert_eq!(parse_size(text).unwrap(), size);
         }
         for text in ["", "K", "1.5K", "1 K", "1KIB", "0x10", "+1", "17179869184G"] {

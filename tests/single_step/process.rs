@@ -14,6 +14,8 @@ use std::{io, mem};
 
 use libc::{c_int, c_long, c_uint, c_void, pid_t};
 
+/// Stepping beats a breakpoint that is hit more often.
+const MAX_HITS: usize = 100;
 /// No operation here is longer.
 const MAX_STEPS: usize = 400_000;
 /// How long a survivor may take.
@@ -121,7 +123,7 @@ fn wait(pid: pid_t) -> c_int {
 fn kill(pid: pid_t) {
     // SAFETY: plain integers; `pid` is our child, not yet waited for.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    while !libc::WIFSIGNALED(wait(pid)) {}
+    while libc::WIFSTOPPED(wait(pid)) {}
 }
 
 fn stop_oneself() {
@@ -135,8 +137,8 @@ pub struct Trace {
     addresses: Vec<usize>,
     /// The first step of the operation.
     start: usize,
-    /// For each step, the last one up to it that is at an address for the first time.
-    anchors: Vec<usize>,
+    /// For each step, the last one up to it that a breakpoint leads to, and how often it is hit before.
+    anchors: Vec<(usize, usize)>,
 }
 
 impl Trace {
@@ -197,11 +199,13 @@ impl Tracee {
                 start = Some(addresses.len() - 1);
             }
         }
-        let mut seen = std::collections::HashSet::new();
-        let anchors = addresses.iter().enumerate().scan(0, |anchor, (step, address)| {
-            if seen.insert(*address) {
-                *anchor = step;
+        let mut seen = std::collections::HashMap::new();
+        let anchors = addresses.iter().enumerate().scan((0, 0), |anchor, (step, address)| {
+            let times = seen.entry(*address).or_insert(0);
+            if *times <= MAX_HITS {
+                *anchor = (step, *times);
             }
+            *times += 1;
             Some(*anchor)
         });
         let anchors = anchors.collect();
@@ -211,8 +215,14 @@ impl Tracee {
     /// Executes the first `instructions` of the operation, or all of it if this time it has fewer.
     pub fn run_to(&self, trace: &Trace, instructions: usize) {
         let goal = trace.start + instructions;
-        let anchor = trace.anchors[goal];
-        if anchor > 0 && !self.run_to_address(trace.addresses[anchor]) {
+        let (anchor, hits) = trace.anchors[goal];
+        let address = trace.addresses[anchor];
+        for _ in 0..hits {
+            if !self.run_to_address(address) || !self.step() {
+                return;
+            }
+        }
+        if anchor > 0 && !self.run_to_address(address) {
             return;
         }
         for _ in anchor..goal {
@@ -245,6 +255,9 @@ impl Tracee {
 
     /// Runs until it comes to `address`. False if it never did.
     fn run_to_address(&self, address: usize) -> bool {
+        if self.address() == address {
+            return true;
+        }
         let word = self.request(libc::PTRACE_PEEKTEXT, address, 0);
         self.request(libc::PTRACE_POKETEXT, address, machine::with_breakpoint(word) as usize);
         self.request(libc::PTRACE_CONT, 0, 0);

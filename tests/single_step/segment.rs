@@ -72,6 +72,7 @@ pub fn cases() -> Vec<Case> {
 fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, does: Does) -> Scene {
     let directory = Rc::clone(directory);
     let options = shape.1(&directory.0);
+    Ring::directory(&options).unwrap(); // there it is
     let _ = Ring::remove(NAME, &options);
     let mapped = before.then(|| Ring::create(NAME, &options).unwrap());
     let theirs = options.clone();

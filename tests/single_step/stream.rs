@@ -109,7 +109,8 @@ fn writing(operation: &'static str, writes: usize, does: Write, start: usize, wa
             let mut len = 0;
             loop {
                 // Nobody waits for the dead. (One that has not attached yet is no news.)
-                let read = if attaches { rx.try_read(&mut found[len..]) } else { rx.read_deadline(&mut found[len..], SOON) };
+                let read =
+                    if attaches { rx.try_read(&mut found[len..]) } else { rx.read_deadline(&mut found[len..], SOON) };
                 match read {
                     Ok(0) => break,
                     Ok(n) => len += n,
