@@ -20,6 +20,12 @@ pub(crate) use loom_backend::*;
 /// some AArch64 cores have lines of 128. (Under loom nothing shares lines, and every unit costs model time.)
 pub(crate) const LINE: usize = if cfg!(slipring_loom) { 8 } else { 128 };
 
+/// The later of two free-running positions that are less than 2^63 apart: right also where they wrap around 2^64.
+#[inline(always)]
+pub(crate) const fn later(a: u64, b: u64) -> u64 {
+    if (a.wrapping_sub(b) as i64) < 0 { b } else { a }
+}
+
 #[cfg(not(slipring_loom))]
 mod std_backend {
     use std::any::Any;

@@ -16,8 +16,10 @@ use crate::{Context, output, units};
 
 /// Check what this machine offers, with the fix for what it lacks
 #[derive(Args)]
-#[command(after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work.
-Exit code 1 if anything is FAIL.")]
+#[command(
+    after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work.
+Exit code 1 if anything is FAIL."
+)]
 pub(crate) struct Doctor {}
 
 /// What a check found.
@@ -126,7 +128,11 @@ fn space(place: &Path) -> Finding {
         Ok(StatVfs { f_bavail, f_frsize, .. }) => {
             let free = f_bavail.saturating_mul(f_frsize);
             let text = format!("{} free in {}", units::bytes(free), place.display());
-            if free < 64 << 20 { Warn(text, "mount -o remount,size=1G /dev/shm (docker: --shm-size=1g)") } else { Fine(text) }
+            if free < 64 << 20 {
+                Warn(text, "mount -o remount,size=1G /dev/shm (docker: --shm-size=1g)")
+            } else {
+                Fine(text)
+            }
         }
         Err(e) => Warn(format!("unknown: {e}"), "make the directory accessible"),
     }
@@ -136,7 +142,9 @@ fn memfd() -> Finding {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     match rustix::fs::memfd_create("slipring-doctor", flags) {
         Ok(_) => Fine("sealed anonymous rings work".to_owned()),
-        Err(e) => Warn(format!("memfd_create: {e}"), "allow memfd_create in the seccomp profile: anonymous rings need it"),
+        Err(e) => {
+            Warn(format!("memfd_create: {e}"), "allow memfd_create in the seccomp profile: anonymous rings need it")
+        }
     }
 }
 
@@ -145,25 +153,30 @@ fn membarrier() -> Finding {
     if membarrier_query().contains(needed) {
         Fine("wake-ups cost busy senders nothing".to_owned())
     } else {
-        Warn("not available: every send pays for a fence".to_owned(), "Linux 4.16, and membarrier in the seccomp profile")
+        Warn(
+            "not available: every send pays for a fence".to_owned(),
+            "Linux 4.16, and membarrier in the seccomp profile",
+        )
     }
 }
 
 fn futex_waitv() -> Finding {
     // Nothing to wait for is invalid, which is all we want to hear: the call exists.
     match futex::waitv(&[], futex::WaitvFlags::empty(), None, rustix::thread::futex::ClockId::Monotonic) {
-        Err(Errno::NOSYS | Errno::PERM) => {
-            Warn("not available: waiting for several rings polls".to_owned(), "Linux 5.16, and futex_waitv in the seccomp profile")
-        }
+        Err(Errno::NOSYS | Errno::PERM) => Warn(
+            "not available: waiting for several rings polls".to_owned(),
+            "Linux 5.16, and futex_waitv in the seccomp profile",
+        ),
         _ => Fine("one wait for many rings".to_owned()),
     }
 }
 
 fn memlock() -> Finding {
     match getrlimit(Resource::Memlock).current {
-        Some(limit) if limit < 64 << 20 => {
-            Warn(format!("at most {} may be locked", units::bytes(limit)), "ulimit -l unlimited (limits.conf: memlock), for mlock")
-        }
+        Some(limit) if limit < 64 << 20 => Warn(
+            format!("at most {} may be locked", units::bytes(limit)),
+            "ulimit -l unlimited (limits.conf: memlock), for mlock",
+        ),
         Some(limit) => Fine(format!("{} may be locked", units::bytes(limit))),
         None => Fine("memory may be locked without limit".to_owned()),
     }
@@ -189,9 +202,13 @@ fn huge_pages() -> Finding {
 fn clock() -> Finding {
     let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
     match source.as_str() {
-        "tsc" | "arch_sys_counter" | "kvm-clock" | "hyperv_clocksource_tsc_page" => Fine(format!("{source}: read without a system call")),
+        "tsc" | "arch_sys_counter" | "kvm-clock" | "hyperv_clocksource_tsc_page" => {
+            Fine(format!("{source}: read without a system call"))
+        }
         "" => Warn("unknown source".to_owned(), "mount /sys"),
-        _ => Warn(format!("{source}: reading it is slow"), "boot with clocksource=tsc tsc=reliable, if the TSC is sound"),
+        _ => {
+            Warn(format!("{source}: reading it is slow"), "boot with clocksource=tsc tsc=reliable, if the TSC is sound")
+        }
     }
 }
 
@@ -200,6 +217,9 @@ fn mqueue() -> Finding {
     if mounts.lines().any(|line| line.split(' ').nth(2) == Some("mqueue")) {
         Fine("/dev/mqueue is mounted".to_owned())
     } else {
-        Warn("not mounted (only POSIX message queues need it)".to_owned(), "mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue")
+        Warn(
+            "not mounted (only POSIX message queues need it)".to_owned(),
+            "mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue",
+        )
     }
 }

@@ -57,7 +57,8 @@ impl FromStr for Framing {
             _ => {
                 let fixed = text.strip_prefix("fixed:").and_then(|size| crate::units::size(size).ok());
                 fixed.filter(|size| *size > 0).map(Framing::Fixed).ok_or_else(|| {
-                    "lines, nul, len32, raw, or fixed:N with N bytes, at least 1, as in fixed:64 or fixed:4KiB".to_owned()
+                    "lines, nul, len32, raw, or fixed:N with N bytes, at least 1, as in fixed:64 or fixed:4KiB"
+                        .to_owned()
                 })
             }
         }
@@ -134,7 +135,10 @@ mod tests {
         encode_json(header, b"\xFF\0", &mut out);
         let lines: Vec<serde_json::Value> =
             out.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
-        assert_eq!((&lines[0]["payload"], &lines[0]["seq"], &lines[0]["kind"]), (&"h\"".into(), &7.into(), &0x0107.into()));
+        assert_eq!(
+            (&lines[0]["payload"], &lines[0]["seq"], &lines[0]["kind"]),
+            (&"h\"".into(), &7.into(), &0x0107.into())
+        );
         assert_eq!((&lines[1]["payload_base64"], lines[1].get("payload")), (&"/wA=".into(), None));
     }
 }

@@ -44,7 +44,9 @@ impl Gc {
                 }
             };
             if context.json {
-                output::print_json(&json!({ "name": name, "dead": dead, "removed": removed, "dry_run": self.dry_run }))?;
+                output::print_json(
+                    &json!({ "name": name, "dead": dead, "removed": removed, "dry_run": self.dry_run }),
+                )?;
                 continue;
             }
             let [buried, gone] = if self.dry_run { ["would bury", "would remove"] } else { ["buried", "removed"] };

@@ -85,7 +85,9 @@ impl Input {
         let read = loop {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                read => break read.map_err(|e| Failure::new(FAILED, format_args!("cannot read {}: {e}", self.name)))?,
+                read => {
+                    break read.map_err(|e| Failure::new(FAILED, format_args!("cannot read {}: {e}", self.name)))?;
+                }
             }
         };
         self.end += read;
@@ -107,7 +109,11 @@ impl Input {
                     None if self.ended => (0, available, 0),
                     None => {
                         self.scanned = self.end;
-                        return if available > self.max { Err(self.too_large(available, "at least ")) } else { Ok(None) };
+                        return if available > self.max {
+                            Err(self.too_large(available, "at least "))
+                        } else {
+                            Ok(None)
+                        };
                     }
                 }
             }

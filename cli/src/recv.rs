@@ -77,17 +77,19 @@ impl Recv {
         let subject = &self.endpoint;
         let lost_before = ring.stats()?.counts.lost;
         let outcome = match ring.kind() {
-            Kind::Mpmc => mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_mpmc(rx, context)),
-            Kind::Stream => {
-                stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_stream(rx, context))
+            Kind::Mpmc => {
+                mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_mpmc(rx, context))
             }
-            _ => spsc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.from_spsc(rx, context)),
+            Kind::Stream => {
+                stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_stream(rx, context))
+            }
+            _ => spsc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_spsc(rx, context)),
         };
         outcome.map_err(|failure| failure.at(subject))?;
         check_loss(&ring, lost_before).map_err(|failure| failure.at(subject))
     }
 
-    fn from_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
+    fn drain_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
             let mut batch = match rx.recv_batch_deadline(self.deadline()) {
@@ -112,7 +114,7 @@ impl Recv {
         Ok(())
     }
 
-    fn from_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
+    fn drain_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         let most = rx.ring().slots() / 4;
         while !writer.is_done() {
@@ -147,7 +149,7 @@ impl Recv {
         Ok(())
     }
 
-    fn from_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
+    fn drain_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
             if let Err(error) = rx.read_chunk_deadline(1, self.deadline()).map(drop) {
@@ -286,7 +288,9 @@ impl<'a> Writer<'a> {
         match error {
             Error::Closed => Ok(()),
             Error::PeerDead => {
-                let message = format_args!("the sender died without closing; what it had committed was delivered ({frames} frames)");
+                let message = format_args!(
+                    "the sender died without closing; what it had committed was delivered ({frames} frames)"
+                );
                 Err(Failure::new(FAILED, message))
             }
             Error::Timeout => {
@@ -302,6 +306,9 @@ impl<'a> Writer<'a> {
 fn check_loss(ring: &Ring, before: u64) -> Outcome {
     match ring.stats()?.counts.lost.saturating_sub(before) {
         0 => Ok(()),
-        lost => Err(Failure::new(LOST, format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)"))),
+        lost => Err(Failure::new(
+            LOST,
+            format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)"),
+        )),
     }
 }

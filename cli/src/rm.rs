@@ -44,7 +44,8 @@ impl Rm {
         if !self.force {
             match Ring::open(name, &anywhere) {
                 Ok(ring) if !ring.is_idle()? => {
-                    let message = format_args!("somebody is attached (`slipring info {name}`); --force removes it all the same");
+                    let message =
+                        format_args!("somebody is attached (`slipring info {name}`); --force removes it all the same");
                     return Err(Failure::new(FAILED, message).at(format_args!("ring:{name}")));
                 }
                 // What is broken is for removal; what is merely foreign may be in use.

@@ -38,7 +38,8 @@ pub(crate) fn open_or_create(text: &str, context: &Context) -> Outcome<Ring> {
 pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) {
     let name = asked.name();
     if let Some(capacity) = asked.capacity().filter(|capacity| *capacity != ring.capacity()) {
-        context.note(format_args!("ring:{name} has a capacity of {} bytes ({capacity} were asked for)", ring.capacity()));
+        context
+            .note(format_args!("ring:{name} has a capacity of {} bytes ({capacity} were asked for)", ring.capacity()));
     }
     if let Some(slots) = asked.slots().filter(|slots| *slots != ring.slots()) {
         context.note(format_args!("ring:{name} has {} slots ({slots} were asked for)", ring.slots()));

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, micros) in [("500us", 500), ("250ms", 250_000), ("2s", 2_000_000), ("1.5s", 1_500_000), ("1m", 60_000_000)]
+        for (text, micros) in
+            [("500us", 500), ("250ms", 250_000), ("2s", 2_000_000), ("1.5s", 1_500_000), ("1m", 60_000_000)]
         {
             assert_eq!(duration(text), Ok(Duration::from_micros(micros)));
         }

@@ -1,17 +1,4 @@
 //! No wake-up is lost: a sleeper that nobody wakes shows as a deadlock.
-//!
-//! What the models have caught, each change made by hand to `eventcount.rs`:
-//!
-//! | change | caught by |
-//! |---|---|
-//! | sleeper's fence (S2) left out, or weakened to AcqRel | all five |
-//! | notifier's fence (N2) left out, or weakened to AcqRel | all five |
-//! | no second look (S3) | all five |
-//! | One: wake before the swap | both of One |
-//! | Many: registration does not change the word | one sleeper, two notifiers |
-//! | Many: the notifier does not change the word | all three of Many |
-//! | Many: the flag is cleared by `fetch_and`, not by CAS | one sleeper, two notifiers |
-//! | Many: the flag is cleared though enough were woken | two sleepers, one notifier |
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! Model checks: the sources of the algorithms, compiled against loom's atomics and explored exhaustively.
 //!
 //! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs`
-//! hand out loom's types. Each model states what it would catch. `cargo test --workspace` runs them all.
+//! hand out loom's types. Each model states what it would catch; `mutants.py` shows that it does.
+//! `cargo test --workspace` runs them all.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
 #![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]
@@ -41,11 +42,24 @@ mod participants;
 mod semaphore;
 #[cfg(test)]
 mod spsc;
+#[cfg(test)]
+mod wake;
 
-/// Explores every execution of `model` with at most `preemptions` involuntary switches.
+/// Explores every execution of `model` with at most `preemptions` involuntary switches, and says how many there were.
 #[cfg(test)]
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    let executions = Arc::new(AtomicU64::new(0));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.check(model);
+    builder.check({
+        let executions = Arc::clone(&executions);
+        move || {
+            executions.fetch_add(1, Relaxed);
+            model();
+        }
+    });
+    println!("{} executions, up to {preemptions} preemptions", executions.load(Relaxed));
 }

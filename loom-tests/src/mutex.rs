@@ -1,8 +1,4 @@
 //! The mutex: one holder at a time, the next one sees all that the last one did, a dead holder is told of.
-//!
-//! What the models have caught, each change made by hand: relaxed lock or unlock, a woken claimer that forgets WAITERS
-//! (all four); one that does so only when it finds the mutex taken (giving up); recovery that is relaxed, wakes nobody
-//! or keeps the death to itself (dead holder).
 
 use std::sync::Arc;
 use std::time::Duration;

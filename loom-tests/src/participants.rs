@@ -8,6 +8,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use crate::error::{Error, Result};
+use crate::explore;
 use crate::segment::layout::{RECORD, SHARED_USED};
 use crate::segment::lifecycle::Ends;
 use crate::segment::participants::{Locks, Role, Seat, State, Table};
@@ -64,16 +65,10 @@ fn join(table: &Table, locks: &Holder, role: Role, exclusive: bool) -> Result<Se
     table.join(locks, role, exclusive, [0; 4], |id| panic!("{id} is not dead"))
 }
 
-fn model(preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(run);
-}
-
 /// Catches: a role taken twice, and an id held by two.
 #[test]
 fn an_exclusive_role_has_one_holder() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel) = (table(2), Kernel::new());
         let other = {
             let (table, locks) = (table.clone(), kernel.holder(2));
@@ -94,7 +89,7 @@ fn an_exclusive_role_has_one_holder() {
 /// thing in its way is somebody leaving.
 #[test]
 fn an_id_passes_on_with_everything_written_under_it() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel, data) = (table(2), Kernel::new(), Area::model(2 * 8));
         let visit = move |table: &Table, data: &Area, locks: &Holder| {
             let seat = join(table, locks, Role::Consumer, false).unwrap();
@@ -116,7 +111,7 @@ fn an_id_passes_on_with_everything_written_under_it() {
 /// Catches: a corpse buried by two, its death counted as two, its id reissued before the sweep, its last writes unseen.
 #[test]
 fn two_bury_one_corpse() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel, slot) = (table(3), Kernel::new(), Area::model(8));
         let victim = kernel.holder(9);
         let dead = join(&table, &victim, Role::Producer, false).unwrap();
@@ -153,7 +148,7 @@ fn two_bury_one_corpse() {
 /// covers a producer which is still on its way in with an older ticket.
 #[test]
 fn an_end_is_seen_after_the_last_write_and_never_early() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel, data) = (table(2), Kernel::new(), Area::model(2 * 8));
         let produce = |number: u64| {
             let (table, data, locks) = (table.clone(), data.clone(), kernel.holder(number));
@@ -182,7 +177,7 @@ fn an_end_is_seen_after_the_last_write_and_never_early() {
 
 /// Catches: what the model above does, where one producer is killed, and its end is noted by whoever buries it.
 fn an_end_noted_by_a_reaper(killed_while: State) {
-    model(3, move || {
+    explore(3, move || {
         let (records, shared) = (Area::model(3 * RECORD), Area::model(SHARED_USED));
         let (table, kernel, data) = (Table::new(records.clone(), shared, 2), Kernel::new(), Area::model(2 * 8));
         let produce = |number: u64, killed: bool| {
@@ -233,7 +228,7 @@ fn an_end_noted_by_the_reaper_of_a_leaving_one() {
 /// Catches: a death reported before its burial is complete: what was recovered must be visible.
 #[test]
 fn what_was_recovered_is_visible_after_the_end() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel, data) = (table(1), Kernel::new(), Area::model(8));
         let victim = kernel.holder(1);
         join(&table, &victim, Role::Producer, true).unwrap();
@@ -259,7 +254,7 @@ fn what_was_recovered_is_visible_after_the_end() {
 /// Catches: a change of membership that is seen before what changed, so that the reader would not look again.
 #[test]
 fn membership_tells_of_what_is_visible() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel) = (table(1), Kernel::new());
         let producer = {
             let (table, locks) = (table.clone(), kernel.holder(1));
@@ -286,7 +281,7 @@ fn membership_tells_of_what_is_visible() {
 /// Catches: a living participant declared dead, because its id's former holder left at the wrong moment.
 #[test]
 fn the_living_are_never_declared_dead() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel) = (table(1), Kernel::new());
         let first = kernel.holder(1);
         let seat = join(&table, &first, Role::Producer, false).unwrap();
@@ -308,7 +303,7 @@ fn the_living_are_never_declared_dead() {
 /// Catches: two last consumers, each of whom leaves the acknowledgement to the other.
 #[test]
 fn one_of_two_last_leavers_acknowledges() {
-    model(3, || {
+    explore(3, || {
         let (table, kernel) = (table(2), Kernel::new());
         let reported = Ends { close: 1, death: 0 };
         let (one, two) = (kernel.holder(1), kernel.holder(2));

@@ -1,9 +1,5 @@
 //! The semaphore: a permit has one holder at a time, is never lost with its holder, and nobody sleeps beside a free
 //! one.
-//!
-//! What the models have caught, each change made by hand: relaxed acquire or release (two contend, dead holder);
-//! relaxed recovery, recovery that wakes nobody (dead holder); release that wakes nobody (all three); either fence of
-//! the eventcount weakened (all three).
 
 use std::time::Duration;
 

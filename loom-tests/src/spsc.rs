@@ -1,30 +1,41 @@
-//! The SPSC byte ring: no frame lost, doubled, torn or seen early; wrap, full, empty, batches, close, takeover.
+//! The SPSC byte ring and the byte stream: nothing lost, doubled, torn or seen early; wrap, full, empty, batches, close,
+//! takeover of either end, and the marks of redelivery over more than one death.
+//!
+//! A death is a thread that stops without leaving; whoever takes over joins it first, which is what the kernel's word for
+//! the death (the freed lock) gives in production, and no more than that.
+
+use loom::thread;
 
 use crate::explore;
 use crate::frame::header::{Flags, Header};
-use crate::ring::spsc_core::{Consumer, Producer, Shared};
+use crate::ring::spsc_core::{Consumer, HEAD, Producer, Shared, TAKEN};
+use crate::ring::stream_core as stream;
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
-use loom::thread;
 
-/// A ring of `capacity` bytes for payloads of 8 bytes (24-byte records).
-fn ring(capacity: usize) -> Shared {
+/// A ring of `capacity` bytes for payloads of up to 8 bytes (24-byte records).
+pub(crate) fn ring(capacity: usize) -> Shared {
     Shared::new(Area::model(2 * LINE), Area::model(3 * LINE), Area::model(capacity), capacity, 8)
 }
 
-fn header(seq: u32) -> Header {
+pub(crate) fn header(seq: u32) -> Header {
     Header { flags: Flags::WHOLE, len: 8, kind: 0x100, stream: 0, seq }
 }
 
-fn send(tx: &mut Producer, value: u32) -> bool {
-    if !tx.has_room(8) && !tx.has_room_exactly(8) {
-        return false;
-    }
-    tx.write(&u64::from(value).to_le_bytes());
-    tx.commit(header(value));
-    true
+pub(crate) fn has_room(tx: &mut Producer) -> bool {
+    tx.has_room(8) || tx.has_room_exactly(8)
 }
 
-fn recv(rx: &mut Consumer) -> Option<u32> {
+pub(crate) fn send(tx: &mut Producer, value: u32) -> bool {
+    let room = has_room(tx);
+    if room {
+        tx.write(&u64::from(value).to_le_bytes());
+        tx.commit(header(value));
+    }
+    room
+}
+
+/// Reads and releases the next frame; what has been released is published when there is none.
+pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
     let Some(frame) = rx.peek().expect("no corruption") else {
         let _ = rx.publish();
         return None;
@@ -36,12 +47,24 @@ fn recv(rx: &mut Consumer) -> Option<u32> {
     Some(frame.header.seq)
 }
 
+fn recv_waiting(rx: &mut Consumer) -> u32 {
+    loop {
+        match recv(rx) {
+            Some(got) => return got,
+            None => thread::yield_now(),
+        }
+    }
+}
+
+fn ends(shared: &Shared) -> (Producer, Consumer) {
+    let rx = Consumer::attach(shared.clone(), true).unwrap().0;
+    (Producer::attach(shared.clone()).unwrap(), rx)
+}
+
 /// Sends `0..count` one by one through a ring of `capacity`, and checks that just these arrive, in order.
-fn pass(capacity: usize, count: u32) {
-    explore(3, move || {
-        let shared = ring(capacity);
-        let mut tx = Producer::attach(shared.clone()).unwrap();
-        let mut rx = Consumer::attach(shared, true).unwrap().0;
+fn pass(preemptions: usize, capacity: usize, count: u32) {
+    explore(preemptions, move || {
+        let (mut tx, mut rx) = ends(&ring(capacity));
         let sender = thread::spawn(move || {
             for value in 0..count {
                 while !send(&mut tx, value) {
@@ -49,15 +72,7 @@ fn pass(capacity: usize, count: u32) {
                 }
             }
         });
-        for expected in 0..count {
-            let got = loop {
-                match recv(&mut rx) {
-                    Some(got) => break got,
-                    None => thread::yield_now(),
-                }
-            };
-            assert_eq!(got, expected);
-        }
+        (0..count).for_each(|expected| assert_eq!(recv_waiting(&mut rx), expected));
         sender.join().unwrap();
         assert_eq!(recv(&mut rx), None);
     });
@@ -66,60 +81,79 @@ fn pass(capacity: usize, count: u32) {
 /// One frame fits: every frame meets a full ring, and every second record wraps.
 #[test]
 fn one_at_a_time_full_and_wrapping() {
-    pass(32, 3);
+    pass(2, 32, 3);
 }
 
 /// Two frames fit; records straddle the end of the data.
 #[test]
 fn wrapping_records() {
-    pass(64, 4);
+    pass(2, 64, 3);
 }
 
-/// A batch becomes visible whole, and only through its first header.
+/// Frames without payload, of which two would fill the ring to the last byte: the zero behind the second needs room, too.
 #[test]
-fn batches_appear_at_once() {
+fn never_quite_full() {
     explore(3, || {
-        let shared = ring(64);
-        let mut tx = Producer::attach(shared.clone()).unwrap();
-        let mut rx = Consumer::attach(shared, true).unwrap().0;
+        let (mut tx, mut rx) = ends(&ring(32));
         let sender = thread::spawn(move || {
-            for value in 0..2 {
-                assert!(tx.has_room(8) || tx.has_room_exactly(8));
-                tx.write(&u64::from(value as u32).to_le_bytes());
-                tx.stage(header(value));
-            }
-            tx.publish_batch();
-        });
-        let mut seen = Vec::new();
-        while seen.len() < 2 {
-            match recv(&mut rx) {
-                Some(value) => {
-                    seen.push(value);
-                    // Once the first is there, so is the second.
-                    seen.push(recv(&mut rx).expect("the batch came in pieces"));
+            for seq in 0..3 {
+                while !tx.has_room(0) {
+                    thread::yield_now();
                 }
-                None => thread::yield_now(),
+                tx.commit(Header { len: 0, ..header(seq) });
             }
+        });
+        for expected in 0..3 {
+            let frame = loop {
+                match rx.peek().unwrap() {
+                    Some(frame) => break frame,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(frame.header.seq, expected);
+            let _ = rx.release(frame.end());
         }
-        assert_eq!(seen, [0, 1]);
         sender.join().unwrap();
     });
 }
 
-/// A closed ring is drained before its end is believed: close is seen only after a last look at the data.
+/// A batch becomes visible whole, through its first header only; so does one that wraps, and one after an aborted one.
+#[test]
+fn batches_appear_at_once() {
+    explore(3, || {
+        let (mut tx, mut rx) = ends(&ring(64));
+        assert!(send(&mut tx, 7) && recv(&mut rx) == Some(7));
+        let sender = thread::spawn(move || {
+            for batch in [[8, 9], [0, 1]] {
+                for value in batch {
+                    assert!(has_room(&mut tx));
+                    tx.write(&u64::from(value).to_le_bytes());
+                    tx.stage(header(value));
+                }
+                if batch[0] == 8 {
+                    tx.abort_batch();
+                }
+            }
+            tx.publish_batch();
+        });
+        assert_eq!(recv_waiting(&mut rx), 0);
+        assert_eq!(recv(&mut rx), Some(1), "the batch came in pieces");
+        sender.join().unwrap();
+        assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// A closed ring is drained before its end is believed: a last look at the data follows the news.
 #[test]
 fn close_after_the_last_frame() {
     explore(3, || {
-        let shared = ring(64);
         let closed = loom::sync::Arc::new(AtomicU64::new(0));
-        let mut tx = Producer::attach(shared.clone()).unwrap();
-        let mut rx = Consumer::attach(shared, true).unwrap().0;
+        let (mut tx, mut rx) = ends(&ring(64));
         let sender = thread::spawn({
             let closed = closed.clone();
             move || {
                 assert!(send(&mut tx, 0));
-                // SYNC(close), as `segment::participants` does it.
-                closed.fetch_add(1, Ordering::Release);
+                closed.fetch_add(1, Ordering::Release); // as `segment::lifecycle` notes it
             }
         });
         let end = loop {
@@ -144,7 +178,7 @@ fn takeover_of_the_producer() {
         let sender = thread::spawn(move || {
             let mut tx = Producer::attach(shared.clone()).unwrap();
             assert!(send(&mut tx, 0));
-            assert!(tx.has_room(8));
+            assert!(has_room(&mut tx));
             tx.write(&77u64.to_le_bytes());
             tx.stage(header(77));
             tx.stage(header(78));
@@ -152,16 +186,26 @@ fn takeover_of_the_producer() {
             let mut next = Producer::attach(shared).unwrap();
             assert!(send(&mut next, 1));
         });
-        for expected in 0..2 {
-            let got = loop {
-                match recv(&mut rx) {
-                    Some(got) => break got,
-                    None => thread::yield_now(),
-                }
-            };
-            assert_eq!(got, expected);
-        }
+        assert_eq!([recv_waiting(&mut rx), recv_waiting(&mut rx)], [0, 1]);
         sender.join().unwrap();
+    });
+}
+
+/// The successor of a producer that left a full ring writes only where the consumer has finished reading.
+#[test]
+fn takeover_of_a_full_ring() {
+    explore(3, || {
+        let shared = ring(32);
+        let (mut tx, mut rx) = ends(&shared);
+        assert!(send(&mut tx, 0));
+        drop(tx);
+        let consumer = thread::spawn(move || {
+            assert_eq!(recv(&mut rx), Some(0));
+            rx
+        });
+        let mut next = Producer::attach(shared).unwrap();
+        let sent = send(&mut next, 1);
+        assert_eq!(recv(&mut consumer.join().unwrap()), sent.then_some(1));
     });
 }
 
@@ -170,14 +214,10 @@ fn takeover_of_the_producer() {
 fn takeover_of_the_consumer() {
     explore(3, || {
         let shared = ring(64);
-        let mut tx = Producer::attach(shared.clone()).unwrap();
-        let sender = thread::spawn(move || {
-            assert!(send(&mut tx, 0));
-            assert!(send(&mut tx, 1));
-        });
-        let mut first = Consumer::attach(shared.clone(), true).unwrap().0;
-        let in_hand = first.peek().unwrap().is_some();
-        drop(first); // dead, without release
+        let (mut tx, mut first) = ends(&shared);
+        let sender = thread::spawn(move || assert!(send(&mut tx, 0) && send(&mut tx, 1)));
+        let dead = thread::spawn(move || first.peek().unwrap().is_some());
+        let in_hand = dead.join().unwrap();
         let mut rx = Consumer::attach(shared, true).unwrap().0;
         for expected in 0..2 {
             let frame = loop {
@@ -194,32 +234,153 @@ fn takeover_of_the_consumer() {
     });
 }
 
-/// The stream kind: bytes in order, through a ring that wraps and fills.
+/// Two frames in a dead consumer's hands stay marked when its successor dies as well, having seen one of them again, and
+/// when the next one leaves in an orderly way.
+#[test]
+fn marks_outlive_a_second_death() {
+    explore(2, || {
+        let shared = ring(64);
+        let (mut tx, mut first) = ends(&shared);
+        assert!(send(&mut tx, 0) && send(&mut tx, 1));
+        for shown in [2, 1] {
+            for _ in 0..shown {
+                assert!(first.peek().unwrap().is_some());
+            }
+            first = Consumer::attach(shared.clone(), true).unwrap().0; // it died
+        }
+        for expected in 0..2 {
+            let frame = first.peek().unwrap().unwrap();
+            assert!(frame.header.seq == expected && frame.header.flags.contains(Flags::REDELIVERED));
+        }
+        first.hand_back();
+        assert_eq!(Consumer::attach(shared, false).unwrap().1, 2, "lost with the dead");
+    });
+}
+
+/// A consumer that leaves in an orderly way puts back what it looked at: no mark, and no loss.
+#[test]
+fn an_orderly_end_puts_frames_back() {
+    explore(2, || {
+        let shared = ring(64);
+        let (mut tx, mut rx) = ends(&shared);
+        assert!(send(&mut tx, 0) && rx.peek().unwrap().is_some());
+        rx.hand_back();
+        let (mut heir, lost) = Consumer::attach(shared, false).unwrap();
+        let frame = heir.peek().unwrap().unwrap();
+        assert_eq!((frame.header.flags, lost), (Flags::WHOLE, 0));
+    });
+}
+
+/// At most once: what a dead consumer had in hand is skipped, even if its successor is killed while it skips.
+#[test]
+fn at_most_once_outlives_a_second_death() {
+    explore(2, || {
+        let all = Area::model(3 * LINE);
+        let shared = Shared::new(Area::model(2 * LINE), all.clone(), Area::model(128), 128, 8);
+        let (mut tx, mut first) = ends(&shared);
+        assert!((0..3).all(|value| send(&mut tx, value)));
+        assert!(first.peek().unwrap().is_some() && first.peek().unwrap().is_some());
+        // The successor skips the first of the two and dies: `attach` up to there, by its own steps.
+        let mut second = Consumer::attach(shared.clone(), true).unwrap().0;
+        let skipped = second.peek().unwrap().unwrap();
+        let _ = second.release(skipped.end());
+        let (mut third, lost) = Consumer::attach(shared, false).unwrap();
+        assert_eq!((recv(&mut third), lost), (Some(2), 1));
+        assert_eq!(all.word(HEAD).load(Ordering::Relaxed), all.word(TAKEN).load(Ordering::Relaxed));
+    });
+}
+
+/// An observer that walks a ring sees whole frames, never what lay there a lap ago.
+#[test]
+fn an_observer_sees_whole_frames() {
+    explore(3, || {
+        let shared = ring(64);
+        let (mut tx, mut rx) = ends(&shared);
+        for value in 0..2 {
+            assert!(send(&mut tx, value) && recv(&mut rx) == Some(value));
+        }
+        let observer = thread::spawn(move || {
+            let mut seen = Vec::new();
+            let walked = shared.walk(|position, header, shared| {
+                let mut payload = [0; 8];
+                shared.copy_frame(position, &mut payload);
+                assert_eq!(u64::from_le_bytes(payload), u64::from(header.seq));
+                seen.push(header.seq);
+                true
+            });
+            assert!(walked.is_ok() && [&[][..], &[2], &[3], &[2, 3]].contains(&&seen[..]), "{seen:?}");
+        });
+        assert!(send(&mut tx, 2));
+        assert_eq!(recv(&mut rx), Some(2));
+        assert!(send(&mut tx, 3));
+        observer.join().unwrap();
+    });
+}
+
+fn stream_of(capacity: usize) -> stream::Shared {
+    stream::Shared::new(Area::model(LINE), Area::model(LINE), Area::model(capacity), capacity)
+}
+
+fn write_block(tx: &mut stream::Producer, block: u8) {
+    while tx.free(8) < 8 {
+        thread::yield_now();
+    }
+    tx.write(&[block; 8]);
+    tx.commit(8);
+}
+
+fn read_block(rx: &mut stream::Consumer) -> [u8; 8] {
+    while rx.available(8).unwrap() < 8 {
+        thread::yield_now();
+    }
+    let mut bytes = [0; 8];
+    rx.read(&mut bytes);
+    rx.release(8);
+    bytes
+}
+
+/// The stream: bytes in order, through a ring that wraps and fills.
 #[test]
 fn stream_of_bytes() {
-    use crate::ring::stream_core as stream;
     explore(3, || {
-        let shared = stream::Shared::new(Area::model(LINE), Area::model(LINE), Area::model(16), 16);
+        let shared = stream_of(16);
         let mut tx = stream::Producer::attach(shared.clone()).unwrap();
         let mut rx = stream::Consumer::attach(shared).unwrap();
-        let sender = thread::spawn(move || {
-            for block in 0..3u8 {
-                while tx.free(8) < 8 {
-                    thread::yield_now();
-                }
-                tx.write(&[block; 8]);
-                tx.commit(8);
+        let sender = thread::spawn(move || (0..3).for_each(|block| write_block(&mut tx, block)));
+        (0..3).for_each(|block| assert_eq!(read_block(&mut rx), [block; 8]));
+        sender.join().unwrap();
+    });
+}
+
+/// Successors at either end of a stream use at once what they found when they attached.
+#[test]
+fn stream_takeover() {
+    explore(3, || {
+        let shared = stream_of(16);
+        let mut tx = stream::Producer::attach(shared.clone()).unwrap();
+        (0..2).for_each(|block| write_block(&mut tx, block));
+        let (reader, writer) = (shared.clone(), shared.clone());
+        // It reads one block; a successor of the producer that attaches meanwhile may find room for one.
+        let mut rx = stream::Consumer::attach(reader).unwrap();
+        let consumer = thread::spawn(move || assert_eq!(read_block(&mut rx), [0; 8]));
+        drop(tx);
+        let mut next = stream::Producer::attach(writer).unwrap();
+        let producer = thread::spawn(move || {
+            if next.free(0) >= 8 {
+                next.write(&[2; 8]);
+                next.commit(8);
             }
         });
-        for block in 0..3u8 {
-            while rx.available(8).unwrap() < 8 {
-                thread::yield_now();
-            }
+        consumer.join().unwrap();
+        // A successor of the consumer that attaches meanwhile may find that block.
+        let mut heir = stream::Consumer::attach(shared).unwrap();
+        let there = heir.available(0).unwrap() as u8 / 8;
+        for block in 1..=there {
             let mut bytes = [0; 8];
-            rx.read(&mut bytes);
+            heir.read(&mut bytes);
             assert_eq!(bytes, [block; 8]);
-            rx.release(8);
+            heir.release(8);
         }
-        sender.join().unwrap();
+        producer.join().unwrap();
     });
 }

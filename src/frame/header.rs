@@ -267,6 +267,13 @@ impl Header {
         self.flags.contains(Flags::WHOLE)
     }
 
+    /// This header as a ring sends it: with the length and the number of the frame, and without the reserved flags for which
+    /// every receiver would have to refuse it, now and for ever.
+    #[inline(always)]
+    pub(crate) const fn sent(self, len: usize, seq: u32) -> Header {
+        Header { flags: self.flags.without(Flags::MUST_UNDERSTAND), len: len as u32, seq, ..self }
+    }
+
     /// Bytes 0..8 of the short form as a little-endian number: `sync | ver_hlen | flags | len`. Never 0.
     #[inline]
     #[must_use]

@@ -32,6 +32,8 @@ mod hello;
 mod sequence;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "zerocopy")]
+pub(crate) mod value;
 
 pub use decode::{Decoder, Event, OnCorrupt, Stats};
 pub use encode::{Form, Frame, Head, padding};

@@ -49,6 +49,26 @@ impl Sequencer {
     }
 }
 
+impl Sequencer {
+    /// The number for a frame with this header, counted as sent: 0 for control frames, which are not numbered.
+    #[inline(always)]
+    pub(crate) fn give_out(&mut self, header: Header) -> u32 {
+        if header.is_control() {
+            return 0;
+        }
+        let seq = self.next(header.stream);
+        self.advance(header.stream, 1);
+        seq
+    }
+
+    /// Undoes [`Sequencer::give_out`] for a frame that was never sent.
+    pub(crate) fn take_back(&mut self, header: Header) {
+        if !header.is_control() {
+            self.advance(header.stream, u32::MAX); // one less, modulo 2^32
+        }
+    }
+}
+
 /// What a sequence number says about the frame that bears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {

@@ -154,8 +154,21 @@ impl Attachment {
 
     /// Leaves, and wakes everybody who may be waiting for us. The second time, and in a forked child, does nothing.
     pub(super) fn leave(&mut self) {
-        self.participant.leave();
-        self.ring.wake_all();
+        if self.participant.is_attached() {
+            self.participant.leave();
+            self.ring.wake_all();
+        }
+    }
+
+    /// Whether we still have to leave: false in a forked child, whose copy of a handle must not touch the ring.
+    pub(super) fn is_attached(&self) -> bool {
+        self.participant.is_attached()
+    }
+
+    /// Makes the drop that follows a death by `SIGKILL`.
+    #[cfg(test)]
+    pub(super) fn doom_for_test(&mut self) {
+        self.participant.doom_for_test();
     }
 
     /// In a child of the process that attached, every handle is dead weight.

@@ -142,6 +142,12 @@ impl Ring {
         Ok(options.open_directory()?.path().to_owned())
     }
 
+    /// A ring between threads of this process, for tests: no files, and byte rings are not mirrored.
+    #[cfg(test)]
+    pub(super) fn heap(options: &Options) -> Result<Self> {
+        Ok(Self::over(Segment::heap(options.geometry()?)?, options))
+    }
+
     fn over(segment: Arc<Segment>, options: &Options) -> Self {
         Ring { segment, idle: options.idle_strategy() }
     }

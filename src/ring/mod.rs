@@ -16,6 +16,8 @@ mod observe;
 mod options;
 pub mod spsc;
 pub mod stream;
+#[cfg(feature = "zerocopy")]
+mod typed;
 
 pub use handle::Ring;
 pub use observe::{Report, Stats};

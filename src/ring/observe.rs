@@ -104,8 +104,8 @@ impl Ring {
             Kind::Spsc => self.verify_chain(&mut report),
             Kind::Stream => {
                 let (head, tail) = self.stream_shared().observe();
-                report.bytes = tail - head;
-                if tail - head > self.capacity() as u64 {
+                report.bytes = tail.wrapping_sub(head);
+                if report.bytes > self.capacity() as u64 {
                     report.problems.push(format!("tail {tail} is more than a ring ahead of head {head}"));
                 }
             }
@@ -121,10 +121,11 @@ impl Ring {
             true
         });
         let (head, tail) = self.spsc_shared().observe();
+        let capacity = self.capacity() as u64;
         match end {
             Err(e) => report.problems.push(e.to_string()),
             // The tail is written after the commit; a producer may have died between the two.
-            Ok(end) if end < tail && tail - head <= self.capacity() as u64 => {
+            Ok(end) if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity => {
                 report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));
             }
             Ok(_) => {}
@@ -134,6 +135,7 @@ impl Ring {
     fn verify_slots(&self, report: &mut Report) -> Result<()> {
         let shared = self.mpmc_shared();
         let (head, tail) = shared.observe();
+        let (mut first_lap, mut behind, mut ahead) = (None, 0, 0);
         for slot in 0..self.slots() {
             let Control { state, owner, lap, .. } = match shared.inspect(slot) {
                 Ok(control) => control,
@@ -142,10 +144,9 @@ impl Ring {
                     continue;
                 }
             };
-            let newest = tail / self.slots() as u64;
-            if lap > newest + 1 || lap + 2 < newest {
-                report.problems.push(format!("slot {slot}: lap {lap} is far from the tail's, {newest}"));
-            }
+            // As far from the first slot's lap, which wraps at 2^40.
+            let from_first = (lap.wrapping_sub(*first_lap.get_or_insert(lap)) << 24) as i64 >> 24;
+            (behind, ahead) = (behind.min(from_first), ahead.max(from_first));
             match state {
                 State::Free => {}
                 State::Writing => report.writing += 1,
@@ -163,8 +164,14 @@ impl Ring {
                 }
             }
         }
-        if head > tail {
-            report.problems.push(format!("head {head} is ahead of tail {tail}"));
+        // Claims are made in order, so if one lap has begun, the one before the last is finished everywhere.
+        if ahead - behind > 2 {
+            report.problems.push(format!("slots are up to {} laps apart", ahead - behind));
+        }
+        for (hint, position) in [("head", head), ("tail", tail)] {
+            if !shared.is_proven(position) {
+                report.problems.push(format!("the {hint}, {position}, is ahead of what was claimed"));
+            }
         }
         Ok(())
     }

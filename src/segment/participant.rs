@@ -15,7 +15,7 @@ use super::lifecycle::Ends;
 use super::locks::HeldLocks;
 use super::participants::{Role, Seat};
 use crate::error::{Error, Result};
-use crate::os::{clock, process};
+use crate::os::{clock, fork, process};
 
 /// A held id. Dropping it leaves in an orderly way, without waking anybody: rings call [`Participant::leave`] and wake.
 pub(crate) struct Participant {
@@ -24,6 +24,8 @@ pub(crate) struct Participant {
     seat: Seat,
     /// The process that joined.
     pid: u32,
+    /// How often it had been forked then.
+    forks: u32,
     left: bool,
     /// The ends of our peers that our user has been told of: close and death tickets.
     reported: [AtomicU64; 2],
@@ -46,6 +48,7 @@ impl Participant {
             locks,
             seat,
             pid: std::process::id(),
+            forks: fork::generation(),
             left: false,
             reported: [AtomicU64::new(close), AtomicU64::new(death)],
             reaping: Mutex::new(()),
@@ -70,9 +73,14 @@ impl Participant {
         self.segment.table().counters(self.seat.id)
     }
 
-    /// [`Error::Forked`] in a child of the process that joined. One system call: for slow paths.
+    /// [`Error::Forked`] in a child of the process that joined. No system call: for every wait.
     pub(crate) fn check_fork(&self) -> Result<()> {
-        if std::process::id() == self.pid { Ok(()) } else { Err(Error::Forked) }
+        if fork::generation() == self.forks { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    /// [`Participant::check_fork`], also for children that no C library made. One system call.
+    fn check_process(&self) -> Result<()> {
+        if std::process::id() == self.pid { self.check_fork() } else { Err(Error::Forked) }
     }
 
     /// Buries every dead participant, and says how many there were: wake everybody if there were any. One system call per
@@ -81,7 +89,7 @@ impl Participant {
     /// # Errors
     /// [`Error::Forked`] in a child process (its parent's locks would look free to it), [`Error::Io`].
     pub(crate) fn reap_dead(&self, recover: impl FnMut(u16)) -> Result<usize> {
-        self.check_fork()?;
+        self.check_process()?;
         let _one_at_a_time = self.reaping.lock().unwrap_or_else(PoisonError::into_inner);
         self.segment.table().reap(&self.locks, self.seat.id, recover)
     }
@@ -109,7 +117,7 @@ impl Participant {
     /// Leaves; the second time, and in a forked child, does nothing. The holder has nothing in its hands in the ring any
     /// more. Wake the peers afterwards.
     pub(crate) fn leave(&mut self) {
-        if !std::mem::replace(&mut self.left, true) && self.check_fork().is_ok() {
+        if !std::mem::replace(&mut self.left, true) && self.check_process().is_ok() {
             // An error can only come from unlocking; closing the description unlocks just as well.
             let _ = self.segment.table().leave(&self.locks, self.seat, self.reported());
         }
@@ -118,7 +126,25 @@ impl Participant {
     /// What `SIGKILL` does: the locks go, and everything else stays as it is.
     #[cfg(test)]
     pub(crate) fn kill_for_test(mut self) {
+        self.doom_for_test();
+    }
+
+    /// Makes the drop that follows a death: see [`Participant::kill_for_test`].
+    ///
+    /// Unlocks by hand: other tests of this process fork, and until their children have executed something or exited they
+    /// share our open file description, which closing our copy would not end.
+    #[cfg(test)]
+    pub(crate) fn doom_for_test(&mut self) {
+        use super::participants::Locks;
         self.left = true;
+        for byte in [u64::from(self.seat.id), self.seat.role.lock()] {
+            self.locks.unlock(byte).unwrap();
+        }
+    }
+
+    /// Whether there is something to leave: not yet left, and not a copy in a forked child.
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.left && self.check_fork().is_ok()
     }
 
     /// What our user has been told, or our predecessors' users.

@@ -51,7 +51,7 @@ impl Role {
     }
 
     /// The lock byte of whoever holds this role alone.
-    fn lock(self) -> u64 {
+    pub(super) fn lock(self) -> u64 {
         ROLE_LOCK + self as u64
     }
 }

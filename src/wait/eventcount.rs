@@ -70,7 +70,7 @@ use std::time::Duration;
 use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, futex};
 
 /// No sleep is longer than this: a wake-up can die with its waker, so sleepers look around by themselves this often.
-pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(100);
+pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
 
 /// How long a sleeper dozes in [`Barrier::Poll`] mode, where nobody ever wakes it.
 const DOZE: Duration = Duration::from_micros(200);
@@ -96,7 +96,7 @@ impl Barrier {
         if self != Barrier::Asymmetric || crate::os::membarrier::register() {
             return self;
         }
-        needs_fence.store(1, SeqCst);
+        needs_fence.store(1, Relaxed); // the barrier S2 of our first sleep orders it
         Barrier::Fenced
     }
 
@@ -173,14 +173,13 @@ impl Line {
 
     /// S2.
     fn settle(&self) {
-        // SYNC(sleep): pairs with SYNC(notify).
-        fence(SeqCst);
         #[cfg(not(slipring_loom))]
         if self.barrier == Barrier::Asymmetric && !crate::os::membarrier::barrier() {
             // Forbidden since attach (a seccomp filter came): from now on, they fence.
-            self.needs_fence().store(1, SeqCst);
-            fence(SeqCst);
+            self.needs_fence().store(1, Relaxed);
         }
+        // SYNC(sleep): pairs with SYNC(notify).
+        fence(SeqCst);
     }
 
     /// [`Barrier::Poll`]: nobody will change the word, so this is a plain nap.

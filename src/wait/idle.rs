@@ -105,8 +105,19 @@ impl Pace {
     }
 
     /// How often a call slept in the kernel.
+    #[cfg(test)]
     pub(crate) fn sleeps(&self) -> u64 {
         self.sleeps.load(Relaxed)
+    }
+
+    /// Whether a wait may begin by looking again and again.
+    pub(crate) fn spins(&self) -> bool {
+        self.idle != Idle::Yield && cpu::available() > 1
+    }
+
+    /// The sleeps since this was asked last, for a counter that outlives the handle.
+    pub(crate) fn take_sleeps(&self) -> u64 {
+        self.sleeps.swap(0, Relaxed)
     }
 
     /// The state of one wait, begun now.

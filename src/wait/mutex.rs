@@ -76,8 +76,9 @@ impl Lock {
     pub(crate) fn recover(&self, dead: u16) -> bool {
         let mut seen = self.word().load(Relaxed);
         while seen & OWNER == u32::from(dead) {
-            // SYNC(recover lock): pairs with SYNC(lock).
-            match self.word().compare_exchange_weak(seen, OWNER_DIED, AcqRel, Relaxed) {
+            // SYNC(recover lock): pairs with SYNC(lock); all that the dead one did, known to us by the kernel's word for
+            // its death, comes before what the next holder does.
+            match self.word().compare_exchange_weak(seen, OWNER_DIED, Release, Relaxed) {
                 Ok(_) => {
                     self.pass_on(seen);
                     return true;

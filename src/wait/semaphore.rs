@@ -68,8 +68,9 @@ impl Permits {
     /// Frees what participant `dead` holds, and says how much that was. Only for participants proven dead, whose id is
     /// not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> usize {
-        // SYNC(recover permit): pairs with SYNC(acquire permit).
-        let free = |permit: &usize| self.word(*permit).compare_exchange(u32::from(dead), 0, AcqRel, Relaxed).is_ok();
+        // SYNC(recover permit): pairs with SYNC(acquire permit); all that the dead one did, known to us by the kernel's
+        // word for its death, comes before what the next holder does.
+        let free = |permit: &usize| self.word(*permit).compare_exchange(u32::from(dead), 0, Release, Relaxed).is_ok();
         let freed = (0..self.count).filter(free).count();
         if freed > 0 {
             self.freed.notify(u32::try_from(freed).unwrap_or(super::eventcount::ALL));

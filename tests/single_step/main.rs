@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     let mut cases: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
     for case in [spsc::cases(), mpmc::cases(), stream::cases(), wait::cases(), segment::cases()].into_iter().flatten() {
         let name = format!("{} {}", case.operation, case.state);
-        if filters.iter().all(|filter| name.contains(*filter)) && !has("--ignored") {
+        if (filters.is_empty() || filters.iter().any(|filter| name.contains(*filter))) && !has("--ignored") {
             cases.entry(case.operation).or_default().push(case);
         }
     }

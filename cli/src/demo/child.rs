@@ -4,12 +4,13 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slipring::{Error, Options, Ring};
+use slipring::{Error, Idle, Options, Ring};
 
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::output;
@@ -34,8 +35,9 @@ impl Cpus {
     /// Keeps this thread on the first of them while `body` runs, and tells it the one for the peer.
     pub(super) fn pinned<T>(&self, body: impl FnOnce(Option<usize>) -> Outcome<T>) -> Outcome<T> {
         let [ours, theirs, ..] = self.0[..] else { return body(None) };
+        look_around();
         let before = sched_getaffinity(None).ok();
-        pin(ours);
+        confine([ours]);
         let result = body(Some(theirs));
         if let Some(before) = before {
             let _ = sched_setaffinity(None, &before);
@@ -45,16 +47,26 @@ impl Cpus {
 }
 
 /// A wish: where it is not granted, figures are worse, and that is all.
-fn pin(cpu: usize) {
+fn confine(cpus: impl IntoIterator<Item = usize>) {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.into_iter().for_each(|cpu| set.set(cpu));
     let _ = sched_setaffinity(None, &set);
 }
 
 /// What a child does first: goes where it belongs, and dies with its parent.
 pub(super) fn settle(cpu: Option<usize>) {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    cpu.inspect(|cpu| pin(*cpu));
+    if let Some(cpu) = cpu {
+        confine(0..CpuSet::MAX_CPU); // the parent's confinement is inherited
+        look_around();
+        confine([cpu]);
+    }
+}
+
+/// Lets the library find out, by a first wait, that there is a processor for the peer, too: a thread that is pinned already
+/// would take itself for one that shares its only processor with everybody, and not spin.
+fn look_around() {
+    let _ = slipring::spsc::pair(4096).map(|(_tx, mut rx)| rx.recv_deadline(Duration::ZERO).map(drop));
 }
 
 /// A descriptor that children inherit, under a number that they are told.
@@ -82,8 +94,8 @@ pub(super) fn inherited(number: i32) -> Outcome<OwnedFd> {
 }
 
 /// In a child: the ring that it inherited.
-pub(super) fn ring(number: i32) -> Outcome<Ring> {
-    Ok(Ring::from_memfd(inherited(number)?, &Options::any().idle(slipring::Idle::Spin))?)
+pub(super) fn ring(number: i32, idle: Idle) -> Outcome<Ring> {
+    Ok(Ring::from_memfd(inherited(number)?, &Options::any().idle(idle))?)
 }
 
 /// In a child: what the parent gets from [`Part::report`].
@@ -99,7 +111,12 @@ impl Part {
     pub(super) fn start<const N: usize>(cpu: Option<usize>, task: &str, arguments: [String; N]) -> Outcome<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("demo-part");
-        command.args(cpu.map(|cpu| format!("--cpu={cpu}"))).arg(task).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(cpu.map(|cpu| format!("--cpu={cpu}")))
+            .arg(task)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         command.spawn().map(Part).map_err(|e| Failure::new(FAILED, format_args!("start a process: {e}")))
     }
 
@@ -125,7 +142,11 @@ impl Part {
     /// Waits for the end.
     pub(super) fn finish(mut self) -> Outcome {
         let status = self.0.wait().map_err(|e| Failure::new(FAILED, e))?;
-        if status.success() { Ok(()) } else { Err(Failure::new(FAILED, format_args!("a part of the demo failed: {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::new(FAILED, format_args!("a part of the demo failed: {status}")))
+        }
     }
 
     /// Waits for the end, and for what it [`report`]ed.
@@ -133,7 +154,8 @@ impl Part {
         let mut text = String::new();
         self.stdout()?.read_to_string(&mut text).map_err(|e| Failure::new(FAILED, e))?;
         self.finish()?;
-        serde_json::from_str(&text).map_err(|e| Failure::new(FAILED, format_args!("a part of the demo reported nonsense: {e}")))
+        serde_json::from_str(&text)
+            .map_err(|e| Failure::new(FAILED, format_args!("a part of the demo reported nonsense: {e}")))
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::process::ChildStdout;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -51,9 +51,16 @@ impl Crash {
         let Crash { sender, receiver, after, frames, went_on, redelivered } = self;
         let [undone, given] = after.map(|after| units::nanoseconds(after.as_nanos() as f64));
         let mut text = "  kill -9 in mid-stream, mpmc 2 to 2\n".to_owned();
-        let _ = writeln!(text, "    sender {sender}, over a half-written frame: its slot was free again after {undone}");
-        let _ = writeln!(text, "    receiver {receiver}, with a frame in its hands: given to the other, marked, after {given}");
-        let _ = writeln!(text, "    {went_on} frames since; {frames} in all: none missing, {redelivered} marked as given again\n");
+        let _ =
+            writeln!(text, "    sender {sender}, over a half-written frame: its slot was free again after {undone}");
+        let _ = writeln!(
+            text,
+            "    receiver {receiver}, with a frame in its hands: given to the other, marked, after {given}"
+        );
+        let _ = writeln!(
+            text,
+            "    {went_on} frames since; {frames} in all: none missing, {redelivered} marked as given again\n"
+        );
         text
     }
 
@@ -76,14 +83,23 @@ pub(super) fn run() -> Outcome<Crash> {
     opener.wait_for_peer(PATIENCE)?;
     let mut maker = Part::start(None, "produce", [fd(), STEADY.to_string()])?;
     let mut doomed_maker = Part::start(None, "produce", [fd(), VICTIM.to_string(), BEFORE_DEATH.to_string()])?;
-    let (taken, doomed_taken) = (Ledger::of(&mut taker)?, Ledger::of(&mut doomed_taker)?);
-    let (made, doomed_made) = (Ledger::of(&mut maker)?, Ledger::of(&mut doomed_maker)?);
+    let (notify, holding) = channel();
+    let [taken, doomed_taken] = [Ledger::of(&mut taker, &notify)?, Ledger::of(&mut doomed_taker, &notify)?];
+    let [made, doomed_made] = [Ledger::of(&mut maker, &notify)?, Ledger::of(&mut doomed_maker, &notify)?];
     let stop = maker.stdin();
 
-    doomed_made.wait_until_holding()?;
-    let undone = kill(&mut doomed_maker, &ring, |counts| counts.recovered)?;
-    doomed_taken.wait_until_holding()?;
-    let given = kill(&mut doomed_taker, &ring, |counts| counts.redelivered)?;
+    // Whoever is ready first dies first: alive, it would make the others wait for what it holds.
+    let (mut undone, mut given) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..2 {
+        let heard = holding.recv_timeout(PATIENCE);
+        let ready = heard.map_err(|_| Failure::new(FAILED, "kill: a process did not get as far as it should have"))?;
+        if ready == doomed_maker.pid() {
+            undone = kill(&mut doomed_maker, &ring, |counts| counts.recovered)?;
+        } else {
+            given = kill(&mut doomed_taker, &ring, |counts| counts.redelivered)?;
+        }
+    }
+    doomed_made.entries()?;
 
     let sent_before = ring.stats()?.counts.sent;
     std::thread::sleep(AFTERMATH);
@@ -101,7 +117,14 @@ pub(super) fn run() -> Outcome<Crash> {
     }
     let frames = sent + BEFORE_DEATH;
     let went_on = frames.saturating_sub(sent_before);
-    Ok(Crash { sender: doomed_maker.pid(), receiver: doomed_taker.pid(), after: [undone, given], frames, went_on, redelivered })
+    Ok(Crash {
+        sender: doomed_maker.pid(),
+        receiver: doomed_taker.pid(),
+        after: [undone, given],
+        frames,
+        went_on,
+        redelivered,
+    })
 }
 
 /// Kills, and waits until the survivors have dealt with it: `count` has grown.
@@ -130,7 +153,8 @@ fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
             return Err(Failure::new(FAILED, "kill: a frame came twice without being marked"));
         }
     }
-    let missing = |(who, count): (u64, u64)| (0..count).filter(|n| !seen.contains_key(&(who << SENDER_SHIFT | n))).count();
+    let missing =
+        |(who, count): (u64, u64)| (0..count).filter(|n| !seen.contains_key(&(who << SENDER_SHIFT | n))).count();
     let missing: usize = [(STEADY, sent), (VICTIM, BEFORE_DEATH)].into_iter().map(missing).sum();
     let too_many = seen.len() as u64 - (sent + BEFORE_DEATH - missing as u64);
     match (missing, too_many) {
@@ -141,20 +165,15 @@ fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
 
 /// What a process writes to its stdout, eight bytes at a time.
 struct Ledger {
-    holding: Receiver<()>,
     reader: JoinHandle<std::io::Result<Vec<u64>>>,
 }
 
 impl Ledger {
-    fn of(part: &mut Part) -> Outcome<Self> {
-        let stdout = part.stdout()?;
-        let (notify, holding) = channel();
-        Ok(Ledger { holding, reader: std::thread::spawn(move || collect(stdout, &notify)) })
-    }
-
-    fn wait_until_holding(&self) -> Outcome {
-        let heard = self.holding.recv_timeout(PATIENCE);
-        heard.map_err(|_| Failure::new(FAILED, "kill: a process did not get as far as it should have"))
+    /// Sends the process id through `notify` when the process is about to be killed.
+    fn of(part: &mut Part, notify: &Sender<u32>) -> Outcome<Self> {
+        let (stdout, pid, notify) = (part.stdout()?, part.pid(), notify.clone());
+        let holding = move || notify.send(pid).unwrap_or_default(); // nobody listens any more: fine
+        Ok(Ledger { reader: std::thread::spawn(move || collect(stdout, holding)) })
     }
 
     /// Everything until the process ended.
@@ -166,7 +185,7 @@ impl Ledger {
     }
 }
 
-fn collect(mut stdout: ChildStdout, notify: &Sender<()>) -> std::io::Result<Vec<u64>> {
+fn collect(mut stdout: ChildStdout, holding: impl Fn()) -> std::io::Result<Vec<u64>> {
     let mut entries = Vec::new();
     let mut buffer = Vec::new();
     let mut block = [0; 64 << 10];
@@ -179,7 +198,7 @@ fn collect(mut stdout: ChildStdout, notify: &Sender<()>) -> std::io::Result<Vec<
         let whole = buffer.len() / 8 * 8;
         for entry in buffer[..whole].chunks_exact(8) {
             match u64::from_le_bytes(std::array::from_fn(|i| entry[i])) {
-                HOLDING => drop(notify.send(())),
+                HOLDING => holding(),
                 entry => entries.push(entry),
             }
         }

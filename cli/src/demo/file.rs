@@ -111,7 +111,10 @@ pub(super) fn spsc(load: &Load, cpus: &Cpus) -> Outcome<Transfer> {
         let Received { frames, bytes, .. } = part.report()?;
         let seconds = start.elapsed().as_secs_f64();
         if bytes != load.rounds() * load.len() as u64 {
-            return Err(Failure::new(FAILED, format_args!("spsc: {bytes} bytes came, not {} times the file", load.rounds())));
+            return Err(Failure::new(
+                FAILED,
+                format_args!("spsc: {bytes} bytes came, not {} times the file", load.rounds()),
+            ));
         }
         Ok(Transfer { frames, bytes, seconds })
     })
@@ -166,7 +169,10 @@ pub(super) fn mpmc(load: &Load) -> Outcome<Transfer> {
     let frames = load.rounds() * load.len().div_ceil(CHUNK) as u64;
     let sum = (0..frames).map(mix).fold(0, u64::wrapping_add);
     if (all.frames, all.sum) != (frames, sum) {
-        return Err(Failure::new(FAILED, format_args!("mpmc: {} frames came, {frames} went, or not the same ones", all.frames)));
+        return Err(Failure::new(
+            FAILED,
+            format_args!("mpmc: {} frames came, {frames} went, or not the same ones", all.frames),
+        ));
     }
     Ok(Transfer { frames, bytes: all.bytes, seconds })
 }

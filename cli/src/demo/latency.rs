@@ -25,7 +25,8 @@ pub(super) struct Times {
 
 impl Times {
     fn new(clock: u64) -> Outcome<Self> {
-        let histogram = Histogram::new(3).map_err(|e| Failure::new(FAILED, e))?;
+        // Up to a minute: what is recorded above that counts as that.
+        let histogram = Histogram::new_with_max(60_000_000_000, 3).map_err(|e| Failure::new(FAILED, e))?;
         Ok(Times { histogram, clock, seen: 0 })
     }
 

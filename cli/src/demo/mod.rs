@@ -45,21 +45,29 @@ impl Demo {
 
         let latency = latency::measure(&cpus)?;
         let (raw, ring) = (&latency.raw, &latency.ring);
-        say(format!("  round trip, 64 bytes       p50        p99      p99.9\n{}{}", raw.row("bare cache line"), ring.row("spsc ring")))?;
+        say(format!(
+            "  round trip, 64 bytes       p50        p99      p99.9\n{}{}",
+            raw.row("bare cache line"),
+            ring.row("spsc ring")
+        ))?;
         say(format!("    {:.2} times the floor of this machine\n\n", latency.ratio()))?;
 
         let stream = stream::measure(&cpus)?;
         say(format!(
-            "  stream of 64-byte frames   {:.1} ns a frame   {}frames/s   {:.1} GB/s   (spread {:.1} to {:.1} ns)\n\n",
+            "  stream of 64-byte frames   {:.1} ns a frame   {}frames/s   {:.1} GB/s   (half of the time {:.1} to {:.1} ns)\n\n",
             stream.median(),
             units::count(1e9 / stream.median()),
             64.0 / stream.median(),
-            stream.best(),
-            stream.worst(),
+            stream.quartiles()[0],
+            stream.quartiles()[1],
         ))?;
 
         let copy = load.copy_speed();
-        say(format!("  a file: {}, {}, again and again, compared byte for byte\n", load.name(), units::bytes(load.len() as u64)))?;
+        say(format!(
+            "  a file: {}, {}, again and again, compared byte for byte\n",
+            load.name(),
+            units::bytes(load.len() as u64)
+        ))?;
         let spsc = file::spsc(&load, &cpus)?;
         say(spsc.row("spsc  1 to 1"))?;
         let mpmc = file::mpmc(&load)?;
@@ -68,12 +76,13 @@ impl Demo {
 
         let crash = crash::run()?;
         say(crash.describe())?;
-        say("  everything held. Now yours:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n".to_owned())?;
+        say("  everything held. Now yours:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n"
+            .to_owned())?;
         if context.json {
             output::print_json(&json!({
                 "processors": cpus.count(),
                 "round_trip_ns": { "cache_line": raw.json(), "spsc": ring.json(), "ratio": latency.ratio() },
-                "stream_64": { "ns_per_frame": stream.median(), "best": stream.best(), "worst": stream.worst() },
+                "stream_64": { "ns_per_frame": stream.median(), "quartiles": stream.quartiles() },
                 "file": { "name": load.name(), "bytes": load.len(), "memcpy_gb_per_s": copy, "spsc": spsc.json(), "mpmc": mpmc.json() },
                 "kill": crash.json(),
             }))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use slipring::Idle;
 
 use super::{child, crash, file, latency, stream};
 use crate::failure::Outcome;
@@ -33,15 +34,18 @@ enum Task {
 impl Part {
     pub(crate) fn run(self) -> Outcome {
         child::settle(self.cpu);
+        // Whoever has a processor of its own spins; whoever shares one sleeps.
+        let mine = |ring| child::ring(ring, Idle::Spin);
+        let shared = |ring| child::ring(ring, Idle::Park);
         match self.task {
             Task::RawPong { probe, rounds } => latency::raw_pong(child::inherited(probe)?, rounds),
-            Task::Pong { ping, pong, rounds } => latency::pong(&child::ring(ping)?, &child::ring(pong)?, rounds),
-            Task::Sink { ring } => stream::sink(&child::ring(ring)?),
-            Task::Check { ring, file } => file::check(&child::ring(ring)?, &file),
-            Task::CheckChunks { ring, file } => file::check_chunks(&child::ring(ring)?, &file),
-            Task::FeedChunks { ring, file, first, rounds } => file::feed_chunks(&child::ring(ring)?, &file, first, rounds),
-            Task::Produce { ring, who, dies_after } => crash::produce(&child::ring(ring)?, who, dies_after),
-            Task::Consume { ring, dies_after } => crash::consume(&child::ring(ring)?, dies_after),
+            Task::Pong { ping, pong, rounds } => latency::pong(&mine(ping)?, &mine(pong)?, rounds),
+            Task::Sink { ring } => stream::sink(&mine(ring)?),
+            Task::Check { ring, file } => file::check(&shared(ring)?, &file),
+            Task::CheckChunks { ring, file } => file::check_chunks(&shared(ring)?, &file),
+            Task::FeedChunks { ring, file, first, rounds } => file::feed_chunks(&shared(ring)?, &file, first, rounds),
+            Task::Produce { ring, who, dies_after } => crash::produce(&shared(ring)?, who, dies_after),
+            Task::Consume { ring, dies_after } => crash::consume(&shared(ring)?, dies_after),
         }
     }
 }

@@ -64,6 +64,12 @@ impl Consumer {
         self.0.attachment.has_peer()
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
+    }
+
     /// Blocks until a producer is attached.
     ///
     /// # Errors
@@ -261,10 +267,15 @@ impl Consumer {
                 // Whoever took a frame back may have died before announcing it: search before every sleep.
                 seat.searched.store(u64::MAX, Ordering::Relaxed);
                 gone = seat.look_around()?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(seat.nap()) }
             },
         );
         seat.count_sleeps();
+        // A frame that is committed before the one in front of it wakes somebody who then finds nothing, and the one in front
+        // wakes only one: who gets that passes it on.
+        if outcome.is_ok() && seat.core.has_more() && seat.data.notify(1) {
+            seat.count(Counter::Wakes, 1);
+        }
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(seat.attachment.tell(ends)),
             (outcome, _) => outcome,

@@ -35,14 +35,16 @@
 //! claimed; it claims p only by CAS from FREE(lap of p). So if p is claimed, all before it are, and p−N is finished.
 //!
 //! *Empty means empty.* A consumer that finds FREE(l) at position (l, slot) has seen everything before taken or void, and
-//! by the order of claims nothing behind it is claimed.
+//! by the order of claims nothing behind it is claimed. It may see the past, but not a past before a commit that it has
+//! synchronised with (by a fence, or by an end it was told of): that commit's producer had seen every claim before its own
+//! (SYNC(claim), SYNC(tail)). What takers know is nobody's business: the head is a hint like any number.
 //!
 //! *Commit and release are plain stores.* Only the dead are recovered, and the dead do not store: while its owner lives
 //! nobody else changes WRITING or READING.
 //!
 //! *The lap is the tombstone.* Voiding a position is FREE(l+1): whoever comes for (l, slot) sees a newer lap and walks on.
 //! A stale CAS needs the identical word; FREE(l) of a slot returns only after 2^40 laps, and an owner id is reissued only
-//! after a sweep has removed it from every slot.
+//! after a sweep has removed it from every slot, by whoever holds the id's lock.
 //!
 //! Progress: lock-free among the living: a failed CAS means that another participant got the slot. FIFO per producer; a
 //! live but *stopped* producer at the head delays consumers, a dead one does not. Every loop is bounded.
@@ -54,7 +56,7 @@ use crate::sync::{Area, AtomicU64, LINE, Ordering, spin_loop};
 
 /// Producer page: a position at or before the next one to claim.
 pub(crate) const TAIL: usize = 0;
-/// Producer page: bumped around every transition to REDELIVER, so that consumers know to look for one.
+/// Producer page: bumped after every transition to REDELIVER, so that consumers know to look for one.
 pub(crate) const REDELIVERIES: usize = LINE;
 /// Consumer page: a position at or before the next one to take.
 pub(crate) const HEAD: usize = 0;
@@ -215,10 +217,10 @@ impl Shared {
         slot * self.stride + SLOT_HEADER
     }
 
-    /// The hints: (head, tail), for observers.
+    /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.consumer.word(HEAD).load(Ordering::Acquire);
-        (head, self.producer.word(TAIL).load(Ordering::Acquire).max(head))
+        let head = self.consumer.word(HEAD).load(Ordering::Relaxed);
+        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
     }
 
     /// The control word of `slot`, for observers.
@@ -231,13 +233,25 @@ impl Shared {
         self.header(slot)
     }
 
+    /// Whether `hint` does not lead: the position before it has been claimed, or it is the very first.
+    pub(crate) fn is_proven(&self, hint: u64) -> bool {
+        let (slot, lap) = self.split(hint.wrapping_sub(1));
+        // A slot in no known state is reported as such.
+        let Ok(seen) = self.inspect(slot) else { return true };
+        let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
+        hint == 0 || (ahead == 0 && seen.state != State::Free) || (1..=LAP_MASK / 2).contains(&ahead)
+    }
+
     /// Slots and headers of the frames that wait, in the order of their positions.
     pub(crate) fn waiting(&self) -> Result<Vec<(usize, Header)>> {
         let mut found = Vec::new();
+        let mut first = None;
         for slot in 0..self.slots as usize {
             let control = self.inspect(slot)?;
+            // Laps wrap: what sorts is the distance from one that is older than all that wait.
+            let oldest = *first.get_or_insert(control.lap.wrapping_sub(2));
             if matches!(control.state, State::Ready | State::Redeliver) {
-                found.push((control.lap, slot));
+                found.push((control.lap.wrapping_sub(oldest) & LAP_MASK, slot));
             }
         }
         found.sort_unstable();
@@ -272,16 +286,17 @@ impl Shared {
         for _ in 0..self.budget() {
             let (slot, lap) = self.split(position);
             let control = self.control(slot);
-            // SYNC(claim): pairs with the AcqRel CAS of whoever claimed it; its view of earlier claims is ours now.
+            // SYNC(claim): pairs with the CAS of whoever claimed it; its view of earlier claims is ours now.
+            // SYNC(release): pairs with the store that freed it; whoever used it is done with it.
             let word = control.load(Ordering::Acquire);
             let seen = Control::unpack(word)?;
             let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
             if ahead == 0 && seen.state == State::Free {
                 let mine = Control::new(lap, State::Writing, me, 0).pack();
-                // SYNC(release): Acquire pairs with the Release store that freed the slot: its reader is done with it.
-                // SYNC(claim): Release hands on what we know of earlier claims.
-                if control.compare_exchange(word, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                    // SYNC(tail): stored only after the claim it reports: it may lag, it cannot lead.
+                // SYNC(claim): hands on what we know of earlier claims. No Acquire: a word occurs once, so this is the very
+                // store that the load above has synchronised with.
+                if control.compare_exchange(word, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
+                    // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may lag, it cannot lead.
                     hint.store(position.wrapping_add(1), Ordering::Release);
                     return Ok(Claim { position, slot });
                 }
@@ -336,7 +351,7 @@ impl Shared {
         unsafe { self.data.write(at + 8, &header.tail_word().to_le_bytes()) };
         let (_, lap) = self.split(claim.position);
         let ready = Control::new(lap, State::Ready, 0, 0).pack();
-        // SYNC(commit): pairs with the Acquire of the CAS in `take`; header and payload come before it. A plain store,
+        // SYNC(commit): pairs with the CAS in `take` and in `take_redelivered`; header and payload come before it. A plain store,
         // because while we live nobody else changes WRITING(lap, us).
         self.control(claim.slot).store(ready, Ordering::Release);
     }
@@ -344,7 +359,7 @@ impl Shared {
     /// Gives the claimed position up; consumers walk past it.
     pub(crate) fn abort(&self, claim: Claim) {
         let (_, lap) = self.split(claim.position);
-        // SYNC(release): pairs with the Acquire of the next claim. Nobody has read the slot, but the pairing is the same.
+        // SYNC(release): pairs with the load in `claim`; what we wrote comes before what its next owner writes.
         self.control(claim.slot).store(Control::free(lap.wrapping_add(1)).pack(), Ordering::Release);
     }
 
@@ -356,37 +371,61 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn take(&self, me: u16) -> Result<Taken> {
         let hint = self.consumer.word(HEAD);
-        // SYNC(head): pairs with the Release store below.
-        let mut position = hint.load(Ordering::Acquire);
-        for _ in 0..self.budget() {
+        let mut budget = self.budget();
+        // Relaxed, as in `next_ready`: what others took is a fact, however little we know of what they saw.
+        let mut position = hint.load(Ordering::Relaxed);
+        loop {
+            let word;
+            (position, word) = self.next_ready(position, &mut budget)?;
             let (slot, lap) = self.split(position);
-            let control = self.control(slot);
-            let word = control.load(Ordering::Acquire);
+            let mine = Control::new(lap, State::Reading, me, 0).pack();
+            // SYNC(commit): pairs with the store of READY: header and payload are visible.
+            if self.control(slot).compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                // Stored only after the take it reports: it may lag, it cannot lead.
+                hint.store(position.wrapping_add(1), Ordering::Relaxed);
+                return self.taken(slot, lap, 0);
+            }
+            spin_loop(); // somebody else has it; look again
+        }
+    }
+
+    /// Whether a producer is filling the slot at the head, or somebody works in the slot at the tail, which the next lap
+    /// needs. For whoever decides how long to sleep: the hints may lag, so this is a guess.
+    pub(crate) fn is_somebody_at_work(&self) -> bool {
+        [self.consumer.word(HEAD), self.producer.word(TAIL)].into_iter().any(|hint| {
+            let (slot, _) = self.split(hint.load(Ordering::Relaxed));
+            self.inspect(slot).is_ok_and(|control| matches!(control.state, State::Writing | State::Reading))
+        })
+    }
+
+    /// Whether a committed slot is waiting at the head: whoever was woken for one frame wakes another consumer for the next.
+    pub(crate) fn has_more(&self) -> bool {
+        let position = self.consumer.word(HEAD).load(Ordering::Relaxed);
+        self.next_ready(position, &mut self.budget()).is_ok()
+    }
+
+    /// The first READY position at or after `position`, before which everything is taken or void, and its control word.
+    #[inline(always)]
+    fn next_ready(&self, mut position: u64, budget: &mut u64) -> Result<(u64, u64)> {
+        while *budget > 0 {
+            *budget -= 1;
+            let (slot, lap) = self.split(position);
+            let word = self.control(slot).load(Ordering::Relaxed);
             let seen = Control::unpack(word)?;
             let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
             if ahead == 0 {
                 match seen.state {
-                    State::Ready => {
-                        let mine = Control::new(lap, State::Reading, me, 0).pack();
-                        // SYNC(commit): Acquire pairs with the Release store of READY: header and payload are visible.
-                        // Release hands on what we know of earlier takes.
-                        if control.compare_exchange(word, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                            // SYNC(head): stored only after the take it reports: it may lag, it cannot lead.
-                            hint.store(position.wrapping_add(1), Ordering::Release);
-                            return self.taken(slot, lap, 0);
-                        }
-                        spin_loop();
-                    }
+                    State::Ready => return Ok((position, word)),
                     State::Reading | State::Redeliver => position = position.wrapping_add(1),
                     State::Free | State::Writing => return Err(Error::Empty),
                 }
             } else if ahead <= LAP_MASK / 2 {
                 // The newest claim here is P, so everything up to P - N is finished (see the module's proof); nothing more
                 // is known of the positions in between, for recovery voids out of order.
-                let next = self.last_claim(position, ahead, seen).saturating_add(1);
-                position = next.saturating_sub(self.slots).max(position + 1);
+                let claimed = self.last_claim(position, ahead, seen).wrapping_sub(position) + 1;
+                position = position.wrapping_add(claimed.saturating_sub(self.slots).max(1));
             } else {
-                // The slot has not even been claimed for this lap's predecessor: nothing is there.
+                // As far as we can see, the slot is still busy with the lap before: nothing is there.
                 return Err(Error::Empty);
             }
         }
@@ -419,6 +458,7 @@ impl Shared {
     /// The value that changes whenever there may be a frame to deliver again.
     #[inline(always)]
     pub(crate) fn redeliveries(&self) -> u64 {
+        // SYNC(redeliver): pairs with `sweep`; who sees the count sees the slots.
         self.producer.word(REDELIVERIES).load(Ordering::Acquire)
     }
 
@@ -427,15 +467,14 @@ impl Shared {
     pub(crate) fn take_redelivered(&self, me: u16) -> Result<Taken> {
         for slot in 0..self.slots as usize {
             let control = self.control(slot);
-            let word = control.load(Ordering::Acquire);
+            let word = control.load(Ordering::Relaxed);
             let seen = Control::unpack(word)?;
             if seen.state != State::Redeliver {
                 continue;
             }
             let mine = Control { state: State::Reading, owner: me, ..seen }.pack();
-            // SYNC(commit): pairs with the AcqRel CAS of recovery, which hands on what it acquired from the dead consumer's
-            // CAS, and that from the producer's commit.
-            if control.compare_exchange(word, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SYNC(commit): pairs with the store of READY, for the CASes since then continue its release sequence.
+            if control.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return self.taken(slot, seen.lap, seen.attempt);
             }
         }
@@ -465,7 +504,7 @@ impl Shared {
     /// Gives the slot back to the producers.
     #[inline(always)]
     pub(crate) fn release(&self, taken: Taken) {
-        // SYNC(release): pairs with the Acquire of the CAS in `claim`; our reads come before it. A plain store, because
+        // SYNC(release): pairs with the load in `claim`; our reads come before it. A plain store, because
         // while we live nobody else changes READING(lap, us).
         self.control(taken.slot).store(Control::free(taken.lap.wrapping_add(1)).pack(), Ordering::Release);
     }
@@ -473,22 +512,31 @@ impl Shared {
     /// Moves both hints back to the beginning, as far as a hint can lag.
     #[cfg(slipring_loom)]
     pub(crate) fn rewind_hints_for_test(&self) {
-        self.producer.word(TAIL).store(0, Ordering::Release);
-        self.consumer.word(HEAD).store(0, Ordering::Release);
+        self.producer.word(TAIL).store(0, Ordering::Relaxed);
+        self.consumer.word(HEAD).store(0, Ordering::Relaxed);
     }
 
     // ---- recovery ----------------------------------------------------------------------------------------------------
 
-    /// Removes the dead participant `id` from every slot: after this its id may be reissued. Idempotent.
+    /// Removes the dead participant `id` from every slot: after this its id may be reissued. Idempotent: whoever is killed
+    /// in here is followed by another, because the id is not reissued before.
     #[cold]
     pub(crate) fn sweep(&self, id: u16, policy: Redelivery) -> Result<Recovered> {
         let mut total = Recovered::default();
+        let mut redeliver = false;
         for slot in 0..self.slots as usize {
-            let word = self.control(slot).load(Ordering::Acquire);
+            // Relaxed: all that the dead one did comes before the kernel's word for its death.
+            let word = self.control(slot).load(Ordering::Relaxed);
             let seen = Control::unpack(word)?;
             if matches!(seen.state, State::Writing | State::Reading) && seen.owner == id {
                 total += self.recover_word(slot, word, seen, policy);
             }
+            redeliver |= seen.state == State::Redeliver;
+        }
+        if redeliver || total.redeliver > 0 {
+            // SYNC(redeliver): pairs with `redeliveries`. Also for what we only found: who put it there may have been killed
+            // before saying so.
+            self.producer.word(REDELIVERIES).fetch_add(1, Ordering::Release);
         }
         Ok(total)
     }
@@ -504,18 +552,9 @@ impl Shared {
                 (again, Recovered { redeliver: 1, ..Recovered::default() })
             }
         };
-        let redeliveries = self.producer.word(REDELIVERIES);
-        if next.state == State::Redeliver {
-            // Announced before and after: whoever dies in between leaves at least the first, and consumers that scanned
-            // too early scan again after the second, or when their capped sleep ends.
-            redeliveries.fetch_add(1, Ordering::Release);
-        }
-        // SYNC(release) for FREE and SYNC(commit) for REDELIVER: the Acquire load of `word` made the dead owner's view
-        // ours, the Release hands it on.
-        let won = self.control(slot).compare_exchange(word, next.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if won && next.state == State::Redeliver {
-            redeliveries.fetch_add(1, Ordering::Release);
-        }
+        // SYNC(release): pairs with the load in `claim`; what the dead owner read or wrote, known to us by the kernel's word,
+        // comes before what the next owner writes.
+        let won = self.control(slot).compare_exchange(word, next.pack(), Ordering::Release, Ordering::Relaxed).is_ok();
         if won { done } else { Recovered::default() }
     }
 }

@@ -32,6 +32,7 @@ pub use consumer::{BATCH, Batch, Consumer, View};
 pub use producer::{Grant, Producer};
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use self::core::{Recovered, Shared};
 use super::attachment::Attachment;
@@ -40,7 +41,7 @@ use crate::error::Result;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Redelivery, Role};
-use crate::wait::eventcount::Many;
+use crate::wait::eventcount::{Many, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
 /// An anonymous ring in this process: both ends. Sizes as for [`Options::mpmc`].
@@ -111,6 +112,12 @@ impl Seat {
         self.attachment.look_around(|id| self.recover(id))
     }
 
+    /// How soon to look around again: soon if somebody is at work in the slot that everybody waits for, for if it dies there,
+    /// nobody is woken.
+    fn nap(&self) -> Duration {
+        if self.core.is_somebody_at_work() { SLEEP_CAP / 10 } else { SLEEP_CAP }
+    }
+
     /// Adds to a counter. A seat may be shared by threads, so this is a read-modify-write.
     #[inline(always)]
     fn count(&self, counter: Counter, n: u64) {
@@ -118,13 +125,13 @@ impl Seat {
     }
 
     fn count_sleeps(&self) {
-        self.attachment.counters().get(Counter::Sleeps).store(self.pace.sleeps(), Ordering::Relaxed);
+        self.count(Counter::Sleeps, self.pace.take_sleeps());
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.attachment.check_fork().is_ok() {
+        if self.attachment.is_attached() {
             // Grants and views that were forgotten (`mem::forget`) are still ours, and would block the ring for ever.
             self.recover(self.id);
             self.attachment.leave();

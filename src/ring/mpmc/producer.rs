@@ -12,6 +12,7 @@ use crate::segment::Role;
 use crate::segment::counters::Counter;
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::ALL;
 
 /// A sending end. Clones share one seat in the ring, and may be used by several threads at once.
 ///
@@ -64,6 +65,12 @@ impl Producer {
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.0.attachment.has_peer()
+    }
+
+    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
     }
 
     /// Blocks until a consumer is attached.
@@ -279,7 +286,7 @@ impl Producer {
             },
             || {
                 gone = seat.look_around()?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(seat.nap()) }
             },
         );
         seat.count_sleeps();
@@ -292,7 +299,7 @@ impl Producer {
     #[inline(always)]
     fn publish(&self, claim: Claim, header: Header, len: usize) {
         let seq = Shared::sequence(&claim);
-        self.0.core.commit(claim, Header { len: len as u32, seq, ..header });
+        self.0.core.commit(claim, header.sent(len, seq));
     }
 
     #[inline(always)]
@@ -375,7 +382,12 @@ impl Drop for Grant<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.producer.0.core.abort(claim);
+            let seat = &self.producer.0;
+            seat.core.abort(claim);
+            // Consumers may wait for what is committed behind it, producers for the slot.
+            if seat.data.notify(ALL) | seat.space.notify(ALL) {
+                seat.count(Counter::Wakes, 1);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 
 /// The receiving end. One at a time: the role passes on when it is dropped, or when its process dies; frames that it had in
@@ -100,6 +100,12 @@ impl Consumer {
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -305,10 +311,10 @@ impl Consumer {
             || core.peek(),
             || {
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
             (outcome, _) => outcome,
@@ -350,8 +356,10 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.core.publish();
-        self.attachment.leave();
+        if self.attachment.is_attached() {
+            self.core.hand_back();
+            self.attachment.leave();
+        }
     }
 }
 
@@ -452,7 +460,7 @@ impl<'b> Iterator for Iter<'b> {
     #[inline]
     fn next(&mut self) -> Option<Frame<'b>> {
         // What is wrong with a corrupt frame is said by the next call that can say it.
-        let frame = self.consumer.core.peek().ok()??;
+        let frame = self.consumer.core.peek_on().ok()??;
         self.tally.add(frame.header);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
         // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is released: by the batch's drop,

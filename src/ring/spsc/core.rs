@@ -40,13 +40,18 @@
 //!
 //! *Death.* A producer killed before its commit store leaves a zero word: the frame never was, and the next producer finds
 //! `tail` by walking the chain from `exact`. A consumer killed between `taken` and `exact` leaves at most the frames it had
-//! in hand, `exact .. taken`; its successor starts there and marks them REDELIVERED.
+//! in hand, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` does not go back as long as
+//! somebody may die, so the marks outlive the successor as well.
+//!
+//! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the compiler, different
+//! memory. A compiler fence in `finish` keeps the two in order; the processor, which knows physical addresses, does so
+//! anyway.
 //!
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, SHORT, padded};
-use crate::sync::{Area, LINE, Ordering, compiler_fence};
+use crate::sync::{Area, LINE, Ordering, compiler_fence, later};
 
 /// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
 pub(crate) const TAIL: usize = 0;
@@ -101,7 +106,7 @@ impl Shared {
     /// Where a payload that begins at `position` lies. With the mirror any payload is one run of bytes.
     #[inline(always)]
     pub(crate) fn payload_offset(&self, position: u64) -> usize {
-        self.offset(position + SHORT as u64)
+        self.offset(position.wrapping_add(SHORT as u64))
     }
 
     /// The data area itself, for the handles that hand out views.
@@ -111,16 +116,17 @@ impl Shared {
     }
 
     /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together they are a snapshot only
-    /// of a quiet ring.
+    /// of a quiet ring. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.consumer.word(EXACT).load(Ordering::Acquire);
-        (head, self.producer.word(TAIL).load(Ordering::Acquire).max(head))
+        let head = self.consumer.word(EXACT).load(Ordering::Relaxed);
+        (head, later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
     }
 
     /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
     /// every frame, until `visit` returns false. Bounded by the capacity.
     pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64> {
-        // SYNC(release): what lies before `exact` has been read.
+        // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do not see what was there
+        // a lap ago.
         let head = self.consumer.word(EXACT).load(Ordering::Acquire);
         if head % 8 != 0 {
             return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
@@ -193,7 +199,7 @@ impl Shared {
         let mut second = [0; 8];
         // SAFETY: the second word of a header at an 8-aligned position below the capacity; wrapped like any payload.
         // The first word was loaded non-zero with Acquire, so the producer is done with it.
-        unsafe { self.copy_out(self.offset(position + 8), &mut second) };
+        unsafe { self.copy_out(self.offset(position.wrapping_add(8)), &mut second) };
         let header = Header::from_words(first, u64::from_le_bytes(second))?;
         if header.len as usize > self.max_payload {
             return Err(Error::Corrupt { what: "a frame longer than its ring" });
@@ -229,11 +235,11 @@ impl Producer {
     ///
     /// The caller holds the producer role, so nobody else writes records.
     pub(crate) fn attach(shared: Shared) -> Result<Self> {
-        let head = shared.consumer.word(EXACT).load(Ordering::Acquire);
+        // Relaxed: a lower bound. With the limit at 0, whoever asks for room looks for itself first.
+        let head = shared.consumer.word(EXACT).load(Ordering::Relaxed);
         let tail = shared.walk(|_, _, _| true)?;
         shared.producer.word(TAIL).store(tail, Ordering::Relaxed);
-        let limit = shared.capacity / 8;
-        Ok(Producer { shared, tail, batch: tail, withheld: 0, head, limit, high_water: 0 })
+        Ok(Producer { shared, tail, batch: tail, withheld: 0, head, limit: 0, high_water: 0 })
     }
 
     #[inline(always)]
@@ -276,8 +282,8 @@ impl Producer {
         // SYNC(release): the consumer has finished reading everything before this position.
         let head = self.shared.consumer.word(at).load(Ordering::Acquire);
         // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move forward only, and only
-        // within what has been written.
-        if head.wrapping_sub(self.head) <= self.tail.wrapping_sub(self.head) {
+        // within what has been published.
+        if head.wrapping_sub(self.head) <= self.batch.wrapping_sub(self.head) {
             self.head = head;
         }
         self.high_water = self.high_water.max(self.batch.wrapping_sub(self.head));
@@ -312,6 +318,8 @@ impl Producer {
         let len = header.len as usize;
         let size = record_size(len);
         let padding = size as usize - SHORT - len;
+        // A longer grant may have been written through the mirror to where the padding, and the zero behind it, go now.
+        compiler_fence(Ordering::Release);
         if padding > 0 {
             // The padding lies inside the record's last 8-byte unit, so it never straddles the end of the area.
             let at = self.shared.offset(self.tail.wrapping_add((SHORT + len) as u64));
@@ -331,7 +339,7 @@ impl Producer {
     pub(crate) fn commit(&mut self, header: Header) {
         debug_assert!(self.batch == self.tail, "a batch is open");
         let (word, size) = self.finish(header);
-        // SYNC(commit): pairs with the Acquire load in `peek` and in `attach`; publishes payload, second word and successor.
+        // SYNC(commit): pairs with the loads in `peek` and `walk`; publishes payload, second word and successor.
         self.shared.word(self.tail).store(word, Ordering::Release);
         self.advance(size);
         self.batch = self.tail;
@@ -359,6 +367,18 @@ impl Producer {
             self.shared.word(self.batch).store(self.withheld, Ordering::Release);
             self.batch = self.tail;
             self.shared.producer.word(TAIL).store(self.tail, Ordering::Relaxed);
+        }
+    }
+
+    /// Shows the headers of the open batch.
+    pub(crate) fn staged(&self, mut show: impl FnMut(Header)) {
+        let mut position = self.batch;
+        while position != self.tail {
+            let uncovered = self.shared.word(position).load(Ordering::Relaxed);
+            let first = if position == self.batch { self.withheld } else { uncovered };
+            let Ok(header) = self.shared.record(position, first) else { break };
+            show(header);
+            position = position.wrapping_add(record_size(header.len as usize));
         }
     }
 
@@ -407,6 +427,8 @@ pub(crate) struct Consumer {
     published: u64,
     /// Frames before this position were in a dead consumer's hands.
     redelivered_before: u64,
+    /// Frames before this position have been shown to an application: what `taken` says.
+    shown: u64,
     /// How far behind `released` the published head may lag.
     lag: u64,
 }
@@ -417,19 +439,22 @@ impl Consumer {
     ///
     /// The caller holds the consumer role, so nobody else releases.
     pub(crate) fn attach(shared: Shared, redeliver: bool) -> Result<(Self, u64)> {
-        let exact = shared.consumer.word(EXACT).load(Ordering::Acquire);
-        let taken = shared.consumer.word(TAKEN).load(Ordering::Acquire);
+        // Relaxed: with the role's lock we got all that its last holder did and saw.
+        let exact = shared.consumer.word(EXACT).load(Ordering::Relaxed);
+        let taken = shared.consumer.word(TAKEN).load(Ordering::Relaxed);
         if exact % 8 != 0 {
             return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
         }
-        // `taken` is stored before `exact`, so it may lag only if nothing was ever taken beyond it.
-        let in_hand = taken.wrapping_sub(exact);
-        let redelivered_before = if in_hand <= shared.capacity { taken } else { exact };
+        // `taken` is stored before `exact`, so it lags behind it only if it is not to be believed.
+        let taken = if taken.wrapping_sub(exact) <= shared.capacity { taken } else { exact };
         let lag = shared.capacity / 8;
-        let mut consumer = Consumer { shared, next: exact, released: exact, published: exact, redelivered_before, lag };
+        let (next, released, published) = (exact, exact, exact);
+        let (redelivered_before, shown) = (taken, taken);
+        let mut consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
         let mut lost = 0;
         if !redeliver {
-            while consumer.next != redelivered_before {
+            // Forged positions need not meet; passing is enough.
+            while later(consumer.next, taken) != consumer.next {
                 let Some(frame) = consumer.peek()? else { break };
                 let _ = consumer.release(frame.end());
                 lost += 1;
@@ -460,10 +485,27 @@ impl Consumer {
         }
         let frame = Peeked { header, position: self.next };
         self.next = frame.end();
-        // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands.
-        self.shared.consumer.word(TAKEN).store(self.next, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        if later(self.next, self.shown) != self.shown {
+            // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
+            // moved back: what a dead predecessor had in hand stays recorded until it is released.
+            self.shown = self.next;
+            self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+        }
         Ok(Some(frame))
+    }
+
+    /// [`Consumer::peek`] for whoever looks at one frame after another without releasing: ends where a ring full does, also if
+    /// somebody forged a chain without an end.
+    #[inline(always)]
+    pub(crate) fn peek_on(&mut self) -> Result<Option<Peeked>> {
+        let before = self.next;
+        let frame = self.peek()?;
+        if self.next.wrapping_sub(self.released) + SUCCESSOR > self.shared.capacity {
+            self.next = before;
+            return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
+        }
+        Ok(frame)
     }
 
     /// Goes back to the first frame that is not released: what was looked at will be seen again.
@@ -486,7 +528,7 @@ impl Consumer {
     #[must_use = "a sleeping producer must be woken when the head was published"]
     pub(crate) fn release(&mut self, end: u64) -> bool {
         self.released = end;
-        // SYNC(release): pairs with the Acquire loads in `fetch_head` and `attach`; our reads of the frame come before it.
+        // SYNC(release): pairs with the loads in `fetch_head` and `walk`; our reads of the frame come before it.
         self.shared.consumer.word(EXACT).store(end, Ordering::Release);
         if end.wrapping_sub(self.published) < self.lag { false } else { self.publish() }
     }
@@ -498,6 +540,14 @@ impl Consumer {
         // SYNC(release): as in `release`.
         self.shared.consumer.word(HEAD).store(self.released, Ordering::Release);
         news
+    }
+
+    /// The orderly end: tells the producer everything, and the successor that what we looked at and did not release died
+    /// with nobody. (What a dead predecessor had in hand did.)
+    pub(crate) fn hand_back(&mut self) {
+        self.shown = later(self.released, self.redelivered_before);
+        self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
+        self.publish();
     }
 
     /// Position behind the last frame that was looked at.

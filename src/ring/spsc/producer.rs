@@ -16,7 +16,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace, pause_for_ns};
 
 /// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line: long enough that a caller
@@ -110,6 +110,12 @@ impl Producer {
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
+    }
+
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -321,22 +327,22 @@ impl Producer {
             || {
                 exactly.set(true);
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), std::sync::atomic::Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         attachment.counters().raise(Counter::HighWater, core.high_water());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
+            // Whoever did not get as far as sleeping has seen the published head only, which lags.
+            (Err(Error::Timeout), _) if core.has_room_exactly(len) => Ok(()),
             (outcome, _) => outcome,
         }
     }
 
     #[inline(always)]
     fn commit(&mut self, header: Header, len: usize) {
-        let seq = self.sequencer.next(header.stream);
-        self.core.commit(Header { len: len as u32, seq, ..header });
-        self.sequencer.advance(header.stream, 1);
+        self.core.commit(header.sent(len, self.sequencer.give_out(header)));
         self.published(1, len as u64);
     }
 
@@ -447,9 +453,7 @@ impl Batch<'_> {
             return self.push_frame(header, payload);
         }
         core.write(payload);
-        let seq = sequencer.next(header.stream);
-        core.stage(Header { len: len as u32, seq, ..header });
-        sequencer.advance(header.stream, 1);
+        core.stage(header.sent(len, sequencer.give_out(header)));
         self.frames += 1;
         self.bytes += len as u64;
         Ok(())
@@ -478,6 +482,9 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.producer.core.abort_batch(); // after a commit there is nothing to abort
+        // After a commit there is nothing to abort.
+        let Producer { core, sequencer, .. } = &mut *self.producer;
+        core.staged(|header| sequencer.take_back(header));
+        core.abort_batch();
     }
 }

@@ -3,7 +3,8 @@
 //! Used by whoever accepts a memfd from outside its trust domain. The ring is the same, the reader is not: it believes
 //! nothing that the other side can change.
 //!
-//! * The memfd must be sealed against resizing, so that no access can fault; its size comes from `fstat`.
+//! * The memfd must be sealed against resizing, so that no access can fault; its size comes from `fstat`. A hole that is punched
+//!   into it reads as zeros, except in huge pages, where the next access may fault: they are refused.
 //! * The geometry is validated, copied, and never read again. Positions are private: what we publish, we do not read back.
 //! * Every word of shared memory is read once, as an aligned 64-bit atomic, into private memory, and only then looked at.
 //! * A frame is copied out before anybody sees it; there are no references into the ring.
@@ -14,6 +15,8 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::fs::fstatfs;
+
 use super::core::{EXACT, HEAD};
 use crate::error::{Error, Result};
 use crate::frame::Header;
@@ -23,7 +26,7 @@ use crate::segment::Kind;
 use crate::sync::{Area, Ordering};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
 /// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot tell it from nobody:
@@ -70,9 +73,10 @@ impl UntrustedConsumer {
     /// Maps a memfd that a stranger passed, and starts at the position it shows.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is no sealed memfd; [`Error::Corrupt`], [`Error::Incompatible`] if it is no SPSC ring of
+    /// [`Error::Untrusted`] if it is no sealed memfd of ordinary pages; [`Error::Corrupt`], [`Error::Incompatible`] if it is no SPSC ring of
     /// this version.
     pub fn attach(memfd: OwnedFd) -> Result<Self> {
+        check_pages(&memfd)?;
         let ring = Ring::from_memfd(memfd, &Options::any())?;
         ring.expect(Kind::Spsc)?;
         let segment = ring.segment();
@@ -127,8 +131,9 @@ impl UntrustedConsumer {
         }
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
         let payload = self.position.wrapping_add(SHORT as u64);
-        for (at, chunk) in (payload..).step_by(8).zip(into.chunks_mut(8)) {
-            let word = self.word(at, Ordering::Relaxed).to_le_bytes();
+        for (i, chunk) in into.chunks_mut(8).enumerate() {
+            // Wrapping: the position at attach was the sender's choice, perhaps one shortly before 2^64.
+            let word = self.word(payload.wrapping_add(8 * i as u64), Ordering::Relaxed).to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
         self.position = self.position.wrapping_add(padded(SHORT + len) as u64);
@@ -152,7 +157,7 @@ impl UntrustedConsumer {
             Err(Error::Empty) => Ok(None),
             Err(e) => Err(e),
         };
-        block_on(&event, &pace, deadline.into(), attempt, || Ok(()))
+        block_on(&event, &pace, deadline.into(), attempt, || Ok(SLEEP_CAP))
     }
 
     /// Tells the sender what was released, and wakes it if it sleeps on a full ring.
@@ -170,5 +175,15 @@ impl UntrustedConsumer {
     #[inline(always)]
     fn word(&self, position: u64, order: Ordering) -> u64 {
         self.data.word((position & (self.capacity - 1)) as usize).load(order)
+    }
+}
+
+/// Seals keep the size, but not the pages: a huge page that was punched out comes back only if the pool has another one.
+fn check_pages(memfd: &OwnedFd) -> Result<()> {
+    let filesystem = fstatfs(memfd).map_err(|e| Error::io("examine the memfd", e))?;
+    if filesystem.f_type == libc::TMPFS_MAGIC {
+        Ok(())
+    } else {
+        Err(Error::Untrusted { what: "not a memfd of ordinary pages" })
     }
 }

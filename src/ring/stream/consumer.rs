@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::Ordering;
 
 use super::core;
 use crate::error::{Error, Result};
@@ -14,7 +13,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 
 /// The reading end. One at a time: the role passes on when it is dropped, or when its process dies; the successor starts at
@@ -81,6 +80,12 @@ impl Consumer {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
+    }
+
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
         self.pace.set_idle(idle);
@@ -102,13 +107,21 @@ impl Consumer {
     /// [`Error::Empty`] if there is not one byte; [`Error::Closed`] or [`Error::PeerDead`] if there will be none either.
     #[inline]
     pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let n = self.core.available(buffer.len())?.min(buffer.len());
-        if n == 0 && !buffer.is_empty() {
-            return match self.empty(1)? {
-                0 => Err(Error::Empty),
-                _ => self.try_read(buffer),
-            };
+        self.try_read_units(buffer, 1)
+    }
+
+    /// [`Consumer::try_read`] of bytes that belong together by `unit`s: none of them is read in part.
+    #[inline(always)]
+    pub(in crate::ring) fn try_read_units(&mut self, buffer: &mut [u8], unit: usize) -> Result<usize> {
+        let mut there = self.core.available(buffer.len())?;
+        if there < unit && !buffer.is_empty() {
+            there = self.empty(unit)?;
+            if there < unit {
+                return Err(Error::Empty);
+            }
         }
+        let n = there.min(buffer.len());
+        let n = n - n % unit;
         self.take_out(&mut buffer[..n]);
         Ok(n)
     }
@@ -226,10 +239,10 @@ impl Consumer {
             },
             || {
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
             (outcome, _) => outcome,

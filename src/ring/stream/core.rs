@@ -67,16 +67,17 @@ impl Shared {
         self.consumer.word(HEAD)
     }
 
-    /// (head, tail) as an observer sees them.
+    /// (head, tail) as an observer sees them: numbers to show, by which nothing is read.
     pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.head().load(Ordering::Acquire);
-        (head, self.tail().load(Ordering::Acquire).max(head))
+        let head = self.head().load(Ordering::Relaxed);
+        (head, crate::sync::later(self.tail().load(Ordering::Relaxed), head))
     }
 
     /// Both positions, checked: what either side starts from.
     fn positions(&self) -> Result<(u64, u64)> {
         // Each index moves forward only, so reading the head first can only overstate the distance by what is consumed
-        // meanwhile, never make it negative.
+        // meanwhile, never make it negative. SYNC(stream-release), SYNC(stream-commit): whoever attaches may at once write
+        // before the one and read before the other.
         let head = self.head().load(Ordering::Acquire);
         let tail = self.tail().load(Ordering::Acquire);
         if tail.wrapping_sub(head) > self.capacity {
@@ -183,11 +184,12 @@ impl Consumer {
             return Ok(known as usize);
         }
         // SYNC(stream-commit): everything before this has been written.
-        self.tail = self.shared.tail().load(Ordering::Acquire);
-        let there = self.tail.wrapping_sub(self.head);
+        let tail = self.shared.tail().load(Ordering::Acquire);
+        let there = tail.wrapping_sub(self.head);
         if there > self.shared.capacity {
             return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
         }
+        self.tail = tail; // only now: a forged one must not be what the next call goes by
         Ok(there as usize)
     }
 

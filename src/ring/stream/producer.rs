@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
 
 use super::core;
 use crate::error::{Error, Result};
@@ -14,7 +13,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::One;
+use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 
 /// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
@@ -80,6 +79,12 @@ impl Producer {
         self.attachment.wait_for_peer(deadline.into(), |_| ())
     }
 
+    /// What `SIGKILL` does, as far as the ring can tell.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
+    }
+
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
         self.pace.set_idle(idle);
@@ -100,7 +105,14 @@ impl Producer {
     /// gone.
     #[inline]
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.try_write_units(bytes, 1)
+    }
+
+    /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written in part.
+    #[inline(always)]
+    pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
         let n = self.core.free(bytes.len()).min(bytes.len());
+        let n = n - n % unit;
         if n == 0 && !bytes.is_empty() {
             return self.full();
         }
@@ -218,10 +230,10 @@ impl Producer {
             },
             || {
                 gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(()) }
+                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
             },
         );
-        attachment.counters().get(Counter::Sleeps).store(pace.sleeps(), Ordering::Relaxed);
+        attachment.count(Counter::Sleeps, pace.take_sleeps());
         attachment.counters().raise(Counter::HighWater, core.high_water());
         match (outcome, gone) {
             (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),

@@ -12,13 +12,14 @@ use crate::segment::{Geometry, Kind, Segment};
 use crate::sync::{Area, LINE};
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::SLEEP_CAP;
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::mutex::{Claim, Lock};
 
 /// A mutex between processes around bytes in shared memory, which survives its holder: the next one is told.
 ///
 /// When the kernel says that the holder is dead, a waiter takes the mutex from it (it looks before each sleep, at least
-/// every 100 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed. So does everybody, until one has
+/// every 50 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed. So does everybody, until one has
 /// repaired them and says so with [`MutexGuard::mark_consistent`]. Nothing ever makes the mutex unusable.
 ///
 /// The bytes are ordinary memory to whoever holds the mutex. All processes that attach are of one user and trust one
@@ -179,7 +180,7 @@ impl Mutex {
         self.member.check_fork()?;
         let lock = &self.member.core;
         let claim = lock.claim(self.member.id());
-        let holder_lives = || self.member.recover_if_dead([lock.owner()].into_iter());
+        let holder_lives = || self.member.recover_if_dead([lock.owner()].into_iter()).map(|()| SLEEP_CAP);
         block_on(&claim, &self.pace, deadline.into(), || Ok(self.take(&claim)), holder_lives)
     }
 

@@ -11,7 +11,7 @@ use crate::segment::{Geometry, Kind, Segment};
 use crate::sync::LINE;
 use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Barrier, Many};
+use crate::wait::eventcount::{Barrier, Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::semaphore::{PERMIT, Permits};
 
@@ -19,7 +19,7 @@ use crate::wait::semaphore::{PERMIT, Permits};
 ///
 /// A permit belongs to the handle that acquired it, until its [`Permit`] is dropped. When the kernel says that the
 /// holder is dead, whoever waits, attaches, or calls [`recover_dead`](Semaphore::recover_dead) takes its permits back;
-/// a waiter looks before each sleep, at least every 100 ms. So this limits how many use a resource at once. It is not a
+/// a waiter looks before each sleep, at least every 50 ms. So this limits how many use a resource at once. It is not a
 /// signal: to tell another process that something happened, send it a frame.
 ///
 /// Clones share one participant of the segment, and so does whatever they acquire. At most 255 handles that are not
@@ -191,7 +191,7 @@ impl Semaphore {
     pub fn acquire_deadline(&self, deadline: impl Into<Deadline>) -> Result<Permit<'_>> {
         self.member.check_fork()?;
         let permits = &self.member.core;
-        let holders_live = || self.member.recover_if_dead(permits.holders());
+        let holders_live = || self.member.recover_if_dead(permits.holders()).map(|()| SLEEP_CAP);
         block_on(permits, &self.pace, deadline.into(), || Ok(self.take()), holders_live)
     }
 

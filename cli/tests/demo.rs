@@ -1,0 +1,21 @@
+//! The demo holds what it promises, and leaves nothing behind.
+
+mod common;
+
+use common::Place;
+
+#[test]
+fn everything_holds() {
+    let place = Place::new();
+    let small = place.file("small");
+    std::fs::write(&small, common::noise(1 << 20, 5)).unwrap();
+    let run = place.run(&format!("demo --json --file {}", small.display())).succeeds();
+    let found: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(found["kill"]["missing"], 0);
+    assert!(found["kill"]["redelivered"].as_u64() >= Some(1), "{found}");
+    assert!(found["kill"]["frames_after_kills"].as_u64() > Some(0), "{found}");
+    for kind in ["spsc", "mpmc"] {
+        assert_eq!(found["file"][kind]["bytes"], 512 << 20, "{kind}");
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "only the file is there");
+}

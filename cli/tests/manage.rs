@@ -1,0 +1,183 @@
+//! The verbs that look at rings and tidy them up.
+
+mod common;
+
+use common::{Place, run};
+
+#[test]
+fn ls_shows_every_state() {
+    let place = Place::new();
+    assert!(place.run("ls").succeeds().text().starts_with("NAME  KIND"));
+    place.run("create ring:idle").succeeds();
+    let _sender = place.start("send ring:live");
+    place.wait_for_living("live", 1);
+    let mut dead = place.start("send ring:stale?kind=mpmc");
+    place.wait_for_living("stale", 1);
+    dead.kill();
+    std::fs::write(place.file("broken"), b"nonsense").unwrap();
+
+    let text = place.run("ls --json").succeeds().text();
+    let states: Vec<(String, String)> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|ring| (ring["name"].as_str().unwrap().to_owned(), ring["state"].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [("broken", "corrupt"), ("idle", "idle"), ("live", "live"), ("stale", "stale")];
+    assert_eq!(states, expected.map(|(name, state)| (name.to_owned(), state.to_owned())));
+    let table = place.run("ls").succeeds();
+    assert!(
+        table.text().lines().any(|line| line.starts_with("stale") && line.contains("1024 slots")),
+        "{}",
+        table.text()
+    );
+    assert!(table.stderr.contains("ring:broken: corrupt"), "{}", table.stderr);
+    assert_eq!(place.run("-q ls").succeeds().stderr, "");
+}
+
+#[test]
+fn info_and_stat_tell_who_and_how_much() {
+    let place = Place::new();
+    place.feed("send ring:x?capacity=64KiB", b"12345678\n").succeeds();
+    let info = place.json("info x");
+    assert_eq!((&info["kind"], &info["capacity"], &info["name"]), (&"spsc".into(), &65536.into(), &"x".into()));
+    let stat = place.json("stat ring:x");
+    assert_eq!((&stat["sent"], &stat["used"], &stat["received"]), (&1.into(), &24.into(), &0.into()));
+    assert!(place.run("info x").succeeds().text().contains("largest frame  65512 bytes"));
+    assert!(place.run("stat x").succeeds().text().lines().any(|line| line.split_whitespace().eq(["sent", "1"])));
+    let watched = place.run("stat x -d 10ms -n 3 --json").succeeds().text();
+    assert_eq!(watched.lines().count(), 3);
+
+    let sender = place.start("send ring:x");
+    place.wait_for_living("x", 1);
+    let info = place.json("info x");
+    let who = &info["participants"][0];
+    assert_eq!(
+        (&who["role"], &who["state"], &who["command"]),
+        (&"producer".into(), &"live".into(), &"slipring".into())
+    );
+    sender.finish().succeeds();
+}
+
+#[test]
+fn dump_shows_and_takes_nothing() {
+    let place = Place::new();
+    for kind in ["spsc", "mpmc"] {
+        place.feed(&format!("send ring:{kind}?kind={kind}"), b"first\nsecond\nthird\n").succeeds();
+        assert_eq!(place.run(&format!("dump {kind} --raw")).succeeds().text(), "firstsecondthird");
+        assert_eq!(place.run(&format!("dump {kind} --raw --limit 2")).succeeds().text(), "firstsecond");
+        let text = place.run(&format!("dump {kind} --limit 1")).succeeds().text();
+        assert!(text.contains("seq 0  kind 0x0100  stream 0  5 bytes") && text.contains("66 69 72 73 74"), "{text}");
+        assert_eq!(place.run(&format!("dump {kind} --json")).succeeds().text().lines().count(), 3);
+        assert_eq!(place.json(&format!("verify {kind}"))["frames"], 3);
+        assert_eq!(place.run(&format!("recv ring:{kind}")).succeeds().text(), "first\nsecond\nthird\n");
+    }
+    place.run("create ring:bytes?kind=stream").succeeds();
+    place.run("dump bytes").fails(2, "kind");
+}
+
+#[test]
+fn rm_spares_the_living_unless_forced() {
+    let place = Place::new();
+    let receiver = place.start("recv ring:x");
+    place.wait_for_living("x", 1);
+    place.run("rm x").fails(1, "somebody is attached");
+    place.run("rm --force x").succeeds();
+    place.run("rm x").fails(5, "ring:x: no such segment");
+    drop(receiver);
+    place.run("create ring:a").succeeds();
+    place.run("create ring:b").succeeds();
+    std::fs::write(place.file("broken"), b"nonsense").unwrap();
+    place.run("rm a nothing broken ring:b").fails(5, "ring:nothing");
+    assert_eq!(place.run("ls --json").succeeds().text(), "", "what could be removed is gone");
+}
+
+#[test]
+fn gc_buries_the_dead_and_keeps_what_waits() {
+    let place = Place::new();
+    let mut dead = place.start("send ring:full");
+    dead.write(b"precious\n");
+    place.wait_for("stat full", |stat| stat["sent"] == 1);
+    dead.kill();
+    place.run("create ring:empty").succeeds();
+    let receiver = place.start("recv ring:live");
+    place.wait_for_living("live", 1);
+
+    let dry = place.run("gc --dry-run").succeeds().text();
+    assert!(dry.contains("full: would bury 1 dead") && dry.contains("empty: would remove"), "{dry}");
+    assert_eq!(place.run("ls --json").succeeds().text().lines().count(), 3);
+    let text = place.run("gc").succeeds().text();
+    assert!(text.contains("full: buried 1 dead") && text.contains("empty: removed"), "{text}");
+    assert!(!text.contains("live") && !text.contains("full: removed"), "{text}");
+    assert_eq!(place.run("dump full --raw").succeeds().text(), "precious");
+    assert!(
+        place
+            .run("gc --all --json")
+            .succeeds()
+            .text()
+            .contains(r#"{"dead":0,"dry_run":false,"name":"full","removed":true}"#)
+    );
+    place.run("info full").fails(5, "no such segment");
+    drop(receiver);
+}
+
+#[test]
+fn gc_takes_back_what_a_dead_consumer_held() {
+    let place = Place::new();
+    let line = [b"x".repeat(200).as_slice(), b"\n"].concat();
+    place.feed("send ring:x?kind=mpmc&slots=4096", &line.repeat(2000)).succeeds();
+    let mut receiver = place.start("recv ring:x");
+    place.wait_for("verify x", |verify| verify["reading"].as_u64() > Some(0));
+    receiver.kill();
+    place.wait_for("ls", |ls| ls["state"] == "stale");
+    let before = place.json("verify x");
+    place.run("gc").succeeds();
+    let after = place.json("verify x");
+    assert_eq!((&after["reading"], &after["redeliver"]), (&0.into(), &before["reading"]), "{before} {after}");
+}
+
+#[test]
+fn doctor_completions_and_man_speak() {
+    let place = Place::new();
+    let doctor = place.run("doctor");
+    assert_eq!(doctor.code, 0, "{}", doctor.text());
+    assert!(doctor.text().lines().any(|line| line.starts_with("OK    directory")), "{}", doctor.text());
+    for line in place.run("doctor --json").text().lines() {
+        let check: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(["OK", "WARN", "FAIL"].contains(&check["verdict"].as_str().unwrap()), "{line}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(place.run(&format!("completions {shell}")).succeeds().text().contains("slipring"));
+    }
+    assert!(place.run("man").succeeds().text().contains(".TH slipring"));
+    let pages = place.file("pages");
+    std::fs::create_dir(&pages).unwrap();
+    place.run(&format!("man --out {}", pages.display())).succeeds();
+    assert!(pages.join("slipring-send.1").is_file());
+    assert!(run("test", &["-d", pages.to_str().unwrap()]));
+}
+
+#[test]
+fn every_verb_explains_itself() {
+    let place = Place::new();
+    assert!(place.run("--help").succeeds().text().contains("slipring demo"));
+    assert_eq!(place.run("").code, 2);
+    for verb in [
+        "demo",
+        "create",
+        "ls",
+        "info",
+        "send",
+        "recv",
+        "stat",
+        "verify",
+        "dump",
+        "rm",
+        "gc",
+        "doctor",
+        "completions",
+        "man",
+    ] {
+        let help = place.run(&format!("{verb} --help")).succeeds().text();
+        assert!(help.contains("Usage: slipring") && help.len() > 300, "{verb}: {help}");
+    }
+}

@@ -1,0 +1,337 @@
+//! A forged segment: whatever lies in it, opening, checking, attaching and 64 operations only ever say yes or no.
+//!
+//! No panic, no access outside (address sanitizer), no endless loop. Inside one trust domain a forger can make others receive
+//! nonsense, and that is all. Relies on the layout as documented, which a forger knows as well.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use slipring::{Mutex, Options, Redelivery, Result, Ring, Semaphore, mpmc, spsc, stream};
+
+use super::draw::Draw;
+use super::shared::{CONSUMER_PAGE, LINE, PAGE, PRODUCER_PAGE, Shared, len_of, reseal_header, sealed};
+
+const OPERATIONS: usize = 64;
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    let (mut image, data_offset) = template(&mut draw);
+    let honest = image.len();
+    if draw.below(16) == 15 {
+        image = draw.bytes(4096).to_vec();
+    }
+    let len = draw.one_of(&[honest, honest, honest, honest, honest + PAGE, honest - PAGE, 100, 1 << 20]);
+    for _ in 0..draw.below(24) {
+        forge(&mut draw, &mut image, data_offset);
+    }
+    if draw.below(8) != 7 && image.len() >= 128 {
+        reseal_header(&mut image);
+    }
+    match draw.below(8) {
+        0 => by_name(&mut draw, &image),
+        1 => drop(Semaphore::from_fd(sealed(&image, len)).map(|semaphore| use_semaphore(&mut draw, &semaphore))),
+        2 => drop(Mutex::from_fd(sealed(&image, len)).map(|mutex| use_mutex(&mut draw, &mutex))),
+        _ => by_descriptor(&mut draw, sealed(&image, len)),
+    }
+}
+
+/// A segment as a correct creator makes it, used a little, and where its data starts.
+fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
+    let policy = draw.one_of(&[Redelivery::AtLeastOnce, Redelivery::AtMostOnce]);
+    let set = |options: Options| options.participants(4).redelivery(policy);
+    let read = |ring: &Ring| {
+        let memfd = ring.as_memfd().unwrap();
+        let data_offset = len_of(memfd) - ring.capacity().next_multiple_of(PAGE);
+        (Shared::map(memfd).to_vec(), data_offset)
+    };
+    let fill = draw.below(64);
+    match draw.below(5) {
+        0 => {
+            let ring = Ring::memfd(&set(Options::spsc(PAGE))).unwrap();
+            let mut tx = spsc::Producer::attach(&ring).unwrap();
+            (0..fill).for_each(|i| drop(tx.try_send(&vec![i as u8; i])));
+            read(&ring)
+        }
+        1 => {
+            let ring = Ring::memfd(&set(Options::mpmc(8, 40))).unwrap();
+            let tx = mpmc::Producer::attach(&ring).unwrap();
+            let rx = mpmc::Consumer::attach(&ring).unwrap();
+            for i in 0..fill {
+                let _ = tx.try_send(&[i as u8; 40]);
+                if i % 3 == 0 {
+                    let _ = rx.try_recv();
+                }
+            }
+            read(&ring)
+        }
+        2 => {
+            let ring = Ring::memfd(&set(Options::stream(PAGE))).unwrap();
+            let mut tx = stream::Producer::attach(&ring).unwrap();
+            let _ = tx.try_write(&vec![7; 100 * fill]);
+            read(&ring)
+        }
+        3 => {
+            let semaphore = Semaphore::memfd(1 + fill).unwrap();
+            let image = Shared::map(semaphore.fd().unwrap()).to_vec();
+            (image.clone(), image.len() - PAGE)
+        }
+        _ => {
+            let mutex = Mutex::memfd(fill).unwrap();
+            let image = Shared::map(mutex.fd().unwrap()).to_vec();
+            (image.clone(), image.len() - PAGE)
+        }
+    }
+}
+
+/// Changes one thing that matters, or anything at all.
+fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
+    let (mut at, word) = match draw.below(9) {
+        0 => (8 * draw.below(16), draw.nasty()),
+        1 => (PRODUCER_PAGE + LINE * draw.below(2), draw.nasty()),
+        2 => (CONSUMER_PAGE + draw.one_of(&[0, LINE, LINE + 8]), draw.nasty()),
+        3 => (3 * PAGE + LINE * draw.below(14), draw.nasty()),
+        4 => (4 * PAGE + LINE * draw.below(5) + 8 * draw.below(2), record(draw)),
+        5 => (data_offset + 8 * draw.below(512), frame_word(draw)),
+        6 => (data_offset + 64 * draw.below(8), control_word(draw)),
+        7 => {
+            // The same word everywhere, at a distance: cycles without an end.
+            let (word, step) = (frame_word(draw), 8 << draw.below(6));
+            let mut at = data_offset;
+            while at + 8 <= image.len() {
+                image[at..at + 8].copy_from_slice(&word.to_le_bytes());
+                at += step;
+            }
+            return;
+        }
+        _ => (8 * draw.below(image.len() / 8 + 1), draw.word()),
+    };
+    at = at.min(image.len().saturating_sub(8));
+    if let Some(into) = image.get_mut(at..at + 8) {
+        into.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// The first word of a short header.
+fn frame_word(draw: &mut Draw<'_>) -> u64 {
+    let flags = draw.one_of(&[3, 0, 7, 0x0B, 0x13]);
+    let len = draw.one_of(&[0, 8, 48, 1000, 4072, 4073, 1 << 30, u32::MAX]);
+    u64::from(len) << 32 | flags << 24 | 0x12_52B7
+}
+
+/// A slot's control word: lap, state, owner, attempt.
+fn control_word(draw: &mut Draw<'_>) -> u64 {
+    let lap = draw.one_of(&[0, 1, 2, 8, (1 << 40) - 1, 1 << 39]);
+    let (state, owner, attempt) = (draw.below(7) as u64, draw.below(7) as u64, u64::from(draw.byte()));
+    lap << 24 | state << 20 | owner << 8 | attempt
+}
+
+/// A participant's state word: state, role, ticket.
+fn record(draw: &mut Draw<'_>) -> u64 {
+    (draw.below(7) as u64) << 56 | (draw.below(3) as u64) << 48 | draw.nasty() & 0xFFFF_FFFF_FFFF
+}
+
+/// The file in a directory of ours, under a name.
+fn by_name(draw: &mut Draw<'_>, image: &[u8]) {
+    thread_local! {
+        static PLACE: PathBuf = {
+            let thread = format!("{:?}", std::thread::current().id()).replace(|c: char| !c.is_ascii_digit(), "");
+            let path = PathBuf::from(format!("/dev/shm/slipring-fuzz-{}-{thread}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+    }
+    let directory = PLACE.with(Clone::clone);
+    let _removed = Removed(directory.clone());
+    std::fs::create_dir_all(&directory).unwrap();
+    for (path, mode) in [(directory.clone(), 0o700), (directory.join("x"), 0o600)] {
+        if mode == 0o600 {
+            std::fs::write(&path, image).unwrap();
+        }
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    if let Ok(ring) = Ring::open("x", &Options::any().directory(&directory)) {
+        use_ring(draw, &ring);
+    }
+}
+
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn by_descriptor(draw: &mut Draw<'_>, fd: OwnedFd) {
+    if draw.below(8) == 7 {
+        if let Ok(mut rx) = spsc::UntrustedConsumer::attach(fd) {
+            let mut buffer = vec![0; 256];
+            for _ in 0..OPERATIONS {
+                let _ = rx.try_recv_into(&mut buffer);
+            }
+        }
+    } else if let Ok(ring) = Ring::from_memfd(fd, &Options::any()) {
+        use_ring(draw, &ring);
+    }
+}
+
+fn use_ring(draw: &mut Draw<'_>, ring: &Ring) {
+    let mut seats = Seats::default();
+    for _ in 0..OPERATIONS {
+        let _ = operate(draw, ring, &mut seats);
+    }
+}
+
+/// The handles that the run holds at the moment.
+#[derive(Default)]
+struct Seats {
+    spsc: (Option<spsc::Producer>, Option<spsc::Consumer>),
+    mpmc: (Option<mpmc::Producer>, Option<mpmc::Consumer>),
+    stream: (Option<stream::Producer>, Option<stream::Consumer>),
+}
+
+fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
+    let payload = [0xA5; 64];
+    let mut buffer = [0; 300];
+    // By default what a normal user does; what an operator does is rarer and dearer.
+    match draw.below(48) {
+        0..=2 => {
+            seats.spsc.0 = Some(spsc::Producer::attach(ring)?);
+        }
+        3..=5 => {
+            seats.spsc.1 = Some(spsc::Consumer::attach(ring)?);
+        }
+        6..=7 => {
+            seats.mpmc.0 = Some(mpmc::Producer::attach(ring)?);
+        }
+        8..=9 => {
+            seats.mpmc.1 = Some(mpmc::Consumer::attach(ring)?);
+        }
+        10 => {
+            seats.stream.0 = Some(stream::Producer::attach(ring)?);
+        }
+        11 => {
+            seats.stream.1 = Some(stream::Consumer::attach(ring)?);
+        }
+        12 => drop(ring.stats()?),
+        13 => drop(ring.verify()?),
+        14 => drop(ring.participants()?),
+        15 => drop(ring.sweep()?),
+        16 => {
+            let mut frames = 0;
+            ring.inspect(|frame| {
+                frames += 1;
+                assert!(frame.payload.len() <= ring.max_payload() && frames <= ring.capacity());
+                true
+            })?;
+        }
+        17 => *seats = Seats::default(),
+        18..=27 => send(draw, seats, &payload)?,
+        28..=45 => receive(draw, seats, &mut buffer)?,
+        46 => {
+            let _ = (ring.is_idle()?, ring.stats()?.used());
+        }
+        _ => {
+            seats.spsc.0 = None;
+            seats.mpmc.1 = None;
+        }
+    }
+    Ok(())
+}
+
+fn send(draw: &mut Draw<'_>, seats: &mut Seats, payload: &[u8]) -> Result<()> {
+    let len = draw.below(payload.len() + 1);
+    let payload = &payload[..len];
+    if let Some(tx) = &mut seats.spsc.0 {
+        match draw.below(4) {
+            0 => tx.try_send(payload)?,
+            1 => tx.try_reserve(len)?.commit(len / 2),
+            2 => {
+                let mut batch = tx.batch();
+                batch.push(payload)?;
+                batch.push(payload)?;
+                batch.commit();
+            }
+            _ => tx.send_deadline(payload, Duration::ZERO)?,
+        }
+    }
+    if let Some(tx) = &seats.mpmc.0 {
+        match draw.below(3) {
+            0 => tx.try_send(payload)?,
+            1 => std::mem::forget(tx.try_reserve(len.min(40))?),
+            _ => tx.send_deadline(payload, Duration::ZERO)?,
+        }
+    }
+    if let Some(tx) = &mut seats.stream.0 {
+        let _ = tx.try_write(payload)?;
+    }
+    Ok(())
+}
+
+fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<()> {
+    fn touch(payload: &[u8]) {
+        std::hint::black_box(payload.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
+    }
+    if let Some(rx) = &mut seats.spsc.1 {
+        match draw.below(5) {
+            0 => touch(&rx.try_recv()?),
+            1 => drop(rx.try_recv_into(buffer)?),
+            2 => {
+                let capacity = rx.ring().capacity();
+                let frames = rx.try_recv_batch()?.iter().inspect(|frame| touch(frame.payload)).take(capacity).count();
+                assert!(frames <= capacity / 16, "a batch is at most a ring full");
+            }
+            3 => rx.try_recv()?.keep(),
+            _ => touch(&rx.recv_deadline(Duration::ZERO)?),
+        }
+    }
+    if let Some(rx) = &seats.mpmc.1 {
+        match draw.below(4) {
+            0 => touch(&rx.try_recv()?),
+            1 => drop(rx.try_recv_into(buffer)?),
+            2 => rx.try_recv_batch(8)?.iter().for_each(|frame| touch(frame.payload)),
+            _ => touch(&rx.recv_deadline(Duration::ZERO)?),
+        }
+    }
+    if let Some(rx) = &mut seats.stream.1 {
+        let mut large = vec![0; 3 * PAGE];
+        match draw.below(3) {
+            0 => drop(rx.try_read(&mut large)?),
+            1 => touch(&rx.try_read_chunk(100)?),
+            _ => drop(rx.available()?),
+        }
+    }
+    Ok(())
+}
+
+fn use_semaphore(draw: &mut Draw<'_>, semaphore: &Semaphore) {
+    assert!(semaphore.permits() >= 1);
+    let mut permits = Vec::new();
+    for _ in 0..OPERATIONS {
+        match draw.below(5) {
+            0 => permits.extend(semaphore.try_acquire().ok().flatten()),
+            1 => drop(permits.pop()),
+            2 => assert!(semaphore.available() <= semaphore.permits()),
+            3 => drop(semaphore.recover_dead()),
+            _ => permits.extend(semaphore.acquire_deadline(Duration::ZERO)),
+        }
+    }
+}
+
+fn use_mutex(draw: &mut Draw<'_>, mutex: &Mutex) {
+    for _ in 0..OPERATIONS {
+        match draw.below(4) {
+            0 => drop(mutex.recover_dead()),
+            1 => drop(mutex.lock_deadline(Duration::ZERO)),
+            _ => {
+                if let Ok(Some(locked)) = mutex.try_lock() {
+                    let mut guard = locked.into_guard();
+                    guard.fill(7);
+                    guard.mark_consistent();
+                }
+            }
+        }
+    }
+}

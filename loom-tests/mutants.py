@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Weakens every memory ordering and every rule of the algorithms once, and says which models fail.
+
+    python3 loom-tests/mutants.py [part of a name] ...      (all of them: about half an hour on two cores)
+
+Every Acquire, Release, AcqRel and SeqCst in the files below is found by itself; the rules are listed. All mutants are
+compiled at once, into a copy of the sources under target/, each behind a switch that SLIPRING_MUTANT turns; the
+sources are never touched. Prints a table in Markdown. Exit code 1 if a mutant passes every model and is not among those
+explained at the end of this file, or if one of those is caught after all.
+"""
+import json, os, pathlib, re, shutil, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WORK = ROOT / "target" / "mutants"
+TIMEOUT = 60  # seconds for one model; running out of them counts as neither caught nor passed
+
+# Which models look at which file.
+FILES = {
+    "src/ring/spsc/core.rs": ["spsc", "wake::spsc"],
+    "src/ring/mpmc/core.rs": ["mpmc", "wake::mpmc"],
+    "src/ring/stream/core.rs": ["spsc::stream"],
+    "src/wait/eventcount.rs": ["eventcount", "wake"],
+    "src/wait/semaphore.rs": ["semaphore"],
+    "src/wait/mutex.rs": ["mutex"],
+    "src/segment/participants.rs": ["participants"],
+    "src/segment/lifecycle.rs": ["participants"],
+}
+
+# Models that take long: asked only about what the others let pass.
+SLOW = {
+    "mpmc::two_producers_two_consumers",
+    "wake::mpmc_a_late_commit_uncovers_the_next_frame",
+    "participants::an_end_noted_by_the_reaper_of_a_living_one",
+    "participants::an_end_noted_by_the_reaper_of_a_leaving_one",
+}
+
+# file, text to search from, the exact text after it, what replaces it, name
+SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
+SEM, MUTEX = "src/wait/semaphore.rs", "src/wait/mutex.rs"
+TABLE, LIFE = "src/segment/participants.rs", "src/segment/lifecycle.rs"
+RULES = [
+    (SPSC, "fn finish", "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);", ";",
+     "the successor is not zeroed"),
+    (SPSC, "fn fits", "level <= self.shared.capacity", "level <= self.shared.capacity + SUCCESSOR",
+     "no room kept for the successor"),
+    (SPSC, "fn finish", "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);",
+     "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);"
+     "self.shared.word(self.tail).store(header.commit_word(), Ordering::Release);", "a batch shows its frames one by one"),
+    (SPSC, "pub(crate) fn peek", "self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);", ";",
+     "what is shown is not recorded"),
+    (SPSC, "pub(crate) fn peek", "later(self.next, self.shown) != self.shown", "true", "the record of what was shown moves back"),
+    (SPSC, "pub(crate) fn hand_back", "self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);", ";",
+     "an orderly end leaves the record of what was shown"),
+    (SPSC, "pub(crate) fn hand_back", "later(self.released, self.redelivered_before)", "self.released",
+     "an orderly end wipes out what a dead predecessor was shown"),
+    (SPSC, "pub(crate) fn abort_batch", "self.tail = self.batch;", ";", "an aborted batch is not forgotten"),
+    (MPMC, "pub(crate) fn claim(", "position = position.wrapping_add(1);", "return Err(Error::Full);",
+     "producers do not walk past a claim that the tail does not tell of"),
+    (MPMC, "pub(crate) fn claim(", "position = self.last_claim(position, ahead, seen).wrapping_add(1);",
+     "return Err(Error::Full);", "producers do not walk past a lap that the tail does not tell of"),
+    (MPMC, "pub(crate) fn claim(", "hint.store(position.wrapping_add(1), Ordering::Release);",
+     "hint.store(position.wrapping_add(2), Ordering::Release);", "the tail leads"),
+    (MPMC, "fn next_ready", "position = position.wrapping_add(1)", "return Err(Error::Empty)",
+     "consumers do not walk past what the head does not tell of"),
+    (MPMC, "pub(crate) fn take(", "hint.store(position.wrapping_add(1), Ordering::Relaxed);",
+     "hint.store(position.wrapping_add(2), Ordering::Relaxed);", "the head leads"),
+    (MPMC, "fn next_ready", "claimed.saturating_sub(self.slots).max(1)", "claimed", "consumers jump to the newest claim"),
+    (MPMC, "pub(crate) fn commit(", "unsafe { self.data.write(at + 8, &header.tail_word().to_le_bytes()) };",
+     "{ let lap = self.split(claim.position).1; self.control(claim.slot).store(Control::new(lap, State::Ready, 0, 0)"
+     ".pack(), Ordering::Release); unsafe { self.data.write(at + 8, &header.tail_word().to_le_bytes()) }; }",
+     "READY before the header is whole"),
+    (MPMC, "pub(crate) fn take(", "return self.taken(slot, lap, 0);",
+     "self.control(slot).store(Control::free(lap.wrapping_add(1)).pack(), Ordering::Release); return self.taken(slot, lap, 0);",
+     "FREE before the frame is read"),
+    (MPMC, "fn recover_word", "self.control(slot).compare_exchange(word, next.pack(), Ordering::Release, Ordering::Relaxed).is_ok()",
+     "{ self.control(slot).store(next.pack(), Ordering::Release); true }", "recovery by a plain store"),
+    (MPMC, "fn recover_word", "seen.attempt.saturating_add(1)", "seen.attempt", "a frame that comes again is not marked"),
+    (MPMC, "pub(crate) fn sweep", "redeliver || total.redeliver > 0", "total.redeliver > 0",
+     "what a killed recoverer left is not announced"),
+    (MPMC, "pub(crate) fn sweep", "self.producer.word(REDELIVERIES).fetch_add(1, Ordering::Release);", ";",
+     "redeliveries are not announced"),
+    (EC, "impl Sleep for One", "ready()", "false", "One: no second look after arming"),
+    (EC, "impl Sleep for Many", "ready()", "false", "Many: no second look after registering"),
+    (EC, "impl One", "self.0.recheck() && self.0.word().swap(0, Relaxed) == 1",
+     "{ if self.0.recheck() { futex::wake(self.0.word(), 1); self.0.word().swap(0, Relaxed); } false }",
+     "One: wake before clear"),
+    (EC, "impl Sleep for Many", "seen.wrapping_add(2) | 1", "seen | 1", "Many: registering does not change the word"),
+    (EC, "impl Many", "word.fetch_add(2, Relaxed).wrapping_add(2)", "word.load(Relaxed)", "Many: notifying does not change the word"),
+    (EC, "impl Many", "let _ = word.compare_exchange(mine, mine & !1, Relaxed, Relaxed);", "word.fetch_and(!1, Relaxed);",
+     "Many: the flag is cleared whoever registered since"),
+    (EC, "impl Many", "futex::wake(word, count) < count", "{ futex::wake(word, count); true }",
+     "Many: the flag is cleared though enough were woken"),
+    (SEM, "fn release", "self.freed.notify(1);", ";", "a released permit wakes nobody"),
+    (SEM, "fn recover", "self.freed.notify(u32::try_from(freed).unwrap_or(super::eventcount::ALL));", ";",
+     "a recovered permit wakes nobody"),
+    (MUTEX, "fn try_lock", "if self.slept.get() { WAITERS } else { 0 }", "0", "who slept forgets the other sleepers"),
+    (MUTEX, "fn recover", "self.pass_on(seen);", ";", "recovery wakes nobody"),
+    (MUTEX, "compare_exchange_weak(seen, OWNER_DIED", "OWNER_DIED", "0", "recovery keeps the death to itself"),
+    (TABLE, "Some(State::Live | State::Dead) | None", "recover(id);", ";", "an id is reissued without a sweep"),
+    (TABLE, "Some(State::Live | State::Dead) | None", "recover(id);",
+     "if let Some(role) = role { self.lifecycle.note_death(role, ticket); self.free(id); } recover(id);",
+     "an id is freed before the sweep"),
+    (TABLE, "pub(crate) fn leave", "self.free(id);", "locks.unlock(u64::from(id))?; self.free(id);",
+     "a leaver unlocks before it frees its record"),
+    (TABLE, "pub(crate) fn is_dead", "!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Relaxed) == before",
+     "!locks.is_locked(u64::from(id))?", "death is believed without a second look at the record"),
+    (TABLE, "fn free", "self.lifecycle.announce();", ";", "an end is not announced"),
+    (LIFE, "pub(crate) fn ended", "again == ends", "true", "an end is believed without a second reading"),
+]
+
+# Orderings that no model misses, and why they stand: a part of the name → the reason.
+EXPLAINED = {"`recheck`": "for sleepers without membarrier; in models N2 is a fence already"}
+
+
+def body(path):
+    """The part of a source file that models compile: everything before its unit tests."""
+    return (ROOT / path).read_text().split("\n#[cfg(all(test")[0]
+
+
+def orderings(path, text):
+    """(start, end, weaker, name) for every ordering in code that is not Relaxed, and every fence."""
+    weaker = {"Acquire": ["Relaxed"], "Release": ["Relaxed"], "AcqRel": ["Acquire", "Release"], "SeqCst": ["AcqRel"]}
+    code = re.sub(r"//[^\n]*|^use [^\n]*", lambda m: " " * len(m.group()), text, flags=re.M)
+    code = re.sub(r"compiler_fence\([^)]*\)", lambda m: " " * len(m.group()), code)
+    for m in re.finditer(r"\bfence\(((?:Ordering::)?SeqCst)\)", code):
+        yield m.start(), m.end(), "()", f"{where(path, text, m.start())}: fence dropped"
+    for m in re.finditer(r"\b(Ordering::)?(Acquire|Release|AcqRel|SeqCst)\b", code):
+        for weak in weaker[m.group(2)]:
+            yield m.start(), m.end(), (m.group(1) or "") + weak, f"{where(path, text, m.start())}: {m.group(2)} → {weak}"
+
+
+def where(path, text, at):
+    """file, function, and the name of the pairing that the nearest comment above gives."""
+    before = text[:at]
+    function = re.findall(r"\bfn (\w+)", before)[-1]
+    line = before.count("\n")
+    near = [said for said in text.split("\n")[max(0, line - 4):line + 1] if "// SYNC(" in said]
+    sync = re.findall(r"SYNC\([^)]*\)", near[-1])[:1] if near else []
+    return " ".join([f"{short(path)}:{line + 1}", f"`{function}`", *sync])
+
+
+def short(path):
+    return path.removeprefix("src/").removeprefix("ring/").removeprefix("wait/").removeprefix("segment/")
+
+
+def mutants():
+    """Every mutant: (path, start, end, replacement, name)."""
+    for path in FILES:
+        text = body(path)
+        for rule in (rule for rule in RULES if rule[0] == path):
+            _, anchor, exact, weak, name = rule
+            at = text.find(exact, text.index(anchor))
+            assert at >= 0, f"the sources have changed: {name}: {exact}"
+            yield path, at, at + len(exact), weak, f"{short(path)}: {name}"
+        yield from ((path, *ordering) for ordering in orderings(path, text))
+
+
+def render(text, start, end, edits):
+    """`text[start:end]` with every edit in it behind its switch, inner ones inside outer ones."""
+    out, at = "", start
+    edits = sorted(edits, key=lambda e: (e[0], -e[1]))
+    while edits:
+        first = edits[0]
+        same = [e for e in edits if e[:2] == first[:2]]
+        inner = [e for e in edits if e not in same and first[0] <= e[0] and e[1] <= first[1]]
+        edits = [e for e in edits if e not in same and e not in inner]
+        exact = render(text, first[0], first[1], inner)
+        statement = exact.rstrip().endswith(";")
+        for _, _, weak, number in same:
+            exact = f"if crate::sync::mutant({number}) {{ {weak} }} else {{ {exact} }}"
+        out += text[at:first[0]] + (exact if statement else f"({exact})")
+        at = first[1]
+    return out + text[at:end]
+
+
+def build(all_mutants):
+    """Compiles a copy of the package with every mutant behind its switch; returns the test binary."""
+    copy = WORK / "sources"
+    shutil.rmtree(copy, ignore_errors=True)
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in files.stdout.split("\n"):
+        if name and (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    for path in FILES:
+        text = (ROOT / path).read_text()
+        edits = [(start, end, weak, number) for number, (p, start, end, weak, _) in enumerate(all_mutants) if p == path]
+        (copy / path).write_text(render(text, 0, len(text), edits))
+    with open(copy / "src/sync.rs", "a") as sync:
+        sync.write("""
+/// Whether mutant `id` is switched on.
+pub(crate) fn mutant(id: u32) -> bool {
+    static ACTIVE: std::sync::OnceLock<Option<u32>> = std::sync::OnceLock::new();
+    *ACTIVE.get_or_init(|| std::env::var("SLIPRING_MUTANT").ok()?.parse().ok()) == Some(id)
+}
+""")
+    command = ["cargo", "test", "-j2", "-p", "slipring-loom-tests", "--no-run", "--message-format=json"]
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "build"), RUSTFLAGS="-Awarnings")
+    built = subprocess.run(command, cwd=copy, env=environment, stdout=subprocess.PIPE, text=True)
+    messages = [json.loads(line) for line in built.stdout.split("\n") if line.startswith("{")]
+    if built.returncode != 0:
+        sys.exit("\n".join(m["message"]["rendered"] for m in messages if m["reason"] == "compiler-message"))
+    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "slipring_loom_tests")
+
+
+def run(binary, model, mutant):
+    """'passed', 'caught' or 'timeout'."""
+    environment = dict(os.environ, SLIPRING_MUTANT=str(mutant))
+    try:
+        done = subprocess.run([binary, "--exact", model], env=environment, capture_output=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return "passed" if done.returncode == 0 else "caught"
+
+
+def judge(binary, models, mutant, pool):
+    """{model: outcome}, asking the slow models only if the others let it pass."""
+    outcomes = {}
+    for group in ([m for m in models if m not in SLOW], [m for m in models if m in SLOW]):
+        if "caught" not in outcomes.values():
+            outcomes |= dict(zip(group, pool.map(lambda model: run(binary, model, mutant), group)))
+    return outcomes
+
+
+def main():
+    all_mutants = list(mutants())
+    binary = build(all_mutants)
+    listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout
+    models = re.findall(r"^(\S+): test$", listed, re.M)
+    wrong = 0
+    print("| weakened | caught by |\n|---|---|", flush=True)
+    with ThreadPoolExecutor(2) as pool:
+        for number, (path, _, _, _, name) in enumerate(all_mutants):
+            if sys.argv[1:] and not any(part in name for part in sys.argv[1:]):
+                continue
+            looking = [model for model in models if any(model.startswith(prefix) for prefix in FILES[path])]
+            outcomes = judge(binary, looking, number, pool)
+            caught = [model.split("::")[-1] for model, outcome in outcomes.items() if outcome == "caught"]
+            late = [model for model, outcome in outcomes.items() if outcome == "timeout"]
+            reason = next((why for part, why in EXPLAINED.items() if part in name), None)
+            verdict = ", ".join(caught) if caught else f"no model: {reason}" if reason else "**NO MODEL**"
+            wrong += bool(caught) == bool(reason)
+            print(f"| {name} | {verdict}{f' ({len(late)} ran out of time)' if late else ''} |", flush=True)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

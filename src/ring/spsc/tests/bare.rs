@@ -1,0 +1,383 @@
+//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not reached: any position up to the
+//! last one before 2^64, records that end where the ring ends, full, empty, and whatever the dead leave behind.
+
+use super::super::core::{Consumer, EXACT, HEAD, Producer, Shared, TAIL, TAKEN};
+use crate::error::Error;
+use crate::frame::{Flags, Header};
+use crate::memory;
+use crate::sync::{Area, Ordering};
+
+const PAGE: usize = 4096;
+/// Small enough to try every state.
+const CAPACITY: usize = 128;
+const MAX: usize = CAPACITY - 24;
+
+/// A ring's memory, and the words that a test may set.
+struct Bare {
+    producer: Area,
+    consumer: Area,
+    data: Area,
+}
+
+impl Bare {
+    /// An empty ring in which `position` bytes have come and gone, and left their traces everywhere.
+    fn used_up_to(position: u64) -> Self {
+        let page = || memory::heap(PAGE, CAPACITY).unwrap();
+        let (memory, other) = (page(), page());
+        let bare = Bare { producer: memory.control, consumer: other.control, data: memory.data };
+        for offset in (0..CAPACITY).step_by(8) {
+            bare.data.word(offset).store(u64::MAX, Ordering::Relaxed);
+        }
+        bare.data.word(position as usize % CAPACITY).store(0, Ordering::Relaxed);
+        bare.producer.word(TAIL).store(position, Ordering::Relaxed);
+        for word in [HEAD, EXACT, TAKEN] {
+            bare.consumer.word(word).store(position, Ordering::Relaxed);
+        }
+        bare
+    }
+
+    fn shared(&self) -> Shared {
+        Shared::new(self.producer.clone(), self.consumer.clone(), self.data.clone(), CAPACITY, MAX)
+    }
+
+    fn producer(&self) -> Producer {
+        Producer::attach(self.shared()).unwrap()
+    }
+
+    fn consumer(&self) -> Consumer {
+        Consumer::attach(self.shared(), true).unwrap().0
+    }
+
+    fn byte(&self, position: u64) -> u8 {
+        let at = position as usize % CAPACITY;
+        self.data.word(at / 8 * 8).load(Ordering::Relaxed).to_le_bytes()[at % 8]
+    }
+}
+
+/// Positions worth starting from: every one of two laps, and every one from which the next laps wrap around 2^64.
+fn positions() -> impl Iterator<Item = u64> {
+    let step = if cfg!(miri) { 56 } else { 8 };
+    let wrap = (0..2 * CAPACITY as u64).step_by(step).map(|before| 0u64.wrapping_sub(before));
+    (0..2 * CAPACITY as u64).step_by(step).chain(wrap)
+}
+
+fn lengths() -> impl Iterator<Item = usize> {
+    (0..=MAX).step_by(if cfg!(miri) { 13 } else { 1 })
+}
+
+fn payload(len: usize, seed: u64) -> Vec<u8> {
+    (0..len).map(|i| (i as u64).wrapping_mul(31).wrapping_add(seed) as u8 | 1).collect()
+}
+
+fn write(tx: &mut Producer, bytes: &[u8]) -> Header {
+    tx.write(bytes);
+    Header { len: bytes.len() as u32, ..Header::PLAIN }
+}
+
+fn send(tx: &mut Producer, bytes: &[u8]) -> bool {
+    let room = tx.has_room(bytes.len()) || tx.has_room_exactly(bytes.len());
+    if room {
+        let header = write(tx, bytes);
+        tx.commit(header);
+    }
+    room
+}
+
+/// Looks at the next frame: its payload, and whether it is marked.
+fn look(rx: &mut Consumer) -> Option<(Vec<u8>, bool)> {
+    let frame = rx.peek().unwrap()?;
+    let mut bytes = vec![0; frame.header.len as usize];
+    rx.read(&frame, &mut bytes);
+    Some((bytes, frame.header.flags.contains(Flags::REDELIVERED)))
+}
+
+fn recv(rx: &mut Consumer) -> Option<(Vec<u8>, bool)> {
+    let found = look(rx)?;
+    let _ = rx.release(rx.looked_at());
+    Some(found)
+}
+
+#[test]
+fn every_length_at_every_position() {
+    for position in positions() {
+        for len in lengths() {
+            let bare = Bare::used_up_to(position);
+            let (mut tx, mut rx) = (bare.producer(), bare.consumer());
+            assert_eq!(recv(&mut rx), None, "empty at {position}");
+            let sent = payload(len, position);
+            assert!(send(&mut tx, &sent), "the largest frame fits into the empty ring: {len} at {position}");
+            let end = position.wrapping_add((16 + len as u64).next_multiple_of(8));
+            assert_eq!(bare.shared().observe(), (position, end));
+            for padding in 16 + len..(16 + len).next_multiple_of(8) {
+                assert_eq!(bare.byte(position.wrapping_add(padding as u64)), 0, "padding shows an earlier frame");
+            }
+            assert_eq!(recv(&mut rx), Some((sent, false)), "{len} at {position}");
+            assert_eq!(recv(&mut rx), None);
+            assert_eq!(bare.shared().observe(), (end, end));
+        }
+    }
+}
+
+#[test]
+fn full_is_full_to_the_byte_and_one_release_makes_room_for_one() {
+    for position in positions() {
+        for len in lengths() {
+            let bare = Bare::used_up_to(position);
+            let (mut tx, mut rx) = (bare.producer(), bare.consumer());
+            let size = (16 + len).next_multiple_of(8);
+            let fit = (CAPACITY - 8) / size;
+            for i in 0..fit {
+                assert!(send(&mut tx, &payload(len, i as u64)), "{i} of {fit}, {len} at {position}");
+            }
+            assert!(!send(&mut tx, &payload(len, 0)), "{fit} fill it, {len} at {position}");
+            assert_eq!(tx.high_water(), (fit * size) as u64);
+            // Twice round the ring, always full.
+            for i in 0..2 * fit + 2 {
+                assert_eq!(recv(&mut rx), Some((payload(len, i as u64), false)));
+                assert!(send(&mut tx, &payload(len, (i + fit) as u64)));
+                assert!(!send(&mut tx, &payload(len, 0)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_that_ends_where_the_ring_ends() {
+    for position in [CAPACITY as u64 - 32, 0u64.wrapping_sub(32)] {
+        let bare = Bare::used_up_to(position);
+        let (mut tx, mut rx) = (bare.producer(), bare.consumer());
+        assert!(send(&mut tx, &payload(16, 1)));
+        assert_eq!(bare.data.word(0).load(Ordering::Relaxed), 0, "the zero behind it is the ring's first word");
+        assert!(send(&mut tx, &payload(3, 2)));
+        assert_eq!((recv(&mut rx).unwrap().0, recv(&mut rx).unwrap().0), (payload(16, 1), payload(3, 2)));
+        assert_eq!(recv(&mut rx), None);
+    }
+}
+
+#[test]
+fn a_batch_appears_at_once_or_never() {
+    for position in positions() {
+        let bare = Bare::used_up_to(position);
+        let (mut tx, mut rx) = (bare.producer(), bare.consumer());
+        for published in [false, true] {
+            let mut staged = 0;
+            while tx.has_room(8) || tx.has_room_exactly(8) {
+                let header = write(&mut tx, &payload(8, staged));
+                tx.stage(header);
+                staged += 1;
+            }
+            assert_eq!(staged, 5, "24 bytes each, and the zero behind the last");
+            assert_eq!(recv(&mut rx), None, "nothing is visible before the first header");
+            if published {
+                tx.publish_batch();
+                (0..staged).for_each(|i| assert_eq!(recv(&mut rx), Some((payload(8, i), false))));
+            } else {
+                tx.abort_batch();
+                assert!(send(&mut tx, b"a"));
+                assert_eq!(recv(&mut rx), Some((b"a".to_vec(), false)), "where the batch would have begun");
+            }
+            assert_eq!(recv(&mut rx), None);
+        }
+    }
+}
+
+#[test]
+fn a_producer_that_died_at_any_point_left_nothing_to_repair() {
+    for position in positions() {
+        for died in ["before", "writing", "staged one", "staged many"] {
+            let bare = Bare::used_up_to(position);
+            let mut rx = bare.consumer();
+            let mut tx = bare.producer();
+            assert!(send(&mut tx, b"first"));
+            let many = if died == "staged many" { 3 } else { 1 };
+            for _ in 0..many {
+                match died {
+                    "before" => {}
+                    "writing" => _ = write(&mut tx, &payload(MAX - 24, 0)),
+                    _ => {
+                        let header = write(&mut tx, b"never");
+                        tx.stage(header);
+                    }
+                }
+            }
+            drop(tx);
+            // Its last store of the tail may be missing as well.
+            bare.producer.word(TAIL).store(position, Ordering::Relaxed);
+            let mut successor = bare.producer();
+            assert!(send(&mut successor, b"second"), "{died} at {position}");
+            assert_eq!(recv(&mut rx), Some((b"first".to_vec(), false)));
+            assert_eq!(recv(&mut rx), Some((b"second".to_vec(), false)));
+            assert_eq!(recv(&mut rx), None, "{died} at {position}");
+        }
+    }
+}
+
+#[test]
+fn what_a_dead_consumer_had_in_hand_comes_again_marked() {
+    for position in positions() {
+        let bare = Bare::used_up_to(position);
+        let mut tx = bare.producer();
+        (0..5).for_each(|i| assert!(send(&mut tx, &[i])));
+        let mut rx = bare.consumer();
+        assert_eq!(recv(&mut rx), Some((vec![0], false)));
+        (1..4).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
+        drop(rx);
+        // Its successor dies as well, having looked at one of the three and released none.
+        let mut rx = bare.consumer();
+        assert_eq!(look(&mut rx), Some((vec![1], true)));
+        drop(rx);
+        let mut rx = bare.consumer();
+        (1..4).for_each(|i| assert_eq!(recv(&mut rx), Some((vec![i], true)), "at {position}"));
+        assert_eq!(recv(&mut rx), Some((vec![4], false)));
+        assert_eq!(recv(&mut rx), None);
+        assert!(send(&mut tx, &[5]));
+        assert_eq!(recv(&mut rx), Some((vec![5], false)));
+    }
+}
+
+#[test]
+fn at_most_once_skips_what_a_dead_consumer_had_in_hand() {
+    for position in positions() {
+        let bare = Bare::used_up_to(position);
+        let mut tx = bare.producer();
+        (0..4).for_each(|i| assert!(send(&mut tx, &[i])));
+        let mut rx = bare.consumer();
+        (0..3).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
+        drop(rx);
+        let (mut rx, lost) = Consumer::attach(bare.shared(), false).unwrap();
+        assert_eq!((lost, recv(&mut rx)), (3, Some((vec![3], false))));
+        assert_eq!(recv(&mut rx), None);
+    }
+}
+
+#[test]
+fn a_skipper_that_died_half_way_is_followed_by_another() {
+    let bare = Bare::used_up_to(0);
+    let mut tx = bare.producer();
+    (0..4).for_each(|i| assert!(send(&mut tx, &[i])));
+    let mut rx = bare.consumer();
+    (0..3).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
+    drop(rx);
+    // The skipping is a peek and a release for each; this one gets through the first.
+    let mut rx = bare.consumer();
+    assert_eq!(recv(&mut rx), Some((vec![0], true)));
+    drop(rx);
+    let (mut rx, lost) = Consumer::attach(bare.shared(), false).unwrap();
+    assert_eq!((lost, recv(&mut rx)), (2, Some((vec![3], false))));
+}
+
+#[test]
+fn a_consumer_that_died_between_two_stores_misleads_nobody() {
+    for position in positions() {
+        let bare = Bare::used_up_to(position);
+        let mut tx = bare.producer();
+        while send(&mut tx, &[7; 8]) {}
+        let mut rx = bare.consumer();
+        let end = rx.peek().unwrap().unwrap().end();
+        drop(rx);
+        // Released exactly, but never published.
+        bare.consumer.word(EXACT).store(end, Ordering::Relaxed);
+        let mut rx = bare.consumer();
+        assert_eq!(bare.consumer.word(HEAD).load(Ordering::Relaxed), end);
+        assert!(send(&mut tx, &[8; 8]));
+        let rest = std::iter::from_fn(|| recv(&mut rx)).collect::<Vec<_>>();
+        assert_eq!((rest.len(), rest.last().unwrap()), (5, &(vec![8; 8], false)));
+    }
+}
+
+#[test]
+fn what_is_handed_back_in_order_is_not_marked_but_old_marks_stay() {
+    let bare = Bare::used_up_to(0);
+    let mut tx = bare.producer();
+    (0..3).for_each(|i| assert!(send(&mut tx, &[i])));
+    let mut rx = bare.consumer();
+    (0..2).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
+    rx.hand_back();
+    drop(rx);
+    let mut rx = bare.consumer();
+    (0..2).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
+    drop(rx); // dead
+    let mut rx = bare.consumer();
+    assert_eq!(recv(&mut rx), Some((vec![0], true)));
+    rx.hand_back();
+    drop(rx);
+    let mut rx = bare.consumer();
+    assert_eq!(recv(&mut rx), Some((vec![1], true)), "two consumers ago somebody died with it");
+    assert_eq!(recv(&mut rx), Some((vec![2], false)));
+}
+
+#[test]
+fn forged_memory_is_an_error_for_everybody() {
+    let corrupt = |bare: &Bare| {
+        let tx = Producer::attach(bare.shared()).map(drop);
+        let rx = Consumer::attach(bare.shared(), true).and_then(|(mut rx, _)| rx.peek().map(drop));
+        for outcome in [tx, rx] {
+            assert!(matches!(outcome, Err(Error::Corrupt { .. } | Error::Incompatible { .. })), "{outcome:?}");
+        }
+    };
+    let bare = Bare::used_up_to(0);
+    bare.consumer.word(EXACT).store(4, Ordering::Relaxed);
+    corrupt(&bare);
+
+    let bare = Bare::used_up_to(0);
+    for word in [1, u64::MAX, Header { len: MAX as u32 + 1, ..Header::PLAIN }.commit_word()] {
+        bare.data.word(0).store(word, Ordering::Relaxed);
+        corrupt(&bare);
+    }
+
+    // A chain without an end: the walk is bounded by the ring.
+    for offset in (0..CAPACITY).step_by(16) {
+        bare.data.word(offset).store(Header::PLAIN.commit_word(), Ordering::Relaxed);
+    }
+    assert!(matches!(Producer::attach(bare.shared()), Err(Error::Corrupt { .. })));
+
+    // A position far from where the frames are costs marks, never bounds.
+    let bare = Bare::used_up_to(0);
+    bare.consumer.word(TAKEN).store(u64::MAX - 7, Ordering::Relaxed);
+    assert!(send(&mut bare.producer(), b"x"));
+    assert_eq!(recv(&mut bare.consumer()), Some((b"x".to_vec(), false)));
+
+    // A producer follows a head only to where it has written.
+    let bare = Bare::used_up_to(0);
+    let mut tx = bare.producer();
+    while send(&mut tx, &[0; 8]) {}
+    for head in [1 << 20, u64::MAX - 7] {
+        bare.consumer.word(HEAD).store(head, Ordering::Relaxed);
+        bare.consumer.word(EXACT).store(head, Ordering::Relaxed);
+        assert!(!send(&mut tx, &[0; 8]));
+    }
+}
+
+#[test]
+fn one_thread_writes_while_another_reads() {
+    const FRAMES: u64 = if cfg!(miri) { 200 } else { 200_000 };
+    for position in [0, 0u64.wrapping_sub(if cfg!(miri) { 800 } else { 800_000 })] {
+        let bare = Bare::used_up_to(position);
+        let (mut tx, mut rx) = (bare.producer(), bare.consumer());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for i in 0..FRAMES {
+                    while !send(&mut tx, &payload(i as usize % 50, i)) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            scope.spawn(move || {
+                for i in 0..FRAMES {
+                    let found = loop {
+                        match recv(&mut rx) {
+                            Some(found) => break found,
+                            None => {
+                                let _ = rx.publish();
+                                std::thread::yield_now();
+                            }
+                        }
+                    };
+                    assert_eq!(found, (payload(i as usize % 50, i), false));
+                }
+            });
+        });
+        let (head, tail) = bare.shared().observe();
+        assert_eq!(head, tail);
+    }
+}

@@ -1,0 +1,424 @@
+//! The handles: grants, views and batches that are dropped, kept, forgotten or caught in a panic; ends and successors;
+//! counters; deadlines, idle strategies and wake modes.
+
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::super::{Consumer, Producer, pair};
+use crate::error::Error;
+use crate::frame::{Flags, Header, Order, Tracker, control};
+use crate::ring::{Options, Ring};
+use crate::segment::{Redelivery, WakeMode};
+use crate::wait::idle::Idle;
+
+/// Far more than anything here takes: a test that hangs fails.
+const SOON: Duration = Duration::from_secs(20);
+const IDLES: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
+
+fn recv(rx: &mut Consumer) -> Vec<u8> {
+    rx.try_recv().unwrap().to_vec()
+}
+
+/// The next frame, and whether it is marked.
+fn marked(rx: &mut Consumer) -> (Vec<u8>, bool) {
+    let view = rx.try_recv().unwrap();
+    (view.to_vec(), view.header().flags.contains(Flags::REDELIVERED))
+}
+
+fn is_empty(rx: &mut Consumer) -> bool {
+    matches!(rx.try_recv(), Err(Error::Empty))
+}
+
+#[test]
+fn the_largest_frame_fits_exactly_and_one_byte_more_never() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let max = tx.max_payload();
+    assert_eq!(max, 4096 - 24);
+    for _ in 0..5 {
+        tx.try_send(&vec![7; max]).unwrap();
+        assert!(matches!(tx.try_send(b""), Err(Error::Full)), "full to the byte");
+        assert_eq!(recv(&mut rx), vec![7; max]);
+        tx.try_send(b"moves the next one across the end of the ring").unwrap();
+        recv(&mut rx);
+    }
+    let large = vec![7; max + 1];
+    let refused = |outcome: Result<(), Error>| matches!(outcome, Err(Error::TooLarge { max: m }) if m == max);
+    assert!(refused(tx.try_send(&large)) && refused(tx.send(&large)));
+    assert!(refused(tx.try_reserve(max + 1).map(drop)) && refused(tx.batch().push(&large)));
+    assert!(refused(tx.try_reserve(usize::MAX).map(drop)));
+    assert!(is_empty(&mut rx));
+}
+
+#[test]
+fn a_grant_sends_what_was_committed_and_nothing_else() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let mut grant = tx.try_reserve(4000).unwrap();
+    grant.fill(0xFF);
+    grant.commit(3);
+    assert_eq!(recv(&mut rx), [0xFF; 3]);
+    assert!(is_empty(&mut rx), "the rest of the grant is no frame");
+
+    let mut grant = tx.try_reserve(100).unwrap();
+    grant.fill(1);
+    drop(grant);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut grant = tx.try_reserve(100).unwrap();
+        grant.fill(3);
+        grant.commit(101);
+    }));
+    assert!(panicked.is_err(), "more than was reserved");
+    assert!(is_empty(&mut rx));
+    tx.try_reserve(0).unwrap().commit(0);
+    assert_eq!(recv(&mut rx), []);
+    assert_eq!(tx.ring().stats().unwrap().counts.sent, 2);
+}
+
+#[test]
+fn a_view_that_is_kept_or_forgotten_is_the_next_again_and_a_panic_releases_it() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    for i in 0..3 {
+        tx.try_send(&[i]).unwrap();
+    }
+    rx.try_recv().unwrap().keep();
+    forget(rx.try_recv().unwrap());
+    assert_eq!(rx.ring().stats().unwrap().counts.received, 0);
+    assert_eq!(recv(&mut rx), [0]);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let view = rx.try_recv().unwrap();
+        panic!("with {} in hand", view[0]);
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(recv(&mut rx), [2], "the panic dropped its view: nothing is delivered twice, nothing is stuck");
+    assert!(is_empty(&mut rx));
+}
+
+#[test]
+fn a_buffer_that_is_too_short_leaves_the_frame() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    tx.try_send(b"hello").unwrap();
+    assert!(matches!(rx.try_recv_into(&mut [0; 4]), Err(Error::TooLarge { max: 5 })));
+    let mut buffer = [0; 5];
+    assert_eq!(rx.recv_into(&mut buffer).unwrap().len, 5);
+    assert_eq!(&buffer, b"hello");
+}
+
+#[test]
+fn a_batch_that_fills_the_ring_can_be_committed_and_goes_on() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let mut batch = tx.batch();
+    let mut pushed = 0u32;
+    while let Ok(()) = batch.push(&pushed.to_le_bytes()) {
+        pushed += 1;
+    }
+    assert!(matches!(batch.push(b"more"), Err(Error::Full)));
+    assert_eq!(batch.len(), u64::from(pushed));
+    assert_eq!(pushed, (4096 - 8) / 24);
+    assert!(is_empty(&mut rx), "nothing before the commit");
+    batch.commit();
+    let mut read = rx.try_recv_batch().unwrap();
+    for (i, frame) in (0u32..).zip(read.iter().take(10)) {
+        assert_eq!((frame.payload, frame.header.seq), (i.to_le_bytes().as_slice(), i));
+    }
+    drop(read);
+    let mut batch = tx.batch();
+    batch.push(b"goes on").unwrap();
+    batch.commit();
+    let mut read = rx.recv_batch().unwrap();
+    assert_eq!(read.iter().count(), pushed as usize - 10 + 1);
+    drop(read);
+    assert!(is_empty(&mut rx));
+    assert_eq!(tx.ring().stats().unwrap().counts.received, u64::from(pushed) + 1);
+}
+
+#[test]
+fn a_batch_of_views_releases_what_was_looked_at() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    for i in 0..6 {
+        tx.try_send(&[i]).unwrap();
+    }
+    drop(rx.try_recv_batch().unwrap());
+    let mut batch = rx.try_recv_batch().unwrap();
+    assert_eq!(batch.iter().take(2).map(|f| f.payload[0]).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(batch.iter().next().unwrap().payload, [2], "an iterator goes on where the last one ended");
+    drop(batch);
+    let mut batch = rx.try_recv_batch().unwrap();
+    assert_eq!(batch.iter().count(), 3);
+    forget(batch);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut batch = rx.try_recv_batch().unwrap();
+        let first = batch.iter().next().unwrap().payload[0];
+        panic!("with {first} in hand");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(rx.try_recv_batch().unwrap().iter().map(|f| f.payload[0]).collect::<Vec<_>>(), [4, 5]);
+    assert!(matches!(rx.try_recv_batch().map(drop), Err(Error::Empty)));
+}
+
+#[test]
+fn sequence_numbers_have_no_gap_for_what_was_never_sent() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let mut tracker = Tracker::new();
+    let on = |stream| Header { stream, ..Header::PLAIN };
+    tx.try_send_frame(on(0), b"").unwrap();
+    tx.try_send_frame(on(5), b"").unwrap();
+    let mut aborted = tx.batch();
+    aborted.push_frame(on(0), b"never").unwrap();
+    aborted.push_frame(on(5), b"was").unwrap();
+    aborted.push_frame(on(5), b"").unwrap();
+    drop(aborted);
+    drop(tx.try_reserve(9).unwrap());
+    tx.try_send_frame(Header::control(control::PING, 0).unwrap(), b"").unwrap();
+    for stream in [0, 5, 0, 5] {
+        tx.try_send_frame(on(stream), b"").unwrap();
+    }
+    for _ in 0..7 {
+        let header = rx.try_recv().unwrap().header();
+        assert_eq!(tracker.check(header), Order::Next, "{header:?}");
+        assert!(!header.is_control() || header.seq == 0);
+    }
+}
+
+#[test]
+fn a_header_cannot_poison_the_ring() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let header = Header { flags: Flags::from_bits(0xFF), len: u32::MAX, seq: 9, ..Header::PLAIN };
+    tx.try_send_frame(header, b"x").unwrap();
+    tx.try_reserve(1).unwrap().commit_frame(header, 1);
+    for seq in [0, 0] {
+        let got = rx.try_recv().unwrap().header();
+        assert_eq!((got.len, got.seq), (1, seq));
+    }
+}
+
+#[test]
+fn closed_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let ring = tx.ring().clone();
+    tx.try_send(b"last").unwrap();
+    tx.close();
+    assert_eq!(recv(&mut rx), b"last");
+    for _ in 0..3 {
+        assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+        assert!(matches!(rx.recv(), Err(Error::Closed)));
+        assert!(matches!(rx.recv_deadline(Duration::ZERO).map(drop), Err(Error::Closed | Error::Timeout)));
+    }
+    let mut tx = Producer::attach(&ring).unwrap();
+    assert!(is_empty(&mut rx));
+    tx.try_send(b"again").unwrap();
+    assert_eq!(recv(&mut rx), b"again");
+    // A consumer that comes when all is over learns it as well, and its successor is not told again.
+    drop(rx);
+    drop(tx);
+    let mut rx = Consumer::attach(&ring).unwrap();
+    assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+    drop(rx);
+    assert!(is_empty(&mut Consumer::attach(&ring).unwrap()));
+}
+
+#[test]
+fn a_death_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let ring = tx.ring().clone();
+    tx.try_send(b"last").unwrap();
+    tx.kill_for_test();
+    assert_eq!(&*rx.recv().unwrap(), b"last");
+    for _ in 0..3 {
+        assert!(matches!(rx.recv(), Err(Error::PeerDead)));
+        assert!(matches!(rx.try_recv(), Err(Error::PeerDead)));
+    }
+    let tx = Producer::attach(&ring).unwrap();
+    assert!(is_empty(&mut rx));
+    tx.close();
+    assert!(matches!(rx.try_recv(), Err(Error::Closed)), "this one did not die");
+}
+
+#[test]
+fn trying_alone_finds_out_that_the_peer_is_dead() {
+    let (tx, mut rx) = pair(4096).unwrap();
+    tx.kill_for_test();
+    let start = Instant::now();
+    while is_empty(&mut rx) {
+        assert!(start.elapsed() < SOON);
+    }
+    assert!(matches!(rx.try_recv(), Err(Error::PeerDead)));
+
+    let (mut tx, rx) = pair(4096).unwrap();
+    while tx.try_send(&[0; 100]).is_ok() {}
+    rx.kill_for_test();
+    let start = Instant::now();
+    while matches!(tx.try_send(&[0; 100]), Err(Error::Full)) {
+        assert!(start.elapsed() < SOON);
+    }
+    assert!(matches!(tx.try_send(&[0; 100]), Err(Error::PeerDead)));
+    assert!(matches!(tx.send(&[0; 100]), Err(Error::PeerDead)));
+    let mut rx = Consumer::attach(tx.ring()).unwrap();
+    tx.wait_for_peer(SOON).unwrap();
+    assert!(matches!(tx.try_send(&[0; 100]), Err(Error::Full)));
+    recv(&mut rx);
+    tx.try_send(&[0; 100]).unwrap();
+}
+
+#[test]
+fn a_producer_without_a_consumer_fills_the_ring_and_is_told_only_of_those_it_knew() {
+    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    Consumer::attach(&ring).unwrap().close();
+    let mut tx = Producer::attach(&ring).unwrap();
+    while tx.try_send(&[0; 100]).is_ok() {}
+    assert!(matches!(tx.try_send(&[0; 100]), Err(Error::Full)), "nobody has gone since it attached");
+    assert!(matches!(tx.send_deadline(&[0; 100], Duration::from_millis(1)), Err(Error::Timeout)));
+    let mut rx = Consumer::attach(&ring).unwrap();
+    recv(&mut rx);
+    drop(rx);
+    tx.try_send(&[0; 100]).unwrap();
+    assert!(matches!(tx.try_send(&[0; 100]), Err(Error::Closed)));
+    assert!(matches!(tx.send(&[0; 100]), Err(Error::Closed)));
+}
+
+#[test]
+fn what_a_killed_consumer_had_in_hand_is_marked_whoever_takes_it_over() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let ring = tx.ring().clone();
+    for i in 0..5 {
+        tx.try_send(&[i]).unwrap();
+    }
+    recv(&mut rx);
+    let mut batch = rx.try_recv_batch().unwrap();
+    assert_eq!(batch.iter().take(3).count(), 3);
+    forget(batch);
+    rx.kill_for_test();
+    // Two successors that get no further: one leaves, one is killed.
+    let mut rx = Consumer::attach(&ring).unwrap();
+    rx.try_recv().unwrap().keep();
+    rx.close();
+    let mut rx = Consumer::attach(&ring).unwrap();
+    rx.try_recv().unwrap().keep();
+    rx.kill_for_test();
+    let mut rx = Consumer::attach(&ring).unwrap();
+    for i in 1..4 {
+        assert_eq!(marked(&mut rx), (vec![i], true));
+    }
+    assert_eq!(marked(&mut rx), (vec![4], false));
+    let counts = ring.stats().unwrap().counts;
+    assert_eq!((counts.sent, counts.received, counts.redelivered, counts.lost), (5, 5, 3, 0));
+}
+
+#[test]
+fn what_was_kept_or_refused_is_neither_marked_nor_lost_when_its_consumer_leaves() {
+    for policy in [Redelivery::AtLeastOnce, Redelivery::AtMostOnce] {
+        let ring = Ring::memfd(&Options::spsc(4096).redelivery(policy)).unwrap();
+        let mut tx = Producer::attach(&ring).unwrap();
+        tx.try_send(b"kept").unwrap();
+        let mut rx = Consumer::attach(&ring).unwrap();
+        rx.try_recv().unwrap().keep();
+        assert!(matches!(rx.try_recv_into(&mut []), Err(Error::TooLarge { .. })));
+        rx.close();
+        assert_eq!(marked(&mut Consumer::attach(&ring).unwrap()), (b"kept".to_vec(), false), "{policy:?}");
+    }
+}
+
+#[test]
+fn at_most_once_loses_what_its_consumer_died_with_and_counts_it() {
+    let ring = Ring::memfd(&Options::spsc(4096).redelivery(Redelivery::AtMostOnce)).unwrap();
+    let mut tx = Producer::attach(&ring).unwrap();
+    for i in 0..3 {
+        tx.try_send(&[i]).unwrap();
+    }
+    let mut rx = Consumer::attach(&ring).unwrap();
+    forget(rx.try_recv().unwrap());
+    rx.kill_for_test();
+    let mut rx = Consumer::attach(&ring).unwrap();
+    assert_eq!(marked(&mut rx), (vec![1], false));
+    assert_eq!(marked(&mut rx), (vec![2], false));
+    let counts = ring.stats().unwrap().counts;
+    assert_eq!((counts.sent, counts.received, counts.lost), (3, 2, 1));
+}
+
+#[test]
+fn counters_tell_what_happened_and_outlive_their_handles() {
+    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    for round in 1..=3u64 {
+        let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
+        let fit = (0..).take_while(|_| tx.try_send(&[1; 100]).is_ok()).count() as u64;
+        assert_eq!(fit, (4096 - 8) / 120);
+        (0..fit).for_each(|_| assert_eq!(recv(&mut rx).len(), 100));
+        assert!(is_empty(&mut rx));
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(1)).map(drop), Err(Error::Timeout)));
+        let counts = ring.stats().unwrap().counts;
+        assert_eq!((counts.sent, counts.received, counts.bytes), (round * fit, round * fit, round * fit * 200));
+        assert_eq!((counts.full, counts.empty, counts.high_water), (round, 2 * round, fit * 120));
+        assert!(counts.sleeps >= round, "a sleep in every round, but {} in {round}", counts.sleeps);
+        assert_eq!((counts.recovered, counts.redelivered, counts.lost), (0, 0, 0));
+    }
+    assert_eq!(ring.stats().unwrap().used(), 0);
+}
+
+#[test]
+fn deadlines_are_kept_in_every_idle_strategy_and_wake_mode() {
+    for mode in [WakeMode::Poll, WakeMode::Asymmetric, WakeMode::Fenced] {
+        let ring = Ring::memfd(&Options::spsc(4096).wake(mode)).unwrap();
+        let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
+        for idle in IDLES {
+            tx.set_idle(idle);
+            rx.set_idle(idle);
+            let wait = Duration::from_millis(3);
+            let start = Instant::now();
+            assert!(matches!(rx.recv_deadline(wait).map(drop), Err(Error::Timeout)), "{mode:?} {idle}");
+            assert!(start.elapsed() >= wait);
+            tx.try_send(&[0; 4000]).unwrap();
+            let start = Instant::now();
+            assert!(matches!(tx.send_deadline(&[0; 4000], wait), Err(Error::Timeout)), "{mode:?} {idle}");
+            assert!(start.elapsed() >= wait);
+            drop(rx.recv_deadline(Duration::ZERO).unwrap());
+        }
+    }
+}
+
+#[test]
+fn streams_in_every_idle_strategy_and_wake_mode() {
+    const FRAMES: u32 = 20_000;
+    for mode in [WakeMode::Poll, WakeMode::Asymmetric, WakeMode::Fenced] {
+        for idle in IDLES {
+            let ring = Ring::memfd(&Options::spsc(4096).wake(mode).idle(idle)).unwrap();
+            let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    for i in 0..FRAMES {
+                        tx.send_deadline(&i.to_le_bytes().repeat(1 + i as usize % 20), SOON).unwrap();
+                    }
+                });
+                for i in 0..FRAMES {
+                    let view = rx.recv_deadline(SOON).unwrap();
+                    assert_eq!(view.header().seq, i);
+                    assert_eq!(*view, i.to_le_bytes().repeat(1 + i as usize % 20), "{mode:?} {idle}");
+                }
+                assert!(matches!(rx.recv(), Err(Error::Closed)));
+            });
+            assert!(ring.verify().unwrap().is_clean());
+            let counts = ring.stats().unwrap().counts;
+            assert_eq!((counts.sent, counts.received), (FRAMES.into(), FRAMES.into()));
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_releases_nothing() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    tx.try_send(b"ours").unwrap();
+    rx.try_recv().unwrap().keep();
+    // SAFETY: the child only drops handles and exits; the C library keeps its allocator usable across fork.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop((tx, rx));
+        // SAFETY: ends the child at once, without running the test harness's handlers.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = -1;
+    // SAFETY: `child` is our child, and `status` lives through the call.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    assert!(tx.has_peer() && rx.has_peer());
+    assert_eq!(recv(&mut rx), b"ours");
+    tx.try_send(b"still ours").unwrap();
+    assert_eq!(recv(&mut rx), b"still ours");
+}

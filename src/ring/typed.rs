@@ -1,0 +1,367 @@
+//! Typed messages and streams: values that are their bytes, sent by copy or written in place, read in place.
+//!
+//! Every call here is a call of the untyped interface with a view of its bytes; `zerocopy` proves at compile time that `T`
+//! has no padding to leak (`IntoBytes`) and that any bytes are a `T` (`FromBytes`): a peer may send nonsense, never
+//! undefined behaviour. Which type a frame holds, the peers agree upon; `Header::kind` can tell several apart.
+//!
+//! Payloads in rings lie at multiples of 8, so messages of a larger alignment do not compile:
+//!
+//! ```compile_fail
+//! #[derive(zerocopy::IntoBytes, zerocopy::Immutable)]
+//! #[repr(C, align(16))]
+//! struct Wide([u8; 16]);
+//! let (mut tx, _rx) = slipring::spsc::pair(4096).unwrap();
+//! tx.try_send_value(&Wide([0; 16])).unwrap();
+//! ```
+#![forbid(unsafe_code)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{mpmc, spsc, stream};
+use crate::error::Result;
+use crate::frame::value;
+
+/// Alignment of every payload in a ring: behind headers of 16 (spsc) and 24 bytes (mpmc) at multiples of 8.
+const PAYLOAD_ALIGN: usize = 8;
+
+/// Evaluated where it is used: fails to compile for a `T` that a ring could misalign.
+struct Message<T>(T);
+
+impl<T> Message<T> {
+    const FITS: () = assert!(align_of::<T>() <= PAYLOAD_ALIGN, "messages in rings are aligned to 8 bytes at most");
+}
+
+/// Evaluated where it is used: fails to compile for a `T` without bytes.
+struct Item<T>(T);
+
+impl<T> Item<T> {
+    const SIZE: usize = {
+        assert!(size_of::<T>() > 0, "a stream of values without bytes has no length");
+        size_of::<T>()
+    };
+}
+
+impl spsc::Producer {
+    /// [`try_send`](spsc::Producer::try_send) of a value: a frame as long as `T`. Wait-free.
+    ///
+    /// # Errors
+    /// As [`try_send`](spsc::Producer::try_send).
+    ///
+    /// ```
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    ///
+    /// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Debug, PartialEq)]
+    /// #[repr(C)]
+    /// struct Quote {
+    ///     bid: i64,
+    ///     ask: i64,
+    /// }
+    ///
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send_value(&Quote { bid: 10_841, ask: 10_842 })?;
+    /// assert_eq!(rx.try_recv()?.value::<Quote>()?.ask, 10_842);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_send_value<T: IntoBytes + Immutable>(&mut self, value: &T) -> Result<()> {
+        let () = Message::<T>::FITS;
+        self.try_send(value.as_bytes())
+    }
+
+    /// [`send`](spsc::Producer::send) of a value; waits while the ring is full.
+    ///
+    /// # Errors
+    /// As [`send`](spsc::Producer::send).
+    #[inline]
+    pub fn send_value<T: IntoBytes + Immutable>(&mut self, value: &T) -> Result<()> {
+        let () = Message::<T>::FITS;
+        self.send(value.as_bytes())
+    }
+}
+
+impl spsc::Grant<'_> {
+    /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an old frame.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if not exactly `size_of::<T>()` bytes were reserved.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let mut grant = tx.try_reserve(32)?;
+    /// *grant.value_mut::<[u64; 4]>()? = [1, 2, 3, 4];
+    /// grant.commit(32);
+    /// assert_eq!(rx.try_recv()?.value::<[u64; 4]>()?[3], 4);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(&mut self) -> Result<&mut T> {
+        let () = Message::<T>::FITS;
+        value::value_mut(self)
+    }
+}
+
+impl spsc::View<'_> {
+    /// The frame as a `T`, in place. No copy, no system call.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a `T`.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send(&[0; 7])?;
+    /// let error = rx.try_recv()?.value::<u64>().unwrap_err();
+    /// assert_eq!(error.to_string(), "incompatible size of the message: expected 8, found 7");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn value<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
+        let () = Message::<T>::FITS;
+        value::value(self)
+    }
+}
+
+impl mpmc::Producer {
+    /// [`try_send`](mpmc::Producer::try_send) of a value: a frame as long as `T`. Lock-free.
+    ///
+    /// # Errors
+    /// As [`try_send`](mpmc::Producer::try_send).
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.try_send_value(&[17u32, 4])?;
+    /// assert_eq!(rx.try_recv()?.value::<[u32; 2]>()?, &[17, 4]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_send_value<T: IntoBytes + Immutable>(&self, value: &T) -> Result<()> {
+        let () = Message::<T>::FITS;
+        self.try_send(value.as_bytes())
+    }
+
+    /// [`send`](mpmc::Producer::send) of a value; waits while the ring is full.
+    ///
+    /// # Errors
+    /// As [`send`](mpmc::Producer::send).
+    #[inline]
+    pub fn send_value<T: IntoBytes + Immutable>(&self, value: &T) -> Result<()> {
+        let () = Message::<T>::FITS;
+        self.send(value.as_bytes())
+    }
+}
+
+impl mpmc::Grant<'_> {
+    /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an old frame.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if not exactly `size_of::<T>()` bytes were reserved.
+    #[inline]
+    pub fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(&mut self) -> Result<&mut T> {
+        let () = Message::<T>::FITS;
+        value::value_mut(self)
+    }
+}
+
+impl mpmc::View<'_> {
+    /// The frame as a `T`, in place. No copy, no system call.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a `T`.
+    #[inline]
+    pub fn value<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
+        let () = Message::<T>::FITS;
+        value::value(self)
+    }
+}
+
+impl stream::Producer {
+    /// Writes as many of `values` as fit, none of them in part, and says how many. Wait-free.
+    ///
+    /// # Errors
+    /// As [`try_write`](stream::Producer::try_write), if not one value fits.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// assert_eq!(tx.try_write_values(&[0.5f32; 2000])?, 1024);
+    /// let mut block = [0f32; 64];
+    /// assert_eq!(rx.try_read_values(&mut block)?, 64);
+    /// assert_eq!(block, [0.5; 64]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_write_values<T: IntoBytes + Immutable>(&mut self, values: &[T]) -> Result<usize> {
+        Ok(self.try_write_units(values.as_bytes(), Item::<T>::SIZE)? / Item::<T>::SIZE)
+    }
+}
+
+impl stream::Consumer {
+    /// Reads as many values as there are, at most `values`, none of them in part, and says how many. Wait-free. Needs no
+    /// alignment of the stream: it copies.
+    ///
+    /// # Errors
+    /// As [`try_read`](stream::Consumer::try_read), if not one whole value is there. Bytes of a last value that was never
+    /// completed stay in the stream.
+    #[inline]
+    pub fn try_read_values<T: FromBytes + IntoBytes>(&mut self, values: &mut [T]) -> Result<usize> {
+        Ok(self.try_read_units(values.as_mut_bytes(), Item::<T>::SIZE)? / Item::<T>::SIZE)
+    }
+}
+
+impl stream::WriteChunk<'_> {
+    /// The chunk as values, to be written in place. A stream that only ever carries values of one size is always aligned.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if the chunk is not a whole number of values;
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if other writes have left the stream unaligned for a `T`.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// let mut chunk = tx.try_write_chunk(4 * 128)?;
+    /// for (i, sample) in chunk.as_values_mut::<f32>()?.iter_mut().enumerate() {
+    ///     *sample = i as f32 / 128.0;
+    /// }
+    /// chunk.commit(4 * 128);
+    /// assert_eq!(rx.try_read_chunk(4 * 128)?.as_values::<f32>()?[64], 0.5);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn as_values_mut<T: FromBytes + IntoBytes>(&mut self) -> Result<&mut [T]> {
+        let _ = Item::<T>::SIZE;
+        value::values_mut(self)
+    }
+}
+
+impl stream::ReadChunk<'_> {
+    /// The chunk as values, in place.
+    ///
+    /// # Errors
+    /// As [`WriteChunk::as_values_mut`](stream::WriteChunk::as_values_mut).
+    #[inline]
+    pub fn as_values<T: FromBytes + Immutable>(&self) -> Result<&[T]> {
+        let _ = Item::<T>::SIZE;
+        value::values(self)
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy, Debug, PartialEq)]
+    #[repr(C)]
+    struct Tick {
+        price: i64,
+        size: u32,
+        venue: u32,
+    }
+
+    fn tick(n: u32) -> Tick {
+        Tick { price: -i64::from(n), size: n, venue: !n }
+    }
+
+    #[test]
+    fn messages_are_aligned_wherever_frames_of_odd_lengths_leave_them() {
+        let (mut tx, mut rx) = spsc::pair(4096).unwrap();
+        for n in 0..2000 {
+            tx.try_send(&[0xFF; 31][..n as usize % 32]).unwrap();
+            tx.try_send_value(&tick(n)).unwrap();
+            let mut grant = tx.try_reserve(size_of::<Tick>()).unwrap();
+            *grant.value_mut().unwrap() = tick(n + 1);
+            grant.commit(size_of::<Tick>());
+            drop(rx.try_recv().unwrap());
+            assert_eq!(rx.try_recv().unwrap().value::<Tick>().unwrap(), &tick(n));
+            let mut batch = rx.try_recv_batch().unwrap();
+            assert_eq!(batch.iter().next().unwrap().value::<Tick>().unwrap(), &tick(n + 1));
+        }
+    }
+
+    #[test]
+    fn slots_of_any_stride_are_aligned() {
+        for payload in [16, 17, 40, 41, 100] {
+            let (tx, rx) = mpmc::pair(4, payload).unwrap();
+            for n in 0..20 {
+                tx.send_value(&tick(n)).unwrap();
+                let mut grant = tx.try_reserve(size_of::<Tick>()).unwrap();
+                *grant.value_mut().unwrap() = tick(n + 1);
+                grant.commit(size_of::<Tick>());
+                assert_eq!(rx.try_recv().unwrap().value::<Tick>().unwrap(), &tick(n));
+                assert_eq!(rx.try_recv().unwrap().value::<Tick>().unwrap(), &tick(n + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn another_size_is_an_error_that_names_both() {
+        let (mut tx, mut rx) = spsc::pair(4096).unwrap();
+        for len in [0, 15, 17] {
+            tx.try_send(&[0; 17][..len]).unwrap();
+            let view = rx.try_recv().unwrap();
+            let error = view.value::<Tick>().unwrap_err();
+            assert!(matches!(error, Error::Incompatible { expected: 16, found, .. } if found == len as u64));
+        }
+        let mut grant = tx.try_reserve(17).unwrap();
+        assert!(matches!(grant.value_mut::<Tick>(), Err(Error::Incompatible { expected: 16, found: 17, .. })));
+    }
+
+    #[test]
+    fn a_payload_elsewhere_may_be_unaligned_and_says_so() {
+        use crate::frame::{Frame, Header};
+        let words = [0u64; 3];
+        let bytes = &words.as_bytes()[4..12];
+        let frame = Frame::new(Header::new(Header::DEFAULT_KIND, 0).unwrap(), bytes).unwrap();
+        assert!(matches!(frame.value::<u64>(), Err(Error::Incompatible { expected: 8, found: 4, .. })));
+        assert_eq!(frame.value::<[u32; 2]>().unwrap(), &[0, 0]);
+    }
+
+    #[test]
+    fn values_are_never_torn_at_the_ends_of_a_stream() {
+        let (mut tx, mut rx) = stream::pair(4096).unwrap();
+        let mut out = [tick(0); 300];
+        assert!(matches!(rx.try_read_values(&mut out), Err(Error::Empty)));
+        // 5 bytes of something else: 4091 are left, room for 255 values and a half.
+        tx.try_write(b"other").unwrap();
+        let values: Vec<_> = (0..300).map(tick).collect();
+        assert_eq!(tx.try_write_values(&values).unwrap(), 255);
+        assert!(matches!(tx.try_write_values(&values), Err(Error::Full)));
+        assert_eq!(tx.try_write_values::<Tick>(&[]).unwrap(), 0);
+        rx.try_read_chunk(5).unwrap().release(5);
+        assert_eq!(rx.try_read_values(&mut out).unwrap(), 255);
+        assert_eq!(out[..255], values[..255]);
+        assert_eq!(rx.try_read_values::<Tick>(&mut []).unwrap(), 0);
+
+        // Half a value, and nobody left to finish it.
+        tx.try_write(&tick(7).as_bytes()[..8]).unwrap();
+        assert!(matches!(rx.try_read_values(&mut out), Err(Error::Empty)));
+        drop(tx);
+        assert!(matches!(rx.try_read_values(&mut out), Err(Error::Closed)));
+        assert_eq!(rx.available().unwrap(), 8);
+    }
+
+    #[test]
+    fn chunks_of_values_cross_the_end_of_the_ring_in_one_piece() {
+        let (mut tx, mut rx) = stream::pair(4096).unwrap();
+        for round in 0..50u32 {
+            let mut chunk = tx.try_write_chunk(4 * 300).unwrap();
+            for (i, value) in chunk.as_values_mut().unwrap().iter_mut().enumerate() {
+                *value = round * 300 + i as u32;
+            }
+            chunk.commit(4 * 300);
+            let chunk = rx.try_read_chunk(4 * 300).unwrap();
+            assert!(chunk.as_values::<u32>().unwrap().iter().copied().eq(round * 300..(round + 1) * 300));
+            chunk.release(4 * 300);
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_no_values_are_refused() {
+        let (mut tx, mut rx) = stream::pair(4096).unwrap();
+        assert!(matches!(tx.try_write_chunk(6).unwrap().as_values_mut::<f32>(), Err(Error::Invalid { .. })));
+        tx.try_write(&[0; 10]).unwrap();
+        rx.try_read_chunk(2).unwrap().release(2);
+        let mut chunk = tx.try_write_chunk(8).unwrap();
+        assert!(matches!(chunk.as_values_mut::<f32>(), Err(Error::Incompatible { expected: 4, found: 2, .. })));
+        let chunk = rx.try_read_chunk(8).unwrap();
+        assert!(matches!(chunk.as_values::<f32>(), Err(Error::Incompatible { expected: 4, found: 2, .. })));
+        assert_eq!(chunk.as_values::<u16>().unwrap(), [0; 4]);
+    }
+}

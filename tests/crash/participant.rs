@@ -1,0 +1,250 @@
+//! What a participant does until it is killed: it sends or receives by every call there is, and notes it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use slipring::frame::Flags;
+use slipring::{Error, Kind, Options, Result, mpmc, spsc};
+
+use super::Dice;
+use super::ledger::{Ledger, What, now_ns, number, number_of, payload};
+
+/// The variables that make this binary a participant.
+pub const ROLE: &str = "SLIPRING_CRASH_ROLE";
+pub const KIND: &str = "SLIPRING_CRASH_KIND";
+pub const DIR: &str = "SLIPRING_CRASH_DIR";
+pub const NUMBER: &str = "SLIPRING_CRASH_NUMBER";
+pub const PARENT: &str = "SLIPRING_CRASH_PARENT";
+
+/// Payloads are shorter than this.
+pub const ROOM: usize = 200;
+/// The most frames that go in one batch.
+const BATCH: u64 = 5;
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// Rings so small that they are often full and often empty, and wrap all the time.
+pub fn ring_options(kind: Kind, dir: &Path) -> Options {
+    match kind {
+        Kind::Spsc => Options::spsc(4096),
+        _ => Options::mpmc(8, ROOM),
+    }
+    .participants(16)
+    .directory(dir)
+}
+
+/// The life of a participant, if this process is to be one.
+pub fn live() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let [kind, dir, me, parent] = [KIND, DIR, NUMBER, PARENT].map(|name| std::env::var(name).unwrap());
+    die_with(parent.parse().unwrap());
+    let (dir, me): (PathBuf, u32) = (dir.into(), me.parse().unwrap());
+    let mut ledger = Ledger::create(&dir.join(format!(".ledger-{me}")));
+    let dice = Dice(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let began = now_ns();
+    match (kind.as_str(), role.as_str()) {
+        ("spsc", "producer") => {
+            let tx = attach(|| spsc::Producer::open("ring", &ring_options(Kind::Spsc, &dir)));
+            ledger.note(What::Attached, 0, began);
+            produce(tx, me, ledger, dice)
+        }
+        ("spsc", _) => {
+            let rx = attach(|| spsc::Consumer::open("ring", &ring_options(Kind::Spsc, &dir)));
+            ledger.note(What::Attached, 0, began);
+            consume(rx, ledger, dice)
+        }
+        (_, "producer") => {
+            let tx = attach(|| mpmc::Producer::open("ring", &ring_options(Kind::Mpmc, &dir)));
+            ledger.note(What::Attached, 0, began);
+            produce(tx, me, ledger, dice)
+        }
+        _ => {
+            let rx = attach(|| mpmc::Consumer::open("ring", &ring_options(Kind::Mpmc, &dir)));
+            ledger.note(What::Attached, 0, began);
+            consume(rx, ledger, dice)
+        }
+    }
+}
+
+/// No participant outlives its supervisor, however that ends.
+fn die_with(parent: i32) {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+    let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent);
+    assert!(is_there, "the supervisor has gone already");
+}
+
+/// The kernel may take some milliseconds to drop the locks of a predecessor that was killed.
+pub fn attach<T>(mut once: impl FnMut() -> Result<T>) -> T {
+    loop {
+        match once() {
+            Ok(end) => return end,
+            Err(Error::RoleTaken { .. } | Error::TooManyParticipants { .. }) => std::thread::yield_now(),
+            Err(e) => panic!("attach: {e}"),
+        }
+    }
+}
+
+/// The sending ends, as far as this test uses them. Each call sends these frames at once, or fails and sends none of them.
+trait Sender {
+    fn send(&mut self, bytes: &[u8]) -> Result<()>;
+    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()>;
+    /// As many as it says.
+    fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize>;
+    fn abort(&mut self) -> Result<()>;
+    fn wait_for_peer(&self);
+}
+
+impl Sender for spsc::Producer {
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.send_deadline(bytes, MOMENT)
+    }
+
+    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
+        grant[..bytes.len()].copy_from_slice(bytes);
+        grant.commit(bytes.len());
+        Ok(())
+    }
+
+    fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize> {
+        let mut batch = self.batch();
+        let pushed = all.iter().take_while(|bytes| batch.push(bytes).is_ok()).count();
+        batch.commit();
+        Ok(pushed)
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.try_reserve(ROOM)?.fill(0xEE);
+        let mut batch = self.batch();
+        batch.push(b"never sent")?;
+        batch.push(b"this neither")
+    }
+
+    fn wait_for_peer(&self) {
+        let _ = spsc::Producer::wait_for_peer(self, MOMENT);
+    }
+}
+
+impl Sender for mpmc::Producer {
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.send_deadline(bytes, MOMENT)
+    }
+
+    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
+        grant[..bytes.len()].copy_from_slice(bytes);
+        grant.commit(bytes.len());
+        Ok(())
+    }
+
+    fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize> {
+        self.try_send_batch(all.iter().map(Vec::as_slice))
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.try_reserve(ROOM)?.fill(0xEE);
+        Ok(())
+    }
+
+    fn wait_for_peer(&self) {
+        let _ = mpmc::Producer::wait_for_peer(self, MOMENT);
+    }
+}
+
+fn produce(mut tx: impl Sender, me: u32, mut ledger: Ledger, mut dice: Dice) {
+    let mut next = 0;
+    loop {
+        let count = if dice.next(3) == 0 { 1 + dice.next(BATCH) } else { 1 };
+        let numbers: Vec<u64> = (0..count).map(|i| number(me, next + i as u32)).collect();
+        let frames: Vec<_> = numbers.iter().map(|n| payload(*n, ROOM)).collect();
+        numbers.iter().for_each(|n| ledger.note(What::About, *n, 0));
+        let outcome = match (count, dice.next(8)) {
+            (_, 0) => tx.abort().map(|()| 0),
+            (1, 1..=3) => tx.send_in_place(&frames[0]).map(|()| 1),
+            (1, _) => tx.send(&frames[0]).map(|()| 1),
+            _ => tx.send_batch(&frames),
+        };
+        match outcome {
+            Ok(sent) => {
+                numbers[..sent].iter().for_each(|n| ledger.note(What::Sent, *n, 0));
+                next += sent as u32;
+            }
+            Err(Error::Full | Error::Timeout) => {}
+            Err(Error::PeerDead | Error::Closed) => tx.wait_for_peer(),
+            Err(e) => panic!("send: {e}"),
+        }
+    }
+}
+
+/// The receiving ends. Each call notes what it got before it releases it.
+trait Receiver {
+    fn recv(&mut self, ledger: &mut Ledger) -> Result<()>;
+    fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()>;
+    fn wait_for_peer(&self);
+}
+
+fn got(bytes: &[u8], flags: Flags, ledger: &mut Ledger) -> u64 {
+    let marked = flags.contains(Flags::REDELIVERED).into();
+    let whole = number_of(bytes, ROOM);
+    let claimed = bytes.get(..8).map_or(0, |b| u64::from_le_bytes(b.try_into().unwrap()));
+    ledger.note(whole.map_or(What::Torn, |_| What::Got), claimed, marked);
+    claimed
+}
+
+impl Receiver for spsc::Consumer {
+    fn recv(&mut self, ledger: &mut Ledger) -> Result<()> {
+        let view = self.recv_deadline(MOMENT)?;
+        let frame = got(&view, view.header().flags, ledger);
+        drop(view);
+        ledger.note(What::Released, frame, 0);
+        Ok(())
+    }
+
+    fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()> {
+        let mut batch = self.recv_batch_deadline(MOMENT)?;
+        let frames: Vec<_> =
+            batch.iter().take(max).map(|frame| got(frame.payload, frame.header.flags, ledger)).collect();
+        drop(batch);
+        frames.into_iter().for_each(|frame| ledger.note(What::Released, frame, 0));
+        Ok(())
+    }
+
+    fn wait_for_peer(&self) {
+        let _ = spsc::Consumer::wait_for_peer(self, MOMENT);
+    }
+}
+
+impl Receiver for mpmc::Consumer {
+    fn recv(&mut self, ledger: &mut Ledger) -> Result<()> {
+        let view = self.recv_deadline(MOMENT)?;
+        let frame = got(&view, view.header().flags, ledger);
+        drop(view);
+        ledger.note(What::Released, frame, 0);
+        Ok(())
+    }
+
+    fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()> {
+        let batch = self.recv_batch_deadline(max, MOMENT)?;
+        let frames: Vec<_> = batch.iter().map(|frame| got(frame.payload, frame.header.flags, ledger)).collect();
+        drop(batch);
+        frames.into_iter().for_each(|frame| ledger.note(What::Released, frame, 0));
+        Ok(())
+    }
+
+    fn wait_for_peer(&self) {
+        let _ = mpmc::Consumer::wait_for_peer(self, MOMENT);
+    }
+}
+
+fn consume(mut rx: impl Receiver, mut ledger: Ledger, mut dice: Dice) {
+    loop {
+        let outcome = match dice.next(3) {
+            0 => rx.recv_batch(1 + dice.next(6) as usize, &mut ledger),
+            _ => rx.recv(&mut ledger),
+        };
+        match outcome {
+            Ok(()) | Err(Error::Timeout) => {}
+            Err(Error::PeerDead | Error::Closed) => rx.wait_for_peer(),
+            Err(e) => panic!("receive: {e}"),
+        }
+    }
+}
