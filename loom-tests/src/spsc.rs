@@ -47,6 +47,13 @@ pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
     Some(frame.header.seq)
 }
 
+/// A consumer that skips what its dead predecessor had in hand, and how many frames that was.
+fn skipping_heir(shared: Shared) -> (Consumer, u64) {
+    let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
+    rx.skip_shown(|| lost += 1).unwrap();
+    (rx, lost)
+}
+
 fn recv_waiting(rx: &mut Consumer) -> u32 {
     loop {
         match recv(rx) {
@@ -57,7 +64,7 @@ fn recv_waiting(rx: &mut Consumer) -> u32 {
 }
 
 fn ends(shared: &Shared) -> (Producer, Consumer) {
-    let rx = Consumer::attach(shared.clone(), true).unwrap().0;
+    let rx = Consumer::attach(shared.clone()).unwrap();
     (Producer::attach(shared.clone()).unwrap(), rx)
 }
 
@@ -174,7 +181,7 @@ fn close_after_the_last_frame() {
 fn takeover_of_the_producer() {
     explore(3, || {
         let shared = ring(128);
-        let mut rx = Consumer::attach(shared.clone(), true).unwrap().0;
+        let mut rx = Consumer::attach(shared.clone()).unwrap();
         let sender = thread::spawn(move || {
             let mut tx = Producer::attach(shared.clone()).unwrap();
             assert!(send(&mut tx, 0));
@@ -218,7 +225,7 @@ fn takeover_of_the_consumer() {
         let sender = thread::spawn(move || assert!(send(&mut tx, 0) && send(&mut tx, 1)));
         let dead = thread::spawn(move || first.peek().unwrap().is_some());
         let in_hand = dead.join().unwrap();
-        let mut rx = Consumer::attach(shared, true).unwrap().0;
+        let mut rx = Consumer::attach(shared).unwrap();
         for expected in 0..2 {
             let frame = loop {
                 match rx.peek().unwrap() {
@@ -246,14 +253,14 @@ fn marks_outlive_a_second_death() {
             for _ in 0..shown {
                 assert!(first.peek().unwrap().is_some());
             }
-            first = Consumer::attach(shared.clone(), true).unwrap().0; // it died
+            first = Consumer::attach(shared.clone()).unwrap(); // it died
         }
         for expected in 0..2 {
             let frame = first.peek().unwrap().unwrap();
             assert!(frame.header.seq == expected && frame.header.flags.contains(Flags::REDELIVERED));
         }
         first.hand_back();
-        assert_eq!(Consumer::attach(shared, false).unwrap().1, 2, "lost with the dead");
+        assert_eq!(skipping_heir(shared).1, 2, "lost with the dead");
     });
 }
 
@@ -265,7 +272,7 @@ fn an_orderly_end_puts_frames_back() {
         let (mut tx, mut rx) = ends(&shared);
         assert!(send(&mut tx, 0) && rx.peek().unwrap().is_some());
         rx.hand_back();
-        let (mut heir, lost) = Consumer::attach(shared, false).unwrap();
+        let (mut heir, lost) = skipping_heir(shared);
         let frame = heir.peek().unwrap().unwrap();
         assert_eq!((frame.header.flags, lost), (Flags::WHOLE, 0));
     });
@@ -281,10 +288,10 @@ fn at_most_once_outlives_a_second_death() {
         assert!((0..3).all(|value| send(&mut tx, value)));
         assert!(first.peek().unwrap().is_some() && first.peek().unwrap().is_some());
         // The successor skips the first of the two and dies: `attach` up to there, by its own steps.
-        let mut second = Consumer::attach(shared.clone(), true).unwrap().0;
+        let mut second = Consumer::attach(shared.clone()).unwrap();
         let skipped = second.peek().unwrap().unwrap();
         let _ = second.release(skipped.end());
-        let (mut third, lost) = Consumer::attach(shared, false).unwrap();
+        let (mut third, lost) = skipping_heir(shared);
         assert_eq!((recv(&mut third), lost), (Some(2), 1));
         assert_eq!(all.word(HEAD).load(Ordering::Relaxed), all.word(TAKEN).load(Ordering::Relaxed));
     });

@@ -75,7 +75,7 @@ impl Spsc {
     /// `sent` frames are in the ring already, `more` follow while they are received.
     fn pass(&self, sent: u32, more: u32) {
         let mut tx = Producer::attach(self.ring.clone()).unwrap();
-        let mut rx = Consumer::attach(self.ring.clone(), true).unwrap().0;
+        let mut rx = Consumer::attach(self.ring.clone()).unwrap();
         assert!((0..sent).all(|value| spsc::send(&mut tx, value)));
         let sender = {
             let this = self.clone();

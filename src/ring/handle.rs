@@ -200,12 +200,12 @@ impl Ring {
         }
     }
 
-    /// Takes back what the dead participant `id` holds in the ring, and says how much that was.
-    pub(super) fn recover(&self, id: u16) -> Result<mpmc::core::Recovered> {
+    /// Takes back what the dead participant `id` holds in the ring. The caller holds the lock on `id`.
+    pub(super) fn recover(&self, id: u16) -> Result<()> {
         match self.kind() {
+            Kind::Mpmc => mpmc::recover(&self.mpmc_shared(), &self.segment.table().counters(id), id, self.redelivery()),
             // A byte ring has nothing to take back: its successor finds the end of the chain, or the last release.
-            Kind::Mpmc => self.mpmc_shared().sweep(id, self.redelivery()),
-            _ => Ok(mpmc::core::Recovered::default()),
+            _ => Ok(()),
         }
     }
 

@@ -38,7 +38,7 @@ use self::core::{Recovered, Shared};
 use super::attachment::Attachment;
 use super::{Options, Ring};
 use crate::error::Result;
-use crate::segment::counters::Counter;
+use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Redelivery, Role};
 use crate::wait::eventcount::{Many, SLEEP_CAP};
@@ -60,6 +60,15 @@ pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }
 
+/// Takes back what the dead participant `id` holds, and counts it in the dead one's own record: whoever buries it holds the
+/// lock on that, and need not be a participant.
+pub(super) fn recover(core: &Shared, counters: &Counters, id: u16, policy: Redelivery) -> Result<()> {
+    let Recovered { voided, redeliver, lost } = core.sweep(id, policy)?;
+    counters.add(Counter::Recovered, voided + redeliver + lost);
+    counters.add(Counter::Lost, lost);
+    Ok(())
+}
+
 /// One seat in the ring, shared by the clones of a handle.
 struct Seat {
     core: Shared,
@@ -67,7 +76,6 @@ struct Seat {
     data: Many,
     space: Many,
     pace: Pace,
-    policy: Redelivery,
     /// The count of redeliveries at which a search found none left.
     searched: AtomicU64,
     attachment: Attachment,
@@ -77,32 +85,23 @@ impl Seat {
     fn take(ring: &Ring, role: Role) -> Result<Self> {
         ring.expect(Kind::Mpmc)?;
         let core = ring.mpmc_shared();
-        let policy = ring.redelivery();
-        let mut recovered = Recovered::default();
         let mut outcome = Ok(());
-        let attachment = Attachment::join(ring, role, false, |id| match core.sweep(id, policy) {
-            Ok(done) => recovered += done,
-            Err(e) => outcome = Err(e),
+        let attachment = Attachment::join(ring, role, false, |id| {
+            if let Err(e) = ring.recover(id) {
+                outcome = Err(e);
+            }
         })?;
         outcome?;
         let (data, space) = ring.events_many();
         let (id, pace) = (attachment.id(), Pace::new(ring.idle()));
-        let seat = Seat { core, id, data, space, pace, policy, searched: AtomicU64::new(0), attachment };
-        seat.count_recovered(recovered);
+        let seat = Seat { core, id, data, space, pace, searched: AtomicU64::new(0), attachment };
         ring.wake_all(); // somebody may wait for a peer, or for what was just taken back
         Ok(seat)
     }
 
-    fn count_recovered(&self, done: Recovered) {
-        self.count(Counter::Recovered, done.voided + done.redeliver + done.lost);
-        self.count(Counter::Lost, done.lost);
-    }
-
     /// Takes back what the dead `id` holds. A corrupt slot is left for whoever comes to it to report.
     fn recover(&self, id: u16) {
-        if let Ok(done) = self.core.sweep(id, self.policy) {
-            self.count_recovered(done);
-        }
+        let _ = self.attachment.ring().recover(id);
     }
 
     fn glance(&self) -> Result<Option<Ends>> {

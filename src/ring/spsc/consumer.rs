@@ -65,9 +65,10 @@ impl Consumer {
         ring.expect(Kind::Spsc)?;
         expect_mirror(ring)?;
         let attachment = Attachment::join(ring, Role::Consumer, true, |_| ())?;
-        let redeliver = ring.redelivery() == Redelivery::AtLeastOnce;
-        let (core, lost) = core::Consumer::attach(ring.spsc_shared(), redeliver)?;
-        attachment.count(Counter::Lost, lost);
+        let mut core = core::Consumer::attach(ring.spsc_shared())?;
+        if ring.redelivery() == Redelivery::AtMostOnce {
+            core.skip_shown(|| attachment.count(Counter::Lost, 1))?;
+        }
         let (data, space) = ring.events_one();
         let consumer = Consumer {
             core,

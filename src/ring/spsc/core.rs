@@ -434,11 +434,11 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the role over. Frames that a dead predecessor had in hand come again, marked, or are skipped; how many were
-    /// skipped is the second value.
+    /// Takes the role over. Frames that a dead predecessor had in hand come again, marked, unless they are skipped
+    /// ([`Consumer::skip_shown`]).
     ///
     /// The caller holds the consumer role, so nobody else releases.
-    pub(crate) fn attach(shared: Shared, redeliver: bool) -> Result<(Self, u64)> {
+    pub(crate) fn attach(shared: Shared) -> Result<Self> {
         // Relaxed: with the role's lock we got all that its last holder did and saw.
         let exact = shared.consumer.word(EXACT).load(Ordering::Relaxed);
         let taken = shared.consumer.word(TAKEN).load(Ordering::Relaxed);
@@ -451,19 +451,23 @@ impl Consumer {
         let (next, released, published) = (exact, exact, exact);
         let (redelivered_before, shown) = (taken, taken);
         let mut consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
-        let mut lost = 0;
-        if !redeliver {
-            // Forged positions need not meet; passing is enough.
-            while later(consumer.next, taken) != consumer.next {
-                let Some(frame) = consumer.peek()? else { break };
-                let _ = consumer.release(frame.end());
-                lost += 1;
-            }
-            consumer.redelivered_before = consumer.next;
-        }
         // A predecessor may have died between the two stores.
         consumer.publish();
-        Ok((consumer, lost))
+        Ok(consumer)
+    }
+
+    /// Releases, unread, the frames that a dead predecessor had in hand. Calls `lost` after each: whoever is killed on the way
+    /// has counted all but one.
+    pub(crate) fn skip_shown(&mut self, mut lost: impl FnMut()) -> Result<()> {
+        // Forged positions need not meet; passing is enough.
+        while later(self.next, self.redelivered_before) != self.next {
+            let Some(frame) = self.peek()? else { break };
+            let _ = self.release(frame.end());
+            lost();
+        }
+        self.redelivered_before = self.next;
+        self.publish();
+        Ok(())
     }
 
     #[inline(always)]

@@ -197,6 +197,22 @@ fn a_dead_consumers_frames_reach_whoever_waits() {
 }
 
 #[test]
+fn who_sweeps_without_a_seat_counts_as_well() {
+    for (policy, lost) in [(Redelivery::AtLeastOnce, 0), (Redelivery::AtMostOnce, 2)] {
+        let ring = Ring::heap(&Options::mpmc(4, 40).redelivery(policy)).unwrap();
+        let (tx, victim) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
+        for _ in 0..2 {
+            tx.send(b"job").unwrap();
+            forget(victim.try_recv().unwrap());
+        }
+        victim.kill_for_test();
+        assert_eq!(ring.sweep().unwrap(), 1);
+        let counts = ring.stats().unwrap().counts;
+        assert_eq!((counts.recovered, counts.lost), (2, lost));
+    }
+}
+
+#[test]
 fn a_full_ring_is_freed_from_the_dead_by_whoever_sends() {
     let ring = ring(4);
     let (tx, dead) = (Producer::attach(&ring).unwrap(), Producer::attach(&ring).unwrap());

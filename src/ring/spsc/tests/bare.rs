@@ -45,13 +45,20 @@ impl Bare {
     }
 
     fn consumer(&self) -> Consumer {
-        Consumer::attach(self.shared(), true).unwrap().0
+        Consumer::attach(self.shared()).unwrap()
     }
 
     fn byte(&self, position: u64) -> u8 {
         let at = position as usize % CAPACITY;
         self.data.word(at / 8 * 8).load(Ordering::Relaxed).to_le_bytes()[at % 8]
     }
+}
+
+/// A consumer that skips what its dead predecessor had in hand, and how many frames that was.
+fn skipping_heir(shared: Shared) -> (Consumer, u64) {
+    let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
+    rx.skip_shown(|| lost += 1).unwrap();
+    (rx, lost)
 }
 
 /// Positions worth starting from: every one of two laps, and every one from which the next laps wrap around 2^64.
@@ -244,7 +251,7 @@ fn at_most_once_skips_what_a_dead_consumer_had_in_hand() {
         let mut rx = bare.consumer();
         (0..3).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
         drop(rx);
-        let (mut rx, lost) = Consumer::attach(bare.shared(), false).unwrap();
+        let (mut rx, lost) = skipping_heir(bare.shared());
         assert_eq!((lost, recv(&mut rx)), (3, Some((vec![3], false))));
         assert_eq!(recv(&mut rx), None);
     }
@@ -262,7 +269,7 @@ fn a_skipper_that_died_half_way_is_followed_by_another() {
     let mut rx = bare.consumer();
     assert_eq!(recv(&mut rx), Some((vec![0], true)));
     drop(rx);
-    let (mut rx, lost) = Consumer::attach(bare.shared(), false).unwrap();
+    let (mut rx, lost) = skipping_heir(bare.shared());
     assert_eq!((lost, recv(&mut rx)), (2, Some((vec![3], false))));
 }
 
@@ -310,7 +317,7 @@ fn what_is_handed_back_in_order_is_not_marked_but_old_marks_stay() {
 fn forged_memory_is_an_error_for_everybody() {
     let corrupt = |bare: &Bare| {
         let tx = Producer::attach(bare.shared()).map(drop);
-        let rx = Consumer::attach(bare.shared(), true).and_then(|(mut rx, _)| rx.peek().map(drop));
+        let rx = Consumer::attach(bare.shared()).and_then(|mut rx| rx.peek().map(drop));
         for outcome in [tx, rx] {
             assert!(matches!(outcome, Err(Error::Corrupt { .. } | Error::Incompatible { .. })), "{outcome:?}");
         }

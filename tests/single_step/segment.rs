@@ -1,0 +1,131 @@
+//! Making and removing named rings, and what every kind has in common.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use slipring::{Error, Options, Ring, mpmc, spsc};
+
+use crate::frames::payload;
+use crate::{Case, Pace, Scene};
+
+const NAME: &str = "ring";
+
+/// Nobody is left in the table but so many living participants.
+pub fn only_the_living(ring: &Ring, count: usize) -> Result<(), String> {
+    ring.sweep().map_err(|e| format!("sweep: {e}"))?;
+    let participants = ring.participants().map_err(|e| e.to_string())?;
+    if participants.len() == count && participants.iter().all(|participant| participant.alive) {
+        Ok(())
+    } else {
+        Err(format!("{count} participants are alive, and these are there: {participants:?}"))
+    }
+}
+
+/// A segment directory that goes with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let path = base.join(format!("slipring-single-step-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The name of a kind, and its options.
+type Shape = (&'static str, fn(&Path) -> Options);
+const SPSC: Shape = ("spsc", |directory| Options::spsc(4096).participants(4).directory(directory));
+const MPMC: Shape = ("mpmc", |directory| Options::mpmc(4, 64).participants(4).directory(directory));
+
+type Does = fn(&Options);
+
+/// Name, shape, whether the ring is there before, whether it is there afterwards, what is done.
+const OPERATIONS: [(&str, Shape, bool, bool, Does); 9] = [
+    ("create a ring", SPSC, false, true, |options| drop(Ring::create(NAME, options).unwrap())),
+    ("create a ring", MPMC, false, true, |options| drop(Ring::create(NAME, options).unwrap())),
+    ("open or create a ring", SPSC, false, true, |options| drop(Ring::open_or_create(NAME, options).unwrap())),
+    ("open or create a ring", MPMC, true, true, |options| drop(Ring::open_or_create(NAME, options).unwrap())),
+    ("remove a ring", SPSC, true, false, |options| Ring::remove(NAME, options).unwrap()),
+    ("open, attach, close", SPSC, true, true, |options| spsc::Producer::open(NAME, options).unwrap().close()),
+    ("open, attach, close", SPSC, false, true, |options| spsc::Consumer::open(NAME, options).unwrap().close()),
+    ("open, attach, close", MPMC, true, true, |options| mpmc::Producer::open(NAME, options).unwrap().close()),
+    ("open, attach, close", MPMC, false, true, |options| mpmc::Consumer::open(NAME, options).unwrap().close()),
+];
+
+pub fn cases() -> Vec<Case> {
+    let case = |(operation, shape, before, after, does): (&'static str, Shape, bool, bool, Does)| {
+        let directory = Rc::new(Directory::new());
+        let state = format!("{}, {}", shape.0, if before { "there" } else { "not there" });
+        let scene = Box::new(move || making(&directory, shape, before, after, does));
+        Case { operation, state, pace: Pace::Sample, scene }
+    };
+    OPERATIONS.into_iter().map(case).collect()
+}
+
+fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, does: Does) -> Scene {
+    let directory = Rc::clone(directory);
+    let options = shape.1(&directory.0);
+    Ring::directory(&options).unwrap(); // there it is
+    let _ = Ring::remove(NAME, &options);
+    let mapped = before.then(|| Ring::create(NAME, &options).unwrap());
+    let theirs = options.clone();
+    Scene {
+        child: Box::new(move |_| Box::new(move |_| does(&theirs))),
+        check: Box::new(move |page| {
+            let fail = |e: Error| format!("a survivor got: {e}");
+            let there = match Ring::open(NAME, &options) {
+                Ok(ring) => intact(&ring).map(|()| true)?,
+                Err(Error::NotFound) => false,
+                Err(e) => return Err(fail(e)),
+            };
+            if (page.is_complete() && there != after) || (before && after && !there) {
+                return Err(format!("there: {there}; it was there before: {before}, complete: {}", page.is_complete()));
+            }
+            nothing_else(&directory, there)?;
+            // Whoever had it mapped goes on, whoever comes gets one.
+            mapped.as_ref().map_or(Ok(()), intact)?;
+            intact(&Ring::open_or_create(NAME, &options).map_err(fail)?)?;
+            nothing_else(&directory, true)?;
+            Ok(u64::from(there == after))
+        }),
+    }
+}
+
+fn nothing_else(directory: &Directory, there: bool) -> Result<(), String> {
+    let names: Vec<_> = std::fs::read_dir(&directory.0)
+        .map(|entries| entries.map(|entry| entry.unwrap().file_name()).collect())
+        .unwrap_or_default();
+    let expected: &[&str] = if there { &[NAME] } else { &[] };
+    if names == expected { Ok(()) } else { Err(format!("the directory holds {names:?}")) }
+}
+
+/// A frame goes in and comes out.
+fn intact(ring: &Ring) -> Result<(), String> {
+    let fail = |e: Error| format!("a survivor got: {e}");
+    if ring.slots() > 0 {
+        let (tx, rx) = (mpmc::Producer::attach(ring).map_err(fail)?, mpmc::Consumer::attach(ring).map_err(fail)?);
+        tx.try_send(&payload(1)).map_err(fail)?;
+        rx.try_recv().map_err(fail).and_then(|view| same(&view))?;
+    } else {
+        let (mut tx, mut rx) =
+            (spsc::Producer::attach(ring).map_err(fail)?, spsc::Consumer::attach(ring).map_err(fail)?);
+        tx.try_send(&payload(1)).map_err(fail)?;
+        rx.try_recv().map_err(fail).and_then(|view| same(&view))?;
+    }
+    let report = ring.verify().map_err(fail)?;
+    if !report.is_clean() {
+        return Err(format!("{report:?}"));
+    }
+    only_the_living(ring, 0)
+}
+
+fn same(bytes: &[u8]) -> Result<(), String> {
+    if bytes == payload(1) { Ok(()) } else { Err(format!("sent frame 1, received {bytes:?}")) }
+}

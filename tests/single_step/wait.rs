@@ -1,0 +1,235 @@
+//! Every operation of the semaphore and the mutex.
+
+use std::os::fd::OwnedFd;
+
+use slipring::{Locked, Mutex, Semaphore};
+
+use crate::process::{NOW, Neighbour, Page, SOON};
+use crate::{Case, Pace, Scene};
+
+const PERMITS: usize = 3;
+const BYTES: usize = 16;
+
+/// Name, permits that neighbours hold, whether they die, what is done.
+const SEMAPHORE: [(&str, usize, bool, fn(&Semaphore)); 7] = [
+    ("semaphore acquire, release", 0, false, |s| drop(s.try_acquire().unwrap())),
+    ("semaphore acquire, release", PERMITS - 1, false, |s| drop(s.acquire().unwrap())),
+    ("semaphore acquire, release", PERMITS, false, |s| drop(s.acquire_deadline(NOW))),
+    ("semaphore acquire, recovering", PERMITS, true, |s| drop(s.acquire_deadline(SOON).unwrap())),
+    ("semaphore recover_dead", PERMITS, true, |s| _ = s.recover_dead().unwrap()),
+    ("semaphore acquire, forget", 1, true, |s| std::mem::forget(s.try_acquire().unwrap())),
+    ("semaphore attach, close", 2, true, |s| drop(attach_semaphore(s))),
+];
+
+/// Name, whether a neighbour holds it, whether that one dies, what is done.
+const MUTEX: [(&str, bool, bool, fn(&Mutex)); 6] = [
+    ("mutex lock, unlock", false, false, |m| change(m.lock().unwrap())),
+    ("mutex lock, unlock", true, false, |m| assert!(m.lock_deadline(NOW).is_err())),
+    ("mutex lock, recovering", true, true, |m| change(m.lock_deadline(SOON).unwrap())),
+    ("mutex recover_dead", true, true, |m| _ = m.recover_dead().unwrap()),
+    ("mutex attach, close", true, true, |m| drop(attach_mutex(m))),
+    ("mutex attach, close", false, false, |m| drop(attach_mutex(m))),
+];
+
+fn attach_semaphore(semaphore: &Semaphore) -> Semaphore {
+    Semaphore::from_fd(duplicate(semaphore.fd())).unwrap()
+}
+
+fn attach_mutex(mutex: &Mutex) -> Mutex {
+    Mutex::from_fd(duplicate(mutex.fd())).unwrap()
+}
+
+fn duplicate(fd: Option<std::os::fd::BorrowedFd<'_>>) -> OwnedFd {
+    fd.unwrap().try_clone_to_owned().unwrap()
+}
+
+/// Both halves are equal, but for a moment. Repairs what a dead holder left.
+fn change(locked: Locked<'_>) {
+    let died = locked.owner_died();
+    let mut bytes = locked.into_guard();
+    let next = bytes[0].wrapping_add(1);
+    bytes[..8].fill(next);
+    bytes[8..].fill(next);
+    if died {
+        bytes.mark_consistent();
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (operation, held, dies, does) in SEMAPHORE {
+        let state = format!("{held} permits held{}", if dies { " by the dead" } else { "" });
+        let scene = Box::new(move || semaphore(held, dies, does));
+        cases.push(Case { operation, state, pace: Pace::Sample, scene });
+    }
+    for (operation, held, dies, does) in MUTEX {
+        let state = match (held, dies) {
+            (false, _) => "free",
+            (true, false) => "held",
+            (true, true) => "held by the dead",
+        };
+        let scene = Box::new(move || mutex(held, dies, does));
+        cases.push(Case { operation, state: state.into(), pace: Pace::Sample, scene });
+    }
+    let waking: [(&'static str, fn() -> Scene); 2] =
+        [("semaphore release, waking", waking_acquirer), ("mutex unlock, waking", waking_locker)];
+    for (operation, scene) in waking {
+        cases.push(Case { operation, state: "somebody sleeps".into(), pace: Pace::Slow, scene: Box::new(scene) });
+    }
+    cases
+}
+
+fn hold_permits(semaphore: &Semaphore, held: usize, page: &Page) {
+    let theirs = attach_semaphore(semaphore);
+    let _permits: Vec<_> = (0..held).map(|_| theirs.try_acquire().unwrap().unwrap()).collect();
+    page.arrive_and_wait();
+}
+
+fn semaphore(held: usize, dies: bool, does: fn(&Semaphore)) -> Scene {
+    let ours = Semaphore::memfd(PERMITS).unwrap();
+    let neighbour = (!dies && held > 0).then(|| Neighbour::start(|page| hold_permits(&ours, held, page)));
+    let fd = duplicate(ours.fd());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Semaphore::from_fd(fd).unwrap();
+            if dies {
+                Neighbour::start(|page| hold_permits(&theirs, held, page)).kill();
+            }
+            Box::new(move |_| does(&theirs))
+        }),
+        check: Box::new(move |_| {
+            let kept = if dies { 0 } else { held };
+            let mut permits = Vec::new();
+            for _ in kept..PERMITS {
+                permits.push(ours.acquire_deadline(SOON).map_err(|e| format!("a permit is lost: {e}"))?);
+            }
+            only_so_many(&ours)?;
+            if let Some(neighbour) = neighbour {
+                neighbour.finish()?;
+                for _ in 0..kept {
+                    permits.push(ours.acquire_deadline(SOON).map_err(|e| format!("a permit is lost: {e}"))?);
+                }
+                only_so_many(&ours)?;
+            }
+            drop(permits);
+            ours.recover_dead().map_err(|e| e.to_string())?;
+            match (ours.available(), ours.recover_dead()) {
+                (PERMITS, Ok(0)) => Ok(0),
+                other => Err(format!("available, still dead: {other:?}")),
+            }
+        }),
+    }
+}
+
+fn only_so_many(semaphore: &Semaphore) -> Result<(), String> {
+    match semaphore.try_acquire() {
+        Ok(None) => Ok(()),
+        other => Err(format!("a permit too many: {other:?}")),
+    }
+}
+
+fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
+    let ours = Mutex::memfd(BYTES).unwrap();
+    let hold = |mutex: &Mutex, page: &Page| {
+        let theirs = attach_mutex(mutex);
+        let mut guard = theirs.try_lock().unwrap().unwrap().into_guard();
+        guard[..8].fill(1);
+        page.arrive_and_wait();
+        guard[8..].fill(1);
+    };
+    let neighbour = (held && !dies).then(|| Neighbour::start(|page| hold(&ours, page)));
+    let fd = duplicate(ours.fd());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Mutex::from_fd(fd).unwrap();
+            if dies {
+                Neighbour::start(|page| hold(&theirs, page)).kill();
+            }
+            Box::new(move |_| does(&theirs))
+        }),
+        check: Box::new(move |_| {
+            if let Some(neighbour) = neighbour {
+                if !matches!(ours.try_lock(), Ok(None)) {
+                    return Err("the mutex was taken from a living holder".into());
+                }
+                neighbour.finish()?;
+            }
+            whole_or_told(&ours)?;
+            ours.recover_dead().map_err(|e| e.to_string())?;
+            match (ours.recover_dead(), ours.try_lock().map(|locked| locked.map(|l| l.owner_died()))) {
+                (Ok(0), Ok(Some(false))) => Ok(0),
+                other => Err(format!("still dead, then: {other:?}")),
+            }
+        }),
+    }
+}
+
+/// Locks within a second; the bytes are whole, or we are told that they may not be, and repair them.
+fn whole_or_told(mutex: &Mutex) -> Result<(), String> {
+    match mutex.lock_deadline(SOON).map_err(|e| format!("the dead keep the mutex: {e}"))? {
+        Locked::Consistent(bytes) if bytes.iter().any(|b| *b != bytes[0]) => Err(format!("not told: {:?}", &*bytes)),
+        Locked::Consistent(_) => Ok(()),
+        Locked::OwnerDied(mut bytes) => {
+            bytes.fill(0);
+            bytes.mark_consistent();
+            Ok(())
+        }
+    }
+}
+
+/// The child releases the only permit, for which somebody sleeps.
+fn waking_acquirer() -> Scene {
+    let ours = Semaphore::memfd(1).unwrap();
+    let sleeper = Neighbour::start(|page| {
+        let theirs = attach_semaphore(&ours);
+        page.arrive();
+        until(|| theirs.available() == 0);
+        drop(theirs.acquire_deadline(20 * SOON).unwrap());
+    });
+    let (fd, until_asleep) = (duplicate(ours.fd()), sleeper.until_asleep());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs: &'static Semaphore = Box::leak(Box::new(Semaphore::from_fd(fd).unwrap()));
+            let mut permit = theirs.try_acquire().unwrap();
+            until_asleep();
+            Box::new(move |_| drop(permit.take()))
+        }),
+        check: Box::new(move |_| {
+            sleeper.finish()?;
+            drop(ours.acquire_deadline(SOON).map_err(|e| format!("a permit is lost: {e}"))?);
+            Ok(0)
+        }),
+    }
+}
+
+/// The child unlocks a mutex for which somebody sleeps.
+fn waking_locker() -> Scene {
+    let ours = Mutex::memfd(BYTES).unwrap();
+    let sleeper = Neighbour::start(|page| {
+        let theirs = attach_mutex(&ours);
+        page.arrive();
+        until(|| theirs.try_lock().unwrap().is_none());
+        drop(theirs.lock_deadline(20 * SOON).unwrap());
+    });
+    let (fd, until_asleep) = (duplicate(ours.fd()), sleeper.until_asleep());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs: &'static Mutex = Box::leak(Box::new(Mutex::from_fd(fd).unwrap()));
+            let mut guard = Some(theirs.lock().unwrap().into_guard());
+            until_asleep();
+            Box::new(move |_| drop(guard.take()))
+        }),
+        check: Box::new(move |_| {
+            sleeper.finish()?;
+            whole_or_told(&ours)?;
+            Ok(0)
+        }),
+    }
+}
+
+/// Looks until it is so, without sleeping.
+fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
