@@ -15,8 +15,11 @@ pub mod segment_attach;
 pub mod spsc_ops;
 pub mod untrusted_consumer;
 
+/// What a target does with one input.
+pub type Body = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Body); 6] = [
     ("endpoint_parse", endpoint_parse::run),
     ("frame_decode", frame_decode::run),
     ("mpmc_ops", mpmc_ops::run),

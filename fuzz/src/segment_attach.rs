@@ -215,10 +215,18 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
         11 => {
             seats.stream.1 = Some(stream::Consumer::attach(ring)?);
         }
-        12 => drop(ring.stats()?),
-        13 => drop(ring.verify()?),
-        14 => drop(ring.participants()?),
-        15 => drop(ring.sweep()?),
+        12 => {
+            ring.stats()?;
+        }
+        13 => {
+            ring.verify()?;
+        }
+        14 => {
+            ring.participants()?;
+        }
+        15 => {
+            ring.sweep()?;
+        }
         16 => {
             let mut frames = 0;
             ring.inspect(|frame| {

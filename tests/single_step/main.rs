@@ -44,11 +44,14 @@ enum Pace {
     Slow,
 }
 
+/// What the survivors do, and how many frames they got; or what is wrong.
+type Check = Box<dyn FnOnce(&Page) -> Result<u64, String>>;
+
 /// The state, made: what the child does, and what the survivors check.
 struct Scene {
     child: Prepare,
     /// What has become visible of the operation, in frames, or what is wrong.
-    check: Box<dyn FnOnce(&Page) -> Result<u64, String>>,
+    check: Check,
 }
 
 /// What came of the kills in one operation.
@@ -130,7 +133,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let full = std::env::var("SLIPRING_SINGLE_STEP").is_ok_and(|form| form == "full");
-    println!("kill at {} instruction{}", if full { "every" } else { "every, or every n-th," }, "");
+    println!("kill at {} instruction", if full { "every" } else { "every, or every n-th," });
     println!(
         "{:<44} {:>6} {:>12} {:>8} {:>8} {:>6} {:>10} {:>7}",
         "operation", "states", "instructions", "longest", "kills", "beside", "violations", "s"

@@ -10,8 +10,12 @@ use crate::{Case, Pace, Scene};
 const PERMITS: usize = 3;
 const BYTES: usize = 16;
 
+type OnSemaphore = fn(&Semaphore);
+type OnMutex = fn(&Mutex);
+type MakeScene = fn() -> Scene;
+
 /// Name, permits that neighbours hold, whether they die, what is done.
-const SEMAPHORE: [(&str, usize, bool, fn(&Semaphore)); 7] = [
+const SEMAPHORE: [(&str, usize, bool, OnSemaphore); 7] = [
     ("semaphore acquire, release", 0, false, |s| drop(s.try_acquire().unwrap())),
     ("semaphore acquire, release", PERMITS - 1, false, |s| drop(s.acquire().unwrap())),
     ("semaphore acquire, release", PERMITS, false, |s| drop(s.acquire_deadline(NOW))),
@@ -22,7 +26,7 @@ const SEMAPHORE: [(&str, usize, bool, fn(&Semaphore)); 7] = [
 ];
 
 /// Name, whether a neighbour holds it, whether that one dies, what is done.
-const MUTEX: [(&str, bool, bool, fn(&Mutex)); 6] = [
+const MUTEX: [(&str, bool, bool, OnMutex); 6] = [
     ("mutex lock, unlock", false, false, |m| change(m.lock().unwrap())),
     ("mutex lock, unlock", true, false, |m| assert!(m.lock_deadline(NOW).is_err())),
     ("mutex lock, recovering", true, true, |m| change(m.lock_deadline(SOON).unwrap())),
@@ -71,7 +75,7 @@ pub fn cases() -> Vec<Case> {
         let scene = Box::new(move || mutex(held, dies, does));
         cases.push(Case { operation, state: state.into(), pace: Pace::Sample, scene });
     }
-    let waking: [(&'static str, fn() -> Scene); 2] =
+    let waking: [(&'static str, MakeScene); 2] =
         [("semaphore release, waking", waking_acquirer), ("mutex unlock, waking", waking_locker)];
     for (operation, scene) in waking {
         cases.push(Case { operation, state: "somebody sleeps".into(), pace: Pace::Slow, scene: Box::new(scene) });
