@@ -137,7 +137,7 @@ def where(path, text, at):
     line = before.count("\n")
     near = [said for said in text.split("\n")[max(0, line - 4):line + 1] if "// SYNC(" in said]
     sync = re.findall(r"SYNC\([^)]*\)", near[-1])[:1] if near else []
-    return " ".join([f"{short(path)}:{line + 1}", f"`{function}`", *sync])
+    return " ".join([short(path), f"`{function}`", *sync])
 
 
 def short(path):
@@ -231,7 +231,7 @@ def main():
     wrong = 0
     print("| weakened | caught by |\n|---|---|", flush=True)
     with ThreadPoolExecutor(2) as pool:
-        for number, (path, _, _, _, name) in enumerate(all_mutants):
+        for number, (path, start, _, _, name) in enumerate(all_mutants):
             if sys.argv[1:] and not any(part in name for part in sys.argv[1:]):
                 continue
             looking = [model for model in models if any(model.startswith(prefix) for prefix in FILES[path])]
@@ -239,7 +239,8 @@ def main():
             caught = [model.split("::")[-1] for model, outcome in outcomes.items() if outcome == "caught"]
             late = [model for model, outcome in outcomes.items() if outcome == "timeout"]
             reason = next((why for part, why in EXPLAINED.items() if part in name), None)
-            verdict = ", ".join(caught) if caught else f"no model: {reason}" if reason else "**NO MODEL**"
+            line = body(path)[:start].count("\n") + 1
+            verdict = ", ".join(caught) if caught else f"no model: {reason}" if reason else f"**NO MODEL** (line {line})"
             wrong += bool(caught) == bool(reason)
             print(f"| {name} | {verdict}{f' ({len(late)} ran out of time)' if late else ''} |", flush=True)
     sys.exit(1 if wrong else 0)

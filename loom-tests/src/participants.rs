@@ -225,6 +225,26 @@ fn an_end_noted_by_the_reaper_of_a_leaving_one() {
     an_end_noted_by_a_reaper(State::Leaving);
 }
 
+/// Catches: a close reported in place of the death that came with it: the cause of an end, read before the last of those who
+/// ended was buried.
+#[test]
+fn an_end_comes_with_all_its_causes() {
+    explore(3, || {
+        let (table, kernel) = (table(2), Kernel::new());
+        let (victim, leaver) = (kernel.holder(1), kernel.holder(2));
+        let seats = [&victim, &leaver].map(|locks| join(&table, locks, Role::Producer, false).unwrap());
+        table.leave(&leaver, seats[1], Ends::default()).unwrap();
+        victim.die();
+        let receiver = {
+            let table = table.clone();
+            thread::spawn(move || table.ended(Role::Producer, Ends::default()))
+        };
+        table.reap(&kernel.holder(3), 0, |_| ()).unwrap();
+        let all = Ends { close: seats[1].ticket, death: seats[0].ticket };
+        assert!([None, Some(all)].contains(&receiver.join().unwrap()));
+    });
+}
+
 /// Catches: a death reported before its burial is complete: what was recovered must be visible.
 #[test]
 fn what_was_recovered_is_visible_after_the_end() {
@@ -275,6 +295,7 @@ fn membership_tells_of_what_is_visible() {
             _ => assert!(table.ended(Role::Producer, Ends::default()).is_some()),
         }
         producer.join().unwrap();
+        assert_eq!(table.lifecycle().membership(), 2, "a coming and a going");
     });
 }
 
