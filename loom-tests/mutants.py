@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 TIMEOUT = 60  # seconds for one model; running out of them counts as neither caught nor passed
+CONTROL = 600  # the same for the run without any mutant, which every model has to pass
 
 # Which models look at which file.
 FILES = {
@@ -204,11 +205,11 @@ pub(crate) fn mutant(id: u32) -> bool {
     return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "slipring_loom_tests")
 
 
-def run(binary, model, mutant):
+def run(binary, model, mutant, seconds=TIMEOUT):
     """'passed', 'caught' or 'timeout'."""
     environment = dict(os.environ, SLIPRING_MUTANT=str(mutant))
     try:
-        done = subprocess.run([binary, "--exact", model], env=environment, capture_output=True, timeout=TIMEOUT)
+        done = subprocess.run([binary, "--exact", model], env=environment, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return "timeout"
     return "passed" if done.returncode == 0 else "caught"
@@ -229,6 +230,11 @@ def main():
     listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout
     models = re.findall(r"^(\S+): test$", listed, re.M)
     wrong = 0
+    with ThreadPoolExecutor(2) as pool:
+        # The control: with every switch off, the switches themselves must not be what makes a model fail.
+        sound = dict(zip(models, pool.map(lambda model: run(binary, model, "none", CONTROL), models)))
+    if failing := [f"{model}: {outcome}" for model, outcome in sound.items() if outcome != "passed"]:
+        sys.exit("without any mutant: " + ", ".join(failing))
     print("| weakened | caught by |\n|---|---|", flush=True)
     with ThreadPoolExecutor(2) as pool:
         for number, (path, start, _, _, name) in enumerate(all_mutants):
