@@ -47,6 +47,7 @@ pub mod probe;
 pub mod ring;
 pub(crate) mod segment;
 pub(crate) mod sync;
+pub mod transport;
 pub(crate) mod wait;
 
 pub use error::{Error, Result};

@@ -8,4 +8,5 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
+pub(crate) mod poll;
 pub(crate) mod process;

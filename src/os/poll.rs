@@ -1,0 +1,40 @@
+//! `poll(2)`: waiting for one descriptor until a deadline.
+//!
+//! Used by `transport/`. Signals do not end the wait.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Something can be read, or the other side has hung up.
+    Read,
+    /// Something can be written, or the other side has hung up.
+    Write,
+}
+
+/// Waits until `fd` is ready or in error, at most `timeout`, and says whether it is. A [`Duration::MAX`] waits for ever. One
+/// system call, more after signals.
+pub(crate) fn wait(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> Result<bool, Errno> {
+    let flags = match ready {
+        Ready::Read => PollFlags::IN,
+        Ready::Write => PollFlags::OUT,
+    };
+    let start = std::time::Instant::now();
+    loop {
+        let left = timeout.saturating_sub(start.elapsed());
+        let left = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let timeout = (timeout != Duration::MAX).then_some(&left);
+        match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], timeout) {
+            Err(Errno::INTR) => {}
+            polled => return polled.map(|ready| ready > 0),
+        }
+    }
+}

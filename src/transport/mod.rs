@@ -1,0 +1,155 @@
+//! Floor 4: every mechanism as a carrier of the same frames: [`FrameSender`] and [`FrameReceiver`], and what each promises.
+//!
+//! Used by [`endpoint`](crate::endpoint), which opens them from text, by the command line's `send`, `recv` and `relay`, and
+//! by programs that do not care how their frames travel. Relies on `frame/` for the bytes, on `os/` for the calls, and on
+//! `ring/` for the rings. One file per mechanism; what a mechanism promises stands in its [`Capabilities`], and
+//! `tests/conformance/` holds it to that.
+//!
+//! # Beginning and end
+//! A sender on anything but a ring says HELLO before its first frame and BYE when it is closed. So a receiver can tell how
+//! the talk ended: [`Error::Closed`] after BYE, or when a byte stream of a foreign program, which never said HELLO, ends
+//! between two frames; [`Error::PeerDead`] when somebody who said HELLO is gone without BYE, or a stream ends inside a frame.
+//! With several senders the end comes when the last of them is gone, and another one may begin anew afterwards.
+
+#![forbid(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::{Error, Result};
+use crate::frame::{Event, Header};
+use crate::wait::deadline::Deadline;
+
+/// The sending end of a transport. Object-safe: `Box<dyn FrameSender>` is what endpoints open.
+///
+/// Sequence numbers are the transport's: what `header.seq` says is replaced, on a ring as on a wire.
+pub trait FrameSender: Send {
+    /// Sends one frame now. It has then left our hands up to [`FrameSender::flush`]: a transport may collect small frames
+    /// while the caller keeps sending, so that many leave in one system call.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if there is no room now: nothing of the frame has been sent, try the same frame again.
+    /// [`Error::TooLarge`] above [`FrameSender::max_payload`], [`Error::Closed`] or [`Error::PeerDead`] if nobody will
+    /// ever receive it, [`Error::Io`].
+    fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()>;
+
+    /// Sends one frame, waiting for room until the deadline.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], and nothing of the frame has been sent; otherwise as [`FrameSender::try_send`].
+    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()>;
+
+    /// Sends one frame, waiting for room as long as it takes.
+    ///
+    /// # Errors
+    /// As [`FrameSender::try_send`], without `Full`.
+    fn send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.send_deadline(header, payload, Deadline::never())
+    }
+
+    /// Hands everything collected to the kernel or the ring. Call it before pausing: what is collected is not under way.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the rest still collected; otherwise as [`FrameSender::try_send`].
+    fn flush(&mut self, deadline: Deadline) -> Result<()>;
+
+    /// Flushes, says BYE where the transport has one, and shuts the sending side. Dropping without it tries the same
+    /// without waiting. Later sends give [`Error::Closed`].
+    ///
+    /// # Errors
+    /// As [`FrameSender::flush`].
+    fn close(&mut self, deadline: Deadline) -> Result<()>;
+
+    /// The largest payload in bytes that both sides take. Larger ones are refused, never cut.
+    fn max_payload(&self) -> usize;
+
+    /// What this transport promises.
+    fn capabilities(&self) -> &'static Capabilities;
+
+    /// A descriptor that polls writable when [`FrameSender::try_send`] may succeed, where there is one.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// The receiving end of a transport. Object-safe: `Box<dyn FrameReceiver>` is what endpoints open.
+///
+/// What is received is lent: it lives until the next call. On a ring the frame stays the receiver's until then, so that
+/// it comes again (marked) if the receiver dies before it asked for the next one.
+pub trait FrameReceiver: Send {
+    /// What is there now: a frame, or a report of frames missing, doubled or unreadable.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if nothing has come; [`Error::Closed`] and [`Error::PeerDead`] at the end (see the
+    /// [module](self)); [`Error::Corrupt`], [`Error::Incompatible`], [`Error::TooLarge`] for what no correct peer sends
+    /// (byte streams of sockets: for good); [`Error::Untrusted`] for a peer that may not send here; [`Error::Io`].
+    fn try_recv(&mut self) -> Result<Event<'_>>;
+
+    /// The same, waiting until the deadline.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; otherwise as [`FrameReceiver::try_recv`], without `Empty`.
+    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>>;
+
+    /// The same, waiting as long as it takes.
+    ///
+    /// # Errors
+    /// As [`FrameReceiver::try_recv`], without `Empty`.
+    fn recv(&mut self) -> Result<Event<'_>> {
+        self.recv_deadline(Deadline::never())
+    }
+
+    /// Lets go of what was lent last, as the next call would.
+    fn release(&mut self) {}
+
+    /// The largest payload in bytes that is accepted.
+    fn max_payload(&self) -> usize;
+
+    /// What this transport promises.
+    fn capabilities(&self) -> &'static Capabilities;
+
+    /// A descriptor that polls readable when [`FrameReceiver::try_recv`] may give something, where there is one. It is a
+    /// hint about *new* bytes: call `try_recv` until it says `Empty` before polling.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// In which order frames arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// As they were sent.
+    Fifo,
+    /// Those of one sender as it sent them; senders are interleaved.
+    PerSender,
+    /// Those of one stream of a sender as it sent them.
+    PerStream,
+    /// In any order: gaps and late frames are reported.
+    Any,
+}
+
+/// What a transport promises. One constant per mechanism, the single source for `slipring doctor --transports`, for the
+/// table of the README, and for what the conformance suite demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// What stands before the colon of an endpoint.
+    pub scheme: &'static str,
+    /// In which order frames arrive.
+    pub order: Arrival,
+    /// Whether every frame accepted by `send` arrives while both ends live.
+    pub lossless: bool,
+    /// Whether the mechanism itself keeps messages apart; otherwise it is a stream of bytes and the header does.
+    pub boundaries: bool,
+    /// The largest payload with default settings, in bytes. The true limit is asked of the system when it is opened.
+    pub max_payload: usize,
+    /// Whether a sender may end and another begin without the receiver opening anew.
+    pub survives_restart: bool,
+    /// Whether the kernel tells who the peer is, so that others can be refused.
+    pub authenticates_peer: bool,
+    /// Whether the receiver learns that a sender died (without a message of its own).
+    pub reports_death: bool,
+    /// Whether one channel carries frames both ways.
+    pub duplex: bool,
+    /// Whether other machines can be reached.
+    pub remote: bool,
+}
