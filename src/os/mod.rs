@@ -10,3 +10,4 @@ pub(crate) mod lock;
 pub(crate) mod membarrier;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod thread;
