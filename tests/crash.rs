@@ -344,6 +344,9 @@ fn torture(kind: Kind, most: u64) {
 }
 
 fn quantiles(samples: &mut [Duration]) -> String {
+    if samples.is_empty() {
+        return "never looked at".into();
+    }
     samples.sort_unstable();
     let at = |p: usize| samples.get(samples.len() * p / 100).or(samples.last()).copied().unwrap_or_default();
     format!("p50 {:.1?}, p99 {:.1?}, max {:.1?} ({} samples)", at(50), at(99), at(100), samples.len())
