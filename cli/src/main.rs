@@ -14,11 +14,13 @@ mod framing;
 mod gc;
 mod info;
 mod input;
+mod interrupt;
 mod ls;
 mod man;
 mod output;
 mod progress;
 mod recv;
+mod relay;
 mod rm;
 mod send;
 mod stat;
@@ -88,6 +90,7 @@ enum Verb {
     Info(info::Info),
     Send(send::Send),
     Recv(recv::Recv),
+    Relay(relay::Relay),
     Stat(stat::Stat),
     Verify(verify::Verify),
     Dump(dump::Dump),
@@ -109,6 +112,7 @@ impl Verb {
             Verb::Info(verb) => verb.run(context),
             Verb::Send(verb) => verb.run(context),
             Verb::Recv(verb) => verb.run(context),
+            Verb::Relay(verb) => verb.run(context),
             Verb::Stat(verb) => verb.run(context),
             Verb::Verify(verb) => verb.run(context),
             Verb::Dump(verb) => verb.run(context),
