@@ -25,6 +25,7 @@ mod rm;
 mod send;
 mod stat;
 mod target;
+mod transports;
 mod units;
 mod verify;
 

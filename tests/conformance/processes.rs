@@ -180,6 +180,7 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
     }
     child.wait_until_asleep();
     child.kill();
+    expected.sender_died = true;
     let patience = if subject.capabilities.reports_death { PATIENCE } else { Duration::from_millis(300) };
     let end = expected.receive_to_the_end(rx.as_mut(), patience.into());
     match end {
