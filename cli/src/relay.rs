@@ -263,7 +263,7 @@ impl<'a> Way<'a> {
 
     /// What has passed, every second and at the end, for those who want to know.
     fn say(&mut self, at_the_end: bool) -> Outcome {
-        if !self.options.stats && !(at_the_end && self.context.json) {
+        if !(self.options.stats || at_the_end && self.context.json) {
             return Ok(());
         }
         let now = Instant::now();

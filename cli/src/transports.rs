@@ -59,7 +59,7 @@ fn order(order: Arrival) -> &'static str {
 
 /// To the byte, where a unit would round it.
 fn size(bytes: usize) -> String {
-    if bytes % 1024 == 0 { units::bytes(bytes as u64) } else { format!("{bytes} B") }
+    if bytes.is_multiple_of(1024) { units::bytes(bytes as u64) } else { format!("{bytes} B") }
 }
 
 fn cells(transport: &Capabilities) -> [String; 10] {

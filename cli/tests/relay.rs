@@ -106,7 +106,7 @@ fn what_cannot_be_relayed_is_said() {
     let place = Place::new();
     place.run("relay ring:a carrier-pigeon:coop").fails(2, "known schemes");
     place.run("relay ring:a ring:b?colour=red").fails(2, "known for ring are");
-    place.run("relay ring:a?kind=stream ring:b").fails(1, "bytes, not frames");
+    place.run("relay ring:bytes?kind=stream ring:b").fails(1, "bytes, not frames");
     place.run("relay --duplex ring:a ring:b").fails(1, "open two");
     place.run("relay ring:a ring:b --timeout 50ms").fails(124, "nothing came");
     place.feed("send ring:large", &[b'x'; 1000]).succeeds();

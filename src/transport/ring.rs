@@ -66,6 +66,7 @@ pub struct RingSender {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a connection; a box would put a pointer before every frame")]
 enum SendingEnd {
     Spsc(spsc::Producer),
     Mpmc(mpmc::Producer),
@@ -148,6 +149,7 @@ pub struct RingReceiver {
     bell: Option<Doorbell>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a connection; a box would put a pointer before every frame")]
 enum ReceivingEnd {
     Spsc(spsc::Holder),
     Mpmc(mpmc::Holder),
