@@ -440,6 +440,7 @@ impl Shared {
         Err(Error::Empty)
     }
 
+    #[inline(always)]
     fn header(&self, slot: usize) -> Result<Header> {
         let at = slot * self.stride + 8;
         let (mut first, mut second) = ([0; 8], [0; 8]);
