@@ -13,6 +13,7 @@ pub(crate) mod mq;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod sysv;
 pub(crate) mod thread;

@@ -20,6 +20,7 @@ mod message;
 pub mod mq;
 pub mod ring;
 pub mod seqpacket;
+pub mod signal;
 mod socket_path;
 pub mod sysv;
 pub mod udp;
