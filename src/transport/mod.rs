@@ -180,4 +180,5 @@ pub const ALL: &[Capabilities] = &[
     seqpacket::CAPABILITIES,
     dgram::CAPABILITIES,
     udp::CAPABILITIES,
+    signal::CAPABILITIES,
 ];
