@@ -36,6 +36,7 @@ mod tests;
 pub(crate) mod value;
 
 pub use decode::{Decoder, Event, OnCorrupt, Stats, sender_of};
+pub(crate) use decode::Step;
 pub use encode::{Form, Frame, Head, padding};
 pub use fragment::{Fragments, Reassembler, fragments};
 pub(crate) use header::IDENTIFIED;
