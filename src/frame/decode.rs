@@ -351,6 +351,13 @@ impl Decoder {
         }
     }
 
+    /// Who sent the frame of a step, if its header says so; see [`sender_of`].
+    pub(crate) fn sender(&self, step: Step, chunk: &[u8]) -> Option<u64> {
+        let Step::Frame { place, .. } = step else { return None };
+        let bytes = if place.carried { &self.carry[..] } else { chunk };
+        sender_of(&bytes[place.start..])
+    }
+
     /// Whether no byte waits for more, and none is being skipped.
     pub(crate) fn is_idle(&self) -> bool {
         self.at == self.carry.len() && self.lost.is_none()

@@ -18,10 +18,12 @@ pub mod dgram;
 mod doorbell;
 mod message;
 pub mod mq;
+pub mod pipe;
 pub mod ring;
 pub mod seqpacket;
 pub mod signal;
 mod socket_path;
+pub mod stream;
 pub mod sysv;
 pub mod udp;
 
@@ -175,6 +177,7 @@ pub struct Capabilities {
 pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,
+    pipe::CAPABILITIES,
     mq::CAPABILITIES,
     sysv::CAPABILITIES,
     seqpacket::CAPABILITIES,
