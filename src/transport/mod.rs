@@ -16,6 +16,7 @@
 mod datagram;
 pub mod dgram;
 mod doorbell;
+pub mod fifo;
 mod message;
 pub mod mq;
 pub mod pipe;
@@ -178,6 +179,7 @@ pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,
     pipe::CAPABILITIES,
+    fifo::CAPABILITIES,
     mq::CAPABILITIES,
     sysv::CAPABILITIES,
     seqpacket::CAPABILITIES,

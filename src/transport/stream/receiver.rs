@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::senders::Senders;
 use super::sender::{Sender, Shared, pong};
+use super::senders::Senders;
 use super::{Link, Options, Wait, Wire};
 use crate::error::{Error, Result};
 use crate::frame::{Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, control, padded};
