@@ -24,7 +24,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, fcntl_setfl, flock, fstat, mknodat, openat};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mknodat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -106,7 +106,7 @@ pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
     }
     pipe::set_size(&first, options)?;
     let stat = fstat(&first).map_err(|e| Error::io("examine the FIFO", e))?;
-    let inner = stream::receiver_of_many(fifo.reader()?, WIRE, options)?;
+    let inner = stream::receiver_of_many(fifo.reader()?, WIRE, options);
     Ok(Receiver { inner, fifo, identity: (stat.st_dev, stat.st_ino), _first: first })
 }
 
@@ -151,7 +151,10 @@ impl Receiver {
         match self.fifo.reader() {
             Ok(fresh) => {
                 let stat = fstat(&fresh).map_err(|e| Error::io("examine the FIFO", e))?;
-                if (stat.st_dev, stat.st_ino) == self.identity { self.inner.renew(fresh) } else { Ok(()) }
+                if (stat.st_dev, stat.st_ino) == self.identity {
+                    self.inner.renew(fresh);
+                }
+                Ok(())
             }
             Err(Error::NotFound | Error::Untrusted { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -200,10 +203,8 @@ impl Fifo {
     }
 
     fn reader(&self) -> Result<OwnedFd> {
-        // Without waiting for a writer; and from then on reads may wait.
         let Some(fd) = self.open(OFlags::RDONLY)? else { return Err(Error::NotFound) };
         self.check(&fd)?;
-        fcntl_setfl(&fd, OFlags::empty()).map_err(|e| Error::io("set up the FIFO", e))?;
         Ok(fd)
     }
 

@@ -113,10 +113,9 @@ impl Receiver {
     }
 
     /// Goes on with another descriptor of the same FIFO: one that knows nothing of the writers that have gone.
-    pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) -> Result<()> {
-        self.fd = super::byte_fd(fd)?.into();
+    pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) {
+        self.fd = ByteFd::nonblocking(fd).into();
         (self.eof, self.finished) = (false, false);
-        Ok(())
     }
 
     #[cfg(test)]
@@ -253,6 +252,7 @@ impl Receiver {
                     return Ok(());
                 }
                 Ok(n) => {
+                    (self.active, self.ended) = (true, None);
                     self.end += n;
                     return Ok(());
                 }

@@ -80,7 +80,7 @@ impl Broken {
 
 impl Sender {
     /// Says HELLO, without waiting: if there is no room, it goes ahead of the first frame.
-    pub(in crate::transport) fn begin(
+    pub(super) fn begin(
         fd: Arc<ByteFd>,
         link: Arc<Link>,
         wire: Wire,
