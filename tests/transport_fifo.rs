@@ -113,13 +113,13 @@ fn a_killed_writer_leaves_whole_frames_and_the_next_one_is_heard() {
                     number += 1;
                     if number == 20 {
                         child.kill().unwrap();
-                        child.wait().unwrap();
                     }
                 }
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => break error,
             }
         };
+        child.wait().unwrap();
         assert!(matches!(end, Error::PeerDead), "{end}");
         assert!(number >= 20);
         assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call says so");

@@ -2,7 +2,6 @@
 //! of the transports built on it is the conformance suite's.
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -33,8 +32,8 @@ fn bye(epoch: u64) -> Vec<u8> {
 }
 
 fn raw_pipe() -> (Receiver, std::fs::File) {
-    let (reader, writer) = std::io::pipe().unwrap();
-    (pipe::receiver(reader.into(), &Options::new()).unwrap(), OwnedFd::from(writer).into())
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    (pipe::receiver(reader, &Options::new()).unwrap(), writer.into())
 }
 
 fn raw_socket() -> (Receiver, Sender, UnixStream) {
