@@ -1,4 +1,4 @@
-//! What one operation costs when nobody else touches the cache lines, and one measurement with a second thread.
+//! What one operation costs when nobody else touches the cache lines, and streams to a second thread.
 //!
 //! ```text
 //! cargo bench --bench rings             # or, in a minute: cargo bench --bench rings -- --quick
@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use slipring::frame::{Decoder, Event, Form, Frame, Header, OnCorrupt};
-use slipring::{Options, Ring, WakeMode, mpmc, spsc, stream};
+use slipring::{Error, Mutex, Options, Ring, Semaphore, WakeMode, mpmc, spsc, stream};
 
 const SIZES: [usize; 3] = [8, 64, 1024];
+/// Bytes in a frame between threads.
+const FRAME: usize = 64;
 /// Frames in a batch.
 const BATCH: usize = 16;
 
@@ -67,9 +69,11 @@ fn spsc(c: &mut Criterion) {
     group.finish();
 }
 
-/// The price of "does somebody sleep?" after each commit: not asked, asked with a load, asked with a fence and a load.
+/// The fast path of the eventcounts: the price of "does somebody sleep?" after each commit. Not asked, asked with a load,
+/// asked with a fence and a load.
 fn wake_modes(c: &mut Criterion) {
     let mut group = c.benchmark_group("wake_mode");
+    group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: 8 });
     for (name, mode) in [("poll", WakeMode::Poll), ("asymmetric", WakeMode::Asymmetric), ("fenced", WakeMode::Fenced)] {
         let (mut tx, mut rx) = spsc_pair(mode);
         group.bench_function(name, |b| {
@@ -123,6 +127,17 @@ fn stream(c: &mut Criterion) {
     group.finish();
 }
 
+/// What is free to be taken, taken and given back.
+fn primitives(c: &mut Criterion) {
+    let mut group = c.benchmark_group("primitives");
+    group.throughput(Throughput::Elements(1));
+    let semaphore = Semaphore::memfd(2).unwrap();
+    group.bench_function("semaphore_acquire_release", |b| b.iter(|| drop(semaphore.acquire().unwrap())));
+    let mutex = Mutex::memfd(64).unwrap();
+    group.bench_function("mutex_lock_unlock", |b| b.iter(|| drop(mutex.lock().unwrap())));
+    group.finish();
+}
+
 /// The protocol: one frame to bytes, and bytes back to one frame, with and without checksums.
 fn frames(c: &mut Criterion) {
     let mut group = c.benchmark_group("frame");
@@ -160,34 +175,54 @@ fn frames(c: &mut Criterion) {
 /// Two threads, frames of 64 bytes, blocking calls: what a pair of threads gets on this machine as it is.
 fn two_threads(c: &mut Criterion) {
     let mut group = c.benchmark_group("two_threads");
-    group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: 64 });
-    group.bench_function(BenchmarkId::new("spsc_stream", 64), |b| b.iter_custom(|frames| stream_frames(frames, 64)));
+    group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: FRAME as u64 });
+    let payload = [0xA5; FRAME];
+    group.bench_function("spsc_stream", |b| {
+        b.iter_custom(|frames| {
+            let (mut tx, mut rx) = spsc::pair(1 << 18).unwrap();
+            let send = || tx.send(black_box(&payload));
+            time_stream(frames, send, move || rx.recv().map(|frame| look(&frame)))
+        });
+    });
+    group.bench_function("spsc_stream_batches", |b| {
+        b.iter_custom(|frames| {
+            let (mut tx, mut rx) = spsc::pair(1 << 18).unwrap();
+            let mut come = 0u64;
+            let send = || tx.send(black_box(&payload));
+            time_stream(frames, send, move || {
+                if come == 0 {
+                    let mut batch = rx.recv_batch()?;
+                    come = batch.iter().map(|frame| look(frame.payload)).count() as u64;
+                }
+                come -= 1;
+                Ok(())
+            })
+        });
+    });
+    group.bench_function("mpmc_stream", |b| {
+        b.iter_custom(|frames| {
+            let (tx, rx) = mpmc::pair(4096, FRAME).unwrap();
+            time_stream(frames, || tx.send(black_box(&payload)), move || rx.recv().map(|frame| look(&frame)))
+        });
+    });
     group.finish();
 }
 
-/// How long it takes `frames` frames of `size` bytes to be sent by one thread and read by another: from the first send to
-/// the last receive.
-fn stream_frames(frames: u64, size: usize) -> Duration {
-    let (mut tx, mut rx) = spsc::pair(1 << 18).unwrap();
-    let consumer = std::thread::spawn(move || {
-        let mut received = 0;
-        while let Ok(mut batch) = rx.recv_batch() {
-            for frame in batch.iter() {
-                look(frame.payload);
-                received += 1;
-            }
-        }
-        (received, Instant::now())
-    });
-    let payload = vec![0xA5; size];
-    let started = Instant::now();
-    for _ in 0..frames {
-        tx.send(black_box(&payload)).unwrap();
-    }
-    tx.close();
-    let (received, finished) = consumer.join().unwrap();
-    assert_eq!(received, frames);
-    finished - started
+/// How long it takes for `frames` frames to be sent by this thread and received by another: from the first call to the last.
+fn time_stream(
+    frames: u64,
+    mut send: impl FnMut() -> Result<(), Error>,
+    mut recv: impl FnMut() -> Result<(), Error> + Send,
+) -> Duration {
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(move || {
+            (0..frames).for_each(|_| recv().unwrap());
+            Instant::now()
+        });
+        let started = Instant::now();
+        (0..frames).for_each(|_| send().unwrap());
+        receiver.join().unwrap() - started
+    })
 }
 
 criterion_group! {
@@ -196,6 +231,6 @@ criterion_group! {
         .sample_size(40)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = spsc, wake_modes, mpmc, stream, frames, two_threads
+    targets = spsc, wake_modes, mpmc, stream, primitives, frames, two_threads
 }
 criterion_main!(benches);

@@ -54,6 +54,8 @@ pub(crate) struct Link {
     pub(crate) size: usize,
     /// Ends on each side.
     pub(crate) pairs: usize,
+    /// Which of them this is.
+    pub(crate) lane: usize,
     pub(crate) wait: Wait,
     /// Numbers of the inherited descriptors.
     pub(crate) fds: Vec<i32>,
@@ -65,12 +67,22 @@ impl Link {
         self.bytes / self.size
     }
 
+    /// A name that no other run on this machine uses.
+    pub(crate) fn unique_name(&self) -> String {
+        let dir = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        format!("{dir}-{}", self.name)
+    }
+
     /// A descriptor of our own for what was inherited.
     pub(crate) fn inherited(&self, i: usize) -> Result<OwnedFd> {
         let number = *self.fds.get(i).ok_or("no such descriptor was passed")?;
         // SAFETY: our parent made this descriptor for us to inherit, and nothing in this process closes it.
         let inherited = unsafe { BorrowedFd::borrow_raw(number) };
         Ok(inherited.try_clone_to_owned()?)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(&self.name)
     }
 }
 

@@ -11,6 +11,7 @@
 //! round; a figure is the median of the rounds, with the middle half of them, and ratios are taken within a round. What the
 //! machine itself takes (a bare cache line, a bulk copy, a futex) takes part like a peer.
 
+mod growth;
 mod job;
 mod measures;
 mod message;
@@ -27,7 +28,7 @@ use clap::{Parser, Subcommand};
 
 use job::{Job, Result};
 use measures::{BLOCK, Effort, KIB, MIB, Measure, Measured};
-use peers::ENTRIES;
+use peers::{ABSENT, ENTRIES};
 
 #[derive(Parser)]
 #[command(about = "slipring side by side with its peers; the tables are Markdown")]
@@ -62,6 +63,8 @@ enum Verb {
     WakeUp,
     /// As many senders as receivers: 1, 2, 4.
     Mpmc,
+    /// slipring alone: 1 to 16 senders and receivers, rings of 64 KiB to 256 MiB, 1 to 1,000 rings.
+    Growth,
     /// The peers by name.
     List,
     #[command(hide = true)]
@@ -96,6 +99,7 @@ fn many() -> Vec<Measure> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let grows = matches!(cli.verb, Some(Verb::Growth));
     let measures = match cli.verb {
         Some(Verb::Part { job }) => {
             return part(&job).map_or_else(|error| give_up(&*error), |()| ExitCode::SUCCESS);
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
             ENTRIES.iter().for_each(|entry| println!("{}", entry.name));
             return ExitCode::SUCCESS;
         }
+        Some(Verb::Growth) => Vec::new(),
         Some(Verb::RoundTrip) => vec![Measure::ROUND_TRIP],
         Some(Verb::Stream { sizes, rings }) => streams(&sizes, &rings),
         Some(Verb::WakeUp) => vec![Measure::WAKE_UP],
@@ -114,7 +119,11 @@ fn main() -> ExitCode {
         eprintln!("no peer is called {stranger}: see `list`");
         return ExitCode::from(2);
     }
+    run::tidy_up();
     let effort = Effort { peers: cli.peers, rounds: cli.rounds.max(1), quick: cli.quick };
+    if grows {
+        return growth::run(&effort).map_or_else(|error| give_up(&*error), |()| ExitCode::SUCCESS);
+    }
     let all: Vec<Measured> = measures
         .into_iter()
         .map(|measure| {
@@ -124,6 +133,9 @@ fn main() -> ExitCode {
         })
         .collect();
     report::print_targets(&all);
+    if !ABSENT.is_empty() {
+        println!("Built without {}: features of this package.", ABSENT.join(", "));
+    }
     let failed = all.iter().flat_map(|measured| &measured.peers).any(|(_, runs)| runs.failure.is_some());
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

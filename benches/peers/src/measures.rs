@@ -18,6 +18,9 @@ const RUN_NS: f64 = 50e6;
 /// ... and no run takes longer, even if that is fewer: a busy machine makes a peer a hundred times slower.
 const LONGEST_RUN_NS: f64 = 1e9;
 
+/// Messages of the short run that tells how many a run needs.
+const FIRST_GUESS: u64 = 20_000;
+
 /// One column of a table: the same plan for all peers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Measure {
@@ -77,9 +80,9 @@ impl Measure {
         let total = match (plan.task, plan.wait, ns) {
             (Task::RoundTrip, Wait::Sleep, None) => 200,
             (Task::RoundTrip, _, None) => 2_000,
-            (_, _, None) => laps(4),
+            (_, _, None) => laps(4).min(FIRST_GUESS),
             (Task::RoundTrip, Wait::Sleep, Some(_)) => 500,
-            (Task::RoundTrip, _, Some(ns)) => (RUN_NS / ns).clamp(2_000.0, 1e6) as u64,
+            (Task::RoundTrip, _, Some(ns)) => (RUN_NS / ns).clamp(500.0, 1e6) as u64,
             (_, _, Some(ns)) => laps(LAPS).min((LONGEST_RUN_NS / ns) as u64).max((RUN_NS / ns) as u64).max(laps(4)),
         };
         if let Task::Many(pairs) = plan.task { total / pairs as u64 } else { total }

@@ -28,7 +28,7 @@ impl Measure {
     }
 }
 
-fn bytes(n: usize) -> String {
+pub(crate) fn bytes(n: usize) -> String {
     match n {
         n if n >= MIB => format!("{} MiB", n / MIB),
         n if n >= KIB => format!("{} KiB", n / KIB),
@@ -61,6 +61,11 @@ pub(crate) fn print(measured: &Measured) {
         })
         .collect();
     println!("**{}**\n\n{}", measured.measure.title(), markdown(&header, &rows));
+    print_failures(measured);
+}
+
+/// Who failed, and why.
+pub(crate) fn print_failures(measured: &Measured) {
     for (entry, runs) in &measured.peers {
         if let Some(failure) = &runs.failure {
             println!("{}: {failure}\n", entry.label());

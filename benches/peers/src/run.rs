@@ -39,6 +39,20 @@ pub(crate) fn cpus() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
+const SHM: &str = "/dev/shm";
+const PREFIX: &str = "slipring-peers-";
+
+/// Removes the directories of runs whose process was killed.
+pub(crate) fn tidy_up() {
+    for entry in std::fs::read_dir(SHM).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
+        if pid.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A process of ours. Dropped, it is killed.
 struct Part {
     child: Child,
@@ -87,7 +101,8 @@ impl Part {
 
 /// Runs `entry` once as planned.
 pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
-    let dir = tempfile::Builder::new().prefix("slipring-peers-").tempdir_in("/dev/shm")?;
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(SHM)?;
     let pairs = if let Task::Many(pairs) = plan.task { pairs } else { 1 };
     let names: &[&str] = if plan.task == Task::RoundTrip { &["there", "back"] } else { &["there"] };
     let (mut links, mut passed) = (Vec::new(), Vec::new());
@@ -115,6 +130,7 @@ pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
         Form::Threads => vec![job],
         Form::Processes => (0..2 * pairs)
             .map(|i| Job {
+                links: job.links.iter().map(|link| Link { lane: i / 2, ..link.clone() }).collect(),
                 end: if i % 2 == 0 { End::Sender(i / 2) } else { End::Receiver(i / 2) },
                 cpus: cpu_of(&cpus, i).copied().into_iter().collect(),
                 ..job.clone()
@@ -142,7 +158,7 @@ pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
 
 fn link(dir: &Path, name: &str, plan: &Plan, pairs: usize) -> Link {
     let Plan { size, ring, wait, .. } = *plan;
-    Link { dir: dir.to_owned(), name: name.to_owned(), bytes: ring, size, pairs, wait, fds: Vec::new() }
+    Link { dir: dir.to_owned(), name: name.to_owned(), bytes: ring, size, pairs, lane: 0, wait, fds: Vec::new() }
 }
 
 /// At least one lap of the ring, and enough messages for the reading of the clock to be nothing.

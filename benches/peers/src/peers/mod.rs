@@ -1,11 +1,24 @@
 //! Who is measured. Each peer is two small types, one that sends and one that receives, over the peer's own API in its best
 //! documented configuration, which is said at the top of its file.
 
-pub(crate) mod crossbeam;
-pub(crate) mod floor;
-pub(crate) mod ringbuf;
-pub(crate) mod rtrb;
-pub(crate) mod slipring;
+#[cfg(feature = "cloudtoid")]
+mod cloudtoid;
+mod crossbeam;
+mod floor;
+#[cfg(feature = "iceoryx2")]
+mod iceoryx2;
+#[cfg(feature = "ipc-channel")]
+mod ipc_channel;
+mod kernel;
+mod ringbuf;
+#[cfg(feature = "ringfire")]
+mod ringfire;
+mod rtrb;
+#[cfg(feature = "shaq")]
+mod shaq;
+#[cfg(feature = "shmem-ipc")]
+mod shmem_ipc;
+mod slipring;
 
 use std::os::fd::OwnedFd;
 
@@ -70,6 +83,18 @@ pub(crate) fn until<T>(wait: Wait, mut attempt: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// Tries for some seconds, for ends that find what the other end makes.
+#[cfg(any(feature = "ipc-channel", feature = "ringfire", feature = "shaq"))]
+pub(crate) fn retry<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match attempt() {
+            Err(_) if std::time::Instant::now() < give_up => std::thread::sleep(std::time::Duration::from_millis(1)),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Whether the ends are threads of one process or processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -86,6 +111,8 @@ pub(crate) enum Part {
     Single { sleeps: bool },
     /// As `Single`, and with many of each.
     Many { sleeps: bool },
+    /// Takes part where there are many, only.
+    Lanes,
     /// Is a yardstick: takes part in this task only.
     Floor(Task, Wait),
 }
@@ -115,6 +142,7 @@ impl Entry {
     pub(crate) fn takes_part(&self, task: Task, wait: Wait) -> bool {
         match (self.part, task) {
             (Part::Floor(only, how), _) => only == task && how == wait,
+            (Part::Lanes, _) => matches!(task, Task::Many(_)),
             (Part::Batches, _) => task == Task::Stream && wait != Wait::Sleep,
             (Part::Single { .. }, Task::Many(_)) => false,
             (Part::Single { sleeps } | Part::Many { sleeps }, _) => sleeps || wait != Wait::Sleep,
@@ -151,6 +179,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::process::<slipring::SpscPark>("slipring-park", SINGLE),
     Entry::process::<slipring::InPlace>("slipring-in-place", SINGLE),
     Entry::process::<slipring::Mpmc>("slipring-mpmc", MANY_SLEEPS),
+    Entry::process::<slipring::Lanes>("slipring-lanes", Part::Lanes),
     Entry::threads::<slipring::Spsc>("slipring-t", SINGLE_SLEEPS),
     Entry::threads::<slipring::Mpmc>("slipring-mpmc-t", MANY_SLEEPS),
     Entry::threads::<rtrb::Single>("rtrb", SINGLE),
@@ -159,4 +188,38 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::threads::<crossbeam::Array>("crossbeam-array-queue", MANY),
     Entry::threads::<crossbeam::Channel>("crossbeam-channel", MANY_SLEEPS),
     Entry::threads::<crossbeam::Std>("std-sync-channel", SINGLE_SLEEPS),
+    #[cfg(feature = "ringfire")]
+    Entry::process::<ringfire::Lossless>("ringfire", SINGLE_SLEEPS),
+    #[cfg(feature = "shaq")]
+    Entry::process::<shaq::Spsc>("shaq", SINGLE_SLEEPS),
+    #[cfg(feature = "shaq")]
+    Entry::process::<shaq::Mpmc>("shaq-mpmc", MANY_SLEEPS),
+    #[cfg(feature = "iceoryx2")]
+    Entry::process::<iceoryx2::PublishSubscribe>("iceoryx2", SINGLE_SLEEPS),
+    #[cfg(feature = "cloudtoid")]
+    Entry::process::<cloudtoid::Queue>("cloudtoid", MANY_SLEEPS),
+    #[cfg(feature = "shmem-ipc")]
+    Entry::process::<shmem_ipc::SharedRing>("shmem-ipc", SINGLE_SLEEPS),
+    #[cfg(feature = "ipc-channel")]
+    Entry::process::<ipc_channel::Bytes>("ipc-channel", SINGLE_SLEEPS),
+    Entry::process::<kernel::Pipe>("pipe", SINGLE_SLEEPS),
+    Entry::process::<kernel::UnixStream>("unix-stream", SINGLE_SLEEPS),
+    Entry::process::<kernel::UnixPacket>("unix-seqpacket", SINGLE_SLEEPS),
+    Entry::process::<kernel::PosixMq>("posix-mq", MANY_SLEEPS),
+];
+
+/// Peers that this build is without.
+pub(crate) static ABSENT: &[&str] = &[
+    #[cfg(not(feature = "ringfire"))]
+    "ringfire",
+    #[cfg(not(feature = "shaq"))]
+    "shaq",
+    #[cfg(not(feature = "iceoryx2"))]
+    "iceoryx2",
+    #[cfg(not(feature = "cloudtoid"))]
+    "cloudtoid",
+    #[cfg(not(feature = "shmem-ipc"))]
+    "shmem-ipc",
+    #[cfg(not(feature = "ipc-channel"))]
+    "ipc-channel",
 ];

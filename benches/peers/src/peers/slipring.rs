@@ -4,7 +4,7 @@
 //! - `SpscPark`: the same calls with the default strategy throughout.
 //! - `SpscBatch`: batches of 16 on the way in, runs of whatever is there on the way out.
 //! - `InPlace`: `reserve` and `commit`: the message is written where it is read.
-//! - `Mpmc`: slots of one message.
+//! - `Mpmc`: slots of one message. `Lanes`: an SPSC ring for each sender and its receiver instead.
 
 use std::os::fd::OwnedFd;
 
@@ -37,7 +37,11 @@ fn mpmc_options(link: &Link) -> Options {
 
 /// The ring behind the inherited descriptor.
 fn inherited(link: &Link, idle: Idle) -> Result<Ring> {
-    Ok(Ring::from_memfd(link.inherited(0)?, &Options::any().idle(idle).prefault(true))?)
+    nth(link, 0, idle)
+}
+
+fn nth(link: &Link, i: usize, idle: Idle) -> Result<Ring> {
+    Ok(Ring::from_memfd(link.inherited(i)?, &Options::any().idle(idle).prefault(true))?)
 }
 
 pub(crate) struct Spsc;
@@ -45,6 +49,7 @@ pub(crate) struct SpscPark;
 pub(crate) struct SpscBatch;
 pub(crate) struct InPlace;
 pub(crate) struct Mpmc;
+pub(crate) struct Lanes;
 
 impl<const W: usize> Sender<W> for spsc::Producer {
     #[inline(always)]
@@ -236,5 +241,23 @@ impl Local for Mpmc {
         let senders = (0..link.pairs).map(|_| mpmc::Producer::attach(&ring)).collect::<Result<_, _>>()?;
         let receivers = (0..link.pairs).map(|_| mpmc::Consumer::attach(&ring)).collect::<Result<_, _>>()?;
         Ok((senders, receivers))
+    }
+}
+
+impl Peer for Lanes {
+    type Sender<const W: usize> = spsc::Producer;
+    type Receiver<const W: usize> = spsc::Consumer;
+
+    fn create(link: &Link) -> Result<Vec<OwnedFd>> {
+        let lanes = (0..link.pairs).map(|_| memfd(spsc_options(link))).collect::<Result<Vec<_>>>()?;
+        Ok(lanes.into_iter().flatten().collect())
+    }
+
+    fn sender<const W: usize>(link: &Link) -> Result<spsc::Producer> {
+        Ok(spsc::Producer::attach(&nth(link, link.lane, idle(link.wait))?)?)
+    }
+
+    fn receiver<const W: usize>(link: &Link) -> Result<spsc::Consumer> {
+        Ok(spsc::Consumer::attach(&nth(link, link.lane, idle(link.wait))?)?)
     }
 }

@@ -1,0 +1,110 @@
+//! How slipring's figures change with the number of participants, the size of a ring, and the number of rings.
+
+use std::time::{Duration, Instant};
+
+use slipring::{Options, Ring, spsc};
+
+use crate::job::Result;
+use crate::measures::{Effort, KIB, MIB, Measure};
+use crate::report::{self, bytes};
+use crate::table::{digits, markdown, median};
+
+/// All tables.
+pub(crate) fn run(effort: &Effort) -> Result<()> {
+    participants(effort);
+    sizes(effort);
+    rings(if effort.quick { &[1, 10] } else { &[1, 10, 100, 1000] })
+}
+
+fn only(effort: &Effort, peers: &[&str]) -> Effort {
+    Effort { peers: peers.iter().map(|name| (*name).to_owned()).collect(), ..effort.clone() }
+}
+
+fn participants(effort: &Effort) {
+    let cpus = crate::run::cpus().len();
+    println!("As many senders as receivers, each a process, on {cpus} processors:\n");
+    let effort = only(effort, &["slipring-mpmc", "slipring-lanes"]);
+    let mut rows = Vec::new();
+    for pairs in [1, 2, 4, 8, 16] {
+        let measured = Measure::many(pairs).run(&effort);
+        let cell = |name| measured.of(name).map_or_else(String::new, |runs| runs.cell());
+        let share = if 2 * pairs <= cpus { "a processor each" } else { "oversubscribed" };
+        rows.push(vec![format!("{pairs} + {pairs}, {share}"), cell("slipring-mpmc"), cell("slipring-lanes")]);
+        report::print_failures(&measured);
+    }
+    let header = ["64 B, ns per message", "one MPMC ring", "lanes: an SPSC ring for each pair"].map(str::to_owned);
+    println!("{}", markdown(&header, &rows));
+}
+
+fn sizes(effort: &Effort) {
+    let effort = only(effort, &["slipring"]);
+    let mut rows = Vec::new();
+    for ring in [64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB] {
+        let measured = Measure::stream(64, ring).run(&effort);
+        let cell = |name| measured.of(name).map_or_else(String::new, |runs| runs.cell());
+        let attach = |prefault| made(ring, prefault).map_or_else(|e| e.to_string(), |made| micro(made.open));
+        rows.push(vec![bytes(ring), cell("slipring"), cell("bulk-copy"), attach(false), attach(true)]);
+        report::print_failures(&measured);
+    }
+    let header =
+        ["ring", "stream of 64 B, ns", "bulk copy of as much, ns", "create to first frame, µs", "the same, prefaulted"];
+    println!("{}", markdown(&header.map(str::to_owned), &rows));
+}
+
+fn micro(time: Duration) -> String {
+    digits(time.as_secs_f64() * 1e6)
+}
+
+/// What it took to have a ring with both ends and one frame that went through it.
+struct Made {
+    /// The ends, which keep the ring alive.
+    _ends: (spsc::Producer, spsc::Consumer),
+    open: Duration,
+}
+
+fn made(capacity: usize, prefault: bool) -> Result<Made> {
+    let start = Instant::now();
+    let ring = Ring::memfd(&Options::spsc(capacity).prefault(prefault))?;
+    let (mut tx, mut rx) = (spsc::Producer::attach(&ring)?, spsc::Consumer::attach(&ring)?);
+    tx.try_send(b"first")?;
+    if *rx.try_recv()? != *b"first" {
+        return Err("another frame came than was sent".into());
+    }
+    Ok(Made { open: start.elapsed(), _ends: (tx, rx) })
+}
+
+/// What this process has: descriptors, mappings, resident bytes.
+fn usage() -> Result<[usize; 3]> {
+    let descriptors = std::fs::read_dir("/proc/self/fd")?.count();
+    let mappings = std::fs::read_to_string("/proc/self/maps")?.lines().count();
+    let pages: usize = std::fs::read_to_string("/proc/self/statm")?.split(' ').nth(1).unwrap_or("").parse()?;
+    Ok([descriptors, mappings, pages * rustix::param::page_size()])
+}
+
+fn rings(counts: &[usize]) -> Result<()> {
+    let mut rows = Vec::new();
+    for count in counts {
+        let before = usage()?;
+        let rings = (0..*count).map(|_| made(64 * KIB, false)).collect::<Result<Vec<Made>>>()?;
+        let after = usage()?;
+        let each = |i: usize| (after[i] - before[i]) as f64 / *count as f64;
+        let times: Vec<f64> = rings.iter().map(|ring| ring.open.as_secs_f64() * 1e6).collect();
+        let time = median(&times).map_or_else(String::new, digits);
+        rows.push(vec![
+            count.to_string(),
+            time,
+            digits(each(0)),
+            digits(each(1)),
+            format!("{} KiB", digits(each(2) / 1024.0)),
+        ]);
+    }
+    let header = [
+        "rings of 64 KiB in one process",
+        "create to first frame, µs",
+        "descriptors each",
+        "mappings each",
+        "resident each",
+    ];
+    println!("{}", markdown(&header.map(str::to_owned), &rows));
+    Ok(())
+}

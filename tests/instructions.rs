@@ -1,0 +1,92 @@
+//! How many instructions it takes to send and to receive a frame of 64 bytes: a gate that no noise of the machine moves.
+//!
+//! This test runs itself under `valgrind --tool=callgrind`, which counts, with N frames and with 2 N; the difference is what
+//! N frames take, and nothing else. Only optimised code is worth counting:
+//!
+//! ```text
+//! cargo test --release --test instructions -- --nocapture
+//! ```
+//!
+//! Skipped, and said so, without optimisation, off x86-64 (the limits are counts of its instructions), and where there is no
+//! valgrind.
+
+use std::hint::black_box;
+use std::process::{Command, Stdio};
+
+use slipring::{Options, Ring, mpmc, spsc};
+
+const OPERATION: &str = "SLIPRING_INSTRUCTIONS_OPERATION";
+const FRAMES: &str = "SLIPRING_INSTRUCTIONS_FRAMES";
+/// Frames in the shorter of two runs.
+const N: u64 = 10_000;
+
+/// What an operation took when it was last looked at (rustc 1.95). It must not take a tenth more; what takes less should be
+/// written down here.
+const RECORDED: [(&str, f64); 4] =
+    [("spsc send", 82.0), ("spsc recv", 123.0), ("mpmc send", 105.0), ("mpmc recv", 174.0)];
+
+/// Not a test: the process that is counted. It sends frames, and receives them if it is to count that, too.
+#[test]
+fn counted_process() {
+    let Ok(operation) = std::env::var(OPERATION) else { return };
+    let frames: u64 = std::env::var(FRAMES).unwrap().parse().unwrap();
+    let received = if operation.ends_with("recv") { frames } else { 0 };
+    let payload = black_box([0xA5; 64]);
+    // Everything fits, so nobody ever waits.
+    if operation.starts_with("spsc") {
+        let ring = Ring::memfd(&Options::spsc(1 << 22)).unwrap();
+        let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
+        (0..frames).for_each(|_| tx.send(&payload).unwrap());
+        (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));
+    } else {
+        let ring = Ring::memfd(&Options::mpmc(1 << 15, 64)).unwrap();
+        let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
+        (0..frames).for_each(|_| tx.send(&payload).unwrap());
+        (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));
+    }
+}
+
+/// Instructions of a whole run.
+fn instructions(operation: &str, frames: u64) -> u64 {
+    let valgrind = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "counted_process", "--test-threads=1"])
+        .env(OPERATION, operation)
+        .env(FRAMES, frames.to_string())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&valgrind.stderr);
+    assert!(valgrind.status.success(), "{said}");
+    // ==1234== Collected : 5678901
+    let collected = said.lines().find_map(|line| line.split_once("Collected : ")).unwrap_or_else(|| panic!("{said}"));
+    collected.1.trim().parse().unwrap()
+}
+
+#[test]
+fn a_frame_takes_no_more_instructions_than_it_did() {
+    let missing = |what: &str| eprintln!("SKIPPED: instructions are not counted, {what}");
+    if cfg!(debug_assertions) {
+        return missing("since this is not optimised: cargo test --release --test instructions");
+    }
+    if cfg!(not(target_arch = "x86_64")) {
+        return missing("the limits are for x86-64");
+    }
+    if !Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return missing("there is no valgrind");
+    }
+    let per_frame = |operation| (instructions(operation, 2 * N) - instructions(operation, N)) as f64 / N as f64;
+    let (mut sending, mut grown) = (0.0, Vec::new());
+    for (operation, recorded) in RECORDED {
+        // Who receives has sent before.
+        let both = per_frame(operation);
+        let took = if operation.ends_with("recv") { both - sending } else { both };
+        sending = took;
+        println!("{operation}, 64 bytes: {took:.1} instructions, {recorded:.1} recorded");
+        if took > 1.1 * recorded {
+            grown.push(operation);
+        }
+    }
+    assert!(grown.is_empty(), "a tenth more instructions than recorded, or worse: {grown:?}");
+}
