@@ -10,3 +10,6 @@ pub(crate) mod lock;
 pub(crate) mod membarrier;
 pub(crate) mod poll;
 pub(crate) mod process;
+#[allow(dead_code)] // until the first HELLO is there
+pub(crate) mod random;
+pub(crate) mod thread;

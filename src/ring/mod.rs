@@ -18,7 +18,9 @@ pub mod spsc;
 pub mod stream;
 #[cfg(feature = "zerocopy")]
 mod typed;
+mod watch;
 
 pub use handle::Ring;
 pub use observe::{Report, Stats};
 pub use options::Options;
+pub(crate) use watch::{Mark, Watch};

@@ -13,9 +13,19 @@
 
 #![forbid(unsafe_code)]
 
+mod doorbell;
+pub mod ring;
+#[allow(dead_code)] // until the first socket is there
+mod socket_path;
+
+pub use doorbell::Doorbell;
+pub use ring::{RingReceiver, RingSender};
+
 use std::os::fd::BorrowedFd;
 
-use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::frame::{Event, Header};
 use crate::wait::deadline::Deadline;
 
@@ -132,7 +142,7 @@ pub enum Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// What stands before the colon of an endpoint.
+    /// What stands before the colon of an endpoint, with the option that chooses, where there are several of a scheme.
     pub scheme: &'static str,
     /// In which order frames arrive.
     pub order: Arrival,
@@ -153,3 +163,6 @@ pub struct Capabilities {
     /// Whether other machines can be reached.
     pub remote: bool,
 }
+
+/// Every transport's promises, in the order of the tables that are made of them.
+pub const ALL: &[Capabilities] = &[ring::SPSC, ring::MPMC];

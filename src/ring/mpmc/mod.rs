@@ -28,6 +28,7 @@ mod producer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use consumer::Holder;
 pub use consumer::{BATCH, Batch, Consumer, View};
 pub use producer::{Grant, Producer};
 

@@ -470,3 +470,60 @@ impl<'b> Iterator for Iter<'b> {
         Some(Frame { header: frame.header, stamp: 0, payload })
     }
 }
+
+/// A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field.
+///
+/// Used by `transport/ring.rs`, whose trait lends what it received.
+pub(crate) struct Holder {
+    consumer: Consumer,
+    held: Option<Peeked>,
+}
+
+impl Holder {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Holder { consumer, held: None }
+    }
+
+    pub(crate) fn consumer(&self) -> &Consumer {
+        &self.consumer
+    }
+
+    /// The consumer, for calls that need no held frame.
+    pub(crate) fn consumer_mut(&mut self) -> &mut Consumer {
+        self.release();
+        &mut self.consumer
+    }
+
+    /// Takes the next frame in hand, if there is one.
+    pub(crate) fn try_recv(&mut self) -> Result<()> {
+        self.release();
+        self.held = Some(self.consumer.try_next()?);
+        Ok(())
+    }
+
+    /// Takes the next frame in hand, waiting for it until the deadline.
+    pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
+        self.release();
+        self.held = Some(self.consumer.next(deadline)?);
+        Ok(())
+    }
+
+    /// The frame in hand.
+    pub(crate) fn held(&self) -> Option<Frame<'_>> {
+        let held = self.held.as_ref()?;
+        Some(Frame { header: held.header, stamp: 0, payload: self.consumer.payload(held) })
+    }
+
+    /// Lets go of the frame in hand, if there is one.
+    pub(crate) fn release(&mut self) {
+        if let Some(frame) = self.held.take() {
+            self.consumer.release(frame.end(), Tally::of(frame.header));
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

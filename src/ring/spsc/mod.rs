@@ -56,6 +56,7 @@ mod run;
 mod tests;
 mod untrusted;
 
+pub(crate) use consumer::Holder;
 pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
 pub use producer::{Batch, Grant, Producer};
 pub use untrusted::UntrustedConsumer;

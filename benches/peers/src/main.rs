@@ -1,0 +1,129 @@
+//! slipring side by side with other rings, queues and kernel objects, in one harness.
+//!
+//! ```text
+//! cargo run --release                                   # everything, and the targets
+//! cargo run --release -- stream --peers slipring,rtrb   # one measure, some peers
+//! cargo run --release -- --quick                        # whether everything works
+//! ```
+//!
+//! Each run of a peer is a pair of new processes, pinned to a processor each ("t": a pair of threads, for peers that cannot
+//! do more). Payloads are written, read and verified in full. Peers take turns, in an order that is rotated from round to
+//! round; a figure is the median of the rounds, with the middle half of them, and ratios are taken within a round. What the
+//! machine itself takes (a bare cache line, a bulk copy, a futex) takes part like a peer.
+
+mod job;
+mod measures;
+mod message;
+mod part;
+mod peers;
+mod report;
+mod run;
+mod table;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use job::{Job, Result};
+use measures::{BLOCK, Effort, KIB, MIB, Measure, Measured};
+use peers::ENTRIES;
+
+#[derive(Parser)]
+#[command(about = "slipring side by side with its peers; the tables are Markdown")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Only these peers (and the floors), by name.
+    #[arg(long, global = true, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Runs of each peer.
+    #[arg(long, global = true, default_value_t = 9)]
+    rounds: usize,
+    /// One short run of each: figures mean nothing.
+    #[arg(long, global = true)]
+    quick: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// 64 bytes there and back, both ends busy.
+    RoundTrip,
+    /// One sender, one receiver.
+    Stream {
+        /// Only messages of these sizes, in bytes.
+        #[arg(long, value_delimiter = ',')]
+        sizes: Vec<usize>,
+        /// Only rings of these sizes, in KiB.
+        #[arg(long, value_delimiter = ',')]
+        rings: Vec<usize>,
+    },
+    /// 64 bytes there and back, both ends asleep.
+    WakeUp,
+    /// As many senders as receivers: 1, 2, 4.
+    Mpmc,
+    /// The peers by name.
+    List,
+    #[command(hide = true)]
+    Part { job: String },
+}
+
+/// A thread or process of a measurement cannot go on.
+fn give_up(error: &(dyn std::error::Error + Send + Sync)) -> ! {
+    eprintln!("{error}");
+    std::process::exit(1)
+}
+
+fn part(job: &str) -> Result<()> {
+    part::settle();
+    let job: Job = serde_json::from_str(job)?;
+    let entry = ENTRIES.iter().find(|entry| entry.name == job.peer).ok_or("no such peer")?;
+    println!("{}", serde_json::to_string(&(entry.run)(&job)?)?);
+    Ok(())
+}
+
+fn streams(sizes: &[usize], rings: &[usize]) -> Vec<Measure> {
+    let all = [(8, 256 * KIB), (64, 64 * KIB), (64, MIB), (64, 4 * MIB), (1024, MIB), (BLOCK, MIB)];
+    let wanted = |(size, ring): &(usize, usize)| {
+        (sizes.is_empty() || sizes.contains(size)) && (rings.is_empty() || rings.contains(&(ring / KIB)))
+    };
+    all.into_iter().filter(wanted).map(|(size, ring)| Measure::stream(size, ring)).collect()
+}
+
+fn many() -> Vec<Measure> {
+    [1, 2, 4].map(Measure::many).to_vec()
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let measures = match cli.verb {
+        Some(Verb::Part { job }) => {
+            return part(&job).map_or_else(|error| give_up(&*error), |()| ExitCode::SUCCESS);
+        }
+        Some(Verb::List) => {
+            ENTRIES.iter().for_each(|entry| println!("{}", entry.name));
+            return ExitCode::SUCCESS;
+        }
+        Some(Verb::RoundTrip) => vec![Measure::ROUND_TRIP],
+        Some(Verb::Stream { sizes, rings }) => streams(&sizes, &rings),
+        Some(Verb::WakeUp) => vec![Measure::WAKE_UP],
+        Some(Verb::Mpmc) => many(),
+        None => [vec![Measure::ROUND_TRIP], streams(&[], &[]), vec![Measure::WAKE_UP], many()].concat(),
+    };
+    if let Some(stranger) = cli.peers.iter().find(|name| !ENTRIES.iter().any(|entry| entry.name == **name)) {
+        eprintln!("no peer is called {stranger}: see `list`");
+        return ExitCode::from(2);
+    }
+    let effort = Effort { peers: cli.peers, rounds: cli.rounds.max(1), quick: cli.quick };
+    let all: Vec<Measured> = measures
+        .into_iter()
+        .map(|measure| {
+            let measured = measure.run(&effort);
+            report::print(&measured);
+            measured
+        })
+        .collect();
+    report::print_targets(&all);
+    let failed = all.iter().flat_map(|measured| &measured.peers).any(|(_, runs)| runs.failure.is_some());
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

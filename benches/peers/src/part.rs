@@ -1,0 +1,158 @@
+//! A process that takes part in a measurement: opens its ends, says so, waits for the word, and does its task.
+
+use std::io::{BufRead, Write};
+use std::sync::Barrier;
+use std::time::Duration;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::job::{End, Job, Report, Result, Task};
+use crate::peers::{Local, Peer};
+use crate::tasks;
+
+/// Longer than any run; a peer that loses a message would otherwise wait for ever.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Calls `$function::<$peer, W>` for the `W` of the job.
+macro_rules! for_words {
+    ($job:expr, $function:ident, $peer:ident) => {
+        match $job.words {
+            1 => $function::<$peer, 1>($job),
+            8 => $function::<$peer, 8>($job),
+            128 => $function::<$peer, 128>($job),
+            8192 => $function::<$peer, 8192>($job),
+            words => Err(format!("no messages of {words} words").into()),
+        }
+    };
+}
+
+/// What a part does first: it dies with its parent, and ends by itself if it cannot go on.
+pub(crate) fn settle() {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        eprintln!("no end after {} s", PATIENCE.as_secs());
+        std::process::exit(124);
+    });
+}
+
+/// Keeps this thread on one processor. A wish: where it is not granted, figures are worse, and that is all.
+pub(crate) fn pin(cpu: Option<&usize>) {
+    if let Some(cpu) = cpu {
+        let mut set = CpuSet::new();
+        set.set(*cpu);
+        let _ = sched_setaffinity(None, &set);
+    }
+}
+
+/// Says that this process is ready, and waits until all are.
+pub(crate) fn start() -> Result<()> {
+    println!("ready");
+    std::io::stdout().flush()?;
+    let mut word = String::new();
+    std::io::stdin().lock().read_line(&mut word)?;
+    if word == "go\n" { Ok(()) } else { Err("the supervisor has gone".into()) }
+}
+
+/// One end (or the two of a round trip) of a peer between processes.
+pub(crate) fn process<P: Peer>(job: &Job) -> Result<Vec<Report>> {
+    for_words!(job, process_of, P)
+}
+
+fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Vec<Report>> {
+    let there = &job.links[0];
+    pin(job.cpus.first());
+    let report = match (job.task, job.end, job.links.get(1)) {
+        (Task::RoundTrip, End::Sender(_), Some(back)) => {
+            let (tx, rx) = (P::sender::<W>(there)?, P::receiver::<W>(back)?);
+            start()?;
+            tasks::ping(job, tx, rx)?
+        }
+        (Task::RoundTrip, End::Receiver(_), Some(back)) => {
+            let (rx, tx) = (P::receiver::<W>(there)?, P::sender::<W>(back)?);
+            start()?;
+            tasks::pong(job, tx, rx)?
+        }
+        (Task::Stream, End::Sender(_), _) => {
+            let tx = P::sender::<W>(there)?;
+            start()?;
+            tasks::stream(job, tx)?
+        }
+        (Task::Stream, End::Receiver(_), _) => {
+            let rx = P::receiver::<W>(there)?;
+            start()?;
+            tasks::sink(job, rx)?
+        }
+        (Task::Many(_), End::Sender(who), _) => {
+            let tx = P::sender::<W>(there)?;
+            start()?;
+            tasks::feed(job, who, tx)?
+        }
+        (Task::Many(_), End::Receiver(_), _) => {
+            let rx = P::receiver::<W>(there)?;
+            start()?;
+            tasks::drain(rx)?
+        }
+        impossible => return Err(format!("no such part: {impossible:?}").into()),
+    };
+    Ok(vec![report])
+}
+
+/// All ends of a peer between threads.
+pub(crate) fn threads<P: Local>(job: &Job) -> Result<Vec<Report>> {
+    for_words!(job, threads_of, P)
+}
+
+/// A thread of a measurement.
+type Body<'a> = Box<dyn FnOnce() -> Result<Report> + Send + 'a>;
+
+fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Vec<Report>> {
+    let (mut senders, mut receivers) = P::ends::<W>(&job.links[0])?;
+    let mut bodies: Vec<Body<'_>> = Vec::new();
+    match job.task {
+        Task::RoundTrip => {
+            let (mut senders_back, mut receivers_back) = P::ends::<W>(&job.links[1])?;
+            let ends = (senders.pop(), receivers_back.pop(), senders_back.pop(), receivers.pop());
+            let (Some(tx), Some(rx), Some(back), Some(there)) = ends else { return Err("an end is missing".into()) };
+            bodies.push(Box::new(|| tasks::ping(job, tx, rx)));
+            bodies.push(Box::new(|| tasks::pong(job, back, there)));
+        }
+        Task::Stream => {
+            let (Some(tx), Some(rx)) = (senders.pop(), receivers.pop()) else { return Err("an end is missing".into()) };
+            bodies.push(Box::new(|| tasks::stream(job, tx)));
+            bodies.push(Box::new(|| tasks::sink(job, rx)));
+        }
+        Task::Many(_) => {
+            for (who, (tx, rx)) in senders.into_iter().zip(receivers).enumerate() {
+                bodies.push(Box::new(move || tasks::feed(job, who, tx)));
+                bodies.push(Box::new(|| tasks::drain(rx)));
+            }
+        }
+    }
+    let ready = Barrier::new(bodies.len() + 1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = bodies
+            .into_iter()
+            .enumerate()
+            .map(|(i, body)| {
+                let ready = &ready;
+                scope.spawn(move || {
+                    pin(cpu_of(&job.cpus, i));
+                    ready.wait();
+                    // The other threads would wait for this one for ever.
+                    body().unwrap_or_else(|error| crate::give_up(&*error))
+                })
+            })
+            .collect();
+        start()?;
+        ready.wait();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked".into())).collect()
+    })
+}
+
+/// The processor of end number `i`, where senders have even numbers and their receivers the next: neighbours never share one,
+/// if there are two, and each has as many senders as receivers.
+pub(crate) fn cpu_of(cpus: &[usize], i: usize) -> Option<&usize> {
+    cpus.get((i + i / cpus.len().max(1)) % cpus.len().max(1))
+}

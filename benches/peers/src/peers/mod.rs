@@ -1,0 +1,162 @@
+//! Who is measured. Each peer is two small types, one that sends and one that receives, over the peer's own API in its best
+//! documented configuration, which is said at the top of its file.
+
+pub(crate) mod crossbeam;
+pub(crate) mod floor;
+pub(crate) mod ringbuf;
+pub(crate) mod rtrb;
+pub(crate) mod slipring;
+
+use std::os::fd::OwnedFd;
+
+use crossbeam_utils::Backoff;
+
+use crate::job::{Job, Link, Report, Result, Task, Wait};
+use crate::part::{process, threads};
+
+/// An end that sends messages of `W` words. What cannot be sent is a panic, which ends the part.
+pub(crate) trait Sender<const W: usize> {
+    /// Has `write` write a message, once, and sends it; waits while there is no room.
+    fn send(&mut self, write: impl FnOnce(&mut [u8]));
+
+    /// Publishes what a batching sender has kept back.
+    fn flush(&mut self) {}
+}
+
+/// An end that receives messages of `W` words.
+pub(crate) trait Receiver<const W: usize> {
+    /// Waits for a message and shows it to `read`; a batching receiver shows all that are there.
+    fn recv(&mut self, read: impl FnMut(&[u8]));
+}
+
+/// A peer between processes.
+pub(crate) trait Peer {
+    type Sender<const W: usize>: Sender<W>;
+    type Receiver<const W: usize>: Receiver<W>;
+
+    /// Makes the channel, before any end is opened, in the process that starts the others. They inherit the descriptors,
+    /// whose numbers are then in [`Link::fds`].
+    fn create(_link: &Link) -> Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+
+    fn sender<const W: usize>(link: &Link) -> Result<Self::Sender<W>>;
+    fn receiver<const W: usize>(link: &Link) -> Result<Self::Receiver<W>>;
+}
+
+/// A peer between threads.
+pub(crate) trait Local {
+    type Sender<const W: usize>: Sender<W> + Send;
+    type Receiver<const W: usize>: Receiver<W> + Send;
+
+    /// A channel: [`Link::pairs`] senders and as many receivers.
+    fn ends<const W: usize>(link: &Link) -> Result<Ends<Self::Sender<W>, Self::Receiver<W>>>;
+}
+
+pub(crate) type Ends<S, R> = (Vec<S>, Vec<R>);
+
+/// Tries until it succeeds, waiting as `wait` has it, for peers that leave the waiting to the caller.
+#[inline(always)]
+pub(crate) fn until<T>(wait: Wait, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let backoff = Backoff::new();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        match wait {
+            Wait::Spin => std::hint::spin_loop(),
+            Wait::Yield | Wait::Sleep => backoff.snooze(),
+        }
+    }
+}
+
+/// Whether the ends are threads of one process or processes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Threads,
+    Processes,
+}
+
+/// What a peer takes part in.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// Streams only, since it keeps messages back to send several at a time.
+    Batches,
+    /// Everything with one sender and one receiver, busy or asleep.
+    Single { sleeps: bool },
+    /// As `Single`, and with many of each.
+    Many { sleeps: bool },
+    /// Is a yardstick: takes part in this task only.
+    Floor(Task, Wait),
+}
+
+/// A peer as the command line knows it.
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    pub(crate) part: Part,
+    pub(crate) create: fn(&Link) -> Result<Vec<OwnedFd>>,
+    pub(crate) run: fn(&Job) -> Result<Vec<Report>>,
+}
+
+impl Entry {
+    const fn process<P: Peer>(name: &'static str, part: Part) -> Self {
+        Entry { name, form: Form::Processes, part, create: P::create, run: process::<P> }
+    }
+
+    const fn threads<P: Local>(name: &'static str, part: Part) -> Self {
+        Entry { name, form: Form::Threads, part, create: |_| Ok(Vec::new()), run: threads::<P> }
+    }
+
+    pub(crate) fn is_floor(&self) -> bool {
+        matches!(self.part, Part::Floor(..))
+    }
+
+    pub(crate) fn takes_part(&self, task: Task, wait: Wait) -> bool {
+        match (self.part, task) {
+            (Part::Floor(only, how), _) => only == task && how == wait,
+            (Part::Batches, _) => task == Task::Stream && wait != Wait::Sleep,
+            (Part::Single { .. }, Task::Many(_)) => false,
+            (Part::Single { sleeps } | Part::Many { sleeps }, _) => sleeps || wait != Wait::Sleep,
+        }
+    }
+
+    /// As in the tables: the name, and "t" where the ends are threads.
+    pub(crate) fn label(&self) -> String {
+        match self.form {
+            Form::Threads => format!("{} t", self.name.trim_end_matches("-t")),
+            Form::Processes => self.name.to_owned(),
+        }
+    }
+}
+
+const SINGLE: Part = Part::Single { sleeps: false };
+const MANY: Part = Part::Many { sleeps: false };
+const SINGLE_SLEEPS: Part = Part::Single { sleeps: true };
+const MANY_SLEEPS: Part = Part::Many { sleeps: true };
+
+/// All of them, in the order of the tables.
+pub(crate) static ENTRIES: &[Entry] = &[
+    Entry {
+        name: "cache-line",
+        form: Form::Processes,
+        part: Part::Floor(Task::RoundTrip, Wait::Spin),
+        create: floor::create_line,
+        run: floor::line,
+    },
+    Entry::process::<floor::Blocks>("bulk-copy", Part::Floor(Task::Stream, Wait::Spin)),
+    Entry::process::<floor::Futex>("futex", Part::Floor(Task::RoundTrip, Wait::Sleep)),
+    Entry::process::<slipring::Spsc>("slipring", SINGLE_SLEEPS),
+    Entry::process::<slipring::SpscBatch>("slipring-batch", Part::Batches),
+    Entry::process::<slipring::SpscPark>("slipring-park", SINGLE),
+    Entry::process::<slipring::InPlace>("slipring-in-place", SINGLE),
+    Entry::process::<slipring::Mpmc>("slipring-mpmc", MANY_SLEEPS),
+    Entry::threads::<slipring::Spsc>("slipring-t", SINGLE_SLEEPS),
+    Entry::threads::<slipring::Mpmc>("slipring-mpmc-t", MANY_SLEEPS),
+    Entry::threads::<rtrb::Single>("rtrb", SINGLE),
+    Entry::threads::<rtrb::Chunks>("rtrb-chunks", Part::Batches),
+    Entry::threads::<ringbuf::Single>("ringbuf", SINGLE),
+    Entry::threads::<crossbeam::Array>("crossbeam-array-queue", MANY),
+    Entry::threads::<crossbeam::Channel>("crossbeam-channel", MANY_SLEEPS),
+    Entry::threads::<crossbeam::Std>("std-sync-channel", SINGLE_SLEEPS),
+];

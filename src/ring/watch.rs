@@ -1,0 +1,83 @@
+//! Watching a ring without a seat in it: has something come since a consumer found it empty?
+//!
+//! Used by `transport/doorbell.rs`. Relies on the eventcount that consumers sleep on: a watcher that sleeps there costs a
+//! producer exactly what a sleeping consumer costs it.
+
+use super::Ring;
+use crate::error::Result;
+use crate::segment::Kind;
+use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
+
+/// A ring as seen by somebody who only wants to know when to look.
+pub(crate) struct Watch {
+    ring: Ring,
+    event: Event,
+}
+
+enum Event {
+    One(One),
+    Many(Many),
+}
+
+/// What was known at a moment: who had come and gone, and what had been taken back from the dead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    membership: u64,
+    redeliveries: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(ring: &Ring) -> Self {
+        let event = match ring.kind() {
+            Kind::Mpmc => Event::Many(ring.events_many().0),
+            _ => Event::One(ring.events_one().0),
+        };
+        Watch { ring: ring.clone(), event }
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        let redeliveries = if self.ring.kind() == Kind::Mpmc { self.ring.mpmc_shared().redeliveries() } else { 0 };
+        Mark { membership: self.ring.segment().table().lifecycle().membership(), redeliveries }
+    }
+
+    /// Whether a consumer that looks now may find something that it did not find before `since`: a frame, bytes, or news of
+    /// an end. May say so in vain; what it finds in a damaged ring is the consumer's to report.
+    pub(crate) fn is_ready(&self, since: Mark) -> bool {
+        let has_data = match self.ring.kind() {
+            Kind::Mpmc => self.ring.mpmc_shared().has_more(),
+            Kind::Spsc => {
+                let mut found = false;
+                let walked = self.ring.spsc_shared().walk(|_, _, _| {
+                    found = true;
+                    false
+                });
+                found || walked.is_err()
+            }
+            _ => {
+                let (head, tail) = self.ring.stream_shared().observe();
+                head != tail
+            }
+        };
+        has_data || self.mark() != since
+    }
+
+    /// One capped sleep, unless it is ready now. Looks for the dead first, because nobody wakes us for them. A few system
+    /// calls.
+    ///
+    /// # Errors
+    /// As [`Ring::sweep`].
+    pub(crate) fn sleep(&self, since: Mark) -> Result<()> {
+        self.ring.sweep()?;
+        let mut ready = || self.is_ready(since);
+        match &self.event {
+            Event::One(event) => event.sleep(SLEEP_CAP, &mut ready),
+            Event::Many(event) => event.sleep(SLEEP_CAP, &mut ready),
+        };
+        Ok(())
+    }
+
+    /// Ends the sleep of whoever sleeps here.
+    pub(crate) fn wake(&self) {
+        self.ring.wake_all();
+    }
+}

@@ -1,0 +1,322 @@
+//! Doorbells: a ring's readiness as something an event loop can wait for: an eventfd, a signal, a frame on a socket.
+//!
+//! Used by [`RingReceiver`](super::RingReceiver) for its descriptor, and by programs whose loop waits for other things as well.
+//! Relies on `ring::Watch`: a thread of its own sleeps where a blocking consumer would, so a producer pays for an armed bell
+//! what it pays for a sleeping consumer, and nothing at all while the bell is not armed.
+//!
+//! ```text
+//! consumer                                  watcher
+//! C1  finds the ring empty                  W1  waits until armed
+//! C2  quiets the bell, notes who is there,  W2  waits until there is something in the ring, or somebody came or went
+//!     armed := yes                          W3  armed := no
+//! C3  looks once more; empty? polls         W4  rings
+//! ```
+//!
+//! **No ring is lost.** What is published before C2 is seen at C3, what comes later at W2. W3 comes before W4: a consumer that
+//! was woken and finds the ring empty again finds the bell disarmed, too, and arms it. (The other way round it could take its
+//! arming for granted that W3 is about to undo.) A W4 that comes late, after the next C2, rings in vain.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::FrameSender;
+use crate::error::{Error, Result};
+use crate::frame::{Header, control};
+use crate::os::poll::{Ready, wait};
+use crate::os::thread::spawn_deaf;
+use crate::ring::{Mark, Ring, Watch};
+use crate::wait::deadline::Deadline;
+
+const QUIET: u32 = 0;
+const ARMED: u32 = 1;
+const STOPPED: u32 = 2;
+
+/// A bell at a ring. While it is armed, a frame in the ring, or somebody's coming or going, rings it once.
+///
+/// Arm it when the ring was found empty, then look once more before waiting: what came before is not rung for. While a bell is
+/// armed, let nobody block on the same consumer (on a byte ring the two sleepers would take each other's wake-ups, and sleep up
+/// to 50 ms too long).
+///
+/// ```
+/// use slipring::transport::Doorbell;
+/// use std::time::Duration;
+/// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+/// let bell = Doorbell::eventfd(rx.ring())?;
+/// loop {
+///     match rx.try_recv() {
+///         Ok(frame) => break assert_eq!(&*frame, b"hello"),
+///         Err(slipring::Error::Empty) if bell.arm() => {} // look once more
+///         Err(slipring::Error::Empty) => {
+///             tx.try_send(b"hello")?;                     // somebody else, really
+///             bell.wait(Duration::from_secs(10).into())?; // or poll, epoll … on the eventfd
+///         }
+///         Err(error) => return Err(error),
+///     }
+/// }
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Doorbell {
+    shared: Arc<Shared>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+/// What the consumer's side and the watcher share.
+struct Shared {
+    state: AtomicU32,
+    /// Who had come and gone when it was armed.
+    since: Mutex<Mark>,
+    watch: Watch,
+    bell: Bell,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// How it rings.
+enum Bell {
+    Eventfd(OwnedFd),
+    Frame(Mutex<Box<dyn FrameSender>>),
+}
+
+impl Doorbell {
+    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Six system calls and a thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no descriptor or no thread to be had.
+    pub fn eventfd(ring: &Ring) -> Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let fd = eventfd(0, flags).map_err(|e| Error::io("make an eventfd", e))?;
+        Self::hang(ring, Bell::Eventfd(fd))
+    }
+
+    /// A bell that sends a control frame of kind [`control::DOORBELL`] through `sender`: to a process by signal, to whoever
+    /// reads a socket or a pipe. A sender that is full is not waited for: then there is enough to read already.
+    ///
+    /// # Errors
+    /// As [`Doorbell::eventfd`].
+    ///
+    /// ```
+    /// use slipring::transport::{Doorbell, FrameReceiver, RingReceiver, RingSender};
+    /// use slipring::{Deadline, frame::Event};
+    /// let (mut tx, rx) = slipring::spsc::pair(4096)?;
+    /// let (bell, rung) = slipring::spsc::pair(4096)?; // a signal or a socket, in earnest
+    /// let bell = Doorbell::frame(rx.ring(), Box::new(RingSender::from(bell)))?;
+    /// bell.arm();
+    /// tx.try_send(b"hello")?;
+    /// let mut rung = RingReceiver::from(rung);
+    /// assert!(matches!(rung.recv()?, Event::Frame(frame) if frame.header.is_control()));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn frame(ring: &Ring, sender: Box<dyn FrameSender>) -> Result<Self> {
+        Self::hang(ring, Bell::Frame(Mutex::new(sender)))
+    }
+
+    fn hang(ring: &Ring, bell: Bell) -> Result<Self> {
+        let watch = Watch::new(ring);
+        let since = Mutex::new(watch.mark());
+        let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), since, watch, bell });
+        let watched = Arc::clone(&shared);
+        let watcher = spawn_deaf("slipring-bell", move || watched.run()).map_err(|e| Error::io("start a thread", e))?;
+        Ok(Doorbell { shared, watcher: Some(watcher) })
+    }
+
+    /// Quiets the bell and arms it. False if it was armed already, so that nothing has changed since the look that followed.
+    /// Two system calls if it was not, none if it was.
+    pub fn arm(&self) -> bool {
+        if self.shared.state.load(Ordering::Acquire) == ARMED {
+            return false;
+        }
+        if let Bell::Eventfd(fd) = &self.shared.bell {
+            let _ = rustix::io::read(fd, &mut [0; 8]); // 0 already: EAGAIN
+        }
+        // Before C3: whoever comes or goes after that is news.
+        *self.shared.since.lock().unwrap_or_else(PoisonError::into_inner) = self.shared.watch.mark();
+        self.shared.state.store(ARMED, Ordering::Release);
+        if let Some(watcher) = &self.watcher {
+            watcher.thread().unpark();
+        }
+        true
+    }
+
+    /// Waits until the bell rings or has rung, and quiets and arms it. At once if it was not armed. Three system calls.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Unsupported`] if it does not ring here but elsewhere ([`Doorbell::frame`]).
+    pub fn wait(&self, deadline: Deadline) -> Result<()> {
+        let Some(fd) = self.eventfd_to_poll() else {
+            return Err(Error::Unsupported { what: "waiting for a bell that rings elsewhere; wait for its frame" });
+        };
+        if self.arm() {
+            return Ok(());
+        }
+        match wait(fd, Ready::Read, deadline.remaining()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Timeout),
+            Err(errno) => Err(Error::io("poll the doorbell", errno)),
+        }
+    }
+
+    /// What to poll for reading; `None` if the bell rings elsewhere.
+    #[must_use]
+    pub fn eventfd_to_poll(&self) -> Option<BorrowedFd<'_>> {
+        match &self.shared.bell {
+            Bell::Eventfd(fd) => Some(fd.as_fd()),
+            Bell::Frame(_) => None,
+        }
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        self.shared.state.store(STOPPED, Ordering::Release);
+        if let Some(watcher) = self.watcher.take() {
+            watcher.thread().unpark();
+            self.shared.watch.wake();
+            let _ = watcher.join(); // it does not panic, and is back within a capped sleep
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                ARMED => self.watch_once(),
+                STOPPED => return,
+                _ => std::thread::park(),
+            }
+        }
+    }
+
+    /// From armed to rung.
+    fn watch_once(&self) {
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_armed = || self.state.load(Ordering::Acquire) == ARMED;
+        while is_armed() && !self.watch.is_ready(since) {
+            if self.watch.sleep(since).is_err() {
+                break; // damaged: what is wrong is the consumer's to say
+            }
+        }
+        if self.state.compare_exchange(ARMED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        match &self.bell {
+            Bell::Eventfd(fd) => {
+                let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // at its limit it is readable all the same
+            }
+            Bell::Frame(sender) => {
+                let mut sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Ok(header) = Header::control(control::DOORBELL, 0) {
+                    // Full: there is enough to be read. Gone: nobody listens.
+                    let _ = sender.try_send(header, &[]).and_then(|()| sender.flush(Deadline::after(Duration::ZERO)));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::frame::Event;
+    use crate::ring::{Options, mpmc, spsc};
+    use crate::segment::WakeMode;
+    use crate::transport::{FrameReceiver, RingReceiver};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn rings() -> Vec<Ring> {
+        let of = |options: Options| Ring::memfd(&options).unwrap();
+        vec![of(Options::spsc(4096)), of(Options::mpmc(8, 64)), of(Options::spsc(4096).wake(WakeMode::Poll))]
+    }
+
+    fn receiver(ring: &Ring) -> RingReceiver {
+        RingReceiver::attach(ring).unwrap().with_doorbell().unwrap()
+    }
+
+    fn send(ring: &Ring, payload: &[u8]) {
+        match ring.kind() {
+            crate::Kind::Mpmc => mpmc::Producer::attach(ring).unwrap().send(payload).unwrap(),
+            _ => spsc::Producer::attach(ring).unwrap().send(payload).unwrap(),
+        }
+    }
+
+    fn is_readable(rx: &RingReceiver, within: Duration) -> bool {
+        wait(rx.poll_fd().unwrap(), Ready::Read, within).unwrap()
+    }
+
+    #[test]
+    fn it_rings_for_a_frame_and_for_an_end_and_not_for_nothing() {
+        for ring in rings() {
+            let mut rx = receiver(&ring);
+            assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+            assert!(!is_readable(&rx, Duration::from_millis(20)), "nothing came");
+            send(&ring, b"one");
+            assert!(is_readable(&rx, SOON));
+            assert!(matches!(rx.try_recv(), Ok(Event::Frame(frame)) if frame.payload == b"one"));
+            // The producer left as well: rung for, or seen at once.
+            loop {
+                match rx.try_recv() {
+                    Err(Error::Empty) => assert!(is_readable(&rx, SOON)),
+                    other => break assert!(matches!(other, Err(Error::Closed)), "{other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_there_before_needs_no_bell() {
+        for ring in rings() {
+            send(&ring, b"one");
+            assert!(matches!(receiver(&ring).try_recv(), Ok(Event::Frame(_))));
+        }
+    }
+
+    #[test]
+    fn a_stream_of_frames_loses_no_ring() {
+        const FRAMES: u32 = 20_000;
+        for ring in rings() {
+            let mut rx = receiver(&ring);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut tx = super::super::RingSender::attach(&ring).unwrap();
+                    for n in 0..FRAMES {
+                        tx.send(Header::PLAIN, &n.to_le_bytes()).unwrap();
+                        if n % 64 == 0 {
+                            std::thread::yield_now(); // let it run dry now and then
+                        }
+                    }
+                });
+                for n in 0..FRAMES {
+                    match rx.recv_deadline(SOON.into()).unwrap() {
+                        Event::Frame(frame) => assert_eq!(frame.payload, n.to_le_bytes()),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)));
+            });
+        }
+    }
+
+    #[test]
+    fn a_deadline_passes_and_a_dropped_bell_is_gone_soon() {
+        let ring = &rings()[0];
+        let mut rx = receiver(ring);
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(5).into()), Err(Error::Timeout)));
+        let start = std::time::Instant::now();
+        drop(rx);
+        assert!(start.elapsed() < SOON);
+    }
+}

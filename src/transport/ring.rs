@@ -1,0 +1,401 @@
+//! `ring:`: the rings in shared memory as a transport: what they promise, and the trait over their handles.
+//!
+//! Used by endpoints, and by programs that move frames from anywhere to anywhere. Relies on `ring/`. A ring has no HELLO and
+//! no BYE: its participants' seats say who is there, who left and who died.
+//!
+//! Whoever knows that it holds a ring uses its handles: batches, grants and views are cheaper than any trait.
+
+use std::os::fd::BorrowedFd;
+
+use super::doorbell::Doorbell;
+use super::{Arrival, Capabilities, FrameReceiver, FrameSender};
+use crate::error::{Error, Result};
+use crate::frame::{Event, Frame, Header, Order, Tracker};
+use crate::ring::{Ring, mpmc, spsc};
+use crate::segment::Kind;
+use crate::wait::deadline::Deadline;
+
+/// What a byte ring (`kind=spsc`) promises.
+pub const SPSC: Capabilities = Capabilities {
+    scheme: "ring",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: true,
+    max_payload: (1 << 20) - 24,
+    survives_restart: true,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: false,
+    remote: false,
+};
+
+/// What a slot ring (`kind=mpmc`) promises.
+pub const MPMC: Capabilities =
+    Capabilities { scheme: "ring?kind=mpmc", order: Arrival::PerSender, max_payload: 256, ..SPSC };
+
+/// What a byte ring promises whose sender is a stranger: the stranger takes no seat that could be trusted.
+pub const UNTRUSTED: Capabilities =
+    Capabilities { scheme: "ring (untrusted)", survives_restart: false, reports_death: false, ..SPSC };
+
+const NO_FRAMES: Error = Error::Incompatible {
+    what: "kind of ring: a stream carries bytes, not frames; use kind=spsc, or stream::Producer and stream::Consumer",
+    expected: Kind::Spsc as u64,
+    found: Kind::Stream as u64,
+};
+
+/// The sending end of a ring of frames.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender};
+/// use slipring::{Error, Options, Ring};
+///
+/// let ring = Ring::memfd(&Options::spsc(4096))?;
+/// let mut tx = RingSender::attach(&ring)?;
+/// let mut rx = RingReceiver::attach(&ring)?;
+/// tx.try_send(Header::PLAIN, b"hello")?;
+/// tx.close(slipring::Deadline::never())?;
+/// let Event::Frame(frame) = rx.try_recv()? else { unreachable!() };
+/// assert_eq!(frame.payload, b"hello");
+/// assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RingSender {
+    end: Option<SendingEnd>,
+    max_payload: usize,
+    capabilities: &'static Capabilities,
+}
+
+#[derive(Debug)]
+enum SendingEnd {
+    Spsc(spsc::Producer),
+    Mpmc(mpmc::Producer),
+}
+
+impl RingSender {
+    /// Becomes a producer of `ring`.
+    ///
+    /// # Errors
+    /// As [`spsc::Producer::attach`] and [`mpmc::Producer::attach`]; [`Error::Incompatible`] for a ring without frames.
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        match ring.kind() {
+            Kind::Spsc => spsc::Producer::attach(ring).map(Self::from),
+            Kind::Mpmc => mpmc::Producer::attach(ring).map(Self::from),
+            Kind::Stream => Err(NO_FRAMES),
+            other => Err(no_ring(other)),
+        }
+    }
+
+    fn end(&mut self) -> Result<&mut SendingEnd> {
+        self.end.as_mut().ok_or(Error::Closed)
+    }
+}
+
+impl From<spsc::Producer> for RingSender {
+    fn from(producer: spsc::Producer) -> Self {
+        let max_payload = producer.max_payload();
+        RingSender { end: Some(SendingEnd::Spsc(producer)), max_payload, capabilities: &SPSC }
+    }
+}
+
+impl From<mpmc::Producer> for RingSender {
+    fn from(producer: mpmc::Producer) -> Self {
+        let max_payload = producer.max_payload();
+        RingSender { end: Some(SendingEnd::Mpmc(producer)), max_payload, capabilities: &MPMC }
+    }
+}
+
+impl FrameSender for RingSender {
+    fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        match self.end()? {
+            SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
+            SendingEnd::Mpmc(producer) => producer.try_send_frame(header, payload),
+        }
+    }
+
+    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+        match self.end()? {
+            SendingEnd::Spsc(producer) => producer.send_frame_deadline(header, payload, deadline),
+            SendingEnd::Mpmc(producer) => producer.send_frame_deadline(header, payload, deadline),
+        }
+    }
+
+    /// Nothing is ever collected.
+    fn flush(&mut self, _: Deadline) -> Result<()> {
+        self.end().map(drop)
+    }
+
+    /// Leaves the ring. What is in it waits for a consumer.
+    fn close(&mut self, _: Deadline) -> Result<()> {
+        self.end = None;
+        Ok(())
+    }
+
+    fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.capabilities
+    }
+}
+
+/// The receiving end of a ring of frames. The frame given last stays in hand until the next call: if this process dies first, it
+/// comes again, marked. Dropping lets go of it.
+#[derive(Debug)]
+pub struct RingReceiver {
+    end: ReceivingEnd,
+    max_payload: usize,
+    bell: Option<Doorbell>,
+}
+
+enum ReceivingEnd {
+    Spsc(spsc::Holder),
+    Mpmc(mpmc::Holder),
+    Stranger(Stranger),
+}
+
+impl std::fmt::Debug for ReceivingEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReceivingEnd::Spsc(holder) => holder.consumer().fmt(f),
+            ReceivingEnd::Mpmc(holder) => holder.consumer().fmt(f),
+            ReceivingEnd::Stranger(stranger) => stranger.consumer.fmt(f),
+        }
+    }
+}
+
+impl RingReceiver {
+    /// Becomes a consumer of `ring`.
+    ///
+    /// # Errors
+    /// As [`spsc::Consumer::attach`] and [`mpmc::Consumer::attach`]; [`Error::Incompatible`] for a ring without frames.
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        match ring.kind() {
+            Kind::Spsc => spsc::Consumer::attach(ring).map(Self::from),
+            Kind::Mpmc => mpmc::Consumer::attach(ring).map(Self::from),
+            Kind::Stream => Err(NO_FRAMES),
+            other => Err(no_ring(other)),
+        }
+    }
+
+    /// The same with a [`Doorbell`], so that there is a descriptor to poll ([`FrameReceiver::poll_fd`]). Costs a thread, which
+    /// sleeps as long as nobody waits.
+    ///
+    /// # Errors
+    /// As [`Doorbell::eventfd`]; [`Error::Unsupported`] if the sender is a stranger: poll the socket that is shared with it.
+    ///
+    /// ```
+    /// use slipring::transport::{FrameReceiver, RingReceiver};
+    /// let (_tx, rx) = slipring::spsc::pair(4096)?;
+    /// let rx = RingReceiver::from(rx).with_doorbell()?;
+    /// assert!(rx.poll_fd().is_some());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn with_doorbell(mut self) -> Result<Self> {
+        let ring = match &self.end {
+            ReceivingEnd::Spsc(holder) => holder.consumer().ring(),
+            ReceivingEnd::Mpmc(holder) => holder.consumer().ring(),
+            ReceivingEnd::Stranger(_) => {
+                return Err(Error::Unsupported {
+                    what: "a doorbell on a stranger's ring; poll the socket that is shared with it",
+                });
+            }
+        };
+        self.bell = Some(Doorbell::eventfd(ring)?);
+        Ok(self)
+    }
+
+    /// The consumer of a byte ring, for its batches; `None` for other kinds. Lets go of the frame in hand.
+    pub fn as_spsc(&mut self) -> Option<&mut spsc::Consumer> {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => Some(holder.consumer_mut()),
+            _ => None,
+        }
+    }
+
+    /// Takes the next event in hand, if there is one.
+    fn try_advance(&mut self) -> Result<()> {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.try_recv(),
+            ReceivingEnd::Mpmc(holder) => holder.try_recv(),
+            ReceivingEnd::Stranger(stranger) => stranger.advance(|consumer, buffer| consumer.try_recv_into(buffer)),
+        }
+    }
+
+    /// What is in hand, after an advance.
+    fn event(&self) -> Result<Event<'_>> {
+        let frame = match &self.end {
+            ReceivingEnd::Spsc(holder) => holder.held(),
+            ReceivingEnd::Mpmc(holder) => holder.held(),
+            ReceivingEnd::Stranger(stranger) => return Ok(stranger.event()),
+        };
+        frame.map(Event::Frame).ok_or(Error::Empty)
+    }
+}
+
+impl FrameReceiver for RingReceiver {
+    fn try_recv(&mut self) -> Result<Event<'_>> {
+        match self.try_advance() {
+            // What came before the bell was armed does not ring it.
+            Err(Error::Empty) if self.bell.as_ref().is_some_and(Doorbell::arm) => self.try_advance()?,
+            advanced => advanced?,
+        }
+        self.event()
+    }
+
+    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        if self.bell.is_some() {
+            // The doorbell sleeps on the ring's eventcount, which has room for one: wait for the bell instead.
+            while let Err(error) = self.try_advance() {
+                match (&self.bell, error) {
+                    (Some(bell), Error::Empty) => bell.wait(deadline)?,
+                    (_, error) => return Err(error),
+                }
+            }
+            return self.event();
+        }
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.recv_deadline(deadline)?,
+            ReceivingEnd::Mpmc(holder) => holder.recv_deadline(deadline)?,
+            ReceivingEnd::Stranger(stranger) => {
+                stranger.advance(|consumer, buffer| consumer.recv_into_deadline(buffer, deadline))?;
+            }
+        }
+        self.event()
+    }
+
+    fn release(&mut self) {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.release(),
+            ReceivingEnd::Mpmc(holder) => holder.release(),
+            ReceivingEnd::Stranger(_) => {} // was copied, and is released already
+        }
+    }
+
+    fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        match self.end {
+            ReceivingEnd::Spsc(_) => &SPSC,
+            ReceivingEnd::Mpmc(_) => &MPMC,
+            ReceivingEnd::Stranger(_) => &UNTRUSTED,
+        }
+    }
+
+    /// The eventfd of the doorbell, if there is one ([`RingReceiver::with_doorbell`]).
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().and_then(Doorbell::eventfd_to_poll)
+    }
+}
+
+/// A sender that is not trusted: its frames are copied and their sequence is checked.
+struct Stranger {
+    consumer: spsc::UntrustedConsumer,
+    buffer: Box<[u8]>,
+    tracker: Tracker,
+    header: Header,
+    order: Order,
+}
+
+impl Stranger {
+    /// After a gap has been reported, the frame behind it follows.
+    fn advance(&mut self, recv: impl FnOnce(&mut spsc::UntrustedConsumer, &mut [u8]) -> Result<Header>) -> Result<()> {
+        if matches!(self.order, Order::Gap { .. }) {
+            self.order = Order::Next;
+            return Ok(());
+        }
+        self.header = recv(&mut self.consumer, &mut self.buffer)?;
+        self.order = self.tracker.check(self.header);
+        Ok(())
+    }
+
+    fn event(&self) -> Event<'_> {
+        let frame = Frame { header: self.header, stamp: 0, payload: &self.buffer[..self.header.len as usize] };
+        match self.order {
+            Order::Next => Event::Frame(frame),
+            Order::Duplicate { expected } => Event::Duplicate { frame, expected },
+            Order::Gap { expected } => Event::Gap { stream: self.header.stream, expected, found: self.header.seq },
+        }
+    }
+}
+
+fn no_ring(kind: Kind) -> Error {
+    Error::Incompatible { what: "kind of ring: not a ring", expected: Kind::Spsc as u64, found: kind as u64 }
+}
+
+impl From<spsc::Consumer> for RingReceiver {
+    fn from(consumer: spsc::Consumer) -> Self {
+        let max_payload = consumer.ring().max_payload();
+        RingReceiver { end: ReceivingEnd::Spsc(spsc::Holder::new(consumer)), max_payload, bell: None }
+    }
+}
+
+impl From<mpmc::Consumer> for RingReceiver {
+    fn from(consumer: mpmc::Consumer) -> Self {
+        let max_payload = consumer.ring().max_payload();
+        RingReceiver { end: ReceivingEnd::Mpmc(mpmc::Holder::new(consumer)), max_payload, bell: None }
+    }
+}
+
+impl From<spsc::UntrustedConsumer> for RingReceiver {
+    /// Frames are copied into a buffer of the largest size that the ring can carry, made here.
+    fn from(consumer: spsc::UntrustedConsumer) -> Self {
+        let max_payload = consumer.max_payload();
+        let buffer = vec![0; max_payload].into_boxed_slice();
+        let (tracker, header, order) = (Tracker::new(), Header::PLAIN, Order::Next);
+        let end = ReceivingEnd::Stranger(Stranger { consumer, buffer, tracker, header, order });
+        RingReceiver { end, max_payload, bell: None }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ring::Options;
+
+    #[test]
+    fn bytes_without_frames_are_refused() {
+        let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+        assert!(matches!(RingSender::attach(&ring), Err(Error::Incompatible { .. })));
+        assert!(matches!(RingReceiver::attach(&ring), Err(Error::Incompatible { .. })));
+    }
+
+    #[test]
+    fn the_frame_in_hand_keeps_its_place_until_the_next_call() {
+        let (mut tx, rx) = mpmc::pair(2, 8).map(|(tx, rx)| (RingSender::from(tx), RingReceiver::from(rx))).unwrap();
+        let mut rx = rx;
+        tx.try_send(Header::PLAIN, b"1").unwrap();
+        tx.try_send(Header::PLAIN, b"2").unwrap();
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == b"1"));
+        assert!(matches!(tx.try_send(Header::PLAIN, b"3"), Err(Error::Full)));
+        rx.release();
+        tx.try_send(Header::PLAIN, b"3").unwrap();
+        tx.close(Deadline::never()).unwrap();
+        assert!(matches!(tx.try_send(Header::PLAIN, b"4"), Err(Error::Closed)));
+        for expected in [b"2", b"3"] {
+            assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == expected));
+        }
+        assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+        assert!(matches!(rx.recv(), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn a_strangers_frames_are_checked_for_gaps() {
+        let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+        let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
+        let mut rx = RingReceiver::from(spsc::UntrustedConsumer::attach(passed).unwrap());
+        spsc::Producer::attach(&ring).unwrap().try_send(b"a").unwrap(); // seq 0
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(_)));
+        spsc::Producer::attach(&ring).unwrap().try_send(b"b").unwrap(); // seq 0 once more
+        assert!(matches!(rx.try_recv().unwrap(), Event::Duplicate { expected: 1, .. }));
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(5).into()), Err(Error::Timeout)));
+        assert!(rx.with_doorbell().is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! Where Unix sockets live in the file system: what a path must be to be trusted, and how it is taken over from the dead.
+//!
+//! Used by every transport over Unix sockets. Relies on rustix.
+//!
+//! A socket's name is as safe as its directory: whoever may write there can put another socket under the name. So the
+//! directory must belong to us or to root, and be writable for others only if it is sticky (`/tmp`), where nobody can remove
+//! or rename what is ours.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, openat, statat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::process::{geteuid, getuid};
+
+use crate::error::{Error, Result};
+use crate::os::fork;
+use crate::wait::deadline::Deadline;
+
+/// How long [`BoundPath::bind`] waits for another one who is just taking over the same directory's sockets.
+const TAKE_OVER: Duration = Duration::from_secs(1);
+
+/// A name in the file system that leads to a socket of ours. Dropping it removes the name.
+#[derive(Debug)]
+pub(super) struct BoundPath {
+    path: PathBuf,
+    /// Of the file that bears the name, to remove no other.
+    device: u64,
+    inode: u64,
+    born: u32,
+}
+
+impl BoundPath {
+    /// Binds `socket`, of type `kind`, to `path`, with mode 0600. A socket of ours that nobody listens to any more is
+    /// replaced; whoever else tries the same at the same time waits for us.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if somebody listens there; [`Error::Untrusted`] for a directory that others may change, or for
+    /// anything but a socket of ours under the name; [`Error::Invalid`] for a path that is too long; [`Error::Io`].
+    pub(super) fn bind(socket: &OwnedFd, kind: SocketType, path: &Path) -> Result<Self> {
+        let address = address(path)?;
+        let directory = checked_directory(path)?;
+        // Between "nobody listens there" and "so remove it" another one could do both and bind: one at a time.
+        lock(&directory)?;
+        match lookup(path)? {
+            None => {}
+            Some(stat) if stat.st_uid != geteuid().as_raw() => {
+                return Err(Error::Untrusted { what: "the socket under this path belongs to another user" });
+            }
+            Some(_) if is_alive(&address, kind)? => return Err(Error::Exists),
+            Some(_) => unlinkat(CWD, path, AtFlags::empty()).map_err(|e| Error::io("remove the stale socket", e))?,
+        }
+        // The mode of the socket is that of the name to come (unix(7)); set afterwards, there would be a moment in between.
+        fchmod(socket, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io("set the socket's mode", e))?;
+        match bind(socket, &address) {
+            Err(Errno::ADDRINUSE) => return Err(Error::Exists),
+            bound => bound.map_err(|e| Error::io("bind the socket", e))?,
+        }
+        let stat = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| Error::io("examine the socket", e))?;
+        Ok(BoundPath { path: path.to_owned(), device: stat.st_dev, inode: stat.st_ino, born: fork::generation() })
+    }
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        if self.born != fork::generation() {
+            return; // the parent's
+        }
+        let ours = |stat: &Stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode);
+        if statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| ours(&stat)) {
+            let _ = unlinkat(CWD, &self.path, AtFlags::empty());
+        }
+    }
+}
+
+/// The address of a socket at `path` to which somebody may connect: it must be a socket, of ours or of root or of one of
+/// `uids`, in a directory that others cannot change.
+///
+/// # Errors
+/// [`Error::NotFound`]; otherwise as [`BoundPath::bind`].
+pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> {
+    let address = address(path)?;
+    checked_directory(path)?;
+    match lookup(path)? {
+        None => Err(Error::NotFound),
+        Some(stat) if !is_allowed(stat.st_uid, uids) => {
+            Err(Error::Untrusted { what: "the socket under this path belongs to another user: allow its uid" })
+        }
+        Some(_) => Ok(address),
+    }
+}
+
+/// Whether a process of this user may talk to us: ourselves, root, and those who were allowed.
+pub(super) fn is_allowed(uid: u32, uids: &[u32]) -> bool {
+    uid == 0 || uid == geteuid().as_raw() || uid == getuid().as_raw() || uids.contains(&uid)
+}
+
+fn address(path: &Path) -> Result<SocketAddrUnix> {
+    const LIMIT: usize = 107; // sun_path less its NUL, unix(7)
+    match path.as_os_str().len() {
+        1..=LIMIT if path.file_name().is_some() && !path.as_os_str().as_bytes().contains(&0) => {}
+        _ => return Err(Error::Invalid { what: "socket path: 1 to 107 bytes, the last part a file name" }),
+    }
+    SocketAddrUnix::new(path).map_err(|e| Error::io("name the socket", e))
+}
+
+/// The directory of `path`, open, after the checks of the module's documentation.
+fn checked_directory(path: &Path) -> Result<OwnedFd> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = match openat(CWD, directory, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Error::Invalid { what: "socket path: no such directory" }),
+        opened => opened.map_err(|e| Error::io("open the socket's directory", e))?,
+    };
+    let stat = fstat(&fd).map_err(|e| Error::io("examine the socket's directory", e))?;
+    if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
+        return Err(Error::Untrusted { what: "the socket's directory belongs to another user" });
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX) {
+        return Err(Error::Untrusted { what: "others may change the socket's directory: chmod go-w it" });
+    }
+    Ok(fd)
+}
+
+/// What is under `path`, if anything is. Anything but a socket is refused.
+fn lookup(path: &Path) -> Result<Option<Stat>> {
+    let stat = match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(None),
+        found => found.map_err(|e| Error::io("examine the socket", e))?,
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Socket => Ok(Some(stat)),
+        FileType::Symlink => Err(Error::Untrusted { what: "the socket path is a symbolic link: name its target" }),
+        _ => Err(Error::Untrusted { what: "there is something under this path that is no socket" }),
+    }
+}
+
+/// Whether a process holds the socket open: the kernel refuses connections to those that nobody does. Any other answer
+/// (of another type, full, not allowed) is that of a living one.
+fn is_alive(address: &SocketAddrUnix, kind: SocketType) -> Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, kind, flags, None).map_err(|e| Error::io("make a socket", e))?;
+    Ok(!matches!(connect(&probe, address), Err(Errno::CONNREFUSED | Errno::NOENT)))
+}
+
+/// Takes the directory's lock, which goes with the descriptor: flock(2), released by the kernel at death as well.
+fn lock(directory: &OwnedFd) -> Result<()> {
+    let deadline = Deadline::after(TAKE_OVER);
+    loop {
+        match flock(directory.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) if !deadline.has_passed() => std::thread::sleep(Duration::from_millis(1)),
+            Err(Errno::INTR) => {}
+            locked => return locked.map_err(|e| Error::io("lock the socket's directory", e)),
+        }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("slipring-path-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn socket() -> OwnedFd {
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    fn bound(path: &Path) -> Result<(OwnedFd, BoundPath)> {
+        let socket = socket();
+        let name = BoundPath::bind(&socket, SocketType::SEQPACKET, path)?;
+        rustix::net::listen(&socket, 1).unwrap();
+        Ok((socket, name))
+    }
+
+    #[test]
+    fn a_living_socket_is_left_alone_and_a_stale_one_replaced() {
+        let dir = Scratch::new("stale");
+        let path = dir.0.join("s");
+        let (socket, name) = bound(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(matches!(bound(&path), Err(Error::Exists)));
+        assert!(peer_address(&path, &[]).is_ok());
+        drop(socket);
+        std::mem::forget(name); // as if it had been killed
+        let (_socket, name) = bound(&path).unwrap();
+        drop(name);
+        assert!(!path.exists());
+        assert!(matches!(peer_address(&path, &[]), Err(Error::NotFound)));
+    }
+
+    #[test]
+    fn a_name_that_another_took_over_is_not_removed() {
+        let dir = Scratch::new("taken");
+        let path = dir.0.join("s");
+        let (_socket, name) = bound(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (_other, _kept) = bound(&path).unwrap();
+        drop(name);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn untrusted_paths_are_refused() {
+        let dir = Scratch::new("refused");
+        let file = dir.0.join("file");
+        std::fs::write(&file, b"").unwrap();
+        assert!(matches!(bound(&file), Err(Error::Untrusted { .. })));
+        let link = dir.0.join("link");
+        symlink(dir.0.join("nowhere"), &link).unwrap();
+        assert!(matches!(bound(&link), Err(Error::Untrusted { .. })));
+        assert!(matches!(peer_address(&link, &[]), Err(Error::Untrusted { .. })));
+
+        let open = dir.0.join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(matches!(bound(&open.join("s")), Err(Error::Untrusted { .. })));
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o1777)).unwrap();
+        assert!(bound(&open.join("s")).is_ok());
+
+        let long = dir.0.join("n".repeat(120));
+        for path in [Path::new(""), Path::new("/"), Path::new("a/.."), &long, &dir.0.join("no/where")] {
+            assert!(matches!(bound(path), Err(Error::Invalid { .. })), "{path:?}");
+        }
+    }
+}
