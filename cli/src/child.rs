@@ -162,6 +162,10 @@ impl Part {
         self.0.stdout.take().ok_or_else(|| Failure::new(FAILED, "the process has no stdout"))
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits for the end.
     pub(crate) fn finish(mut self) -> Outcome {
         let status = self.0.wait().map_err(|e| Failure::new(FAILED, e))?;

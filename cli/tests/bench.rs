@@ -24,7 +24,8 @@ fn bench(arguments: &str) -> Value {
         assert!(row["count"].as_u64() > Some(0), "{row}");
         let times = &row["times"];
         if times.is_object() {
-            let order = ["min", "p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|name| times[name].as_f64().unwrap());
+            let order =
+                ["min", "p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|name| times[name].as_f64().unwrap());
             assert!(order.is_sorted(), "{row}");
         }
     }
@@ -48,7 +49,10 @@ fn ping_pong() {
     let found = bench("ping-pong -s 8,100,70000 -c 90");
     let sizes: Vec<_> = rows(&found).iter().map(|row| row["size"].as_u64().unwrap()).collect();
     assert_eq!(sizes, [8, 100, 70_000]);
-    assert!(rows(&found).iter().all(|row| row["count"] == 90 && row["floors"][0]["name"] == "raw cache line"), "{found}");
+    assert!(
+        rows(&found).iter().all(|row| row["count"] == 90 && row["floors"][0]["name"] == "raw cache line"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -99,11 +103,82 @@ fn under_load() {
 }
 
 #[test]
+fn mpmc() {
+    let found = bench("mpmc -c 9000 --pairs 1,3");
+    let names: Vec<_> = rows(&found).iter().map(|row| row["what"].as_str().unwrap()).collect();
+    assert_eq!(names, ["mpmc park, 1+1", "mpmc park, 3+3"]);
+    assert!(rows(&found).iter().all(|row| row["count"].as_u64() >= Some(9000)), "{found}");
+}
+
+#[test]
+fn matrix() {
+    let found = bench("matrix -s 64 -c 900");
+    assert_eq!(rows(&found).len(), 16, "two kinds, four ways to wait, round trips and streams");
+}
+
+#[test]
+fn attach() {
+    let found = bench("attach -c 18");
+    assert!(rows(&found).iter().all(|row| row["count"] == 18 && row["floors"][0]["name"] == "bare file"), "{found}");
+}
+
+#[test]
+fn idle() {
+    let found = bench("idle -c 9");
+    assert_eq!(rows(&found)[0]["targets"][0]["id"], "P14");
+}
+
+#[test]
+fn doctor() {
+    let place = Place::new();
+    let lines = place.run("bench doctor --json").succeeds().text();
+    let checks: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(checks.iter().any(|check| check["check"] == "governor"), "{lines}");
+    for check in &checks {
+        assert_eq!(check["verdict"] == "OK", check["fix"].is_null(), "a warning without a fix: {check}");
+    }
+}
+
+#[test]
+fn pictures() {
+    let place = Place::new();
+    for arguments in ["ping-pong -s 64,100 -c 90", "stream -s 64,4096 -c 900"] {
+        let path = place.file("picture.svg");
+        place.run(&format!("bench {arguments} --svg {}", path.display())).succeeds();
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+}
+
+#[test]
+fn a_side_that_dies_is_an_error_and_no_hang() {
+    let place = Place::new();
+    for arguments in ["stream -s 64 -c 100000000000", "mpmc -c 100000000000", "idle -t 1h"] {
+        let mut process = place.start(&format!("bench {arguments}"));
+        let pid = process.child().id();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let child = loop {
+            let pids = std::fs::read_to_string(&children).unwrap();
+            if let Some(pid) = pids.split(' ').find(|pid| !pid.is_empty()) {
+                break pid.to_owned();
+            }
+            std::thread::yield_now();
+        };
+        assert!(common::run("kill", &["-9", &child]));
+        process.finish().fails(1, "failed: signal: 9");
+    }
+}
+
+#[test]
 fn other_formats() {
     let place = Place::new();
     let block = place.run("bench ping-pong -s 100 -c 90 --format ipc-bench").succeeds().text();
     let block: Vec<_> = block.lines().collect();
-    assert_eq!(block[1..4], ["============ RESULTS ================", "Message size:       100", "Message count:      90"]);
+    assert_eq!(
+        block[1..4],
+        ["============ RESULTS ================", "Message size:       100", "Message count:      90"]
+    );
     let names = block[4..9].iter().map(|line| line.split(':').next().unwrap());
     let expected = ["Total duration", "Average duration", "Minimum duration", "Maximum duration", "Standard deviation"];
     assert!(names.eq(expected), "{block:?}");

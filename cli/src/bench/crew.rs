@@ -100,6 +100,10 @@ impl Peer {
             Ok(result) => Ok((result, self.answer()?)),
             // It left while we needed it: it knows why.
             Err(Trouble::Ring(error)) if child::is_end(&error) => Err(self.answer().err().unwrap_or(error.into())),
+            // A probe cannot tell that nobody is there any more.
+            Err(Trouble::Ring(Error::Timeout)) if self.process.as_mut().is_some_and(Part::has_ended) => {
+                Err(self.how_it_ended())
+            }
             Err(trouble) => Err(trouble.into()),
         }
     }

@@ -193,7 +193,7 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    fn lap(&self) -> u64 {
+    pub(super) fn lap(&self) -> u64 {
         self.talk.out.lap(self.talk.size)
     }
 

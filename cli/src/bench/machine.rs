@@ -1,13 +1,13 @@
 //! What the figures were measured on: part of every JSON, since a figure without its machine means nothing.
 
-use std::fs;
-
 use rustix::thread::sched_getaffinity;
 use serde_json::{Value, json};
 
+use crate::doctor;
+
 /// A file of a few words in /proc or /sys; None if it is not there or says nothing.
 pub(super) fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    doctor::read(path).filter(|text| !text.is_empty())
 }
 
 fn cpuinfo(key: &str) -> Option<String> {

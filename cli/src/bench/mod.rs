@@ -4,24 +4,30 @@
 //! other processes do. Rings are inherited memfds, so nothing is left behind, whatever happens.
 
 mod crew;
+mod doctor;
 mod figures;
 mod latency;
 mod machine;
+mod matrix;
+mod mpmc;
+mod once;
 pub(crate) mod part;
 mod payload;
 mod ports;
 mod report;
 mod runs;
 mod stream;
+mod svg;
 mod trips;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use slipring::Idle;
 
 use crate::child::Cpus;
-use crate::failure::{Failure, Outcome, USAGE};
+use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::{Context, units};
 use figures::RUNS;
 use report::{Format, Report};
@@ -33,6 +39,8 @@ Examples:
   slipring bench stream -s 64 --idle park         a busy stream through the blocking calls, beside spinning
   slipring bench stream -s 64 --rate 100k/s       how late messages are that are sent at intended times
   slipring bench wakeup                           two sides that sleep, beside a bare futex
+  slipring bench mpmc --pairs 1,2,4               several senders and receivers of one ring
+  slipring bench doctor                           what makes figures poor on this machine
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
 
 Between two processes, each on a processor of its own; every message is written, read and compared. Each figure is the
@@ -53,6 +61,11 @@ enum What {
     Stream(stream::Stream),
     Wakeup(trips::Wakeup),
     UnderLoad(trips::UnderLoad),
+    Mpmc(mpmc::Mpmc),
+    Matrix(matrix::Matrix),
+    Attach(once::Attach),
+    Idle(once::Resting),
+    Doctor(doctor::BenchDoctor),
 }
 
 impl Bench {
@@ -62,6 +75,11 @@ impl Bench {
             What::Stream(verb) => verb.run(context),
             What::Wakeup(verb) => verb.run(context),
             What::UnderLoad(verb) => verb.run(context),
+            What::Mpmc(verb) => verb.run(context),
+            What::Matrix(verb) => verb.run(context),
+            What::Attach(verb) => verb.run(context),
+            What::Idle(verb) => verb.run(context),
+            What::Doctor(verb) => verb.run(context),
         }
     }
 }
@@ -84,6 +102,9 @@ struct Common {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Draw a picture, too: percentiles, or throughput by size
+    #[arg(long, value_name = "PATH")]
+    svg: Option<PathBuf>,
 }
 
 impl Common {
@@ -116,6 +137,10 @@ impl Common {
             report.notes.push(format!(
                 "only {laps:.1} laps of the ring with {size} bytes, not {LAPS}: give more time or a smaller --capacity"
             ));
+        }
+        if let Some(path) = &self.svg {
+            let written = std::fs::write(path, svg::draw(&report));
+            written.map_err(|e| Failure::new(FAILED, e).at(path.display()))?;
         }
         report.print(if context.json { Format::Json } else { self.format })
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +13,7 @@ use slipring::Error;
 use slipring::probe::{BulkCopy, PingPong, Writer};
 
 use super::figures::now_ns;
+use super::once;
 use super::payload;
 use super::ports::{Ends, Port, Receiver, Sender};
 use super::runs::{self, Pace, Until};
@@ -24,11 +26,16 @@ pub(crate) struct Part {
     /// Stay on this processor.
     #[arg(long)]
     cpu: Option<usize>,
+    /// Outlive the parent until the task in hand is done.
+    #[arg(long)]
+    stay: bool,
 }
 
 impl Part {
     pub(crate) fn run(self) -> Outcome {
-        child::settle(self.cpu);
+        if !self.stay {
+            child::settle(self.cpu);
+        }
         serve(std::io::stdin().lock(), crate::output::stdout()?)
     }
 }
@@ -52,6 +59,8 @@ pub(super) enum Task {
     Busy { threads: usize, cpus: Vec<usize> },
     /// Waits for a message that does not come.
     Wait { from: Port, ns: u64 },
+    /// Creates and opens named rings, and takes their names away again.
+    Attach { dir: PathBuf, rounds: u64 },
     /// Wakes up as often as a parked receiver does, for nothing.
     Doze { ns: u64, nap_ns: u64 },
 }
@@ -62,6 +71,7 @@ pub(super) enum Answer {
     Produced { count: u64, sum: u64, ns: u64 },
     Consumed { count: u64, sum: u64, first_ns: u64, last_ns: u64 },
     Waited { cpu_ns: u64, ns: u64 },
+    Attached { create: f64, open: f64, bare_create: f64, bare_open: f64 },
     Failed { code: u8, why: String },
 }
 
@@ -151,6 +161,7 @@ impl Worker {
                     }
                 });
             }
+            Task::Attach { dir, rounds } => return once::attach(dir, rounds),
             Task::Doze { ns, nap_ns } => {
                 let end = now_ns() + ns;
                 return measure_cpu(|| {

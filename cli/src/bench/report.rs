@@ -30,6 +30,10 @@ pub(super) enum Unit {
     OneWay,
     /// Time between two messages of a stream.
     Message,
+    /// Something that is done once.
+    Once,
+    /// Processor time per second of waiting.
+    Busy,
 }
 
 impl Unit {
@@ -38,11 +42,13 @@ impl Unit {
             Unit::RoundTrip => "round trip",
             Unit::OneWay => "one way",
             Unit::Message => "per message",
+            Unit::Once => "once",
+            Unit::Busy => "processor time per second",
         }
     }
 
     fn show(self, ns: f64) -> String {
-        units::nanoseconds(ns)
+        if self == Unit::Busy { format!("{:.3} %", ns / 1e7) } else { units::nanoseconds(ns) }
     }
 }
 
@@ -109,7 +115,7 @@ impl Row {
     }
 
     /// Messages per second, where that makes sense.
-    fn rate(&self) -> Option<f64> {
+    pub(super) fn rate(&self) -> Option<f64> {
         (self.unit == Unit::Message).then(|| 1e9 / self.runs.median().max(f64::MIN_POSITIVE))
     }
 

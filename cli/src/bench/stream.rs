@@ -16,7 +16,7 @@ use crate::child::Passed;
 use crate::failure::Outcome;
 use crate::units;
 
-const CAPACITY: usize = 1 << 20;
+pub(super) const CAPACITY: usize = 1 << 20;
 /// A block of a bulk copy.
 const BLOCK: usize = 64 << 10;
 /// Bytes that are received between two readings of the clock, about, and messages at most.
