@@ -15,7 +15,7 @@
 
 use super::encode::Frame;
 use super::grow;
-use super::header::{Header, LONG, MAX_HEADER, MAX_LEN, SHORT, SYNC, control, padded};
+use super::header::{Header, LONG, MAX_HEADER, MAX_LEN, SENDER, SHORT, SYNC, control, padded};
 use super::hello::Hello;
 use super::sequence::{Order, Tracker};
 use crate::error::{Error, Result};
@@ -161,8 +161,26 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
-/// Walks the extensions of a long header: type (2 bytes), length (2), value, zeros up to 8. Version 1 defines none, so all
-/// are skipped, unless the type's highest bit says that skipping would be a misunderstanding.
+/// Who sent the frame of this message, if its header says so: the epoch of the sender's HELLO, from the TLV `SENDER`.
+///
+/// For messages that [`Frame::from_message`] accepted; of others it says something or nothing, and never panics.
+/// [`Frame::head_from`] writes it, and has an example.
+#[must_use]
+pub fn sender_of(message: &[u8]) -> Option<u64> {
+    let (_, header_len) = Header::from_bytes(message.first_chunk()?).ok()?;
+    let mut tlvs = message.get(LONG..header_len)?;
+    while let Some(&[t0, t1, l0, l1]) = tlvs.first_chunk() {
+        let len = usize::from(u16::from_le_bytes([l0, l1]));
+        if u16::from_le_bytes([t0, t1]) == SENDER && len == 8 {
+            return tlvs.get(4..)?.first_chunk().map(|epoch| u64::from_le_bytes(*epoch));
+        }
+        tlvs = tlvs.get(padded(4 + len)..)?;
+    }
+    None
+}
+
+/// Walks the extensions of a long header: type (2 bytes), length (2), value, zeros up to 8. None has to be understood to
+/// read a frame, so all are skipped, unless the type's highest bit says that skipping would be a misunderstanding.
 fn check_tlvs(mut tlvs: &[u8]) -> Result<()> {
     while let Some(&[t0, t1, l0, l1]) = tlvs.first_chunk() {
         let (kind, len) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([l0, l1]));

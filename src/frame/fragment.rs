@@ -76,7 +76,7 @@ impl ExactSizeIterator for Fragments<'_> {}
 /// How many streams may be in the middle of a frame at once.
 const MAX_PARTIALS: usize = 256;
 
-/// Puts fragments together again: one unfinished frame per stream.
+/// Puts fragments together again: one unfinished frame per stream of each sender.
 ///
 /// Bounded: a frame by `max_payload`; the unfinished frames together by four times that and by 256 streams. Beyond, the
 /// one that has waited longest for its next fragment is given up (its sender is probably dead). Buffers hold at most
@@ -110,6 +110,7 @@ pub struct Reassembler {
 /// A frame whose END has not arrived.
 #[derive(Debug)]
 struct Partial {
+    source: u64,
     /// Of its first fragment.
     header: Header,
     stamp: u64,
@@ -141,11 +142,16 @@ impl Reassembler {
     /// # Errors
     /// [`Error::TooLarge`] if the frame grows beyond `max_payload`; it is dropped, and later frames are not affected.
     pub fn push<'a>(&'a mut self, frame: Frame<'a>) -> Result<Option<Frame<'a>>> {
+        self.push_from(0, frame)
+    }
+
+    /// The same for a channel on which several senders meet: streams of different sources are different streams.
+    pub(crate) fn push_from<'a>(&'a mut self, source: u64, frame: Frame<'a>) -> Result<Option<Frame<'a>>> {
         let header = frame.header;
         if header.is_control() {
             return Ok(Some(frame));
         }
-        let mut open = self.partials.iter().position(|p| p.header.stream == header.stream);
+        let mut open = self.partials.iter().position(|p| (p.source, p.header.stream) == (source, header.stream));
         if header.flags.contains(Flags::BEGIN) {
             if let Some(at) = open.take() {
                 self.give_up(at);
@@ -173,7 +179,7 @@ impl Reassembler {
             None => {
                 let mut payload = std::mem::take(&mut self.done);
                 payload.clear();
-                Partial { header, stamp: frame.stamp, fragments: 0, touched: 0, payload }
+                Partial { source, header, stamp: frame.stamp, fragments: 0, touched: 0, payload }
             }
         };
         grow(&mut partial.payload, len, self.max_payload);
@@ -200,6 +206,21 @@ impl Reassembler {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// The payload of the frame that was put together last.
+    pub(crate) fn last(&self) -> &[u8] {
+        &self.done
+    }
+
+    /// Gives up the unfinished frames of a source that will not finish them, and says how many bytes that were.
+    pub(crate) fn forget(&mut self, source: u64) -> u64 {
+        let mut bytes = 0;
+        while let Some(at) = self.partials.iter().position(|partial| partial.source == source) {
+            bytes += self.partials[at].payload.len() as u64;
+            self.give_up(at);
+        }
+        bytes
     }
 
     fn fits(&self, len: usize) -> Result<()> {
@@ -255,6 +276,18 @@ mod tests {
         let two = r.push(part(Flags::END, 2, 9, b"2")).unwrap().unwrap();
         assert_eq!((two.payload, two.header.seq, two.header.len, two.header.is_whole()), (&b"two-2"[..], 8, 5, true));
         assert_eq!((r.held, r.partials.len(), r.dropped()), (0, 0, 0));
+    }
+
+    #[test]
+    fn sources_are_kept_apart_and_can_be_forgotten() {
+        let mut r = Reassembler::new(64);
+        assert_eq!(r.push_from(1, part(Flags::BEGIN, 0, 0, b"one-")).unwrap(), None);
+        assert_eq!(r.push_from(2, part(Flags::BEGIN, 0, 0, b"two-")).unwrap(), None);
+        assert!(r.push_from(3, part(Flags::WHOLE, 0, 0, b"three")).unwrap().is_some());
+        assert!(r.push_from(1, part(Flags::END, 0, 1, b"1")).unwrap().is_some());
+        assert_eq!(r.last(), b"one-1");
+        assert_eq!((r.forget(2), r.forget(2), r.held), (4, 0, 0));
+        assert_eq!(r.push_from(2, part(Flags::END, 0, 1, b"2")).unwrap(), None);
     }
 
     #[test]

@@ -48,6 +48,16 @@ const VERSION: u64 = 1;
 const SHORT_WORD: u64 = SYNC_WORD | word_of_length(SHORT);
 const SHORT_MASK: u64 = 0x00FF_FFFF | ((Flags::MUST_UNDERSTAND.0 as u64) << 24);
 
+/// The TLV that says who sent a frame: the 8 bytes of its HELLO's epoch. Those who do not know it may skip it.
+pub(crate) const SENDER: u16 = 0x0002;
+/// Bytes of a header with that TLV: long, type and length, the epoch, padding to 8.
+pub(crate) const IDENTIFIED: usize = LONG + padded(4 + 8);
+
+/// `ver_hlen` of a header of so many bytes.
+pub(crate) const fn header_byte(header_len: usize) -> u8 {
+    (VERSION << 4) as u8 | (header_len / 8) as u8
+}
+
 const fn word_of_length(header_len: usize) -> u64 {
     ((VERSION << 4) | (header_len as u64 / 8)) << 16
 }

@@ -35,9 +35,10 @@ mod tests;
 #[cfg(feature = "zerocopy")]
 pub(crate) mod value;
 
-pub use decode::{Decoder, Event, OnCorrupt, Stats};
+pub use decode::{Decoder, Event, OnCorrupt, Stats, sender_of};
 pub use encode::{Form, Frame, Head, padding};
 pub use fragment::{Fragments, Reassembler, fragments};
+pub(crate) use header::IDENTIFIED;
 pub use header::{DEFAULT_MAX_PAYLOAD, Flags, Header, LONG, MAX_HEADER, MAX_LEN, SHORT, control, padded};
 pub use hello::{Clock, Hello};
 pub use sequence::{Order, Sequencer, Tracker};

@@ -1,6 +1,6 @@
 //! Open-file-description locks on single bytes (`F_OFD_SETLK`, Linux 3.15): the kernel's word on who is alive.
 //!
-//! Used by `segment/` as proof of life: the kernel drops the lock when the last descriptor of the description is gone, at
+//! Used by `segment/` and `transport/mq.rs` as proof of life: the kernel drops the lock when the last descriptor of the description is gone, at
 //! exit and at `SIGKILL` alike, whatever the pid namespace. Two descriptions conflict even inside one process; one
 //! description never conflicts with itself. rustix has no OFD locks, hence libc.
 
@@ -11,7 +11,7 @@ use libc::{F_OFD_GETLK, F_OFD_SETLK, F_UNLCK, F_WRLCK};
 
 /// Tries to write-lock `byte`. False if another description holds it. One system call, never blocks.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
-    match command(fd, F_OFD_SETLK, F_WRLCK, byte) {
+    match command(fd, F_OFD_SETLK, F_WRLCK, byte, 1) {
         Ok(_) => Ok(true),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
         Err(e) => Err(e),
@@ -20,22 +20,30 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
 
 /// Unlocks `byte`, whether or not this description held it. One system call.
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
-    command(fd, F_OFD_SETLK, F_UNLCK, byte).map(drop)
+    command(fd, F_OFD_SETLK, F_UNLCK, byte, 1).map(drop)
 }
 
 /// Whether *another* description holds `byte`. One system call; works on read-only descriptors.
 pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
-    command(fd, F_OFD_GETLK, F_WRLCK, byte).map(|found| found != F_UNLCK)
+    command(fd, F_OFD_GETLK, F_WRLCK, byte, 1).map(|found| found != F_UNLCK)
 }
 
+/// Whether *another* description holds any byte. One system call; works on read-only descriptors.
+pub(crate) fn is_any_locked(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    command(fd, F_OFD_GETLK, F_WRLCK, 0, TO_THE_END).map(|found| found != F_UNLCK)
+}
+
+/// The length that means all bytes from the first one on (fcntl(2)).
+const TO_THE_END: i64 = 0;
+
 /// The one `fcntl` call; returns the lock type that it left in the structure.
-fn command(fd: BorrowedFd<'_>, command: i32, kind: i32, byte: u64) -> io::Result<i32> {
+fn command(fd: BorrowedFd<'_>, command: i32, kind: i32, byte: u64, len: i64) -> io::Result<i32> {
     let start = i64::try_from(byte).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut lock = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: start,
-        l_len: 1,
+        l_len: len,
         l_pid: 0, // the kernel refuses OFD commands with anything else
     };
     loop {
@@ -68,6 +76,7 @@ mod tests {
         assert!(!try_lock(two.as_fd(), 5).unwrap());
         assert!(try_lock(two.as_fd(), 6).unwrap(), "bytes are independent");
         assert!(is_locked(two.as_fd(), 5).unwrap());
+        assert!(is_any_locked(one.as_fd()).unwrap());
         assert!(!is_locked(one.as_fd(), 5).unwrap(), "one's own lock is not another's");
         drop(one);
         assert!(!is_locked(two.as_fd(), 5).unwrap(), "closing the last descriptor releases");

@@ -8,8 +8,8 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
+pub(crate) mod mq;
 pub(crate) mod poll;
 pub(crate) mod process;
-#[allow(dead_code)] // until the first HELLO is there
 pub(crate) mod random;
 pub(crate) mod thread;

@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 mod doorbell;
+mod message;
+pub mod mq;
 pub mod ring;
 #[allow(dead_code)] // until the first socket is there
 mod socket_path;
@@ -165,4 +167,4 @@ pub struct Capabilities {
 }
 
 /// Every transport's promises, in the order of the tables that are made of them.
-pub const ALL: &[Capabilities] = &[ring::SPSC, ring::MPMC];
+pub const ALL: &[Capabilities] = &[ring::SPSC, ring::MPMC, mq::CAPABILITIES];

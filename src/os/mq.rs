@@ -1,0 +1,80 @@
+//! POSIX message queues (mq_overview(7)), which on Linux are file descriptors: `poll`, `fstat` and OFD locks work on them.
+//!
+//! Used by `transport/mq.rs`. rustix has none of it, hence libc. Every queue is opened nonblocking: `mq_timedsend` and
+//! `mq_timedreceive` take points of `CLOCK_REALTIME`, which may be set; waiting is `poll`'s business.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The shape of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    /// Messages that it holds.
+    pub(crate) messages: usize,
+    /// Bytes of its largest message.
+    pub(crate) message_size: usize,
+}
+
+/// Opens the queue for sending and receiving. With `create` the queue must not exist, and has mode 0600. One system call.
+pub(crate) fn open(name: &CStr, create: Option<Attributes>) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let opened = match create {
+        // SAFETY: `name` is a string that ends in NUL; without O_CREAT no further argument is read.
+        None => unsafe { libc::mq_open(name.as_ptr(), flags) },
+        Some(Attributes { messages, message_size }) => {
+            let long = |value: usize| libc::c_long::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+            let mut attributes = raw_attributes();
+            attributes.mq_maxmsg = long(messages)?;
+            attributes.mq_msgsize = long(message_size)?;
+            let (flags, mode): (_, libc::mode_t) = (flags | libc::O_CREAT | libc::O_EXCL, 0o600);
+            // SAFETY: with O_CREAT a mode and a pointer to a `struct mq_attr` follow; `attributes` lives through the call.
+            unsafe { libc::mq_open(name.as_ptr(), flags, mode, &raw const attributes) }
+        }
+    };
+    if opened == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a message queue descriptor is a file descriptor on Linux (mq_overview(7)), and this new one is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(opened) })
+}
+
+/// Takes the name away; whoever has the queue open goes on. One system call.
+pub(crate) fn unlink(name: &CStr) -> io::Result<()> {
+    // SAFETY: `name` is a string that ends in NUL.
+    done(unsafe { libc::mq_unlink(name.as_ptr()) } as isize).map(drop)
+}
+
+/// The shape that the queue was created with. One system call.
+pub(crate) fn attributes(queue: BorrowedFd<'_>) -> io::Result<Attributes> {
+    let mut attributes = raw_attributes();
+    // SAFETY: `attributes` is written, and lives through the call.
+    done(unsafe { libc::mq_getattr(queue.as_raw_fd(), &raw mut attributes) } as isize)?;
+    let size = |value: libc::c_long| usize::try_from(value).unwrap_or(0);
+    Ok(Attributes { messages: size(attributes.mq_maxmsg), message_size: size(attributes.mq_msgsize) })
+}
+
+/// Sends one message; `WouldBlock` if the queue is full. One system call.
+pub(crate) fn send(queue: BorrowedFd<'_>, message: &[u8], priority: u32) -> io::Result<()> {
+    // SAFETY: `message.len()` bytes are read from `message`.
+    let sent = unsafe { libc::mq_send(queue.as_raw_fd(), message.as_ptr().cast(), message.len(), priority) };
+    done(sent as isize).map(drop)
+}
+
+/// Takes the oldest message of the highest priority; `WouldBlock` if there is none. `buffer` must have room for the queue's
+/// largest message. One system call.
+pub(crate) fn receive(queue: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: at most `buffer.len()` bytes are written to `buffer`; the priority is not asked for.
+    let received =
+        unsafe { libc::mq_receive(queue.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), std::ptr::null_mut()) };
+    done(received)
+}
+
+fn raw_attributes() -> libc::mq_attr {
+    // SAFETY: a structure of integers, for which all zeros is a value. (It has padding that cannot be named.)
+    unsafe { std::mem::zeroed() }
+}
+
+fn done(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}

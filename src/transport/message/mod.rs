@@ -1,0 +1,90 @@
+//! Frames as messages of their own: what the queues, the datagram sockets and the signals have in common.
+//!
+//! Used by `mq.rs`, `sysv.rs`, `seqpacket.rs`, `dgram.rs`, `udp.rs` and `signal/`. Relies on `frame/`.
+//!
+//! A message holds one frame. An [`Outbox`] turns frames into messages: HELLO before the first, fragments of what is larger
+//! than a message, sequence numbers, BYE at the end. An [`Inbox`] turns messages into frames: it knows who has said HELLO and
+//! not BYE, puts fragments together, reports what is missing or unreadable, and tells the end from a death. What is left to
+//! each mechanism is to carry a message: an [`Outlet`] and an [`Inlet`].
+
+mod inbox;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+pub(super) use inbox::{Inbox, Inlet, Pulled};
+pub(super) use outbox::{Outbox, Outlet, Wire};
+
+use std::time::Duration;
+
+/// Who sleeps looks up this often: a death wakes nobody.
+pub(super) const NAP: Duration = Duration::from_millis(50);
+
+/// The trait over a newtype of an [`Outbox`].
+macro_rules! sender {
+    ($name:ident) => {
+        impl crate::transport::FrameSender for $name {
+            fn try_send(&mut self, header: crate::frame::Header, payload: &[u8]) -> crate::Result<()> {
+                self.0.send(header, payload, None)
+            }
+
+            fn send_deadline(
+                &mut self,
+                header: crate::frame::Header,
+                payload: &[u8],
+                deadline: crate::Deadline,
+            ) -> crate::Result<()> {
+                self.0.send(header, payload, Some(deadline))
+            }
+
+            fn flush(&mut self, deadline: crate::Deadline) -> crate::Result<()> {
+                self.0.flush(deadline)
+            }
+
+            fn close(&mut self, deadline: crate::Deadline) -> crate::Result<()> {
+                self.0.close(deadline)
+            }
+
+            fn max_payload(&self) -> usize {
+                self.0.max_payload()
+            }
+
+            fn capabilities(&self) -> &'static crate::transport::Capabilities {
+                &CAPABILITIES
+            }
+
+            fn poll_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+                self.0.poll_fd()
+            }
+        }
+    };
+}
+
+/// The trait over a newtype of an [`Inbox`].
+macro_rules! receiver {
+    ($name:ident) => {
+        impl crate::transport::FrameReceiver for $name {
+            fn try_recv(&mut self) -> crate::Result<crate::frame::Event<'_>> {
+                self.0.receive(None)
+            }
+
+            fn recv_deadline(&mut self, deadline: crate::Deadline) -> crate::Result<crate::frame::Event<'_>> {
+                self.0.receive(Some(deadline))
+            }
+
+            fn max_payload(&self) -> usize {
+                self.0.max_payload()
+            }
+
+            fn capabilities(&self) -> &'static crate::transport::Capabilities {
+                &CAPABILITIES
+            }
+
+            fn poll_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+                self.0.poll_fd()
+            }
+        }
+    };
+}
+
+pub(super) use {receiver, sender};

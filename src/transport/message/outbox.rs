@@ -1,0 +1,293 @@
+//! Frames to messages: HELLO, fragments, sequence numbers, BYE.
+//!
+//! Used by the senders of every message transport. Relies on `frame/`.
+//!
+//! A frame is refused as a whole or taken as a whole: when the channel is full after the first of its fragments, the rest is
+//! kept here and leaves before anything else does.
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::{Error, Result};
+use crate::frame::{Clock, Flags, Form, Frame, Header, Hello, IDENTIFIED, MAX_LEN, Sequencer, control, fragments};
+use crate::os::{clock, fork, random};
+use crate::wait::deadline::Deadline;
+
+/// Carries messages: one queue, socket or process.
+pub(in crate::transport) trait Outlet: Send {
+    /// Sends one message now, all or nothing: `head`, then `payload`, which are the frame of `header`. May keep a part of it,
+    /// if the mechanism takes it in parts, and is then responsible for it.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if there is no room now.
+    fn push(&mut self, header: Header, head: &[u8], payload: &[u8]) -> Result<()>;
+
+    /// Waits until `push` may succeed. Returns at the deadline at the latest, and may return earlier.
+    fn wait(&mut self, deadline: Deadline) -> Result<()>;
+
+    /// Sends what `push` has kept, as far as there is room.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if some is left.
+    fn drain(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// After BYE: nothing more will be sent.
+    fn shut(&mut self) {}
+
+    /// The largest payload that the peer accepts, as far as it is known.
+    fn peer_limit(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Polls writable when there may be room.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// How frames look on a transport.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::transport) struct Wire {
+    /// The header of whole frames.
+    pub(in crate::transport) form: Form,
+    /// Whether control frames and fragments say who sent them, because nothing else does.
+    pub(in crate::transport) identified: bool,
+    /// Bytes of the largest message, header included: at least [`Wire::MIN_MESSAGE`].
+    pub(in crate::transport) message: usize,
+}
+
+impl Wire {
+    /// Below this a HELLO does not fit, and headers would outweigh what they carry.
+    pub(in crate::transport) const MIN_MESSAGE: usize = 128;
+}
+
+/// The sending end of a message transport.
+pub(in crate::transport) struct Outbox<O: Outlet> {
+    outlet: O,
+    wire: Wire,
+    max_payload: usize,
+    hello: Hello,
+    greeted: bool,
+    closed: bool,
+    sequencer: Sequencer,
+    rest: Rest,
+    born: u32,
+}
+
+/// What is still to be sent of a frame whose first fragments are out.
+#[derive(Default)]
+struct Rest {
+    /// Of the next fragment; `None` if there is no rest.
+    header: Option<Header>,
+    payload: Vec<u8>,
+    at: usize,
+}
+
+impl<O: Outlet> Outbox<O> {
+    /// Says HELLO, if there is room; otherwise before the first frame. `outlet` is made from the epoch that it will bear.
+    pub(in crate::transport) fn open(
+        wire: Wire,
+        max_payload: usize,
+        outlet: impl FnOnce(u64) -> Result<O>,
+    ) -> Result<Self> {
+        debug_assert!(wire.message >= Wire::MIN_MESSAGE);
+        let epoch = random::number().map_err(|e| Error::io("get a random number", e))?;
+        let max_payload = max_payload.min(MAX_LEN as usize);
+        let hello = Hello { clock: Clock::Monotonic, epoch, ..Hello::new(max_payload as u32) };
+        let mut outbox = Outbox {
+            outlet: outlet(epoch)?,
+            wire,
+            max_payload,
+            hello,
+            greeted: false,
+            closed: false,
+            sequencer: Sequencer::new(),
+            rest: Rest::default(),
+            born: fork::generation(),
+        };
+        match outbox.settle() {
+            Ok(()) | Err(Error::Full) => Ok(outbox),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a frame: now or, with a deadline, when there is room.
+    pub(in crate::transport) fn send(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        deadline: Option<Deadline>,
+    ) -> Result<()> {
+        self.check()?;
+        let max = self.max_payload();
+        if payload.len() > max {
+            return Err(Error::TooLarge { max });
+        }
+        if header.is_control() && matches!(header.kind, control::HELLO | control::BYE) {
+            return Err(Error::Invalid { what: "frame kind: HELLO and BYE are said by the transport itself" });
+        }
+        self.waiting(deadline, Self::settle)?;
+        let seq = if header.is_control() { 0 } else { self.sequencer.next(header.stream) };
+        let header = Header { seq, ..header };
+        if payload.len() <= self.room(header) {
+            self.waiting(deadline, |outbox| outbox.push(header, payload))?;
+            if !header.is_control() {
+                self.sequencer.advance(header.stream, 1);
+            }
+            return Ok(());
+        }
+        self.send_parts(header, payload, deadline)
+    }
+
+    /// Sends what was taken and is still here, until the deadline.
+    pub(in crate::transport) fn flush(&mut self, deadline: Deadline) -> Result<()> {
+        self.check()?;
+        self.waiting(Some(deadline), Self::settle)
+    }
+
+    /// Flushes and says BYE.
+    pub(in crate::transport) fn close(&mut self, deadline: Deadline) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        self.flush(deadline)?;
+        let bye = Header::control(control::BYE, 0)?;
+        self.waiting(Some(deadline), |outbox| outbox.push(bye, &[]))?;
+        self.waiting(Some(deadline), |outbox| outbox.outlet.drain())?;
+        self.closed = true;
+        self.outlet.shut();
+        Ok(())
+    }
+
+    /// The largest payload that both sides take.
+    pub(in crate::transport) fn max_payload(&self) -> usize {
+        self.max_payload.min(self.outlet.peer_limit())
+    }
+
+    pub(in crate::transport) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.outlet.poll_fd()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.born != fork::generation() {
+            return Err(Error::Forked);
+        }
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Does `step` again and again while the channel is full, until the deadline; without one, once.
+    fn waiting(&mut self, deadline: Option<Deadline>, mut step: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        loop {
+            match (step(self), deadline) {
+                (Err(Error::Full), Some(deadline)) if deadline.has_passed() => return Err(Error::Timeout),
+                (Err(Error::Full), Some(deadline)) => self.outlet.wait(deadline)?,
+                (done, _) => return done,
+            }
+        }
+    }
+
+    /// HELLO, and whatever an earlier call has left behind.
+    fn settle(&mut self) -> Result<()> {
+        self.outlet.drain()?;
+        if !self.greeted {
+            let hello = self.hello.encode();
+            self.push(Header::control(control::HELLO, hello.len())?, &hello)?;
+            self.greeted = true;
+        }
+        while let Some(header) = self.rest.header {
+            let rest = std::mem::take(&mut self.rest.payload);
+            let sent = self.push_next(header, &rest[self.rest.at..]);
+            self.rest.payload = rest;
+            let (next, bytes) = sent?;
+            self.rest.header = next;
+            self.rest.at += bytes;
+        }
+        Ok(())
+    }
+
+    /// Sends a frame in fragments. Once the first of them is out, so is the frame, as far as the caller is concerned.
+    fn send_parts(&mut self, header: Header, payload: &[u8], deadline: Option<Deadline>) -> Result<()> {
+        let parts = fragments(header, payload, self.fragment())?.len() as u32;
+        let (mut next, mut at) = (Some(header), 0);
+        while let Some(part) = next {
+            match self.push_next(part, &payload[at..]) {
+                Ok((following, bytes)) => {
+                    if at == 0 {
+                        self.sequencer.advance(header.stream, parts);
+                    }
+                    next = following;
+                    at += bytes;
+                }
+                Err(Error::Full) => match deadline {
+                    Some(deadline) if !deadline.has_passed() => self.outlet.wait(deadline)?,
+                    _ if at > 0 => {
+                        self.rest.payload.clear();
+                        self.rest.payload.extend_from_slice(&payload[at..]);
+                        (self.rest.header, self.rest.at) = (next, 0);
+                        return Ok(());
+                    }
+                    Some(_) => return Err(Error::Timeout),
+                    None => return Err(Error::Full),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the first fragment of what is left of a frame. Gives the header of the next one, if there is one, and the bytes
+    /// that went.
+    fn push_next(&mut self, header: Header, left: &[u8]) -> Result<(Option<Header>, usize)> {
+        let mut parts = fragments(header, left, self.fragment())?;
+        let Some((part, payload)) = parts.next() else { return Ok((None, 0)) };
+        self.push(part, payload)?;
+        let next = parts.next().map(|(following, _)| Header {
+            // What is left ends where the frame ends.
+            flags: header.flags.without(Flags::BEGIN),
+            ..following
+        });
+        Ok((next, payload.len()))
+    }
+
+    fn push(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        let mut frame = Frame::new(header, payload)?;
+        let head = if self.names_sender(header) {
+            frame.stamp = clock::monotonic_ns();
+            frame.head_from(self.hello.epoch)?
+        } else {
+            if self.wire.form == Form::Long {
+                frame.stamp = clock::monotonic_ns();
+            }
+            frame.head(self.wire.form)?
+        };
+        let pushed = self.outlet.push(header, &head, payload);
+        if matches!(pushed, Err(Error::Closed)) {
+            self.greeted = false; // whoever comes to receive the next frame has heard nothing of us
+        }
+        pushed
+    }
+
+    fn names_sender(&self, header: Header) -> bool {
+        self.wire.identified && (header.is_control() || !header.is_whole())
+    }
+
+    /// Payload bytes that a message with this header has room for; a control frame is never split.
+    fn room(&self, header: Header) -> usize {
+        let head = if self.names_sender(header) { IDENTIFIED } else { self.wire.form.header_len() };
+        self.wire.message - head
+    }
+
+    fn fragment(&self) -> usize {
+        self.wire.message - if self.wire.identified { IDENTIFIED } else { self.wire.form.header_len() }
+    }
+}
+
+impl<O: Outlet> Drop for Outbox<O> {
+    /// What cannot be said without waiting is not said: the receiver then hears of a death.
+    fn drop(&mut self) {
+        if self.born == fork::generation() {
+            let _ = self.close(Deadline::at(std::time::Instant::now()));
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! `mq:/NAME`: frames through a POSIX message queue (mq_overview(7)).
+//!
+//! Used by endpoints and programs. Relies on `os/mq.rs`, and on `message/` for all that is not the queue itself.
+//!
+//! A queue is there until it is removed, with what is in it, whoever comes and goes. Several senders may share one; one
+//! receiver at a time, because HELLO, BYE and the fragments of a frame must all come to the same one.
+//!
+//! * **Limits** are those of `/proc/sys/fs/mqueue`; a queue that exists is taken as it is, unless its shape was asked for.
+//! * **Priorities**: control frames overtake data, but for HELLO and BYE, which would not be true if they did.
+//! * **Life**: a sender locks the byte of the queue that its epoch names, the receiver byte 2^62. The kernel drops such a lock
+//!   with its holder, so the receiver can tell a sender that died from one that is silent.
+//! * **Waiting** is `poll` on the descriptor: `mq_timedreceive` takes points of a clock that may be set.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::{Mode, fstat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
+use crate::os::poll::{Ready, wait};
+use crate::os::{lock, mq};
+use crate::wait::deadline::Deadline;
+
+/// What POSIX message queues promise.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "mq",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: true,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: true,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: false,
+    remote: false,
+};
+
+/// Bytes of the largest message of a queue for which no size was chosen, where the system allows it.
+const DEFAULT_MESSAGE_SIZE: usize = 8192;
+/// Messages in a queue for which no number was chosen, where the system allows it.
+const DEFAULT_MESSAGES: usize = 10;
+/// The receiver's byte; senders have those below.
+const RECEIVER: u64 = 1 << 62;
+
+const DATA: u32 = 0;
+const URGENT: u32 = 1;
+
+/// How to open a queue: [`Options::default`], then what differs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    messages: Option<usize>,
+    message_size: Option<usize>,
+    max_payload: usize,
+    create: bool,
+}
+
+impl Default for Options {
+    /// The queue is created if it is missing, with 10 messages of 8,192 bytes, or what the system allows.
+    fn default() -> Self {
+        Options { messages: None, message_size: None, max_payload: DEFAULT_MAX_PAYLOAD, create: true }
+    }
+}
+
+impl Options {
+    /// How many messages the queue holds. If it exists, it must be so.
+    #[must_use]
+    pub fn messages(mut self, messages: usize) -> Self {
+        self.messages = Some(messages);
+        self
+    }
+
+    /// Bytes of the queue's largest message, at least 128. If it exists, it must be so. Larger frames travel in fragments.
+    #[must_use]
+    pub fn message_size(mut self, bytes: usize) -> Self {
+        self.message_size = Some(bytes);
+        self
+    }
+
+    /// The largest payload that is sent, or accepted, in bytes: 16 MiB by default.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Whether a queue that is missing is created (the default) or [`Error::NotFound`].
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+}
+
+/// The sending end of a queue. Any number of them may share it.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, mq};
+/// # let name = format!("/slipring-doc-mq-{}", std::process::id());
+/// let mut tx = mq::Sender::open(&name, &mq::Options::default())?;
+/// let mut rx = mq::Receiver::open(&name, &mq::Options::default())?;
+/// tx.send(Header::PLAIN, b"hello")?;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+/// drop(tx);
+/// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+/// mq::remove(&name)?;
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct Sender(Outbox<Queue>);
+
+impl Sender {
+    /// Opens the queue `name`, which is `/` and 1 to 128 of `A-Z a-z 0-9 . _ -`; creates it if need be. Some five system
+    /// calls.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another name; [`Error::Incompatible`] if the queue has another shape than asked for, or the
+    /// system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others
+    /// may write to; [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        let (fd, shape) = open(name, options)?;
+        let wire = Wire { form: Form::Short, identified: true, message: shape.message_size };
+        Outbox::open(wire, options.max_payload, |epoch| {
+            lock::try_lock(fd.as_fd(), byte_of(epoch))
+                .map_err(|e| Error::io("lock the sender's byte of the queue", e))?;
+            Ok(Queue { fd, message: Vec::with_capacity(shape.message_size) })
+        })
+        .map(Sender)
+    }
+}
+
+sender!(Sender);
+
+/// The receiving end of a queue. One at a time. Examples: [`Sender`].
+pub struct Receiver(Inbox<Queue>);
+
+impl Receiver {
+    /// Opens the queue, as [`Sender::open`] does.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`] if another receiver has it; otherwise as [`Sender::open`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        let (fd, shape) = open(name, options)?;
+        match lock::try_lock(fd.as_fd(), RECEIVER) {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::RoleTaken { role: "receiver" }),
+            Err(e) => return Err(Error::io("lock the receiver's byte of the queue", e)),
+        }
+        let queue = Queue { fd, message: Vec::new() };
+        Ok(Receiver(Inbox::new(queue, shape.message_size, options.max_payload)))
+    }
+}
+
+receiver!(Receiver);
+
+/// Removes the name of a queue. Those who have it open go on; its messages go with the last of them.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`], [`Error::Io`].
+pub fn remove(name: &str) -> Result<()> {
+    match mq::unlink(&checked_name(name)?) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Err(Error::NotFound),
+        removed => removed.map_err(|e| Error::io("remove the message queue", e)),
+    }
+}
+
+/// A queue that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its name, with the leading `/`.
+    pub name: String,
+    /// How many messages it holds at most.
+    pub messages: usize,
+    /// Bytes of its largest message.
+    pub message_size: usize,
+    /// Bytes in it now.
+    pub bytes: u64,
+    /// Whether a sender or a receiver of this crate has it open. (Others leave no trace.)
+    pub in_use: bool,
+}
+
+/// This user's queues, whoever made them, sorted by name. Some seven system calls each.
+///
+/// # Errors
+/// [`Error::Unsupported`] if the file system that lists them is not mounted on `/dev/mqueue`; [`Error::Io`].
+pub fn list() -> Result<Vec<Listed>> {
+    const DIRECTORY: &str = "/dev/mqueue";
+    let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| Error::io("read /proc/self/mounts", e))?;
+    if !mounts.lines().any(|line| line.split(' ').nth(1) == Some(DIRECTORY)) {
+        let what = "a list of message queues: mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue";
+        return Err(Error::Unsupported { what });
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(DIRECTORY).map_err(|e| Error::io("read /dev/mqueue", e))? {
+        let entry = entry.map_err(|e| Error::io("read /dev/mqueue", e))?;
+        let Some(name) = entry.file_name().to_str().map(|name| format!("/{name}")) else { continue };
+        let Ok((fd, shape)) = open(&name, &Options::default().create(false)) else { continue }; // not ours, or gone
+        let status = std::fs::read_to_string(entry.path()).unwrap_or_default(); // "QSIZE:129 NOTIFY:0 …"
+        let bytes = status.strip_prefix("QSIZE:").and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        found.push(Listed {
+            name,
+            messages: shape.messages,
+            message_size: shape.message_size,
+            bytes: bytes.unwrap_or(0),
+            in_use: lock::is_any_locked(fd.as_fd()).map_err(|e| Error::io("examine the queue's locks", e))?,
+        });
+    }
+    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// An open queue, for either end.
+struct Queue {
+    fd: OwnedFd,
+    /// Where a message is put together; a queue takes one piece.
+    message: Vec<u8>,
+}
+
+impl Outlet for Queue {
+    fn push(&mut self, header: Header, head: &[u8], payload: &[u8]) -> Result<()> {
+        self.message.clear();
+        self.message.extend_from_slice(head);
+        self.message.extend_from_slice(payload);
+        let in_order = !header.is_control() || matches!(header.kind, control::HELLO | control::BYE);
+        let priority = if in_order { DATA } else { URGENT };
+        loop {
+            match mq::send(self.fd.as_fd(), &self.message, priority) {
+                Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => return Err(Error::Full),
+                sent => return sent.map_err(|e| Error::io("send to the message queue", e)),
+            }
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        poll(&self.fd, Ready::Write, deadline.remaining()).map(drop)
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+}
+
+impl Inlet for Queue {
+    /// A sender's epoch.
+    type Source = u64;
+
+    /// A whole frame does not say who sent it. The queue loses nothing.
+    const TRACKED: bool = false;
+
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
+        let mut polled = patience.is_zero();
+        loop {
+            match mq::receive(self.fd.as_fd(), buffer) {
+                Ok(len) => return Ok(Pulled { start: 0, len, source: sender_of(&buffer[..len]) }),
+                Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
+                    if polled || !poll(&self.fd, Ready::Read, patience)? {
+                        return Err(Error::Empty);
+                    }
+                    polled = true;
+                }
+                Err(e) => return Err(Error::io("receive from the message queue", e)),
+            }
+        }
+    }
+
+    fn is_gone(&mut self, epoch: &u64) -> Result<bool> {
+        let locked = lock::is_locked(self.fd.as_fd(), byte_of(*epoch));
+        locked.map(|locked| !locked).map_err(|e| Error::io("examine a sender's byte of the queue", e))
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+}
+
+/// The byte that a sender locks.
+fn byte_of(epoch: u64) -> u64 {
+    epoch % RECEIVER
+}
+
+fn poll(fd: &OwnedFd, ready: Ready, patience: Duration) -> Result<bool> {
+    wait(fd.as_fd(), ready, patience).map_err(|e| Error::io("poll the message queue", e))
+}
+
+/// How often to try when others create and remove the name all the time.
+const ATTEMPTS: usize = 100;
+
+fn open(name: &str, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
+    let name = checked_name(name)?;
+    for _ in 0..ATTEMPTS {
+        match mq::open(&name, None) {
+            Ok(fd) => return checked_queue(fd, options),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(e) => return Err(refusal(e, None)),
+        }
+        if !options.create {
+            return Err(Error::NotFound);
+        }
+        let shape = shape(options)?;
+        match mq::open(&name, Some(shape)) {
+            Ok(fd) => return Ok((fd, shape)),
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(e) => return Err(refusal(e, Some(shape))),
+        }
+    }
+    Err(Error::NotFound)
+}
+
+fn checked_name(name: &str) -> Result<CString> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let valid = name
+        .strip_prefix('/')
+        .is_some_and(|rest| (1..=128).contains(&rest.len()) && rest.bytes().all(allowed) && !rest.starts_with('.'));
+    const WRONG: Error = Error::Invalid {
+        what: "queue name: / and then 1 to 128 of A-Z a-z 0-9 . _ - without a leading dot, as in /ticks",
+    };
+    if valid { CString::new(name).map_err(|_| WRONG) } else { Err(WRONG) }
+}
+
+/// A queue that exists must be ours, and of the shape that was asked for.
+fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
+    let stat = fstat(&fd).map_err(|e| Error::io("examine the message queue", e))?;
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(Error::Untrusted { what: "the message queue belongs to another user" });
+    }
+    if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
+        return Err(Error::Untrusted {
+            what: "others may send to the message queue: remove it, it is created with 0600",
+        });
+    }
+    let shape = mq::attributes(fd.as_fd()).map_err(|e| Error::io("ask for the shape of the message queue", e))?;
+    expect("messages in the queue that exists", options.messages, shape.messages)?;
+    expect("message size of the queue that exists", options.message_size, shape.message_size)?;
+    if shape.message_size < Wire::MIN_MESSAGE {
+        let (expected, found) = (Wire::MIN_MESSAGE as u64, shape.message_size as u64);
+        return Err(Error::Incompatible { what: "message size of the queue that exists, at least", expected, found });
+    }
+    Ok((fd, shape))
+}
+
+fn expect(what: &'static str, asked: Option<usize>, found: usize) -> Result<()> {
+    match asked {
+        Some(asked) if asked != found => Err(Error::Incompatible { what, expected: asked as u64, found: found as u64 }),
+        _ => Ok(()),
+    }
+}
+
+/// What to create: what was asked for, or as much of the default as the system allows.
+fn shape(options: &Options) -> Result<mq::Attributes> {
+    let messages = options.messages.unwrap_or_else(|| DEFAULT_MESSAGES.min(limit("msg_max").unwrap_or(usize::MAX)));
+    let message_size =
+        options.message_size.unwrap_or_else(|| DEFAULT_MESSAGE_SIZE.min(limit("msgsize_max").unwrap_or(usize::MAX)));
+    if messages == 0 || message_size < Wire::MIN_MESSAGE {
+        return Err(Error::Invalid { what: "shape of a queue: at least 1 message of at least 128 bytes" });
+    }
+    Ok(mq::Attributes { messages, message_size })
+}
+
+/// A limit of `/proc/sys/fs/mqueue`.
+fn limit(name: &str) -> Option<usize> {
+    std::fs::read_to_string(format!("/proc/sys/fs/mqueue/{name}")).ok()?.trim().parse().ok()
+}
+
+/// What the errors of mq_open(3) mean, and what to do about them.
+fn refusal(error: std::io::Error, created: Option<mq::Attributes>) -> Error {
+    const USED_UP: &str = "another message queue: RLIMIT_MSGQUEUE is used up; remove queues, ask for fewer or smaller \
+                           messages, or raise it (`ulimit -q`)";
+    let too_much = |what, asked: usize, limit: Option<usize>| {
+        let limit = limit.filter(|limit| asked > *limit)?;
+        Some(Error::Incompatible { what, expected: asked as u64, found: limit as u64 })
+    };
+    match (error.raw_os_error().map(Errno::from_raw_os_error), created) {
+        (Some(Errno::ACCESS), _) => {
+            Error::Untrusted { what: "the message queue belongs to another user, who does not share it" }
+        }
+        (Some(Errno::MFILE | Errno::NOMEM), Some(_)) => Error::Unsupported { what: USED_UP },
+        (Some(Errno::NOSPC), _) => {
+            Error::Unsupported { what: "another message queue: raise /proc/sys/fs/mqueue/queues_max, or remove queues" }
+        }
+        (Some(Errno::NOSYS), _) => {
+            Error::Unsupported { what: "POSIX message queues: this kernel was built without CONFIG_POSIX_MQUEUE" }
+        }
+        (Some(Errno::INVAL), Some(shape)) => {
+            const SIZE: &str = "message size: raise /proc/sys/fs/mqueue/msgsize_max, or ask for less";
+            const COUNT: &str = "number of messages: raise /proc/sys/fs/mqueue/msg_max, or ask for fewer";
+            too_much(SIZE, shape.message_size, limit("msgsize_max"))
+                .or_else(|| too_much(COUNT, shape.messages, limit("msg_max")))
+                .unwrap_or_else(|| Error::io("create the message queue", error))
+        }
+        _ => Error::io("open the message queue", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for name in
+            ["", "/", "x", "/a/b", "//", "/.hidden", "/a b", "/\u{e9}", "/a\0", &format!("/{}", "n".repeat(129))]
+        {
+            assert!(matches!(checked_name(name), Err(Error::Invalid { .. })), "{name:?}");
+        }
+        assert!(checked_name("/a.b-c_D9").is_ok());
+    }
+
+    #[test]
+    fn senders_never_lock_the_receivers_byte() {
+        for epoch in [0, 1, RECEIVER - 1, RECEIVER, RECEIVER + 1, u64::MAX] {
+            assert!(byte_of(epoch) < RECEIVER);
+        }
+    }
+}
