@@ -1,5 +1,7 @@
 //! Round trips: what `bench ping-pong`, `bench wakeup` and `bench under-load` share (`trips.rs`).
 
+use std::time::Duration;
+
 use slipring::{Idle, probe};
 
 use super::crew::Peer;
@@ -7,7 +9,7 @@ use super::figures::{RUNS, Series, Times, clock_cost, now_ns};
 use super::part::Task;
 use super::ports::{Channel, Ends, Kind};
 use super::report::{Floor, Report, Row, Target, Unit};
-use super::runs::{self, Trips, Until};
+use super::runs::{self, Tempo, Trips, Until};
 use super::{Common, rate_note, rotated};
 use crate::child::{Cpus, Passed};
 use crate::failure::Outcome;
@@ -51,7 +53,7 @@ pub(super) struct Plan {
     pub(super) bench: &'static str,
     pub(super) cells: Vec<Cell>,
     pub(super) floor: Sides,
-    pub(super) rate: Option<f64>,
+    pub(super) tempo: Tempo,
     /// A target, and the size it is about.
     pub(super) aim: Option<(Target, usize)>,
 }
@@ -66,7 +68,7 @@ impl Plan {
     fn measure_pinned(&self, common: &Common, cpus: &Cpus, cpu: Option<usize>) -> Outcome<Report> {
         let clock = clock_cost();
         let talks = self.cells.iter().map(Talk::new).collect::<Outcome<Vec<_>>>()?;
-        let mut game = Game::new(self.floor, clock)?;
+        let mut game = Game::new(self.floor, self.tempo.pause, clock)?;
         let mut peer = Peer::start(common.threads, cpu)?;
         let mut crowd = None;
         let mut tracks = self.cells.iter().map(Track::new).collect::<Outcome<Vec<_>>>()?;
@@ -81,7 +83,7 @@ impl Plan {
                 if run % 2 == 0 {
                     track.floor.push(game.play(&mut peer, &until)?);
                 }
-                let trips = talk.run(&mut peer, &until, self.rate, clock, &mut run_times)?;
+                let trips = talk.run(&mut peer, &until, self.tempo, clock, &mut run_times)?;
                 if run % 2 == 1 {
                     track.floor.push(game.play(&mut peer, &until)?);
                 }
@@ -93,7 +95,8 @@ impl Plan {
         for ((cell, talk), track) in self.cells.iter().zip(&talks).zip(tracks) {
             let seconds = track.ns as f64 / 1e9;
             notes.extend(
-                self.rate
+                self.tempo
+                    .rate
                     .and_then(|rate| rate_note(rate, track.count as f64 / seconds, &format!("{} bytes", cell.size))),
             );
             rows.push(self.row(cell, talk, track)?);
@@ -101,7 +104,7 @@ impl Plan {
         let how = format!(
             "round trips between {}{}",
             common.whom(),
-            self.rate.map(|rate| format!(", begun {}/s", units::count(rate).trim_end())).unwrap_or_default()
+            self.tempo.rate.map(|rate| format!(", begun {}/s", units::count(rate).trim_end())).unwrap_or_default()
         );
         Ok(Report { bench: self.bench, how, rows, notes })
     }
@@ -205,15 +208,15 @@ impl Attached {
         &mut self,
         peer: &mut Peer,
         until: &Until,
-        rate: Option<f64>,
+        tempo: Tempo,
         clock: u64,
         times: &mut Times,
     ) -> Outcome<Trips> {
         let Attached { talk: Talk { out, back, size }, ends } = self;
         let task = Task::Echo { from: out.port.clone(), to: back.port.clone() };
         let (trips, _) = peer.during(&task, || match ends {
-            Ends::Spsc(tx, rx) => runs::ping(tx, rx, *size, until, rate, clock, times),
-            Ends::Mpmc(tx, rx) => runs::ping(tx, rx, *size, until, rate, clock, times),
+            Ends::Spsc(ends) => runs::ping(&mut ends.0, &mut ends.1, *size, until, tempo, clock, times),
+            Ends::Mpmc(tx, rx) => runs::ping(tx, rx, *size, until, tempo, clock, times),
         })?;
         Ok(trips)
     }
@@ -224,6 +227,7 @@ pub(super) struct Game {
     probe: probe::PingPong,
     passed: Passed,
     sides: Sides,
+    pause: Option<Duration>,
     clock: u64,
     times: Times,
     /// What a round took in the run before, with all that came between.
@@ -231,16 +235,19 @@ pub(super) struct Game {
 }
 
 impl Game {
-    pub(super) fn new(sides: Sides, clock: u64) -> Outcome<Self> {
+    pub(super) fn new(sides: Sides, pause: Option<Duration>, clock: u64) -> Outcome<Self> {
         let probe = probe::PingPong::new()?;
         let passed = Passed::new(probe.as_fd())?;
-        Ok(Game { probe, passed, sides, clock, times: Times::new()?, round_ns: 10_000.0 })
+        Ok(Game { probe, passed, sides, clock, pause, times: Times::new()?, round_ns: 10_000.0 })
     }
 
     /// Plays for no longer than a run takes, about, and says what a round took, in the median.
     pub(super) fn play(&mut self, peer: &mut Peer, until: &Until) -> Outcome<f64> {
-        let Game { probe, passed, clock, times, .. } = self;
-        let mut add = |ns: u64| times.add(ns.saturating_sub(*clock) as f64);
+        let Game { probe, passed, pause, clock, times, .. } = self;
+        let mut add = |ns: u64| {
+            times.add(ns.saturating_sub(*clock) as f64);
+            pause.inspect(|pause| std::thread::sleep(*pause));
+        };
         let fitting = (until.ns as f64 / self.round_ns) as u64;
         let rounds = fitting.clamp(ROUNDS.0, ROUNDS.1).min(until.count.unwrap_or(u64::MAX));
         let start = now_ns();

@@ -8,6 +8,7 @@ use super::figures::{RUNS, Series, Times, clock_cost};
 use super::latency::{Awake, Cell, Game, Talk};
 use super::ports::Kind;
 use super::report::{Floor, Report, Row, Unit};
+use super::runs::Tempo;
 use super::stream::{Bulk, CAPACITY, Current, Stretch};
 use super::{Common, message_size, rotated};
 use crate::Context;
@@ -43,7 +44,7 @@ impl Matrix {
         let talks = talks.collect::<Outcome<Vec<_>>>()?;
         let flows = cells.iter().map(|(kind, size, idle)| Stretch::new(*kind, CAPACITY, *size, *idle));
         let flows = flows.collect::<Outcome<Vec<_>>>()?;
-        let (mut game, mut bulk) = (Game::new(Awake, clock)?, Bulk::new(CAPACITY)?);
+        let (mut game, mut bulk) = (Game::new(Awake, None, clock)?, Bulk::new(CAPACITY)?);
         let mut peer = Peer::start(self.common.threads, cpu)?;
         let mut talks = talks.into_iter().map(Talk::attach).collect::<Outcome<Vec<_>>>()?;
         let mut flows = flows.into_iter().map(Stretch::attach).collect::<Outcome<Vec<Current>>>()?;
@@ -56,7 +57,7 @@ impl Matrix {
             for index in rotated(cells.len(), run) {
                 let talk = &mut talks[index];
                 let until = self.common.until(2 * cells.len() + 2, talk.lap());
-                let count = talk.run(&mut peer, &until, None, clock, &mut times)?.count;
+                let count = talk.run(&mut peer, &until, Tempo::default(), clock, &mut times)?.count;
                 let (runs, floor, all) = &mut trips[index];
                 runs.push(times.median());
                 floor.push(line);

@@ -30,7 +30,7 @@ use crate::child::Cpus;
 use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::{Context, units};
 use figures::RUNS;
-use report::{Format, Report};
+use report::{Format, Report, Unit};
 use runs::Until;
 
 const EXAMPLES: &str = "\
@@ -131,7 +131,7 @@ impl Common {
     /// Prints and draws what was found.
     fn finish(&self, mut report: Report, context: &Context) -> Outcome {
         report.notes.extend(circumstances(&self.cpus()?));
-        let short = |row: &&report::Row| row.laps > 0.0 && row.laps < LAPS as f64;
+        let short = |row: &&report::Row| row.unit != Unit::OneWay && row.laps > 0.0 && row.laps < LAPS as f64;
         if let Some(row) = report.rows.iter().find(short) {
             let (laps, size) = (row.laps, row.size);
             report.notes.push(format!(
@@ -150,7 +150,7 @@ impl Common {
 const LAPS: u64 = 100;
 
 /// A run of fewer messages is no run, however long it takes.
-const ENOUGH: u64 = 64;
+const ENOUGH: u64 = 16;
 
 /// Sizes of messages.
 #[derive(Args, Clone, Debug)]

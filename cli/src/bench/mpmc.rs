@@ -126,7 +126,7 @@ impl Crowd {
         for _ in 0..receivers.len() {
             let stop = |message: &mut [u8]| fill(message, STOP);
             match &mut self.ours {
-                Sender::Spsc(tx) => Tx::send(tx, size, stop)?,
+                Sender::Spsc(tx) => Tx::send(&mut **tx, size, stop)?,
                 Sender::Mpmc(tx) => Tx::send(tx, size, stop)?,
             }
         }

@@ -133,7 +133,7 @@ pub(super) struct Resting {
     common: Common,
     /// How the receiver waits, one figure for each: spin, yield, backoff or park
     #[arg(long, value_name = "HOW", value_delimiter = ',', value_parser = super::idle,
-          default_values_t = [Idle::Park, Idle::Backoff])]
+          default_value = "park")]
     idle: Vec<Idle>,
 }
 

@@ -123,14 +123,14 @@ impl Worker {
             Task::Echo { from, to } => {
                 let ends = attached(&mut self.echoes, to.fd, || Ends::attach(&to.open()?, &from.open()?))?;
                 match ends {
-                    Ends::Spsc(tx, rx) => runs::echo(tx, rx)?,
+                    Ends::Spsc(ends) => runs::echo(&mut ends.0, &mut ends.1)?,
                     Ends::Mpmc(tx, rx) => runs::echo(tx, rx)?,
                 }
             }
             Task::Produce { to, size, first, until, pace, stop } => {
                 let sender = attached(&mut self.senders, to.fd, || Sender::attach(&to.open()?))?;
                 let (count, sum, ns) = match sender {
-                    Sender::Spsc(tx) => runs::produce(tx, size, first, &until, pace, stop)?,
+                    Sender::Spsc(tx) => runs::produce(&mut **tx, size, first, &until, pace, stop)?,
                     Sender::Mpmc(tx) => runs::produce(tx, size, first, &until, pace, stop)?,
                 };
                 return Ok(Answer::Produced { count, sum, ns });
@@ -138,7 +138,7 @@ impl Worker {
             Task::Consume { from } => {
                 let receiver = attached(&mut self.receivers, from.fd, || Receiver::attach(&from.open()?))?;
                 return Ok(match receiver {
-                    Receiver::Spsc(rx) => runs::consume(rx)?,
+                    Receiver::Spsc(rx) => runs::consume(&mut **rx)?,
                     Receiver::Mpmc(rx) => runs::consume(rx)?,
                 });
             }

@@ -134,7 +134,7 @@ impl Rx for mpmc::Consumer {
 
 /// Both ends of a conversation, as one side holds them: it sends through one ring and receives through the other.
 pub(super) enum Ends {
-    Spsc(spsc::Producer, spsc::Consumer),
+    Spsc(Box<(spsc::Producer, spsc::Consumer)>),
     Mpmc(mpmc::Producer, mpmc::Consumer),
 }
 
@@ -142,14 +142,14 @@ impl Ends {
     pub(super) fn attach(out: &Ring, back: &Ring) -> Outcome<Self> {
         Ok(match out.kind() {
             slipring::Kind::Mpmc => Ends::Mpmc(mpmc::Producer::attach(out)?, mpmc::Consumer::attach(back)?),
-            _ => Ends::Spsc(spsc::Producer::attach(out)?, spsc::Consumer::attach(back)?),
+            _ => Ends::Spsc(Box::new((spsc::Producer::attach(out)?, spsc::Consumer::attach(back)?))),
         })
     }
 }
 
 /// A sending end of either kind.
 pub(super) enum Sender {
-    Spsc(spsc::Producer),
+    Spsc(Box<spsc::Producer>),
     Mpmc(mpmc::Producer),
 }
 
@@ -157,14 +157,14 @@ impl Sender {
     pub(super) fn attach(ring: &Ring) -> Outcome<Self> {
         Ok(match ring.kind() {
             slipring::Kind::Mpmc => Sender::Mpmc(mpmc::Producer::attach(ring)?),
-            _ => Sender::Spsc(spsc::Producer::attach(ring)?),
+            _ => Sender::Spsc(Box::new(spsc::Producer::attach(ring)?)),
         })
     }
 }
 
 /// A receiving end of either kind.
 pub(super) enum Receiver {
-    Spsc(spsc::Consumer),
+    Spsc(Box<spsc::Consumer>),
     Mpmc(mpmc::Consumer),
 }
 
@@ -172,7 +172,7 @@ impl Receiver {
     pub(super) fn attach(ring: &Ring) -> Outcome<Self> {
         Ok(match ring.kind() {
             slipring::Kind::Mpmc => Receiver::Mpmc(mpmc::Consumer::attach(ring)?),
-            _ => Receiver::Spsc(spsc::Consumer::attach(ring)?),
+            _ => Receiver::Spsc(Box::new(spsc::Consumer::attach(ring)?)),
         })
     }
 }

@@ -52,7 +52,7 @@ impl Until {
     /// Whether `done` messages can be the end, so that it is worth reading a clock.
     #[inline]
     fn may_be_over(&self, done: u64) -> bool {
-        self.count == Some(done) || self.count.is_none() && done % CLOCK_EVERY == 0
+        self.count == Some(done) || self.count.is_none() && done.is_multiple_of(CLOCK_EVERY)
     }
 }
 
@@ -89,6 +89,15 @@ impl Pace {
     }
 }
 
+/// When round trips begin: one right after the other, unless this says otherwise.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tempo {
+    /// So many per second, in an open loop.
+    pub(super) rate: Option<f64>,
+    /// So long after the one before, so that the other side has fallen asleep; no part of what is measured.
+    pub(super) pause: Option<Duration>,
+}
+
 /// What a run of round trips came to.
 pub(super) struct Trips {
     /// Round trips that count.
@@ -105,10 +114,11 @@ pub(super) fn ping(
     rx: &mut impl Rx,
     size: usize,
     until: &Until,
-    rate: Option<f64>,
+    tempo: Tempo,
     clock: u64,
     times: &mut Times,
 ) -> Result<Trips, Trouble> {
+    let Tempo { rate, pause } = tempo;
     let mut trip = |seq: u64| {
         tx.send(size, |message| fill(message, seq))?;
         match rx.recv(|message| message.len() == size && check(message, seq))? {
@@ -119,6 +129,7 @@ pub(super) fn ping(
     let start = now_ns();
     let mut seq = 0;
     while seq < WARM_UP && now_ns() - start <= until.ns / WARM_UP_PART {
+        pause.inspect(|pause| std::thread::sleep(*pause));
         trip(seq)?;
         seq += 1;
     }
@@ -126,6 +137,7 @@ pub(super) fn ping(
     let start = pace.map_or_else(now_ns, |pace| pace.start);
     let (mut count, mut end) = (0, start);
     while !until.is_over(count, end.saturating_sub(start)) {
+        pause.inspect(|pause| std::thread::sleep(*pause));
         let begin = pace.map_or_else(now_ns, |pace| pace.wait(count));
         trip(seq)?;
         end = now_ns();
@@ -218,19 +230,11 @@ pub(super) struct Watch {
     pub(super) clock: u64,
 }
 
-/// What a run of a stream came to.
-pub(super) struct Flow {
-    /// Messages that count.
-    pub(super) count: u64,
-    /// What they took.
-    pub(super) ns: u64,
-}
-
 /// Receives a stream of messages numbered from 0, up to the one that ends it. Without a pace, times blocks of messages;
-/// with one, how long after it was due each message was here.
-pub(super) fn drain(rx: &mut impl Rx, watch: &Watch, times: &mut Times) -> Result<Flow, Trouble> {
+/// with one, how long after it was due each message was here. Returns how many messages count.
+pub(super) fn drain(rx: &mut impl Rx, watch: &Watch, times: &mut Times) -> Result<u64, Trouble> {
     let Watch { size, warm_up, block, pace, clock } = *watch;
-    let mut flow = Flow { count: 0, ns: 0 };
+    let mut count = 0;
     let mut mark: Option<u64> = None;
     let mut in_block = 0;
     let mut seq = 0;
@@ -241,7 +245,7 @@ pub(super) fn drain(rx: &mut impl Rx, watch: &Watch, times: &mut Times) -> Resul
         })?;
         match right {
             Some(true) => {}
-            Some(false) => return Ok(flow),
+            Some(false) => return Ok(count),
             None => return Err(Trouble::Wrong(format!("message {seq} of {size} bytes is not what was sent"))),
         }
         seq += 1;
@@ -250,15 +254,14 @@ pub(super) fn drain(rx: &mut impl Rx, watch: &Watch, times: &mut Times) -> Resul
         }
         in_block += 1;
         if let Some(pace) = pace {
-            let now = now_ns();
-            times.add(now.saturating_sub(pace.due(seq - 1)).saturating_sub(clock) as f64);
-            flow = Flow { count: flow.count + 1, ns: now.saturating_sub(pace.due(warm_up)) };
+            times.add(now_ns().saturating_sub(pace.due(seq - 1)).saturating_sub(clock) as f64);
+            count += 1;
         } else if mark.is_none() || in_block == block {
             let now = now_ns();
             if let Some(mark) = mark {
                 let ns = (now - mark).saturating_sub(clock);
                 times.add_many(ns as f64 / block as f64, block);
-                flow = Flow { count: flow.count + block, ns: flow.ns + ns };
+                count += block;
             }
             mark = Some(now);
             in_block = 0;

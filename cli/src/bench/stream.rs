@@ -6,11 +6,12 @@ use slipring::{Error, Idle};
 
 use super::crew::{Peer, Trouble};
 use super::figures::{RUNS, Series, Times, clock_cost, now_ns};
+use super::latency::{Awake, Game};
 use super::part::{Answer, Task};
 use super::ports::{Channel, Kind, Receiver};
 use super::report::{Floor, Report, Row, Target, Unit};
-use super::runs::{self, Flow, Pace, Until, Watch};
-use super::{Common, ENOUGH, Sizes, payload, rate_note, rotated};
+use super::runs::{self, Pace, Until, Watch};
+use super::{Common, Sizes, payload, rate_note, rotated};
 use crate::Context;
 use crate::child::Passed;
 use crate::failure::Outcome;
@@ -19,8 +20,9 @@ use crate::units;
 pub(super) const CAPACITY: usize = 1 << 20;
 /// A block of a bulk copy.
 const BLOCK: usize = 64 << 10;
-/// Bytes that are received between two readings of the clock, about, and messages at most.
-const BETWEEN: (usize, usize) = (64 << 10, 256);
+/// What is timed as a whole is this part of a lap: two of the steps in which a consumer gives room back. The median of them is
+/// the figure of a run: one in which the system took a processor away counts once, for the ring as for the floor.
+const PART: usize = 4;
 /// Laps before those that count.
 const WARM_UP_LAPS: u64 = 2;
 const P4: Target = Target { id: "P4", what: "stream of 64 KiB messages ÷ bulk copy, in time", at_most: 1.25 };
@@ -60,7 +62,7 @@ impl Stream {
         let cells = self.sizes.sizes.iter().flat_map(|size| idles.iter().map(|idle| (*size, *idle)));
         let flows = cells.map(|(size, idle)| Stretch::new(Kind::Spsc, self.capacity, size, idle));
         let flows = flows.collect::<Outcome<Vec<_>>>()?;
-        let mut bulk = Bulk::new(self.capacity)?;
+        let mut floor = Beside::new(self, clock)?;
         let mut peer = Peer::start(self.common.threads, cpu)?;
         let mut flows = flows.into_iter().map(Stretch::attach).collect::<Outcome<Vec<_>>>()?;
         for run in 0..RUNS {
@@ -68,11 +70,11 @@ impl Stream {
                 let flow = &mut flows[index];
                 let until = self.common.until(2 * idles.len() * self.sizes.sizes.len(), flow.lap());
                 if run % 2 == 0 {
-                    flow.floor.push(bulk.run(&mut peer, &until)?);
+                    flow.floor.push(floor.run(&mut peer, &until)?);
                 }
                 flow.run(&mut peer, &until, self.rate, clock)?;
                 if run % 2 == 1 {
-                    flow.floor.push(bulk.run(&mut peer, &until)?);
+                    flow.floor.push(floor.run(&mut peer, &until)?);
                 }
             }
         }
@@ -100,7 +102,10 @@ impl Stream {
         row.laps = flow.count as f64 / flow.lap() as f64;
         row.count = flow.count;
         row.more.insert("kernel_calls_per_message", calls);
-        row.floors.push(Floor { name: "bulk copy", runs: flow.floor.times(flow.size as f64) });
+        row.floors.push(match self.rate {
+            Some(_) => Floor { name: "half a raw round trip", runs: flow.floor.times(0.5) },
+            None => Floor { name: "bulk copy", runs: flow.floor.times(flow.size as f64) },
+        });
         row.runs = flow.runs;
         row.times = Some(flow.times);
         if self.rate.is_some() {
@@ -118,6 +123,28 @@ impl Stream {
             }
         }
         Ok(row)
+    }
+}
+
+/// The floor of a stream: nanoseconds per byte; of an open loop: a raw round trip.
+enum Beside {
+    Bulk(Bulk),
+    Game(Game),
+}
+
+impl Beside {
+    fn new(bench: &Stream, clock: u64) -> Outcome<Self> {
+        Ok(match bench.rate {
+            Some(_) => Beside::Game(Game::new(Awake, None, clock)?),
+            None => Beside::Bulk(Bulk::new(bench.capacity)?),
+        })
+    }
+
+    fn run(&mut self, peer: &mut Peer, until: &Until) -> Outcome<f64> {
+        match self {
+            Beside::Bulk(bulk) => bulk.run(peer, until),
+            Beside::Game(game) => game.play(peer, until),
+        }
     }
 }
 
@@ -180,15 +207,15 @@ impl Current {
         let pace = rate.map(Pace::from_now);
         // An open loop is warm when its first messages have gone; a lap would take it for ever.
         let warm_up = if pace.is_some() { 1 } else { warm_up };
-        let block = (BETWEEN.0 / self.size).clamp(1, BETWEEN.1) as u64;
-        let block = block.min(until.count.unwrap_or(ENOUGH));
+        let block = (self.lap() / PART as u64).max(1).min(until.count.unwrap_or(u64::MAX));
         let until = until.after(warm_up);
+        let until = Until { enough: warm_up + (PART as u64 + 1) * block, ..until };
         let watch = Watch { size: self.size, warm_up, block, pace, clock };
         let to = self.channel.port.clone();
         let task = Task::Produce { to, size: self.size, first: 0, until, pace, stop: true };
         let Current { receiver, run_times, .. } = self;
-        let (Flow { count, ns }, answer) = peer.during(&task, || match receiver {
-            Receiver::Spsc(rx) => runs::drain(rx, &watch, run_times),
+        let (count, answer) = peer.during(&task, || match receiver {
+            Receiver::Spsc(rx) => runs::drain(&mut **rx, &watch, run_times),
             Receiver::Mpmc(rx) => runs::drain(rx, &watch, run_times),
         })?;
         if let Answer::Produced { count, ns, .. } = answer {
@@ -196,10 +223,7 @@ impl Current {
             self.sending_ns += ns;
             self.all += count + 1;
         }
-        self.runs.push(match pace {
-            Some(_) => self.run_times.median(),
-            None => ns as f64 / count.max(1) as f64,
-        });
+        self.runs.push(self.run_times.median());
         self.count += count;
         self.times.take(&mut self.run_times)
     }
@@ -213,6 +237,7 @@ pub(super) struct Bulk {
     next: u64,
     /// What a block took in the run before, with all that came between.
     block_ns: f64,
+    times: Times,
 }
 
 impl Bulk {
@@ -221,21 +246,22 @@ impl Bulk {
         let blocks = (capacity / BLOCK).max(2);
         let probe = BulkCopy::new(BLOCK, blocks)?;
         let (passed, reader) = (Passed::new(probe.as_fd())?, probe.reader()?);
-        Ok(Bulk { passed, reader, blocks, next: 0, block_ns: 100_000.0 })
+        Ok(Bulk { passed, reader, blocks, next: 0, block_ns: 100_000.0, times: Times::new()? })
     }
 
     /// Copies for a part of a run's time, and says how many nanoseconds a byte took.
     pub(super) fn run(&mut self, peer: &mut Peer, until: &Until) -> Outcome<f64> {
         let warm_up = self.blocks as u64;
-        let fitting = (until.ns as f64 / self.block_ns) as u64;
-        let measured = if until.count.is_some() { warm_up } else { fitting.clamp(warm_up, 50 * warm_up) };
-        let count = warm_up + measured;
+        let part = (self.blocks / PART).max(1) as u64;
+        let fitting = (until.ns as f64 / self.block_ns) as u64 / part;
+        let parts = if until.count.is_some() { PART as u64 } else { fitting.clamp(PART as u64, 1 << 14) };
+        let count = warm_up + parts * part;
         let (probe, block, blocks) = (self.passed.fd(), BLOCK, self.blocks);
         let task = Task::BulkWrite { probe, block, blocks, first: self.next, count };
-        let Bulk { reader, next, .. } = self;
+        let Bulk { reader, next, times, .. } = self;
         let mut wrong = None;
         let begin = now_ns();
-        let (ns, _) = peer.during(&task, || {
+        peer.during(&task, || {
             let mut look = |count| {
                 reader.read(count, |block| {
                     if !payload::check(block, *next) {
@@ -245,14 +271,20 @@ impl Bulk {
                 })?;
                 Ok::<_, Error>(now_ns())
             };
-            let start = look(warm_up)?;
-            let end = look(measured)?;
+            let mut mark = look(warm_up)?;
+            for _ in 0..parts {
+                let now = look(part)?;
+                times.add((now - mark) as f64);
+                mark = now;
+            }
             match wrong {
-                None => Ok(end - start),
+                None => Ok(()),
                 Some(block) => Err(Trouble::Wrong(format!("block {block} of a bulk copy is not what was written"))),
             }
         })?;
         self.block_ns = (now_ns() - begin) as f64 / count as f64;
-        Ok(ns as f64 / (measured as usize * BLOCK) as f64)
+        let median = self.times.median();
+        self.times.clear();
+        Ok(median / (part as usize * BLOCK) as f64)
     }
 }
