@@ -145,15 +145,20 @@ def short(path):
     return path.removeprefix("src/").removeprefix("ring/").removeprefix("wait/").removeprefix("segment/")
 
 
+def broken(rule):
+    """A rule as a mutant: (path, start, end, replacement, name)."""
+    path, anchor, exact, weak, name = rule
+    text = body(path)
+    at = text.find(exact, text.index(anchor))
+    assert at >= 0, f"the sources have changed: {name}: {exact}"
+    return path, at, at + len(exact), weak, f"{short(path)}: {name}"
+
+
 def mutants():
     """Every mutant: (path, start, end, replacement, name)."""
     for path in FILES:
         text = body(path)
-        for rule in (rule for rule in RULES if rule[0] == path):
-            _, anchor, exact, weak, name = rule
-            at = text.find(exact, text.index(anchor))
-            assert at >= 0, f"the sources have changed: {name}: {exact}"
-            yield path, at, at + len(exact), weak, f"{short(path)}: {name}"
+        yield from (broken(rule) for rule in RULES if rule[0] == path)
         yield from ((path, *ordering) for ordering in orderings(path, text))
 
 
@@ -175,19 +180,17 @@ def render(text, start, end, edits):
     return out + text[at:end]
 
 
-def build(all_mutants):
-    """Compiles a copy of the package with every mutant behind its switch; returns the test binary."""
-    copy = WORK / "sources"
+def copy_sources(copy, edits):
+    """A copy of the workspace with every edit (path, start, end, replacement, number of its switch) behind its switch."""
     shutil.rmtree(copy, ignore_errors=True)
     files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in files.stdout.split("\n"):
         if name and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
-    for path in FILES:
+    for path in {path for path, *_ in edits}:
         text = (ROOT / path).read_text()
-        edits = [(start, end, weak, number) for number, (p, start, end, weak, _) in enumerate(all_mutants) if p == path]
-        (copy / path).write_text(render(text, 0, len(text), edits))
+        (copy / path).write_text(render(text, 0, len(text), [edit for p, *edit in edits if p == path]))
     with open(copy / "src/sync.rs", "a") as sync:
         sync.write("""
 /// Whether mutant `id` is switched on.
@@ -196,13 +199,24 @@ pub(crate) fn mutant(id: u32) -> bool {
     *ACTIVE.get_or_init(|| std::env::var("SLIPRING_MUTANT").ok()?.parse().ok()) == Some(id)
 }
 """)
-    command = ["cargo", "test", "-j2", "-p", "slipring-loom-tests", "--no-run", "--message-format=json"]
+
+
+def build(all_mutants):
+    """Compiles the models with every mutant behind its switch; returns the test binary."""
+    copy = WORK / "sources"
+    copy_sources(copy, [(*mutant[:4], number) for number, mutant in enumerate(all_mutants)])
+    return compile(copy, ["-p", "slipring-loom-tests"], "slipring_loom_tests")
+
+
+def compile(copy, arguments, target):
+    """Compiles tests of a copy, and returns the executable of `target`."""
+    command = ["cargo", "test", "-j2", *arguments, "--no-run", "--message-format=json"]
     environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "build"), RUSTFLAGS="-Awarnings")
     built = subprocess.run(command, cwd=copy, env=environment, stdout=subprocess.PIPE, text=True)
     messages = [json.loads(line) for line in built.stdout.split("\n") if line.startswith("{")]
     if built.returncode != 0:
         sys.exit("\n".join(m["message"]["rendered"] for m in messages if m["reason"] == "compiler-message"))
-    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "slipring_loom_tests")
+    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == target)
 
 
 def run(binary, model, mutant, seconds=TIMEOUT):

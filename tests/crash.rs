@@ -1,18 +1,19 @@
-//! Torture: processes that share a ring are killed with SIGKILL at random moments and started again; nothing that was
-//! committed may be lost, doubled without a mark, torn, or stuck.
+//! Torture: processes that share a ring are killed with SIGKILL at random moments and started again, and stopped and continued
+//! with SIGSTOP and SIGCONT; nothing that was committed may be lost, doubled without a mark, torn, or stuck.
 //!
-//! A supervisor starts producers and consumers (this very binary, with a role in its environment), each with a ledger of its
-//! own: an append-only file in which it notes, by one `write(2)` each, what it is about to send, what it has sent, what it
-//! got and what it has released. After every round of kills the supervisor ends everybody, drains the ring as one more
-//! consumer, joins the ledgers and checks (`crash/ledger.rs`):
+//! A supervisor forks producers and consumers, each with a ledger of its own: an append-only file in which it notes, by one
+//! `write(2)` each, what it is about to send, what it has sent, what it got and what it has released. After every round of
+//! kills the supervisor ends everybody, drains the ring as one more consumer, joins the ledgers and checks
+//! (`crash/ledger.rs`):
 //!
 //! - what was *sent* arrives; what was only *about to be sent* may;
 //! - nothing arrives twice, unless every delivery but one is marked REDELIVERED, and nothing after it was released;
 //! - payloads are whole, and each producer's frames are in order; `Ring::verify` finds nothing;
-//! - nobody hangs: after the last kill of a round, everybody gets further.
+//! - nobody hangs: after the last kill of a round, everybody gets further; and after some of the kills, nobody comes in the
+//!   dead one's place until the others have buried it and got further. How long that takes is what is reported as recovery.
 //!
-//! `SLIPRING_KILLS` is the number of kills for each kind of ring: 500 by default (for CI), 1000 on a quick look, 100000 over
-//! night. `SLIPRING_SEED` repeats a run's choices, though not the kernel's. The seed is printed, and how long recovery took.
+//! `SLIPRING_KILLS` is the number of kills for each kind of ring: 300 by default (for CI), 100000 over night. `SLIPRING_SEED`
+//! repeats a run's choices, though not the kernel's. The seed is printed. Arguments select by a part of a name.
 
 #[path = "crash/ledger.rs"]
 mod ledger;
@@ -20,17 +21,17 @@ mod ledger;
 mod participant;
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ledger::{Entry, now_ns};
 use participant::{ROOM, attach, ring_options};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use slipring::{Error, Kind, Ring, Role, mpmc, spsc};
 
 /// Far more than any single step takes on a busy machine: a supervisor that waits longer reports a hang.
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(150);
 /// Kills between two times of reckoning.
 const ROUND: usize = 100;
 
@@ -48,7 +49,7 @@ impl Dice {
 
 /// A process that takes part, and its ledger.
 struct Participant {
-    child: Child,
+    pid: Pid,
     role: Role,
     ledger: PathBuf,
     /// When its predecessor was killed.
@@ -56,11 +57,14 @@ struct Participant {
 }
 
 impl Participant {
-    /// Kills it, and checks that it had not ended by itself.
-    fn end(&mut self) {
-        self.child.kill().unwrap();
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.signal(), Some(9), "{:?} ended by itself: see its panic above", self.role);
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits for its end, and checks that it had not ended by itself.
+    fn bury(&self) {
+        let (_, status) = waitpid(Some(self.pid), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.terminating_signal(), Some(9), "{:?} ended by itself: see its panic above", self.role);
     }
 
     /// How many entries there are in its ledger.
@@ -79,9 +83,12 @@ struct Torture {
     /// Processes started so far: names ledgers, and seeds what each of them does.
     started: u32,
     dice: Dice,
-    /// From a kill to the first frame that the successor moved; and how much of that attaching took.
-    recovery: Vec<Duration>,
-    attaching: Vec<Duration>,
+    stops: usize,
+    /// From a kill until the others had buried the dead one; until each of them had got further; and, of those that were
+    /// replaced at once, until the successor had moved its first frame.
+    buried: Vec<Duration>,
+    further: Vec<Duration>,
+    succeeded: Vec<Duration>,
     frames: u64,
     redelivered: u64,
 }
@@ -98,8 +105,10 @@ impl Torture {
             fallen: Vec::new(),
             started: 0,
             dice: Dice(seed | 1),
-            recovery: Vec::new(),
-            attaching: Vec::new(),
+            stops: 0,
+            buried: Vec::new(),
+            further: Vec::new(),
+            succeeded: Vec::new(),
             frames: 0,
             redelivered: 0,
         }
@@ -108,17 +117,9 @@ impl Torture {
     fn start(&mut self, role: Role, struck: Option<u64>) -> Participant {
         let number = self.started;
         self.started += 1;
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "participant_process", "--nocapture", "--test-threads=1"])
-            .env(participant::ROLE, role.name())
-            .env(participant::KIND, if self.kind == Kind::Spsc { "spsc" } else { "mpmc" })
-            .env(participant::DIR, &self.dir)
-            .env(participant::NUMBER, number.to_string())
-            .env(participant::PARENT, std::process::id().to_string())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Participant { child, role, ledger: self.dir.join(format!(".ledger-{number}")), struck }
+        let ledger = self.dir.join(format!(".ledger-{number}"));
+        let pid = fork(|| participant::live(self.kind, role, &self.dir, number, &ledger));
+        Participant { pid, role, ledger, struck }
     }
 
     /// Starts `per_role` of each, kills `kills` of them one after the other, and reckons.
@@ -134,14 +135,16 @@ impl Torture {
         let before: Vec<u64> = self.participants.iter().map(Participant::entries).collect();
         let further = |t: &Self| t.participants.iter().zip(&before).all(|(p, n)| p.entries() > n + 20);
         self.wait_for("everybody to get further", further);
-        for mut participant in std::mem::take(&mut self.participants) {
-            participant.end();
+        for participant in std::mem::take(&mut self.participants) {
+            participant.signal(Signal::KILL);
+            participant.bury();
             self.fallen.push(participant);
         }
         self.reckon();
     }
 
-    /// Kills one of them, or now and then all, at a moment that the dice choose; and starts their successors.
+    /// Kills one of them, or now and then all, at a moment that the dice choose; and starts their successors. Often enough
+    /// some have been stopped before, and are continued afterwards, or between two kills.
     fn strike(&mut self) -> usize {
         let all = self.participants.len();
         let victims = if self.dice.next(8) == 0 {
@@ -157,20 +160,63 @@ impl Torture {
                 t.participants[victims.clone()].iter().all(|p| p.entries() > enough)
             });
         }
-        // Up to a millisecond: some hundred frames, or a part of one sleep.
-        let moment = Instant::now() + Duration::from_nanos(self.dice.next(1_000_000));
-        while Instant::now() < moment {
-            std::hint::spin_loop();
+        let stopped: Vec<usize> = (0..all).filter(|_| self.dice.next(2 * all as u64) == 0).collect();
+        for i in &stopped {
+            self.participants[*i].signal(Signal::STOP);
+            self.spend(200_000);
+        }
+        self.stops += stopped.len();
+        // Mostly up to a millisecond: some hundred frames, or a part of one sleep. Now and then some sleeps.
+        let most = if self.dice.next(50) == 0 { 150_000_000 } else { 1_000_000 };
+        self.spend(most);
+        if self.dice.next(4) == 0 {
+            stopped.iter().for_each(|i| self.participants[*i].signal(Signal::CONT));
         }
         let struck = now_ns();
-        self.participants[victims.clone()].iter_mut().for_each(|victim| victim.child.kill().unwrap());
+        self.participants[victims.clone()].iter().for_each(|victim| victim.signal(Signal::KILL));
+        let survivors: Vec<usize> = (0..all).filter(|i| !victims.contains(i)).collect();
+        self.participants[victims.clone()].iter().for_each(Participant::bury);
+        if victims.len() == 1 && self.dice.next(4) == 0 {
+            survivors.iter().for_each(|i| self.participants[*i].signal(Signal::CONT));
+            self.await_burial(victims.start, &survivors, struck);
+        }
         for i in victims.clone() {
-            self.participants[i].end();
             let successor = self.start(self.participants[i].role, Some(struck));
             let fallen = std::mem::replace(&mut self.participants[i], successor);
             self.fallen.push(fallen);
         }
+        survivors.iter().for_each(|i| self.participants[*i].signal(Signal::CONT));
         victims.len()
+    }
+
+    /// Nobody comes in the place of `victim` until the others have noticed its death by themselves, and those that still have
+    /// peers have got further.
+    fn await_burial(&mut self, victim: usize, survivors: &[usize], struck: u64) {
+        let peers = |role| survivors.iter().filter(|i| self.participants[**i].role != role).count();
+        let working: Vec<usize> = survivors.iter().copied().filter(|i| peers(self.participants[*i].role) > 0).collect();
+        let attached = survivors.iter().any(|i| self.participants[*i].entries() > 0);
+        if !attached || self.participants[victim].entries() == 0 {
+            return; // nobody to be buried, or nobody to do it
+        }
+        let ring = Ring::open("ring", &ring_options(self.kind, &self.dir)).unwrap();
+        let pid = self.participants[victim].pid.as_raw_nonzero().get() as u32;
+        let is_buried = || ring.participants().unwrap().iter().all(|one| one.pid != pid);
+        self.wait_for("the others to bury the dead", |_| is_buried());
+        self.buried.push(Duration::from_nanos(now_ns() - struck));
+        let before: Vec<u64> = working.iter().map(|i| self.participants[*i].entries()).collect();
+        let is_further = |t: &Self| working.iter().zip(&before).all(|(i, n)| t.participants[*i].entries() > *n);
+        self.wait_for("the others to get further", is_further);
+        if !working.is_empty() {
+            self.further.push(Duration::from_nanos(now_ns() - struck));
+        }
+    }
+
+    /// Passes the time, up to so many nanoseconds.
+    fn spend(&mut self, most: u64) {
+        let moment = Instant::now() + Duration::from_nanos(self.dice.next(most));
+        while Instant::now() < moment {
+            std::thread::yield_now();
+        }
     }
 
     /// Everybody is dead. Looks at the ring, drains it, and joins the ledgers.
@@ -181,9 +227,8 @@ impl Torture {
         let mut ledgers = vec![self.drain(&ring)];
         for participant in std::mem::take(&mut self.fallen) {
             let entries = ledger::read(&participant.ledger);
-            if let (Some(struck), Some((moved, attaching))) = (participant.struck, ledger::began(&entries)) {
-                self.recovery.push(Duration::from_nanos(moved - struck));
-                self.attaching.push(attaching);
+            if let (Some(struck), Some(moved)) = (participant.struck, ledger::began(&entries)) {
+                self.succeeded.push(Duration::from_nanos(moved - struck));
             }
             let _ = fs::remove_file(&participant.ledger);
             ledgers.push(entries);
@@ -241,11 +286,27 @@ impl Torture {
 
 impl Drop for Torture {
     fn drop(&mut self) {
-        for participant in &mut self.participants {
-            let _ = participant.child.kill();
-            let _ = participant.child.wait();
+        for participant in &self.participants {
+            let _ = kill_process(participant.pid, Signal::KILL);
+            let _ = waitpid(Some(participant.pid), WaitOptions::empty());
         }
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Runs `child` in a process that ends with us, whatever happens to either.
+fn fork(child: impl FnOnce()) -> Pid {
+    let supervisor = rustix::process::getpid();
+    // SAFETY: this program has one thread, so the child may do anything.
+    match unsafe { libc::fork() } {
+        0 => {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+            assert_eq!(rustix::process::getppid(), Some(supervisor), "the supervisor has gone already");
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            // SAFETY: ends the process without running what its parent has registered.
+            unsafe { libc::_exit(101) }
+        }
+        pid => Pid::from_raw(pid).filter(|_| pid > 0).expect("fork"),
     }
 }
 
@@ -253,8 +314,9 @@ fn number_from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
-fn torture(kind: Kind, per_role: usize) {
-    let kills = number_from_env("SLIPRING_KILLS").unwrap_or(500) as usize;
+/// `most` is the largest number of participants of each role; each round has its own.
+fn torture(kind: Kind, most: u64) {
+    let kills = number_from_env("SLIPRING_KILLS").unwrap_or(300) as usize;
     let seed = number_from_env("SLIPRING_SEED").unwrap_or_else(now_ns);
     println!("{kind:?}: {kills} kills, SLIPRING_SEED={seed}");
     let start = Instant::now();
@@ -262,37 +324,46 @@ fn torture(kind: Kind, per_role: usize) {
     let mut done = 0;
     while done < kills {
         let round = ROUND.min(kills - done);
+        let per_role = 1 + torture.dice.next(most) as usize;
         torture.round(per_role, round);
         done += round;
+        if done % 1000 == 0 {
+            println!("{kind:?}: {done} kills, {} frames, {:.0?}", torture.frames, start.elapsed());
+        }
     }
-    let Torture { frames, redelivered, recovery, attaching, started, .. } = &mut torture;
+    let Torture { frames, redelivered, buried, further, succeeded, stops, started, .. } = &mut torture;
     println!(
-        "{kind:?}: {done} kills of {started} processes in {:.1?}, {frames} frames, {redelivered} came again",
+        "{kind:?}: {done} kills of {started} processes and {stops} stops in {:.1?}, {frames} frames, {redelivered} came \
+         again; none lost, doubled, torn or stuck",
         start.elapsed()
     );
-    println!("  kill to successor's first frame: {}", quantiles(recovery));
-    println!("  of which attaching: {}", quantiles(attaching));
+    println!("  kill until the others had buried it:  {}", quantiles(buried));
+    println!("  kill until all others got further:    {}", quantiles(further));
+    println!("  kill until a successor's first frame: {}", quantiles(succeeded));
     assert!(*frames as usize > kills, "there was something to lose");
 }
 
 fn quantiles(samples: &mut [Duration]) -> String {
+    if samples.is_empty() {
+        return "never looked at".into();
+    }
     samples.sort_unstable();
     let at = |p: usize| samples.get(samples.len() * p / 100).or(samples.last()).copied().unwrap_or_default();
     format!("p50 {:.1?}, p99 {:.1?}, max {:.1?} ({} samples)", at(50), at(99), at(100), samples.len())
 }
 
-/// Not a test: what the other processes do.
-#[test]
-fn participant_process() {
-    participant::live();
-}
-
-#[test]
-fn spsc_one_and_one() {
-    torture(Kind::Spsc, 1);
-}
-
-#[test]
-fn mpmc_two_and_two() {
-    torture(Kind::Mpmc, 2);
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let all = [("spsc_one_and_one", Kind::Spsc, 1), ("mpmc_up_to_eight_and_eight", Kind::Mpmc, 8)];
+    for (name, kind, most) in all {
+        if arguments.iter().any(|a| a == "--list") {
+            println!("{name}: test");
+        } else if (filters.is_empty() || filters.iter().any(|f| name.contains(*f)))
+            && !arguments.contains(&"--ignored".into())
+        {
+            torture(kind, most);
+        }
+    }
+    ExitCode::SUCCESS
 }

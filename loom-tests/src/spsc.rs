@@ -42,9 +42,9 @@ pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
     };
     let mut payload = [0; 8];
     rx.read(&frame, &mut payload);
-    assert_eq!(u64::from_le_bytes(payload), u64::from(frame.header.seq), "payload of another frame");
+    assert_eq!(u64::from_le_bytes(payload), u64::from(frame.header().seq), "payload of another frame");
     let _ = rx.release(frame.end());
-    Some(frame.header.seq)
+    Some(frame.header().seq)
 }
 
 /// A consumer that skips what its dead predecessor had in hand, and how many frames that was.
@@ -117,7 +117,7 @@ fn never_quite_full() {
                     None => thread::yield_now(),
                 }
             };
-            assert_eq!(frame.header.seq, expected);
+            assert_eq!(frame.header().seq, expected);
             let _ = rx.release(frame.end());
         }
         sender.join().unwrap();
@@ -233,8 +233,8 @@ fn takeover_of_the_consumer() {
                     None => thread::yield_now(),
                 }
             };
-            assert_eq!(frame.header.seq, expected);
-            assert_eq!(frame.header.flags.contains(Flags::REDELIVERED), in_hand && expected == 0);
+            assert_eq!(frame.header().seq, expected);
+            assert_eq!(frame.header().flags.contains(Flags::REDELIVERED), in_hand && expected == 0);
             let _ = rx.release(frame.end());
         }
         sender.join().unwrap();
@@ -257,7 +257,7 @@ fn marks_outlive_a_second_death() {
         }
         for expected in 0..2 {
             let frame = first.peek().unwrap().unwrap();
-            assert!(frame.header.seq == expected && frame.header.flags.contains(Flags::REDELIVERED));
+            assert!(frame.header().seq == expected && frame.header().flags.contains(Flags::REDELIVERED));
         }
         first.hand_back();
         assert_eq!(skipping_heir(shared).1, 2, "lost with the dead");
@@ -274,7 +274,7 @@ fn an_orderly_end_puts_frames_back() {
         rx.hand_back();
         let (mut heir, lost) = skipping_heir(shared);
         let frame = heir.peek().unwrap().unwrap();
-        assert_eq!((frame.header.flags, lost), (Flags::WHOLE, 0));
+        assert_eq!((frame.header().flags, lost), (Flags::WHOLE, 0));
     });
 }
 

@@ -46,7 +46,7 @@ const VERSION: u64 = 1;
 
 /// `sync | ver_hlen` of a short header, and the bits of the first word that decide whether it is an acceptable one.
 const SHORT_WORD: u64 = SYNC_WORD | word_of_length(SHORT);
-const SHORT_MASK: u64 = 0x00FF_FFFF | ((Flags::MUST_UNDERSTAND.0 as u64) << 24);
+const SHORT_MASK: u64 = 0x00FF_FFFF | Flags::MUST_UNDERSTAND.in_word();
 
 /// The TLV that says who sent a frame: the 8 bytes of its HELLO's epoch. Those who do not know it may skip it.
 pub(crate) const SENDER: u16 = 0x0002;
@@ -158,6 +158,12 @@ impl Flags {
     #[must_use]
     pub const fn bits(self) -> u8 {
         self.0
+    }
+
+    /// As they lie in a header's first word.
+    #[inline(always)]
+    pub(crate) const fn in_word(self) -> u64 {
+        (self.0 as u64) << 24
     }
 
     /// Whether every flag of `other` is set.
@@ -301,7 +307,7 @@ impl Header {
     /// The first word of a header of `header_len` bytes.
     #[inline]
     pub(crate) const fn first_word(self, header_len: usize) -> u64 {
-        SYNC_WORD | word_of_length(header_len) | ((self.flags.0 as u64) << 24) | ((self.len as u64) << 32)
+        SYNC_WORD | word_of_length(header_len) | self.flags.in_word() | ((self.len as u64) << 32)
     }
 
     /// A header from the two words of a *short* header, as they lie in a ring. A mask, two compares, and moves.
@@ -318,7 +324,7 @@ impl Header {
     /// ```
     #[inline]
     pub fn from_words(w0: u64, w1: u64) -> Result<Header> {
-        if w0 & SHORT_MASK != SHORT_WORD || w0 >> 32 > u64::from(MAX_LEN) {
+        if !is_short(w0) || w0 >> 32 > u64::from(MAX_LEN) {
             return Err(refusal(w0));
         }
         Ok(Self::unpack(w0, w1))
@@ -345,8 +351,8 @@ impl Header {
         }
     }
 
-    #[inline]
-    const fn unpack(w0: u64, w1: u64) -> Header {
+    #[inline(always)]
+    pub(crate) const fn unpack(w0: u64, w1: u64) -> Header {
         Header {
             flags: Flags((w0 >> 24) as u8),
             len: (w0 >> 32) as u32,
@@ -385,8 +391,15 @@ fn fault(w0: u64) -> Option<Error> {
     })
 }
 
+/// Whether a header's first word is that of a short one with nothing in it that must be understood and is not.
+#[inline(always)]
+pub(crate) const fn is_short(w0: u64) -> bool {
+    w0 & SHORT_MASK == SHORT_WORD
+}
+
+/// What is wrong with a first word that is not the beginning of a short header.
 #[cold]
-fn refusal(w0: u64) -> Error {
+pub(crate) fn refusal(w0: u64) -> Error {
     fault(w0).unwrap_or(Error::Corrupt { what: "frame header: a long header where only short ones lie" })
 }
 

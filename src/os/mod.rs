@@ -6,6 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod home;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
 pub(crate) mod mq;

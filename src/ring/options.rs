@@ -69,7 +69,7 @@ impl Options {
         }
     }
 
-    /// How many handles may be attached at a time, 1 to 4095 (64 by default; 128 bytes each).
+    /// How many handles may be attached at a time, 1 to 4095 (64 by default; 256 bytes each).
     pub fn participants(mut self, count: usize) -> Self {
         self.settings.participants = count;
         self

@@ -1,9 +1,9 @@
-//! What a participant has done so far, in eleven words of its record.
+//! What a participant has done so far, in twice eleven words of its record.
 //!
 //! Used by the rings, which count, and by `stat`, which sums up. Counters belong to the id, not to its holder: they are
 //! never reset, so the sum over all ids is the segment's history, whoever died meanwhile.
 
-use super::layout::{COUNTER_COUNT, COUNTERS, RECORD};
+use super::layout::{COUNTER_COUNT, COUNTERS, OTHER_COUNTERS, RECORD};
 use crate::sync::{Area, AtomicU64, Ordering};
 
 /// The counters, in the order in which they lie in the record.
@@ -25,33 +25,41 @@ pub(crate) enum Counter {
 
 static_assertions::const_assert!(Counter::Lost as usize + 1 == COUNTER_COUNT);
 
-/// One participant's counters, for its holder: plain relaxed loads and stores, since nobody else writes them.
+/// One participant's counters. One thread counts with plain relaxed loads and stores. Where several threads share a
+/// participant, the others count by read-modify-writes, in words of their own.
 #[derive(Clone)]
 pub(crate) struct Counters {
     words: Area,
+    others: Area,
 }
 
 impl Counters {
     pub(super) fn new(record: &Area) -> Self {
         assert!(record.len() == RECORD, "a whole record");
-        Counters { words: record.part(COUNTERS, 8 * COUNTER_COUNT) }
+        let part = |at| record.part(at, 8 * COUNTER_COUNT);
+        Counters { words: part(COUNTERS), others: part(OTHER_COUNTERS) }
     }
 
-    /// The word itself.
     #[inline(always)]
-    pub(crate) fn get(&self, counter: Counter) -> &AtomicU64 {
+    fn get(&self, counter: Counter) -> &AtomicU64 {
         // SAFETY: a multiple of 8 below 8 * COUNTER_COUNT (the assertion above), which is the length of `words`.
         unsafe { self.words.word_unchecked(8 * counter as usize) }
     }
 
-    /// Adds `n`. Two threads of one handle that count at once may lose a count, never corrupt one.
+    /// Adds `n`, in the one thread that may.
     #[inline(always)]
     pub(crate) fn add(&self, counter: Counter, n: u64) {
         let word = self.get(counter);
         word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Raises a high-water mark.
+    /// Adds `n`, in any other thread.
+    #[cold]
+    pub(crate) fn add_in_other_thread(&self, counter: Counter, n: u64) {
+        self.others.word(8 * counter as usize).fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Raises a high-water mark. Of two threads that raise it at once the higher may lose.
     #[inline(always)]
     pub(crate) fn raise(&self, counter: Counter, level: u64) {
         let word = self.get(counter);
@@ -62,7 +70,10 @@ impl Counters {
 
     /// All of them at (about) this moment.
     pub(crate) fn read(&self) -> Counts {
-        let at = |counter| self.get(counter).load(Ordering::Relaxed);
+        let at = |counter| {
+            let other = self.others.word(8 * counter as usize).load(Ordering::Relaxed);
+            self.get(counter).load(Ordering::Relaxed).wrapping_add(other)
+        };
         Counts {
             sent: at(Counter::Sent),
             received: at(Counter::Received),

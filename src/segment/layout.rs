@@ -11,9 +11,9 @@
 //!            SPACE_EVENT   u32 eventcount, u32 needs_fence     producers sleep here
 //!            MEMBERSHIP    u64, +1 after every join, leave and burial
 //!            per role      LAST_JOIN, LAST_CLOSE, LAST_DEATH, CLOSE_SEEN, DEATH_SEEN: u64 tickets, they only grow
-//! page 4.. participants: records of 128 bytes, id 0 unused
+//! page 4.. participants: records of 256 bytes, id 0 unused
 //!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
-//!            +40 eleven counters (counters.rs)
+//!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads
 //! data     at a multiple of the alignment unit (a page, or 2 MiB)
 //! ```
 
@@ -51,11 +51,12 @@ pub(crate) const ROLE_SIZE: usize = 5 * LINE;
 pub(crate) const SHARED_USED: usize = LIFECYCLE + 2 * ROLE_SIZE;
 
 /// A participant's record, and offsets inside it.
-pub(crate) const RECORD: usize = 128;
+pub(crate) const RECORD: usize = 256;
 pub(crate) const STATE: usize = 0;
 /// The first of four words: pid, start time, pidfd inode, join time.
 pub(crate) const PID: usize = 8;
 pub(crate) const COUNTERS: usize = 40;
+pub(crate) const OTHER_COUNTERS: usize = 128;
 pub(crate) const COUNTER_COUNT: usize = 11;
 
 /// Participant ids are 12 bits in a slot's control word, and 0 means nobody.
@@ -64,7 +65,8 @@ pub(crate) const MAX_PARTICIPANTS: usize = 4095;
 pub(crate) const ROLE_LOCK: u64 = 4096;
 
 static_assertions::const_assert!(LIFECYCLE + 2 * ROLE_SIZE <= PAGE);
-static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT == RECORD);
+static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT <= OTHER_COUNTERS);
+static_assertions::const_assert!(OTHER_COUNTERS + 8 * COUNTER_COUNT <= RECORD);
 static_assertions::const_assert!(PAGE % RECORD == 0);
 static_assertions::const_assert!((MAX_PARTICIPANTS as u64) < ROLE_LOCK);
 #[cfg(not(slipring_loom))]

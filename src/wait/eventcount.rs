@@ -149,24 +149,19 @@ impl Line {
     /// makes).
     #[inline(always)]
     fn is_awaited(&self) -> bool {
-        let seen = match self.barrier {
-            Barrier::Poll => 0,
-            Barrier::Asymmetric => {
-                // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it matters.
-                compiler_fence(SeqCst);
-                (self.word().load(Relaxed) & 1) | self.needs_fence().load(Relaxed)
-            }
-            Barrier::Fenced => {
-                // SYNC(notify): pairs with SYNC(sleep).
-                fence(SeqCst);
-                self.word().load(Relaxed) & 1
-            }
-        };
-        seen != 0
+        if self.barrier == Barrier::Asymmetric {
+            // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it matters.
+            compiler_fence(SeqCst);
+            (self.word().load(Relaxed) & 1) | self.needs_fence().load(Relaxed) != 0
+        } else {
+            self.barrier == Barrier::Fenced && self.recheck()
+        }
     }
 
-    /// N3 again, on the cold path, with the fence that a sleeper without membarrier needs.
+    /// N2 and N3 with a fence of our own: what the fenced mode always does, and the asymmetric one on the cold path, for
+    /// sleepers without membarrier.
     fn recheck(&self) -> bool {
+        // SYNC(notify): pairs with SYNC(sleep).
         fence(SeqCst);
         self.word().load(Relaxed) & 1 != 0
     }

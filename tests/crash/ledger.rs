@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use slipring::frame::Flags;
 
@@ -18,7 +17,7 @@ pub fn now_ns() -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum What {
-    /// Attached; `extra` is when it began to attach.
+    /// Attached.
     Attached,
     /// About to commit the frame.
     About,
@@ -172,9 +171,7 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
     Ok((frames, again))
 }
 
-/// When the process of this ledger moved its first frame, and how long it had taken to attach.
-pub fn began(ledger: &[Entry]) -> Option<(u64, Duration)> {
-    let attached = ledger.iter().find(|entry| entry.what == What::Attached)?;
-    let moved = ledger.iter().find(|entry| matches!(entry.what, What::Sent | What::Got))?;
-    Some((moved.time, Duration::from_nanos(attached.time - attached.extra)))
+/// When the process of this ledger moved its first frame.
+pub fn began(ledger: &[Entry]) -> Option<u64> {
+    ledger.iter().find(|entry| matches!(entry.what, What::Sent | What::Got)).map(|entry| entry.time)
 }

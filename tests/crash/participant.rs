@@ -1,20 +1,13 @@
 //! What a participant does until it is killed: it sends or receives by every call there is, and notes it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use slipring::frame::Flags;
-use slipring::{Error, Kind, Options, Result, mpmc, spsc};
+use slipring::{Error, Kind, Options, Result, Role, mpmc, spsc};
 
 use super::Dice;
-use super::ledger::{Ledger, What, now_ns, number, number_of, payload};
-
-/// The variables that make this binary a participant.
-pub const ROLE: &str = "SLIPRING_CRASH_ROLE";
-pub const KIND: &str = "SLIPRING_CRASH_KIND";
-pub const DIR: &str = "SLIPRING_CRASH_DIR";
-pub const NUMBER: &str = "SLIPRING_CRASH_NUMBER";
-pub const PARENT: &str = "SLIPRING_CRASH_PARENT";
+use super::ledger::{Ledger, What, number, number_of, payload};
 
 /// Payloads are shorter than this.
 pub const ROOM: usize = 200;
@@ -28,48 +21,37 @@ pub fn ring_options(kind: Kind, dir: &Path) -> Options {
         Kind::Spsc => Options::spsc(4096),
         _ => Options::mpmc(8, ROOM),
     }
-    .participants(16)
+    .participants(20)
     .directory(dir)
 }
 
-/// The life of a participant, if this process is to be one.
-pub fn live() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let [kind, dir, me, parent] = [KIND, DIR, NUMBER, PARENT].map(|name| std::env::var(name).unwrap());
-    die_with(parent.parse().unwrap());
-    let (dir, me): (PathBuf, u32) = (dir.into(), me.parse().unwrap());
-    let mut ledger = Ledger::create(&dir.join(format!(".ledger-{me}")));
+/// The life of a participant, until it is killed.
+pub fn live(kind: Kind, role: Role, dir: &Path, me: u32, ledger: &Path) {
+    let mut ledger = Ledger::create(ledger);
     let dice = Dice(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let began = now_ns();
-    match (kind.as_str(), role.as_str()) {
-        ("spsc", "producer") => {
-            let tx = attach(|| spsc::Producer::open("ring", &ring_options(Kind::Spsc, &dir)));
-            ledger.note(What::Attached, 0, began);
+    let options = ring_options(kind, dir);
+    match (kind, role) {
+        (Kind::Spsc, Role::Producer) => {
+            let tx = attach(|| spsc::Producer::open("ring", &options));
+            ledger.note(What::Attached, 0, 0);
             produce(tx, me, ledger, dice)
         }
-        ("spsc", _) => {
-            let rx = attach(|| spsc::Consumer::open("ring", &ring_options(Kind::Spsc, &dir)));
-            ledger.note(What::Attached, 0, began);
+        (Kind::Spsc, _) => {
+            let rx = attach(|| spsc::Consumer::open("ring", &options));
+            ledger.note(What::Attached, 0, 0);
             consume(rx, ledger, dice)
         }
-        (_, "producer") => {
-            let tx = attach(|| mpmc::Producer::open("ring", &ring_options(Kind::Mpmc, &dir)));
-            ledger.note(What::Attached, 0, began);
+        (_, Role::Producer) => {
+            let tx = attach(|| mpmc::Producer::open("ring", &options));
+            ledger.note(What::Attached, 0, 0);
             produce(tx, me, ledger, dice)
         }
         _ => {
-            let rx = attach(|| mpmc::Consumer::open("ring", &ring_options(Kind::Mpmc, &dir)));
-            ledger.note(What::Attached, 0, began);
+            let rx = attach(|| mpmc::Consumer::open("ring", &options));
+            ledger.note(What::Attached, 0, 0);
             consume(rx, ledger, dice)
         }
     }
-}
-
-/// No participant outlives its supervisor, however that ends.
-fn die_with(parent: i32) {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
-    let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent);
-    assert!(is_there, "the supervisor has gone already");
 }
 
 /// The kernel may take some milliseconds to drop the locks of a predecessor that was killed.

@@ -1,32 +1,47 @@
 //! Kill at every machine instruction: a child performs one operation, instruction by instruction, and is killed after the
 //! k-th, for every k. Each time the survivors must go on: what was committed is there, once (or again and marked), whole;
 //! the ring takes as many frames as ever; the counters add up; `Ring::verify` finds nothing; nobody waits for the dead.
+//! The same with a pause instead of a kill (`pause.rs`): the others go on as documented, then the child does.
 //!
-//! `cargo test --test single_step` kills at every instruction of the hot operations in the main states, and at some ten
-//! instructions of each of the others. `SLIPRING_SINGLE_STEP=full cargo test --release --test single_step` kills at all of
-//! them. Arguments select operations by a part of their names.
+//! `cargo test --test single_step` stops at every instruction of the hot operations in the main states, and at some
+//! instructions of a sixth of the others. `SLIPRING_STEP=full cargo test --release --test single_step` stops at all of them.
+//! Arguments select operations by a part of their names. `mutants.py` breaks rules of the library and shows that each is
+//! noticed here.
 //!
 //! A system call is one instruction here. An operation that reads the clock or a file of /proc may take a few instructions
 //! more or less than the last time; then a kill falls a little beside the instruction that it was meant for.
 
 mod frames;
 mod mpmc;
+mod pause;
 mod process;
 mod segment;
 mod spsc;
 mod stream;
 mod wait;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use process::{Page, Prepare, Tracee};
+use process::{Page, Prepare, Shared, Trace, Tracee, Worker};
 
-/// Instructions at which the short form kills where it does not kill at all of them.
-const SAMPLES: usize = 10;
+/// Instructions at which the short form stops where it does not stop at all of them.
+const SAMPLES: usize = 5;
 /// The same where a survivor may sleep until it looks around by itself.
-const SLOW_SAMPLES: usize = 6;
+const SLOW_SAMPLES: usize = 5;
+/// Of the cases that are sampled, the short form takes one in so many, unless it was asked for some by name: learning their
+/// instructions takes longer than stopping at a few of them.
+const THINNING: usize = 6;
+/// Survivors that take longer have waited for something that should not concern them; unless it is the machine that is slow,
+/// and the next attempts are faster.
+const HANG: Duration = Duration::from_secs(1);
+const ATTEMPTS: u32 = 3;
+/// Enough violations to know that an operation in some state is wrong.
+const ENOUGH: usize = 5;
+/// More cases than there are.
+const MAX_CASES: usize = 2048;
 
 /// An operation in a state of the ring.
 struct Case {
@@ -36,7 +51,7 @@ struct Case {
     scene: Box<dyn Fn() -> Scene>,
 }
 
-/// How often the short form kills.
+/// How often the short form stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
     Every,
@@ -44,33 +59,55 @@ enum Pace {
     Slow,
 }
 
-/// What the survivors do, and how many frames they got; or what is wrong.
-type Check = Box<dyn FnOnce(&Page) -> Result<u64, String>>;
-
-/// The state, made: what the child does, and what the survivors check.
+/// The state, made: what the child does, and what becomes of it.
 struct Scene {
     child: Prepare,
-    /// What has become visible of the operation, in frames, or what is wrong.
-    check: Check,
+    fate: Fate,
 }
 
-/// What came of the kills in one operation.
+/// What happens when the child has stopped.
+enum Fate {
+    /// It is killed, and the survivors go on.
+    Kill(Box<dyn FnOnce(&Page) -> Outcome>),
+    /// The others go on, then it does.
+    Pause(Box<dyn FnOnce(Tracee) -> Outcome>),
+}
+
+/// How many frames have become visible of the operation, or what is wrong.
+type Outcome = Result<u64, String>;
+
+/// What came of the stops in one case.
 #[derive(Default)]
 struct Tally {
-    states: usize,
-    instructions: usize,
-    longest: usize,
-    kills: usize,
-    /// Of the kills, those that came after the end, because this time the operation went another way.
-    beside: usize,
-    violations: usize,
-    time: Duration,
+    instructions: AtomicU64,
+    stops: AtomicU64,
+    /// Of the stops, those that came after the end, because this time the operation went another way.
+    beside: AtomicU64,
+    violations: AtomicU64,
+    /// How long the survivors took at most.
+    longest_ns: AtomicU64,
+    is_done: AtomicU64,
 }
 
+/// What the workers share.
+struct Board {
+    /// The case that is next.
+    next: AtomicU64,
+    is_forbidden: AtomicU64,
+    tallies: [Tally; MAX_CASES],
+}
+
+// SAFETY: atomic integers.
+unsafe impl process::Words for Board {}
+
 impl Case {
-    fn stride(&self, instructions: usize, full: bool) -> usize {
+    fn name(&self) -> String {
+        format!("{} {}", self.operation, self.state)
+    }
+
+    fn stride(&self, instructions: usize) -> usize {
         match self.pace {
-            _ if full => 1,
+            _ if is_full() => 1,
             Pace::Every => 1,
             Pace::Sample => instructions.div_ceil(SAMPLES),
             Pace::Slow => instructions.div_ceil(SLOW_SAMPLES),
@@ -78,105 +115,228 @@ impl Case {
     }
 
     /// `None` where tracing is forbidden.
-    fn run(&self, full: bool, tally: &mut Tally) -> Option<()> {
-        let start = Instant::now();
-        let scene = (self.scene)();
-        let recorder = Tracee::start(scene.child)?;
+    fn run(&self, tally: &Tally) -> Option<()> {
+        let Scene { child, fate } = (self.scene)();
+        let recorder = Tracee::start(child)?;
         let trace = recorder.record();
-        let mut violations = Vec::new();
-        let mut visible = 0;
-        let mut judge = |instructions: usize, page: &Page, outcome: Result<u64, String>| {
-            match outcome {
-                // It did not come by where it was to be killed, and finished.
-                Ok(_) if page.is_complete() && instructions < trace.len() => tally.beside += 1,
-                Ok(now) if now < visible => violations.push((instructions, format!("{visible} frames, then {now}"))),
-                Ok(now) => visible = now,
-                Err(what) => violations.push((instructions, what)),
+        let len = trace.len();
+        tally.instructions.store(len as u64, SeqCst);
+        let (mut visible, mut since) = (0, 0);
+        let mut violations = 0;
+        let ends = judge(recorder, fate);
+        let mut note = |instructions: usize, (was_complete, outcome, took): Judgement| -> Option<bool> {
+            tally.stops.fetch_add(1, SeqCst);
+            tally.longest_ns.fetch_max(took.as_nanos() as u64, SeqCst);
+            let wrong = match outcome {
+                // It did not come by where it was to be stopped, and finished.
+                Ok(_) if was_complete && instructions < len => {
+                    tally.beside.fetch_add(1, SeqCst);
+                    None
+                }
+                // What is visible stays so; unless the stop where it first was went beside, and is now where it should be.
+                Ok(now) if now < visible => match self.is_visible(&trace, since, visible)? {
+                    true => Some(format!("{visible} frames, then {now}")),
+                    false => {
+                        tally.beside.fetch_add(1, SeqCst);
+                        (visible, since) = (now, instructions);
+                        None
+                    }
+                },
+                Ok(now) if now > visible => {
+                    (visible, since) = (now, instructions);
+                    None
+                }
+                Ok(_) => None,
+                Err(what) => Some(what),
+            };
+            if let Some(what) = wrong {
+                violations += 1;
+                tally.violations.fetch_add(1, SeqCst);
+                println!("{} ({}), stopped after {instructions} of {len}: {what}", self.operation, self.state);
             }
-            tally.kills += 1;
+            Some(violations < ENOUGH)
         };
-        let finished = recorder.kill();
-        let last = (scene.check)(&finished);
-        for instructions in (1..trace.len()).step_by(self.stride(trace.len(), full)) {
-            let scene = (self.scene)();
-            let tracee = Tracee::start(scene.child)?;
-            tracee.run_to(&trace, instructions);
-            let killed = tracee.kill();
-            judge(instructions, &killed, (scene.check)(&killed));
+        for instructions in (1..len).step_by(self.stride(len)) {
+            if !note(instructions, self.stop_at(&trace, instructions)?)? {
+                return Some(());
+            }
         }
-        judge(trace.len(), &finished, last);
-        for (instructions, what) in violations.iter().take(5) {
-            println!("{} ({}), killed after {instructions} of {}: {what}", self.operation, self.state, trace.len());
-        }
-        tally.states += 1;
-        tally.instructions += trace.len();
-        tally.longest = tally.longest.max(trace.len());
-        tally.violations += violations.len();
-        tally.time += start.elapsed();
-        Some(())
+        note(len, ends).map(drop)
     }
+
+    /// Makes the state anew, and stops the child in it after so many instructions; again, if the survivors were slow.
+    fn stop_at(&self, trace: &Trace, instructions: usize) -> Option<Judgement> {
+        let mut attempt = 1;
+        loop {
+            let Scene { child, fate } = (self.scene)();
+            let tracee = Tracee::start(child)?;
+            tracee.run_to(trace, instructions);
+            match judge(tracee, fate) {
+                (_, Ok(_), took) if took > HANG && attempt < ATTEMPTS => attempt += 1,
+                (complete, Ok(_), took) if took > HANG => {
+                    return Some((complete, Err(format!("it took {took:.1?}")), took));
+                }
+                other => return Some(other),
+            }
+        }
+    }
+
+    /// Whether so much is visible every time that it stops after so many instructions.
+    fn is_visible(&self, trace: &Trace, instructions: usize, visible: u64) -> Option<bool> {
+        for _ in 0..ATTEMPTS {
+            let (_, outcome, _) = self.stop_at(trace, instructions)?;
+            if outcome.is_ok_and(|now| now < visible) {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+}
+
+/// Whether the operation was over when it was stopped, what came of it, and how long that took.
+type Judgement = (bool, Outcome, Duration);
+
+fn judge(tracee: Tracee, fate: Fate) -> Judgement {
+    let was_complete = tracee.is_complete();
+    let start = Instant::now();
+    let outcome = match fate {
+        Fate::Kill(check) => check(&tracee.kill()),
+        Fate::Pause(check) => check(tracee),
+    };
+    (was_complete, outcome, start.elapsed())
+}
+
+/// Whether to stop at every instruction of everything.
+fn is_full() -> bool {
+    std::env::var("SLIPRING_STEP").is_ok_and(|form| form == "full")
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
     let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let mut cases: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
-    for case in [spsc::cases(), mpmc::cases(), stream::cases(), wait::cases(), segment::cases()].into_iter().flatten() {
-        let name = format!("{} {}", case.operation, case.state);
-        if (filters.is_empty() || filters.iter().any(|filter| name.contains(*filter))) && !has("--ignored") {
-            cases.entry(case.operation).or_default().push(case);
-        }
+    let all = [spsc::cases(), mpmc::cases(), stream::cases(), wait::cases(), segment::cases(), pause::cases()];
+    let mut cases: Vec<Case> = all.into_iter().flatten().collect();
+    cases.retain(|case| filters.is_empty() || filters.iter().any(|filter| case.name().contains(*filter)));
+    cases.sort_by_key(|case| case.operation);
+    if !is_full() && filters.is_empty() {
+        let mut sampled = 0;
+        cases.retain(|case| {
+            sampled += usize::from(case.pace == Pace::Sample);
+            case.pace != Pace::Sample || sampled % THINNING == 0
+        });
     }
-    if has("--list") {
-        cases.keys().for_each(|operation| println!("{operation}: test"));
+    let operations: Vec<&[Case]> = cases.chunk_by(|a, b| a.operation == b.operation).collect();
+    if has("--list") || has("--ignored") {
+        operations.iter().filter(|_| has("--list")).for_each(|operation| println!("{}: test", operation[0].operation));
         return ExitCode::SUCCESS;
     }
-    let full = std::env::var("SLIPRING_SINGLE_STEP").is_ok_and(|form| form == "full");
-    println!("kill at {} instruction", if full { "every" } else { "every, or every n-th," });
+    println!("stopped at {} instruction", if is_full() { "every" } else { "every, or every n-th," });
     println!(
-        "{:<44} {:>6} {:>12} {:>8} {:>8} {:>6} {:>10} {:>7}",
-        "operation", "states", "instructions", "longest", "kills", "beside", "violations", "s"
+        "{:<40} {:>6} {:>12} {:>8} {:>9} {:>6} {:>10} {:>11}",
+        "operation", "states", "instructions", "longest", "stops", "beside", "violations", "slowest, ms"
     );
-    let mut total = Tally::default();
-    let (mut passed, mut failed) = (0, 0);
-    for (operation, cases) in &cases {
-        let mut tally = Tally::default();
-        for case in cases {
-            process::expect_an_end(&format!("{operation} ({})", case.state));
-            if case.run(full, &mut tally).is_none() {
-                println!("tracing is forbidden here (seccomp or ptrace_scope): skipped");
-                return ExitCode::SUCCESS;
-            }
+    let start = Instant::now();
+    let board = Shared::<Board>::new();
+    assert!(cases.len() <= MAX_CASES);
+    // Half of the time they wait for processes to start, to end, and to wake up.
+    let count = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+    let mut workers: Vec<_> = (0..count).map(|_| Worker::start(|| work(&cases, &board))).collect();
+    let (mut total, mut printed, mut at) = (Row::default(), 0, 0);
+    while printed < operations.len() {
+        let tallies = &board.tallies[at..at + operations[printed].len()];
+        if tallies.iter().all(|tally| tally.is_done.load(SeqCst) == 1) {
+            let row = Row::of(tallies);
+            row.print(operations[printed][0].operation);
+            total += row;
+            (printed, at) = (printed + 1, at + tallies.len());
+            continue;
         }
-        tally.print(operation);
-        *(if tally.violations == 0 { &mut passed } else { &mut failed }) += 1;
-        total += tally;
+        if board.is_forbidden.load(SeqCst) == 1 {
+            println!("tracing is forbidden here (seccomp or ptrace_scope): skipped");
+            return ExitCode::SUCCESS;
+        }
+        let mut is_well = true;
+        workers.retain(|worker| {
+            let outcome = worker.outcome();
+            is_well &= outcome != Some(false);
+            outcome.is_none()
+        });
+        if !is_well {
+            println!("test result: FAILED. A survivor hangs, or this program is wrong: see above");
+            return ExitCode::FAILURE;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     total.print("all");
-    let outcome = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {outcome}. {passed} passed; {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Row { states, instructions, stops, violations, .. } = total;
+    println!(
+        "{stops} of {instructions} instructions, {states} states, {violations} violations, in {:.0?}",
+        start.elapsed()
+    );
+    let outcome = if violations == 0 { "ok" } else { "FAILED" };
+    println!("test result: {outcome}. {} operations", operations.len());
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-impl Tally {
+/// Takes one case after the other.
+fn work(cases: &[Case], board: &Rc<Shared<Board>>) {
+    loop {
+        let at = board.next.fetch_add(1, SeqCst) as usize;
+        let Some(case) = cases.get(at) else { return };
+        process::expect_an_end(&case.name());
+        if case.run(&board.tallies[at]).is_none() {
+            board.is_forbidden.store(1, SeqCst);
+            return;
+        }
+        board.tallies[at].is_done.store(1, SeqCst);
+    }
+}
+
+/// A line of the table.
+#[derive(Default)]
+struct Row {
+    states: usize,
+    instructions: u64,
+    longest: u64,
+    stops: u64,
+    beside: u64,
+    violations: u64,
+    slowest: Duration,
+}
+
+impl Row {
+    fn of(tallies: &[Tally]) -> Self {
+        let mut row = Row { states: tallies.len(), ..Row::default() };
+        for tally in tallies {
+            let instructions = tally.instructions.load(SeqCst);
+            row.instructions += instructions;
+            row.longest = row.longest.max(instructions);
+            row.stops += tally.stops.load(SeqCst);
+            row.beside += tally.beside.load(SeqCst);
+            row.violations += tally.violations.load(SeqCst);
+            row.slowest = row.slowest.max(Duration::from_nanos(tally.longest_ns.load(SeqCst)));
+        }
+        row
+    }
+
     fn print(&self, what: &str) {
-        let Tally { states, instructions, longest, kills, beside, violations, time } = self;
-        let seconds = time.as_secs_f64();
+        let Row { states, instructions, longest, stops, beside, violations, slowest } = self;
+        let slowest = slowest.as_millis();
         println!(
-            "{what:<44} {states:>6} {instructions:>12} {longest:>8} {kills:>8} {beside:>6} {violations:>10} {seconds:>7.1}"
+            "{what:<40} {states:>6} {instructions:>12} {longest:>8} {stops:>9} {beside:>6} {violations:>10} {slowest:>11}"
         );
     }
 }
 
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
+impl std::ops::AddAssign for Row {
+    fn add_assign(&mut self, other: Row) {
         self.states += other.states;
         self.instructions += other.instructions;
         self.longest = self.longest.max(other.longest);
-        self.kills += other.kills;
+        self.stops += other.stops;
         self.beside += other.beside;
         self.violations += other.violations;
-        self.time += other.time;
+        self.slowest = self.slowest.max(other.slowest);
     }
 }

@@ -6,7 +6,7 @@ use slipring::{Error, Options, Redelivery, Ring};
 
 use crate::frames::{Delivery, LEN, Ledger, number, payload};
 use crate::process::{NOW, Neighbour, Operation, Page, SOON};
-use crate::{Case, Pace, Scene};
+use crate::{Case, Fate, Pace, Scene};
 
 const SLOTS: u64 = 4;
 /// The neighbour's frame, those that operations send, the one that says that everything before was received, and those
@@ -127,10 +127,17 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
-    for (operation, scene) in
-        [("mpmc send, waking", waking_consumer as fn() -> Scene), ("mpmc recv, waking", waking_producer)]
-    {
+    let waking: [(_, fn() -> Scene); 2] =
+        [("mpmc send, waking", waking_consumer), ("mpmc recv, waking", waking_producer)];
+    for (operation, scene) in waking {
         cases.push(Case { operation, state: "a peer sleeps".into(), pace: Pace::Slow, scene: Box::new(scene) });
+    }
+    for policy in [AtLeastOnce, AtMostOnce] {
+        let state = |name| format!("{name}{}", suffix(policy));
+        let scene = Box::new(move || sleeping_consumer(policy));
+        cases.push(Case { operation: "mpmc recv, asleep", state: state("empty"), pace: Pace::Slow, scene });
+        let scene = Box::new(move || sleeping_producer(policy));
+        cases.push(Case { operation: "mpmc send, asleep", state: state("full"), pace: Pace::Slow, scene });
     }
     cases
 }
@@ -147,9 +154,12 @@ fn case(
     let is_main = matches!(state.name, "one frame" | "empty, at the wrap" | "two frames, at the wrap");
     let pace =
         if is_hot && attached && policy == Redelivery::AtLeastOnce && is_main { Pace::Every } else { Pace::Sample };
-    let policy = if policy == Redelivery::AtMostOnce { ", at most once" } else { "" };
     let peers = if attached { "" } else { ", peers come later" };
-    Case { operation, state: format!("{}{peers}{policy}", state.name), pace, scene }
+    Case { operation, state: format!("{}{peers}{}", state.name, suffix(policy)), pace, scene }
+}
+
+fn suffix(policy: Redelivery) -> &'static str {
+    if policy == Redelivery::AtMostOnce { ", at most once" } else { "" }
 }
 
 /// A ring in a state, the survivors that are there all along, and the neighbour that lives.
@@ -287,7 +297,7 @@ fn sending(operation: &'static str, sends: u64, does: Send, state: State, policy
             stage();
             forever(tx, move |tx, _| does(&theirs, tx))
         }),
-        check: Box::new(move |page| ground.check(page)),
+        fate: Fate::Kill(Box::new(move |page| ground.check(page))),
     }
 }
 
@@ -309,7 +319,7 @@ fn receiving(
             stage();
             forever(rx, move |rx, page| does(&theirs, rx, page))
         }),
-        check: Box::new(move |page| ground.check(page)),
+        fate: Fate::Kill(Box::new(move |page| ground.check(page))),
     }
 }
 
@@ -330,11 +340,11 @@ fn recovering(state: State, policy: Redelivery) -> Scene {
             let ends = (Producer::attach(&theirs).unwrap(), Consumer::attach(&theirs).unwrap());
             stage();
             forever(ends, move |(tx, rx), page| {
-                (0..sends).for_each(|_| tx.send_deadline(&payload(OURS), SOON).unwrap());
-                (0..takes).for_each(|_| page.take(number(&rx.recv_deadline(SOON).unwrap())));
+                (0..sends).for_each(|_| tx.send(&payload(OURS)).unwrap());
+                (0..takes).for_each(|_| page.take(number(&rx.recv().unwrap())));
             })
         }),
-        check: Box::new(move |page| ground.check(page)),
+        fate: Fate::Kill(Box::new(move |page| ground.check(page))),
     }
 }
 
@@ -346,7 +356,7 @@ fn waking_consumer() -> Scene {
     let sleeper = Neighbour::start(|page| {
         let rx = Consumer::attach(&ring).unwrap();
         page.arrive();
-        page.take(number(&rx.recv_deadline(20 * SOON).unwrap()));
+        page.take(number(&rx.recv().unwrap()));
     });
     let until_asleep = sleeper.until_asleep();
     Scene {
@@ -355,7 +365,7 @@ fn waking_consumer() -> Scene {
             until_asleep();
             forever(tx, |tx, _| tx.send(&payload(OURS)).unwrap())
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let (tx, rx) = ground.survivors.unwrap();
             tx.try_send(&payload(SENTINEL)).map_err(fail)?;
             let got = sleeper.finish()?;
@@ -367,7 +377,7 @@ fn waking_consumer() -> Scene {
             let visible = ground.ledger.judge(page, &deliveries, 0)?;
             go_on(&ground.ring, tx, rx)?;
             Ok(visible)
-        }),
+        })),
     }
 }
 
@@ -379,7 +389,7 @@ fn waking_producer() -> Scene {
     let sleeper = Neighbour::start(|page| {
         let tx = Producer::attach(&ring).unwrap();
         page.arrive();
-        tx.send_deadline(&payload(NEIGHBOURS), 20 * SOON).unwrap();
+        tx.send(&payload(NEIGHBOURS)).unwrap();
     });
     let until_asleep = sleeper.until_asleep();
     Scene {
@@ -388,7 +398,7 @@ fn waking_producer() -> Scene {
             until_asleep();
             forever(rx, |rx, page| page.take(number(&rx.recv().unwrap())))
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let (tx, rx) = ground.survivors.unwrap();
             let mut deliveries = Vec::new();
             // Room is made by us if the child did not get that far.
@@ -401,7 +411,59 @@ fn waking_producer() -> Scene {
             ground.ledger.judge(page, &deliveries, 0)?;
             go_on(&ground.ring, tx, rx)?;
             Ok(0)
+        })),
+    }
+}
+
+/// The child sleeps until a producer in another process has sent something.
+fn sleeping_consumer(policy: Redelivery) -> Scene {
+    let mut ground = Ground::new(STATES[0], policy, true);
+    ground.ledger.takes = 1;
+    let ring = ground.ring.clone();
+    let waker = Neighbour::start(|page| {
+        let tx = Producer::attach(&ring).unwrap();
+        page.await_sleeper();
+        tx.send(&payload(NEIGHBOURS)).unwrap();
+    });
+    let expect_me = waker.expect_me();
+    Scene {
+        child: Box::new(move |_| {
+            let rx = Consumer::attach(&ring).unwrap();
+            expect_me();
+            forever(rx, |rx, page| page.take(number(&rx.recv().unwrap())))
         }),
+        fate: Fate::Kill(Box::new(move |page| {
+            waker.finish()?;
+            ground.ledger.waiting.push(NEIGHBOURS);
+            ground.state.waiting = 1;
+            ground.check(page)
+        })),
+    }
+}
+
+/// The child sleeps until a consumer in another process has made room.
+fn sleeping_producer(policy: Redelivery) -> Scene {
+    let mut ground = Ground::new(STATES[2], policy, true);
+    ground.ledger.sends = vec![OURS];
+    ground.ledger.takes = 1;
+    let ring = ground.ring.clone();
+    let waker = Neighbour::start(|page| {
+        let rx = Consumer::attach(&ring).unwrap();
+        page.await_sleeper();
+        page.take(number(&rx.recv().unwrap()));
+    });
+    let expect_me = waker.expect_me();
+    Scene {
+        child: Box::new(move |_| {
+            let tx = Producer::attach(&ring).unwrap();
+            expect_me();
+            forever(tx, |tx, _| tx.send(&payload(OURS)).unwrap())
+        }),
+        fate: Fate::Kill(Box::new(move |page| {
+            let received = waker.finish()?;
+            ground.ledger.waiting.retain(|number| !received.contains(number));
+            ground.check(page)
+        })),
     }
 }
 
@@ -413,11 +475,20 @@ fn received(view: &slipring::mpmc::View<'_>) -> Result<Delivery, String> {
     Delivery::new(view, view.header().flags.contains(Flags::REDELIVERED))
 }
 
-/// What is there.
+/// What is there. Frames that do not come again come by their positions.
 fn drain(rx: &Consumer, deliveries: &mut Vec<Delivery>) -> Result<(), String> {
+    let mut newest = None;
     loop {
         match rx.try_recv() {
-            Ok(view) => deliveries.push(received(&view)?),
+            Ok(view) => {
+                let delivery = received(&view)?;
+                let seq = Some(view.header().seq).filter(|_| !delivery.marked);
+                if seq.is_some() && newest.is_some() && seq <= newest {
+                    return Err(format!("frame {} has position {seq:?} and came after {newest:?}", delivery.number));
+                }
+                newest = seq.or(newest);
+                deliveries.push(delivery);
+            }
             Err(Error::Empty) => return Ok(()),
             Err(e) => return Err(fail(e)),
         }

@@ -2,8 +2,11 @@
 //!
 //! A [`Tracee`] runs one operation under ptrace: once from end to end to learn its instructions ([`Tracee::record`]), then,
 //! in fresh processes, up to each of them ([`Tracee::run_to`]). A breakpoint skips most of the way: at the last instruction
-//! that had not been executed before; from there it is stepped. A [`Neighbour`] runs freely until it is told to go on, or
-//! killed.
+//! that had not been executed before; from there it is stepped. Then it is killed, or stays where it is and goes on later
+//! ([`Tracee::finish`]). A [`Neighbour`] runs freely until it is told to go on, or killed.
+//!
+//! Whoever is stepped through an operation takes a thousand times as long over it. So what is stepped has no deadline, or one
+//! that has passed already.
 
 use std::ops::Deref;
 use std::ptr::{NonNull, null_mut};
@@ -18,8 +21,9 @@ use libc::{c_int, c_long, c_uint, c_void, pid_t};
 const MAX_HITS: usize = 100;
 /// No operation here is longer.
 const MAX_STEPS: usize = 400_000;
-/// How long a survivor may take.
-pub const SOON: Duration = Duration::from_secs(1);
+/// A survivor that takes longer hangs. Far more than it needs, because this program may be stopped meanwhile; who is merely
+/// slow is found out by `Case::run`.
+pub const SOON: Duration = Duration::from_secs(150);
 /// For operations that must not wait.
 pub const NOW: Duration = Duration::ZERO;
 
@@ -64,33 +68,41 @@ impl Page {
     }
 }
 
-/// A page in memory that forks share.
-pub struct Shared(NonNull<Page>);
+/// What may lie in memory that forks share.
+///
+/// # Safety
+/// Zeros are a valid value, and it has nothing but atomic integers.
+pub unsafe trait Words {}
 
-impl Shared {
-    fn new() -> Rc<Self> {
+// SAFETY: atomic integers.
+unsafe impl Words for Page {}
+
+/// A value in memory that forks share, zeros at first.
+pub struct Shared<T: Words = Page>(NonNull<T>);
+
+impl<T: Words> Shared<T> {
+    pub fn new() -> Rc<Self> {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a fresh mapping at an address of the kernel's choice.
-        let at = unsafe { libc::mmap(null_mut(), size_of::<Page>(), protection, flags, -1, 0) };
+        let at = unsafe { libc::mmap(null_mut(), size_of::<T>(), protection, flags, -1, 0) };
         assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
-        // Zeros are a valid page: it has nothing but atomic integers.
         Rc::new(Shared(NonNull::new(at.cast()).unwrap()))
     }
 }
 
-impl Deref for Shared {
-    type Target = Page;
+impl<T: Words> Deref for Shared<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Page {
-        // SAFETY: mapped until we are dropped, initialised with zeros.
+    fn deref(&self) -> &T {
+        // SAFETY: mapped until we are dropped; its zeros are a valid value.
         unsafe { self.0.as_ref() }
     }
 }
 
-impl Drop for Shared {
+impl<T: Words> Drop for Shared<T> {
     fn drop(&mut self) {
         // SAFETY: our own mapping, whose only references borrow from us.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Page>()) };
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
     }
 }
 
@@ -124,6 +136,23 @@ fn kill(pid: pid_t) {
     // SAFETY: plain integers; `pid` is our child, not yet waited for.
     unsafe { libc::kill(pid, libc::SIGKILL) };
     while libc::WIFSTOPPED(wait(pid)) {}
+}
+
+/// A process that works on its own, and ends with us.
+pub struct Worker(pid_t);
+
+impl Worker {
+    pub fn start(work: impl FnOnce()) -> Self {
+        Worker(fork(work))
+    }
+
+    /// `None` while it works; then whether it came to the end.
+    pub fn outcome(&self) -> Option<bool> {
+        let mut status = 0;
+        // SAFETY: `status` is alive for the call; the process is our child.
+        let done = unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) };
+        (done == self.0).then_some(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0)
+    }
 }
 
 fn stop_oneself() {
@@ -162,7 +191,7 @@ pub type Operation = Box<dyn FnMut(&Page)>;
 impl Tracee {
     /// Starts a process and lets it prepare. `None` where tracing is forbidden.
     pub fn start(prepare: Prepare) -> Option<Self> {
-        alarm(60);
+        alarm(2 * SOON.as_secs() as c_uint);
         let page = Shared::new();
         let pid = fork(|| {
             let mut operation = prepare(&page);
@@ -229,6 +258,24 @@ impl Tracee {
             if self.page.is_complete() || !self.step() {
                 return;
             }
+        }
+    }
+
+    /// Whether the operation has returned.
+    pub fn is_complete(&self) -> bool {
+        self.page.is_complete()
+    }
+
+    /// What it has written down so far.
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    /// Lets it go on to the end of the operation, where it stops.
+    pub fn finish(&self) {
+        if !self.is_complete() {
+            self.request(libc::PTRACE_CONT, 0, 0);
+            assert!(!self.is_trapped(), "a breakpoint was left");
         }
     }
 
@@ -362,6 +409,12 @@ impl Neighbour {
         move || wait_until("a neighbour sleeps", || std::fs::read_to_string(&stat).unwrap().contains(") S "))
     }
 
+    /// What a tracee does to say that it is the one whom [`Page::await_sleeper`] waits for.
+    pub fn expect_me(&self) -> impl FnOnce() + 'static {
+        let page = Rc::clone(&self.page);
+        move || page.go.store(std::process::id(), SeqCst)
+    }
+
     /// `SIGKILL`.
     pub fn kill(mut self) {
         kill(self.pid);
@@ -370,7 +423,8 @@ impl Neighbour {
 
     /// Lets it go on, and waits until it has finished: an error if that takes too long. What it has seen.
     pub fn finish(mut self) -> Result<Vec<u64>, String> {
-        self.page.go.store(1, SeqCst);
+        // Who waits for a sleeper sees that one dead.
+        let _ = self.page.go.compare_exchange(0, 1, SeqCst, SeqCst);
         let start = Instant::now();
         while self.page.done.load(SeqCst) == 0 {
             if start.elapsed() > SOON {
@@ -411,10 +465,22 @@ impl Page {
     }
 }
 
+impl Page {
+    /// A neighbour waits until a tracee sleeps, or is dead.
+    pub fn await_sleeper(&self) {
+        self.arrive_and_wait();
+        let stat = format!("/proc/{}/stat", self.go.load(SeqCst));
+        let is_busy = |stat: String| [") R ", ") t ", ") T ", ") D "].iter().any(|state| stat.contains(state));
+        while std::fs::read_to_string(&stat).is_ok_and(is_busy) {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < 20 * SOON, "{what}: not within {:?}", 20 * SOON);
+        assert!(start.elapsed() < SOON, "{what}: not within {SOON:?}");
         std::thread::yield_now();
     }
 }

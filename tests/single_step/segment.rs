@@ -6,7 +6,7 @@ use std::rc::Rc;
 use slipring::{Error, Options, Ring, mpmc, spsc};
 
 use crate::frames::payload;
-use crate::{Case, Pace, Scene};
+use crate::{Case, Fate, Pace, Scene};
 
 const NAME: &str = "ring";
 
@@ -25,9 +25,9 @@ pub fn only_the_living(ring: &Ring, count: usize) -> Result<(), String> {
 struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> Self {
+    fn new(number: usize) -> Self {
         let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
-        let path = base.join(format!("slipring-single-step-{}", std::process::id()));
+        let path = base.join(format!("slipring-single-step-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Directory(path)
     }
@@ -60,13 +60,13 @@ const OPERATIONS: [(&str, Shape, bool, bool, Does); 9] = [
 ];
 
 pub fn cases() -> Vec<Case> {
-    let case = |(operation, shape, before, after, does): (&'static str, Shape, bool, bool, Does)| {
-        let directory = Rc::new(Directory::new());
+    let case = |(number, (operation, shape, before, after, does)): (usize, (&'static str, Shape, bool, bool, Does))| {
+        let directory = Rc::new(Directory::new(number));
         let state = format!("{}, {}", shape.0, if before { "there" } else { "not there" });
         let scene = Box::new(move || making(&directory, shape, before, after, does));
         Case { operation, state, pace: Pace::Sample, scene }
     };
-    OPERATIONS.into_iter().map(case).collect()
+    OPERATIONS.into_iter().enumerate().map(case).collect()
 }
 
 fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, does: Does) -> Scene {
@@ -78,7 +78,7 @@ fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, do
     let theirs = options.clone();
     Scene {
         child: Box::new(move |_| Box::new(move |_| does(&theirs))),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let fail = |e: Error| format!("a survivor got: {e}");
             let there = match Ring::open(NAME, &options) {
                 Ok(ring) => intact(&ring).map(|()| true)?,
@@ -94,7 +94,7 @@ fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, do
             intact(&Ring::open_or_create(NAME, &options).map_err(fail)?)?;
             nothing_else(&directory, true)?;
             Ok(u64::from(there == after))
-        }),
+        })),
     }
 }
 

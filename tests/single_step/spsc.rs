@@ -6,7 +6,7 @@ use slipring::{Error, Options, Redelivery, Ring};
 
 use crate::frames::{Delivery, LEN, Ledger, number, payload};
 use crate::process::{NOW, Neighbour, Operation, Page, SOON};
-use crate::{Case, Pace, Scene};
+use crate::{Case, Fate, Pace, Scene};
 
 const CAPACITY: usize = 4096;
 const RECORD: usize = 16 + LEN;
@@ -41,11 +41,13 @@ const STATES: [State; 7] = [
     state("one frame, which ends at the end", CAPACITY - RECORD, 1),
 ];
 
-/// Whether the peer was there all along, or comes when the child is dead.
+/// Whether the peer was there all along, comes when the child is dead, or lives in another process and is in the midst of an
+/// operation: reading the first frames, or writing the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Attached,
     Later,
+    Busy,
 }
 
 type Send = fn(&Ring, &mut Option<Producer>, &Page);
@@ -111,7 +113,7 @@ const RECEIVES: [(&str, usize, Receive); 9] = [
     }),
     ("spsc close consumer", 0, |_, rx, _| rx.take().unwrap().close()),
     ("spsc attach consumer", 0, |ring, rx, _| *rx = Some(Consumer::attach(ring).unwrap())),
-    ("spsc recv, the producer is dead", 1, |_, rx, page| match rx.as_mut().unwrap().recv_deadline(SOON) {
+    ("spsc recv, the producer is dead", 1, |_, rx, page| match rx.as_mut().unwrap().recv() {
         Ok(view) => page.take(number(&view)),
         Err(Error::PeerDead) => {}
         Err(e) => panic!("{e}"),
@@ -160,7 +162,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (operation, sends, does) in SENDS {
         for state in STATES {
-            for peer in [Peer::Attached, Peer::Later] {
+            for peer in [Peer::Attached, Peer::Later, Peer::Busy] {
                 if operation.contains("attach") && !attaches_in(state, peer) {
                     continue;
                 }
@@ -178,7 +180,11 @@ pub fn cases() -> Vec<Case> {
                 (Peer::Attached, Redelivery::AtLeastOnce),
                 (Peer::Attached, Redelivery::AtMostOnce),
                 (Peer::Later, Redelivery::AtLeastOnce),
+                (Peer::Busy, Redelivery::AtLeastOnce),
             ] {
+                if peer == Peer::Busy && operation.ends_with("is dead") {
+                    continue;
+                }
                 if operation.contains("attach") && !(attaches_in(state, peer) && policy == Redelivery::AtLeastOnce) {
                     continue;
                 }
@@ -196,10 +202,14 @@ pub fn cases() -> Vec<Case> {
             cases.push(case(operation, "the dead", Peer::Attached, Some(policy), false, Box::new(scene)));
         }
     }
-    for (operation, scene) in
-        [("spsc send, waking", waking_consumer as fn() -> Scene), ("spsc batch received, waking", waking_producer)]
-    {
-        cases.push(Case { operation, state: "the peer sleeps".into(), pace: Pace::Slow, scene: Box::new(scene) });
+    let slow: [(_, _, fn() -> Scene); 4] = [
+        ("spsc send, waking", "the peer sleeps", waking_consumer),
+        ("spsc batch received, waking", "the peer sleeps", waking_producer),
+        ("spsc recv, asleep", "empty", sleeping_consumer),
+        ("spsc send, asleep", "full", sleeping_producer),
+    ];
+    for (operation, state, scene) in slow {
+        cases.push(Case { operation, state: state.into(), pace: Pace::Slow, scene: Box::new(scene) });
     }
     cases
 }
@@ -212,7 +222,11 @@ fn case(
     hot: bool,
     scene: Box<dyn Fn() -> Scene>,
 ) -> Case {
-    let peer = if peer == Peer::Attached { "" } else { ", peer comes later" };
+    let peer = match peer {
+        Peer::Attached => "",
+        Peer::Later => ", peer comes later",
+        Peer::Busy => ", peer is at work",
+    };
     let policy = if policy == Some(Redelivery::AtMostOnce) { ", at most once" } else { "" };
     let state = format!("{state}{peer}{policy}");
     Case { operation, state, pace: if hot { Pace::Every } else { Pace::Sample }, scene }
@@ -231,18 +245,31 @@ fn sending(operation: &'static str, sends: u64, does: Send, state: State, peer: 
         ledger.sends.clear();
     }
     let attaches = operation == "spsc attach producer";
-    if attaches {
+    let is_filled = attaches || peer == Peer::Busy;
+    if is_filled {
         fill(&mut Producer::attach(&ring).unwrap(), state.waiting);
     }
+    let reader = (peer == Peer::Busy).then(|| {
+        Neighbour::start(|page| {
+            let mut rx = Consumer::attach(&ring).unwrap();
+            let mut batch = rx.try_recv_batch();
+            batch.iter_mut().for_each(|batch| batch.iter().take(2).for_each(|frame| page.take(number(frame.payload))));
+            page.arrive_and_wait();
+        })
+    });
     let theirs = ring.clone();
     Scene {
         child: Box::new(move |_| {
             let mut tx = (!attaches).then(|| Producer::attach(&theirs).unwrap());
-            tx.iter_mut().for_each(|tx| fill(tx, state.waiting));
+            tx.iter_mut().filter(|_| !is_filled).for_each(|tx| fill(tx, state.waiting));
             forever(tx, move |tx, page| does(&theirs, tx, page))
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let now = ring.stats().unwrap().counts;
+            if let Some(reader) = reader {
+                let read = reader.finish()?;
+                ledger.waiting.retain(|number| !read.contains(number));
+            }
             let mut rx = rx.map_or_else(|| Consumer::attach(&ring), Ok).map_err(fail)?;
             let deliveries = if attaches { drain(&mut rx)? } else { drain_to_the_end(&mut rx)? };
             let visible = ledger.judge(page, &deliveries, ring.stats().unwrap().counts.lost)?;
@@ -253,7 +280,7 @@ fn sending(operation: &'static str, sends: u64, does: Send, state: State, peer: 
             let tx = Producer::attach(&ring).map_err(fail)?;
             go_on(&ring, tx, rx)?;
             Ok(visible)
-        }),
+        })),
     }
 }
 
@@ -272,7 +299,9 @@ fn receiving(
     ledger.waiting = (0..state.waiting).collect();
     ledger.takes = takes;
     let (by_the_dead, attaches) = (operation.ends_with("is dead"), operation == "spsc attach consumer");
-    let mut tx = (!by_the_dead).then(|| Producer::attach(&ring).unwrap());
+    let is_busy = peer == Peer::Busy;
+    let writer = is_busy.then(|| Neighbour::start(|page| write_slowly(&ring, state.waiting, page)));
+    let mut tx = (!by_the_dead && !is_busy).then(|| Producer::attach(&ring).unwrap());
     tx.iter_mut().for_each(|tx| fill(tx, state.waiting));
     let tx = tx.filter(|_| peer == Peer::Attached);
     let theirs = ring.clone();
@@ -291,7 +320,7 @@ fn receiving(
             }
             forever(rx, move |rx, page| does(&theirs, rx, page))
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let now = ring.stats().unwrap().counts;
             let (count, received) = (state.waiting, now.received - base.received);
             if received > takes as u64 || now.sent - base.sent != count {
@@ -300,14 +329,15 @@ fn receiving(
                     now.sent
                 ));
             }
+            ledger.waiting.extend(writer.map_or(Ok(vec![]), Neighbour::finish)?);
             let mut tx = match tx {
                 Some(tx) => tx,
                 None => Producer::attach(&ring).map_err(fail)?,
             };
             // The dead must not keep a producer waiting that was there all along.
             let was_there = peer == Peer::Attached && !by_the_dead && !attaches;
-            match tx.send_deadline(&payload(OURS), if was_there { SOON } else { NOW }) {
-                Ok(()) => ledger.waiting.push(OURS),
+            match tx.send_deadline(&payload(OURS + 1), if was_there { SOON } else { NOW }) {
+                Ok(()) => ledger.waiting.push(OURS + 1),
                 Err(Error::PeerDead | Error::Closed) => {}
                 Err(Error::Timeout) if !was_there => {}
                 Err(e) => return Err(format!("a producer waits for the dead: {e}")),
@@ -322,7 +352,21 @@ fn receiving(
             }
             go_on(&ring, tx, rx)?;
             Ok(0)
-        }),
+        })),
+    }
+}
+
+/// A producer that has written the half of a frame when it is told to go on.
+fn write_slowly(ring: &Ring, waiting: u64, page: &Page) {
+    let mut tx = Producer::attach(ring).unwrap();
+    fill(&mut tx, waiting);
+    let mut grant = tx.try_reserve(LEN).ok();
+    grant.iter_mut().for_each(|grant| grant[..LEN / 2].fill(7));
+    page.arrive_and_wait();
+    if let Some(mut grant) = grant {
+        grant.copy_from_slice(&payload(OURS));
+        grant.commit(LEN);
+        page.take(OURS);
     }
 }
 
@@ -359,7 +403,7 @@ fn burying(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
             "spsc attach producer" => forever(None, move |tx, _| *tx = Some(Producer::attach(&theirs).unwrap())),
             _ => forever(Some(()), move |_, _| _ = theirs.sweep().unwrap()),
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let mut rx = Consumer::attach(&ring).map_err(fail)?;
             let deliveries = drain(&mut rx)?;
             if orphans == 0 {
@@ -370,7 +414,7 @@ fn burying(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
             let tx = Producer::attach(&ring).map_err(fail)?;
             go_on(&ring, tx, rx)?;
             Ok(0)
-        }),
+        })),
     }
 }
 
@@ -380,7 +424,7 @@ fn waking_consumer() -> Scene {
     let sleeper = Neighbour::start(|page| {
         let mut rx = Consumer::attach(&ring).unwrap();
         page.arrive();
-        match rx.recv_deadline(20 * SOON) {
+        match rx.recv() {
             Ok(view) => page.take(number(&view)),
             Err(Error::PeerDead) => {}
             Err(e) => panic!("{e}"),
@@ -395,7 +439,7 @@ fn waking_consumer() -> Scene {
             until_asleep();
             forever(Some(tx), |tx, _| tx.as_mut().unwrap().send(&payload(OURS)).unwrap())
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let got = sleeper.finish()?;
             let mut deliveries: Vec<_> = got.into_iter().map(|number| Delivery { number, marked: false }).collect();
             let mut rx = Consumer::attach(&ring).map_err(fail)?;
@@ -404,7 +448,7 @@ fn waking_consumer() -> Scene {
             let tx = Producer::attach(&ring).map_err(fail)?;
             go_on(&ring, tx, rx)?;
             Ok(visible)
-        }),
+        })),
     }
 }
 
@@ -415,7 +459,7 @@ fn waking_producer() -> Scene {
         let mut tx = Producer::attach(&ring).unwrap();
         fill(&mut tx, FULL);
         page.arrive();
-        match tx.send_deadline(&payload(OURS), 20 * SOON) {
+        match tx.send(&payload(OURS)) {
             Ok(()) => page.take(OURS),
             Err(Error::PeerDead) => {}
             Err(e) => panic!("{e}"),
@@ -434,14 +478,76 @@ fn waking_producer() -> Scene {
                 batch.iter().take(20).for_each(|frame| page.take(number(frame.payload)));
             })
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             ledger.waiting.extend(sleeper.finish()?);
             let mut rx = Consumer::attach(&ring).map_err(fail)?;
             ledger.judge(page, &drain(&mut rx)?, 0)?;
             let tx = Producer::attach(&ring).map_err(fail)?;
             go_on(&ring, tx, rx)?;
             Ok(0)
+        })),
+    }
+}
+
+/// The child sleeps until a producer in another process has sent something.
+fn sleeping_consumer() -> Scene {
+    let ring = ring(0, Redelivery::AtLeastOnce);
+    let waker = Neighbour::start(|page| {
+        let mut tx = Producer::attach(&ring).unwrap();
+        page.await_sleeper();
+        tx.try_send(&payload(OURS)).unwrap();
+    });
+    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
+    ledger.waiting = vec![OURS];
+    ledger.takes = 1;
+    let (theirs, expect_me) = (ring.clone(), waker.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let rx = Consumer::attach(&theirs).unwrap();
+            expect_me();
+            forever(Some(rx), |rx, page| page.take(number(&rx.as_mut().unwrap().recv().unwrap())))
         }),
+        fate: Fate::Kill(Box::new(move |page| {
+            waker.finish()?;
+            let mut rx = Consumer::attach(&ring).map_err(fail)?;
+            ledger.judge(page, &drain(&mut rx)?, 0)?;
+            let tx = Producer::attach(&ring).map_err(fail)?;
+            go_on(&ring, tx, rx)?;
+            Ok(0)
+        })),
+    }
+}
+
+/// The child sleeps until a consumer in another process has made room.
+fn sleeping_producer() -> Scene {
+    let ring = ring(0, Redelivery::AtLeastOnce);
+    let waker = Neighbour::start(|page| {
+        let mut rx = Consumer::attach(&ring).unwrap();
+        page.await_sleeper();
+        let mut batch = rx.try_recv_batch().unwrap();
+        batch.iter().take(20).for_each(|frame| page.take(number(frame.payload)));
+    });
+    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
+    ledger.waiting = (0..FULL).collect();
+    ledger.sends = vec![OURS];
+    let (theirs, expect_me) = (ring.clone(), waker.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let mut tx = Producer::attach(&theirs).unwrap();
+            fill(&mut tx, FULL);
+            expect_me();
+            forever(Some(tx), |tx, _| tx.as_mut().unwrap().send(&payload(OURS)).unwrap())
+        }),
+        fate: Fate::Kill(Box::new(move |page| {
+            let mut deliveries: Vec<_> =
+                waker.finish()?.into_iter().map(|number| Delivery { number, marked: false }).collect();
+            let mut rx = Consumer::attach(&ring).map_err(fail)?;
+            deliveries.extend(drain(&mut rx)?);
+            let visible = ledger.judge(page, &deliveries, 0)?;
+            let tx = Producer::attach(&ring).map_err(fail)?;
+            go_on(&ring, tx, rx)?;
+            Ok(visible)
+        })),
     }
 }
 

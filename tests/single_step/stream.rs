@@ -4,7 +4,7 @@ use slipring::stream::{Consumer, Producer};
 use slipring::{Error, Options, Ring};
 
 use crate::process::{Page, SOON};
-use crate::{Case, Pace, Scene};
+use crate::{Case, Fate, Pace, Scene};
 
 const CAPACITY: usize = 4096;
 /// What an operation moves.
@@ -104,7 +104,7 @@ fn writing(operation: &'static str, writes: usize, does: Write, start: usize, wa
             let mut tx = (!attaches).then(|| fill(&theirs));
             Box::new(move |_| does(&theirs, &mut tx, start + waiting))
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let mut found = vec![0; CAPACITY];
             let mut len = 0;
             loop {
@@ -128,7 +128,7 @@ fn writing(operation: &'static str, writes: usize, does: Write, start: usize, wa
             }
             go_on(&ring, None, Some(rx), start + len)?;
             Ok((len - waiting) as u64)
-        }),
+        })),
     }
 }
 
@@ -143,7 +143,7 @@ fn reading(operation: &'static str, reads: usize, does: Read, start: usize, wait
             let mut rx = (operation != "stream attach consumer").then(|| Consumer::attach(&theirs).unwrap());
             Box::new(move |page| does(&theirs, &mut rx, page))
         }),
-        check: Box::new(move |page| {
+        fate: Fate::Kill(Box::new(move |page| {
             let mut rx = Consumer::attach(&ring).map_err(|e| e.to_string())?;
             let there = rx.available().map_err(|e| e.to_string())?;
             let gone = waiting - there;
@@ -160,7 +160,7 @@ fn reading(operation: &'static str, reads: usize, does: Read, start: usize, wait
             }
             go_on(&ring, Some(tx), Some(rx), start + waiting)?;
             Ok(0)
-        }),
+        })),
     }
 }
 

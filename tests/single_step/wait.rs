@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use slipring::{Locked, Mutex, Semaphore};
 
 use crate::process::{NOW, Neighbour, Page, SOON};
-use crate::{Case, Pace, Scene};
+use crate::{Case, Fate, Pace, Scene};
 
 const PERMITS: usize = 3;
 const BYTES: usize = 16;
@@ -19,7 +19,7 @@ const SEMAPHORE: [(&str, usize, bool, OnSemaphore); 7] = [
     ("semaphore acquire, release", 0, false, |s| drop(s.try_acquire().unwrap())),
     ("semaphore acquire, release", PERMITS - 1, false, |s| drop(s.acquire().unwrap())),
     ("semaphore acquire, release", PERMITS, false, |s| drop(s.acquire_deadline(NOW))),
-    ("semaphore acquire, recovering", PERMITS, true, |s| drop(s.acquire_deadline(SOON).unwrap())),
+    ("semaphore acquire, recovering", PERMITS, true, |s| drop(s.acquire().unwrap())),
     ("semaphore recover_dead", PERMITS, true, |s| _ = s.recover_dead().unwrap()),
     ("semaphore acquire, forget", 1, true, |s| std::mem::forget(s.try_acquire().unwrap())),
     ("semaphore attach, close", 2, true, |s| drop(attach_semaphore(s))),
@@ -29,7 +29,7 @@ const SEMAPHORE: [(&str, usize, bool, OnSemaphore); 7] = [
 const MUTEX: [(&str, bool, bool, OnMutex); 6] = [
     ("mutex lock, unlock", false, false, |m| change(m.lock().unwrap())),
     ("mutex lock, unlock", true, false, |m| assert!(m.lock_deadline(NOW).is_err())),
-    ("mutex lock, recovering", true, true, |m| change(m.lock_deadline(SOON).unwrap())),
+    ("mutex lock, recovering", true, true, |m| change(m.lock().unwrap())),
     ("mutex recover_dead", true, true, |m| _ = m.recover_dead().unwrap()),
     ("mutex attach, close", true, true, |m| drop(attach_mutex(m))),
     ("mutex attach, close", false, false, |m| drop(attach_mutex(m))),
@@ -75,10 +75,14 @@ pub fn cases() -> Vec<Case> {
         let scene = Box::new(move || mutex(held, dies, does));
         cases.push(Case { operation, state: state.into(), pace: Pace::Sample, scene });
     }
-    let waking: [(&'static str, MakeScene); 2] =
-        [("semaphore release, waking", waking_acquirer), ("mutex unlock, waking", waking_locker)];
-    for (operation, scene) in waking {
-        cases.push(Case { operation, state: "somebody sleeps".into(), pace: Pace::Slow, scene: Box::new(scene) });
+    let slow: [(_, _, MakeScene); 4] = [
+        ("semaphore release, waking", "somebody sleeps", waking_acquirer),
+        ("mutex unlock, waking", "somebody sleeps", waking_locker),
+        ("semaphore acquire, asleep", "1 permit held", sleeping_acquirer),
+        ("mutex lock, asleep", "held", sleeping_locker),
+    ];
+    for (operation, state, scene) in slow {
+        cases.push(Case { operation, state: state.into(), pace: Pace::Slow, scene: Box::new(scene) });
     }
     cases
 }
@@ -101,7 +105,7 @@ fn semaphore(held: usize, dies: bool, does: fn(&Semaphore)) -> Scene {
             }
             Box::new(move |_| does(&theirs))
         }),
-        check: Box::new(move |_| {
+        fate: Fate::Kill(Box::new(move |_| {
             let kept = if dies { 0 } else { held };
             let mut permits = Vec::new();
             for _ in kept..PERMITS {
@@ -121,7 +125,7 @@ fn semaphore(held: usize, dies: bool, does: fn(&Semaphore)) -> Scene {
                 (PERMITS, Ok(0)) => Ok(0),
                 other => Err(format!("available, still dead: {other:?}")),
             }
-        }),
+        })),
     }
 }
 
@@ -151,7 +155,7 @@ fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
             }
             Box::new(move |_| does(&theirs))
         }),
-        check: Box::new(move |_| {
+        fate: Fate::Kill(Box::new(move |_| {
             if let Some(neighbour) = neighbour {
                 if !matches!(ours.try_lock(), Ok(None)) {
                     return Err("the mutex was taken from a living holder".into());
@@ -164,7 +168,7 @@ fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
                 (Ok(0), Ok(Some(false))) => Ok(0),
                 other => Err(format!("still dead, then: {other:?}")),
             }
-        }),
+        })),
     }
 }
 
@@ -188,7 +192,7 @@ fn waking_acquirer() -> Scene {
         let theirs = attach_semaphore(&ours);
         page.arrive();
         until(|| theirs.available() == 0);
-        drop(theirs.acquire_deadline(20 * SOON).unwrap());
+        drop(theirs.acquire().unwrap());
     });
     let (fd, until_asleep) = (duplicate(ours.fd()), sleeper.until_asleep());
     Scene {
@@ -198,11 +202,11 @@ fn waking_acquirer() -> Scene {
             until_asleep();
             Box::new(move |_| drop(permit.take()))
         }),
-        check: Box::new(move |_| {
+        fate: Fate::Kill(Box::new(move |_| {
             sleeper.finish()?;
             drop(ours.acquire_deadline(SOON).map_err(|e| format!("a permit is lost: {e}"))?);
             Ok(0)
-        }),
+        })),
     }
 }
 
@@ -213,7 +217,7 @@ fn waking_locker() -> Scene {
         let theirs = attach_mutex(&ours);
         page.arrive();
         until(|| theirs.try_lock().unwrap().is_none());
-        drop(theirs.lock_deadline(20 * SOON).unwrap());
+        drop(theirs.lock().unwrap());
     });
     let (fd, until_asleep) = (duplicate(ours.fd()), sleeper.until_asleep());
     Scene {
@@ -223,11 +227,59 @@ fn waking_locker() -> Scene {
             until_asleep();
             Box::new(move |_| drop(guard.take()))
         }),
-        check: Box::new(move |_| {
+        fate: Fate::Kill(Box::new(move |_| {
             sleeper.finish()?;
             whole_or_told(&ours)?;
             Ok(0)
+        })),
+    }
+}
+
+/// The child sleeps until the only permit is released.
+fn sleeping_acquirer() -> Scene {
+    let ours = Semaphore::memfd(1).unwrap();
+    let holder = Neighbour::start(|page| {
+        let theirs = attach_semaphore(&ours);
+        let permit = theirs.try_acquire().unwrap();
+        page.await_sleeper();
+        drop(permit);
+    });
+    let (fd, expect_me) = (duplicate(ours.fd()), holder.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Semaphore::from_fd(fd).unwrap();
+            expect_me();
+            Box::new(move |_| drop(theirs.acquire().unwrap()))
         }),
+        fate: Fate::Kill(Box::new(move |_| {
+            holder.finish()?;
+            drop(ours.acquire_deadline(SOON).map_err(|e| format!("a permit is lost: {e}"))?);
+            Ok(0)
+        })),
+    }
+}
+
+/// The child sleeps until the mutex is unlocked.
+fn sleeping_locker() -> Scene {
+    let ours = Mutex::memfd(BYTES).unwrap();
+    let holder = Neighbour::start(|page| {
+        let theirs = attach_mutex(&ours);
+        let guard = theirs.lock().unwrap();
+        page.await_sleeper();
+        drop(guard);
+    });
+    let (fd, expect_me) = (duplicate(ours.fd()), holder.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Mutex::from_fd(fd).unwrap();
+            expect_me();
+            Box::new(move |_| change(theirs.lock().unwrap()))
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            holder.finish()?;
+            whole_or_told(&ours)?;
+            Ok(0)
+        })),
     }
 }
 

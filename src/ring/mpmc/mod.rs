@@ -32,13 +32,14 @@ pub(crate) use consumer::Holder;
 pub use consumer::{BATCH, Batch, Consumer, View};
 pub use producer::{Grant, Producer};
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use self::core::{Recovered, Shared};
 use super::attachment::Attachment;
 use super::{Options, Ring};
 use crate::error::Result;
+use crate::os::home::Home;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Redelivery, Role};
@@ -79,6 +80,8 @@ struct Seat {
     pace: Pace,
     /// The count of redeliveries at which a search found none left.
     searched: AtomicU64,
+    /// The thread that counts without read-modify-writes.
+    home: Home,
     attachment: Attachment,
 }
 
@@ -95,7 +98,7 @@ impl Seat {
         outcome?;
         let (data, space) = ring.events_many();
         let (id, pace) = (attachment.id(), Pace::new(ring.idle()));
-        let seat = Seat { core, id, data, space, pace, searched: AtomicU64::new(0), attachment };
+        let seat = Seat { core, id, data, space, pace, searched: AtomicU64::new(0), home: Home::new(), attachment };
         ring.wake_all(); // somebody may wait for a peer, or for what was just taken back
         Ok(seat)
     }
@@ -119,10 +122,11 @@ impl Seat {
         if self.core.is_somebody_at_work() { SLEEP_CAP / 10 } else { SLEEP_CAP }
     }
 
-    /// Adds to a counter. A seat may be shared by threads, so this is a read-modify-write.
+    /// Adds to a counter. A seat may be shared by threads.
     #[inline(always)]
     fn count(&self, counter: Counter, n: u64) {
-        self.attachment.counters().get(counter).fetch_add(n, Ordering::Relaxed);
+        let counters = self.attachment.counters();
+        if self.home.is_here() { counters.add(counter, n) } else { counters.add_in_other_thread(counter, n) }
     }
 
     fn count_sleeps(&self) {

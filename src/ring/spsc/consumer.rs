@@ -9,7 +9,7 @@ use std::ops::Deref;
 use super::core::{self, Peeked};
 use super::run::Run;
 use crate::error::{Error, Result};
-use crate::frame::{Flags, Frame, Header};
+use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
 use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
@@ -323,11 +323,11 @@ impl Consumer {
     }
 
     fn copy_out(&mut self, frame: Peeked, buffer: &mut [u8]) -> Result<Header> {
-        let len = frame.header.len as usize;
+        let len = frame.len();
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
         self.core.read(&frame, into);
-        self.release(frame.end(), Tally::of(frame.header));
-        Ok(frame.header)
+        self.release(frame.end(), Tally::of(&frame));
+        Ok(frame.header())
     }
 
     #[inline(always)]
@@ -351,7 +351,7 @@ impl Consumer {
         let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
         // SAFETY: `peek` bounded the length by the ring, so the slice ends inside the area of two capacities. The frame is
         // committed, so the producer is done with it, and not released: releasing needs `&mut self`.
-        unsafe { std::slice::from_raw_parts(start, frame.header.len as usize) }
+        unsafe { std::slice::from_raw_parts(start, frame.len()) }
     }
 }
 
@@ -376,7 +376,7 @@ impl View<'_> {
     #[inline]
     #[must_use]
     pub fn header(&self) -> Header {
-        self.frame.header
+        self.frame.header()
     }
 
     /// Leaves the frame in the ring: it is the next one to be received, by whoever is the consumer then.
@@ -396,9 +396,9 @@ impl Deref for View<'_> {
 }
 
 impl Drop for View<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.consumer.release(self.frame.end(), Tally::of(self.frame.header));
+        self.consumer.release(self.frame.end(), Tally::of(&self.frame));
     }
 }
 
@@ -412,13 +412,13 @@ struct Tally {
 
 impl Tally {
     #[inline(always)]
-    fn of(header: Header) -> Self {
-        Tally { frames: 1, bytes: header.len.into(), redelivered: header.flags.contains(Flags::REDELIVERED).into() }
+    fn of(frame: &Peeked) -> Self {
+        Tally { frames: 1, bytes: frame.len() as u64, redelivered: frame.is_redelivered().into() }
     }
 
     #[inline(always)]
-    fn add(&mut self, header: Header) {
-        let one = Tally::of(header);
+    fn add(&mut self, frame: &Peeked) {
+        let one = Tally::of(frame);
         self.frames = self.frames.saturating_add(1);
         self.bytes += one.bytes;
         self.redelivered += one.redelivered;
@@ -462,12 +462,12 @@ impl<'b> Iterator for Iter<'b> {
     fn next(&mut self) -> Option<Frame<'b>> {
         // What is wrong with a corrupt frame is said by the next call that can say it.
         let frame = self.consumer.core.peek_on().ok()??;
-        self.tally.add(frame.header);
+        self.tally.add(&frame);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
         // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is released: by the batch's drop,
         // which the borrow 'b of the batch outlasts; `peek` and `payload` do not release.
         let payload: &'b [u8] = unsafe { &*payload };
-        Some(Frame { header: frame.header, stamp: 0, payload })
+        Some(Frame { header: frame.header(), stamp: 0, payload })
     }
 }
 
@@ -511,13 +511,13 @@ impl Holder {
     /// The frame in hand.
     pub(crate) fn held(&self) -> Option<Frame<'_>> {
         let held = self.held.as_ref()?;
-        Some(Frame { header: held.header, stamp: 0, payload: self.consumer.payload(held) })
+        Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
     }
 
     /// Lets go of the frame in hand, if there is one.
     pub(crate) fn release(&mut self) {
         if let Some(frame) = self.held.take() {
-            self.consumer.release(frame.end(), Tally::of(frame.header));
+            self.consumer.release(frame.end(), Tally::of(&frame));
         }
     }
 }

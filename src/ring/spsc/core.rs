@@ -50,8 +50,8 @@
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
 use crate::error::{Error, Result};
-use crate::frame::header::{Flags, Header, SHORT, padded};
-use crate::sync::{Area, LINE, Ordering, compiler_fence, later};
+use crate::frame::header::{Flags, Header, SHORT, is_short, padded, refusal};
+use crate::sync::{Area, AtomicU64, LINE, Ordering, compiler_fence, later};
 
 /// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
 pub(crate) const TAIL: usize = 0;
@@ -65,6 +65,9 @@ pub(crate) const TAKEN: usize = LINE + 8;
 /// The bytes behind a record that must be free as well: the next header's first word, which commit zeroes.
 const SUCCESSOR: u64 = 8;
 
+/// The flag's bit in a commit word.
+const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
+
 /// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never re-read.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -72,6 +75,8 @@ pub(crate) struct Shared {
     consumer: Area,
     data: Area,
     capacity: u64,
+    /// The capacity less one: what of a position is its place.
+    mask: usize,
     max_payload: usize,
 }
 
@@ -80,7 +85,8 @@ impl Shared {
     pub(crate) fn new(producer: Area, consumer: Area, data: Area, capacity: usize, max_payload: usize) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 32 && data.len() >= capacity, "geometry was validated");
         assert!(padded(SHORT + max_payload) + SUCCESSOR as usize <= capacity, "geometry was validated");
-        Shared { producer, consumer, data, capacity: capacity as u64, max_payload }
+        assert!(producer.len() > TAIL && consumer.len() > TAKEN, "geometry was validated");
+        Shared { producer, consumer, data, capacity: capacity as u64, mask: capacity - 1, max_payload }
     }
 
     /// Largest payload of one frame, in bytes.
@@ -91,12 +97,36 @@ impl Shared {
 
     #[inline(always)]
     fn offset(&self, position: u64) -> usize {
-        (position & (self.capacity - 1)) as usize
+        position as usize & self.mask
+    }
+
+    #[inline(always)]
+    fn tail(&self) -> &AtomicU64 {
+        // SAFETY: `new` checked that the area reaches so far; a multiple of 8.
+        unsafe { self.producer.word_unchecked(TAIL) }
+    }
+
+    #[inline(always)]
+    fn head(&self) -> &AtomicU64 {
+        // SAFETY: as above: HEAD lies before TAKEN.
+        unsafe { self.consumer.word_unchecked(HEAD) }
+    }
+
+    #[inline(always)]
+    fn exact(&self) -> &AtomicU64 {
+        // SAFETY: as above: EXACT lies before TAKEN.
+        unsafe { self.consumer.word_unchecked(EXACT) }
+    }
+
+    #[inline(always)]
+    fn taken(&self) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { self.consumer.word_unchecked(TAKEN) }
     }
 
     /// The first header word at `position`, which is a multiple of 8.
     #[inline(always)]
-    fn word(&self, position: u64) -> &crate::sync::AtomicU64 {
+    fn word(&self, position: u64) -> &AtomicU64 {
         debug_assert!(position % 8 == 0);
         // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the offset is masked below
         // the capacity, and the data area is at least that long.
@@ -118,8 +148,8 @@ impl Shared {
     /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together they are a snapshot only
     /// of a quiet ring. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.consumer.word(EXACT).load(Ordering::Relaxed);
-        (head, later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
+        let head = self.exact().load(Ordering::Relaxed);
+        (head, later(self.tail().load(Ordering::Relaxed), head))
     }
 
     /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
@@ -127,7 +157,7 @@ impl Shared {
     pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64> {
         // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do not see what was there
         // a lap ago.
-        let head = self.consumer.word(EXACT).load(Ordering::Acquire);
+        let head = self.exact().load(Ordering::Acquire);
         if head % 8 != 0 {
             return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
         }
@@ -138,12 +168,12 @@ impl Shared {
             if first == 0 {
                 return Ok(position);
             }
-            let header = self.record(position, first)?;
-            let next = position.wrapping_add(record_size(header.len as usize));
+            let frame = self.record(position, first)?;
+            let next = frame.end();
             if next.wrapping_sub(head) + SUCCESSOR > self.capacity {
                 return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
             }
-            if !visit(position, header, self) {
+            if !visit(position, frame.header(), self) {
                 return Ok(position);
             }
             position = next;
@@ -195,16 +225,19 @@ impl Shared {
 
     /// Parses the record whose first word was loaded as `first`, and bounds it by the ring.
     #[inline(always)]
-    fn record(&self, position: u64, first: u64) -> Result<Header> {
+    fn record(&self, position: u64, first: u64) -> Result<Peeked> {
         let mut second = [0; 8];
-        // SAFETY: the second word of a header at an 8-aligned position below the capacity; wrapped like any payload.
-        // The first word was loaded non-zero with Acquire, so the producer is done with it.
-        unsafe { self.copy_out(self.offset(position.wrapping_add(8)), &mut second) };
-        let header = Header::from_words(first, u64::from_le_bytes(second))?;
-        if header.len as usize > self.max_payload {
+        // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The first word was loaded
+        // non-zero with Acquire, so the producer is done with it.
+        unsafe { self.data.read(self.offset(position.wrapping_add(8)), &mut second) };
+        if !is_short(first) {
+            return Err(refusal(first));
+        }
+        let frame = Peeked { first, second: u64::from_le_bytes(second), position };
+        if frame.len() > self.max_payload {
             return Err(Error::Corrupt { what: "a frame longer than its ring" });
         }
-        Ok(header)
+        Ok(frame)
     }
 }
 
@@ -219,8 +252,8 @@ pub(crate) struct Producer {
     shared: Shared,
     /// Where the next record goes.
     tail: u64,
-    /// Where the first frame of an open batch lies; equal to `tail` when there is none.
-    batch: u64,
+    /// Bytes of the open batch, which ends at `tail`; 0 when there is none.
+    staged: u64,
     /// Commit word of that first frame, withheld until the batch is published.
     withheld: u64,
     /// The consumer's position as last seen.
@@ -236,10 +269,10 @@ impl Producer {
     /// The caller holds the producer role, so nobody else writes records.
     pub(crate) fn attach(shared: Shared) -> Result<Self> {
         // Relaxed: a lower bound. With the limit at 0, whoever asks for room looks for itself first.
-        let head = shared.consumer.word(EXACT).load(Ordering::Relaxed);
+        let head = shared.exact().load(Ordering::Relaxed);
         let tail = shared.walk(|_, _, _| true)?;
-        shared.producer.word(TAIL).store(tail, Ordering::Relaxed);
-        Ok(Producer { shared, tail, batch: tail, withheld: 0, head, limit: 0, high_water: 0 })
+        shared.tail().store(tail, Ordering::Relaxed);
+        Ok(Producer { shared, tail, staged: 0, withheld: 0, head, limit: 0, high_water: 0 })
     }
 
     #[inline(always)]
@@ -265,8 +298,8 @@ impl Producer {
     fn look(&mut self, end: u64) -> bool {
         // While learning the high-water mark the ring is far from full, and the exact position tells the truth; a full ring
         // is polled through the lazily published one, which leaves the consumer's own line alone.
-        let at = if self.limit < self.shared.capacity { EXACT } else { HEAD };
-        self.fetch_head(at);
+        let exactly = self.limit < self.shared.capacity;
+        self.fetch_head(exactly);
         self.fits(end)
     }
 
@@ -274,19 +307,21 @@ impl Producer {
     #[cold]
     #[inline(never)]
     pub(crate) fn has_room_exactly(&mut self, len: usize) -> bool {
-        self.fetch_head(EXACT);
+        self.fetch_head(true);
         self.fits(self.tail.wrapping_add(record_size(len) + SUCCESSOR))
     }
 
-    fn fetch_head(&mut self, at: usize) {
+    fn fetch_head(&mut self, exactly: bool) {
+        let word = if exactly { self.shared.exact() } else { self.shared.head() };
         // SYNC(release): the consumer has finished reading everything before this position.
-        let head = self.shared.consumer.word(at).load(Ordering::Acquire);
+        let head = word.load(Ordering::Acquire);
+        let published = self.batch();
         // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move forward only, and only
         // within what has been published.
-        if head.wrapping_sub(self.head) <= self.batch.wrapping_sub(self.head) {
+        if head.wrapping_sub(self.head) <= published.wrapping_sub(self.head) {
             self.head = head;
         }
-        self.high_water = self.high_water.max(self.batch.wrapping_sub(self.head));
+        self.high_water = self.high_water.max(published.wrapping_sub(self.head));
     }
 
     fn fits(&mut self, end: u64) -> bool {
@@ -327,8 +362,9 @@ impl Producer {
             unsafe { self.shared.data.zero(at, padding) };
         }
         let second = header.tail_word().to_le_bytes();
-        // SAFETY: the second word of the record at `tail`, free and ours as in `write`.
-        unsafe { self.shared.copy_in(self.shared.offset(self.tail.wrapping_add(8)), &second) };
+        // SAFETY: the second word of the record at `tail`: 8 bytes at a multiple of 8 below the capacity, free and ours as
+        // in `write`.
+        unsafe { self.shared.data.write(self.shared.offset(self.tail.wrapping_add(8)), &second) };
         // Ordered before whatever uncovers this record by SYNC(commit).
         self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);
         (header.commit_word(), size)
@@ -337,76 +373,96 @@ impl Producer {
     /// Publishes the record at the tail, whose payload has been written.
     #[inline(always)]
     pub(crate) fn commit(&mut self, header: Header) {
-        debug_assert!(self.batch == self.tail, "a batch is open");
+        debug_assert!(self.staged == 0, "a batch is open");
         let (word, size) = self.finish(header);
         // SYNC(commit): pairs with the loads in `peek` and `walk`; publishes payload, second word and successor.
         self.shared.word(self.tail).store(word, Ordering::Release);
-        self.advance(size);
-        self.batch = self.tail;
-        self.shared.producer.word(TAIL).store(self.tail, Ordering::Relaxed);
+        self.tail = self.tail.wrapping_add(size);
+        self.shared.tail().store(self.tail, Ordering::Relaxed);
     }
 
     /// Adds the record at the tail to the open batch, invisible until [`Producer::publish_batch`].
     #[inline(always)]
     pub(crate) fn stage(&mut self, header: Header) {
         let (word, size) = self.finish(header);
-        if self.batch == self.tail {
+        if self.staged == 0 {
             self.withheld = word;
         } else {
             // Hidden behind the first header of the batch, which is still zero; published by its release.
             self.shared.word(self.tail).store(word, Ordering::Relaxed);
         }
-        self.advance(size);
+        self.tail = self.tail.wrapping_add(size);
+        self.staged += size;
     }
 
     /// Publishes the whole batch at once.
     #[inline(always)]
     pub(crate) fn publish_batch(&mut self) {
-        if self.batch != self.tail {
+        if self.staged != 0 {
             // SYNC(commit): as in `commit`, for every frame of the batch.
-            self.shared.word(self.batch).store(self.withheld, Ordering::Release);
-            self.batch = self.tail;
-            self.shared.producer.word(TAIL).store(self.tail, Ordering::Relaxed);
+            self.shared.word(self.batch()).store(self.withheld, Ordering::Release);
+            self.staged = 0;
+            self.shared.tail().store(self.tail, Ordering::Relaxed);
         }
     }
 
     /// Shows the headers of the open batch.
     pub(crate) fn staged(&self, mut show: impl FnMut(Header)) {
-        let mut position = self.batch;
+        let mut position = self.batch();
         while position != self.tail {
             let uncovered = self.shared.word(position).load(Ordering::Relaxed);
-            let first = if position == self.batch { self.withheld } else { uncovered };
-            let Ok(header) = self.shared.record(position, first) else { break };
-            show(header);
-            position = position.wrapping_add(record_size(header.len as usize));
+            let first = if position == self.batch() { self.withheld } else { uncovered };
+            let Ok(frame) = self.shared.record(position, first) else { break };
+            show(frame.header());
+            position = frame.end();
         }
     }
 
     /// Forgets the open batch: its first header is still zero, so none of it ever was.
     pub(crate) fn abort_batch(&mut self) {
-        self.tail = self.batch;
+        self.tail = self.batch();
+        self.staged = 0;
     }
 
+    /// Where the first frame of the open batch lies.
     #[inline(always)]
-    fn advance(&mut self, size: u64) {
-        self.tail = self.tail.wrapping_add(size);
+    fn batch(&self) -> u64 {
+        self.tail.wrapping_sub(self.staged)
     }
 }
 
-/// A committed frame that the consumer has looked at and not released.
+/// A committed frame that the consumer has looked at and not released: its two header words, and where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peeked {
-    /// The frame's header; REDELIVERED is set if a dead consumer had seen the frame.
-    pub(crate) header: Header,
-    /// Where its record begins.
+    /// The commit word; with REDELIVERED if a dead consumer had seen the frame.
+    first: u64,
+    second: u64,
     position: u64,
 }
 
 impl Peeked {
+    /// The frame's header; REDELIVERED is set if a dead consumer had seen the frame.
+    #[inline(always)]
+    pub(crate) fn header(&self) -> Header {
+        Header::unpack(self.first, self.second)
+    }
+
+    /// Bytes of its payload.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        (self.first >> 32) as usize
+    }
+
+    /// Whether a dead consumer had seen the frame.
+    #[inline(always)]
+    pub(crate) fn is_redelivered(&self) -> bool {
+        self.first & REDELIVERED != 0
+    }
+
     /// Position behind the record: what to release up to.
     #[inline(always)]
     pub(crate) fn end(&self) -> u64 {
-        self.position.wrapping_add(record_size(self.header.len as usize))
+        self.position.wrapping_add(record_size(self.len()))
     }
 
     /// Where its record begins.
@@ -440,8 +496,8 @@ impl Consumer {
     /// The caller holds the consumer role, so nobody else releases.
     pub(crate) fn attach(shared: Shared) -> Result<Self> {
         // Relaxed: with the role's lock we got all that its last holder did and saw.
-        let exact = shared.consumer.word(EXACT).load(Ordering::Relaxed);
-        let taken = shared.consumer.word(TAKEN).load(Ordering::Relaxed);
+        let exact = shared.exact().load(Ordering::Relaxed);
+        let taken = shared.taken().load(Ordering::Relaxed);
         if exact % 8 != 0 {
             return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
         }
@@ -450,9 +506,9 @@ impl Consumer {
         let lag = shared.capacity / 8;
         let (next, released, published) = (exact, exact, exact);
         let (redelivered_before, shown) = (taken, taken);
-        let mut consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
+        let consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
         // A predecessor may have died between the two stores.
-        consumer.publish();
+        consumer.store_head();
         Ok(consumer)
     }
 
@@ -483,18 +539,17 @@ impl Consumer {
         if first == 0 {
             return Ok(None);
         }
-        let mut header = self.shared.record(self.next, first)?;
-        if (self.next.wrapping_sub(self.redelivered_before) as i64) < 0 {
-            header.flags = header.flags | Flags::REDELIVERED;
-        }
-        let frame = Peeked { header, position: self.next };
+        let mut frame = self.shared.record(self.next, first)?;
         self.next = frame.end();
-        if later(self.next, self.shown) != self.shown {
+        if (self.next.wrapping_sub(self.shown) as i64) > 0 {
             // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
             // moved back: what a dead predecessor had in hand stays recorded until it is released.
             self.shown = self.next;
-            self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
+            self.shared.taken().store(self.next, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
+        } else if (frame.position.wrapping_sub(self.redelivered_before) as i64) < 0 {
+            // Only what was shown before can be shown again: `redelivered_before` never lies behind `shown`.
+            frame.first |= REDELIVERED;
         }
         Ok(Some(frame))
     }
@@ -521,7 +576,7 @@ impl Consumer {
     /// Copies a peeked payload out; `into` is exactly as long as the payload.
     #[inline(always)]
     pub(crate) fn read(&self, frame: &Peeked, into: &mut [u8]) {
-        debug_assert!(into.len() == frame.header.len as usize);
+        debug_assert!(into.len() == frame.len());
         // SAFETY: the frame is committed (its word was loaded with Acquire) and not released, so the producer leaves it
         // alone; its length was bounded by the ring.
         unsafe { self.shared.copy_out(self.shared.payload_offset(frame.position), into) };
@@ -533,24 +588,30 @@ impl Consumer {
     pub(crate) fn release(&mut self, end: u64) -> bool {
         self.released = end;
         // SYNC(release): pairs with the loads in `fetch_head` and `walk`; our reads of the frame come before it.
-        self.shared.consumer.word(EXACT).store(end, Ordering::Release);
+        self.shared.exact().store(end, Ordering::Release);
         if end.wrapping_sub(self.published) < self.lag { false } else { self.publish() }
     }
 
     /// Tells the producer everything that has been released. True if there was something to tell.
     pub(crate) fn publish(&mut self) -> bool {
         let news = self.published != self.released;
-        self.published = self.released;
-        // SYNC(release): as in `release`.
-        self.shared.consumer.word(HEAD).store(self.released, Ordering::Release);
+        if news {
+            self.published = self.released;
+            self.store_head();
+        }
         news
+    }
+
+    fn store_head(&self) {
+        // SYNC(release): as in `release`.
+        self.shared.head().store(self.published, Ordering::Release);
     }
 
     /// The orderly end: tells the producer everything, and the successor that what we looked at and did not release died
     /// with nobody. (What a dead predecessor had in hand did.)
     pub(crate) fn hand_back(&mut self) {
         self.shown = later(self.released, self.redelivered_before);
-        self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);
+        self.shared.taken().store(self.shown, Ordering::Relaxed);
         self.publish();
     }
 

@@ -93,9 +93,9 @@ fn send(tx: &mut Producer, bytes: &[u8]) -> bool {
 /// Looks at the next frame: its payload, and whether it is marked.
 fn look(rx: &mut Consumer) -> Option<(Vec<u8>, bool)> {
     let frame = rx.peek().unwrap()?;
-    let mut bytes = vec![0; frame.header.len as usize];
+    let mut bytes = vec![0; frame.header().len as usize];
     rx.read(&frame, &mut bytes);
-    Some((bytes, frame.header.flags.contains(Flags::REDELIVERED)))
+    Some((bytes, frame.header().flags.contains(Flags::REDELIVERED)))
 }
 
 fn recv(rx: &mut Consumer) -> Option<(Vec<u8>, bool)> {
