@@ -12,7 +12,7 @@ use rustix::thread::{MembarrierQuery, membarrier_query, sched_getaffinity};
 use serde_json::json;
 
 use crate::failure::{FAILED, Failure, Outcome};
-use crate::{Context, output, units};
+use crate::{Context, output, transports, units};
 
 /// Check what this machine offers, with the fix for what it lacks
 #[derive(Args)]
@@ -20,7 +20,11 @@ use crate::{Context, output, units};
     after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work.
 Exit code 1 if anything is FAIL."
 )]
-pub(crate) struct Doctor {}
+pub(crate) struct Doctor {
+    /// Print what each transport promises instead
+    #[arg(long)]
+    transports: bool,
+}
 
 /// What a check found.
 pub(crate) enum Finding {
@@ -33,6 +37,9 @@ use Finding::{Fail, Ok as Fine, Warn};
 
 impl Doctor {
     pub(crate) fn run(self, context: &Context) -> Outcome {
+        if self.transports {
+            return transports::print(context);
+        }
         let directory = slipring::endpoint::segment_directory(context.dir.as_deref());
         let place = directory.as_deref().unwrap_or(Path::new("/dev/shm"));
         let checks = [

@@ -12,6 +12,7 @@ use memchr::memchr;
 
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::framing::Framing;
+use crate::interrupt::Interrupt;
 
 /// Bytes asked of one read.
 const BLOCK: usize = 256 << 10;
@@ -30,22 +31,36 @@ pub(crate) struct Input {
     ended: bool,
     /// Frames split off so far.
     number: u64,
+    /// What ends the waiting for input; none in tests.
+    interrupt: Option<Interrupt>,
 }
 
 impl Input {
     /// `path`, or stdin.
-    pub(crate) fn open(path: Option<&Path>, framing: Framing, max: usize) -> Outcome<Self> {
+    pub(crate) fn open(path: Option<&Path>, framing: Framing, max: usize, interrupt: &Interrupt) -> Outcome<Self> {
         let (source, name) = match path {
             Some(path) => (File::open(path), path.display().to_string()),
             None => (io::stdin().as_fd().try_clone_to_owned().map(File::from), "stdin".to_owned()),
         };
         let source = source.map_err(|e| Failure::new(FAILED, e).at(&name))?;
-        Ok(Self::over(source, name, framing, max))
+        Ok(Input { interrupt: Some(interrupt.clone()), ..Self::over(source, name, framing, max) })
     }
 
     fn over(source: File, name: String, framing: Framing, max: usize) -> Self {
         let buffer = vec![0; BLOCK];
-        Input { source, name, framing, max, buffer, start: 0, end: 0, scanned: 0, ended: false, number: 0 }
+        Input {
+            source,
+            name,
+            framing,
+            max,
+            buffer,
+            start: 0,
+            end: 0,
+            scanned: 0,
+            ended: false,
+            number: 0,
+            interrupt: None,
+        }
     }
 
     /// What has been read; [`Input::split`] gives ranges of it, good until the next [`Input::fill`].
@@ -70,7 +85,7 @@ impl Input {
         Ok(())
     }
 
-    /// Reads more; false at the end of the input. Blocks until there is something.
+    /// Reads more; false at the end of the input, or when an end is asked for. Blocks until there is something.
     pub(crate) fn fill(&mut self) -> Outcome<bool> {
         if self.ended {
             return Ok(false);
@@ -81,6 +96,9 @@ impl Input {
         self.start = 0;
         if self.end + BLOCK / 4 > self.buffer.len() {
             self.buffer.resize(2 * self.buffer.len(), 0);
+        }
+        if self.interrupt.as_ref().is_some_and(|interrupt| !interrupt.wait_readable(&self.source)) {
+            return Ok(false);
         }
         let read = loop {
             match self.source.read(&mut self.buffer[self.end..]) {

@@ -16,15 +16,18 @@ mod framing;
 mod gc;
 mod info;
 mod input;
+mod interrupt;
 mod ls;
 mod man;
 mod output;
 mod progress;
 mod recv;
+mod relay;
 mod rm;
 mod send;
 mod stat;
 mod target;
+mod transports;
 mod units;
 mod verify;
 
@@ -91,6 +94,7 @@ enum Verb {
     Info(info::Info),
     Send(send::Send),
     Recv(recv::Recv),
+    Relay(relay::Relay),
     Stat(stat::Stat),
     Verify(verify::Verify),
     Dump(dump::Dump),
@@ -115,6 +119,7 @@ impl Verb {
             Verb::Info(verb) => verb.run(context),
             Verb::Send(verb) => verb.run(context),
             Verb::Recv(verb) => verb.run(context),
+            Verb::Relay(verb) => verb.run(context),
             Verb::Stat(verb) => verb.run(context),
             Verb::Verify(verb) => verb.run(context),
             Verb::Dump(verb) => verb.run(context),

@@ -1,4 +1,4 @@
-//! `slipring recv`: from a ring to stdout or a file.
+//! `slipring recv`: from a ring, or any other endpoint, to stdout or a file.
 //!
 //! A frame is released only after it has been written: whoever kills us, or stops reading our output, loses nothing. Frames
 //! are collected in a buffer, which is written when it is full or the ring is empty; a pause of some microseconds while
@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use slipring::frame::{Flags, Frame};
-use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
+use slipring::endpoint::Endpoint;
+use slipring::frame::{Event, Flags, Frame};
+use slipring::{Error, Kind, Ring, mpmc, spsc, stream};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
+use crate::interrupt::{Interrupt, Wait};
 use crate::progress::Progress;
 use crate::{Context, output, target, units};
 
@@ -37,11 +39,13 @@ const WRITE: usize = 256 << 10;
 /// Frames in one batch of a slot ring.
 const BATCH: usize = 64;
 
-/// Take frames out of a ring, to stdout or a file
+/// Receive frames, from a ring or any other endpoint, to stdout or a file
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Recv {
-    /// ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&wake=…&idle=…&mode=0600]
+    /// Where from: ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&…], or any other
+    /// SCHEME:ADDRESS[?OPTIONS] (slipring doctor --transports); - is stdin
+    #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]
     framing: Option<Framing>,
@@ -67,35 +71,75 @@ pub(crate) struct Recv {
 
 impl Recv {
     pub(crate) fn run(self, context: &Context) -> Outcome {
-        let ring = target::open_or_create(&self.endpoint, context)?;
+        let interrupt = Interrupt::install()?;
+        let subject = &self.endpoint;
+        match target::endpoint(subject, context)? {
+            Endpoint::Ring(endpoint) => {
+                self.run_ring(&target::open_or_create(&endpoint, context)?, &interrupt, context)
+            }
+            endpoint => self.run_transport(&endpoint, &interrupt, context),
+        }
+        .map_err(|failure| failure.at(subject))
+    }
+
+    fn run_ring(&self, ring: &Ring, interrupt: &Interrupt, context: &Context) -> Outcome {
         if ring.kind() == Kind::Stream && !matches!(self.framing, None | Some(Framing::Raw)) {
             return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: --framing raw"));
         }
         if ring.kind() == Kind::Stream && context.json {
             return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: no --json"));
         }
-        let subject = &self.endpoint;
         let lost_before = ring.stats()?.counts.lost;
-        let outcome = match ring.kind() {
-            Kind::Mpmc => {
-                mpmc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_mpmc(rx, context))
-            }
-            Kind::Stream => {
-                stream::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_stream(rx, context))
-            }
-            _ => spsc::Consumer::attach(&ring).map_err(Failure::from).and_then(|rx| self.drain_spsc(rx, context)),
-        };
-        outcome.map_err(|failure| failure.at(subject))?;
-        check_loss(&ring, lost_before).map_err(|failure| failure.at(subject))
+        let wait = interrupt.wait(self.timeout);
+        match ring.kind() {
+            Kind::Mpmc => self.drain_mpmc(mpmc::Consumer::attach(ring)?, wait, context),
+            Kind::Stream => self.drain_stream(stream::Consumer::attach(ring)?, wait, context),
+            _ => self.drain_spsc(spsc::Consumer::attach(ring)?, wait, context),
+        }?;
+        check_loss(ring, lost_before)
     }
 
-    fn drain_spsc(&self, mut rx: spsc::Consumer, context: &Context) -> Outcome {
+    fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
+        let mut wait = interrupt.wait(self.timeout);
+        let mut rx = loop {
+            match endpoint.open_receiver(wait.slice()) {
+                Ok(rx) => break rx,
+                Err(Error::Timeout) if wait.goes_on() => {}
+                Err(Error::Timeout) if interrupt.asked() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        wait.done();
+        let mut writer = Writer::new(self, context, usize::MAX)?;
+        while !writer.is_done() {
+            match rx.recv_deadline(wait.slice()) {
+                Ok(event) => writer.take_event(event)?,
+                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(error) => return writer.end(error, &wait),
+            }
+            wait.done();
+            writer.gather(|writer| {
+                while writer.has_room() {
+                    match rx.try_recv() {
+                        Ok(event) => writer.take_event(event)?,
+                        Err(_) => return Ok(false), // if it is an end, the next blocking call says so again
+                    }
+                }
+                Ok(true)
+            })?;
+        }
+        writer.check_gaps()
+    }
+
+    fn drain_spsc(&self, mut rx: spsc::Consumer, mut wait: Wait, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
-            let mut batch = match rx.recv_batch_deadline(self.deadline()) {
+            let mut batch = match rx.recv_batch_deadline(wait.slice()) {
                 Ok(batch) => batch,
-                Err(error) => return writer.end(error),
+                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(error) => return writer.end(error, &wait),
             };
+            wait.done();
             let written = writer.gather(|writer| {
                 let mut frames = batch.iter();
                 while writer.has_room() {
@@ -114,14 +158,16 @@ impl Recv {
         Ok(())
     }
 
-    fn drain_mpmc(&self, rx: mpmc::Consumer, context: &Context) -> Outcome {
+    fn drain_mpmc(&self, rx: mpmc::Consumer, mut wait: Wait, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         let most = rx.ring().slots() / 4;
         while !writer.is_done() {
-            let first = match rx.recv_batch_deadline(writer.wanted(BATCH), self.deadline()) {
+            let first = match rx.recv_batch_deadline(writer.wanted(BATCH), wait.slice()) {
                 Ok(batch) => batch,
-                Err(error) => return writer.end(error),
+                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(error) => return writer.end(error, &wait),
             };
+            wait.done();
             let mut held = vec![first];
             let mut encoded = 0;
             let written = writer.gather(|writer| {
@@ -149,11 +195,13 @@ impl Recv {
         Ok(())
     }
 
-    fn drain_stream(&self, mut rx: stream::Consumer, context: &Context) -> Outcome {
+    fn drain_stream(&self, mut rx: stream::Consumer, mut wait: Wait, context: &Context) -> Outcome {
         let mut writer = Writer::new(self, context, rx.ring().capacity())?;
         while !writer.is_done() {
-            if let Err(error) = rx.read_chunk_deadline(1, self.deadline()).map(drop) {
-                return writer.end(error);
+            match rx.read_chunk_deadline(1, wait.slice()).map(drop) {
+                Ok(()) => wait.done(),
+                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(error) => return writer.end(error, &wait),
             }
             let there = rx.available()?.min(WRITE);
             let chunk = rx.try_read_chunk(there)?;
@@ -163,10 +211,6 @@ impl Recv {
             writer.left -= 1;
         }
         Ok(())
-    }
-
-    fn deadline(&self) -> Deadline {
-        self.timeout.map_or(Deadline::never(), Deadline::after)
     }
 }
 
@@ -184,6 +228,9 @@ struct Writer<'a> {
     /// So much is worth a write at once: the sender should have most of the ring to go on with.
     enough: usize,
     redelivered: u64,
+    /// Frames that are known to be missing, and bytes that were no frame.
+    missing: u64,
+    skipped: u64,
     start: Instant,
     progress: Progress,
 }
@@ -205,6 +252,8 @@ impl<'a> Writer<'a> {
             pending: (0, 0),
             enough: (capacity / 4).min(WRITE / 4),
             redelivered: 0,
+            missing: 0,
+            skipped: 0,
             start: Instant::now(),
             progress: Progress::new(context, None, on_terminal),
         })
@@ -248,6 +297,34 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Encodes a frame, or says what is wrong with what came instead.
+    fn take_event(&mut self, event: Event<'_>) -> Outcome {
+        match event {
+            Event::Frame(frame) if frame.header.is_control() => Ok(()), // none of ours
+            Event::Frame(frame) | Event::Duplicate { frame, .. } => self.take(frame),
+            Event::Gap { stream, expected, found } => {
+                let missing = found.wrapping_sub(expected);
+                self.missing += u64::from(missing);
+                self.context.note(format_args!("{missing} frames of stream {stream} are missing"));
+                Ok(())
+            }
+            Event::Skipped { bytes, what } => {
+                self.skipped += bytes;
+                self.context.note(format_args!("{bytes} bytes skipped: {what}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Data that is known to be missing is an end of its own.
+    fn check_gaps(&self) -> Outcome {
+        if self.missing + self.skipped == 0 {
+            return Ok(());
+        }
+        let (missing, skipped) = (self.missing, self.skipped);
+        Err(Failure::new(LOST, format_args!("{missing} frames are missing, {skipped} bytes were unreadable")))
+    }
+
     /// Calls `take_some`, which takes frames until there is no room (true) or no frame (false), as long as it pays, and writes
     /// what it took.
     fn gather(&mut self, mut take_some: impl FnMut(&mut Self) -> Outcome<bool>) -> Outcome {
@@ -279,14 +356,15 @@ impl<'a> Writer<'a> {
     }
 
     /// No more frames: what that means.
-    fn end(&self, error: Error) -> Outcome {
+    fn end(&self, error: Error, wait: &Wait) -> Outcome {
         let frames = self.progress.frames;
         if self.redelivered > 0 {
             let n = self.redelivered;
             self.context.note(format_args!("{n} of the frames had been given to a consumer that died with them"));
         }
         match error {
-            Error::Closed => Ok(()),
+            Error::Closed => self.check_gaps(),
+            Error::Timeout if wait.is_interrupted() => self.check_gaps(),
             Error::PeerDead => {
                 let message = format_args!(
                     "the sender died without closing; what it had committed was delivered ({frames} frames)"

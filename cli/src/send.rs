@@ -1,4 +1,4 @@
-//! `slipring send`: from a file or stdin into a ring.
+//! `slipring send`: from a file or stdin into a ring, or to any other endpoint.
 //!
 //! A read's worth of frames goes into the ring as a few batches; there is no system call per frame, and no frame waits for
 //! input that has not come yet.
@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
+use slipring::endpoint::Endpoint;
 use slipring::frame::Header;
+use slipring::transport::FrameSender;
 use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
 
-use crate::failure::{Failure, Outcome, TIMEOUT, USAGE};
+use crate::failure::{FAILED, Failure, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
 use crate::input::Input;
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::{Context, output, target, units};
 
@@ -30,11 +33,13 @@ The ring is created if it is not there; the receiver may come later. When the ri
 and its consumer has left or died, it says so and waits for another. At the end of the input it closes: the receiver gets
 what is in the ring and then knows that nothing follows.";
 
-/// Put frames from stdin or a file into a ring
+/// Send frames from stdin or a file: into a ring, or to any other endpoint
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Send {
-    /// ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&wake=…&idle=…&mode=0600]
+    /// Where to: ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&…], or any other SCHEME:ADDRESS[?OPTIONS]
+    /// (slipring doctor --transports); - is stdout
+    #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]
     framing: Option<Framing>,
@@ -66,7 +71,18 @@ const RAW_CHUNK: usize = 64 << 10;
 
 impl Send {
     pub(crate) fn run(self, context: &Context) -> Outcome {
-        let ring = target::open_or_create(&self.endpoint, context)?;
+        let interrupt = Interrupt::install()?;
+        let subject = &self.endpoint;
+        match target::endpoint(subject, context)? {
+            Endpoint::Ring(endpoint) => {
+                self.run_ring(&target::open_or_create(&endpoint, context)?, &interrupt, context)
+            }
+            endpoint => self.run_transport(&endpoint, &interrupt, context),
+        }
+        .map_err(|failure| failure.at(subject))
+    }
+
+    fn run_ring(&self, ring: &Ring, interrupt: &Interrupt, context: &Context) -> Outcome {
         let framing = match (ring.kind(), self.framing) {
             (Kind::Stream, None | Some(Framing::Raw)) => Framing::Raw,
             (Kind::Stream, Some(other)) => {
@@ -80,28 +96,52 @@ impl Send {
             (Framing::Raw, _) => (ring.max_payload() / 4).min(RAW_CHUNK),
             _ => ring.max_payload(),
         };
-        let subject = &self.endpoint;
-        let mut input = Input::open(self.file.as_deref(), framing, max)?;
-        let attached = match ring.kind() {
-            Kind::Mpmc => mpmc::Producer::attach(&ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-            Kind::Stream => stream::Producer::attach(&ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-            _ => spsc::Producer::attach(&ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-        };
-        let mut sink = attached.map_err(|error| Failure::from(error).at(subject))?;
-        self.pump(&mut input, sink.as_mut(), &ring, context).map_err(|failure| failure.at(subject))
+        let mut input = Input::open(self.file.as_deref(), framing, max, interrupt)?;
+        let mut sink = match ring.kind() {
+            Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+            Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+            _ => spsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+        }?;
+        let what = if ring.kind() == Kind::Stream { "stream" } else { "ring" };
+        self.pump(&mut input, sink.as_mut(), what, interrupt, context)
     }
 
-    fn pump(&self, input: &mut Input, sink: &mut dyn Sink, ring: &Ring, context: &Context) -> Outcome {
+    fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
+        let framing = self.framing.unwrap_or(Framing::Lines);
+        let mut wait = interrupt.wait(self.timeout);
+        let mut sink = loop {
+            match endpoint.open_collecting_sender(wait.slice()) {
+                Ok(sink) => break sink,
+                Err(Error::Timeout) if wait.goes_on() => {}
+                Err(Error::Timeout) if interrupt.asked() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let max = if framing == Framing::Raw { sink.max_payload().min(RAW_CHUNK) } else { sink.max_payload() };
+        let mut input = Input::open(self.file.as_deref(), framing, max, interrupt)?;
+        self.pump(&mut input, &mut sink, "channel", interrupt, context)?;
+        let patience = Patience { timeout: self.timeout, what: "channel", interrupt, context };
+        Ok(patience.insist(|until| sink.close(until))?)
+    }
+
+    fn pump(
+        &self,
+        input: &mut Input,
+        sink: &mut dyn Sink,
+        what: &'static str,
+        interrupt: &Interrupt,
+        context: &Context,
+    ) -> Outcome {
         let header = Header { stream: self.stream, ..Header::new(self.kind, 0)? };
-        let patience = Patience { timeout: self.timeout, stream: ring.kind() == Kind::Stream, context };
+        let patience = Patience { timeout: self.timeout, what, interrupt, context };
         let typed = self.file.is_none() && io::stdin().is_terminal();
         let mut progress = Progress::new(context, input.len(), typed);
         let mut pace = self.rate.map(Pace::new);
         let mut frames = Vec::new();
         let mut left = self.count.unwrap_or(u64::MAX);
-        while left > 0 {
+        while left > 0 && !interrupt.asked() {
             frames.clear();
-            let due = pace.as_mut().map_or(BATCH_FRAMES, |pace| pace.due(progress.frames));
+            let due = pace.as_mut().map_or(BATCH_FRAMES, |pace| pace.due(progress.frames, interrupt));
             let problem = input.split(&mut frames, due.min(BATCH_FRAMES).min(left), BATCH_BYTES);
             if frames.is_empty() {
                 problem?;
@@ -135,56 +175,96 @@ impl Pace {
     }
 
     /// Waits until frame number `sent` is due, and says how many are.
-    fn due(&mut self, sent: u64) -> u64 {
-        loop {
+    fn due(&mut self, sent: u64, interrupt: &Interrupt) -> u64 {
+        while !interrupt.asked() {
             let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64 + 1;
             if due > sent {
                 return due - sent;
             }
             let next = Duration::try_from_secs_f64(sent as f64 / self.rate).unwrap_or(Duration::MAX);
-            std::thread::sleep(next.saturating_sub(self.start.elapsed()));
+            interrupt.sleep(next.saturating_sub(self.start.elapsed()));
         }
+        0
     }
 }
 
 /// How long to wait for room, and what to say meanwhile.
 struct Patience<'a> {
     timeout: Option<Duration>,
-    stream: bool,
+    /// What has no room.
+    what: &'static str,
+    interrupt: &'a Interrupt,
     context: &'a Context,
 }
 
 impl Patience<'_> {
-    /// Sends one frame, however long it takes to find room or a consumer.
-    fn send_one(&self, sink: &mut (impl Sink + ?Sized), header: Header, payload: &[u8]) -> Outcome {
-        let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
-        let timeout = || {
-            let waited = units::nanoseconds(self.timeout.unwrap_or_default().as_nanos() as f64);
-            Failure::new(TIMEOUT, format_args!("the ring was full for {waited}, and nobody made room"))
-        };
+    /// Sends one frame into a ring, however long it takes to find room or a consumer. When an end is asked for meanwhile, it is
+    /// not sent, and says so.
+    fn send_one(&self, sink: &mut (impl RingSink + ?Sized), header: Header, payload: &[u8]) -> Outcome {
         let mut rest = payload;
         loop {
-            let how = match sink.send_now(header, &mut rest, deadline) {
+            let how = match self.insist(|until| sink.send_now(header, &mut rest, until)) {
                 Ok(()) => return Ok(()),
-                Err(Error::Timeout) => return Err(timeout()),
-                Err(Error::Closed) => "left",
-                Err(Error::PeerDead) => "died",
-                Err(error) => return Err(error.into()),
+                Err(Gone::Failed(failure)) => return Err(failure),
+                Err(Gone::Left) => "left",
+                Err(Gone::Died) => "died",
             };
-            let what = if self.stream { "stream" } else { "ring" };
+            let what = self.what;
             self.context.note(format_args!("the {what} is full, and its consumer has {how}: waiting for another"));
-            match sink.wait_for_peer(deadline) {
-                Err(Error::Timeout) => return Err(timeout()),
-                waited => waited?,
-            }
+            self.insist(|until| sink.wait_for_peer(until))?;
+        }
+    }
+
+    /// Calls `how` until it is done, the time is up, or an end is asked for.
+    fn insist(&self, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Gone> {
+        let mut wait = self.interrupt.wait(self.timeout);
+        loop {
+            return match how(wait.slice()) {
+                Ok(()) => Ok(()),
+                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(Error::Timeout) => Err(Gone::Failed(self.given_up())),
+                Err(Error::Closed) => Err(Gone::Left),
+                Err(Error::PeerDead) => Err(Gone::Died),
+                Err(error) => Err(Gone::Failed(error.into())),
+            };
+        }
+    }
+
+    fn given_up(&self) -> Failure {
+        let what = self.what;
+        if self.interrupt.asked() {
+            return Failure::new(FAILED, format_args!("interrupted while the {what} was full: the frame was not sent"));
+        }
+        let waited = units::nanoseconds(self.timeout.unwrap_or_default().as_nanos() as f64);
+        Failure::new(TIMEOUT, format_args!("the {what} was full for {waited}, and nobody made room"))
+    }
+}
+
+/// Why a frame did not go.
+enum Gone {
+    Left,
+    Died,
+    Failed(Failure),
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Left => Error::Closed.into(),
+            Gone::Died => Error::PeerDead.into(),
+            Gone::Failed(failure) => failure,
         }
     }
 }
 
-/// The producing end of any kind of ring.
+/// Takes frames.
 trait Sink {
     /// Sends the frames in `bytes`. When it fails, those before the failure have been sent.
     fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome;
+}
+
+/// The producing end of any kind of ring, which outlives its consumers.
+trait RingSink {
     /// Sends one frame, or as much of it as can be. What is left to do is in `rest`.
     fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()>;
     fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()>;
@@ -209,7 +289,9 @@ impl Sink for spsc::Producer {
         batch.commit();
         Ok(())
     }
+}
 
+impl RingSink for spsc::Producer {
     fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
         self.send_frame_deadline(header, rest, deadline)
     }
@@ -231,7 +313,9 @@ impl Sink for mpmc::Producer {
         }
         Ok(())
     }
+}
 
+impl RingSink for mpmc::Producer {
     fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
         self.send_frame_deadline(header, rest, deadline)
     }
@@ -245,7 +329,9 @@ impl Sink for stream::Producer {
     fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
         frames.iter().try_for_each(|frame| patience.send_one(self, header, &bytes[frame.clone()]))
     }
+}
 
+impl RingSink for stream::Producer {
     fn send_now(&mut self, _header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
         while !rest.is_empty() {
             match self.try_write(rest) {
@@ -259,5 +345,20 @@ impl Sink for stream::Producer {
 
     fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
         stream::Producer::wait_for_peer(self, deadline)
+    }
+}
+
+impl Sink for Box<dyn FrameSender> {
+    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+        for frame in frames {
+            let payload = &bytes[frame.clone()];
+            match self.try_send(header, payload) {
+                Ok(()) => {}
+                Err(Error::Full) => patience.insist(|until| self.send_deadline(header, payload, until))?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // What was read so far is not to wait for what comes next.
+        Ok(patience.insist(|until| self.flush(until))?)
     }
 }

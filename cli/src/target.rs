@@ -6,18 +6,26 @@ use slipring::{Kind, Options, Ring};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 
+/// Any endpoint; a word without a scheme is the name of a ring.
+pub(crate) fn endpoint(text: &str, context: &Context) -> Outcome<Endpoint> {
+    let is_name = !text.contains(':') && !text.starts_with('-');
+    let text = if is_name { &format!("ring:{text}") } else { text };
+    match Endpoint::parse(text) {
+        Ok(Endpoint::Ring(ring)) => Ok(Endpoint::Ring(match &context.dir {
+            Some(dir) => ring.in_directory(dir),
+            None => ring,
+        })),
+        Ok(other) => Ok(other),
+        Err(error) => Err(Failure::from(error).at(text.escape_debug())),
+    }
+}
+
 /// `ring:NAME?…`, or just `NAME`.
 pub(crate) fn parse(text: &str, context: &Context) -> Outcome<RingEndpoint> {
-    let text = if text.contains(':') { text } else { &format!("ring:{text}") };
-    let ring = match Endpoint::parse(text) {
-        Ok(Endpoint::Ring(ring)) => ring,
-        Ok(other) => return Err(Failure::new(crate::failure::USAGE, format_args!("{other}: not a ring"))),
-        Err(error) => return Err(Failure::from(error).at(text.escape_debug())),
-    };
-    Ok(match &context.dir {
-        Some(dir) => ring.in_directory(dir),
-        None => ring,
-    })
+    match endpoint(text, context)? {
+        Endpoint::Ring(ring) => Ok(ring),
+        other => Err(Failure::new(crate::failure::USAGE, format_args!("{other}: not a ring"))),
+    }
 }
 
 /// The ring, which must exist.
@@ -27,10 +35,9 @@ pub(crate) fn open(text: &str, context: &Context) -> Outcome<Ring> {
 }
 
 /// The ring as it is, or created as the endpoint says.
-pub(crate) fn open_or_create(text: &str, context: &Context) -> Outcome<Ring> {
-    let endpoint = parse(text, context)?;
+pub(crate) fn open_or_create(endpoint: &RingEndpoint, context: &Context) -> Outcome<Ring> {
     let ring = endpoint.open_or_create().map_err(|e| Failure::from(e).at(format_args!("ring:{}", endpoint.name())))?;
-    remark_size(&endpoint, &ring, context);
+    remark_size(endpoint, &ring, context);
     Ok(ring)
 }
 

@@ -13,4 +13,6 @@ pub(crate) mod mq;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod socket;
+pub(crate) mod sysv;
 pub(crate) mod thread;

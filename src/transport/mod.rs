@@ -13,12 +13,16 @@
 
 #![forbid(unsafe_code)]
 
+mod datagram;
+pub mod dgram;
 mod doorbell;
 mod message;
 pub mod mq;
 pub mod ring;
-#[allow(dead_code)] // until the first socket is there
+pub mod seqpacket;
 mod socket_path;
+pub mod sysv;
+pub mod udp;
 
 pub use doorbell::Doorbell;
 pub use ring::{RingReceiver, RingSender};
@@ -167,4 +171,12 @@ pub struct Capabilities {
 }
 
 /// Every transport's promises, in the order of the tables that are made of them.
-pub const ALL: &[Capabilities] = &[ring::SPSC, ring::MPMC, mq::CAPABILITIES];
+pub const ALL: &[Capabilities] = &[
+    ring::SPSC,
+    ring::MPMC,
+    mq::CAPABILITIES,
+    sysv::CAPABILITIES,
+    seqpacket::CAPABILITIES,
+    dgram::CAPABILITIES,
+    udp::CAPABILITIES,
+];

@@ -37,10 +37,8 @@ pub const MPMC: Capabilities =
 pub const UNTRUSTED: Capabilities =
     Capabilities { scheme: "ring (untrusted)", survives_restart: false, reports_death: false, ..SPSC };
 
-const NO_FRAMES: Error = Error::Incompatible {
-    what: "kind of ring: a stream carries bytes, not frames; use kind=spsc, or stream::Producer and stream::Consumer",
-    expected: Kind::Spsc as u64,
-    found: Kind::Stream as u64,
+const NO_FRAMES: Error = Error::Unsupported {
+    what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
 };
 
 /// The sending end of a ring of frames.
@@ -68,6 +66,7 @@ pub struct RingSender {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a connection; a box would put a pointer before every frame")]
 enum SendingEnd {
     Spsc(spsc::Producer),
     Mpmc(mpmc::Producer),
@@ -77,7 +76,7 @@ impl RingSender {
     /// Becomes a producer of `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Producer::attach`] and [`mpmc::Producer::attach`]; [`Error::Incompatible`] for a ring without frames.
+    /// As [`spsc::Producer::attach`] and [`mpmc::Producer::attach`]; [`Error::Unsupported`] for a ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Producer::attach(ring).map(Self::from),
@@ -150,6 +149,7 @@ pub struct RingReceiver {
     bell: Option<Doorbell>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a connection; a box would put a pointer before every frame")]
 enum ReceivingEnd {
     Spsc(spsc::Holder),
     Mpmc(mpmc::Holder),
@@ -170,7 +170,7 @@ impl RingReceiver {
     /// Becomes a consumer of `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Consumer::attach`] and [`mpmc::Consumer::attach`]; [`Error::Incompatible`] for a ring without frames.
+    /// As [`spsc::Consumer::attach`] and [`mpmc::Consumer::attach`]; [`Error::Unsupported`] for a ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Consumer::attach(ring).map(Self::from),
@@ -362,8 +362,8 @@ mod tests {
     #[test]
     fn bytes_without_frames_are_refused() {
         let ring = Ring::memfd(&Options::stream(4096)).unwrap();
-        assert!(matches!(RingSender::attach(&ring), Err(Error::Incompatible { .. })));
-        assert!(matches!(RingReceiver::attach(&ring), Err(Error::Incompatible { .. })));
+        assert!(matches!(RingSender::attach(&ring), Err(Error::Unsupported { .. })));
+        assert!(matches!(RingReceiver::attach(&ring), Err(Error::Unsupported { .. })));
     }
 
     #[test]

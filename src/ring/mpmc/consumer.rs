@@ -362,7 +362,7 @@ impl Deref for View<'_> {
 }
 
 impl Drop for View<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(taken) = self.taken.take() {
             self.consumer.release(taken);

@@ -289,9 +289,7 @@ impl Shared {
             // SYNC(claim): pairs with the CAS of whoever claimed it; its view of earlier claims is ours now.
             // SYNC(release): pairs with the store that freed it; whoever used it is done with it.
             let word = control.load(Ordering::Acquire);
-            let seen = Control::unpack(word)?;
-            let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
-            if ahead == 0 && seen.state == State::Free {
+            if word == Control::free(lap).pack() {
                 let mine = Control::new(lap, State::Writing, me, 0).pack();
                 // SYNC(claim): hands on what we know of earlier claims. No Acquire: a word occurs once, so this is the very
                 // store that the load above has synchronised with.
@@ -301,6 +299,12 @@ impl Shared {
                     return Ok(Claim { position, slot });
                 }
                 spin_loop(); // somebody else has it; look again
+                continue;
+            }
+            let seen = Control::unpack(word)?;
+            let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
+            if ahead == 0 && seen.state == State::Free {
+                return Err(Error::Corrupt { what: "a free slot that has an owner" });
             } else if ahead == 0 {
                 position = position.wrapping_add(1);
             } else if ahead <= LAP_MASK / 2 {
@@ -411,10 +415,14 @@ impl Shared {
             *budget -= 1;
             let (slot, lap) = self.split(position);
             let word = self.control(slot).load(Ordering::Relaxed);
+            if word == Control::new(lap, State::Ready, 0, 0).pack() {
+                return Ok((position, word));
+            }
             let seen = Control::unpack(word)?;
             let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
             if ahead == 0 {
                 match seen.state {
+                    // With an owner, as nobody leaves it: no reason to leave it lying.
                     State::Ready => return Ok((position, word)),
                     State::Reading | State::Redeliver => position = position.wrapping_add(1),
                     State::Free | State::Writing => return Err(Error::Empty),
@@ -432,6 +440,7 @@ impl Shared {
         Err(Error::Empty)
     }
 
+    #[inline(always)]
     fn header(&self, slot: usize) -> Result<Header> {
         let at = slot * self.stride + 8;
         let (mut first, mut second) = ([0; 8], [0; 8]);

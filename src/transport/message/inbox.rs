@@ -163,6 +163,10 @@ impl<I: Inlet> Inbox<I> {
         self.inlet.poll_fd()
     }
 
+    pub(in crate::transport) fn inlet(&self) -> &I {
+        &self.inlet
+    }
+
     /// The next event: what is there now or, with a deadline, what comes until then.
     pub(in crate::transport) fn receive(&mut self, deadline: Option<Deadline>) -> Result<Event<'_>> {
         if self.born != fork::generation() {
@@ -281,7 +285,7 @@ impl<I: Inlet> Inbox<I> {
         let at = known.unwrap_or_else(|| self.admit(source, Standing::Foreign));
         let talker = &mut self.talkers[at];
         piece.number = talker.number;
-        if !I::TRACKED {
+        if !I::TRACKED || talker.source.is_none() {
             return self.assemble(piece);
         }
         match talker.tracker.check(header) {

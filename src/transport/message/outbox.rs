@@ -140,6 +140,12 @@ impl<O: Outlet> Outbox<O> {
         self.send_parts(header, payload, deadline)
     }
 
+    /// Says HELLO again, to one who has not heard the first.
+    pub(in crate::transport) fn greet_again(&mut self) -> Result<()> {
+        self.greeted = false;
+        self.settle()
+    }
+
     /// Sends what was taken and is still here, until the deadline.
     pub(in crate::transport) fn flush(&mut self, deadline: Deadline) -> Result<()> {
         self.check()?;
@@ -169,6 +175,10 @@ impl<O: Outlet> Outbox<O> {
         self.outlet.poll_fd()
     }
 
+    pub(in crate::transport) fn outlet(&self) -> &O {
+        &self.outlet
+    }
+
     fn check(&self) -> Result<()> {
         if self.born != fork::generation() {
             return Err(Error::Forked);
@@ -191,7 +201,7 @@ impl<O: Outlet> Outbox<O> {
     fn settle(&mut self) -> Result<()> {
         self.outlet.drain()?;
         if !self.greeted {
-            let hello = self.hello.encode();
+            let hello = Hello { first_seq: self.sequencer.next(0), ..self.hello }.encode();
             self.push(Header::control(control::HELLO, hello.len())?, &hello)?;
             self.greeted = true;
         }

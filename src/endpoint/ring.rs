@@ -1,17 +1,14 @@
-//! Floor 5: endpoints as text, parsed and opened: `ring:ticks`, `ring:jobs?kind=mpmc&slots=4096`.
+//! `ring:NAME[?kind=…]`: a named ring in shared memory.
 //!
-//! Used by the command line, and by programs that take an endpoint from their user or their configuration. Relies on
-//! `ring/` for everything that an endpoint can be.
+//! Relies on `ring/` for everything that the options mean.
 
-#![forbid(unsafe_code)]
+use std::path::PathBuf;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
+use super::query::{self, parse_mode, parse_size, parse_switch};
 use crate::error::{Error, Result};
 use crate::ring::{Options, Ring};
-use crate::segment::{Directory, Kind, Redelivery, WakeMode, directory::check_name};
+use crate::segment::{Kind, Redelivery, WakeMode, directory::check_name};
+use crate::transport::{RingReceiver, RingSender};
 use crate::wait::idle::Idle;
 
 /// Bytes of a byte ring for which no capacity was chosen: 1 MiB.
@@ -24,55 +21,8 @@ pub const DEFAULT_SLOT: usize = 256;
 /// How often [`RingEndpoint::open_or_create`] tries when others create and remove the name all the time.
 const ATTEMPTS: usize = 100;
 
-const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known schemes: ring";
-const KEYS: &str = "endpoint option: known are kind, capacity, slots, slot, wake, idle, mode, participants, redelivery, \
-                    huge, prefault, mlock";
-
-/// Where frames come from or go to. One variant per scheme.
-///
-/// ```
-/// use slipring::{Kind, endpoint::Endpoint};
-/// let Endpoint::Ring(ring) = Endpoint::parse("ring:jobs?kind=mpmc&slots=4096&slot=1KiB")? else { unreachable!() };
-/// assert_eq!((ring.name(), ring.kind()), ("jobs", Some(Kind::Mpmc)));
-/// assert!(Endpoint::parse("carrier-pigeon:coop").is_err());
-/// # Ok::<(), slipring::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `ring:NAME`: a named ring in shared memory.
-    Ring(RingEndpoint),
-}
-
-impl Endpoint {
-    /// Parses `SCHEME:ADDRESS[?OPTION=VALUE&…]`. Opens nothing.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`], naming the known schemes, the known options, or the values allowed.
-    pub fn parse(text: &str) -> Result<Self> {
-        match text.split_once(':') {
-            Some(("ring", rest)) => RingEndpoint::parse(rest).map(Endpoint::Ring),
-            _ => Err(Error::Invalid { what: SCHEMES }),
-        }
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Endpoint::parse(text)
-    }
-}
-
-impl fmt::Display for Endpoint {
-    /// The scheme and the address, without options.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Ring(ring) => write!(f, "ring:{}", ring.name),
-        }
-    }
-}
+const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, wake, idle, mode, participants, \
+                    redelivery, huge, prefault, mlock";
 
 /// `ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&…]`.
 ///
@@ -106,14 +56,10 @@ pub struct RingEndpoint {
 }
 
 impl RingEndpoint {
-    fn parse(text: &str) -> Result<Self> {
-        let (name, query) = text.split_once('?').unwrap_or((text, ""));
+    pub(super) fn parse(name: &str, options: &str) -> Result<Self> {
         check_name(name)?;
         let mut ring = RingEndpoint { name: name.to_owned(), ..RingEndpoint::default() };
-        for option in query.split('&').filter(|option| !option.is_empty()) {
-            let (key, value) = option.split_once('=').unwrap_or((option, "true"));
-            ring.set(key, value)?;
-        }
+        query::each(options, |key, value| ring.set(key, value))?;
         ring.check()?;
         Ok(ring)
     }
@@ -252,48 +198,22 @@ impl RingEndpoint {
         }
         Err(Error::NotFound)
     }
-}
 
-/// The directory in which named rings live: `custom`, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
-/// `/dev/shm/slipring-<uid>`. Created if it is missing, and checked.
-///
-/// # Errors
-/// [`Error::Untrusted`] if others may change what is in it, [`Error::Io`].
-pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
-    let directory = custom.map_or_else(Directory::from_env, Directory::at)?;
-    Ok(directory.path().to_owned())
-}
+    /// Becomes a producer of the ring, which is created if it is not there.
+    ///
+    /// # Errors
+    /// As [`RingEndpoint::open_or_create`] and [`RingSender::attach`].
+    pub fn open_sender(&self) -> Result<RingSender> {
+        RingSender::attach(&self.open_or_create()?)
+    }
 
-/// A size in bytes: a whole number, alone or with a unit. `K`, `KiB`, `M`, `MiB`, `G`, `GiB`, `T`, `TiB` are powers of
-/// 1024, `kB`, `MB`, `GB`, `TB` powers of 1000.
-///
-/// # Errors
-/// [`Error::Invalid`] for anything else, and for sizes that do not fit 64 bits.
-///
-/// ```
-/// use slipring::endpoint::parse_size;
-/// assert_eq!((parse_size("4KiB")?, parse_size("4K")?, parse_size("10MB")?), (4096, 4096, 10_000_000));
-/// assert!(parse_size("four").is_err());
-/// # Ok::<(), slipring::Error>(())
-/// ```
-pub fn parse_size(text: &str) -> Result<usize> {
-    const WRONG: Error =
-        Error::Invalid { what: "size: a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit: usize = match unit {
-        "" | "B" => 1,
-        "k" | "K" | "KiB" => 1 << 10,
-        "M" | "MiB" => 1 << 20,
-        "G" | "GiB" => 1 << 30,
-        "T" | "TiB" => 1 << 40,
-        "kB" | "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "TB" => 1_000_000_000_000,
-        _ => return Err(WRONG),
-    };
-    number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).ok_or(WRONG)
+    /// Becomes a consumer of the ring, which is created if it is not there.
+    ///
+    /// # Errors
+    /// As [`RingEndpoint::open_or_create`] and [`RingReceiver::attach`].
+    pub fn open_receiver(&self) -> Result<RingReceiver> {
+        RingReceiver::attach(&self.open_or_create()?)
+    }
 }
 
 fn parse_kind(value: &str) -> Result<Kind> {
@@ -322,30 +242,16 @@ fn parse_redelivery(value: &str) -> Result<Redelivery> {
     }
 }
 
-fn parse_mode(value: &str) -> Result<u32> {
-    let is_octal = (1..=4).contains(&value.len()) && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
-    let mode = u32::from_str_radix(value, 8).ok().filter(|_| is_octal);
-    match mode {
-        Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Ok(mode),
-        _ => Err(Error::Invalid { what: "mode: octal, and its owner may read and write, as in 0600" }),
-    }
-}
-
-fn parse_switch(value: &str) -> Result<bool> {
-    match value {
-        "true" | "1" | "yes" => Ok(true),
-        "false" | "0" | "no" => Ok(false),
-        _ => Err(Error::Invalid { what: "switch: true or false" }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Endpoint;
 
     fn ring(text: &str) -> Result<RingEndpoint> {
-        let Endpoint::Ring(ring) = Endpoint::parse(text)?;
-        Ok(ring)
+        match Endpoint::parse(text)? {
+            Endpoint::Ring(ring) => Ok(ring),
+            other => panic!("{other}"),
+        }
     }
 
     #[test]
@@ -377,7 +283,6 @@ mod tests {
             "ring:.hidden",
             "ring:a\n",
             "ring:\u{e9}",
-            "tcp:localhost:1",
             "ring:x?kind=lifo",
             "ring:x?kind",
             "ring:x?colour=red",
@@ -400,16 +305,5 @@ mod tests {
         }
         assert!(ring(&format!("ring:{}", "n".repeat(129))).is_err());
         assert!(ring(&format!("ring:{}", "n".repeat(128))).is_ok());
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, size) in [("0", 0), ("7", 7), ("7B", 7), ("2k", 2048), ("3MiB", 3 << 20), ("1TB", 1_000_000_000_000)]
-        {
-            assert_eq!(parse_size(text).unwrap(), size);
-        }
-        for text in ["", "K", "1.5K", "1 K", "1KIB", "0x10", "+1", "17179869184G"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
     }
 }

@@ -1,0 +1,127 @@
+//! `relay`, `send` and `recv` over every transport, and an orderly end when the user asks for one.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+
+use common::{Place, Process};
+
+/// What `kill -INT` does.
+fn interrupt(process: &mut Process) {
+    let pid = process.child().id().to_string();
+    assert!(common::run("kill", &["-INT", &pid]));
+}
+
+#[test]
+fn a_ring_is_relayed_into_a_ring_and_the_end_follows() {
+    let place = Place::new();
+    let text: Vec<u8> = (0..50_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    for (from, to) in [("spsc", "mpmc"), ("mpmc", "spsc")] {
+        let relay = place.start(&format!("relay ring:from-{from}?kind={from} ring:to-{from}?kind={to} --json"));
+        let receiver = place.start(&format!("recv ring:to-{from}?kind={to}")).reading();
+        place.feed(&format!("send ring:from-{from}?kind={from}"), &text).succeeds();
+        let relayed: serde_json::Value = serde_json::from_slice(&relay.finish().succeeds().stdout).unwrap();
+        assert_eq!((&relayed["frames"], &relayed["missing"]), (&50_000.into(), &0.into()));
+        assert!(receiver.finish().succeeds().stdout == text);
+    }
+}
+
+#[test]
+fn a_count_is_kept_and_the_rest_stays() {
+    let place = Place::new();
+    place.feed("send ring:from", b"one\ntwo\nthree\n").succeeds();
+    place.run("relay ring:from ring:to --count 2").succeeds();
+    assert_eq!(place.run("recv ring:to").succeeds().text(), "one\ntwo\n");
+    assert_eq!(place.run("recv ring:from").succeeds().text(), "three\n");
+}
+
+#[test]
+fn a_death_is_passed_on_as_a_death() {
+    let place = Place::new();
+    let mut sender = place.start("send ring:from");
+    sender.write(b"one\n");
+    let relay = place.start("relay ring:from ring:to");
+    let receiver = place.start("recv ring:to");
+    place.wait_for("stat to", |stat| stat["received"] == 1);
+    sender.kill();
+    relay.finish().fails(1, "died without closing");
+    let run = receiver.finish();
+    run.fails(1, "died without closing");
+    assert_eq!(run.text(), "one\n");
+}
+
+#[test]
+fn an_interrupt_is_an_orderly_end_everywhere() {
+    let place = Place::new();
+    let mut sender = place.start("send ring:from");
+    sender.write(b"one\n");
+    let mut relay = place.start("relay ring:from ring:to");
+    let mut receiver = place.start("recv ring:to");
+    place.wait_for("stat to", |stat| stat["received"] == 1);
+    interrupt(&mut relay);
+    relay.finish().succeeds();
+    let run = receiver.finish().succeeds();
+    assert_eq!(run.text(), "one\n", "the relay's end was an orderly one");
+
+    receiver = place.start("recv ring:from");
+    place.wait_for_living("from", 2);
+    interrupt(&mut receiver);
+    receiver.finish().succeeds();
+
+    let receiver = place.start("recv ring:from");
+    place.wait_for_living("from", 2);
+    interrupt(&mut sender); // it waits for input
+    sender.finish().succeeds();
+    receiver.finish().succeeds();
+}
+
+#[test]
+fn an_interrupted_sender_at_a_full_ring_says_that_its_frame_did_not_go() {
+    let place = Place::new();
+    let mut sender = place.start("send ring:small?capacity=4KiB").feed(&b"0123456789\n".repeat(1000));
+    place.wait_for("stat small", |stat| stat["full"].as_u64() > Some(0));
+    interrupt(&mut sender);
+    sender.finish().fails(1, "was not sent");
+}
+
+#[test]
+fn a_relay_with_a_frame_in_hand_waits_for_room_or_leaves_it_in_the_ring() {
+    let place = Place::new();
+    place.feed("send ring:from", &b"0123456789\n".repeat(1000)).succeeds();
+    let mut relay = place.start("relay ring:from ring:to?capacity=4KiB");
+    place.wait_for("stat to", |stat| stat["full"].as_u64() > Some(0));
+    interrupt(&mut relay);
+    let mut said = BufReader::new(relay.child().stderr.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().contains("a frame is in hand"));
+    let first = place.json("verify to")["frames"].as_u64().unwrap();
+    assert!(first > 10);
+    interrupt(&mut relay);
+    assert_ne!(relay.finish().code, 0, "it was killed");
+    let rest = place.json("verify from")["frames"].as_u64().unwrap();
+    assert_eq!(first + rest, 1000, "the frame in hand is where it was");
+}
+
+#[test]
+fn what_cannot_be_relayed_is_said() {
+    let place = Place::new();
+    place.run("relay ring:a carrier-pigeon:coop").fails(2, "known schemes");
+    place.run("relay ring:a ring:b?colour=red").fails(2, "known for ring are");
+    place.run("relay ring:bytes?kind=stream ring:b").fails(1, "bytes, not frames");
+    place.run("relay --duplex ring:a ring:b").fails(1, "open two");
+    place.run("relay ring:a ring:b --timeout 50ms").fails(124, "nothing came");
+    place.feed("send ring:large", &[b'x'; 1000]).succeeds();
+    place.run("relay ring:large ring:slots?kind=mpmc&slot=64").fails(1, "at most 104 bytes");
+    assert_eq!(place.json("verify large")["frames"], 1, "the frame that did not fit stays");
+}
+
+#[test]
+fn the_table_of_transports_is_also_json() {
+    let place = Place::new();
+    let text = place.run("doctor --transports --json").succeeds().text();
+    let schemes: Vec<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["scheme"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(schemes.contains(&"ring".to_owned()) && schemes.contains(&"mq".to_owned()), "{schemes:?}");
+    assert!(place.run("doctor --transports").succeeds().text().lines().count() > schemes.len());
+}

@@ -1,0 +1,160 @@
+//! Floor 5: endpoints as text, parsed and opened: `ring:ticks`, `fifo:/run/user/1000/ticks`, `tcp:localhost:7000?listen`.
+//!
+//! Used by the command line, and by programs that take an endpoint from their user or their configuration. Relies on
+//! `ring/` and `transport/` for everything that an endpoint can be. One file per group of schemes; `query.rs` reads the
+//! options.
+
+#![forbid(unsafe_code)]
+
+mod query;
+mod queue;
+mod ring;
+
+pub use query::parse_size;
+pub use queue::MqEndpoint;
+pub use ring::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::segment::Directory;
+use crate::transport::{FrameReceiver, FrameSender};
+use crate::wait::deadline::Deadline;
+
+const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known schemes: ring, mq";
+
+const ONE_WAY: Error = Error::Unsupported {
+    what: "both ways over this endpoint: open two, one for each way, or use unix, seqpacket or tcp",
+};
+
+/// Both ends of a connection: what [`Endpoint::open_duplex`] opens.
+pub type Duplex = (Box<dyn FrameSender>, Box<dyn FrameReceiver>);
+
+/// Where frames come from or go to. One variant per scheme.
+///
+/// ```
+/// use slipring::{Kind, endpoint::Endpoint};
+/// let Endpoint::Ring(ring) = Endpoint::parse("ring:jobs?kind=mpmc&slots=4096&slot=1KiB")? else { unreachable!() };
+/// assert_eq!((ring.name(), ring.kind()), ("jobs", Some(Kind::Mpmc)));
+/// assert!(Endpoint::parse("carrier-pigeon:coop").is_err());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `ring:NAME`: a named ring in shared memory.
+    Ring(RingEndpoint),
+    /// `mq:/NAME`: a POSIX message queue.
+    Mq(MqEndpoint),
+}
+
+impl Endpoint {
+    /// Parses `SCHEME:ADDRESS[?OPTION=VALUE&…]`. Opens nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the known schemes, the known options, or the values allowed.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (place, options) = text.split_once('?').unwrap_or((text, ""));
+        match place.split_once(':') {
+            Some(("ring", name)) => RingEndpoint::parse(name, options).map(Endpoint::Ring),
+            Some(("mq", name)) => MqEndpoint::parse(name, options).map(Endpoint::Mq),
+            _ => Err(Error::Invalid { what: SCHEMES }),
+        }
+    }
+
+    /// Opens the end that sends, waiting for the other side where the transport needs one (a FIFO its reader, a connection
+    /// whoever accepts it) until the deadline.
+    ///
+    /// # Errors
+    /// Those of the transport's constructor; [`Error::Timeout`].
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("slipring-doc-open-{}", std::process::id()));
+    /// # let here = |text: &str| match Endpoint::parse(text).unwrap() {
+    /// #     Endpoint::Ring(ring) => Endpoint::Ring(ring.in_directory(&dir)),
+    /// #     other => other,
+    /// # };
+    /// use slipring::{endpoint::Endpoint, frame::{Event, Header}};
+    /// use std::time::Duration;
+    /// let endpoint = Endpoint::parse("ring:ticks?capacity=64KiB")?;
+    /// # let endpoint = here("ring:ticks?capacity=64KiB");
+    /// let mut tx = endpoint.open_sender(Duration::from_secs(1))?;
+    /// let mut rx = endpoint.open_receiver(Duration::from_secs(1))?;
+    /// tx.send(Header::PLAIN, b"hello")?;
+    /// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+    /// # std::fs::remove_dir_all(dir).unwrap();
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn open_sender(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameSender>> {
+        let _deadline = deadline.into();
+        match self {
+            Endpoint::Ring(ring) => Ok(Box::new(ring.open_sender()?)),
+            Endpoint::Mq(queue) => Ok(Box::new(queue.open_sender()?)),
+        }
+    }
+
+    /// [`Endpoint::open_sender`], for somebody who sends many frames and flushes when they pause: where frames cost system
+    /// calls, small ones are collected until [`FrameSender::flush`] or a buffer full.
+    ///
+    /// # Errors
+    /// As [`Endpoint::open_sender`].
+    pub fn open_collecting_sender(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameSender>> {
+        match self {
+            Endpoint::Ring(_) | Endpoint::Mq(_) => self.open_sender(deadline),
+        }
+    }
+
+    /// Opens the end that receives, waiting for the other side where the transport needs one, until the deadline.
+    ///
+    /// # Errors
+    /// As [`Endpoint::open_sender`].
+    pub fn open_receiver(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameReceiver>> {
+        let _deadline = deadline.into();
+        match self {
+            Endpoint::Ring(ring) => Ok(Box::new(ring.open_receiver()?)),
+            Endpoint::Mq(queue) => Ok(Box::new(queue.open_receiver()?)),
+        }
+    }
+
+    /// Opens both ends of a transport that carries frames both ways
+    /// ([`Capabilities::duplex`](crate::transport::Capabilities::duplex)).
+    ///
+    /// # Errors
+    /// As [`Endpoint::open_sender`]; [`Error::Unsupported`] where there is one way only.
+    pub fn open_duplex(&self, deadline: impl Into<Deadline>) -> Result<Duplex> {
+        let _deadline = deadline.into();
+        match self {
+            Endpoint::Ring(_) | Endpoint::Mq(_) => Err(ONE_WAY),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Endpoint::parse(text)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// The scheme and the address, without options.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Ring(ring) => write!(f, "ring:{}", ring.name()),
+            Endpoint::Mq(queue) => queue.fmt(f),
+        }
+    }
+}
+
+/// The directory in which named rings live: `custom`, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
+/// `/dev/shm/slipring-<uid>`. Created if it is missing, and checked.
+///
+/// # Errors
+/// [`Error::Untrusted`] if others may change what is in it, [`Error::Io`].
+pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
+    let directory = custom.map_or_else(Directory::from_env, Directory::at)?;
+    Ok(directory.path().to_owned())
+}

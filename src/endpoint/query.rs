@@ -1,0 +1,79 @@
+//! What stands behind the question mark of an endpoint: `key=value` pairs, and the values that several schemes know.
+//!
+//! Used by the other files of `endpoint/`. Pure text.
+
+use crate::error::{Error, Result};
+
+/// Calls `set(key, value)` for every option of `text`, in order. An option without a value is `true`.
+pub(super) fn each<'t>(text: &'t str, mut set: impl FnMut(&'t str, &'t str) -> Result<()>) -> Result<()> {
+    for option in text.split('&').filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=').unwrap_or((option, "true"));
+        set(key, value)?;
+    }
+    Ok(())
+}
+
+/// A size in bytes: a whole number, alone or with a unit. `K`, `KiB`, `M`, `MiB`, `G`, `GiB`, `T`, `TiB` are powers of
+/// 1024, `kB`, `MB`, `GB`, `TB` powers of 1000.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else, and for sizes that do not fit 64 bits.
+///
+/// ```
+/// use slipring::endpoint::parse_size;
+/// assert_eq!((parse_size("4KiB")?, parse_size("4K")?, parse_size("10MB")?), (4096, 4096, 10_000_000));
+/// assert!(parse_size("four").is_err());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn parse_size(text: &str) -> Result<usize> {
+    const WRONG: Error =
+        Error::Invalid { what: "size: a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: usize = match unit {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(WRONG),
+    };
+    number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).ok_or(WRONG)
+}
+
+pub(super) fn parse_mode(value: &str) -> Result<u32> {
+    let is_octal = (1..=4).contains(&value.len()) && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(value, 8).ok().filter(|_| is_octal);
+    match mode {
+        Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Ok(mode),
+        _ => Err(Error::Invalid { what: "mode: octal, and its owner may read and write, as in 0600" }),
+    }
+}
+
+pub(super) fn parse_switch(value: &str) -> Result<bool> {
+    match value {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err(Error::Invalid { what: "switch: true or false" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [("0", 0), ("7", 7), ("7B", 7), ("2k", 2048), ("3MiB", 3 << 20), ("1TB", 1_000_000_000_000)]
+        {
+            assert_eq!(parse_size(text).unwrap(), size);
+        }
+        for text in ["", "K", "1.5K", "1 K", "1KIB", "0x10", "+1", "17179869184G"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

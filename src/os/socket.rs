@@ -1,0 +1,27 @@
+//! What rustix lacks of setsockopt(2).
+//!
+//! Used by `transport/udp.rs`.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::c_int;
+
+/// Lets the socket keep the errors that came back for its datagrams, with the address that each was sent to (`IP_RECVERR`,
+/// ip(7)). One system call.
+pub(crate) fn keep_errors(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<()> {
+    let (level, option) =
+        if is_v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+    let on: c_int = 1;
+    // SAFETY: reads one `int`, of the size that it is given, from `on`.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

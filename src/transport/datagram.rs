@@ -1,0 +1,126 @@
+//! Sockets that keep messages apart: what `seqpacket.rs`, `dgram.rs` and `udp.rs` have in common.
+//!
+//! Relies on rustix and `os/poll.rs`.
+//!
+//! The sockets themselves block, and give up after [`NAP`] (`SO_RCVTIMEO`): waiting for a message is then one system call,
+//! and not a try, a `poll` and another try. Calls that must not wait say so one by one (`MSG_DONTWAIT`).
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_send_buffer_size};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect,
+    sendmsg, socket_with,
+};
+
+use super::message::NAP;
+use super::socket_path::peer_address;
+use crate::error::{Error, Result};
+use crate::os::poll::{Ready, wait};
+use crate::wait::deadline::Deadline;
+
+/// Bytes of the largest message that we send over a Unix socket, if its buffer holds more than one of that size. Several
+/// must fit into the buffer, or the two ends would take turns.
+const UNIX_MESSAGE: usize = 64 << 10;
+/// Bytes of the largest message that we take from one: what others can send with the kernel's usual buffer (`wmem_default`).
+pub(super) const UNIX_BUFFER: usize = 212_992;
+
+/// A Unix socket that waits for a message in one call.
+pub(super) fn unix_socket(kind: SocketType) -> Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+    let socket = socket.map_err(|e| Error::io("make a socket", e))?;
+    wake_up_at_times(&socket)?;
+    Ok(socket)
+}
+
+/// Lets `recv` return after [`NAP`].
+pub(super) fn wake_up_at_times(socket: &OwnedFd) -> Result<()> {
+    set_socket_timeout(socket, Timeout::Recv, Some(NAP)).map_err(|e| Error::io("set the socket's time-out", e))
+}
+
+/// Bytes of the largest message to send over this Unix socket.
+pub(super) fn unix_message(socket: &OwnedFd) -> Result<usize> {
+    let size = socket_send_buffer_size(socket).map_err(|e| Error::io("ask for the socket's buffer", e))?;
+    Ok((size / 2).clamp(2048, UNIX_MESSAGE)) // the kernel's least is 4,608
+}
+
+/// Connects to the socket at `path`, waiting until somebody listens there.
+///
+/// # Errors
+/// [`Error::NotFound`] if nobody does until the deadline; otherwise as [`peer_address`].
+pub(super) fn connect_unix(
+    socket: &OwnedFd,
+    path: &std::path::Path,
+    uids: &[u32],
+    deadline: Deadline,
+) -> Result<SocketAddrUnix> {
+    let mut nap = Duration::from_millis(1);
+    loop {
+        let connected = peer_address(path, uids).and_then(|address| match connect(socket, &address) {
+            // Between its `bind` and its `listen`, or just gone; or it has too many to accept.
+            Err(Errno::CONNREFUSED | Errno::NOENT | Errno::AGAIN | Errno::INTR) => Err(Error::NotFound),
+            Err(Errno::PROTOTYPE) => Err(Error::Untrusted {
+                what: "the socket under this path is of another type: seqpacket, dgram or unix",
+            }),
+            connected => connected.map(|()| address).map_err(|e| Error::io("connect to the socket", e)),
+        });
+        match connected {
+            Err(Error::NotFound) if !deadline.has_passed() => {
+                std::thread::sleep(nap.min(deadline.remaining()));
+                nap = (nap * 2).min(LONGEST_NAP);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// How long to sleep at most between two attempts to connect.
+pub(super) const LONGEST_NAP: Duration = Duration::from_millis(20);
+
+/// Sends one message now.
+pub(super) fn push(socket: BorrowedFd<'_>, head: &[u8], payload: &[u8]) -> Result<(), Errno> {
+    let parts = [IoSlice::new(head), IoSlice::new(payload)];
+    loop {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
+            Err(Errno::INTR) => {}
+            Err(Errno::NOBUFS) => return Err(Errno::AGAIN),
+            sent => return sent.map(drop),
+        }
+    }
+}
+
+/// Waits until there may be room.
+pub(super) fn wait_for_room(socket: BorrowedFd<'_>, deadline: Deadline) -> Result<()> {
+    wait(socket, Ready::Write, deadline.remaining()).map(drop).map_err(|e| Error::io("poll the socket", e))
+}
+
+/// Receives one message, waiting for it at most `patience`, or a nap; [`Errno::AGAIN`] if none has come.
+pub(super) fn pull<T>(
+    socket: &OwnedFd,
+    patience: Duration,
+    mut receive: impl FnMut(RecvFlags) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    if patience >= NAP {
+        return match receive(RecvFlags::TRUNC) {
+            Err(Errno::INTR) => Err(Errno::AGAIN),
+            received => received,
+        };
+    }
+    let mut polled = patience.is_zero();
+    loop {
+        match receive(RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if !polled => {
+                if !wait(socket.as_fd(), Ready::Read, patience)? {
+                    return Err(Errno::AGAIN);
+                }
+                polled = true;
+            }
+            received => return received,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `dgram:PATH`: frames in datagrams over Unix sockets (unix(7), `SOCK_DGRAM`): many senders, one receiver, nothing lost.
+//!
+//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for all that is not the
+//! socket itself.
+//!
+//! A sender has an address of its own (the kernel chooses an abstract name), by which the receiver tells it from others; it
+//! is gone when nobody holds that address any more. Each datagram bears the kernel's word on who sent it
+//! (`SCM_CREDENTIALS`): ourselves and root may, others if they are [allowed](Options::allow_uid).
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::cmsg_space;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketType, bind, connect, recvmsg,
+};
+
+use super::datagram::{UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room};
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::socket_path::{BoundPath, is_allowed};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header};
+use crate::wait::deadline::Deadline;
+
+/// What Unix datagrams promise.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "dgram",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: true,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: true,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: false,
+    remote: false,
+};
+
+/// How to open a socket: [`Options::default`], then what differs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    max_payload: usize,
+    uids: Vec<u32>,
+}
+
+impl Default for Options {
+    /// Payloads up to 16 MiB; peers are processes of this user or of root.
+    fn default() -> Self {
+        Options { max_payload: DEFAULT_MAX_PAYLOAD, uids: Vec::new() }
+    }
+}
+
+impl Options {
+    /// The largest payload that is sent, or accepted, in bytes. What does not fit into a datagram (64 KiB, or half of the
+    /// socket's buffer) travels in fragments.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Lets the processes of another user in, too.
+    #[must_use]
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.uids.push(uid);
+        self
+    }
+}
+
+/// The sending end. Any number of them may send to one receiver.
+///
+/// A receiver that is gone is [`Error::Closed`]; connect again for its successor.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, dgram};
+/// use std::time::Duration;
+/// # let path = std::env::temp_dir().join(format!("slipring-doc-dgram-{}", std::process::id()));
+/// let mut rx = dgram::Receiver::bind(&path, &dgram::Options::default())?;
+/// let mut tx = dgram::Sender::connect(&path, &dgram::Options::default(), Duration::from_secs(5).into())?;
+/// tx.send(Header::PLAIN, b"hello")?;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+/// drop(tx);
+/// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct Sender(Outbox<SendingEnd>);
+
+impl Sender {
+    /// Connects to the receiver at `path`, waiting for one until the deadline. Some nine system calls.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] if the path is no socket of ours or of an allowed
+    /// user, or others may change its directory; [`Error::Invalid`]; [`Error::Io`].
+    pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<Self> {
+        let socket = unix_socket(SocketType::DGRAM)?;
+        bind(&socket, &SocketAddrUnix::new_unnamed()).map_err(|e| Error::io("name the socket", e))?;
+        connect_unix(&socket, path.as_ref(), &options.uids, deadline)?;
+        let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
+        Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket })).map(Sender)
+    }
+}
+
+sender!(Sender);
+
+/// The receiving end. Dropping it removes the path. Examples: [`Sender`].
+pub struct Receiver(Inbox<ReceivingEnd>);
+
+impl Receiver {
+    /// Receives at `path`, at most 107 bytes, in a directory that others cannot change; the socket has mode 0600. One that is
+    /// left over from a dead process is replaced. Some twelve system calls.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if somebody receives there; [`Error::Untrusted`] for a directory that others may change, or if
+    /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
+    pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        let socket = unix_socket(SocketType::DGRAM)?;
+        set_socket_passcred(&socket, true).map_err(|e| Error::io("ask the kernel who sends", e))?;
+        let path = BoundPath::bind(&socket, SocketType::DGRAM, path.as_ref())?;
+        let end =
+            ReceivingEnd { socket, probe: unix_socket(SocketType::DGRAM)?, uids: options.uids.clone(), _path: path };
+        Ok(Receiver(Inbox::new(end, UNIX_BUFFER, options.max_payload)))
+    }
+}
+
+receiver!(Receiver);
+
+struct SendingEnd {
+    socket: OwnedFd,
+}
+
+impl Outlet for SendingEnd {
+    fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
+        match push(self.socket.as_fd(), head, payload) {
+            Err(Errno::AGAIN) => Err(Error::Full),
+            // First refused, and then no longer connected.
+            Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE) => Err(Error::Closed),
+            sent => sent.map_err(|e| Error::io("send to the socket", e)),
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        wait_for_room(self.socket.as_fd(), deadline)
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+struct ReceivingEnd {
+    socket: OwnedFd,
+    /// To find out whether an address is still held by somebody.
+    probe: OwnedFd,
+    uids: Vec<u32>,
+    _path: BoundPath,
+}
+
+/// A datagram in the buffer.
+struct Datagram {
+    len: usize,
+    source: Option<SocketAddrUnix>,
+    uid: Option<u32>,
+}
+
+impl ReceivingEnd {
+    fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
+        let source = received.address.and_then(|address| SocketAddrUnix::try_from(address).ok());
+        let uid = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.uid.as_raw()),
+            _ => None,
+        });
+        Ok(Datagram { len: received.bytes, source: source.filter(|source| !source.is_unnamed()), uid })
+    }
+}
+
+impl Inlet for ReceivingEnd {
+    /// The sender's address; those without one cannot be told apart.
+    type Source = SocketAddrUnix;
+
+    const TRACKED: bool = true;
+
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<SocketAddrUnix>> {
+        match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
+            Ok(Datagram { uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
+                Err(Error::Untrusted { what: "a datagram from a process of another user: allow its uid" })
+            }
+            Ok(Datagram { uid: None, .. }) => {
+                Err(Error::Untrusted { what: "a datagram without its sender's credentials" })
+            }
+            Ok(Datagram { len, source, .. }) => Ok(Pulled { start: 0, len, source }),
+            Err(Errno::AGAIN) => Err(Error::Empty),
+            Err(e) => Err(Error::io("receive from the socket", e)),
+        }
+    }
+
+    /// Nobody holds the address: nothing is sent to find out. (A living sender is connected to us, so it is `EPERM`.)
+    fn is_gone(&mut self, source: &SocketAddrUnix) -> Result<bool> {
+        Ok(matches!(connect(&self.probe, source), Err(Errno::CONNREFUSED | Errno::NOENT)))
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::frame::Event;
+    use crate::transport::FrameReceiver;
+    use rustix::net::sockopt::set_socket_send_buffer_size_force;
+
+    #[test]
+    fn a_datagram_that_was_cut_is_reported() {
+        let path = std::env::temp_dir().join(format!("slipring-dgram-cut-{}", std::process::id()));
+        let mut rx = Receiver::bind(&path, &Options::default()).unwrap();
+        let foreign = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        if set_socket_send_buffer_size_force(&foreign, 1 << 20).is_err() {
+            return; // for root only
+        }
+        foreign.send_to(&vec![0xB7; 300_000], &path).unwrap();
+        assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 300_000, .. }));
+    }
+}

@@ -1,0 +1,292 @@
+//! `seqpacket:PATH`: frames over a connected Unix socket that keeps messages apart (unix(7), `SOCK_SEQPACKET`).
+//!
+//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for all that is not the
+//! socket itself.
+//!
+//! Both ways at once: each connection is a [`Sender`] and a [`Receiver`] that share a socket. Each side says HELLO first, and a
+//! receiver that has read the other side's lowers its own sender's limit to what was said. PING is answered.
+//!
+//! The kernel says who the peer is (`SO_PEERCRED`): ourselves and root are let in, others if they are
+//! [allowed](Options::allow_uid). Whoever connects checks the listener, too.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{Shutdown, SocketFlags, SocketType, accept_with, listen, recv, shutdown};
+
+use super::datagram::{
+    UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room, wake_up_at_times,
+};
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::socket_path::{BoundPath, is_allowed};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Frame, Header, Hello, control};
+use crate::os::fork;
+use crate::os::poll::{Ready, wait};
+use crate::wait::deadline::Deadline;
+
+/// What sequenced-packet sockets promise.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "seqpacket",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: true,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: false,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: true,
+    remote: false,
+};
+
+/// How to listen or connect: [`Options::default`], then what differs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    max_payload: usize,
+    uids: Vec<u32>,
+}
+
+impl Default for Options {
+    /// Payloads up to 16 MiB; peers are processes of this user or of root.
+    fn default() -> Self {
+        Options { max_payload: DEFAULT_MAX_PAYLOAD, uids: Vec::new() }
+    }
+}
+
+impl Options {
+    /// The largest payload that is sent, or accepted, in bytes. What does not fit into a message (64 KiB, or half of the
+    /// socket's buffer) travels in fragments.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Lets the processes of another user in, too.
+    #[must_use]
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.uids.push(uid);
+        self
+    }
+}
+
+/// A socket under a path, to which others connect. Dropping it removes the path; connections go on.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, seqpacket};
+/// use std::time::Duration;
+/// # let path = std::env::temp_dir().join(format!("slipring-doc-seqpacket-{}", std::process::id()));
+/// let options = seqpacket::Options::default();
+/// let listener = seqpacket::Listener::bind(&path, &options)?;
+/// let (mut tx, mut rx) = seqpacket::connect(&path, &options, Duration::from_secs(5).into())?;
+/// let (mut their_tx, mut their_rx) = listener.accept(Duration::from_secs(5).into())?;
+/// tx.send(Header::PLAIN, b"question")?;
+/// assert!(matches!(their_rx.recv()?, Event::Frame(frame) if frame.payload == b"question"));
+/// their_tx.send(Header::PLAIN, b"answer")?;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"answer"));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    options: Options,
+    _path: BoundPath,
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+impl Listener {
+    /// Listens at `path`, at most 107 bytes, in a directory that others cannot change; the socket has mode 0600. One that is
+    /// left over from a dead process is replaced. Some twelve system calls.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if somebody listens there; [`Error::Untrusted`] for a directory that others may change, or if
+    /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
+    pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        let socket = unix_socket(SocketType::SEQPACKET)?;
+        let path = BoundPath::bind(&socket, SocketType::SEQPACKET, path.as_ref())?;
+        listen(&socket, BACKLOG).map_err(|e| Error::io("listen at the socket", e))?;
+        Ok(Listener { socket, options: options.clone(), _path: path })
+    }
+
+    /// The next connection. Two system calls, and three to set it up.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
+    /// again for the next); [`Error::Io`].
+    pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
+        loop {
+            if !wait(self.socket.as_fd(), Ready::Read, deadline.remaining())
+                .map_err(|e| Error::io("poll the socket", e))?
+            {
+                return Err(Error::Timeout);
+            }
+            // The listener wakes up at times: whoever came first may have taken the connection.
+            match accept_with(&self.socket, SocketFlags::CLOEXEC) {
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) if !deadline.has_passed() => {}
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Err(Error::Timeout),
+                accepted => {
+                    let socket = accepted.map_err(|e| Error::io("accept a connection", e))?;
+                    wake_up_at_times(&socket)?;
+                    return ends(socket, &self.options);
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    /// Polls readable when somebody waits to be accepted.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Connects to the listener at `path`, waiting for one until the deadline. Some nine system calls.
+///
+/// # Errors
+/// [`Error::NotFound`] if nobody listens there; [`Error::Untrusted`] if the path is no socket, or the listener is of a user that
+/// is not allowed; [`Error::Invalid`]; [`Error::Io`].
+pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
+    let socket = unix_socket(SocketType::SEQPACKET)?;
+    connect_unix(&socket, path.as_ref(), &options.uids, deadline)?;
+    ends(socket, options)
+}
+
+/// Both ends of a connected socket, once the peer is known to be allowed.
+fn ends(socket: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
+    let peer = socket_peercred(&socket).map_err(|e| Error::io("ask who the peer is", e))?;
+    if !is_allowed(peer.uid.as_raw(), &options.uids) {
+        return Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" });
+    }
+    let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
+    let link = Arc::new(Link { socket, peer_limit: AtomicU32::new(u32::MAX), born: fork::generation() });
+    let inbox = Inbox::new(ReceivingEnd { link: Arc::clone(&link) }, UNIX_BUFFER, options.max_payload);
+    let outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { link }))?;
+    Ok((Sender(outbox), Receiver(inbox)))
+}
+
+/// The sending end of a connection. Examples: [`Listener`].
+pub struct Sender(Outbox<SendingEnd>);
+
+sender!(Sender);
+
+/// The receiving end of a connection. Examples: [`Listener`].
+pub struct Receiver(Inbox<ReceivingEnd>);
+
+receiver!(Receiver);
+
+/// What both ends of a connection share.
+struct Link {
+    socket: OwnedFd,
+    /// The payload limit of the peer's HELLO.
+    peer_limit: AtomicU32,
+    born: u32,
+}
+
+impl Link {
+    /// Ends one direction, unless the connection belongs to the parent process.
+    fn shut(&self, direction: Shutdown) {
+        if self.born == fork::generation() {
+            let _ = shutdown(&self.socket, direction);
+        }
+    }
+}
+
+struct SendingEnd {
+    link: Arc<Link>,
+}
+
+impl Outlet for SendingEnd {
+    fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
+        loop {
+            match push(self.link.socket.as_fd(), head, payload) {
+                Err(Errno::AGAIN) => return Err(Error::Full),
+                // Said once, by a peer that has not read all of what it got; what is next is the truth.
+                Err(Errno::CONNRESET) => {}
+                Err(Errno::PIPE | Errno::NOTCONN) => return Err(Error::Closed),
+                sent => return sent.map_err(|e| Error::io("send to the socket", e)),
+            }
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        wait_for_room(self.link.socket.as_fd(), deadline)
+    }
+
+    fn shut(&mut self) {
+        self.link.shut(Shutdown::Write);
+    }
+
+    fn peer_limit(&self) -> usize {
+        self.link.peer_limit.load(Ordering::Relaxed) as usize
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.link.socket.as_fd())
+    }
+}
+
+impl Drop for SendingEnd {
+    fn drop(&mut self) {
+        self.shut(); // the receiving end may still hold the socket
+    }
+}
+
+struct ReceivingEnd {
+    link: Arc<Link>,
+}
+
+impl Inlet for ReceivingEnd {
+    /// There is one sender.
+    type Source = ();
+
+    const TRACKED: bool = true;
+
+    const CONNECTED: bool = true;
+
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<()>> {
+        loop {
+            match pull(&self.link.socket, patience, |flags| recv(&self.link.socket, &mut *buffer, flags)) {
+                Ok((_, 0)) => return Err(Error::Closed), // every frame has a header: this is the end
+                Ok((_, len)) => return Ok(Pulled { start: 0, len, source: Some(()) }),
+                Err(Errno::AGAIN) => return Err(Error::Empty),
+                // The peer left without reading all of what we had sent, such as our HELLO. What it sent is still there.
+                Err(Errno::CONNRESET) => {}
+                Err(e) => return Err(Error::io("receive from the socket", e)),
+            }
+        }
+    }
+
+    fn greeted(&mut self, hello: &Hello) {
+        self.link.peer_limit.store(hello.max_payload, Ordering::Relaxed);
+    }
+
+    fn answer(&mut self, payload: &[u8]) -> bool {
+        let answer = || {
+            let pong = Frame::new(Header::control(control::PONG, payload.len())?, payload)?;
+            // Without waiting: who does not read its answers gets none.
+            let _ = push(self.link.socket.as_fd(), &pong.head(Form::Short)?, payload);
+            Ok::<_, Error>(())
+        };
+        answer().is_ok()
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.link.socket.as_fd())
+    }
+}
+
+impl Drop for ReceivingEnd {
+    fn drop(&mut self) {
+        self.link.shut(Shutdown::Read); // so that the peer does not wait for room that nobody makes
+    }
+}

@@ -1,0 +1,604 @@
+//! `sysv:KEY` and `sysv:PATH`: frames through a System V message queue (sysvipc(7)).
+//!
+//! Used by endpoints and programs. Relies on `os/sysv.rs`, and on `message/` for all that is not the queue itself.
+//!
+//! A queue is there until it is removed, with what is in it, whoever comes and goes; `remove` also ends it for those who have
+//! it open ([`Error::Closed`]). Several senders may share one; one receiver at a time.
+//!
+//! * **Type**: a message's type is its frame's stream + 1, so that other programs may receive one stream only.
+//! * **Life**: beside the queue, under the same key, are three semaphores: senders, receivers, and a mark that says whose they
+//!   are. Whoever takes part adds 1 to its own with `SEM_UNDO`, so the kernel takes it back at its death. It does not tell
+//!   *who* died: a death shows when no sender is left, or when the others have said BYE.
+//! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in `msgrcv`, as long as it has at
+//!   least 100 ms; a thread of its own (the [`Metronome`]) then sends it an empty message of type 65,537 every 50 to 100 ms, so
+//!   that it can look at its deadline and at the senders. The last 100 ms before a deadline, and a sender at a full queue,
+//!   sleep from 50 µs to 1 ms between two looks, which is the latency then.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use libc::{E2BIG, EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOMSG, ENOSPC, ENOSYS, EPERM, ERANGE};
+use rustix::process::geteuid;
+
+use super::message::{Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, sender_of};
+use crate::os::thread::spawn_deaf;
+use crate::os::{fork, sysv};
+use crate::wait::deadline::Deadline;
+
+/// What System V message queues promise.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "sysv",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: true,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: true,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: false,
+    remote: false,
+};
+
+/// The type of the messages that only wake: above all of those with frames.
+const WAKE: u64 = 1 << 16 | 1;
+/// A receiver whose deadline is nearer than this does not block, because it may be woken so late.
+const NEAR: Duration = NAP.saturating_mul(2);
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(1);
+
+/// The semaphores.
+const SENDERS: u16 = 0;
+const RECEIVERS: u16 = 1;
+const MARK: u16 = 2;
+const SEMAPHORES: u16 = 3;
+/// What the third one holds: the sync bytes of a frame, as a number.
+const MARKED: u16 = 0x52B7;
+
+/// By what the two ends of a queue find each other: a number that both know, or a path that both see.
+///
+/// ```
+/// use slipring::transport::sysv::Key;
+/// assert_eq!(Key::parse("0x51")?, Key::number(81)?);
+/// assert!(Key::parse("/etc/passwd")? != Key::parse("/etc/group")?);
+/// assert!(Key::parse("0").is_err());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(i32);
+
+impl Key {
+    /// A number, not 0.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0, which means a queue that nobody can find (`IPC_PRIVATE`).
+    pub fn number(key: u32) -> Result<Self> {
+        match key {
+            0 => Err(Error::Invalid { what: "key of a queue: 0 is reserved, choose another number" }),
+            key => Ok(Key(key as i32)),
+        }
+    }
+
+    /// What `ftok(path, 's')` gives: 0x73, the lower 8 bits of the device, the lower 16 bits of the inode of the file, which must
+    /// exist. Two files may have the same key; a file that is removed and made again has another one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such file; [`Error::Io`].
+    pub fn path(path: &Path) -> Result<Self> {
+        match std::fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::Invalid { what: "key of a queue: the path must be that of a file that exists" })
+            }
+            Err(e) => Err(Error::io("examine the file that names the queue", e)),
+            Ok(file) => {
+                let (device, inode) = (file.dev() as u32 & 0xFF, file.ino() as u32 & 0xFFFF);
+                Ok(Key((u32::from(b's') << 24 | device << 16 | inode) as i32))
+            }
+        }
+    }
+
+    /// A number, decimal or with `0x`, else a path (`./7` for a file of that name).
+    ///
+    /// # Errors
+    /// As [`Key::number`] and [`Key::path`]; [`Error::Invalid`] for a number above 32 bits.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
+        if radix == 10 && !digits.bytes().all(|digit| digit.is_ascii_digit()) || text.is_empty() {
+            return Self::path(Path::new(text));
+        }
+        match u32::from_str_radix(digits, radix) {
+            Ok(key) if !digits.starts_with('+') => Self::number(key),
+            _ => Err(Error::Invalid { what: "key of a queue: a number of 32 bits, or the path of a file" }),
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// How to open a queue: [`Options::default`], then what differs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    max_payload: usize,
+    create: bool,
+}
+
+impl Default for Options {
+    /// The queue is created if it is missing; its limits are those of `/proc/sys/kernel/msgmax` and `msgmnb`.
+    fn default() -> Self {
+        Options { max_payload: DEFAULT_MAX_PAYLOAD, create: true }
+    }
+}
+
+impl Options {
+    /// The largest payload that is sent, or accepted, in bytes: 16 MiB by default.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Whether a queue that is missing is created (the default) or [`Error::NotFound`].
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+}
+
+/// The sending end of a queue. Any number of them may share it.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, sysv};
+/// # let file = std::env::temp_dir().join(format!("slipring-doc-sysv-{}", std::process::id()));
+/// # std::fs::write(&file, b"").unwrap();
+/// let key = sysv::Key::path(&file)?;
+/// let mut tx = sysv::Sender::open(key, &sysv::Options::default())?;
+/// let mut rx = sysv::Receiver::open(key, &sysv::Options::default())?;
+/// tx.send(Header::PLAIN, b"hello")?;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+/// sysv::remove(key)?;
+/// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct Sender(Outbox<SendingEnd>);
+
+impl Sender {
+    /// Opens the queue, or creates it. Some seven system calls.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others may use;
+    /// [`Error::Incompatible`] if the semaphores under the key are another program's, or the system's limits are too low;
+    /// [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
+    pub fn open(key: Key, options: &Options) -> Result<Self> {
+        let queue = Queue::open(key, options.create)?;
+        let wire = Wire { form: Form::Short, identified: true, message: queue.message };
+        Outbox::open(wire, options.max_payload, |_| {
+            let seat = Seat::take(queue.semaphores, SENDERS)?;
+            let message = Vec::with_capacity(sysv::TYPE + queue.message);
+            Ok(SendingEnd { queue: queue.id, message, nap: SHORTEST_NAP, _seat: seat })
+        })
+        .map(Sender)
+    }
+}
+
+sender!(Sender);
+
+/// The receiving end of a queue. One at a time. Examples: [`Sender`].
+///
+/// There is no descriptor to poll: [`poll_fd`](super::FrameReceiver::poll_fd) gives `None`.
+pub struct Receiver(Inbox<ReceivingEnd>);
+
+impl Receiver {
+    /// Opens the queue, as [`Sender::open`] does.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`] if another receiver has it; otherwise as [`Sender::open`].
+    pub fn open(key: Key, options: &Options) -> Result<Self> {
+        let queue = Queue::open(key, options.create)?;
+        let seat = Seat::take(queue.semaphores, RECEIVERS)?;
+        let end = ReceivingEnd { queue, metronome: None, _seat: seat };
+        // Somebody may raise the limit while we are here.
+        let largest = queue.message.max(LARGEST).min(queue.capacity);
+        Ok(Receiver(Inbox::new(end, sysv::TYPE + largest, options.max_payload)))
+    }
+}
+
+receiver!(Receiver);
+
+/// Bytes of message that a receiver is always ready for, if the queue can hold them.
+const LARGEST: usize = 64 << 10;
+
+/// Removes a queue, with all that is in it, and its semaphores. Those who have it open are told [`Error::Closed`].
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Untrusted`] if it is another user's; [`Error::Io`].
+pub fn remove(key: Key) -> Result<()> {
+    let removed = |result: std::io::Result<()>| match result.map_err(|e| (e.raw_os_error(), e)) {
+        Ok(()) => Ok(true),
+        Err((Some(ENOENT | EIDRM | EINVAL), _)) => Ok(false),
+        Err((Some(EPERM | EACCES), _)) => Err(Error::Untrusted { what: FOREIGN }),
+        Err((_, e)) => Err(Error::io("remove the queue", e)),
+    };
+    let queue = removed(sysv::queue(key.0, false).and_then(sysv::remove_queue))?;
+    if let Ok(set) = sysv::semaphores(key.0, SEMAPHORES, false) {
+        if sysv::value(set, MARK).is_ok_and(|mark| mark == i32::from(MARKED)) {
+            removed(sysv::remove_semaphores(set))?;
+        }
+    }
+    if queue { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// A queue that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// By what it is found.
+    pub key: Key,
+    /// Messages in it now.
+    pub messages: u64,
+    /// Bytes in it now.
+    pub bytes: u64,
+    /// Living senders.
+    pub senders: u32,
+    /// Living receivers: 0 or 1.
+    pub receivers: u32,
+}
+
+/// This user's queues that were made by this crate. Reads `/proc/sysvipc/msg`; four system calls for each queue in it.
+///
+/// # Errors
+/// [`Error::Unsupported`] where the kernel has no such list; [`Error::Io`].
+pub fn list() -> Result<Vec<Listed>> {
+    let table = std::fs::read_to_string("/proc/sysvipc/msg").map_err(|_| Error::Unsupported {
+        what: "a list of System V queues: no /proc/sysvipc/msg (is /proc mounted?)",
+    })?;
+    Ok(table.lines().skip(1).filter_map(listed).collect())
+}
+
+/// A line of the table: key, msqid, perms, cbytes, qnum, lspid, lrpid, uid, and so on (proc_sysvipc(5)).
+fn listed(line: &str) -> Option<Listed> {
+    let fields: Vec<_> = line.split_ascii_whitespace().collect();
+    let [key, _, _, bytes, messages, _, _, uid, ..] = fields[..] else { return None };
+    let key = Key(key.parse().ok()?);
+    if uid.parse() != Ok(geteuid().as_raw()) {
+        return None;
+    }
+    let set = sysv::semaphores(key.0, SEMAPHORES, false).ok()?;
+    let value = |semaphore| sysv::value(set, semaphore).ok();
+    (value(MARK)? == i32::from(MARKED)).then_some(Listed {
+        key,
+        messages: messages.parse().ok()?,
+        bytes: bytes.parse().ok()?,
+        senders: value(SENDERS)?.unsigned_abs(),
+        receivers: value(RECEIVERS)?.unsigned_abs(),
+    })
+}
+
+const FOREIGN: &str = "the queue belongs to another user, or is open to others: choose another key";
+
+/// A queue and its semaphores, opened and checked.
+#[derive(Clone, Copy)]
+struct Queue {
+    id: i32,
+    semaphores: i32,
+    /// Bytes of its largest message.
+    message: usize,
+    /// Bytes of all its messages together.
+    capacity: usize,
+}
+
+impl Queue {
+    fn open(key: Key, create: bool) -> Result<Self> {
+        let id = find(create, |create| sysv::queue(key.0, create))?;
+        let state = sysv::queue_state(id).map_err(|e| refusal("examine the queue", e))?;
+        if state.uid != geteuid().as_raw() || state.mode & 0o066 != 0 {
+            return Err(Error::Untrusted { what: FOREIGN });
+        }
+        let semaphores = find(true, |create| sysv::semaphores(key.0, SEMAPHORES, create))?;
+        match sysv::value(semaphores, MARK).map_err(|e| refusal("examine the queue's semaphores", e))? {
+            // New, made by us or by somebody who has not come to mark it yet: who comes second does the same.
+            0 => sysv::set_value(semaphores, MARK, MARKED).map_err(|e| refusal("mark the queue's semaphores", e))?,
+            mark if mark == i32::from(MARKED) => {}
+            mark => {
+                const WHAT: &str = "semaphores under the queue's key, which are another program's: choose another key";
+                let (expected, found) = (MARKED.into(), u64::from(mark.unsigned_abs()));
+                return Err(Error::Incompatible { what: WHAT, expected, found });
+            }
+        }
+        let limit = std::fs::read_to_string("/proc/sys/kernel/msgmax").ok().and_then(|max| max.trim().parse().ok());
+        let message = limit.unwrap_or(8192).min(state.capacity);
+        if message < Wire::MIN_MESSAGE {
+            const WHAT: &str = "largest message (/proc/sys/kernel/msgmax, msgmnb), at least";
+            let (expected, found) = (Wire::MIN_MESSAGE as u64, message as u64);
+            return Err(Error::Incompatible { what: WHAT, expected, found });
+        }
+        Ok(Queue { id, semaphores, message, capacity: state.capacity })
+    }
+}
+
+/// How often to try when others create and remove the key all the time.
+const ATTEMPTS: usize = 100;
+
+/// Opens what is there or, if it may, creates it.
+fn find(create: bool, open: impl Fn(bool) -> std::io::Result<i32>) -> Result<i32> {
+    for _ in 0..ATTEMPTS {
+        match open(false) {
+            Err(e) if e.raw_os_error() == Some(ENOENT) => {}
+            opened => return opened.map_err(|e| refusal("open the queue", e)),
+        }
+        if !create {
+            break;
+        }
+        match open(true) {
+            Err(e) if e.raw_os_error() == Some(EEXIST) => {}
+            created => return created.map_err(|e| refusal("create the queue", e)),
+        }
+    }
+    Err(Error::NotFound)
+}
+
+/// What the errors of opening mean, and what to do about them.
+fn refusal(op: &'static str, error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(EACCES | EPERM) => Error::Untrusted { what: FOREIGN },
+        Some(ENOSPC) => Error::Unsupported {
+            what: "another System V queue: remove some (`ipcs`, `ipcrm`), or raise /proc/sys/kernel/msgmni or sem",
+        },
+        Some(ENOSYS) => Error::Unsupported { what: "System V queues: this kernel was built without CONFIG_SYSVIPC" },
+        // Of `semget`: the set that is there has fewer semaphores than ours.
+        Some(EINVAL) => Error::Incompatible {
+            what: "semaphores under the queue's key, which are another program's (choose another key)",
+            expected: SEMAPHORES.into(),
+            found: 0,
+        },
+        Some(EIDRM) => Error::NotFound,
+        _ => Error::io(op, error),
+    }
+}
+
+/// A participant's 1 in a semaphore; the kernel takes it back if we do not.
+struct Seat {
+    set: i32,
+    semaphore: u16,
+    born: u32,
+}
+
+impl Seat {
+    fn take(set: i32, semaphore: u16) -> Result<Self> {
+        let steps = [sysv::Step::Zero(semaphore), sysv::Step::Add(semaphore, 1)];
+        let steps = if semaphore == RECEIVERS { &steps[..] } else { &steps[1..] };
+        loop {
+            match sysv::operate(set, steps).map_err(|e| (e.raw_os_error(), e)) {
+                Ok(()) => return Ok(Seat { set, semaphore, born: fork::generation() }),
+                Err((Some(EINTR), _)) => {}
+                Err((Some(EAGAIN), _)) => return Err(Error::RoleTaken { role: "receiver" }),
+                Err((Some(ERANGE), _)) => return Err(Error::TooManyParticipants { max: 32_767 }),
+                Err((_, e)) => return Err(refusal("take a seat at the queue", e)),
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A child of `fork` has no undo of its parent's, and took no seat.
+        if self.born == fork::generation() {
+            let _ = sysv::operate(self.set, &[sysv::Step::Add(self.semaphore, -1)]);
+        }
+    }
+}
+
+/// The errors of sending and receiving.
+fn failure(op: &'static str, error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(EIDRM | EINVAL) => Error::Closed, // removed while we slept, or before
+        _ => Error::io(op, error),
+    }
+}
+
+struct SendingEnd {
+    queue: i32,
+    /// Where a message is put together.
+    message: Vec<u8>,
+    /// How long to sleep next at a full queue.
+    nap: Duration,
+    _seat: Seat,
+}
+
+impl Outlet for SendingEnd {
+    fn push(&mut self, header: Header, head: &[u8], payload: &[u8]) -> Result<()> {
+        self.message.clear();
+        self.message.extend_from_slice(&(u64::from(header.stream) + 1).to_ne_bytes());
+        self.message.extend_from_slice(head);
+        self.message.extend_from_slice(payload);
+        loop {
+            match sysv::send(self.queue, &self.message).map_err(|e| (e.raw_os_error(), e)) {
+                Ok(()) => {
+                    self.nap = SHORTEST_NAP;
+                    return Ok(());
+                }
+                Err((Some(EINTR), _)) => {}
+                Err((Some(EAGAIN), _)) => return Err(Error::Full),
+                Err((_, e)) => return Err(failure("send to the queue", e)),
+            }
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        std::thread::sleep(self.nap.min(deadline.remaining()));
+        self.nap = (self.nap * 2).min(LONGEST_NAP);
+        Ok(())
+    }
+}
+
+struct ReceivingEnd {
+    queue: Queue,
+    /// Made when it is needed first.
+    metronome: Option<Metronome>,
+    _seat: Seat,
+}
+
+impl ReceivingEnd {
+    /// One message; `None` if none came, or only one that wakes.
+    fn take(&self, buffer: &mut [u8], wait: bool) -> Result<Option<Pulled<u64>>> {
+        loop {
+            let len = match sysv::receive(self.queue.id, buffer, wait).map_err(|e| (e.raw_os_error(), e)) {
+                Ok(len) => len,
+                Err((Some(EINTR), _)) if !wait => continue,
+                Err((Some(EINTR | ENOMSG), _)) => return Ok(None),
+                // It stays in the queue, and would be there again. Only a limit raised meanwhile lets one in.
+                Err((Some(E2BIG), _)) => return Err(Error::TooLarge { max: buffer.len() - sysv::TYPE }),
+                Err((_, e)) => return Err(failure("receive from the queue", e)),
+            };
+            let (kind, text) = buffer.split_at(sysv::TYPE);
+            if kind != WAKE.to_ne_bytes() {
+                return Ok(Some(Pulled { start: sysv::TYPE, len, source: sender_of(&text[..len]) }));
+            }
+            if wait {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Inlet for ReceivingEnd {
+    /// A sender's epoch.
+    type Source = u64;
+
+    /// A whole frame does not say who sent it. The queue loses nothing.
+    const TRACKED: bool = false;
+
+    /// The metronome wakes us.
+    const PATIENCE: Duration = Duration::MAX;
+
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
+        if patience >= NEAR {
+            if self.metronome.is_none() {
+                self.metronome = Some(Metronome::start(self.queue.id)?);
+            }
+            let _blocked = self.metronome.as_ref().map(Metronome::blocked);
+            return self.take(buffer, true)?.ok_or(Error::Empty);
+        }
+        let deadline = Deadline::after(patience);
+        let mut nap = SHORTEST_NAP;
+        loop {
+            if let Some(message) = self.take(buffer, false)? {
+                return Ok(message);
+            }
+            let left = deadline.remaining();
+            if patience.is_zero() || left.is_zero() {
+                return Err(Error::Empty);
+            }
+            std::thread::sleep(nap.min(left));
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+    }
+
+    /// All are, if none is there. If some are, we cannot know which.
+    fn is_gone(&mut self, _: &u64) -> Result<bool> {
+        match sysv::value(self.queue.semaphores, SENDERS) {
+            Ok(senders) => Ok(senders == 0),
+            Err(e) if matches!(e.raw_os_error(), Some(EIDRM | EINVAL)) => Ok(false), // the queue is about to go, too
+            Err(e) => Err(Error::io("count the queue's senders", e)),
+        }
+    }
+}
+
+/// Wakes a receiver that blocks: its deadline, or a death, would not.
+///
+/// A thread that looks every 50 ms whether the receiver has been in one and the same blocking call since the last look, and
+/// then sends it an empty message.
+struct Metronome {
+    beat: Arc<Beat>,
+    thread: Option<JoinHandle<()>>,
+    born: u32,
+}
+
+struct Beat {
+    /// Odd while the receiver blocks; another number each time.
+    calls: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// While this lives, the receiver blocks.
+struct Blocked<'a>(&'a Beat);
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Metronome {
+    fn start(queue: i32) -> Result<Self> {
+        let beat = Arc::new(Beat { calls: AtomicU64::new(0), stop: AtomicBool::new(false) });
+        let theirs = Arc::clone(&beat);
+        let thread = spawn_deaf("slipring-sysv", move || {
+            let mut before = 0;
+            while !theirs.stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(NAP);
+                let now = theirs.calls.load(Ordering::Relaxed);
+                if now == before && now % 2 == 1 {
+                    // Full: then it does not block. Removed: then it knows.
+                    let _ = sysv::send(queue, &WAKE.to_ne_bytes());
+                }
+                before = now;
+            }
+        });
+        let thread = thread.map_err(|e| Error::io("start the thread that wakes the receiver", e))?;
+        Ok(Metronome { beat, thread: Some(thread), born: fork::generation() })
+    }
+
+    fn blocked(&self) -> Blocked<'_> {
+        self.beat.calls.fetch_add(1, Ordering::Relaxed);
+        Blocked(&self.beat)
+    }
+}
+
+impl Drop for Metronome {
+    fn drop(&mut self) {
+        if self.born != fork::generation() {
+            return; // the thread is not here: it is the parent's
+        }
+        self.beat.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_numbers_or_paths() {
+        for (text, key) in [("1", 1), ("4294967295", u32::MAX), ("0xfFfFffff", u32::MAX), ("0x51", 0x51)] {
+            assert_eq!(Key::parse(text).unwrap().get(), key);
+        }
+        for text in ["", "0", "0x0", "0x", "0x+1", "4294967296", "0x100000000", "/nonexistent/file", "-1"] {
+            assert!(matches!(Key::parse(text), Err(Error::Invalid { .. })), "{text:?}");
+        }
+        assert_eq!(Key::parse("/").unwrap().get() >> 24, u32::from(b's'));
+    }
+
+    #[test]
+    fn lines_of_the_table_that_make_no_sense_are_skipped() {
+        for line in ["", "1 2 3", "x 0 600 0 0 0 0 0 0", "1 0 600 0 0 0 0 4000000000 0 0 0 0 0 0"] {
+            assert_eq!(listed(line), None);
+        }
+    }
+}

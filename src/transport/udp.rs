@@ -1,0 +1,311 @@
+//! `udp:HOST:PORT`: frames in datagrams, to any machine, with nothing promised but that what is missing is reported.
+//!
+//! Used by endpoints and programs. Relies on `datagram.rs`, and on `message/` for all that is not the socket itself.
+//!
+//! Long frames: their checksums are better than UDP's. A frame that is larger than a datagram travels in fragments, and is lost
+//! with any of them. Sequence numbers are checked per source address, so lost frames are gaps, and late ones duplicates.
+//!
+//! * **Who**: addresses of this machine only (loopback), unless [`Options::remote`] says otherwise. A checksum is no
+//!   signature: whoever can send to the port can forge a frame.
+//! * **The end**: BYE may be lost. A receiver asks senders that are silent with a PING, which goes unanswered, unless their port
+//!   is closed: then the kernel answers (ICMP), and that is the sender's death.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_error;
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg_addr};
+
+use super::datagram::{LONGEST_NAP, pull, push, wait_for_room, wake_up_at_times};
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{Form, Frame, Header, control};
+use crate::os::socket::keep_errors;
+use crate::wait::deadline::Deadline;
+
+/// What UDP promises.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "udp",
+    order: Arrival::Any,
+    lossless: false,
+    boundaries: true,
+    max_payload: MAX_PAYLOAD,
+    survives_restart: true,
+    authenticates_peer: false,
+    reports_death: true,
+    duplex: false,
+    remote: true,
+};
+
+/// Half of a receiver's usual buffer: the fragments of one frame must fit into it.
+const MAX_PAYLOAD: usize = 64 << 10;
+/// What fits into an Ethernet frame: 1,500 less 20 of IPv4 and 8 of UDP.
+const DATAGRAM: usize = 1472;
+/// 65,535 less 20 and 8.
+const LARGEST: usize = 65_507;
+/// How many addresses whose port is closed are remembered until they are asked for.
+const MAX_GONE: usize = 64;
+
+/// How to open a socket: [`Options::default`], then what differs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    datagram: usize,
+    max_payload: usize,
+    remote: bool,
+    sources: Vec<IpAddr>,
+}
+
+impl Default for Options {
+    /// Datagrams of 1,472 bytes, payloads up to 64 KiB, on this machine only.
+    fn default() -> Self {
+        Options { datagram: DATAGRAM, max_payload: MAX_PAYLOAD, remote: false, sources: Vec::new() }
+    }
+}
+
+impl Options {
+    /// Bytes of the largest datagram that is sent, header included: 128 to 65,507. Larger frames travel in fragments.
+    #[must_use]
+    pub fn datagram(mut self, bytes: usize) -> Self {
+        self.datagram = bytes;
+        self
+    }
+
+    /// The largest payload that is sent, or accepted, in bytes.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Whether addresses beyond this machine may be bound, or sent to.
+    #[must_use]
+    pub fn remote(mut self, remote: bool) -> Self {
+        self.remote = remote;
+        self
+    }
+
+    /// Accepts datagrams from this address. The first call closes the socket to all others.
+    #[must_use]
+    pub fn allow_source(mut self, address: IpAddr) -> Self {
+        self.sources.push(address);
+        self
+    }
+
+    fn check(&self, address: SocketAddr) -> Result<()> {
+        if !(Wire::MIN_MESSAGE..=LARGEST).contains(&self.datagram) {
+            return Err(Error::Invalid { what: "datagram size: 128 to 65507 bytes" });
+        }
+        if !self.remote && !address.ip().is_loopback() {
+            const WHAT: &str = "UDP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
+            return Err(Error::Untrusted { what: WHAT });
+        }
+        Ok(())
+    }
+}
+
+/// The sending end. Any number of them may send to one receiver.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, udp};
+/// use std::time::Duration;
+/// let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default())?;
+/// let mut tx = udp::Sender::connect(rx.local_address()?, &udp::Options::default(), Duration::from_secs(5).into())?;
+/// tx.send(Header::PLAIN, b"hello")?;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+/// drop(tx);
+/// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct Sender(Outbox<SendingEnd>);
+
+impl Sender {
+    /// Connects to the receiver at an address, waiting for one until the deadline, as far as that can be known: the answer that
+    /// nobody receives there comes at once from this machine, and from others maybe later. [`Error::Closed`] of a later call
+    /// means just that; the one after it tries again. Some six system calls.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] for an address beyond this machine;
+    /// [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
+    pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: Deadline) -> Result<Self> {
+        let address = resolve(address)?;
+        options.check(address)?;
+        let here = match (address.ip(), address.ip().is_loopback()) {
+            (IpAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            (IpAddr::V4(_), false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            (IpAddr::V6(_), true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            (IpAddr::V6(_), false) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let socket = UdpSocket::bind((here, 0)).map_err(|e| Error::io("make a UDP socket", e))?;
+        socket.connect(address).map_err(|e| Error::io("connect the UDP socket", e))?;
+        let wire = Wire { form: Form::Long, identified: false, message: options.datagram };
+        let mut outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket: socket.into() }))?;
+        let mut nap = Duration::from_millis(1);
+        while outbox.outlet().was_refused()? {
+            if deadline.has_passed() {
+                return Err(Error::NotFound);
+            }
+            std::thread::sleep(nap.min(deadline.remaining()));
+            nap = (nap * 2).min(LONGEST_NAP);
+            match outbox.greet_again() {
+                Ok(()) | Err(Error::Full | Error::Closed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Sender(outbox))
+    }
+}
+
+sender!(Sender);
+
+/// The receiving end. Examples: [`Sender`].
+pub struct Receiver(Inbox<ReceivingEnd>);
+
+impl Receiver {
+    /// Receives at an address; with port 0 at one that the system chooses ([`Receiver::local_address`]). Some five system
+    /// calls.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this machine; [`Error::Invalid`] for one
+    /// that does not resolve; [`Error::Io`].
+    pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
+        let address = resolve(address)?;
+        options.check(address)?;
+        let socket = match UdpSocket::bind(address) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => return Err(Error::Exists),
+            bound => OwnedFd::from(bound.map_err(|e| Error::io("bind the UDP socket", e))?),
+        };
+        wake_up_at_times(&socket)?;
+        keep_errors(socket.as_fd(), address.is_ipv6()).map_err(|e| Error::io("ask for the socket's errors", e))?;
+        let end = ReceivingEnd { socket, sources: options.sources.clone(), gone: Vec::new() };
+        Ok(Receiver(Inbox::new(end, LARGEST, options.max_payload)))
+    }
+
+    /// Where it receives. One system call.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        let address = rustix::net::getsockname(&self.0.inlet().socket).and_then(SocketAddr::try_from);
+        address.map_err(|e| Error::io("ask for the socket's address", e))
+    }
+}
+
+receiver!(Receiver);
+
+fn resolve(address: impl ToSocketAddrs) -> Result<SocketAddr> {
+    const UNKNOWN: Error = Error::Invalid { what: "address: HOST:PORT, of a host that is known, as in 127.0.0.1:4000" };
+    address.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or(UNKNOWN)
+}
+
+struct SendingEnd {
+    socket: OwnedFd,
+}
+
+impl SendingEnd {
+    /// Whether the answer to an earlier datagram was that nobody receives there.
+    fn was_refused(&self) -> Result<bool> {
+        match socket_error(&self.socket).map_err(|e| Error::io("ask for the socket's errors", e))? {
+            Err(Errno::CONNREFUSED) => Ok(true),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl Outlet for SendingEnd {
+    fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
+        match push(self.socket.as_fd(), head, payload) {
+            Err(Errno::AGAIN) => Err(Error::Full),
+            Err(Errno::CONNREFUSED) => Err(Error::Closed), // the one before went to nobody; this one did not leave
+            sent => sent.map_err(|e| Error::io("send to the UDP socket", e)),
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        wait_for_room(self.socket.as_fd(), deadline)
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+struct ReceivingEnd {
+    socket: OwnedFd,
+    sources: Vec<IpAddr>,
+    /// Addresses whose port is closed, as the kernel said.
+    gone: Vec<SocketAddr>,
+}
+
+impl ReceivingEnd {
+    fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<RecvMsg, Errno> {
+        recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)
+    }
+
+    /// Empties the queue of errors. If they are refusals, the addresses that refused have no sender any more.
+    fn take_errors(&mut self, refused: bool) {
+        // Those that do not fit are asked again.
+        for _ in 0..MAX_GONE {
+            let Ok(error) = self.receive(&mut [0; 64], RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT) else { return };
+            let address = error.address.and_then(|address| SocketAddr::try_from(address).ok());
+            if let (Some(address), true) = (address, refused && self.gone.len() < MAX_GONE) {
+                self.gone.push(address);
+            }
+        }
+    }
+
+    fn ask(&mut self, source: &SocketAddr) -> Result<()> {
+        let ping = Frame::new(Header::control(control::PING, 0)?, &[])?.head(Form::Long)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let parts = [IoSlice::new(&ping)];
+        // An error is the answer to an earlier question; this one is asked again at the next look.
+        if let Err(error) = sendmsg_addr(&self.socket, source, &parts, &mut SendAncillaryBuffer::default(), flags) {
+            self.take_errors(error == Errno::CONNREFUSED);
+        }
+        Ok(())
+    }
+}
+
+impl Inlet for ReceivingEnd {
+    type Source = SocketAddr;
+
+    const TRACKED: bool = true;
+
+    /// Each look asks silent senders by a datagram.
+    const LOOK: Duration = Duration::from_millis(250);
+
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<SocketAddr>> {
+        let received = match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
+            Err(Errno::AGAIN) => return Err(Error::Empty),
+            // The answers to our questions.
+            Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) => {
+                self.take_errors(error == Errno::CONNREFUSED);
+                return Err(Error::Empty);
+            }
+            received => received.map_err(|e| Error::io("receive from the UDP socket", e))?,
+        };
+        let source = received.address.and_then(|address| SocketAddr::try_from(address).ok());
+        let is_known = |address: SocketAddr| self.sources.contains(&address.ip());
+        if !self.sources.is_empty() && !source.is_some_and(is_known) {
+            return Err(Error::Untrusted { what: "a datagram from an address that is not allowed" });
+        }
+        Ok(Pulled { start: 0, len: received.bytes, source })
+    }
+
+    fn is_gone(&mut self, source: &SocketAddr) -> Result<bool> {
+        if let Some(at) = self.gone.iter().position(|gone| gone == source) {
+            self.gone.swap_remove(at);
+            return Ok(true);
+        }
+        self.ask(source)?;
+        Ok(false)
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}

@@ -1,0 +1,321 @@
+//! What every transport is held to, between two threads of one process.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use slipring::frame::{Event, Header, control};
+use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::{Deadline, Error};
+
+use super::script::{Dice, Script};
+use super::storm;
+use super::subject::{Subject, soon};
+
+/// Longest payload of the mixed scripts.
+pub const LONGEST: usize = 64 << 10;
+/// Frames that a lossy transport may have under way: its receiver has to keep up.
+const WINDOW: usize = 16;
+
+const MOMENT: Duration = Duration::from_millis(20);
+
+fn plain() -> Header {
+    Header::PLAIN
+}
+
+/// The next event must be this frame.
+#[track_caller]
+fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
+    match rx.recv_deadline(soon()) {
+        Ok(Event::Frame(frame)) => {
+            assert!(frame.payload == payload, "{} bytes, not {}", frame.payload.len(), payload.len())
+        }
+        other => panic!("{other:?} instead of a frame of {} bytes", payload.len()),
+    }
+}
+
+/// Sends from another thread what is received here.
+fn run(subject: &Subject, script: Script) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    run_over(subject, tx.as_mut(), rx.as_mut(), script);
+}
+
+fn run_over(subject: &Subject, tx: &mut dyn FrameSender, rx: &mut dyn FrameReceiver, script: Script) {
+    let seen = AtomicUsize::new(0);
+    let mut expected = script.expect(subject.capabilities);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let keep_up = |n: usize| {
+                while !subject.capabilities.lossless && n >= seen.load(Ordering::Acquire) + WINDOW {
+                    std::thread::yield_now();
+                }
+            };
+            script.send(tx, soon(), keep_up).unwrap();
+        });
+        while !expected.is_complete() {
+            match rx.recv_deadline(soon()) {
+                Ok(event) => expected.take(event),
+                Err(error) => panic!("after {} frames: {error:?}", expected.seen),
+            }
+            seen.store(expected.seen, Ordering::Release);
+        }
+        sender.join().unwrap();
+    });
+    expected.check();
+}
+
+pub fn boundaries_and_order(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    let max = tx.max_payload();
+    let mut dice = Dice::new(1);
+    for len in (0..=40).chain([63, 64, 65, 255, 256, 257, 1000]).filter(|len| *len <= max) {
+        // Two at a time: a receiver that joins or splits them is found out.
+        let (one, two) = (dice.bytes(len), dice.bytes(len / 2));
+        tx.send_deadline(plain(), &one, soon()).unwrap();
+        tx.send_deadline(plain(), &two, soon()).unwrap();
+        tx.flush(soon()).unwrap();
+        expect(rx.as_mut(), &one);
+        expect(rx.as_mut(), &two);
+    }
+}
+
+pub fn empty_one_byte_maximal_and_too_large(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    let max = tx.max_payload();
+    assert!(max >= 256, "{max}");
+    let largest = Dice::new(2).bytes(max);
+    let large = vec![0; max + 1];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for payload in [&[][..], b"1", &largest, b"behind it"] {
+                tx.send_deadline(plain(), payload, soon()).unwrap();
+                let refused = tx.send_deadline(plain(), &large, soon());
+                assert!(matches!(refused, Err(Error::TooLarge { max: said }) if said == max), "{refused:?}");
+                assert!(matches!(tx.try_send(plain(), &large), Err(Error::TooLarge { .. })));
+            }
+            tx.flush(soon()).unwrap();
+        });
+        for payload in [&[][..], b"1", &largest, b"behind it"] {
+            expect(rx.as_mut(), payload);
+        }
+    });
+}
+
+pub fn around_the_message_size(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    let max = tx.max_payload();
+    let sizes = || subject.edges.iter().flat_map(|edge| edge - 40..=edge + 1).filter(|len| *len <= max);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for len in sizes() {
+                tx.send_deadline(plain(), &Dice::new(len as u64).bytes(len), soon()).unwrap();
+            }
+            tx.flush(soon()).unwrap();
+        });
+        for len in sizes() {
+            expect(rx.as_mut(), &Dice::new(len as u64).bytes(len));
+        }
+    });
+}
+
+/// Sends until there is no room, and returns how many frames that were; none of a transport that is never full.
+fn fill(tx: &mut dyn FrameSender, payload: &[u8]) -> usize {
+    for sent in 0..200_000 {
+        match tx.try_send(plain(), payload) {
+            Ok(()) => {}
+            Err(Error::Full) => return sent,
+            other => panic!("after {sent} frames: {other:?}"),
+        }
+    }
+    panic!("never full");
+}
+
+pub fn empty_full_and_empty_again(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+    assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+    if !subject.capabilities.lossless {
+        return; // what does not fit is dropped, and reported: there is no "full"
+    }
+    let payload = Dice::new(3).bytes(1000.min(tx.max_payload()));
+    for _ in 0..3 {
+        let accepted = fill(tx.as_mut(), &payload);
+        assert!(accepted > 0);
+        // Some of it may have been kept to be finished: it is under way while there is somebody to take it.
+        for n in 0..accepted {
+            assert!(n > 0 || tx.try_send(plain(), &payload).is_err(), "still full");
+            let _ = tx.flush(Deadline::after(Duration::ZERO));
+            expect(rx.as_mut(), &payload);
+        }
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+    }
+    tx.send_deadline(plain(), b"room again", soon()).unwrap();
+    expect(rx.as_mut(), b"room again");
+}
+
+pub fn deadlines(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    for wait in [Duration::ZERO, MOMENT] {
+        let start = Instant::now();
+        assert!(matches!(rx.recv_deadline(wait.into()), Err(Error::Timeout)));
+        assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
+    }
+    if !subject.capabilities.lossless {
+        return;
+    }
+    let payload = Dice::new(4).bytes(500.min(tx.max_payload()));
+    let accepted = fill(tx.as_mut(), &payload);
+    for wait in [Duration::ZERO, MOMENT] {
+        let start = Instant::now();
+        let late = tx.send_deadline(plain(), &payload, wait.into());
+        assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
+        assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
+    }
+    // Nothing of what was late has been sent.
+    for _ in 0..accepted {
+        let _ = tx.flush(Deadline::after(Duration::ZERO));
+        expect(rx.as_mut(), &payload);
+    }
+    assert!(matches!(rx.recv_deadline(MOMENT.into()), Err(Error::Timeout)));
+    // Whoever waits is woken by what comes.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::yield_now();
+            tx.send_deadline(plain(), b"at last", soon()).unwrap();
+            tx.flush(soon()).unwrap();
+        });
+        expect(rx.as_mut(), b"at last");
+    });
+}
+
+pub fn streams_kinds_and_control(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    let longest = 3000.min(tx.max_payload());
+    let script = Script::mixed(5, 200, longest);
+    run_over(subject, tx.as_mut(), rx.as_mut(), script);
+    // A control frame that is none of the transport's own business goes through; it may overtake data.
+    let doorbell = Header::control(control::DOORBELL, 0).unwrap();
+    tx.send_deadline(doorbell, b"bell", soon()).unwrap();
+    tx.send_deadline(Header { stream: 1, ..Header::new(0x0177, 0).unwrap() }, b"data", soon()).unwrap();
+    tx.flush(soon()).unwrap();
+    let mut seen = [false; 2];
+    for _ in 0..2 {
+        match rx.recv_deadline(soon()).unwrap() {
+            Event::Frame(frame) if frame.header.is_control() => {
+                assert_eq!((frame.header.kind, frame.payload), (control::DOORBELL, &b"bell"[..]));
+                seen[0] = true;
+            }
+            Event::Frame(frame) => {
+                assert_eq!((frame.header.kind, frame.header.stream, frame.payload), (0x0177, 1, &b"data"[..]));
+                seen[1] = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [true; 2]);
+}
+
+pub fn ten_thousand_random_frames(subject: &Subject) {
+    let longest = LONGEST.min(subject.longest);
+    run(subject, Script::mixed(6, 10_000, longest));
+}
+
+pub fn an_orderly_end(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    tx.send_deadline(plain(), b"one", soon()).unwrap();
+    tx.send_deadline(plain(), b"two", soon()).unwrap();
+    tx.close(soon()).unwrap();
+    assert!(matches!(tx.try_send(plain(), b"three"), Err(Error::Closed)));
+    assert!(matches!(tx.send_deadline(plain(), b"three", soon()), Err(Error::Closed)));
+    expect(rx.as_mut(), b"one");
+    expect(rx.as_mut(), b"two");
+    for _ in 0..2 {
+        assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
+        assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+    }
+    drop(tx);
+    assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)), "closing twice is one end");
+    if !subject.capabilities.survives_restart {
+        return;
+    }
+    // Another sender, the same receiver; dropping is closing. (Between its coming and its first frame the old end may be told
+    // once more, or nothing.)
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| meeting.open_sender().unwrap().send_deadline(plain(), b"again", soon()));
+        loop {
+            match rx.recv_deadline(MOMENT.into()) {
+                Ok(Event::Frame(frame)) => break assert_eq!(frame.payload, b"again"),
+                Err(Error::Closed | Error::Timeout) => std::thread::yield_now(),
+                other => panic!("{other:?}"),
+            }
+        }
+        sender.join().unwrap()
+    });
+    sent.unwrap();
+    assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
+}
+
+pub fn a_receiver_that_leaves(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    tx.send_deadline(plain(), b"one", soon()).unwrap();
+    expect(rx.as_mut(), b"one");
+    drop(rx);
+    let payload = vec![7; 1000.min(tx.max_payload())];
+    let mut outcome = Ok(());
+    for _ in 0..200_000 {
+        let patience = if subject.sees_receiver_go { soon() } else { MOMENT.into() };
+        outcome = tx.send_deadline(plain(), &payload, patience);
+        if outcome.is_err() || !subject.capabilities.lossless {
+            break;
+        }
+    }
+    match outcome {
+        Err(Error::Closed | Error::PeerDead) => {}
+        Err(Error::Timeout) | Ok(()) if !subject.sees_receiver_go => {}
+        other => panic!("{other:?}"),
+    }
+    // Neither closing nor dropping waits for somebody who is not there.
+    let _ = tx.close(MOMENT.into());
+}
+
+pub fn signals_at_a_thousand_hertz(subject: &Subject) {
+    let longest = LONGEST.min(subject.longest);
+    let script = Script { long_in_1000: 100, ..Script::mixed(7, 1_000, longest) };
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    let seen = AtomicUsize::new(0);
+    let mut expected = script.expect(subject.capabilities);
+    let interrupted = std::thread::scope(|scope| {
+        let here = storm::Storm::here();
+        let sender = scope.spawn(|| {
+            let there = storm::Storm::here();
+            let keep_up = |n: usize| {
+                // Each waits for the other now and then, so that both are interrupted asleep.
+                while n >= seen.load(Ordering::Acquire) + WINDOW {
+                    std::thread::yield_now();
+                }
+            };
+            script.send(tx.as_mut(), soon(), keep_up).unwrap();
+            there.calm()
+        });
+        while !expected.is_complete() {
+            match rx.recv_deadline(soon()) {
+                Ok(event) => expected.take(event),
+                Err(error) => panic!("after {} frames: {error:?}", expected.seen),
+            }
+            seen.store(expected.seen, Ordering::Release);
+        }
+        assert!(matches!(rx.recv_deadline(MOMENT.into()), Err(Error::Timeout)));
+        here.calm() + sender.join().unwrap()
+    });
+    expected.check();
+    assert!(interrupted > 0, "no signal came");
+}

@@ -1,0 +1,53 @@
+//! One suite for every transport: what a transport promises in its `Capabilities` is what is demanded of it here.
+//!
+//! `cases.rs` is written once, over "make a connected pair" (`subject.rs`), and run for every transport: between threads, and
+//! between processes (`processes.rs`: this binary again, with a role in its environment). `wire.rs` puts bytes on the wire
+//! that no sender of ours would.
+//!
+//! A new transport costs its file, which makes a [`subject::Subject`], and a line in `subjects!` below.
+
+mod cases;
+mod processes;
+mod script;
+mod storm;
+mod subject;
+mod wire;
+
+mod mq;
+mod ring;
+
+macro_rules! subjects {
+    ($($name:ident: $file:ident::$make:ident;)*) => {$(
+        mod $name {
+            use super::{cases, processes, wire};
+
+            fn subject() -> super::subject::Subject {
+                super::$file::$make()
+            }
+
+            subjects!(@cases cases: boundaries_and_order, empty_one_byte_maximal_and_too_large, around_the_message_size,
+                empty_full_and_empty_again, deadlines, streams_kinds_and_control, ten_thousand_random_frames, an_orderly_end,
+                a_receiver_that_leaves, signals_at_a_thousand_hertz);
+            subjects!(@cases processes: a_child_sends, a_child_receives, a_sender_killed_in_mid_frame, a_receiver_killed);
+            subjects!(@cases wire: garbage, an_absurd_length, another_version, half_a_frame, pieces_of_every_size);
+        }
+    )*};
+    (@cases $module:ident: $($case:ident),*) => {$(
+        #[test]
+        fn $case() {
+            $module::$case(&subject());
+        }
+    )*};
+}
+
+subjects! {
+    ring_spsc: ring::spsc;
+    ring_mpmc: ring::mpmc;
+    posix_queue: mq::subject;
+}
+
+/// Not a test: the life of a child process, if this is one.
+#[test]
+fn child() {
+    processes::live();
+}

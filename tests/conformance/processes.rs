@@ -1,0 +1,240 @@
+//! The same between processes: the other end is this very binary, with a role in its environment.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use slipring::frame::Header;
+use slipring::transport::{Arrival, FrameReceiver, FrameSender};
+use slipring::{Error, endpoint::Endpoint};
+
+use super::cases::LONGEST;
+use super::script::Script;
+use super::subject::{Meeting, PATIENCE, Subject, soon};
+
+/// `role endpoint seed frames longest`, or nothing if this is no child.
+const ROLE: &str = "SLIPRING_CONFORMANCE_ROLE";
+
+/// Frames of the scripts that processes play.
+const FRAMES: usize = 1_000;
+
+/// A child process; killed when dropped.
+struct Other(Child);
+
+impl Other {
+    fn start(role: &str, endpoint: &str, script: Script) -> Self {
+        let Script { seed, frames, longest, long_in_1000 } = script;
+        let role = format!("{role} {endpoint} {seed} {frames} {longest} {long_in_1000} {}", std::process::id());
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["child", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        Other(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// It has ended well.
+    #[track_caller]
+    fn join(mut self) {
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "the child: {status}");
+    }
+
+    /// It has not ended by itself.
+    #[track_caller]
+    fn assert_runs(&mut self) {
+        let ended = self.0.try_wait().unwrap();
+        assert!(ended.is_none(), "the child: {ended:?}");
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits until it sleeps: where it cannot get on, or is between two steps; a moment's observation, good enough to make it
+    /// likely that it is killed inside a frame.
+    fn wait_until_asleep(&self) {
+        let start = Instant::now();
+        let mut naps = 0;
+        while naps < 3 && start.elapsed() < Duration::from_secs(2) {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            naps = if state == Some('S') { naps + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The life of a child, if this process is one.
+pub fn live() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let words: Vec<&str> = role.split(' ').collect();
+    let [role, endpoint, seed, frames, longest, long_in_1000, parent] = words[..] else { panic!("{role:?}") };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+    let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().to_string() == parent);
+    assert!(is_there, "the parent has gone already");
+    let [frames, longest, long_in_1000] = [frames, longest, long_in_1000].map(|n| n.parse().unwrap());
+    let script = Script { seed: seed.parse().unwrap(), frames, longest, long_in_1000 };
+    let endpoint = Endpoint::parse(endpoint).unwrap();
+    match role {
+        "send" => {
+            let mut tx = endpoint.open_sender(soon()).unwrap();
+            let lossless = tx.capabilities().lossless;
+            // Nothing tells a sender of lossy frames how far the receiver is: it gives it time.
+            let pause = |n: usize| match n % 8 {
+                0 if !lossless => std::thread::sleep(Duration::from_millis(1)),
+                _ => {}
+            };
+            script.send(tx.as_mut(), soon(), pause).unwrap();
+            tx.close(soon()).unwrap();
+        }
+        "receive" => {
+            let mut rx = endpoint.open_receiver(soon()).unwrap();
+            let mut expected = script.expect(rx.capabilities());
+            let end = expected.receive_to_the_end(rx.as_mut(), soon());
+            assert!(matches!(end, Error::Closed), "{end:?}");
+            expected.check();
+        }
+        "take" => {
+            let mut rx = endpoint.open_receiver(soon()).unwrap();
+            loop {
+                rx.recv_deadline(soon()).unwrap();
+            }
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn longest(subject: &Subject) -> usize {
+    LONGEST.min(subject.longest)
+}
+
+pub fn a_child_sends(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let script = Script::mixed(11, FRAMES, longest(subject));
+    let child = Other::start("send", &meeting.sender, script);
+    let mut rx = meeting.open_receiver().unwrap();
+    let mut expected = script.expect(subject.capabilities);
+    let end = receive_to_the_end(&mut expected, rx.as_mut());
+    assert!(matches!(end, Error::Closed), "{end:?}");
+    expected.check();
+    child.join();
+}
+
+/// A receiver that opened first hears nothing of a sender to come.
+#[track_caller]
+fn receive_to_the_end(expected: &mut super::script::Expected, rx: &mut dyn FrameReceiver) -> Error {
+    let start = Instant::now();
+    loop {
+        match expected.receive_to_the_end(rx, soon()) {
+            Error::Closed if expected.seen == 0 && start.elapsed() < PATIENCE => std::thread::yield_now(),
+            end => return end,
+        }
+    }
+}
+
+pub fn a_child_receives(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let script = Script::mixed(12, FRAMES, longest(subject));
+    let child = Other::start("receive", &meeting.receiver, script);
+    let mut tx = open_sender(&meeting);
+    let pause = |n: usize| match n % 8 {
+        0 if !subject.capabilities.lossless => std::thread::sleep(Duration::from_millis(1)),
+        _ => {}
+    };
+    script.send(tx.as_mut(), soon(), pause).unwrap();
+    tx.close(soon()).unwrap();
+    child.join();
+}
+
+/// The child may not be there yet.
+fn open_sender(meeting: &Meeting) -> Box<dyn FrameSender> {
+    let start = Instant::now();
+    loop {
+        match meeting.open_sender() {
+            Ok(tx) => return tx,
+            Err(Error::NotFound) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
+    let meeting = (subject.meet)();
+    // Larger than what the kernel holds, where frames may be: the sender stands in the middle of one.
+    let largest = (1 << 20).min(subject.longest);
+    let script = Script::large(13, 1_000_000, largest);
+    let mut child = Other::start("send", &meeting.sender, script);
+    let mut rx = meeting.open_receiver().unwrap();
+    let mut expected = script.expect(subject.capabilities);
+    while expected.seen < 5 {
+        match rx.recv_deadline(soon()) {
+            Ok(event) => expected.take(event),
+            Err(Error::Closed) if expected.seen == 0 => child.assert_runs(),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    child.wait_until_asleep();
+    child.kill();
+    expected.sender_died = true;
+    let patience = if subject.capabilities.reports_death { PATIENCE } else { Duration::from_millis(300) };
+    let end = expected.receive_to_the_end(rx.as_mut(), patience.into());
+    match end {
+        Error::PeerDead if subject.capabilities.reports_death => {
+            assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "it stays so");
+        }
+        Error::Timeout if !subject.capabilities.reports_death => {}
+        other => panic!("{other:?}"),
+    }
+    if subject.capabilities.survives_restart {
+        // Whoever comes next is heard, from its first frame on.
+        let sent = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| open_sender(&meeting).send_deadline(Header::PLAIN, b"next", soon()));
+            let start = Instant::now();
+            loop {
+                match rx.recv_deadline(soon()) {
+                    Ok(slipring::frame::Event::Frame(frame)) => break assert_eq!(frame.payload, b"next"),
+                    Ok(event) => assert!(subject.capabilities.order == Arrival::Any, "{event:?}"),
+                    Err(Error::PeerDead) => std::thread::yield_now(),
+                    other => panic!("{other:?}"),
+                }
+                assert!(start.elapsed() < PATIENCE);
+            }
+            sender.join().unwrap()
+        });
+        sent.unwrap();
+    }
+}
+
+pub fn a_receiver_killed(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let script = Script::large(14, 100_000, 1000.min(subject.longest));
+    let mut child = Other::start("take", &meeting.receiver, script);
+    let mut tx = open_sender(&meeting);
+    for n in 0..20 {
+        let (header, payload) = script.frame(n);
+        tx.send_deadline(header, &payload, soon()).unwrap();
+    }
+    tx.flush(soon()).unwrap();
+    child.wait_until_asleep();
+    child.kill();
+    // We live (no SIGPIPE), and are told, or find it full.
+    let patience = if subject.sees_receiver_go { PATIENCE } else { Duration::from_millis(50) };
+    let mut outcome = Ok(());
+    for n in 20..if subject.capabilities.lossless { script.frames } else { 100 } {
+        let (header, payload) = script.frame(n);
+        outcome = tx.send_deadline(header, &payload, patience.into());
+        if outcome.is_err() {
+            break;
+        }
+    }
+    match outcome {
+        Err(Error::Closed | Error::PeerDead) => {}
+        Err(Error::Timeout) | Ok(()) if !subject.sees_receiver_go => {}
+        other => panic!("{other:?}"),
+    }
+}
