@@ -154,6 +154,22 @@ fn inspect(bytes: &[u8], max_payload: usize, boundary: Boundary, work: &mut u64)
     Ok(Found::Whole(Shape { header, stamp, header_len, total }))
 }
 
+/// What [`Decoder::advance`] found: an [`Event`] that borrows nothing yet.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    Frame { place: Place, duplicate_of: Option<u32> },
+    Gap { stream: u16, expected: u32, found: u32 },
+    Skipped { bytes: u64, what: &'static str },
+}
+
+/// Where a frame lies: in the decoder's buffer or in the chunk, and from which byte on.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    shape: Shape,
+    carried: bool,
+    start: usize,
+}
+
 const DAMAGED: &str = "frame payload: checksum mismatch";
 
 /// The little-endian number at `at`; the caller knows that it lies inside.
@@ -263,7 +279,8 @@ pub struct Decoder {
     lost: Option<(&'static str, u64)>,
     credit: u64,
     refused: bool,
-    tracker: Tracker,
+    /// None while several senders share the stream and cannot be told apart.
+    tracker: Option<Tracker>,
     stats: Stats,
 }
 
@@ -281,7 +298,7 @@ impl Decoder {
             lost: None,
             credit: credit_limit(max_payload),
             refused: false,
-            tracker: Tracker::new(),
+            tracker: Some(Tracker::new()),
             stats: Stats::default(),
         }
     }
@@ -299,7 +316,9 @@ impl Decoder {
     /// [`OnCorrupt::Resync`] only `Incompatible` is returned, once where a frame was due, and decoding may go on: what
     /// looks like another version may be damage, too.
     pub fn decode<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
-        self.next_event(input, false)
+        let chunk = *input;
+        let Some(step) = self.advance(input, false)? else { return Ok(None) };
+        Ok(Some(self.event(step, chunk)))
     }
 
     /// The end of the stream. Call until it gives `None`.
@@ -311,7 +330,59 @@ impl Decoder {
     /// [`Error::Corrupt`] with [`OnCorrupt::Close`], if the stream ended inside a frame; otherwise as
     /// [`Decoder::decode`].
     pub fn finish(&mut self) -> Result<Option<Event<'_>>> {
-        self.next_event(&mut &[][..], true)
+        let Some(step) = self.advance(&mut &[][..], true)? else { return Ok(None) };
+        Ok(Some(self.event(step, &[])))
+    }
+
+    /// The event of a step. `chunk` is what `input` was when [`Decoder::advance`] was called.
+    #[inline]
+    pub(crate) fn event<'a>(&'a self, step: Step, chunk: &'a [u8]) -> Event<'a> {
+        match step {
+            Step::Frame { place, duplicate_of } => {
+                let bytes = if place.carried { &self.carry[..] } else { chunk };
+                let frame = place.shape.view(&bytes[place.start..]);
+                match duplicate_of {
+                    None => Event::Frame(frame),
+                    Some(expected) => Event::Duplicate { frame, expected },
+                }
+            }
+            Step::Gap { stream, expected, found } => Event::Gap { stream, expected, found },
+            Step::Skipped { bytes, what } => Event::Skipped { bytes, what },
+        }
+    }
+
+    /// Who sent the frame of a step, if its header says so; see [`sender_of`].
+    pub(crate) fn sender(&self, step: Step, chunk: &[u8]) -> Option<u64> {
+        let Step::Frame { place, .. } = step else { return None };
+        let bytes = if place.carried { &self.carry[..] } else { chunk };
+        sender_of(&bytes[place.start..])
+    }
+
+    /// Whether no byte waits for more, and none is being skipped.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.at == self.carry.len() && self.lost.is_none()
+    }
+
+    /// The sender of these bytes is gone: forgets those that were no whole frame, and says how many of them were being
+    /// skipped (with `more`, which follow them). Unlike [`Decoder::finish`] it never takes them for frames.
+    pub(crate) fn abandon(&mut self, more: usize) -> Option<Step> {
+        let undecided = (self.carry.len() - self.at + more) as u64;
+        self.carry.clear();
+        self.at = 0;
+        self.need = SHORT;
+        self.lost.take().map(|(what, bytes)| Step::Skipped { bytes: bytes + undecided, what })
+    }
+
+    /// Another sender begins: its streams are counted anew, that of its HELLO from `first` on.
+    pub(crate) fn begin(&mut self, stream: u16, first: u32) {
+        let mut tracker = Tracker::new();
+        tracker.expect(stream, first);
+        self.tracker = Some(tracker);
+    }
+
+    /// Several senders count the same streams: no sequence is judged until one begins alone.
+    pub(crate) fn stop_tracking(&mut self) {
+        self.tracker = None;
     }
 
     /// What has been counted so far.
@@ -331,7 +402,10 @@ impl Decoder {
         self.carry.capacity()
     }
 
-    fn next_event<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8], ended: bool) -> Result<Option<Event<'a>>> {
+    /// [`Decoder::decode`], or [`Decoder::finish`] if the stream has ended, for callers that look at what was found before
+    /// they borrow it.
+    pub(crate) fn advance(&mut self, input: &mut &[u8], ended: bool) -> Result<Option<Step>> {
+        let chunk_len = input.len();
         if self.refused {
             return Err(Error::Corrupt { what: "byte stream: given up after an earlier error" });
         }
@@ -341,7 +415,7 @@ impl Decoder {
                     return Ok(None);
                 }
                 if self.at == self.carry.len() {
-                    return Ok(self.lost.take().map(|(what, bytes)| Event::Skipped { bytes, what }));
+                    return Ok(self.lost.take().map(|(what, bytes)| Step::Skipped { bytes, what }));
                 }
                 self.reject(Error::Corrupt { what: "byte stream: ended inside a frame" }, input)?;
                 continue;
@@ -368,7 +442,7 @@ impl Decoder {
             };
             // What is reported before the frame leaves the frame where it is, to be inspected again by the next call.
             if let Some((what, bytes)) = self.lost.take() {
-                return Ok(Some(Event::Skipped { bytes, what }));
+                return Ok(Some(Step::Skipped { bytes, what }));
             }
             let header = shape.header;
             if header.is_control() && !control::is_known(header.kind) {
@@ -376,28 +450,29 @@ impl Decoder {
                 self.take(shape.total, input);
                 continue;
             }
-            match self.tracker.check(header) {
+            let Some(tracker) = &mut self.tracker else { break (shape, None) };
+            match tracker.check(header) {
                 Order::Next => break (shape, None),
                 Order::Duplicate { expected } => break (shape, Some(expected)),
                 Order::Gap { expected } => {
-                    self.tracker.expect(header.stream, header.seq);
+                    tracker.expect(header.stream, header.seq);
                     self.stats.gaps += 1;
-                    return Ok(Some(Event::Gap { stream: header.stream, expected, found: header.seq }));
+                    return Ok(Some(Step::Gap { stream: header.stream, expected, found: header.seq }));
                 }
             }
         };
         self.stats.frames += 1;
         self.stats.duplicates += u64::from(duplicate_of.is_some());
-        if shape.header.is_control() && shape.header.kind == control::HELLO {
+        if let (true, control::HELLO, Some(tracker)) = (shape.header.is_control(), shape.header.kind, &mut self.tracker)
+        {
             if let Ok(hello) = Hello::decode(shape.view(front(&self.carry[self.at..], input)).payload) {
-                self.tracker.expect(shape.header.stream, hello.first_seq);
+                tracker.expect(shape.header.stream, hello.first_seq);
             }
         }
-        let frame = shape.view(self.take(shape.total, input));
-        Ok(Some(match duplicate_of {
-            None => Event::Frame(frame),
-            Some(expected) => Event::Duplicate { frame, expected },
-        }))
+        let carried = self.at < self.carry.len();
+        let start = if carried { self.at } else { chunk_len - input.len() };
+        self.take(shape.total, input);
+        Ok(Some(Step::Frame { place: Place { shape, carried, start }, duplicate_of }))
     }
 
     /// Makes `need` undecided bytes lie in one piece, and says whether they do: in `input`, if that is where they begin,
@@ -427,16 +502,14 @@ impl Decoder {
     }
 
     /// Takes `n` of the undecided bytes, which are known to lie in one piece.
-    fn take<'a, 'i: 'a>(&'a mut self, n: usize, input: &mut &'i [u8]) -> &'a [u8] {
+    fn take(&mut self, n: usize, input: &mut &[u8]) {
         self.need = SHORT;
         if self.at < self.carry.len() {
             self.at += n;
-            return &self.carry[self.at - n..self.at];
+        } else {
+            *input = &input[n..];
+            self.received(n);
         }
-        let (taken, rest) = input.split_at(n);
-        *input = rest;
-        self.received(n);
-        taken
     }
 
     fn received(&mut self, n: usize) {

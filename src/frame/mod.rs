@@ -35,6 +35,7 @@ mod tests;
 #[cfg(feature = "zerocopy")]
 pub(crate) mod value;
 
+pub(crate) use decode::Step;
 pub use decode::{Decoder, Event, OnCorrupt, Stats, sender_of};
 pub use encode::{Form, Frame, Head, padding};
 pub use fragment::{Fragments, Reassembler, fragments};

@@ -16,11 +16,15 @@
 mod datagram;
 pub mod dgram;
 mod doorbell;
+pub mod fifo;
 mod message;
 pub mod mq;
+pub mod pipe;
 pub mod ring;
 pub mod seqpacket;
+pub mod signal;
 mod socket_path;
+pub mod stream;
 pub mod sysv;
 pub mod udp;
 
@@ -174,9 +178,12 @@ pub struct Capabilities {
 pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,
+    pipe::CAPABILITIES,
+    fifo::CAPABILITIES,
     mq::CAPABILITIES,
     sysv::CAPABILITIES,
     seqpacket::CAPABILITIES,
     dgram::CAPABILITIES,
     udp::CAPABILITIES,
+    signal::CAPABILITIES,
 ];

@@ -93,7 +93,9 @@ fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, do
             mapped.as_ref().map_or(Ok(()), intact)?;
             intact(&Ring::open_or_create(NAME, &options).map_err(fail)?)?;
             nothing_else(&directory, true)?;
-            Ok(u64::from(there == after))
+            // Not compared with the stops before this one: how many instructions lead to the name differs from run to run (a
+            // clock, a number in a file of /proc), so a later stop may lie before it.
+            Ok(0)
         })),
     }
 }

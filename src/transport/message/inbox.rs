@@ -48,6 +48,11 @@ pub(in crate::transport) trait Inlet: Send {
         Ok(false)
     }
 
+    /// Gives up what has come of a message whose rest will not, and says how many bytes that were.
+    fn forget(&mut self, _source: &Self::Source) -> u64 {
+        0
+    }
+
     /// What a peer says of itself.
     fn greeted(&mut self, _hello: &Hello) {}
 
@@ -390,10 +395,18 @@ impl<I: Inlet> Inbox<I> {
 
     /// Takes the dead off the list, and gives the bytes of the frames that they did not finish.
     fn bury(&mut self, dead: &[u64]) -> u64 {
-        self.talkers.retain(|talker| !dead.contains(&talker.number));
+        let mut lost = 0;
+        self.talkers.retain(|talker| {
+            let lives = !dead.contains(&talker.number);
+            if !lives {
+                lost += talker.source.as_ref().map_or(0, |source| self.inlet.forget(source));
+                lost += self.reassembler.forget(talker.number);
+            }
+            lives
+        });
         self.died = true;
         self.end_if_deserted();
-        dead.iter().map(|number| self.reassembler.forget(*number)).sum()
+        lost
     }
 
     /// A new talker; if there are too many, in the place of the one that is missed least.

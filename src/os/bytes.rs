@@ -1,0 +1,224 @@
+//! Reading and writing byte streams (pipes, FIFOs, stream sockets, terminals, files) with and without waiting.
+//!
+//! Used by `transport/`. Whether a call waits is decided per call, never by `O_NONBLOCK`: that flag belongs to the open file
+//! description, which an inherited descriptor shares with strangers. Nothing here sets it, and everything works with it.
+//!
+//! | | without waiting | waiting |
+//! |---|---|---|
+//! | socket | `MSG_DONTWAIT` | plain; `MSG_NOSIGNAL` always |
+//! | pipe | `RWF_NOWAIT` (Linux 6.4), else as below | plain |
+//! | anything else | `poll`, then read, or write at most `PIPE_BUF` bytes | plain |
+//! | opened by us with `O_NONBLOCK` | plain | plain, then `poll` |
+//!
+//! A plain call that answers `EAGAIN` polls and tries again. Signals end no call. Writing to a pipe that nobody reads raises
+//! `SIGPIPE`; Rust programs ignore it from the start, a host in another language has to do so itself.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{FileType, fstat};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, writev};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+
+use super::poll::{self, Ready};
+
+/// What pipe(7) promises to write in one piece, and what a pipe that polls writable has room for.
+pub(crate) const PIPE_BUF: usize = 4096;
+
+/// An open descriptor and how to use it without waiting.
+#[derive(Debug)]
+pub(crate) struct ByteFd {
+    fd: OwnedFd,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Socket,
+    /// Until the kernel says that it cannot.
+    NoWait(AtomicBool),
+    Poll,
+    NonBlocking,
+}
+
+impl ByteFd {
+    /// Any descriptor, of whatever origin. One system call.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        let way = match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+            FileType::Socket => Way::Socket,
+            FileType::Fifo => Way::NoWait(AtomicBool::new(true)),
+            _ => Way::Poll,
+        };
+        Ok(ByteFd { fd, way })
+    }
+
+    /// A descriptor that the caller opened, nobody else has, and that is `O_NONBLOCK`.
+    pub(crate) fn nonblocking(fd: OwnedFd) -> Self {
+        ByteFd { fd, way: Way::NonBlocking }
+    }
+
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self.way, Way::Socket)
+    }
+
+    /// Reads what is there: 0 at the end. `EAGAIN` if nothing is, unless it may `wait`.
+    pub(crate) fn read(&self, buffer: &mut [u8], wait: bool) -> Result<usize, Errno> {
+        loop {
+            let done = match &self.way {
+                Way::Socket => {
+                    let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+                    recv(&self.fd, &mut *buffer, flags).map(|(_, n)| n)
+                }
+                Way::NoWait(works) if !wait && works.load(Ordering::Relaxed) => {
+                    let mut parts = [IoSliceMut::new(buffer)];
+                    let done = preadv2(&self.fd, &mut parts, u64::MAX, ReadWriteFlags::NOWAIT);
+                    if matches!(done, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) {
+                        works.store(false, Ordering::Relaxed);
+                        continue;
+                    }
+                    done
+                }
+                Way::NoWait(_) | Way::Poll if !wait && !self.poll(Ready::Read, Duration::ZERO)? => Err(Errno::AGAIN),
+                Way::NoWait(_) | Way::Poll | Way::NonBlocking => read(&self.fd, &mut *buffer),
+            };
+            match done {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if wait => {
+                    self.poll(Ready::Read, Duration::MAX)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Writes the parts, or as much of them as there is room for; at least one byte. `EAGAIN` if there is no room, unless it
+    /// may `wait`.
+    pub(crate) fn write(&self, parts: &[IoSlice<'_>], wait: bool) -> Result<usize, Errno> {
+        loop {
+            let done = match &self.way {
+                Way::Socket => {
+                    let flags = if wait { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
+                    sendmsg(&self.fd, parts, &mut SendAncillaryBuffer::default(), flags)
+                }
+                Way::NoWait(works) if !wait && works.load(Ordering::Relaxed) => {
+                    let done = pwritev2(&self.fd, parts, u64::MAX, ReadWriteFlags::NOWAIT);
+                    if matches!(done, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) {
+                        works.store(false, Ordering::Relaxed);
+                        continue;
+                    }
+                    done
+                }
+                Way::NoWait(_) | Way::Poll if !wait => {
+                    if self.poll(Ready::Write, Duration::ZERO)? {
+                        self.write_a_little(parts)
+                    } else {
+                        Err(Errno::AGAIN)
+                    }
+                }
+                Way::NoWait(_) | Way::Poll | Way::NonBlocking => writev(&self.fd, parts),
+            };
+            match done {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if wait => {
+                    self.poll(Ready::Write, Duration::MAX)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// At most what a descriptor that polls writable takes without blocking.
+    fn write_a_little(&self, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let mut room = PIPE_BUF;
+        let mut few = [IoSlice::new(&[]); 3];
+        for (few, part) in few.iter_mut().zip(parts) {
+            let part: &[u8] = &part[..part.len().min(room)];
+            room -= part.len();
+            *few = IoSlice::new(part);
+        }
+        writev(&self.fd, &few)
+    }
+
+    /// Waits until something can be read or written, or the other side is gone, and says whether that came within `timeout`.
+    pub(crate) fn poll(&self, ready: Ready, timeout: Duration) -> Result<bool, Errno> {
+        poll::wait(self.fd.as_fd(), ready, timeout)
+    }
+}
+
+impl AsFd for ByteFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use rustix::fs::OFlags;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    fn ways() -> Vec<(&'static str, ByteFd, ByteFd)> {
+        let pipe = |flags| pipe_with(PipeFlags::CLOEXEC | flags).unwrap();
+        let (r, w) = pipe(PipeFlags::empty());
+        let (old_r, old_w) = pipe(PipeFlags::empty());
+        let old = |fd| ByteFd { fd, way: Way::NoWait(AtomicBool::new(false)) };
+        let (nr, nw) = pipe(PipeFlags::NONBLOCK);
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        vec![
+            ("pipe", ByteFd::new(r).unwrap(), ByteFd::new(w).unwrap()),
+            ("pipe before Linux 6.4", old(old_r), old(old_w)),
+            ("nonblocking", ByteFd::nonblocking(nr), ByteFd::nonblocking(nw)),
+            ("socket", ByteFd::new(a.into()).unwrap(), ByteFd::new(b.into()).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn nothing_waits_unless_it_may() {
+        for (name, reader, writer) in ways() {
+            let mut buffer = [0; 65_536];
+            assert_eq!(reader.read(&mut buffer, false), Err(Errno::AGAIN), "{name}");
+            let chunk = [7; 10_000];
+            let parts = [IoSlice::new(&chunk[..1]), IoSlice::new(&chunk), IoSlice::new(&chunk[..3])];
+            let mut written = 0;
+            let full = loop {
+                match writer.write(&parts, false) {
+                    Ok(n) => written += n,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(full, Errno::AGAIN, "{name}");
+            assert!(written >= 4096, "{name}");
+            let mut read = 0;
+            while read < written {
+                read += reader.read(&mut buffer, true).unwrap();
+            }
+            assert_eq!(reader.read(&mut buffer, false), Err(Errno::AGAIN), "{name}");
+            drop(writer);
+            assert_eq!(reader.read(&mut buffer, false), Ok(0), "{name}");
+        }
+    }
+
+    #[test]
+    fn waiting_works_although_somebody_made_the_descriptor_nonblocking() {
+        for (name, reader, writer) in ways() {
+            for fd in [&reader, &writer] {
+                rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK).unwrap();
+            }
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut left = 300_000;
+                    while left > 0 {
+                        left -= writer.write(&[IoSlice::new(&vec![1; left])], true).unwrap();
+                    }
+                });
+                let (mut read, mut buffer) = (0, [0; 65_536]);
+                while read < 300_000 {
+                    read += reader.read(&mut buffer, true).unwrap();
+                }
+                assert_eq!(read, 300_000, "{name}");
+            });
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! `fifo:PATH`: named pipes between unrelated processes, with several writers and one reader.
+//!
+//! Used by endpoints. Relies on [`stream`](super::stream) for the ends.
+//!
+//! # Several writers
+//! pipe(7) keeps writes of at most `PIPE_BUF` (4096) bytes together. So every write here is at most that long and consists of whole
+//! frames: no writer's bytes ever come between another's, and a writer that is killed leaves no part of a frame. A larger frame goes in
+//! fragments of one write each; each names its sender (the TLV SENDER of `docs/framing.md`), as BYE does, because streams and
+//! sequence numbers are every writer's own. The receiver puts fragments together by sender and stream. It reports no gaps:
+//! it cannot tell whose number it sees, and the kernel loses nothing.
+//!
+//! # Coming and going
+//! The reader opens the FIFO read-only, so that it sees the end when the last writer goes, also one that was killed; opened
+//! for writing as well, as is often advised, it would be a writer itself and never see any end. The end is
+//! [`Error::Closed`] if all said BYE, else [`Error::PeerDead`], told by every call until a writer begins anew
+//! ([`Receiver::wait_for_peer`]). A descriptor that has seen the last writer go polls "hung up" for ever after, so
+//! the reader then goes on with a fresh one; what is in the FIFO lives on, because the first one stays open.
+//!
+//! # Who may
+//! The FIFO is made with mode 0600, by whoever comes first, and must be ours or root's and no symbolic link; others must
+//! not be able to write. One reader at a time holds a lock (flock(2)) that the kernel drops when it dies.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mknodat, openat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::stream::{self, Options, Sender, Wire};
+use super::{Arrival, Capabilities, FrameReceiver, pipe};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};
+use crate::os::poll::{self, Ready};
+use crate::wait::deadline::Deadline;
+
+/// What a FIFO promises.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "fifo",
+    order: Arrival::PerSender,
+    lossless: true,
+    boundaries: false,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: true,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: false,
+    remote: false,
+};
+
+const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Resync, features: 0 };
+
+/// How often a writer looks for a reader: the kernel offers nothing to wait for.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Becomes one of the writers, waiting for a reader until the deadline.
+///
+/// # Errors
+/// [`Error::Timeout`] if there is no reader; [`Error::Untrusted`] for what is no FIFO, or a stranger's; [`Error::Unsupported`] for a
+/// pipe size that is not allowed; [`Error::Io`].
+///
+/// ```
+/// # let path = std::env::temp_dir().join(format!("slipring-doc-fifo-{}", std::process::id()));
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, fifo, stream::Options};
+/// use slipring::{Deadline, Error};
+/// // One process:
+/// let mut rx = fifo::receiver(&path, &Options::new())?;
+/// // Others, now and later:
+/// for word in ["one", "two"] {
+///     let mut tx = fifo::sender(&path, &Options::new(), Deadline::never())?;
+///     tx.send(Header::PLAIN, word.as_bytes())?;
+///     tx.close(Deadline::never())?;
+///     assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == word.as_bytes()));
+///     assert!(matches!(rx.recv(), Err(Error::Closed)));
+/// }
+/// # std::fs::remove_file(path).unwrap();
+/// # Ok::<(), Error>(())
+/// ```
+pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<Sender> {
+    let fifo = Fifo::at(path.as_ref())?;
+    loop {
+        match fifo.open(OFlags::WRONLY)? {
+            Some(fd) => {
+                fifo.check(&fd)?;
+                pipe::set_size(&fd, options)?;
+                return stream::one_of_many(fd, WIRE, options);
+            }
+            None if deadline.has_passed() => return Err(Error::Timeout),
+            None => std::thread::sleep(LOOK.min(deadline.remaining())),
+        }
+    }
+}
+
+/// Becomes the reader. Waits for nobody.
+///
+/// # Errors
+/// [`Error::RoleTaken`] while another reader lives; otherwise as [`sender`].
+pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
+    let fifo = Fifo::at(path.as_ref())?;
+    let first = fifo.reader()?;
+    match flock(&first, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN) => return Err(Error::RoleTaken { role: "reader" }),
+        locked => locked.map_err(|e| Error::io("lock the FIFO", e))?,
+    }
+    pipe::set_size(&first, options)?;
+    let stat = fstat(&first).map_err(|e| Error::io("examine the FIFO", e))?;
+    let inner = stream::receiver_of_many(fifo.reader()?, WIRE, options);
+    Ok(Receiver { inner, fifo, identity: (stat.st_dev, stat.st_ino), _first: first })
+}
+
+/// The receiving end of a FIFO.
+#[derive(Debug)]
+pub struct Receiver {
+    inner: stream::Receiver,
+    fifo: Fifo,
+    /// Device and inode: under the path there may be another one some day.
+    identity: (u64, u64),
+    /// Holds the lock, and keeps what is in the FIFO.
+    _first: OwnedFd,
+}
+
+impl Receiver {
+    /// Waits until a writer has come, or something can be read.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Io`].
+    pub fn wait_for_peer(&mut self, deadline: Deadline) -> Result<()> {
+        self.begin_anew()?;
+        let Some(fd) = self.inner.poll_fd() else { return Err(Error::Closed) };
+        match poll::wait(fd, Ready::Read, deadline.remaining()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Timeout),
+            Err(e) => Err(Error::io("wait for a writer", e)),
+        }
+    }
+
+    /// What the decoder has counted: frames, bytes skipped, and so on.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// After an end: with a descriptor that has not seen it. If the FIFO was removed, or another one has its name, nobody can
+    /// come any more, and the end remains.
+    fn begin_anew(&mut self) -> Result<()> {
+        if !self.inner.has_ended() {
+            return Ok(());
+        }
+        match self.fifo.reader() {
+            Ok(fresh) => {
+                let stat = fstat(&fresh).map_err(|e| Error::io("examine the FIFO", e))?;
+                if (stat.st_dev, stat.st_ino) == self.identity {
+                    self.inner.renew(fresh);
+                }
+                Ok(())
+            }
+            Err(Error::NotFound | Error::Untrusted { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FrameReceiver for Receiver {
+    fn try_recv(&mut self) -> Result<Event<'_>> {
+        self.begin_anew()?;
+        self.inner.try_recv()
+    }
+
+    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        self.begin_anew()?;
+        self.inner.recv_deadline(deadline)
+    }
+
+    fn max_payload(&self) -> usize {
+        self.inner.max_payload()
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.poll_fd()
+    }
+}
+
+/// A FIFO by its path.
+#[derive(Debug)]
+struct Fifo {
+    path: PathBuf,
+}
+
+impl Fifo {
+    /// Makes it if there is nothing.
+    fn at(path: &Path) -> Result<Self> {
+        match mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+            Ok(()) | Err(Errno::EXIST) => Ok(Fifo { path: path.to_owned() }),
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::Invalid { what: "FIFO path: no such directory" }),
+            Err(e) => Err(Error::io("make the FIFO", e)),
+        }
+    }
+
+    fn reader(&self) -> Result<OwnedFd> {
+        let Some(fd) = self.open(OFlags::RDONLY)? else { return Err(Error::NotFound) };
+        self.check(&fd)?;
+        Ok(fd)
+    }
+
+    /// None if it has no reader.
+    fn open(&self, access: OFlags) -> Result<Option<OwnedFd>> {
+        let flags = access | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match openat(CWD, &self.path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::NOENT) => Err(Error::NotFound),
+            Err(Errno::LOOP) => Err(Error::Untrusted { what: "the FIFO path is a symbolic link: name its target" }),
+            Err(e) => Err(Error::io("open the FIFO", e)),
+        }
+    }
+
+    fn check(&self, fd: &OwnedFd) -> Result<()> {
+        let stat = fstat(fd).map_err(|e| Error::io("examine the FIFO", e))?;
+        let what = if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+            "there is something under this path that is no FIFO"
+        } else if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
+            "the FIFO belongs to another user"
+        } else if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
+            "others may write into the FIFO: chmod go-w it"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Untrusted { what })
+    }
+}

@@ -1,0 +1,214 @@
+//! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that somebody else opened.
+//!
+//! Used by endpoints and by parents with a child to talk to. Relies on [`stream`](super::stream) for the ends and on
+//! `os/spawn.rs` for the way into a child.
+//!
+//! One sender writes into a pipe, so frames of any size travel as they are, in the short form; a regular file gets the long one. Bytes
+//! that are no frame are skipped and reported. Several processes may have inherited the same writing end: they may write one after the
+//! other, not at once (that is what a [`fifo`](super::fifo) is for).
+//!
+//! Writing to a pipe that nobody reads raises `SIGPIPE`. Rust programs ignore it; a program in another language that uses this
+//! library must do so, too, or it dies.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::process::{Child, Command};
+
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use super::stream::{self, Options, Receiver, Sender, Wire};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
+use crate::os::spawn;
+
+/// What a pipe promises.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "pipe",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: false,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: false,
+    authenticates_peer: true,
+    reports_death: true,
+    duplex: false,
+    remote: false,
+};
+
+const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Resync, features: 0 };
+
+/// A pipe inside this process: for threads, and for children made by `fork`.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a [pipe size](Options::pipe_size) that is not allowed; [`Error::Io`].
+///
+/// ```
+/// use slipring::Deadline;
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, pipe, stream::Options};
+/// let (mut tx, mut rx) = pipe::pair(&Options::new())?;
+/// tx.send(Header::PLAIN, b"hello")?;
+/// tx.close(Deadline::never())?;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+/// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn pair(options: &Options) -> Result<(Sender, Receiver)> {
+    let (reader, writer) = new_pipe(options)?;
+    Ok((sender(writer, options)?, receiver(reader, options)?))
+}
+
+/// Starts `command` with a pipe in each direction, which the child opens with [`inherited`], and gives our two ends. The child's standard
+/// input and output stay what they are.
+///
+/// # Errors
+/// [`Error::Io`] if the program cannot be started; otherwise as [`pair`].
+///
+/// ```
+/// use slipring::transport::{pipe, stream::Options};
+/// # let program = "true";
+/// let (mut child, tx, rx) = pipe::spawn(std::process::Command::new(program), &Options::new())?;
+/// assert!(child.wait().unwrap().success());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn spawn(mut command: Command, options: &Options) -> Result<(Child, Sender, Receiver)> {
+    let (their_reader, writer) = new_pipe(options)?;
+    let (reader, their_writer) = new_pipe(options)?;
+    spawn::hand_over(&mut command, vec![their_reader, their_writer]);
+    let child = command.spawn().map_err(|e| Error::io("start the child", e))?;
+    drop(command); // and with it the child's ends here: who is gone must be seen to be gone
+    Ok((child, sender(writer, options)?, receiver(reader, options)?))
+}
+
+/// In the child: the two ends of the pipes that the parent made with [`spawn`]. Once.
+///
+/// # Errors
+/// [`Error::NotFound`] if the parent made none, or they have been taken; [`Error::Io`].
+///
+/// ```
+/// use slipring::transport::{pipe, stream::Options};
+/// assert!(matches!(pipe::inherited(&Options::new()), Err(slipring::Error::NotFound)));
+/// ```
+pub fn inherited(options: &Options) -> Result<(Sender, Receiver)> {
+    let fds: Option<[OwnedFd; 2]> = spawn::take_over().and_then(|fds| fds.try_into().ok());
+    let [reader, writer] = fds.ok_or(Error::NotFound)?;
+    Ok((sender(writer, options)?, receiver(reader, options)?))
+}
+
+/// Frames to standard output. Whatever else the program prints must go elsewhere.
+///
+/// # Errors
+/// [`Error::Io`] if it is closed.
+pub fn stdout(options: &Options) -> Result<Sender> {
+    sender(own(io::stdout().as_fd().try_clone_to_owned())?, options)
+}
+
+/// Frames from standard input.
+///
+/// # Errors
+/// [`Error::Io`] if it is closed.
+pub fn stdin(options: &Options) -> Result<Receiver> {
+    receiver(own(io::stdin().as_fd().try_clone_to_owned())?, options)
+}
+
+/// Frames to an open descriptor: a pipe, a socket, a file.
+///
+/// Its `O_NONBLOCK` is left alone, whichever it is.
+///
+/// # Errors
+/// As [`pair`].
+///
+/// ```
+/// use slipring::transport::{FrameSender, pipe, stream::Options};
+/// use std::process::{Command, Stdio};
+/// let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+/// let mut tx = pipe::sender(cat.stdin.take().unwrap().into(), &Options::new())?;
+/// let mut rx = pipe::receiver(cat.stdout.take().unwrap().into(), &Options::new())?;
+/// tx.send(slipring::frame::Header::PLAIN, b"there and back")?;
+/// # use slipring::transport::FrameReceiver;
+/// # use slipring::frame::Event;
+/// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"there and back"));
+/// # drop(tx);
+/// # cat.wait().unwrap();
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn sender(fd: OwnedFd, options: &Options) -> Result<Sender> {
+    set_size(&fd, options)?;
+    let wire = wire(&fd)?;
+    stream::sender(fd, wire, options)
+}
+
+/// Frames from an open descriptor: a pipe, a socket, a file.
+///
+/// # Errors
+/// As [`pair`].
+pub fn receiver(fd: OwnedFd, options: &Options) -> Result<Receiver> {
+    set_size(&fd, options)?;
+    stream::receiver(fd, WIRE, options)
+}
+
+/// Frames both ways over one open descriptor: a stream socket.
+///
+/// # Errors
+/// [`Error::Io`].
+///
+/// ```
+/// use slipring::transport::{pipe, stream::Options};
+/// let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+/// let (tx, rx) = pipe::duplex(ours.into(), &Options::new())?;
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn duplex(fd: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
+    stream::connection(fd, WIRE, options)
+}
+
+/// The descriptor with this number, as one of our own: `fd:3`. That with the number stays open until the process ends, so the
+/// other side sees our end by BYE, not by the end of the stream.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is not open.
+///
+/// ```
+/// assert!(slipring::transport::pipe::fd(2).is_ok());
+/// assert!(slipring::transport::pipe::fd(-1).is_err());
+/// ```
+pub fn fd(number: RawFd) -> Result<OwnedFd> {
+    match spawn::duplicate(number) {
+        Err(e) if e.raw_os_error() == Some(libc::EBADF) => {
+            Err(Error::Invalid { what: "descriptor number: it is not open; the parent has to pass it, as in 3<file" })
+        }
+        copy => copy.map_err(|e| Error::io("duplicate the descriptor", e)),
+    }
+}
+
+fn new_pipe(options: &Options) -> Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::io("make a pipe", e))?;
+    set_size(&writer, options)?;
+    Ok((reader, writer))
+}
+
+/// Gives the pipe the size that was asked for, if one was, and if it is a pipe.
+pub(super) fn set_size(fd: &OwnedFd, options: &Options) -> Result<()> {
+    let Some(size) = options.pipe_size else { return Ok(()) };
+    match fcntl_setpipe_size(fd, size) {
+        Ok(_) | Err(Errno::BADF) => Ok(()),
+        Err(Errno::PERM) => Err(Error::Unsupported { what: "a pipe of that size: raise /proc/sys/fs/pipe-max-size" }),
+        Err(Errno::BUSY) => Err(Error::Unsupported { what: "a pipe smaller than what is in it" }),
+        Err(Errno::INVAL) => Err(Error::Invalid { what: "pipe size: 1 byte to 2 GiB" }),
+        Err(e) => Err(Error::io("set the size of the pipe", e)),
+    }
+}
+
+/// Files get the form that survives damage.
+fn wire(fd: &OwnedFd) -> Result<Wire> {
+    let stat = fstat(fd).map_err(|e| Error::io("examine the descriptor", e))?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(Wire { form: if is_file { Form::Long } else { Form::Short }, ..WIRE })
+}
+
+fn own(fd: io::Result<OwnedFd>) -> Result<OwnedFd> {
+    fd.map_err(|e| Error::io("duplicate the descriptor", e))
+}

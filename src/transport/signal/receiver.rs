@@ -1,0 +1,214 @@
+//! Signals to cells to frames.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::{Errno, read};
+
+use super::cell::{Assembly, CHUNK, Cell, Made};
+use super::sender::{has_ended, open_process};
+use super::{CAPABILITIES, Options, block_everywhere};
+use crate::error::{Error, Result};
+use crate::frame::{Form, Frame, Header, SHORT, control};
+use crate::os::poll::{Ready, wait};
+use crate::os::signal::{self, Info};
+use crate::transport::message::{Inbox, Inlet, Pulled, receiver};
+use crate::transport::socket_path::is_allowed;
+
+/// Signals read at once.
+const BATCH: usize = 32;
+/// Senders whose messages may be unfinished at the same time, and whose processes are watched.
+const MAX_SENDERS: usize = 64;
+
+/// The receiving end: whatever is sent to this process by one signal. A second one in the same process would take half of it.
+///
+/// ```no_run
+/// use slipring::frame::Event;
+/// use slipring::transport::{FrameReceiver, signal};
+/// // The first thing in `main`: a thread that has not blocked the signal would be ended by it, with the process.
+/// signal::block(&[signal::Signo::realtime(0)?])?;
+/// let mut rx = signal::Receiver::open(&signal::Options::default())?;
+/// match rx.recv()? {
+///     Event::Frame(frame) => match signal::Bell::from_payload(frame.payload) {
+///         Some(bell) if frame.header.is_control() => println!("channel {} is at {}", bell.channel(), bell.value()),
+///         _ => println!("{} bytes", frame.payload.len()),
+///     },
+///     other => eprintln!("{other:?}"),
+/// }
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct Receiver(Inbox<Signals>);
+
+impl Receiver {
+    /// Blocks the signal in this thread and receives what comes by it, from any of its threads. It stays blocked afterwards.
+    /// Some three system calls, and three for each thread.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if a thread of this process has not blocked it: see [`block`](super::block);
+    /// [`Error::Invalid`]; [`Error::Io`].
+    pub fn open(options: &Options) -> Result<Self> {
+        let signo = options.checked_signo()?;
+        block_everywhere(&[signo])?;
+        let signals = Signals {
+            fd: signal::descriptor(&[signo.get()]).map_err(|e| Error::io("make a descriptor of the signal", e))?,
+            uids: options.uids.clone(),
+            limit: options.message(),
+            read: [0; BATCH * Info::LEN],
+            taken: 0,
+            len: 0,
+            senders: Vec::new(),
+        };
+        Ok(Receiver(Inbox::new(signals, options.message(), options.max_payload)))
+    }
+}
+
+receiver!(Receiver);
+
+struct Signals {
+    fd: OwnedFd,
+    uids: Vec<u32>,
+    /// Bytes of the largest message.
+    limit: usize,
+    /// What was read, and how much of it was taken.
+    read: [u8; BATCH * Info::LEN],
+    taken: usize,
+    len: usize,
+    senders: Vec<Talking>,
+}
+
+/// A sender, as far as signals tell: a process and a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Source {
+    pid: u32,
+    lane: u8,
+}
+
+struct Talking {
+    source: Source,
+    /// `None` if it had ended when we first heard of it.
+    process: Option<OwnedFd>,
+    assembly: Assembly,
+}
+
+impl Signals {
+    /// The next signal, if there is one.
+    fn next(&mut self) -> Result<Option<Info>> {
+        if self.taken == self.len {
+            (self.taken, self.len) = (0, 0);
+            self.len = loop {
+                match read(&self.fd, &mut self.read) {
+                    Ok(len) => break len,
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return Ok(None),
+                    Err(e) => return Err(Error::io("read signals", e)),
+                }
+            };
+        }
+        let info = self.read[..self.len].get(self.taken..).and_then(|rest| rest.first_chunk());
+        self.taken = (self.taken + Info::LEN).min(self.len);
+        Ok(info.map(Info::decode))
+    }
+
+    /// What a signal makes of what came before; `None` while its message is not whole. What is no cell is lent as it is, to be
+    /// found wrong.
+    fn digest(&mut self, info: Info, buffer: &mut [u8]) -> Result<Option<Pulled<Source>>> {
+        if !info.queued {
+            return Ok(Some(lend(&[], buffer, None)));
+        }
+        if !is_allowed(info.uid, &self.uids) {
+            return Err(Error::Untrusted { what: "a signal from a process of another user: allow its uid" });
+        }
+        let (lane, chunk) = match Cell::decode(info.value) {
+            None => return Ok(Some(lend(&info.value.to_le_bytes(), buffer, None))),
+            Some(Cell::Doorbell { lane, bell }) => {
+                self.sender(Source { pid: info.pid, lane })?;
+                let payload = bell.payload();
+                let frame = Frame::new(Header::control(control::DOORBELL, payload.len())?, &payload)?;
+                let mut message = [0; SHORT + 8];
+                message[..SHORT].copy_from_slice(&frame.head(Form::Short)?);
+                message[SHORT..].copy_from_slice(&payload);
+                return Ok(Some(lend(&message, buffer, Some(Source { pid: info.pid, lane }))));
+            }
+            Some(Cell::Chunk { lane, begin, end, index, len, bytes }) => (lane, (begin, end, index, len, bytes)),
+        };
+        let source = Source { pid: info.pid, lane };
+        let limit = self.limit;
+        let at = self.sender(source)?;
+        let assembly = &mut self.senders[at].assembly;
+        let (begin, end, index, len, bytes) = chunk;
+        match assembly.take(begin, end, index, &bytes[..usize::from(len).min(CHUNK)], limit) {
+            Made::Part => Ok(None),
+            Made::Whole => Ok(Some(lend(assembly.bytes(), buffer, Some(source)))),
+            Made::Lost(bytes) => {
+                buffer[..bytes.min(limit)].fill(0); // no frame: it is reported, with its length
+                Ok(Some(Pulled { start: 0, len: bytes, source: None }))
+            }
+        }
+    }
+
+    /// The place of a sender in the list, which it gets if it has none.
+    fn sender(&mut self, source: Source) -> Result<usize> {
+        if let Some(at) = self.senders.iter().position(|sender| sender.source == source) {
+            return Ok(at);
+        }
+        let process = match open_process(source.pid) {
+            Ok(process) => Some(process),
+            Err(Error::NotFound | Error::Invalid { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if self.senders.len() == MAX_SENDERS {
+            self.senders.remove(0);
+        }
+        self.senders.push(Talking { source, process, assembly: Assembly::default() });
+        Ok(self.senders.len() - 1)
+    }
+}
+
+/// Puts a message where it is expected. It fits: longer ones are lost on the way.
+fn lend(message: &[u8], buffer: &mut [u8], source: Option<Source>) -> Pulled<Source> {
+    if let Some(room) = buffer.get_mut(..message.len()) {
+        room.copy_from_slice(message);
+    }
+    Pulled { start: 0, len: message.len(), source }
+}
+
+impl Inlet for Signals {
+    type Source = Source;
+
+    const TRACKED: bool = true;
+
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<Source>> {
+        let mut polled = patience.is_zero();
+        loop {
+            while let Some(info) = self.next()? {
+                if let Some(message) = self.digest(info, buffer)? {
+                    return Ok(message);
+                }
+            }
+            if polled {
+                return Err(Error::Empty);
+            }
+            polled = true;
+            if !wait(self.fd.as_fd(), Ready::Read, patience).map_err(|e| Error::io("poll for signals", e))? {
+                return Err(Error::Empty);
+            }
+        }
+    }
+
+    fn is_gone(&mut self, source: &Source) -> Result<bool> {
+        let at = self.sender(*source)?;
+        match &self.senders[at].process {
+            Some(process) => has_ended(process, Duration::ZERO),
+            None => Ok(true),
+        }
+    }
+
+    fn forget(&mut self, source: &Source) -> u64 {
+        let Some(at) = self.senders.iter().position(|sender| sender.source == *source) else { return 0 };
+        self.senders.remove(at).assembly.unfinished() as u64
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+}

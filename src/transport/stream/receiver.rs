@@ -1,0 +1,331 @@
+//! The receiving end of a byte stream: reads as much as there is, and shows one whole frame after the other.
+//!
+//! Used through the transports that open the stream. Relies on the decoder, and on `os/bytes.rs`.
+//!
+//! Bytes are read into one buffer and decoded from there in place. A frame of the short form that is not complete yet stays in that
+//! buffer, which grows with what has arrived up to the largest frame; so large frames are not copied on their way. One of the
+//! long form goes to the decoder's own buffer, since its header must be checked before its length is believed.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::sender::{Sender, Shared, pong};
+use super::senders::Senders;
+use super::{Link, Options, Wait, Wire};
+use crate::error::{Error, Result};
+use crate::frame::{Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, control, padded};
+use crate::os::bytes::ByteFd;
+use crate::os::poll::Ready;
+use crate::transport::{Capabilities, FrameReceiver};
+use crate::wait::deadline::Deadline;
+
+/// What is read at once, unless a frame needs more.
+const CHUNK: usize = 64 << 10;
+/// So few bytes are moved to the front so that one read finds much room.
+const LITTLE: usize = 1024;
+
+/// The receiving end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and others.
+#[derive(Debug)]
+pub struct Receiver {
+    fd: Arc<ByteFd>,
+    link: Arc<Link>,
+    /// The sending side of the same connection, to answer through.
+    back: Option<Shared>,
+    wire: Wire,
+    max_payload: usize,
+    buffer: Vec<u8>,
+    /// What has been read and not yet decoded.
+    at: usize,
+    end: usize,
+    decoder: Decoder,
+    reassembler: Reassembler,
+    senders: Senders,
+    /// Several senders may write, come and go: the end is not the end for ever.
+    many: bool,
+    /// Something has come since the last end.
+    active: bool,
+    /// Nothing more can be read, and what that means for what has been read is settled.
+    eof: bool,
+    finished: bool,
+    /// Why there is nothing more, until there is.
+    ended: Option<End>,
+    /// The peer broke the protocol on a stream that ends with that.
+    refused: bool,
+}
+
+/// How the talk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    PeerDead,
+}
+
+/// What became of a step of the decoder.
+enum Outcome {
+    Show,
+    /// The last fragment came; this is the header of the whole, whose payload the reassembler has.
+    Whole(Header, u64),
+    Swallowed,
+}
+
+impl Receiver {
+    pub(super) fn over(fd: Arc<ByteFd>, link: Arc<Link>, back: Option<&Sender>, wire: Wire, options: &Options) -> Self {
+        Receiver {
+            fd,
+            link,
+            back: back.map(Sender::shared),
+            wire,
+            max_payload: options.max_payload,
+            buffer: vec![0; CHUNK],
+            at: 0,
+            end: 0,
+            decoder: Decoder::new(options.max_payload, wire.on_corrupt),
+            reassembler: Reassembler::new(options.max_payload),
+            senders: Senders::default(),
+            many: false,
+            active: false,
+            eof: false,
+            finished: false,
+            ended: None,
+            refused: false,
+        }
+    }
+
+    /// What the decoder has counted: frames, bytes skipped, and so on.
+    #[must_use]
+    pub fn stats(&self) -> crate::frame::Stats {
+        self.decoder.stats()
+    }
+
+    /// Several may write; whose sequence is whose cannot be told, and the kernel loses nothing.
+    pub(super) fn expect_many(&mut self) {
+        self.many = true;
+        self.decoder.stop_tracking();
+    }
+
+    /// Whether the last thing told was an end.
+    pub(in crate::transport) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Goes on with another descriptor of the same FIFO: one that knows nothing of the writers that have gone.
+    pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) {
+        self.fd = ByteFd::nonblocking(fd).into();
+        (self.eof, self.finished) = (false, false);
+    }
+
+    #[cfg(test)]
+    pub(super) fn buffer_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn next(&mut self, wait: Wait) -> Result<Event<'_>> {
+        let (step, start) = loop {
+            if self.refused {
+                return Err(Error::Corrupt { what: "byte stream: given up after an earlier error" });
+            }
+            let start = self.at;
+            let chunk = &self.buffer[start..self.end];
+            let mut rest = if self.is_unfinished(chunk) { &[][..] } else { chunk };
+            let handed = rest.len();
+            let step = self.decoder.advance(&mut rest, false)?;
+            self.at += handed - rest.len();
+            let Some(step) = step else {
+                if self.eof {
+                    match self.finish() {
+                        Some(step) => break (step, self.at),
+                        None => return Err(self.ended_or(Error::Closed)),
+                    }
+                }
+                self.fill(wait)?;
+                continue;
+            };
+            match self.consider(step, start)? {
+                Outcome::Show => break (step, start),
+                Outcome::Swallowed => {}
+                Outcome::Whole(header, stamp) => {
+                    return Ok(Event::Frame(Frame { header, stamp, payload: self.reassembler.last() }));
+                }
+            }
+        };
+        Ok(self.decoder.event(step, &self.buffer[start..self.end]))
+    }
+
+    /// Whether `chunk` is the beginning of a frame of the short form, with which the decoder could only say that it needs
+    /// more.
+    fn is_unfinished(&self, chunk: &[u8]) -> bool {
+        if !self.decoder.is_idle() {
+            return false;
+        }
+        let Some(head) = chunk.first_chunk::<SHORT>() else { return true };
+        match Header::from_bytes(head) {
+            Ok((header, SHORT)) => {
+                let len = header.len as usize;
+                len <= self.max_payload && chunk.len() < SHORT + padded(len)
+            }
+            _ => false,
+        }
+    }
+
+    /// What is for us is done and swallowed.
+    fn consider(&mut self, step: Step, start: usize) -> Result<Outcome> {
+        self.ended = None;
+        self.active = true;
+        let chunk = &self.buffer[start..self.end];
+        let sender = self.decoder.sender(step, chunk);
+        let frame = match self.decoder.event(step, chunk) {
+            Event::Frame(frame) => frame,
+            Event::Duplicate { frame, .. } if frame.header.is_whole() => return Ok(Outcome::Show),
+            Event::Duplicate { .. } => return Ok(Outcome::Swallowed),
+            Event::Gap { .. } | Event::Skipped { .. } => return Ok(Outcome::Show),
+        };
+        let header = frame.header;
+        if !header.is_control() {
+            if header.is_whole() {
+                return Ok(Outcome::Show);
+            }
+            let whole = self.reassembler.push_from(sender.unwrap_or(0), frame)?;
+            return Ok(whole.map_or(Outcome::Swallowed, |whole| Outcome::Whole(whole.header, whole.stamp)));
+        }
+        match header.kind {
+            control::HELLO => match Hello::decode(frame.payload) {
+                Ok(hello) => self.greet(header.stream, &hello),
+                Err(error) => {
+                    self.refused = self.wire.on_corrupt == OnCorrupt::Close;
+                    return Err(error);
+                }
+            },
+            control::BYE => {
+                self.senders.end(sender);
+                if self.senders.is_empty() {
+                    self.ended = Some(End::Closed);
+                    self.active = false;
+                }
+            }
+            control::PING => match &self.back {
+                Some(back) => pong(back, &self.link, self.wire.form, frame)?,
+                None => return Ok(Outcome::Show),
+            },
+            _ => return Ok(Outcome::Show),
+        }
+        Ok(Outcome::Swallowed)
+    }
+
+    fn greet(&mut self, stream: u16, hello: &Hello) {
+        if self.senders.begin(hello.epoch) && !self.many {
+            self.decoder.begin(stream, hello.first_seq);
+        }
+        if self.link.duplex {
+            self.link.peer_max.store(hello.max_payload as usize, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads more, after waiting if need be.
+    fn fill(&mut self, wait: Wait) -> Result<()> {
+        // Who has been told of an end does not wait for another beginning here.
+        let wait = if self.ended.is_some() { Wait::No } else { wait };
+        if self.at == self.end {
+            (self.at, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() || (self.at > 0 && self.end - self.at < LITTLE) {
+            self.make_room();
+        }
+        loop {
+            match self.fd.read(&mut self.buffer[self.end..], wait.is_endless()) {
+                Ok(0) if self.many && !self.active => {
+                    // Nobody writes: nobody does yet, or somebody did, and went without a byte.
+                    let waited = match wait {
+                        Wait::Until(_) => wait.wait(&self.fd, Ready::Read, Error::Empty),
+                        Wait::No => match self.fd.poll(Ready::Read, Duration::ZERO) {
+                            Ok(false) => Err(Error::Empty),
+                            looked => looked.map(drop).map_err(|e| Error::io("look at the stream", e)),
+                        },
+                    };
+                    waited.map_err(|e| self.ended_or(e))?;
+                    self.active = true;
+                }
+                Ok(0) => {
+                    self.eof = true;
+                    return Ok(());
+                }
+                Ok(n) => {
+                    (self.active, self.ended) = (true, None);
+                    self.end += n;
+                    return Ok(());
+                }
+                Err(Errno::AGAIN) => {
+                    wait.wait(&self.fd, Ready::Read, Error::Empty).map_err(|e| self.ended_or(e))?;
+                }
+                // The peer closed before it had read all that we sent: what it had sent has been read by now.
+                Err(Errno::CONNRESET | Errno::TIMEDOUT) => {
+                    self.eof = true;
+                    return Ok(());
+                }
+                Err(e) => return Err(Error::io("read from the stream", e)),
+            }
+        }
+    }
+
+    /// Behind what is unfinished.
+    fn make_room(&mut self) {
+        if self.at > 0 {
+            self.buffer.copy_within(self.at..self.end, 0);
+            self.end -= self.at;
+            self.at = 0;
+        } else {
+            // Only a frame within the limit is unfinished: one that long always fits.
+            let limit = CHUNK.max(SHORT + padded(self.max_payload));
+            self.buffer.resize((2 * self.buffer.len()).min(limit), 0);
+        }
+    }
+
+    fn ended_or(&self, error: Error) -> Error {
+        match self.ended {
+            Some(End::Closed) => Error::Closed,
+            Some(End::PeerDead) => Error::PeerDead,
+            None => error,
+        }
+    }
+
+    /// The stream has ended: what became of the bytes that were no whole frame, if that is to be told.
+    fn finish(&mut self) -> Option<Step> {
+        if std::mem::replace(&mut self.finished, true) {
+            return None;
+        }
+        let torn = self.at < self.end || !self.decoder.is_idle();
+        let report = self.decoder.abandon(self.end - self.at);
+        (self.at, self.end) = (0, 0);
+        let dead = !self.senders.is_empty() || (torn && report.is_none());
+        self.ended = Some(if dead { End::PeerDead } else { End::Closed });
+        for epoch in self.senders.take().chain([0]) {
+            self.reassembler.forget(epoch);
+        }
+        self.active = false;
+        report
+    }
+}
+
+impl FrameReceiver for Receiver {
+    fn try_recv(&mut self) -> Result<Event<'_>> {
+        self.next(Wait::No)
+    }
+
+    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        self.next(Wait::Until(deadline))
+    }
+
+    fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.wire.capabilities
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+}

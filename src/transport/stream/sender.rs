@@ -1,0 +1,503 @@
+//! The sending end of a byte stream: one write a frame, or one for many; what the kernel took only a part of is finished first.
+//!
+//! Used through the transports that open the stream. Relies on `os/bytes.rs`.
+//!
+//! `out[at..]` is what has been accepted and is not yet with the kernel: HELLO, collected frames, the rest of a frame that
+//! was taken in part. Frames always begin and end in it as wholes but for its very beginning.
+//!
+//! In a FIFO, where several writers meet, whatever is written in one go is at most `PIPE_BUF` long and consists of whole frames, so
+//! that nobody else's bytes can come in between and nobody's death leaves a part. There `out` consists of pieces: all of
+//! exactly `PIPE_BUF` bytes, but the last.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+
+use super::{Link, Options, Wait, Wire};
+use crate::error::{Error, Result};
+use crate::frame::{Form, Frame, Header, Hello, IDENTIFIED, SHORT, Sequencer, control, fragments, padded, padding};
+use crate::os::bytes::{ByteFd, PIPE_BUF};
+use crate::os::poll::Ready;
+use crate::os::random;
+use crate::transport::{Capabilities, FrameSender};
+use crate::wait::deadline::Deadline;
+
+/// How much is collected.
+const BATCH: usize = 64 << 10;
+/// Up to this size it is cheaper to copy a frame together than to hand the kernel its parts.
+const SMALL: usize = 1024;
+/// Answers to PINGs that wait for the sending side, in bytes; more are dropped.
+const MAX_PONGS: usize = 4096;
+
+/// The sending end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and others.
+#[derive(Debug)]
+pub struct Sender {
+    /// None once it is closed.
+    fd: Option<Arc<ByteFd>>,
+    core: Shared,
+    link: Arc<Link>,
+    max_payload: usize,
+    capabilities: &'static Capabilities,
+}
+
+/// The sender's state, which a receiver of the same connection uses to answer a PING.
+pub(super) type Shared = Arc<Mutex<Core>>;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    fd: Option<Arc<ByteFd>>,
+    wire: Wire,
+    hello: Hello,
+    sequencer: Sequencer,
+    out: Vec<u8>,
+    at: usize,
+    batch: bool,
+    /// Several writers may meet in this stream.
+    several: bool,
+    said_bye: bool,
+    /// Why nothing can be sent any more.
+    broken: Option<Broken>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Broken {
+    Closed,
+    PeerDead,
+}
+
+impl Broken {
+    fn error(self) -> Error {
+        match self {
+            Broken::Closed => Error::Closed,
+            Broken::PeerDead => Error::PeerDead,
+        }
+    }
+}
+
+impl Sender {
+    /// Says HELLO, without waiting: if there is no room, it goes ahead of the first frame.
+    pub(super) fn begin(
+        fd: Arc<ByteFd>,
+        link: Arc<Link>,
+        wire: Wire,
+        options: &Options,
+        several: bool,
+    ) -> Result<Self> {
+        let hello = Hello {
+            clock: wire.clock(),
+            features: wire.features,
+            epoch: random::number().map_err(|e| Error::io("draw an epoch", e))?,
+            ..Hello::new(options.max_payload as u32)
+        };
+        let mut core = Core {
+            fd: Some(fd.clone()),
+            wire,
+            hello,
+            sequencer: Sequencer::new(),
+            out: Vec::with_capacity(if several { PIPE_BUF } else { BATCH }),
+            at: 0,
+            batch: options.batch,
+            several,
+            said_bye: false,
+            broken: None,
+        };
+        core.say_hello(0, 0)?;
+        match core.drain(Wait::No) {
+            // Nobody receives; but there may be something to receive, and the first frame will say it again.
+            Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Sender {
+            fd: Some(fd),
+            core: Arc::new(Mutex::new(core)),
+            link,
+            max_payload: options.max_payload,
+            capabilities: wire.capabilities,
+        })
+    }
+
+    pub(super) fn shared(&self) -> Shared {
+        self.core.clone()
+    }
+
+    /// Sends frames that are encoded already, one behind the other as in a byte ring, as they are; gives the bytes of those that
+    /// were sent, at least one frame. They keep their sequence numbers. In one system call, if there is room, and from where they lie.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], and none was sent; [`Error::Corrupt`] for what are no frames of the short form;
+    /// otherwise as [`FrameSender::try_send`].
+    ///
+    /// ```
+    /// use slipring::frame::{Event, Form, Frame, Header};
+    /// use slipring::transport::{FrameReceiver, pipe, stream::Options};
+    /// let mut frames = Vec::new();
+    /// for seq in 7..9 {
+    ///     Frame::new(Header { seq, ..Header::PLAIN }, b"tick")?.encode(Form::Short, &mut frames)?;
+    /// }
+    /// let (mut tx, mut rx) = pipe::pair(&Options::new())?;
+    /// assert_eq!(tx.send_encoded(&frames, slipring::Deadline::never())?, frames.len());
+    /// let Event::Frame(frame) = rx.recv()? else { unreachable!() };
+    /// assert_eq!((frame.header.seq, frame.payload), (7, &b"tick"[..]));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+        let max = self.max_payload();
+        self.locked(|core| core.send_encoded(frames, max, Wait::Until(deadline)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        lock(&self.core).pending()
+    }
+
+    /// Does it, and what the receiving side asked for meanwhile.
+    fn locked<T>(&self, action: impl FnOnce(&mut Core) -> T) -> T {
+        let done = action(&mut lock(&self.core));
+        answer(&self.core, &self.link);
+        done
+    }
+
+    fn submit(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<()> {
+        if payload.len() > self.max_payload() {
+            return Err(Error::TooLarge { max: self.max_payload() });
+        }
+        if header.is_control() && matches!(header.kind, control::HELLO | control::BYE) {
+            return Err(Error::Invalid { what: "control kind: the transport says HELLO and BYE itself" });
+        }
+        self.locked(|core| core.submit(header, payload, wait))
+    }
+}
+
+impl FrameSender for Sender {
+    fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.submit(header, payload, Wait::No)
+    }
+
+    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+        self.submit(header, payload, Wait::Until(deadline))
+    }
+
+    fn flush(&mut self, deadline: Deadline) -> Result<()> {
+        self.locked(|core| core.drain(Wait::Until(deadline)))
+    }
+
+    fn close(&mut self, deadline: Deadline) -> Result<()> {
+        lock(&self.core).close(Wait::Until(deadline))?;
+        self.fd = None;
+        Ok(())
+    }
+
+    fn max_payload(&self) -> usize {
+        self.max_payload.min(self.link.peer_max())
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.capabilities
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd())
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut core = lock(&self.core);
+        if core.close(Wait::No).is_err() {
+            core.hang_up();
+        }
+    }
+}
+
+/// A panic while it was held cannot have left it in a state that matters more than the bytes already sent.
+fn lock(core: &Shared) -> MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves the answer to a PING for the sending side, or does its work if it has none.
+pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> Result<()> {
+    let header = Header { kind: control::PONG, ..ping.header };
+    let pong = Frame::new(header, ping.payload)?;
+    let mut pongs = link.pongs.lock().unwrap_or_else(PoisonError::into_inner);
+    if pongs.len() + pong.encoded_len(form) <= MAX_PONGS {
+        pong.encode(form, &mut pongs)?;
+        link.pongs_wait.store(true, Ordering::Release);
+    }
+    drop(pongs);
+    answer(core, link);
+    Ok(())
+}
+
+/// Whoever holds the sending side when an answer is left, or comes to it first, takes it along.
+fn answer(core: &Shared, link: &Link) {
+    while link.pongs_wait.load(Ordering::Acquire) {
+        let Ok(mut core) = core.try_lock() else { return };
+        if core.pending() > BATCH {
+            return; // the peer reads nothing
+        }
+        link.pongs_wait.store(false, Ordering::Release);
+        let mut pongs = link.pongs.lock().unwrap_or_else(PoisonError::into_inner);
+        if core.broken.is_none() && !core.said_bye {
+            core.out.extend_from_slice(&pongs);
+        }
+        pongs.clear();
+        drop(pongs);
+        let _ = core.drain(Wait::No); // what is wrong with it, the next send will say
+    }
+}
+
+impl Core {
+    fn pending(&self) -> usize {
+        self.out.len() - self.at
+    }
+
+    /// The next frame of `stream` will bear `first_seq`.
+    fn say_hello(&mut self, stream: u16, first_seq: u32) -> Result<()> {
+        let payload = Hello { first_seq, ..self.hello }.encode();
+        let header = Header { stream, ..Header::control(control::HELLO, payload.len())? };
+        Frame::new(header, &payload)?.encode(self.wire.form, &mut self.out)
+    }
+
+    fn say_bye(&mut self) -> Result<()> {
+        let bye = Frame::new(Header::control(control::BYE, 0)?, &[])?;
+        if self.several {
+            self.out.extend_from_slice(&bye.head_from(self.hello.epoch)?);
+            return Ok(());
+        }
+        bye.encode(self.wire.form, &mut self.out)
+    }
+
+    fn submit(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<()> {
+        let seq = if header.is_control() { 0 } else { self.sequencer.next(header.stream) };
+        let frame = Frame::new(header.sent(payload.len(), seq), payload)?;
+        let frames = self.accept(&frame, wait)?;
+        if !header.is_control() {
+            self.sequencer.advance(header.stream, frames);
+        }
+        Ok(())
+    }
+
+    /// Sends or collects a frame whose number has been chosen: all of it, or nothing. Says how many frames it became.
+    fn accept(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<u32> {
+        self.check()?;
+        let total = frame.encoded_len(self.wire.form);
+        let piece = if self.several { PIPE_BUF } else { BATCH };
+        if self.batch && total <= piece {
+            if !self.has_room(total, piece) {
+                match self.drain(wait) {
+                    Err(error) if error.is_temporary() && self.has_room(total, piece) => {}
+                    drained => drained?,
+                }
+            }
+            return frame.encode(self.wire.form, &mut self.out).map(|()| 1);
+        }
+        self.drain(wait)?;
+        if self.several && total > PIPE_BUF {
+            return self.write_fragments(frame, wait);
+        }
+        self.write_frame(frame, total, wait).map(|()| 1)
+    }
+
+    /// Whether a frame can be collected now; moves what is left to the front if that makes the room.
+    fn has_room(&mut self, total: usize, piece: usize) -> bool {
+        if self.several && (self.at > 0 || self.out.len() > piece) {
+            return false; // pieces keep their boundaries
+        }
+        let fits = self.pending() + total <= piece;
+        if fits && self.out.len() + total > piece {
+            self.out.drain(..self.at);
+            self.at = 0;
+        }
+        fits
+    }
+
+    /// Nothing is pending.
+    fn write_frame(&mut self, frame: &Frame<'_>, total: usize, wait: Wait) -> Result<()> {
+        if total <= SMALL {
+            let mut whole = [0; SMALL];
+            let total = frame.encode_into(self.wire.form, &mut whole)?;
+            return self.write_parts([&whole[..total], &[], &[]], wait);
+        }
+        let head = frame.head(self.wire.form)?;
+        self.write_parts([&head, frame.payload, padding(frame.payload.len())], wait)
+    }
+
+    /// Writes all of it, or as much as the kernel takes until the deadline and keeps the rest; or nothing.
+    fn write_parts(&mut self, parts: [&[u8]; 3], wait: Wait) -> Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut done = 0;
+        while done < total {
+            match self.write_once(&rest_of(parts, done), wait) {
+                Ok(n) => done += n,
+                Err(error) if error.is_temporary() && done > 0 => {
+                    for part in rest_of(parts, done) {
+                        self.out.extend_from_slice(&part);
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame that is too long for one piece. Each fragment is one, and says whose it is.
+    fn write_fragments(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<u32> {
+        let parts = fragments(frame.header, frame.payload, PIPE_BUF - IDENTIFIED)?;
+        let count = parts.len() as u32;
+        for (header, part) in parts {
+            self.out.extend_from_slice(&Frame::new(header, part)?.head_from(self.hello.epoch)?);
+            self.out.extend_from_slice(part);
+            self.out.extend_from_slice(padding(part.len()));
+        }
+        match self.drain(wait) {
+            Err(error) if self.at == 0 => {
+                self.out.clear();
+                Err(error)
+            }
+            Err(error) if !error.is_temporary() => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    fn send_encoded(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
+        if frames.is_empty() {
+            return Ok(0);
+        }
+        self.check()?;
+        let (first, len) = encoded(frames, max)?;
+        let limit = if self.several { PIPE_BUF } else { usize::MAX };
+        if len > limit || self.wire.form == Form::Long {
+            self.accept(&Frame::new(first, &frames[SHORT..SHORT + first.len as usize])?, wait)?;
+            self.count_on(first);
+            return Ok(len);
+        }
+        self.drain(wait)?;
+        if !self.several && !first.is_control() && first.seq != self.sequencer.next(first.stream) {
+            self.say_hello(first.stream, first.seq)?;
+            self.sequencer.advance(first.stream, first.seq.wrapping_sub(self.sequencer.next(first.stream)));
+            self.drain(wait)?;
+        }
+        let mut end = len;
+        while end < frames.len() {
+            match encoded(&frames[end..], max) {
+                Ok((_, len)) if end + len <= limit => end += len,
+                _ => break, // a matter for the next call
+            }
+        }
+        let mut done = 0;
+        while done < end {
+            match self.write_once(&[IoSlice::new(&frames[done..end])], wait) {
+                Ok(n) => done += n,
+                Err(error) if error.is_temporary() && done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // The frames that are with the kernel, and the one that is there in part.
+        let mut sent = 0;
+        while sent < done {
+            let (header, len) = encoded(&frames[sent..], max)?;
+            self.count_on(header);
+            sent += len;
+        }
+        self.out.extend_from_slice(&frames[done..sent]);
+        Ok(sent)
+    }
+
+    fn count_on(&mut self, header: Header) {
+        if !header.is_control() {
+            let next = header.seq.wrapping_add(1);
+            self.sequencer.advance(header.stream, next.wrapping_sub(self.sequencer.next(header.stream)));
+        }
+    }
+
+    /// Hands the kernel all that is pending.
+    fn drain(&mut self, wait: Wait) -> Result<()> {
+        self.check()?;
+        while self.at < self.out.len() {
+            let end = if self.several { self.out.len().min(self.at + PIPE_BUF) } else { self.out.len() };
+            let out = std::mem::take(&mut self.out);
+            let written = self.write_once(&[IoSlice::new(&out[self.at..end])], wait);
+            self.out = out;
+            self.at += written?;
+        }
+        self.out.clear();
+        self.at = 0;
+        Ok(())
+    }
+
+    /// One write that succeeds, after waiting if need be.
+    fn write_once(&mut self, parts: &[IoSlice<'_>], wait: Wait) -> Result<usize> {
+        let Some(fd) = &self.fd else { return Err(Error::Closed) };
+        loop {
+            match fd.write(parts, wait.is_endless()) {
+                Ok(n) => return Ok(n),
+                Err(Errno::AGAIN) => wait.wait(fd, Ready::Write, Error::Full)?,
+                Err(Errno::PIPE) => return Err(self.breaks(Broken::Closed)),
+                Err(Errno::CONNRESET | Errno::TIMEDOUT) => return Err(self.breaks(Broken::PeerDead)),
+                Err(e) => return Err(Error::io("write to the stream", e)),
+            }
+        }
+    }
+
+    fn breaks(&mut self, broken: Broken) -> Error {
+        self.broken = Some(broken);
+        broken.error()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.broken.map_or(Ok(()), |broken| Err(broken.error()))
+    }
+
+    /// Nobody who is gone already needs to be told that we go.
+    fn close(&mut self, wait: Wait) -> Result<()> {
+        if self.broken.is_none() {
+            if !self.said_bye {
+                if self.several {
+                    self.drain(wait)?; // a piece of its own
+                }
+                self.say_bye()?;
+                self.said_bye = true;
+            }
+            match self.drain(wait) {
+                Ok(()) | Err(Error::Closed | Error::PeerDead) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.hang_up();
+        Ok(())
+    }
+
+    fn hang_up(&mut self) {
+        self.broken = Some(Broken::Closed);
+        if let Some(fd) = self.fd.take() {
+            if fd.is_socket() {
+                let _ = shutdown(&fd, Shutdown::Write); // fails only if the peer is gone
+            }
+        }
+    }
+}
+
+/// The header of the first of some encoded frames, and the bytes that it takes.
+fn encoded(frames: &[u8], max: usize) -> Result<(Header, usize)> {
+    let head = frames.first_chunk().ok_or(Error::Corrupt { what: "encoded frames: cut off" })?;
+    let (header, header_len) = Header::from_bytes(head)?;
+    let (len, end) = (header.len as usize, SHORT + padded(header.len as usize));
+    if header_len != SHORT || frames.len() < end {
+        return Err(Error::Corrupt { what: "encoded frames: cut off, or not of the short form" });
+    }
+    if len > max { Err(Error::TooLarge { max }) } else { Ok((header, end)) }
+}
+
+/// The parts without their first `done` bytes.
+fn rest_of(parts: [&[u8]; 3], mut done: usize) -> [IoSlice<'_>; 3] {
+    parts.map(|part| {
+        let skip = done.min(part.len());
+        done -= skip;
+        IoSlice::new(&part[skip..])
+    })
+}
