@@ -27,7 +27,7 @@ pub(crate) struct Doctor {
 }
 
 /// What a check found.
-enum Finding {
+pub(crate) enum Finding {
     Ok(String),
     Warn(String, &'static str),
     Fail(String, &'static str),
@@ -57,29 +57,35 @@ impl Doctor {
             ("clock", clock()),
             ("mqueue", mqueue()),
         ];
-        let mut failed = 0;
-        for (name, finding) in &checks {
-            let (verdict, text, fix) = match finding {
-                Fine(text) => ("OK", text, None),
-                Warn(text, fix) => ("WARN", text, Some(fix)),
-                Fail(text, fix) => ("FAIL", text, Some(fix)),
-            };
-            failed += usize::from(verdict == "FAIL");
-            if context.json {
-                output::print_json(&json!({ "check": name, "verdict": verdict, "found": text, "fix": fix }))?;
-                continue;
-            }
-            let mut line = format!("{verdict:4}  {name:12} {text}\n");
-            if let Some(fix) = fix {
-                line.push_str(&format!("      {:12} fix: {fix}\n", ""));
-            }
-            output::print(&line)?;
-        }
-        if failed == 0 { Ok(()) } else { Err(Failure::new(FAILED, format_args!("{failed} checks failed"))) }
+        present(&checks, context)
     }
 }
 
-fn read(path: &str) -> Option<String> {
+/// Prints what checks found. Fails if one of them is a [`Fail`].
+pub(crate) fn present(checks: &[(&str, Finding)], context: &Context) -> Outcome {
+    let mut failed = 0;
+    for (name, finding) in checks {
+        let (verdict, text, fix) = match finding {
+            Fine(text) => ("OK", text, None),
+            Warn(text, fix) => ("WARN", text, Some(fix)),
+            Fail(text, fix) => ("FAIL", text, Some(fix)),
+        };
+        failed += usize::from(verdict == "FAIL");
+        if context.json {
+            output::print_json(&json!({ "check": name, "verdict": verdict, "found": text, "fix": fix }))?;
+            continue;
+        }
+        let mut line = format!("{verdict:4}  {name:12} {text}\n");
+        if let Some(fix) = fix {
+            line.push_str(&format!("      {:12} fix: {fix}\n", ""));
+        }
+        output::print(&line)?;
+    }
+    if failed == 0 { Ok(()) } else { Err(Failure::new(FAILED, format_args!("{failed} checks failed"))) }
+}
+
+/// A file of a few words in /proc or /sys.
+pub(crate) fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
@@ -189,7 +195,7 @@ fn memlock() -> Finding {
     }
 }
 
-fn huge_pages() -> Finding {
+pub(crate) fn huge_pages() -> Finding {
     let meminfo = read("/proc/meminfo").unwrap_or_default();
     let free = meminfo.lines().find_map(|line| line.strip_prefix("HugePages_Free:")?.trim().parse::<u64>().ok());
     let shmem = read("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
@@ -206,7 +212,7 @@ fn huge_pages() -> Finding {
     }
 }
 
-fn clock() -> Finding {
+pub(crate) fn clock() -> Finding {
     let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
     match source.as_str() {
         "tsc" | "arch_sys_counter" | "kvm-clock" | "hyperv_clocksource_tsc_page" => {

@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
+mod child;
 mod completions;
 mod create;
 mod demo;
@@ -86,6 +88,7 @@ impl Context {
 #[derive(Subcommand)]
 enum Verb {
     Demo(demo::Demo),
+    Bench(bench::Bench),
     Create(create::Create),
     Ls(ls::Ls),
     Info(info::Info),
@@ -102,12 +105,15 @@ enum Verb {
     Man(man::Man),
     #[command(hide = true)]
     DemoPart(demo::part::Part),
+    #[command(hide = true)]
+    BenchPart(bench::part::Part),
 }
 
 impl Verb {
     fn run(self, context: &Context) -> Outcome {
         match self {
             Verb::Demo(verb) => verb.run(context),
+            Verb::Bench(verb) => verb.run(context),
             Verb::Create(verb) => verb.run(context),
             Verb::Ls(verb) => verb.run(context),
             Verb::Info(verb) => verb.run(context),
@@ -123,6 +129,7 @@ impl Verb {
             Verb::Completions(verb) => verb.run(Cli::command()),
             Verb::Man(verb) => verb.run(Cli::command()),
             Verb::DemoPart(verb) => verb.run(),
+            Verb::BenchPart(verb) => verb.run(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::sync::Area;
 
+pub(crate) mod blocks;
 mod heap;
 mod mapped;
 mod mirror;

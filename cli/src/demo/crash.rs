@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use slipring::frame::Flags;
 use slipring::{Counts, Options, Ring, mpmc};
 
-use super::child::{self, Part, Passed};
+use crate::child::{self, Part, Passed};
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::units;
 

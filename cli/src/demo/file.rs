@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use slipring::{Options, Ring, mpmc, probe, spsc};
 
-use super::child::{self, Cpus, Part, Passed};
+use crate::child::{self, Cpus, Part, Passed};
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::units;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use slipring::probe::PingPong;
 use slipring::{Idle, Options, Ring, spsc};
 
-use super::child::{Cpus, Part, Passed};
+use crate::child::{Cpus, Part, Passed};
 use crate::failure::{FAILED, Failure, Outcome};
 
 const WARM_UP: u64 = 20_000;

@@ -3,7 +3,6 @@
 //! Every figure is of two or more processes: this binary starts itself again ([`part`]) and passes rings as inherited
 //! memfds, so nothing is left behind, whatever happens. Producer and consumer sides of one exhibit are in one file.
 
-mod child;
 mod crash;
 mod file;
 mod latency;
@@ -17,7 +16,7 @@ use serde_json::json;
 
 use crate::failure::Outcome;
 use crate::units::nanoseconds;
-use crate::{Context, output, units};
+use crate::{Context, child, output, units};
 
 /// Show what it does, on this machine, in a few seconds
 #[derive(Args)]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use slipring::Idle;
 
-use super::{child, crash, file, latency, stream};
+use super::{crash, file, latency, stream};
+use crate::child;
 use crate::failure::Outcome;
 
 /// A part in the demo.

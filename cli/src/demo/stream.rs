@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use slipring::{Error, Idle, Options, Ring, spsc};
 
-use super::child::{self, Cpus, Part, Passed};
+use crate::child::{self, Cpus, Part, Passed};
 use crate::failure::{FAILED, Failure, Outcome};
 
 /// One figure per block; the first is for warming up. Short blocks: one in which the system took a processor away is an

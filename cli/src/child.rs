@@ -1,4 +1,5 @@
-//! Other processes of the demo: starting them, passing rings to them, hearing what they found, never leaving one behind.
+//! Other processes of the demo and the benches: starting them, passing rings to them, hearing what they found, never leaving
+//! one behind; and the processors they all run on.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -12,28 +13,41 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slipring::{Error, Idle, Options, Ring};
 
-use crate::failure::{FAILED, Failure, Outcome};
+use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::output;
 
 /// The processors that we may use.
-pub(super) struct Cpus(Vec<usize>);
+pub(crate) struct Cpus(Vec<usize>);
 
 impl Cpus {
-    pub(super) fn available() -> Self {
+    pub(crate) fn available() -> Self {
         let set = sched_getaffinity(None).unwrap_or_default();
         Cpus((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
     }
 
-    pub(super) fn count(&self) -> usize {
+    /// These, if we may use them all.
+    pub(crate) fn chosen(cpus: &[usize]) -> Outcome<Self> {
+        let Cpus(available) = Self::available();
+        match cpus.iter().find(|cpu| !available.contains(cpu)) {
+            None => Ok(Cpus(cpus.to_vec())),
+            Some(cpu) => Err(Failure::new(USAGE, format_args!("processor {cpu} is not ours: {available:?} are"))),
+        }
+    }
+
+    pub(crate) fn list(&self) -> &[usize] {
+        &self.0
+    }
+
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.0.len() < 2
     }
 
     /// Keeps this thread on the first of them while `body` runs, and tells it the one for the peer.
-    pub(super) fn pinned<T>(&self, body: impl FnOnce(Option<usize>) -> Outcome<T>) -> Outcome<T> {
+    pub(crate) fn pinned<T>(&self, body: impl FnOnce(Option<usize>) -> Outcome<T>) -> Outcome<T> {
         let [ours, theirs, ..] = self.0[..] else { return body(None) };
         look_around();
         let before = sched_getaffinity(None).ok();
@@ -47,14 +61,14 @@ impl Cpus {
 }
 
 /// A wish: where it is not granted, figures are worse, and that is all.
-fn confine(cpus: impl IntoIterator<Item = usize>) {
+pub(crate) fn confine(cpus: impl IntoIterator<Item = usize>) {
     let mut set = CpuSet::new();
     cpus.into_iter().for_each(|cpu| set.set(cpu));
     let _ = sched_setaffinity(None, &set);
 }
 
 /// What a child does first: goes where it belongs, and dies with its parent.
-pub(super) fn settle(cpu: Option<usize>) {
+pub(crate) fn settle(cpu: Option<usize>) {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Some(cpu) = cpu {
         confine(0..CpuSet::MAX_CPU); // the parent's confinement is inherited
@@ -70,92 +84,105 @@ fn look_around() {
 }
 
 /// A descriptor that children inherit, under a number that they are told.
-pub(super) struct Passed(OwnedFd);
+pub(crate) struct Passed(OwnedFd);
 
 impl Passed {
-    pub(super) fn new(fd: BorrowedFd<'_>) -> Outcome<Self> {
+    pub(crate) fn new(fd: BorrowedFd<'_>) -> Outcome<Self> {
         rustix::io::dup(fd).map(Passed).map_err(|e| Failure::new(FAILED, format_args!("pass a descriptor: {e}")))
     }
 
-    pub(super) fn ring(ring: &Ring) -> Outcome<Self> {
+    pub(crate) fn ring(ring: &Ring) -> Outcome<Self> {
         Self::new(ring.as_memfd().ok_or_else(|| Failure::new(FAILED, "the ring has no descriptor"))?)
     }
 
-    pub(super) fn number(&self) -> String {
-        self.0.as_raw_fd().to_string()
+    pub(crate) fn number(&self) -> String {
+        self.fd().to_string()
+    }
+
+    pub(crate) fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
     }
 }
 
 /// In a child: a descriptor of its own for what it inherited.
-pub(super) fn inherited(number: i32) -> Outcome<OwnedFd> {
+pub(crate) fn inherited(number: i32) -> Outcome<OwnedFd> {
     let path = format!("/proc/self/fd/{number}");
     let file = OpenOptions::new().read(true).write(true).open(&path);
     file.map(OwnedFd::from).map_err(|e| Failure::new(FAILED, e).at(path))
 }
 
 /// In a child: the ring that it inherited.
-pub(super) fn ring(number: i32, idle: Idle) -> Outcome<Ring> {
+pub(crate) fn ring(number: i32, idle: Idle) -> Outcome<Ring> {
     Ok(Ring::from_memfd(inherited(number)?, &Options::any().idle(idle))?)
 }
 
 /// In a child: what the parent gets from [`Part::report`].
-pub(super) fn report(value: &impl Serialize) -> Outcome {
+pub(crate) fn report(value: &impl Serialize) -> Outcome {
     output::print_json(value)
 }
 
 /// Another process of ours. Dropped, it is killed.
-pub(super) struct Part(Child);
+pub(crate) struct Part(Child);
 
 impl Part {
-    /// Starts one on processor `cpu`.
-    pub(super) fn start<const N: usize>(cpu: Option<usize>, task: &str, arguments: [String; N]) -> Outcome<Self> {
+    /// Starts one of the demo's on processor `cpu`.
+    pub(crate) fn start<const N: usize>(cpu: Option<usize>, task: &str, arguments: [String; N]) -> Outcome<Self> {
+        let mut command = Self::command("demo-part", cpu);
+        command.arg(task).args(arguments);
+        Self::spawn(command)
+    }
+
+    /// This program, to be run with a hidden verb on processor `cpu`.
+    pub(crate) fn command(verb: &str, cpu: Option<usize>) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        command.arg("demo-part");
+        command.arg(verb).args(cpu.map(|cpu| format!("--cpu={cpu}"))).stdin(Stdio::piped()).stdout(Stdio::piped());
         command
-            .args(cpu.map(|cpu| format!("--cpu={cpu}")))
-            .arg(task)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Outcome<Self> {
         command.spawn().map(Part).map_err(|e| Failure::new(FAILED, format_args!("start a process: {e}")))
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// SIGKILL.
-    pub(super) fn kill(&mut self) -> Outcome {
+    pub(crate) fn kill(&mut self) -> Outcome {
         let killed = self.0.kill().and_then(|()| self.0.wait());
         killed.map(drop).map_err(|e| Failure::new(FAILED, format_args!("kill a process: {e}")))
     }
 
     /// Its stdin, whose end it may be waiting for.
-    pub(super) fn stdin(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.0.stdin.take()
     }
 
-    pub(super) fn stdout(&mut self) -> Outcome<ChildStdout> {
+    pub(crate) fn stdout(&mut self) -> Outcome<ChildStdout> {
         self.0.stdout.take().ok_or_else(|| Failure::new(FAILED, "the process has no stdout"))
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits for the end.
-    pub(super) fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Outcome {
         let status = self.0.wait().map_err(|e| Failure::new(FAILED, e))?;
         if status.success() {
             Ok(())
         } else {
-            Err(Failure::new(FAILED, format_args!("a part of the demo failed: {status}")))
+            Err(Failure::new(FAILED, format_args!("another process of ours failed: {status}")))
         }
     }
 
     /// Waits for the end, and for what it [`report`]ed.
-    pub(super) fn report<T: DeserializeOwned>(mut self) -> Outcome<T> {
+    pub(crate) fn report<T: DeserializeOwned>(mut self) -> Outcome<T> {
         let mut text = String::new();
         self.stdout()?.read_to_string(&mut text).map_err(|e| Failure::new(FAILED, e))?;
         self.finish()?;
         serde_json::from_str(&text)
-            .map_err(|e| Failure::new(FAILED, format_args!("a part of the demo reported nonsense: {e}")))
+            .map_err(|e| Failure::new(FAILED, format_args!("another process of ours reported nonsense: {e}")))
     }
 }
 
@@ -168,6 +195,6 @@ impl Drop for Part {
 }
 
 /// Whether a receiving call said that the senders have finished.
-pub(super) fn is_end(error: &Error) -> bool {
+pub(crate) fn is_end(error: &Error) -> bool {
     matches!(error, Error::Closed | Error::PeerDead)
 }

@@ -1,29 +1,20 @@
-//! What this machine can do at best: the yardsticks that a ring is measured with.
+//! [`PingPong`]: the round trip of one cache line to another processor and back.
 //!
-//! Used by `slipring demo`, by the benchmarks, and by anybody who wants to know how far from the floor a measured figure
-//! is. Relies on `memory/` for a shared mapping; there is no ring in it.
-//!
-//! - [`PingPong`]: the round trip of one cache line to another processor and back, and nothing else.
-//! - [`copy_time`]: how fast one processor copies memory.
+//! Awake, it is what any exchange through shared memory takes at least; asleep, what any exchange between two processes that
+//! sleep does. Relies on `os/futex.rs` for the latter.
 
-#![forbid(unsafe_code)]
-
-use std::hint::black_box;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::param::page_size;
 
+use super::{PATIENCE_NS, await_that, is_sealed, map, sealed};
 use crate::error::{Error, Result};
-use crate::memory::{self, MemoryOptions};
 use crate::os::clock::monotonic_ns;
-use crate::sync::{Area, AtomicU64, Ordering, spin_loop};
+use crate::sync::{Area, AtomicU32, AtomicU64, LINE, Ordering, futex};
 
-/// Fruitless looks between two readings of the clock.
-const LOOKS_PER_READING: u32 = 4096;
-/// A peer that has not answered for so long never will.
-const PATIENCE_NS: u64 = 10_000_000_000;
+/// Longest sleep of one call: a peer that died cannot wake anybody.
+const NAP: Duration = Duration::from_secs(1);
 
 /// Two cache lines that two processes play ping-pong with: what any exchange through shared memory takes at least.
 ///
@@ -63,12 +54,7 @@ impl PingPong {
     /// # Errors
     /// [`Error::Io`].
     pub fn new() -> Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memfd = memfd_create("slipring-probe", flags).map_err(|e| Error::io("create a memfd", e))?;
-        ftruncate(&memfd, size()).map_err(|e| Error::io("size the memfd", e))?;
-        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        fcntl_add_seals(&memfd, seals).map_err(|e| Error::io("seal the memfd", e))?;
-        Self::over(memfd)
+        Self::over(sealed(size())?)
     }
 
     /// Attaches to the lines that a peer made and passed.
@@ -76,18 +62,15 @@ impl PingPong {
     /// # Errors
     /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking; [`Error::Io`].
     pub fn from_fd(memfd: OwnedFd) -> Result<Self> {
-        match (fcntl_get_seals(&memfd), fstat(&memfd)) {
-            (Ok(seals), Ok(stat)) if seals.contains(SealFlags::SHRINK) && u64::try_from(stat.st_size) == Ok(size()) => {
-                Self::over(memfd)
-            }
-            _ => Err(Error::Untrusted { what: "not the memfd of a ping-pong" }),
+        if is_sealed(&memfd, size()) {
+            Self::over(memfd)
+        } else {
+            Err(Error::Untrusted { what: "not the memfd of a ping-pong" })
         }
     }
 
     fn over(memfd: OwnedFd) -> Result<Self> {
-        let options = MemoryOptions { prefault: true, best_effort: true, ..MemoryOptions::default() };
-        let page = page_size();
-        let memory = memory::map(memfd.as_fd(), page, page, page, false, &options)?;
+        let memory = map(&memfd, page_size(), page_size())?;
         Ok(PingPong { ping: memory.control, pong: memory.data, memfd })
     }
 
@@ -133,54 +116,88 @@ impl PingPong {
         self.ping.word(0).store(0, Ordering::Release);
         await_value(self.pong.word(0), 0)
     }
+
+    /// [`PingPong::ping`] between two sides that sleep while they wait: each sends with one `FUTEX_WAKE` and waits with one
+    /// `FUTEX_WAIT`, without looking twice. The peer calls [`PingPong::pong_asleep`].
+    ///
+    /// # Errors
+    /// As [`PingPong::ping`].
+    ///
+    /// ```
+    /// use slipring::probe::PingPong;
+    /// let here = PingPong::new()?;
+    /// let there = PingPong::from_fd(here.as_fd().try_clone_to_owned().unwrap())?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(move || there.pong_asleep(10).unwrap());
+    ///     here.ping_asleep(10, |nanoseconds| assert!(nanoseconds > 0))
+    /// })?;
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn ping_asleep(&self, rounds: u32, mut observe: impl FnMut(u64)) -> Result<()> {
+        let (ping, pong) = (self.ping.half(LINE), self.pong.half(LINE));
+        for round in 1..=rounds {
+            let start = monotonic_ns();
+            wake_with(ping, round);
+            sleep_until(pong, round)?;
+            observe(monotonic_ns() - start);
+        }
+        wake_with(ping, 0);
+        sleep_until(pong, 0)
+    }
+
+    /// Answers `rounds` times, asleep in between.
+    ///
+    /// # Errors
+    /// As [`PingPong::ping`].
+    pub fn pong_asleep(&self, rounds: u32) -> Result<()> {
+        let (ping, pong) = (self.ping.half(LINE), self.pong.half(LINE));
+        for round in 1..=rounds {
+            sleep_until(ping, round)?;
+            wake_with(pong, round);
+        }
+        sleep_until(ping, 0)?;
+        wake_with(pong, 0);
+        Ok(())
+    }
 }
 
-fn size() -> u64 {
-    2 * page_size() as u64
+fn size() -> usize {
+    2 * page_size()
 }
 
 /// Busy until `word` is `value`, whose writer stored it with release.
 #[inline]
 fn await_value(word: &AtomicU64, value: u64) -> Result<()> {
-    let mut looks = 0u32;
-    let mut give_up = None;
     // SYNC(ping), SYNC(pong): pairs with the stores in `ping`, `pong` and `reset`.
-    while word.load(Ordering::Acquire) != value {
-        spin_loop();
-        looks = looks.wrapping_add(1);
-        if looks % LOOKS_PER_READING == 0 {
-            let now = monotonic_ns();
-            if now > *give_up.get_or_insert(now + PATIENCE_NS) {
-                return Err(Error::Timeout);
-            }
-        }
-    }
-    Ok(())
+    await_that(|| word.load(Ordering::Acquire) == value)
 }
 
-/// The median time to copy `len` bytes from one place in memory to another, out of nine copies, on this processor: no
-/// transfer of that much data by copying can take less. Allocates twice `len`.
-///
-/// ```
-/// let time = slipring::probe::copy_time(1 << 20);
-/// println!("{:.1} GB/s", (1 << 20) as f64 / time.as_secs_f64() / 1e9);
-/// ```
-#[must_use]
-pub fn copy_time(len: usize) -> Duration {
-    let from = vec![1u8; len];
-    let mut to = vec![0u8; len];
-    let mut times: [u64; 9] = std::array::from_fn(|_| {
-        let start = monotonic_ns();
-        to.copy_from_slice(black_box(&from));
-        black_box(&mut to);
-        monotonic_ns() - start
-    });
-    times.sort_unstable();
-    Duration::from_nanos(times[times.len() / 2])
+fn wake_with(word: &AtomicU32, value: u32) {
+    // SYNC(wake): pairs with the load in `sleep_until`.
+    word.store(value, Ordering::Release);
+    futex::wake(word, 1);
+}
+
+/// Asleep until `word` is `value`. The kernel compares before it lets us sleep, so a wake-up cannot be missed.
+fn sleep_until(word: &AtomicU32, value: u32) -> Result<()> {
+    let give_up = monotonic_ns() + PATIENCE_NS;
+    loop {
+        // SYNC(wake): pairs with the store in `wake_with`.
+        let seen = word.load(Ordering::Acquire);
+        if seen == value {
+            return Ok(());
+        }
+        if monotonic_ns() > give_up {
+            return Err(Error::Timeout);
+        }
+        futex::wait(word, seen, Some(NAP));
+    }
 }
 
 #[cfg(all(test, not(miri)))]
 mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
     use super::*;
 
     #[test]
@@ -191,12 +208,16 @@ mod tests {
             scope.spawn(|| (1..4).try_for_each(|rounds| there.pong(rounds)).unwrap());
             (1..4).try_for_each(|rounds| here.ping(rounds, |_| ())).unwrap();
         });
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..4).try_for_each(|rounds| there.pong_asleep(rounds)).unwrap());
+            (1..4).try_for_each(|rounds| here.ping_asleep(rounds, |_| ())).unwrap();
+        });
     }
 
     #[test]
     fn strangers_are_refused() {
         let file = memfd_create("stranger", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&file, size()).unwrap();
+        ftruncate(&file, size() as u64).unwrap();
         assert!(matches!(PingPong::from_fd(file), Err(Error::Untrusted { .. })), "not sealed");
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         assert!(matches!(PingPong::from_fd(reader), Err(Error::Untrusted { .. })), "a pipe");

@@ -1,0 +1,117 @@
+//! The other sides of a bench: processes, or threads with `--threads`, that are told what to do line by line.
+//!
+//! They live as long as the bench, and keep what they attached to, so that no run pays for an attach.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+
+use slipring::Error;
+
+use super::part::{self, Answer, Task};
+use crate::child::{self, Part};
+use crate::failure::{FAILED, Failure, Outcome};
+
+/// Why a run stopped.
+pub(super) enum Trouble {
+    /// A ring or probe said so; perhaps because its other side has ended.
+    Ring(Error),
+    /// What came is not what went.
+    Wrong(String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Ring(error)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Ring(error) => error.into(),
+            Trouble::Wrong(what) => Failure::new(crate::failure::LOST, what),
+        }
+    }
+}
+
+/// Another side.
+pub(super) struct Peer {
+    to: File,
+    from: BufReader<File>,
+    /// Killed when dropped. A thread ends with the pipe.
+    process: Option<Part>,
+}
+
+impl Peer {
+    pub(super) fn start(threads: bool, cpu: Option<usize>) -> Outcome<Self> {
+        if threads { Self::thread(cpu) } else { Self::process(cpu) }
+    }
+
+    pub(super) fn process(cpu: Option<usize>) -> Outcome<Self> {
+        Self::over(Part::spawn(Part::command("bench-part", cpu))?)
+    }
+
+    pub(super) fn over(mut process: Part) -> Outcome<Self> {
+        let to = process.stdin().ok_or_else(|| Failure::new(FAILED, "the process has no stdin"))?;
+        let from = process.stdout()?;
+        Ok(Peer {
+            to: OwnedFd::from(to).into(),
+            from: BufReader::new(OwnedFd::from(from).into()),
+            process: Some(process),
+        })
+    }
+
+    fn thread(cpu: Option<usize>) -> Outcome<Self> {
+        let pipe = || std::io::pipe().map_err(|e| Failure::new(FAILED, e).at("a pipe"));
+        let ((its, to), (from, ours)) = (pipe()?, pipe()?);
+        std::thread::spawn(move || {
+            cpu.into_iter().for_each(|cpu| child::confine([cpu]));
+            // What it has to say it has said over the pipe.
+            let _ = part::serve(BufReader::new(its), ours);
+        });
+        Ok(Peer { to: OwnedFd::from(to).into(), from: BufReader::new(OwnedFd::from(from).into()), process: None })
+    }
+
+    /// Gives it something to do; [`Peer::answer`] waits for the end of it.
+    pub(super) fn tell(&mut self, task: &Task) -> Outcome {
+        let mut line = serde_json::to_string(task).map_err(|e| Failure::new(FAILED, e))?;
+        line.push('\n');
+        self.to.write_all(line.as_bytes()).map_err(|_| self.how_it_ended())
+    }
+
+    pub(super) fn answer(&mut self) -> Outcome<Answer> {
+        let mut line = String::new();
+        // An answer is short; whatever is longer is none.
+        match self.from.by_ref().take(1 << 16).read_line(&mut line) {
+            Ok(1..) => match serde_json::from_str(&line) {
+                Ok(Answer::Failed { code, why }) => Err(Failure::new(code, why).at("the other side")),
+                Ok(answer) => Ok(answer),
+                Err(e) => Err(Failure::new(FAILED, e).at("the other side")),
+            },
+            _ => Err(self.how_it_ended()),
+        }
+    }
+
+    /// Runs `body` while the peer does `task`, to the end of both.
+    pub(super) fn during<T>(&mut self, task: &Task, body: impl FnOnce() -> Result<T, Trouble>) -> Outcome<(T, Answer)> {
+        self.tell(task)?;
+        match body() {
+            Ok(result) => Ok((result, self.answer()?)),
+            // It left while we needed it: it knows why.
+            Err(Trouble::Ring(error)) if child::is_end(&error) => Err(self.answer().err().unwrap_or(error.into())),
+            // A probe cannot tell that nobody is there any more.
+            Err(Trouble::Ring(Error::Timeout)) if self.process.as_mut().is_some_and(Part::has_ended) => {
+                Err(self.how_it_ended())
+            }
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    fn how_it_ended(&mut self) -> Failure {
+        match self.process.take().map(Part::finish) {
+            Some(Err(failure)) => failure,
+            _ => Failure::new(FAILED, "the other side of the bench ended early"),
+        }
+    }
+}

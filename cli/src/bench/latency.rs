@@ -1,0 +1,267 @@
+//! Round trips: what `bench ping-pong`, `bench wakeup` and `bench under-load` share (`trips.rs`).
+
+use std::time::Duration;
+
+use slipring::{Idle, probe};
+
+use super::crew::Peer;
+use super::figures::{RUNS, Series, Times, clock_cost, now_ns};
+use super::part::Task;
+use super::ports::{Channel, Ends, Kind};
+use super::report::{Floor, Report, Row, Target, Unit};
+use super::runs::{self, Tempo, Trips, Until};
+use super::{Common, rate_note, rotated};
+use crate::child::{Cpus, Passed};
+use crate::failure::Outcome;
+use crate::units;
+
+/// Rounds of a raw game per run, at least and at most.
+const ROUNDS: (u64, u64) = (100, 20_000);
+/// One figure to be: round trips of one size through one kind of ring.
+pub(super) struct Cell {
+    label: String,
+    kind: Kind,
+    size: usize,
+    capacity: usize,
+    idle: Idle,
+    /// Threads that compete for the processors meanwhile.
+    busy: usize,
+}
+
+impl Cell {
+    pub(super) fn new(kind: Kind, size: usize, capacity: Option<usize>, idle: Idle) -> Self {
+        let capacity = capacity.unwrap_or_else(|| (64 << 10).max(4 * (size + 64)));
+        Cell { label: format!("{} {idle}", kind.name()), kind, size, capacity, idle, busy: 0 }
+    }
+
+    /// While `busy` threads compete.
+    pub(super) fn beside(self, busy: usize) -> Self {
+        Cell { label: format!("{}, {busy} busy", self.label), busy, ..self }
+    }
+}
+
+/// How the sides of a raw game wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sides {
+    Awake,
+    Asleep,
+}
+pub(super) use Sides::{Asleep, Awake};
+
+/// What to measure.
+pub(super) struct Plan {
+    pub(super) bench: &'static str,
+    pub(super) cells: Vec<Cell>,
+    pub(super) floor: Sides,
+    pub(super) tempo: Tempo,
+    /// A target, and the size it is about.
+    pub(super) aim: Option<(Target, usize)>,
+}
+
+impl Plan {
+    /// Runs all cells in turn, each with the floor right before or behind it.
+    pub(super) fn measure(&self, common: &Common) -> Outcome<Report> {
+        let cpus = common.cpus()?;
+        cpus.pinned(|cpu| self.measure_pinned(common, &cpus, cpu))
+    }
+
+    fn measure_pinned(&self, common: &Common, cpus: &Cpus, cpu: Option<usize>) -> Outcome<Report> {
+        let clock = clock_cost();
+        let talks = self.cells.iter().map(Talk::new).collect::<Outcome<Vec<_>>>()?;
+        let mut game = Game::new(self.floor, self.tempo.pause, clock)?;
+        let mut peer = Peer::start(common.threads, cpu)?;
+        let mut crowd = None;
+        let mut tracks = self.cells.iter().map(Track::new).collect::<Outcome<Vec<_>>>()?;
+        let mut talks = talks.into_iter().map(Talk::attach).collect::<Outcome<Vec<_>>>()?;
+        let mut run_times = Times::new()?;
+        for run in 0..RUNS {
+            for index in rotated(self.cells.len(), run) {
+                let (talk, track) = (&mut talks[index], &mut tracks[index]);
+                compete(&mut crowd, cpus, self.cells[index].busy)?;
+                // Half of the time is the floor's, at most.
+                let until = common.until(2 * self.cells.len(), talk.lap());
+                if run % 2 == 0 {
+                    track.floor.push(game.play(&mut peer, &until)?);
+                }
+                let trips = talk.run(&mut peer, &until, self.tempo, clock, &mut run_times)?;
+                if run % 2 == 1 {
+                    track.floor.push(game.play(&mut peer, &until)?);
+                }
+                track.take(trips, &mut run_times)?;
+            }
+        }
+        let mut notes = Vec::new();
+        let mut rows = Vec::new();
+        for ((cell, talk), track) in self.cells.iter().zip(&talks).zip(tracks) {
+            let seconds = track.ns as f64 / 1e9;
+            notes.extend(
+                self.tempo
+                    .rate
+                    .and_then(|rate| rate_note(rate, track.count as f64 / seconds, &format!("{} bytes", cell.size))),
+            );
+            rows.push(self.row(cell, talk, track)?);
+        }
+        let how = format!(
+            "round trips between {}{}",
+            common.whom(),
+            self.tempo.rate.map(|rate| format!(", begun {}/s", units::count(rate).trim_end())).unwrap_or_default()
+        );
+        Ok(Report { bench: self.bench, how, rows, notes })
+    }
+
+    fn row(&self, cell: &Cell, talk: &Attached, track: Track) -> Outcome<Row> {
+        let mut row = Row::new(&cell.label, cell.size, Unit::RoundTrip);
+        row.runs = track.runs;
+        row.laps = track.count as f64 / talk.lap() as f64;
+        row.count = track.count;
+        row.times = Some(track.times);
+        row.floors = vec![Floor { name: self.floor.name(), runs: track.floor }];
+        row.more.insert("kernel_calls_per_round_trip", talk.kernel_calls()? as f64 / track.all.max(1) as f64);
+        if let Some((target, _)) = self.aim.filter(|(_, size)| *size == cell.size && cell.busy == 0) {
+            row.aim(target, 0);
+        }
+        Ok(row)
+    }
+}
+
+/// Has so many threads compete for `cpus`, in a process of their own.
+fn compete(crowd: &mut Option<Peer>, cpus: &Cpus, threads: usize) -> Outcome {
+    let crowd = match crowd {
+        None if threads == 0 => return Ok(()),
+        None => crowd.insert(Peer::process(None)?),
+        Some(crowd) => crowd,
+    };
+    crowd.tell(&Task::Busy { threads, cpus: cpus.list().to_vec() })?;
+    crowd.answer().map(drop)
+}
+
+impl Sides {
+    fn name(self) -> &'static str {
+        match self {
+            Awake => "raw cache line",
+            Asleep => "raw futex",
+        }
+    }
+}
+
+/// The figures of a cell, while they are collected.
+struct Track {
+    runs: Series,
+    floor: Series,
+    times: Times,
+    /// Round trips that count, and all.
+    count: u64,
+    all: u64,
+    ns: u64,
+}
+
+impl Track {
+    fn new(_: &Cell) -> Outcome<Self> {
+        Ok(Track { runs: Series::default(), floor: Series::default(), times: Times::new()?, count: 0, all: 0, ns: 0 })
+    }
+
+    fn take(&mut self, trips: Trips, times: &mut Times) -> Outcome {
+        self.runs.push(times.median());
+        self.count += trips.count;
+        self.all += trips.all;
+        self.ns += trips.ns;
+        self.times.take(times)
+    }
+}
+
+/// Two rings for messages to go and come back through.
+pub(super) struct Talk {
+    out: Channel,
+    back: Channel,
+    size: usize,
+}
+
+impl Talk {
+    pub(super) fn new(cell: &Cell) -> Outcome<Self> {
+        let channel = || Channel::new(cell.kind, cell.capacity, cell.size, cell.idle);
+        Ok(Talk { out: channel()?, back: channel()?, size: cell.size })
+    }
+
+    /// To be called when the peer has been started: it shall inherit the rings, not the ends.
+    pub(super) fn attach(self) -> Outcome<Attached> {
+        let ends = Ends::attach(&self.out.ring, &self.back.ring)?;
+        Ok(Attached { talk: self, ends })
+    }
+}
+
+/// A [`Talk`] with our ends.
+pub(super) struct Attached {
+    talk: Talk,
+    ends: Ends,
+}
+
+impl Attached {
+    pub(super) fn lap(&self) -> u64 {
+        self.talk.out.lap(self.talk.size)
+    }
+
+    fn kernel_calls(&self) -> Outcome<u64> {
+        Ok(self.talk.out.kernel_calls()? + self.talk.back.kernel_calls()?)
+    }
+
+    pub(super) fn run(
+        &mut self,
+        peer: &mut Peer,
+        until: &Until,
+        tempo: Tempo,
+        clock: u64,
+        times: &mut Times,
+    ) -> Outcome<Trips> {
+        let Attached { talk: Talk { out, back, size }, ends } = self;
+        let task = Task::Echo { from: out.port.clone(), to: back.port.clone() };
+        let (trips, _) = peer.during(&task, || match ends {
+            Ends::Spsc(ends) => runs::ping(&mut ends.0, &mut ends.1, *size, until, tempo, clock, times),
+            Ends::Mpmc(tx, rx) => runs::ping(tx, rx, *size, until, tempo, clock, times),
+        })?;
+        Ok(trips)
+    }
+}
+
+/// The floor: what the machine itself takes for a round trip.
+pub(super) struct Game {
+    probe: probe::PingPong,
+    passed: Passed,
+    sides: Sides,
+    pause: Option<Duration>,
+    clock: u64,
+    times: Times,
+    /// What a round took in the run before, with all that came between.
+    round_ns: f64,
+}
+
+impl Game {
+    pub(super) fn new(sides: Sides, pause: Option<Duration>, clock: u64) -> Outcome<Self> {
+        let probe = probe::PingPong::new()?;
+        let passed = Passed::new(probe.as_fd())?;
+        Ok(Game { probe, passed, sides, clock, pause, times: Times::new()?, round_ns: 10_000.0 })
+    }
+
+    /// Plays for no longer than a run takes, about, and says what a round took, in the median.
+    pub(super) fn play(&mut self, peer: &mut Peer, until: &Until) -> Outcome<f64> {
+        let Game { probe, passed, pause, clock, times, .. } = self;
+        let mut add = |ns: u64| {
+            times.add(ns.saturating_sub(*clock) as f64);
+            pause.inspect(|pause| std::thread::sleep(*pause));
+        };
+        let fitting = (until.ns as f64 / self.round_ns) as u64;
+        let rounds = fitting.clamp(ROUNDS.0, ROUNDS.1).min(until.count.unwrap_or(u64::MAX));
+        let start = now_ns();
+        let probe_fd = passed.fd();
+        match self.sides {
+            Awake => peer.during(&Task::RawPong { probe: probe_fd, rounds }, || Ok(probe.ping(rounds, &mut add)?))?,
+            Asleep => {
+                let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+                peer.during(&Task::FutexPong { probe: probe_fd, rounds }, || Ok(probe.ping_asleep(rounds, &mut add)?))?
+            }
+        };
+        self.round_ns = (now_ns() - start) as f64 / rounds as f64;
+        let median = self.times.median();
+        self.times.clear();
+        Ok(median)
+    }
+}

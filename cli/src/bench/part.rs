@@ -1,0 +1,200 @@
+//! What the other sides of a bench do: the hidden verb of a process, the loop of a thread, and the tasks of both.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use slipring::Error;
+use slipring::probe::{BulkCopy, PingPong, Writer};
+
+use super::figures::now_ns;
+use super::once;
+use super::payload;
+use super::ports::{Ends, Port, Receiver, Sender};
+use super::runs::{self, Pace, Until};
+use crate::child;
+use crate::failure::{FAILED, Failure, Outcome};
+
+/// The other side of a bench.
+#[derive(Args)]
+pub(crate) struct Part {
+    /// Stay on this processor.
+    #[arg(long)]
+    cpu: Option<usize>,
+    /// Outlive the parent until the task in hand is done.
+    #[arg(long)]
+    stay: bool,
+}
+
+impl Part {
+    pub(crate) fn run(self) -> Outcome {
+        if !self.stay {
+            child::settle(self.cpu);
+        }
+        serve(std::io::stdin().lock(), crate::output::stdout()?)
+    }
+}
+
+/// One line of what a peer is told. Descriptors are inherited, and remembered with what is attached to them.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Task {
+    /// The other side of a raw ping-pong.
+    RawPong { probe: i32, rounds: u64 },
+    /// The same, asleep.
+    FutexPong { probe: i32, rounds: u32 },
+    /// Writes blocks of a bulk copy.
+    BulkWrite { probe: i32, block: usize, blocks: usize, first: u64, count: u64 },
+    /// Sends back what comes, up to the message that ends the run.
+    Echo { from: Port, to: Port },
+    /// Sends messages.
+    Produce { to: Port, size: usize, first: u64, until: Until, pace: Option<Pace>, stop: bool },
+    /// Receives messages of any sender, in any order, up to the message that ends the run.
+    Consume { from: Port },
+    /// Keeps so many threads busy until told otherwise.
+    Busy { threads: usize, cpus: Vec<usize> },
+    /// Waits for a message that does not come.
+    Wait { from: Port, ns: u64 },
+    /// Creates and opens named rings, and takes their names away again.
+    Attach { dir: PathBuf, rounds: u64 },
+    /// Wakes up as often as a parked receiver does, for nothing.
+    Doze { ns: u64, nap_ns: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Answer {
+    Done,
+    Produced { count: u64, sum: u64, ns: u64 },
+    Consumed { count: u64, sum: u64, first_ns: u64, last_ns: u64 },
+    Waited { cpu_ns: u64, ns: u64 },
+    Attached { create: f64, open: f64, bare_create: f64, bare_open: f64 },
+    Failed { code: u8, why: String },
+}
+
+/// Does what it is told until the pipe ends, or something fails: whoever is at the other end of a ring then notices.
+pub(super) fn serve(from: impl BufRead, mut to: impl Write) -> Outcome {
+    let mut worker = Worker::default();
+    for line in from.lines() {
+        let task = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+        let task = task.ok_or_else(|| Failure::new(FAILED, "a task that nobody here understands"))?;
+        let (answer, failed) = match worker.perform(task) {
+            Ok(answer) => (answer, false),
+            Err(failure) => (Answer::Failed { code: failure.code(), why: failure.message().to_owned() }, true),
+        };
+        let line = serde_json::to_string(&answer).map_err(|e| Failure::new(FAILED, e))?;
+        writeln!(to, "{line}").map_err(Failure::output)?;
+        if failed {
+            return Err(Failure::silent(FAILED));
+        }
+    }
+    Ok(())
+}
+
+/// What a peer is attached to, by descriptor.
+#[derive(Default)]
+struct Worker {
+    games: HashMap<i32, PingPong>,
+    copies: HashMap<i32, Writer>,
+    echoes: HashMap<i32, Ends>,
+    senders: HashMap<i32, Sender>,
+    receivers: HashMap<i32, Receiver>,
+    busy: Option<runs::Busy>,
+}
+
+impl Worker {
+    fn perform(&mut self, task: Task) -> Outcome<Answer> {
+        match task {
+            Task::RawPong { probe, rounds } => self.game(probe)?.pong(rounds)?,
+            Task::FutexPong { probe, rounds } => self.game(probe)?.pong_asleep(rounds)?,
+            Task::BulkWrite { probe, block, blocks, first, count } => {
+                let copy = attached(&mut self.copies, probe, || {
+                    Ok(BulkCopy::from_fd(child::inherited(probe)?, block, blocks)?.writer()?)
+                })?;
+                let mut seq = first;
+                copy.write(count, |block| {
+                    payload::fill(block, seq);
+                    seq += 1;
+                })?;
+            }
+            Task::Echo { from, to } => {
+                let ends = attached(&mut self.echoes, to.fd, || Ends::attach(&to.open()?, &from.open()?))?;
+                match ends {
+                    Ends::Spsc(ends) => runs::echo(&mut ends.0, &mut ends.1)?,
+                    Ends::Mpmc(tx, rx) => runs::echo(tx, rx)?,
+                }
+            }
+            Task::Produce { to, size, first, until, pace, stop } => {
+                let sender = attached(&mut self.senders, to.fd, || Sender::attach(&to.open()?))?;
+                let (count, sum, ns) = match sender {
+                    Sender::Spsc(tx) => runs::produce(&mut **tx, size, first, &until, pace, stop)?,
+                    Sender::Mpmc(tx) => runs::produce(tx, size, first, &until, pace, stop)?,
+                };
+                return Ok(Answer::Produced { count, sum, ns });
+            }
+            Task::Consume { from } => {
+                let receiver = attached(&mut self.receivers, from.fd, || Receiver::attach(&from.open()?))?;
+                return Ok(match receiver {
+                    Receiver::Spsc(rx) => runs::consume(&mut **rx)?,
+                    Receiver::Mpmc(rx) => runs::consume(rx)?,
+                });
+            }
+            Task::Busy { threads, cpus } => {
+                self.busy = None; // ends those that there are
+                self.busy = Some(runs::Busy::start(threads, &cpus));
+            }
+            Task::Wait { from, ns } => {
+                let receiver = attached(&mut self.receivers, from.fd, || Receiver::attach(&from.open()?))?;
+                let wait = Duration::from_nanos(ns);
+                return measure_cpu(|| {
+                    let outcome = match receiver {
+                        Receiver::Spsc(rx) => rx.recv_deadline(wait).map(drop),
+                        Receiver::Mpmc(rx) => rx.recv_deadline(wait).map(drop),
+                    };
+                    match outcome {
+                        Err(Error::Timeout) => Ok(()),
+                        Err(error) => Err(error.into()),
+                        Ok(()) => Err(Failure::new(FAILED, "a message came where none was sent")),
+                    }
+                });
+            }
+            Task::Attach { dir, rounds } => return once::attach(dir, rounds),
+            Task::Doze { ns, nap_ns } => {
+                let end = now_ns() + ns;
+                return measure_cpu(|| {
+                    while now_ns() < end {
+                        std::thread::sleep(Duration::from_nanos(nap_ns.min(end.saturating_sub(now_ns()))));
+                    }
+                    Ok(())
+                });
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn game(&mut self, probe: i32) -> Outcome<&mut PingPong> {
+        attached(&mut self.games, probe, || Ok(PingPong::from_fd(child::inherited(probe)?)?))
+    }
+}
+
+/// What is attached to `fd`, from now on if it was not yet.
+fn attached<T>(all: &mut HashMap<i32, T>, fd: i32, attach: impl FnOnce() -> Outcome<T>) -> Outcome<&mut T> {
+    Ok(match all.entry(fd) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(attach()?),
+    })
+}
+
+/// Processor time of this thread, and time, that `body` takes.
+fn measure_cpu(body: impl FnOnce() -> Outcome) -> Outcome<Answer> {
+    let cpu_ns = || {
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64
+    };
+    let (cpu, start) = (cpu_ns(), now_ns());
+    body()?;
+    Ok(Answer::Waited { cpu_ns: cpu_ns() - cpu, ns: now_ns() - start })
+}

@@ -1,0 +1,178 @@
+//! Either kind of ring for frames, with calls that the loops of the benches can be generic over.
+
+use serde::{Deserialize, Serialize};
+use slipring::{Idle, Options, Ring, mpmc, spsc};
+
+use crate::child::{self, Passed};
+use crate::failure::{Failure, Outcome, USAGE};
+
+/// A kind of ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Kind {
+    Spsc,
+    Mpmc,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Spsc => "spsc",
+            Kind::Mpmc => "mpmc",
+        }
+    }
+
+    /// A ring of about `capacity` bytes for frames of `size` bytes.
+    pub(super) fn options(self, capacity: usize, size: usize, idle: Idle) -> Options {
+        let options = match self {
+            Kind::Spsc => Options::spsc(capacity),
+            // A slot is a control word, a header and the payload, on lines of its own.
+            Kind::Mpmc => Options::mpmc((capacity / (24 + size).next_multiple_of(64)).max(2), size),
+        };
+        options.idle(idle).prefault(true).best_effort(true)
+    }
+}
+
+/// A ring of ours, and what others need to attach to it.
+pub(super) struct Channel {
+    pub(super) ring: Ring,
+    pub(super) port: Port,
+    /// Inherited by whoever is started from now on.
+    _passed: Passed,
+}
+
+impl Channel {
+    pub(super) fn new(kind: Kind, capacity: usize, size: usize, idle: Idle) -> Outcome<Self> {
+        let ring = Ring::memfd(&kind.options(capacity, size, idle))?;
+        if ring.max_payload() < size {
+            let max = ring.max_payload();
+            return Err(Failure::new(
+                USAGE,
+                format_args!("messages of {size} bytes do not fit: {max} do; give a larger --capacity"),
+            ));
+        }
+        let passed = Passed::ring(&ring)?;
+        let port = Port { fd: passed.fd(), kind, idle: idle.to_string() };
+        Ok(Channel { ring, port, _passed: passed })
+    }
+
+    /// How many frames of `size` bytes make one lap.
+    pub(super) fn lap(&self, size: usize) -> u64 {
+        let frames = match self.ring.slots() {
+            0 => self.ring.capacity() / (16 + size).next_multiple_of(8),
+            slots => slots,
+        };
+        frames.max(1) as u64
+    }
+
+    /// Times that somebody slept in the kernel or called it to wake somebody, since the ring was made.
+    pub(super) fn kernel_calls(&self) -> Outcome<u64> {
+        let counts = self.ring.stats()?.counts;
+        Ok(counts.sleeps + counts.wakes)
+    }
+}
+
+/// A ring as others are told of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Port {
+    pub(super) fd: i32,
+    pub(super) kind: Kind,
+    idle: String,
+}
+
+impl Port {
+    /// In the process that inherited it.
+    pub(super) fn open(&self) -> Outcome<Ring> {
+        child::ring(self.fd, self.idle.parse::<Idle>()?)
+    }
+}
+
+/// A sending end.
+pub(super) trait Tx {
+    /// One frame of `len` bytes, written in place by `fill`. Blocking.
+    fn send(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> slipring::Result<()>;
+}
+
+impl Tx for spsc::Producer {
+    #[inline]
+    fn send(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> slipring::Result<()> {
+        let mut grant = self.reserve(len)?;
+        fill(&mut grant);
+        grant.commit(len);
+        Ok(())
+    }
+}
+
+impl Tx for mpmc::Producer {
+    #[inline]
+    fn send(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> slipring::Result<()> {
+        let mut grant = self.reserve(len)?;
+        fill(&mut grant);
+        grant.commit(len);
+        Ok(())
+    }
+}
+
+/// A receiving end.
+pub(super) trait Rx {
+    /// One frame, read in place by `look`. Blocking.
+    fn recv<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> slipring::Result<T>;
+}
+
+impl Rx for spsc::Consumer {
+    #[inline]
+    fn recv<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> slipring::Result<T> {
+        Ok(look(&spsc::Consumer::recv(self)?))
+    }
+}
+
+impl Rx for mpmc::Consumer {
+    #[inline]
+    fn recv<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> slipring::Result<T> {
+        Ok(look(&mpmc::Consumer::recv(self)?))
+    }
+}
+
+/// Both ends of a conversation, as one side holds them: it sends through one ring and receives through the other.
+pub(super) enum Ends {
+    Spsc(Box<(spsc::Producer, spsc::Consumer)>),
+    Mpmc(mpmc::Producer, mpmc::Consumer),
+}
+
+impl Ends {
+    pub(super) fn attach(out: &Ring, back: &Ring) -> Outcome<Self> {
+        Ok(match out.kind() {
+            slipring::Kind::Mpmc => Ends::Mpmc(mpmc::Producer::attach(out)?, mpmc::Consumer::attach(back)?),
+            _ => Ends::Spsc(Box::new((spsc::Producer::attach(out)?, spsc::Consumer::attach(back)?))),
+        })
+    }
+}
+
+/// A sending end of either kind.
+pub(super) enum Sender {
+    Spsc(Box<spsc::Producer>),
+    Mpmc(mpmc::Producer),
+}
+
+impl Sender {
+    pub(super) fn attach(ring: &Ring) -> Outcome<Self> {
+        Ok(match ring.kind() {
+            slipring::Kind::Mpmc => Sender::Mpmc(mpmc::Producer::attach(ring)?),
+            _ => Sender::Spsc(Box::new(spsc::Producer::attach(ring)?)),
+        })
+    }
+}
+
+/// A receiving end of either kind.
+pub(super) enum Receiver {
+    Spsc(Box<spsc::Consumer>),
+    Mpmc(mpmc::Consumer),
+}
+
+impl Receiver {
+    pub(super) fn attach(ring: &Ring) -> Outcome<Self> {
+        Ok(match ring.kind() {
+            slipring::Kind::Mpmc => Receiver::Mpmc(mpmc::Consumer::attach(ring)?),
+            _ => Receiver::Spsc(Box::new(spsc::Consumer::attach(ring)?)),
+        })
+    }
+}
