@@ -6,14 +6,14 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use slipring::Deadline;
+use slipring::{Deadline, endpoint::Endpoint};
 
 use crate::failure::{FAILED, Failure, Outcome};
 
@@ -62,6 +62,29 @@ impl Interrupt {
                 Err(_) => return true, // the read that follows says what is wrong
                 Ok(_) if !both[0].revents().is_empty() => return true,
                 Ok(_) => {}
+            }
+        }
+    }
+
+    /// Opens an endpoint, which may wait for its other side, in a thread of its own; `None` if an end was asked for meanwhile.
+    /// (It then waits on until the program ends: taking it up again in slices would drop whoever has just connected.)
+    pub(crate) fn open<T: Send + 'static>(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Deadline,
+        how: fn(&Endpoint, Deadline) -> slipring::Result<T>,
+    ) -> slipring::Result<Option<T>> {
+        if matches!(endpoint, Endpoint::Signal(_)) {
+            return how(endpoint, deadline).map(Some); // blocks its signal in the thread that opens it, so in the only one
+        }
+        let (give, opened) = mpsc::channel();
+        let endpoint = endpoint.clone();
+        std::thread::spawn(move || give.send(how(&endpoint, deadline)));
+        loop {
+            match opened.recv_timeout(SLICE) {
+                Ok(result) => return result.map(Some),
+                Err(_) if self.asked() => return Ok(None),
+                Err(_) => {}
             }
         }
     }

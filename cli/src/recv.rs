@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Flags, Frame};
-use slipring::{Error, Kind, Ring, mpmc, spsc, stream};
+use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
@@ -100,16 +100,10 @@ impl Recv {
     }
 
     fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
+        let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
+        let opened = interrupt.open(endpoint, deadline, |from, until| from.open_receiver(until))?;
+        let Some(mut rx) = opened else { return Ok(()) };
         let mut wait = interrupt.wait(self.timeout);
-        let mut rx = loop {
-            match endpoint.open_receiver(wait.slice()) {
-                Ok(rx) => break rx,
-                Err(Error::Timeout) if wait.goes_on() => {}
-                Err(Error::Timeout) if interrupt.asked() => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        };
-        wait.done();
         let mut writer = Writer::new(self, context, usize::MAX)?;
         while !writer.is_done() {
             match rx.recv_deadline(wait.slice()) {

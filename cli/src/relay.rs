@@ -98,22 +98,15 @@ impl Relay {
 }
 
 /// Opens an endpoint, waiting for its other side; `None` if an end was asked for meanwhile.
-fn open<T>(
+fn open<T: Send + 'static>(
     endpoint: &Endpoint,
     name: &str,
     options: &Relay,
     interrupt: &Interrupt,
-    how: impl Fn(&Endpoint, Deadline) -> slipring::Result<T>,
+    how: fn(&Endpoint, Deadline) -> slipring::Result<T>,
 ) -> Outcome<Option<T>> {
-    let mut wait = interrupt.wait(options.timeout);
-    loop {
-        match how(endpoint, wait.slice()) {
-            Ok(end) => return Ok(Some(end)),
-            Err(Error::Timeout) if wait.goes_on() => {}
-            Err(Error::Timeout) if interrupt.asked() => return Ok(None),
-            Err(error) => return Err(Failure::from(error).at(name)),
-        }
-    }
+    let deadline = options.timeout.map_or(Deadline::never(), Deadline::after);
+    interrupt.open(endpoint, deadline, how).map_err(|error| Failure::from(error).at(name))
 }
 
 /// One direction.

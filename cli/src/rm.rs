@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use clap::Args;
 use slipring::endpoint::Endpoint;
-use slipring::transport::mq;
+use slipring::transport::{mq, sysv};
 use slipring::{Error, Ring};
 
 use crate::failure::{FAILED, Failure, Outcome, USAGE};
@@ -48,6 +48,11 @@ impl Rm {
             Endpoint::Mq(queue) => {
                 let in_use = mq::list()?.iter().any(|listed| listed.name == queue.name() && listed.in_use);
                 self.remove_queue(&queue, in_use, || mq::remove(queue.name()))?;
+            }
+            Endpoint::Sysv(queue) => {
+                let key = queue.key()?;
+                let is_open = |listed: &sysv::Listed| listed.key == key && listed.senders + listed.receivers > 0;
+                self.remove_queue(&queue, sysv::list()?.iter().any(is_open), || sysv::remove(key))?;
             }
             other => return Err(Failure::new(USAGE, format_args!("{other}: neither a ring nor a queue"))),
         }

@@ -108,15 +108,9 @@ impl Send {
 
     fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
         let framing = self.framing.unwrap_or(Framing::Lines);
-        let mut wait = interrupt.wait(self.timeout);
-        let mut sink = loop {
-            match endpoint.open_collecting_sender(wait.slice()) {
-                Ok(sink) => break sink,
-                Err(Error::Timeout) if wait.goes_on() => {}
-                Err(Error::Timeout) if interrupt.asked() => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
+        let opened = interrupt.open(endpoint, deadline, |to, until| to.open_collecting_sender(until))?;
+        let Some(mut sink) = opened else { return Ok(()) };
         let max = if framing == Framing::Raw { sink.max_payload().min(RAW_CHUNK) } else { sink.max_payload() };
         let mut input = Input::open(self.file.as_deref(), framing, max, interrupt)?;
         self.pump(&mut input, &mut sink, "channel", interrupt, context)?;

@@ -3,8 +3,9 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
-use common::{Place, Process};
+use common::{Place, Process, noise};
 
 /// What `kill -INT` does.
 fn interrupt(process: &mut Process) {
@@ -112,6 +113,55 @@ fn what_cannot_be_relayed_is_said() {
     place.feed("send ring:large", &[b'x'; 1000]).succeeds();
     place.run("relay ring:large ring:slots?kind=mpmc&slot=64").fails(1, "at most 104 bytes");
     assert_eq!(place.json("verify large")["frames"], 1, "the frame that did not fit stays");
+}
+
+/// Queues of the system's, which do not go with the directory.
+struct Queues(Vec<String>);
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        let place = Place::new();
+        self.0.iter().for_each(|queue| drop(place.run(&format!("rm --force {queue}"))));
+    }
+}
+
+/// ring → pipe → fifo → mq → sysv → seqpacket → dgram → ring: eight relays, of which two share a pipe.
+fn through_all(options: &str, input: &[u8]) -> Vec<u8> {
+    let place = Place::new();
+    let (at, pid) = (place.path().display().to_string(), std::process::id());
+    let unique = input.len();
+    let queues = Queues(vec![format!("mq:/chain-{pid}-{unique}"), format!("sysv:{}", pid << 8 | unique as u32 & 0xFF)]);
+    let [mq, sysv] = [&queues.0[0], &queues.0[1]];
+    let receiver = place.start(&format!("recv ring:last {options}")).reading();
+    let mut relays: Vec<Process> = [
+        format!("relay dgram:{at}/dgram ring:last"),
+        format!("relay seqpacket:{at}/seq?listen dgram:{at}/dgram"),
+        format!("relay {sysv} seqpacket:{at}/seq"),
+        format!("relay {mq} {sysv}"),
+        format!("relay fifo:{at}/fifo {mq}"),
+    ]
+    .iter()
+    .map(|relay| place.start(relay))
+    .collect();
+    let mut from_ring = place.command("relay ring:first -");
+    let mut from_ring = from_ring.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut to_fifo = place.command(&format!("relay - fifo:{at}/fifo"));
+    relays.push(Process::start(to_fifo.stdin(from_ring.stdout.take().unwrap())));
+    drop(to_fifo);
+    place.feed(&format!("send ring:first {options}"), input).succeeds();
+    assert!(from_ring.wait().unwrap().success());
+    for relay in relays.into_iter().rev() {
+        relay.finish().succeeds();
+    }
+    receiver.finish().succeeds().stdout
+}
+
+#[test]
+fn a_file_survives_a_chain_of_every_mechanism() {
+    let file = noise(3 << 20, 5);
+    assert!(through_all("--framing raw", &file) == file);
+    let text: Vec<u8> = (0..5_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    assert!(through_all("", &text) == text);
 }
 
 #[test]

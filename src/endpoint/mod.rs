@@ -6,13 +6,22 @@
 
 #![forbid(unsafe_code)]
 
+mod half;
+mod pipe;
 mod query;
 mod queue;
 mod ring;
+mod signal;
+mod socket;
 
+pub use pipe::{FifoEndpoint, PipeEndpoint};
 pub use query::parse_size;
-pub use queue::MqEndpoint;
+pub use queue::{MqEndpoint, SysvEndpoint};
 pub use ring::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
+pub use signal::SignalEndpoint;
+pub use socket::{DgramEndpoint, SeqpacketEndpoint, UdpEndpoint};
+
+use half::Half;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,7 +32,8 @@ use crate::segment::Directory;
 use crate::transport::{FrameReceiver, FrameSender};
 use crate::wait::deadline::Deadline;
 
-const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known schemes: ring, mq";
+const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known schemes: ring, pipe, fd, - (stdin and stdout), fifo, mq, \
+                       sysv, seqpacket, dgram, udp, signal";
 
 const ONE_WAY: Error = Error::Unsupported {
     what: "both ways over this endpoint: open two, one for each way, or use unix, seqpacket or tcp",
@@ -46,8 +56,22 @@ pub type Duplex = (Box<dyn FrameSender>, Box<dyn FrameReceiver>);
 pub enum Endpoint {
     /// `ring:NAME`: a named ring in shared memory.
     Ring(RingEndpoint),
+    /// `-`, `pipe:`, `fd:N`: a descriptor that was there when the program began.
+    Pipe(PipeEndpoint),
+    /// `fifo:PATH`: a named pipe.
+    Fifo(FifoEndpoint),
     /// `mq:/NAME`: a POSIX message queue.
     Mq(MqEndpoint),
+    /// `sysv:KEY` or `sysv:PATH`: a System V message queue.
+    Sysv(SysvEndpoint),
+    /// `seqpacket:PATH`: a Unix socket of messages.
+    Seqpacket(SeqpacketEndpoint),
+    /// `dgram:PATH`: a Unix datagram socket.
+    Dgram(DgramEndpoint),
+    /// `udp:HOST:PORT`: UDP.
+    Udp(UdpEndpoint),
+    /// `signal:PID`: queued signals.
+    Signal(SignalEndpoint),
 }
 
 impl Endpoint {
@@ -58,6 +82,15 @@ impl Endpoint {
     pub fn parse(text: &str) -> Result<Self> {
         let (place, options) = text.split_once('?').unwrap_or((text, ""));
         match place.split_once(':') {
+            None if place == "-" => PipeEndpoint::parse("", options).map(Endpoint::Pipe),
+            Some(("pipe", number)) => PipeEndpoint::parse(number, options).map(Endpoint::Pipe),
+            Some(("fd", number)) if !number.is_empty() => PipeEndpoint::parse(number, options).map(Endpoint::Pipe),
+            Some(("fifo", path)) => FifoEndpoint::parse(path, options).map(Endpoint::Fifo),
+            Some(("sysv", key)) => SysvEndpoint::parse(key, options).map(Endpoint::Sysv),
+            Some(("seqpacket", path)) => SeqpacketEndpoint::parse(path, options).map(Endpoint::Seqpacket),
+            Some(("dgram", path)) => DgramEndpoint::parse(path, options).map(Endpoint::Dgram),
+            Some(("udp", address)) => UdpEndpoint::parse(address, options).map(Endpoint::Udp),
+            Some(("signal", pid)) => SignalEndpoint::parse(pid, options).map(Endpoint::Signal),
             Some(("ring", name)) => RingEndpoint::parse(name, options).map(Endpoint::Ring),
             Some(("mq", name)) => MqEndpoint::parse(name, options).map(Endpoint::Mq),
             _ => Err(Error::Invalid { what: SCHEMES }),
@@ -88,11 +121,7 @@ impl Endpoint {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn open_sender(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameSender>> {
-        let _deadline = deadline.into();
-        match self {
-            Endpoint::Ring(ring) => Ok(Box::new(ring.open_sender()?)),
-            Endpoint::Mq(queue) => Ok(Box::new(queue.open_sender()?)),
-        }
+        self.sender(false, deadline.into())
     }
 
     /// [`Endpoint::open_sender`], for somebody who sends many frames and flushes when they pause: where frames cost system
@@ -101,9 +130,21 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::open_sender`].
     pub fn open_collecting_sender(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameSender>> {
-        match self {
-            Endpoint::Ring(_) | Endpoint::Mq(_) => self.open_sender(deadline),
-        }
+        self.sender(true, deadline.into())
+    }
+
+    fn sender(&self, batch: bool, deadline: Deadline) -> Result<Box<dyn FrameSender>> {
+        Ok(match self {
+            Endpoint::Ring(ring) => Box::new(ring.open_sender()?),
+            Endpoint::Pipe(pipe) => Box::new(pipe.open_sender(batch)?),
+            Endpoint::Fifo(fifo) => Box::new(fifo.open_sender(batch, deadline)?),
+            Endpoint::Mq(queue) => Box::new(queue.open_sender()?),
+            Endpoint::Sysv(queue) => Box::new(queue.open_sender()?),
+            Endpoint::Seqpacket(socket) => Box::new(Half::sending(socket.open_duplex(deadline)?)),
+            Endpoint::Dgram(socket) => Box::new(socket.open_sender(deadline)?),
+            Endpoint::Udp(socket) => Box::new(socket.open_sender(deadline)?),
+            Endpoint::Signal(signal) => Box::new(signal.open_sender(deadline)?),
+        })
     }
 
     /// Opens the end that receives, waiting for the other side where the transport needs one, until the deadline.
@@ -111,11 +152,18 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::open_sender`].
     pub fn open_receiver(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameReceiver>> {
-        let _deadline = deadline.into();
-        match self {
-            Endpoint::Ring(ring) => Ok(Box::new(ring.open_receiver()?)),
-            Endpoint::Mq(queue) => Ok(Box::new(queue.open_receiver()?)),
-        }
+        let deadline = deadline.into();
+        Ok(match self {
+            Endpoint::Ring(ring) => Box::new(ring.open_receiver()?),
+            Endpoint::Pipe(pipe) => Box::new(pipe.open_receiver()?),
+            Endpoint::Fifo(fifo) => Box::new(fifo.open_receiver()?),
+            Endpoint::Mq(queue) => Box::new(queue.open_receiver()?),
+            Endpoint::Sysv(queue) => Box::new(queue.open_receiver()?),
+            Endpoint::Seqpacket(socket) => Box::new(Half::receiving(socket.open_duplex(deadline)?)),
+            Endpoint::Dgram(socket) => Box::new(socket.open_receiver()?),
+            Endpoint::Udp(socket) => Box::new(socket.open_receiver()?),
+            Endpoint::Signal(signal) => Box::new(signal.open_receiver()?),
+        })
     }
 
     /// Opens both ends of a transport that carries frames both ways
@@ -124,9 +172,10 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::open_sender`]; [`Error::Unsupported`] where there is one way only.
     pub fn open_duplex(&self, deadline: impl Into<Deadline>) -> Result<Duplex> {
-        let _deadline = deadline.into();
         match self {
-            Endpoint::Ring(_) | Endpoint::Mq(_) => Err(ONE_WAY),
+            Endpoint::Pipe(pipe) => pipe.open_duplex(),
+            Endpoint::Seqpacket(socket) => socket.open_duplex(deadline.into()),
+            _ => Err(ONE_WAY),
         }
     }
 }
@@ -144,7 +193,14 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Ring(ring) => write!(f, "ring:{}", ring.name()),
+            Endpoint::Pipe(pipe) => pipe.fmt(f),
+            Endpoint::Fifo(fifo) => fifo.fmt(f),
             Endpoint::Mq(queue) => queue.fmt(f),
+            Endpoint::Sysv(queue) => queue.fmt(f),
+            Endpoint::Seqpacket(socket) => socket.fmt(f),
+            Endpoint::Dgram(socket) => socket.fmt(f),
+            Endpoint::Udp(socket) => socket.fmt(f),
+            Endpoint::Signal(signal) => signal.fmt(f),
         }
     }
 }

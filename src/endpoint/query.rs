@@ -2,6 +2,8 @@
 //!
 //! Used by the other files of `endpoint/`. Pure text.
 
+use std::path::PathBuf;
+
 use crate::error::{Error, Result};
 
 /// Calls `set(key, value)` for every option of `text`, in order. An option without a value is `true`.
@@ -11,6 +13,27 @@ pub(super) fn each<'t>(text: &'t str, mut set: impl FnMut(&'t str, &'t str) -> R
         set(key, value)?;
     }
     Ok(())
+}
+
+/// A path, which is not empty and holds no NUL.
+pub(super) fn path(text: &str) -> Result<PathBuf> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Error::Invalid { what: "path: not empty, and without a zero byte" });
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// `HOST:PORT`, of which the port is a number. Nothing is looked up.
+pub(super) fn address(text: &str) -> Result<&str> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() && !port.starts_with('+') => Ok(text),
+        _ => Err(Error::Invalid { what: "address: HOST:PORT, as in 127.0.0.1:7000 or [::1]:7000" }),
+    }
+}
+
+/// A user, by number.
+pub(super) fn parse_uid(value: &str) -> Result<u32> {
+    value.parse().map_err(|_| Error::Invalid { what: "uid: a number, as `id -u` prints it" })
 }
 
 /// A size in bytes: a whole number, alone or with a unit. `K`, `KiB`, `M`, `MiB`, `G`, `GiB`, `T`, `TiB` are powers of

@@ -1,11 +1,12 @@
-//! `mq:/NAME`: POSIX message queues.
+//! `mq:/NAME`, `sysv:KEY|PATH`: the two kinds of message queues.
 
 use std::fmt;
 
 use super::query::{self, parse_size, parse_switch};
 use crate::error::{Error, Result};
-use crate::transport::mq;
+use crate::transport::{mq, sysv};
 
+const SYSV_KEYS: &str = "endpoint option: known for sysv are max_payload, create";
 const MQ_KEYS: &str = "endpoint option: known for mq are messages, message_size, max_payload, create";
 
 /// `mq:/NAME[?messages=10&message_size=8KiB&…]`: a POSIX message queue.
@@ -57,5 +58,59 @@ impl MqEndpoint {
 impl fmt::Display for MqEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mq:{}", self.name)
+    }
+}
+
+/// `sysv:KEY[?…]` or `sysv:PATH[?…]`: a System V message queue, found by a number (decimal or `0x…`) or by a file that exists
+/// ([`sysv::Key::parse`]).
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `max_payload` | a [size](super::parse_size) | 16 MiB |
+/// | `create` | `true` or `false` | `true` |
+#[derive(Clone, Debug)]
+pub struct SysvEndpoint {
+    key: String,
+    options: sysv::Options,
+}
+
+impl SysvEndpoint {
+    pub(super) fn parse(key: &str, options: &str) -> Result<Self> {
+        if key.is_empty() {
+            return Err(Error::Invalid { what: "key of a queue: a number of 32 bits, or the path of a file" });
+        }
+        let mut parsed = SysvEndpoint { key: key.to_owned(), options: sysv::Options::default() };
+        query::each(options, |key, value| {
+            let options = parsed.options.clone();
+            parsed.options = match key {
+                "max_payload" => options.max_payload(parse_size(value)?),
+                "create" => options.create(parse_switch(value)?),
+                _ => return Err(Error::Invalid { what: SYSV_KEYS }),
+            };
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+
+    /// The queue's key. Examines the file, if it is a path.
+    ///
+    /// # Errors
+    /// As [`sysv::Key::parse`].
+    pub fn key(&self) -> Result<sysv::Key> {
+        sysv::Key::parse(&self.key)
+    }
+
+    pub(super) fn open_sender(&self) -> Result<sysv::Sender> {
+        sysv::Sender::open(self.key()?, &self.options)
+    }
+
+    pub(super) fn open_receiver(&self) -> Result<sysv::Receiver> {
+        sysv::Receiver::open(self.key()?, &self.options)
+    }
+}
+
+impl fmt::Display for SysvEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sysv:{}", self.key)
     }
 }

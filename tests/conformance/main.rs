@@ -13,16 +13,19 @@ mod storm;
 mod subject;
 mod wire;
 
+mod fifo;
 mod mq;
 mod ring;
+mod socket;
+mod sysv;
 
 macro_rules! subjects {
     ($($name:ident: $file:ident::$make:ident;)*) => {$(
         mod $name {
-            use super::{cases, processes, wire};
+            use crate::{cases, processes, wire};
 
-            fn subject() -> super::subject::Subject {
-                super::$file::$make()
+            fn subject() -> crate::subject::Subject {
+                crate::$file::$make()
             }
 
             subjects!(@cases cases: boundaries_and_order, empty_one_byte_maximal_and_too_large, around_the_message_size,
@@ -43,7 +46,12 @@ macro_rules! subjects {
 subjects! {
     ring_spsc: ring::spsc;
     ring_mpmc: ring::mpmc;
+    named_pipe: fifo::subject;
     posix_queue: mq::subject;
+    sysv_queue: sysv::subject;
+    seqpacket: socket::seqpacket;
+    dgram: socket::dgram;
+    udp: socket::udp;
 }
 
 /// Not a test: the life of a child process, if this is one.

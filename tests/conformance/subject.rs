@@ -70,3 +70,21 @@ pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("conformance-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
+
+/// A directory of one's own, mode 0700; it goes with what is in it.
+pub struct Place(pub std::path::PathBuf);
+
+impl Place {
+    pub fn new() -> Self {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = std::env::temp_dir().join(format!("slipring-{}", unique()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Place(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use super::script::Dice;
 use super::subject::{Meeting, PATIENCE, Subject, Wire, soon};
 
+/// A frame that is the same as a message and on a byte stream: its payload needs no padding.
 fn good(payload: &[u8]) -> Vec<u8> {
+    assert_eq!(payload.len() % 8, 0);
     let mut bytes = Vec::new();
     Frame::new(Header::PLAIN, payload).unwrap().encode(Form::Long, &mut bytes).unwrap();
     bytes
@@ -34,13 +36,13 @@ fn refuses(subject: &Subject, bad: &[u8]) {
     let Some((mut rx, mut wire, _meeting)) = stranger(subject) else { return };
     wire(bad);
     // One that searches for the next frame finds it; one that refuses has refused by then.
-    wire(&good(b"good"));
+    wire(&good(b"all good"));
     let start = Instant::now();
     let mut said = None;
     loop {
         match rx.recv_deadline(Deadline::after(Duration::from_secs(1))) {
             Ok(Event::Frame(frame)) => {
-                assert_eq!(frame.payload, b"good", "a frame that nobody sent");
+                assert_eq!(frame.payload, b"all good", "a frame that nobody sent");
                 assert!(said.is_some(), "what was before it went unmentioned");
                 break;
             }
@@ -75,7 +77,7 @@ pub fn an_absurd_length(subject: &Subject) {
 }
 
 pub fn another_version(subject: &Subject) {
-    let mut version = good(b"from the future");
+    let mut version = good(b"from the future!");
     version[2] = 0x24;
     refuses(subject, &version);
     let mut magic = good(b"not ours");
@@ -89,12 +91,12 @@ pub fn another_version(subject: &Subject) {
 /// Half a frame, then nothing: the frame is not delivered, and the end is clear where the transport has ends.
 pub fn half_a_frame(subject: &Subject) {
     let Some((mut rx, mut wire, _meeting)) = stranger(subject) else { return };
-    wire(&good(b"whole"));
+    wire(&good(b"it whole"));
     match rx.recv_deadline(soon()) {
-        Ok(Event::Frame(frame)) => assert_eq!(frame.payload, b"whole"),
+        Ok(Event::Frame(frame)) => assert_eq!(frame.payload, b"it whole"),
         other => panic!("{other:?}"),
     }
-    let bytes = good(&[7; 100]);
+    let bytes = good(&[7; 104]);
     wire(&bytes[..60]);
     drop(wire);
     let deadline = Deadline::after(Duration::from_secs(if subject.capabilities.boundaries { 1 } else { 240 }));
@@ -119,7 +121,7 @@ pub fn pieces_of_every_size(subject: &Subject) {
         return;
     }
     let Some((mut rx, mut wire, _meeting)) = stranger(subject) else { return };
-    let payload = Dice::new(9).bytes(77);
+    let payload = Dice::new(9).bytes(80);
     let bytes = [good(&payload), good(b""), good(&[1; 8])].concat();
     for size in 1..=bytes.len() {
         let mut seen = Vec::new();

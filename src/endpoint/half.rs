@@ -1,0 +1,86 @@
+//! One direction of a connection that has two: the other one stays open, and unused, as long as this one is.
+//!
+//! Used where somebody opens a sender or a receiver over a socket that is both: dropping the other end would tell the peer
+//! that it has gone.
+
+use std::os::fd::BorrowedFd;
+
+use super::Duplex;
+use crate::error::Result;
+use crate::frame::{Event, Header};
+use crate::transport::{Capabilities, FrameReceiver, FrameSender};
+use crate::wait::deadline::Deadline;
+
+/// The end that is used, and the one that is kept.
+pub(super) struct Half<T: ?Sized, U: ?Sized> {
+    used: Box<T>,
+    _kept: Box<U>,
+}
+
+impl Half<dyn FrameSender, dyn FrameReceiver> {
+    pub(super) fn sending((used, _kept): Duplex) -> Self {
+        Half { used, _kept }
+    }
+}
+
+impl Half<dyn FrameReceiver, dyn FrameSender> {
+    pub(super) fn receiving((_kept, used): Duplex) -> Self {
+        Half { used, _kept }
+    }
+}
+
+impl FrameSender for Half<dyn FrameSender, dyn FrameReceiver> {
+    fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.used.try_send(header, payload)
+    }
+
+    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+        self.used.send_deadline(header, payload, deadline)
+    }
+
+    fn flush(&mut self, deadline: Deadline) -> Result<()> {
+        self.used.flush(deadline)
+    }
+
+    fn close(&mut self, deadline: Deadline) -> Result<()> {
+        self.used.close(deadline)
+    }
+
+    fn max_payload(&self) -> usize {
+        self.used.max_payload()
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.used.capabilities()
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.used.poll_fd()
+    }
+}
+
+impl FrameReceiver for Half<dyn FrameReceiver, dyn FrameSender> {
+    fn try_recv(&mut self) -> Result<Event<'_>> {
+        self.used.try_recv()
+    }
+
+    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        self.used.recv_deadline(deadline)
+    }
+
+    fn release(&mut self) {
+        self.used.release();
+    }
+
+    fn max_payload(&self) -> usize {
+        self.used.max_payload()
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.used.capabilities()
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.used.poll_fd()
+    }
+}

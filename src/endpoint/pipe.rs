@@ -1,0 +1,119 @@
+//! `-`, `pipe:`, `fd:N`: descriptors that were there when the program began; `fifo:PATH`: a pipe with a name.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use super::Duplex;
+use super::query::{self, parse_size};
+use crate::error::{Error, Result};
+use crate::transport::stream::{Options, Receiver, Sender};
+use crate::transport::{fifo, pipe};
+use crate::wait::deadline::Deadline;
+
+const KEYS: &str = "endpoint option: known for -, pipe, fd and fifo are max_payload, pipe_size";
+
+fn parse_options(text: &str) -> Result<Options> {
+    let mut options = Options::new();
+    query::each(text, |key, value| {
+        options = match key {
+            "max_payload" => options.clone().max_payload(parse_size(value)?),
+            "pipe_size" => options.clone().pipe_size(parse_size(value)?),
+            _ => return Err(Error::Invalid { what: KEYS }),
+        };
+        Ok(())
+    })?;
+    Ok(options)
+}
+
+/// `-[?…]`, also written `pipe:`: frames on standard input and output. `fd:N[?…]`, also written `pipe:N`: on a descriptor that
+/// the parent has passed.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `max_payload` | a [size](super::parse_size) | 16 MiB |
+/// | `pipe_size` | how many bytes the pipe holds, a size | what it is |
+#[derive(Clone, Debug)]
+pub struct PipeEndpoint {
+    /// `None`: the standard ones.
+    number: Option<RawFd>,
+    options: Options,
+}
+
+impl PipeEndpoint {
+    pub(super) fn parse(number: &str, options: &str) -> Result<Self> {
+        let number = match number {
+            "" => None,
+            digits if digits.bytes().all(|digit| digit.is_ascii_digit()) => digits.parse().ok(),
+            _ => Some(-1),
+        };
+        if number == Some(-1) {
+            return Err(Error::Invalid { what: "descriptor number: digits, as in fd:3" });
+        }
+        Ok(PipeEndpoint { number, options: parse_options(options)? })
+    }
+
+    /// The sending end: of standard output, or of the descriptor.
+    pub(super) fn open_sender(&self, batch: bool) -> Result<Sender> {
+        let options = self.options.clone().batch(batch);
+        match self.number {
+            None => pipe::stdout(&options),
+            Some(number) => pipe::sender(pipe::fd(number)?, &options),
+        }
+    }
+
+    /// The receiving end: of standard input, or of the descriptor.
+    pub(super) fn open_receiver(&self) -> Result<Receiver> {
+        match self.number {
+            None => pipe::stdin(&self.options),
+            Some(number) => pipe::receiver(pipe::fd(number)?, &self.options),
+        }
+    }
+
+    /// Standard input and output, or both ways over one socket.
+    pub(super) fn open_duplex(&self) -> Result<Duplex> {
+        match self.number {
+            None => Ok((Box::new(self.open_sender(true)?), Box::new(self.open_receiver()?))),
+            Some(number) => {
+                let (tx, rx) = pipe::duplex(pipe::fd(number)?, &self.options.clone().batch(true))?;
+                Ok((Box::new(tx), Box::new(rx)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for PipeEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            None => f.write_str("-"),
+            Some(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
+/// `fifo:PATH[?…]`: a named pipe, made with mode 0600 by whoever comes first. Options as for [`PipeEndpoint`].
+#[derive(Clone, Debug)]
+pub struct FifoEndpoint {
+    path: PathBuf,
+    options: Options,
+}
+
+impl FifoEndpoint {
+    pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
+        Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options)? })
+    }
+
+    pub(super) fn open_sender(&self, batch: bool, deadline: Deadline) -> Result<Sender> {
+        fifo::sender(&self.path, &self.options.clone().batch(batch), deadline)
+    }
+
+    pub(super) fn open_receiver(&self) -> Result<fifo::Receiver> {
+        fifo::receiver(&self.path, &self.options)
+    }
+}
+
+impl fmt::Display for FifoEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fifo:{}", self.path.display())
+    }
+}

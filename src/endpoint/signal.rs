@@ -1,0 +1,69 @@
+//! `signal:PID[?signo=RTMIN+N]`: frames in the values of queued signals.
+
+use std::fmt;
+
+use super::query::{self, parse_size, parse_uid};
+use crate::error::{Error, Result};
+use crate::transport::signal::{Options, Receiver, Sender, Signo};
+use crate::wait::deadline::Deadline;
+
+const KEYS: &str = "endpoint option: known for signal are signo, max_payload, uid";
+
+/// `signal:PID[?signo=RTMIN+N&…]`: to the process `PID`; to receive, `signal:` alone, which is this process.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `signo` | `RTMIN+N` ([`Signo::parse`]) | as of [`Options`] |
+/// | `max_payload` | a [size](super::parse_size) | 4 KiB |
+/// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+#[derive(Clone, Debug)]
+pub struct SignalEndpoint {
+    pid: Option<u32>,
+    options: Options,
+}
+
+impl SignalEndpoint {
+    pub(super) fn parse(pid: &str, options: &str) -> Result<Self> {
+        let is_number = pid.bytes().all(|digit| digit.is_ascii_digit());
+        let pid = match (pid, pid.parse::<u32>()) {
+            ("", _) => None,
+            (_, Ok(pid)) if is_number && pid > 0 => Some(pid),
+            _ => return Err(Error::Invalid { what: "process: its number, as in signal:4242; nothing to receive" }),
+        };
+        let mut parsed = SignalEndpoint { pid, options: Options::default() };
+        query::each(options, |key, value| {
+            let options = parsed.options.clone();
+            parsed.options = match key {
+                "signo" => options.signo(Signo::parse(value)?),
+                "max_payload" => options.max_payload(parse_size(value)?),
+                "uid" => options.allow_uid(parse_uid(value)?),
+                _ => return Err(Error::Invalid { what: KEYS }),
+            };
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+
+    pub(super) fn open_sender(&self, deadline: Deadline) -> Result<Sender> {
+        let Some(pid) = self.pid else {
+            return Err(Error::Invalid { what: "process: a sender must name its receiver, as in signal:4242" });
+        };
+        Sender::open(pid, &self.options, deadline)
+    }
+
+    pub(super) fn open_receiver(&self) -> Result<Receiver> {
+        if self.pid.is_some_and(|pid| pid != std::process::id()) {
+            return Err(Error::Invalid { what: "process: only this one can receive its signals; say signal: alone" });
+        }
+        Receiver::open(&self.options)
+    }
+}
+
+impl fmt::Display for SignalEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            None => f.write_str("signal:"),
+            Some(pid) => write!(f, "signal:{pid}"),
+        }
+    }
+}
