@@ -1,6 +1,6 @@
 //! `fifo:PATH`: named pipes between unrelated processes, with several writers and one reader.
 //!
-//! Used by endpoints. Relies on [`stream`](super::stream) for the ends.
+//! Used by endpoints. Relies on `stream` for the ends.
 //!
 //! # Several writers
 //! pipe(7) keeps writes of at most `PIPE_BUF` (4096) bytes together. So every write here is at most that long and consists of whole

@@ -1,6 +1,6 @@
 //! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that somebody else opened.
 //!
-//! Used by endpoints and by parents with a child to talk to. Relies on [`stream`](super::stream) for the ends and on
+//! Used by endpoints and by parents with a child to talk to. Relies on `stream` for the ends and on
 //! `os/spawn.rs` for the way into a child.
 //!
 //! One sender writes into a pipe, so frames of any size travel as they are, in the short form; a regular file gets the long one. Bytes

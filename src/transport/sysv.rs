@@ -10,7 +10,7 @@
 //!   are. Whoever takes part adds 1 to its own with `SEM_UNDO`, so the kernel takes it back at its death. It does not tell
 //!   *who* died: a death shows when no sender is left, or when the others have said BYE.
 //! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in `msgrcv`, as long as it has at
-//!   least 100 ms; a thread of its own (the [`Metronome`]) then sends it an empty message of type 65,537 every 50 to 100 ms, so
+//!   least 100 ms; a thread of its own (the `Metronome`) then sends it an empty message of type 65,537 every 50 to 100 ms, so
 //!   that it can look at its deadline and at the senders. The last 100 ms before a deadline, and a sender at a full queue,
 //!   sleep from 50 µs to 1 ms between two looks, which is the latency then.
 

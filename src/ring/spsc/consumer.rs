@@ -56,7 +56,7 @@ impl Consumer {
     }
 
     /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames that a dead one had in
-    /// hand are flagged [`Flags::REDELIVERED`], or skipped and counted as lost, as the ring was created. Some system calls.
+    /// hand are flagged [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost, as the ring was created. Some system calls.
     ///
     /// # Errors
     /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind of ring;

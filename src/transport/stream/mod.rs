@@ -1,6 +1,6 @@
 //! Frames over a byte stream: the two ends that pipes, FIFOs, Unix stream sockets and TCP have in common.
 //!
-//! Used by [`pipe`](super::pipe), [`fifo`](super::fifo), [`unix`](super::unix) and [`tcp`](super::tcp), which open the
+//! Used by [`pipe`](super::pipe), [`fifo`](super::fifo), and what else is a stream of bytes, which open the
 //! descriptors. Relies on `frame/` for the bytes, and on `os/bytes.rs`, which never depends on `O_NONBLOCK`.
 //!
 //! # System calls
