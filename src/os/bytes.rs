@@ -22,16 +22,21 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, writev};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
+use super::fork;
 use super::poll::{self, Ready};
 
 /// What pipe(7) promises to write in one piece, and what a pipe that polls writable has room for.
 pub(crate) const PIPE_BUF: usize = 4096;
+
+/// Reads of 4 KiB before a peer that goes on sending is cut off.
+const LEFTOVERS: usize = 64;
 
 /// An open descriptor and how to use it without waiting.
 #[derive(Debug)]
 pub(crate) struct ByteFd {
     fd: OwnedFd,
     way: Way,
+    born: u32,
 }
 
 #[derive(Debug)]
@@ -51,12 +56,17 @@ impl ByteFd {
             FileType::Fifo => Way::NoWait(AtomicBool::new(true)),
             _ => Way::Poll,
         };
-        Ok(ByteFd { fd, way })
+        Ok(ByteFd { fd, way, born: fork::generation() })
     }
 
     /// A descriptor that the caller opened, nobody else has, and that is `O_NONBLOCK`.
     pub(crate) fn nonblocking(fd: OwnedFd) -> Self {
-        ByteFd { fd, way: Way::NonBlocking }
+        ByteFd { fd, way: Way::NonBlocking, born: fork::generation() }
+    }
+
+    /// Whether it was made in the process from which this one was forked off.
+    pub(crate) fn is_the_parents(&self) -> bool {
+        self.born != fork::generation()
     }
 
     pub(crate) fn is_socket(&self) -> bool {
@@ -147,6 +157,21 @@ impl ByteFd {
     }
 }
 
+impl Drop for ByteFd {
+    /// A TCP socket that is closed with bytes in it that nobody read resets the connection, and what it has sent may be lost
+    /// on the way; so they are read.
+    fn drop(&mut self) {
+        if self.is_socket() && !self.is_the_parents() {
+            let mut nowhere = [0; 4096];
+            for _ in 0..LEFTOVERS {
+                if !matches!(self.read(&mut nowhere, false), Ok(1..)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 impl AsFd for ByteFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -163,7 +188,7 @@ mod tests {
         let pipe = |flags| pipe_with(PipeFlags::CLOEXEC | flags).unwrap();
         let (r, w) = pipe(PipeFlags::empty());
         let (old_r, old_w) = pipe(PipeFlags::empty());
-        let old = |fd| ByteFd { fd, way: Way::NoWait(AtomicBool::new(false)) };
+        let old = |fd| ByteFd { fd, way: Way::NoWait(AtomicBool::new(false)), born: fork::generation() };
         let (nr, nw) = pipe(PipeFlags::NONBLOCK);
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
         vec![

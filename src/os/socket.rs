@@ -1,6 +1,6 @@
-//! What rustix lacks of setsockopt(2).
+//! What rustix lacks about sockets.
 //!
-//! Used by `transport/udp.rs`.
+//! Used by `transport/udp.rs`, and by `transport/stream/` for TCP.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -24,4 +24,12 @@ pub(crate) fn keep_errors(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<()>
         )
     };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many bytes the other side has not acknowledged yet (`SIOCOUTQ`, tcp(7)). One system call.
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one `int` to where it is told to, and `bytes` is one.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if asked == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }

@@ -28,7 +28,8 @@ use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkno
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::stream::{self, Options, Sender, Wire};
+pub use super::stream::Sender;
+use super::stream::{self, Options, Wire};
 use super::{Arrival, Capabilities, FrameReceiver, pipe};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};

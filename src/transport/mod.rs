@@ -26,7 +26,9 @@ pub mod signal;
 mod socket_path;
 pub mod stream;
 pub mod sysv;
+pub mod tcp;
 pub mod udp;
+pub mod unix;
 
 pub use doorbell::Doorbell;
 pub use ring::{RingReceiver, RingSender};
@@ -182,8 +184,10 @@ pub const ALL: &[Capabilities] = &[
     fifo::CAPABILITIES,
     mq::CAPABILITIES,
     sysv::CAPABILITIES,
+    unix::CAPABILITIES,
     seqpacket::CAPABILITIES,
     dgram::CAPABILITIES,
+    tcp::CAPABILITIES,
     udp::CAPABILITIES,
     signal::CAPABILITIES,
 ];

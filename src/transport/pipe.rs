@@ -18,7 +18,8 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::stream::{self, Options, Receiver, Sender, Wire};
+use super::stream::{self, Options, Wire};
+pub use super::stream::{Receiver, Sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};

@@ -13,6 +13,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -23,6 +24,7 @@ use crate::frame::{Form, Frame, Header, Hello, IDENTIFIED, SHORT, Sequencer, con
 use crate::os::bytes::{ByteFd, PIPE_BUF};
 use crate::os::poll::Ready;
 use crate::os::random;
+use crate::os::socket::unacknowledged;
 use crate::transport::{Capabilities, FrameSender};
 use crate::wait::deadline::Deadline;
 
@@ -186,7 +188,11 @@ impl FrameSender for Sender {
     }
 
     fn close(&mut self, deadline: Deadline) -> Result<()> {
+        let Some(fd) = &self.fd else { return Ok(()) };
         lock(&self.core).close(Wait::Until(deadline))?;
+        if self.capabilities.remote {
+            wait_for_acknowledgement(fd, deadline)?;
+        }
         self.fd = None;
         Ok(())
     }
@@ -206,11 +212,28 @@ impl FrameSender for Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        if self.fd.as_ref().is_none_or(|fd| fd.is_the_parents()) {
+            return; // closed, or not ours to close
+        }
         let mut core = lock(&self.core);
         if core.close(Wait::No).is_err() {
             core.hang_up();
         }
     }
+}
+
+/// The kernel tells nobody when the last byte was acknowledged, so it is asked: at once, and then ever more seldom.
+fn wait_for_acknowledgement(fd: &ByteFd, deadline: Deadline) -> Result<()> {
+    let mut nap = Duration::from_micros(50);
+    // An error means that the connection is gone, and with it the question.
+    while unacknowledged(fd.as_fd()).is_ok_and(|bytes| bytes > 0) {
+        if deadline.has_passed() {
+            return Err(Error::Timeout);
+        }
+        std::thread::sleep(nap.min(deadline.remaining()));
+        nap = (nap * 2).min(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// A panic while it was held cannot have left it in a state that matters more than the bytes already sent.
