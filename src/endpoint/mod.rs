@@ -214,3 +214,63 @@ pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
     let directory = custom.map_or_else(Directory::from_env, Directory::at)?;
     Ok(directory.path().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scheme_says_itself_again() {
+        for (text, said) in [
+            ("-", "-"),
+            ("pipe:?pipe_size=1MiB", "-"),
+            ("pipe:3", "fd:3"),
+            ("fd:3?max_payload=4K", "fd:3"),
+            ("fifo:/run/x?max_payload=1MiB", "fifo:/run/x"),
+            ("mq:/x?messages=5&message_size=4KiB&create=no", "mq:/x"),
+            ("sysv:0x51?create", "sysv:0x51"),
+            ("seqpacket:/run/x?listen&uid=1000&uid=1001", "seqpacket:/run/x"),
+            ("dgram:/run/x?uid=0", "dgram:/run/x"),
+            ("udp:[::1]:7000?remote&datagram=65507&source=::1", "udp:[::1]:7000"),
+            ("signal:?signo=RTMIN+3", "signal:"),
+            ("signal:42?uid=7", "signal:42"),
+        ] {
+            let endpoint = Endpoint::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(endpoint.to_string(), said);
+            assert_eq!(Endpoint::parse(said).unwrap().to_string(), said);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_could() {
+        for text in [
+            "--",
+            "x",
+            "carrier-pigeon:coop",
+            "-?colour=red",
+            "fd:",
+            "fd:-1",
+            "fd:+1",
+            "fd:99999999999",
+            "fifo:",
+            "fifo:a\0b",
+            "fifo:/x?listen",
+            "mq:/x?messages=many",
+            "sysv:",
+            "sysv:1?mode=0600",
+            "seqpacket:",
+            "seqpacket:/x?uid=root",
+            "dgram:/x?listen",
+            "udp:localhost",
+            "udp::7000",
+            "udp:localhost:70000",
+            "udp:localhost:1?source=localhost",
+            "signal:0",
+            "signal:self",
+            "signal:99999999999",
+            "signal:1?signo=99999",
+        ] {
+            assert!(matches!(Endpoint::parse(text), Err(Error::Invalid { .. })), "{text}");
+        }
+    }
+}

@@ -42,14 +42,13 @@ pub struct PipeEndpoint {
 
 impl PipeEndpoint {
     pub(super) fn parse(number: &str, options: &str) -> Result<Self> {
-        let number = match number {
-            "" => None,
-            digits if digits.bytes().all(|digit| digit.is_ascii_digit()) => digits.parse().ok(),
-            _ => Some(-1),
+        const WRONG: Error = Error::Invalid { what: "descriptor number: digits, as in fd:3" };
+        let is_number = number.bytes().all(|digit| digit.is_ascii_digit());
+        let number = match number.parse::<RawFd>() {
+            _ if number.is_empty() => None,
+            Ok(number) if is_number => Some(number),
+            _ => return Err(WRONG),
         };
-        if number == Some(-1) {
-            return Err(Error::Invalid { what: "descriptor number: digits, as in fd:3" });
-        }
         Ok(PipeEndpoint { number, options: parse_options(options)? })
     }
 
