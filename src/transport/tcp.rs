@@ -1,6 +1,6 @@
 //! `tcp:HOST:PORT`: frames both ways over TCP, on this machine unless asked for more.
 //!
-//! Used by endpoints and programs. Relies on [`stream`](super::stream) for the ends.
+//! Used by endpoints and programs. Relies on `stream/` for the ends.
 //!
 //! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because whoever wants to collect says so
 //! ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A checksum is no signature: whoever can connect can send

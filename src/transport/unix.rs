@@ -1,6 +1,6 @@
 //! `unix:PATH`: frames both ways over a Unix stream socket.
 //!
-//! Used by endpoints and programs. Relies on [`stream`](super::stream) for the ends, and on `socket_path.rs` for the name.
+//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `socket_path.rs` for the name.
 //!
 //! Each side says HELLO first and BYE last; a receiver that has read the other side's HELLO lowers its own sender's limit to what was
 //! said, and answers PING. Bytes that are no frame end the connection for good.

@@ -11,7 +11,7 @@
 //! # Parts of frames
 //! The kernel may take a part of a frame. Then the frame counts as sent, its rest is kept, and the next send, flush or close goes on
 //! with it; so a sender that pauses flushes. A receiver never shows a part: a frame whose sender died in the middle of it is
-//! dropped, and the end is [`Error::PeerDead`](crate::Error::PeerDead).
+//! dropped, and the end is [`Error::PeerDead`].
 
 mod receiver;
 mod sender;
