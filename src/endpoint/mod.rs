@@ -13,6 +13,7 @@ mod queue;
 mod ring;
 mod signal;
 mod socket;
+mod stream;
 
 pub use pipe::{FifoEndpoint, PipeEndpoint};
 pub use query::parse_size;
@@ -20,6 +21,7 @@ pub use queue::{MqEndpoint, SysvEndpoint};
 pub use ring::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
 pub use signal::SignalEndpoint;
 pub use socket::{DgramEndpoint, SeqpacketEndpoint, UdpEndpoint};
+pub use stream::{TcpEndpoint, UnixEndpoint};
 
 use half::Half;
 
@@ -33,7 +35,7 @@ use crate::transport::{FrameReceiver, FrameSender};
 use crate::wait::deadline::Deadline;
 
 const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known schemes: ring, pipe, fd, - (stdin and stdout), fifo, mq, \
-                       sysv, seqpacket, dgram, udp, signal";
+                       sysv, unix, seqpacket, dgram, tcp, udp, signal";
 
 const ONE_WAY: Error = Error::Unsupported {
     what: "both ways over this endpoint: open two, one for each way, or use unix, seqpacket or tcp",
@@ -64,10 +66,14 @@ pub enum Endpoint {
     Mq(MqEndpoint),
     /// `sysv:KEY` or `sysv:PATH`: a System V message queue.
     Sysv(SysvEndpoint),
+    /// `unix:PATH`: a Unix stream socket.
+    Unix(UnixEndpoint),
     /// `seqpacket:PATH`: a Unix socket of messages.
     Seqpacket(SeqpacketEndpoint),
     /// `dgram:PATH`: a Unix datagram socket.
     Dgram(DgramEndpoint),
+    /// `tcp:HOST:PORT`: TCP.
+    Tcp(TcpEndpoint),
     /// `udp:HOST:PORT`: UDP.
     Udp(UdpEndpoint),
     /// `signal:PID`: queued signals.
@@ -87,6 +93,8 @@ impl Endpoint {
             Some(("fd", number)) if !number.is_empty() => PipeEndpoint::parse(number, options).map(Endpoint::Pipe),
             Some(("fifo", path)) => FifoEndpoint::parse(path, options).map(Endpoint::Fifo),
             Some(("sysv", key)) => SysvEndpoint::parse(key, options).map(Endpoint::Sysv),
+            Some(("unix", path)) => UnixEndpoint::parse(path, options).map(Endpoint::Unix),
+            Some(("tcp", address)) => TcpEndpoint::parse(address, options).map(Endpoint::Tcp),
             Some(("seqpacket", path)) => SeqpacketEndpoint::parse(path, options).map(Endpoint::Seqpacket),
             Some(("dgram", path)) => DgramEndpoint::parse(path, options).map(Endpoint::Dgram),
             Some(("udp", address)) => UdpEndpoint::parse(address, options).map(Endpoint::Udp),
@@ -140,6 +148,8 @@ impl Endpoint {
             Endpoint::Fifo(fifo) => Box::new(fifo.open_sender(batch, deadline)?),
             Endpoint::Mq(queue) => Box::new(queue.open_sender()?),
             Endpoint::Sysv(queue) => Box::new(queue.open_sender()?),
+            Endpoint::Unix(socket) => Box::new(Half::sending(socket.open_duplex(batch, deadline)?)),
+            Endpoint::Tcp(socket) => Box::new(Half::sending(socket.open_duplex(batch, deadline)?)),
             Endpoint::Seqpacket(socket) => Box::new(Half::sending(socket.open_duplex(deadline)?)),
             Endpoint::Dgram(socket) => Box::new(socket.open_sender(deadline)?),
             Endpoint::Udp(socket) => Box::new(socket.open_sender(deadline)?),
@@ -159,6 +169,8 @@ impl Endpoint {
             Endpoint::Fifo(fifo) => Box::new(fifo.open_receiver()?),
             Endpoint::Mq(queue) => Box::new(queue.open_receiver()?),
             Endpoint::Sysv(queue) => Box::new(queue.open_receiver()?),
+            Endpoint::Unix(socket) => Box::new(Half::receiving(socket.open_duplex(false, deadline)?)),
+            Endpoint::Tcp(socket) => Box::new(Half::receiving(socket.open_duplex(false, deadline)?)),
             Endpoint::Seqpacket(socket) => Box::new(Half::receiving(socket.open_duplex(deadline)?)),
             Endpoint::Dgram(socket) => Box::new(socket.open_receiver()?),
             Endpoint::Udp(socket) => Box::new(socket.open_receiver()?),
@@ -174,6 +186,8 @@ impl Endpoint {
     pub fn open_duplex(&self, deadline: impl Into<Deadline>) -> Result<Duplex> {
         match self {
             Endpoint::Pipe(pipe) => pipe.open_duplex(),
+            Endpoint::Unix(socket) => socket.open_duplex(false, deadline.into()),
+            Endpoint::Tcp(socket) => socket.open_duplex(false, deadline.into()),
             Endpoint::Seqpacket(socket) => socket.open_duplex(deadline.into()),
             _ => Err(ONE_WAY),
         }
@@ -197,8 +211,10 @@ impl fmt::Display for Endpoint {
             Endpoint::Fifo(fifo) => fifo.fmt(f),
             Endpoint::Mq(queue) => queue.fmt(f),
             Endpoint::Sysv(queue) => queue.fmt(f),
+            Endpoint::Unix(socket) => socket.fmt(f),
             Endpoint::Seqpacket(socket) => socket.fmt(f),
             Endpoint::Dgram(socket) => socket.fmt(f),
+            Endpoint::Tcp(socket) => socket.fmt(f),
             Endpoint::Udp(socket) => socket.fmt(f),
             Endpoint::Signal(signal) => signal.fmt(f),
         }
@@ -229,6 +245,8 @@ mod tests {
             ("fifo:/run/x?max_payload=1MiB", "fifo:/run/x"),
             ("mq:/x?messages=5&message_size=4KiB&create=no", "mq:/x"),
             ("sysv:0x51?create", "sysv:0x51"),
+            ("unix:/run/x?listen&uid=1000&max_payload=1MiB", "unix:/run/x"),
+            ("tcp:localhost:7000?listen&remote=no&max_payload=1MiB", "tcp:localhost:7000"),
             ("seqpacket:/run/x?listen&uid=1000&uid=1001", "seqpacket:/run/x"),
             ("dgram:/run/x?uid=0", "dgram:/run/x"),
             ("udp:[::1]:7000?remote&datagram=65507&source=::1", "udp:[::1]:7000"),
@@ -258,6 +276,10 @@ mod tests {
             "mq:/x?messages=many",
             "sysv:",
             "sysv:1?mode=0600",
+            "unix:",
+            "unix:/x?listen=perhaps",
+            "tcp:7000",
+            "tcp:localhost:7000?uid=0",
             "seqpacket:",
             "seqpacket:/x?uid=root",
             "dgram:/x?listen",

@@ -49,8 +49,10 @@ subjects! {
     named_pipe: fifo::subject;
     posix_queue: mq::subject;
     sysv_queue: sysv::subject;
+    unix: socket::unix;
     seqpacket: socket::seqpacket;
     dgram: socket::dgram;
+    tcp: socket::tcp;
     udp: socket::udp;
 }
 

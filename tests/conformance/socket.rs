@@ -1,11 +1,67 @@
-//! `seqpacket:`, `dgram:`, `udp:`.
+//! `unix:`, `seqpacket:`, `dgram:`, `tcp:`, `udp:`.
 
-use std::net::UdpSocket;
-use std::os::unix::net::UnixDatagram;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use slipring::transport::{dgram, seqpacket, udp};
+use slipring::transport::{dgram, seqpacket, tcp, udp, unix};
 
 use super::subject::{Meeting, Place, Subject, Wire};
+
+pub fn unix() -> Subject {
+    let meet = || {
+        let place = Place::new();
+        let sender = format!("unix:{}/socket", place.0.display());
+        Meeting::new(format!("{sender}?listen"), sender, place)
+    };
+    let wire = |meeting: &Meeting| {
+        let path = meeting.sender.strip_prefix("unix:").unwrap();
+        write_to(patiently(|| UnixStream::connect(path)))
+    };
+    Subject {
+        capabilities: &unix::CAPABILITIES,
+        meet,
+        longest: 1 << 20,
+        edges: &[1024, 65_520],
+        sees_receiver_go: true,
+        wire: Some(wire),
+    }
+}
+
+pub fn tcp() -> Subject {
+    // A port that is free now, and that the kernel does not give to somebody else so soon.
+    let meet = || {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Meeting::new(format!("tcp:{address}?listen"), format!("tcp:{address}"), ())
+    };
+    let wire = |meeting: &Meeting| {
+        let address = meeting.sender.strip_prefix("tcp:").unwrap();
+        write_to(patiently(|| TcpStream::connect(address)))
+    };
+    Subject {
+        capabilities: &tcp::CAPABILITIES,
+        meet,
+        longest: 1 << 20,
+        edges: &[1024, 65_520],
+        sees_receiver_go: true,
+        wire: Some(wire),
+    }
+}
+
+/// Connects to a receiver that is being opened.
+fn patiently<T>(connect: impl Fn() -> std::io::Result<T>) -> T {
+    loop {
+        match connect() {
+            Ok(connection) => return connection,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+/// One that has refused us for good may close before it has read everything.
+fn write_to(mut stream: impl Write + 'static) -> Wire {
+    Box::new(move |bytes| _ = stream.write_all(bytes))
+}
 
 pub fn seqpacket() -> Subject {
     let meet = || {

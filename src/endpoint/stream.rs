@@ -1,0 +1,117 @@
+//! `unix:PATH`, `tcp:HOST:PORT`: sockets that carry a stream of bytes, connected, both ways.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Duplex;
+use super::query::{self, parse_size, parse_switch, parse_uid};
+use crate::error::{Error, Result};
+use crate::transport::{stream, tcp, unix};
+use crate::wait::deadline::Deadline;
+
+const UNIX_KEYS: &str = "endpoint option: known for unix are listen, max_payload, uid";
+const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, remote";
+
+/// `unix:PATH[?listen&…]`: a Unix stream socket.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection | `false` |
+/// | `max_payload` | a [size](super::parse_size) | 16 MiB |
+/// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+#[derive(Clone, Debug)]
+pub struct UnixEndpoint {
+    path: PathBuf,
+    listen: bool,
+    stream: stream::Options,
+    options: unix::Options,
+}
+
+impl UnixEndpoint {
+    pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
+        let mut parsed = UnixEndpoint {
+            path: query::path(path)?,
+            listen: false,
+            stream: stream::Options::new(),
+            options: unix::Options::default(),
+        };
+        query::each(options, |key, value| {
+            match key {
+                "listen" => parsed.listen = parse_switch(value)?,
+                "max_payload" => parsed.stream = parsed.stream.clone().max_payload(parse_size(value)?),
+                "uid" => parsed.options = parsed.options.clone().allow_uid(parse_uid(value)?),
+                _ => return Err(Error::Invalid { what: UNIX_KEYS }),
+            }
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+
+    pub(super) fn open_duplex(&self, batch: bool, deadline: Deadline) -> Result<Duplex> {
+        let options = self.options.clone().stream(self.stream.clone().batch(batch));
+        let (tx, rx) = if self.listen {
+            unix::Listener::bind(&self.path, &options)?.accept(deadline)
+        } else {
+            unix::connect(&self.path, &options, deadline)
+        }?;
+        Ok((Box::new(tx), Box::new(rx)))
+    }
+}
+
+impl fmt::Display for UnixEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix:{}", self.path.display())
+    }
+}
+
+/// `tcp:HOST:PORT[?listen&…]`: TCP.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `listen` | `true` or `false`: whether to wait for one connection there | `false` |
+/// | `max_payload` | a [size](super::parse_size) | 16 MiB |
+/// | `remote` | `true` or `false`: whether the address may lie beyond this machine | `false` |
+#[derive(Clone, Debug)]
+pub struct TcpEndpoint {
+    address: String,
+    listen: bool,
+    stream: stream::Options,
+    options: tcp::Options,
+}
+
+impl TcpEndpoint {
+    pub(super) fn parse(address: &str, options: &str) -> Result<Self> {
+        let mut parsed = TcpEndpoint {
+            address: query::address(address)?.to_owned(),
+            listen: false,
+            stream: stream::Options::new(),
+            options: tcp::Options::default(),
+        };
+        query::each(options, |key, value| {
+            match key {
+                "listen" => parsed.listen = parse_switch(value)?,
+                "max_payload" => parsed.stream = parsed.stream.clone().max_payload(parse_size(value)?),
+                "remote" => parsed.options = parsed.options.clone().remote(parse_switch(value)?),
+                _ => return Err(Error::Invalid { what: TCP_KEYS }),
+            }
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+
+    pub(super) fn open_duplex(&self, batch: bool, deadline: Deadline) -> Result<Duplex> {
+        let options = self.options.clone().stream(self.stream.clone().batch(batch));
+        let (tx, rx) = if self.listen {
+            tcp::Listener::bind(self.address.as_str(), &options)?.accept(deadline)
+        } else {
+            tcp::connect(self.address.as_str(), &options, deadline)
+        }?;
+        Ok((Box::new(tx), Box::new(rx)))
+    }
+}
+
+impl fmt::Display for TcpEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tcp:{}", self.address)
+    }
+}
