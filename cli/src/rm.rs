@@ -46,7 +46,8 @@ impl Rm {
         match target::endpoint(text, context)? {
             Endpoint::Ring(ring) => self.remove_ring(ring.name(), context)?,
             Endpoint::Mq(queue) => {
-                let in_use = mq::list()?.iter().any(|listed| listed.name == queue.name() && listed.in_use);
+                // A queue that cannot be opened can still be removed by its owner.
+                let in_use = !self.force && mq::is_in_use(queue.name())?;
                 self.remove_queue(&queue, in_use, || mq::remove(queue.name()))?;
             }
             Endpoint::Sysv(queue) => {

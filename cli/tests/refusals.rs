@@ -20,7 +20,7 @@ fn names_and_options_that_cannot_be() {
         ("create ring:bell\x07", "segment name"),
         ("create ring:line\nbreak", "segment name"),
         (&too_long, "segment name"),
-        ("create tcp:host:1", "known schemes: ring"),
+        ("create https:host:1", "known schemes: ring"),
         ("create ring:x?colour=red", "known for ring are kind, capacity"),
         ("create ring:x?kind=lifo", "spsc, mpmc or stream"),
         ("create ring:x?capacity=0", "capacity"),

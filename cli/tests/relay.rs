@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use common::{Place, Process, noise};
@@ -121,22 +122,28 @@ struct Queues(Vec<String>);
 impl Drop for Queues {
     fn drop(&mut self) {
         let place = Place::new();
-        self.0.iter().for_each(|queue| drop(place.run(&format!("rm --force {queue}"))));
+        for queue in &self.0 {
+            let removed = place.run(&format!("rm --force {queue}"));
+            assert!(removed.code == 0 || std::thread::panicking(), "{queue} is left behind: {}", removed.stderr);
+        }
     }
 }
 
-/// ring → pipe → fifo → mq → sysv → seqpacket → dgram → ring: eight relays, of which two share a pipe.
+/// ring → pipe → fifo → mq → sysv → unix → seqpacket → tcp → dgram → ring: nine relays, of which two share a pipe.
 fn through_all(options: &str, input: &[u8]) -> Vec<u8> {
     let place = Place::new();
     let (at, pid) = (place.path().display().to_string(), std::process::id());
     let unique = input.len();
     let queues = Queues(vec![format!("mq:/chain-{pid}-{unique}"), format!("sysv:{}", pid << 8 | unique as u32 & 0xFF)]);
     let [mq, sysv] = [&queues.0[0], &queues.0[1]];
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let receiver = place.start(&format!("recv ring:last {options}")).reading();
     let mut relays: Vec<Process> = [
         format!("relay dgram:{at}/dgram ring:last"),
-        format!("relay seqpacket:{at}/seq?listen dgram:{at}/dgram"),
-        format!("relay {sysv} seqpacket:{at}/seq"),
+        format!("relay tcp:127.0.0.1:{port}?listen dgram:{at}/dgram"),
+        format!("relay seqpacket:{at}/seq?listen tcp:127.0.0.1:{port}"),
+        format!("relay unix:{at}/unix?listen seqpacket:{at}/seq"),
+        format!("relay {sysv} unix:{at}/unix"),
         format!("relay {mq} {sysv}"),
         format!("relay fifo:{at}/fifo {mq}"),
     ]

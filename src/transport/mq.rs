@@ -185,6 +185,29 @@ pub struct Listed {
     pub in_use: bool,
 }
 
+/// Whether a sender or a receiver of this crate has the queue open. (Others leave no trace.) Some six system calls.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Untrusted`] if it is another user's, [`Error::Invalid`], [`Error::Io`].
+///
+/// ```
+/// use slipring::transport::mq::{self, Options};
+/// let name = format!("/slipring-doc-in-use-{}", std::process::id());
+/// let tx = mq::Sender::open(&name, &Options::default().messages(2))?;
+/// assert!(mq::is_in_use(&name)?);
+/// drop(tx);
+/// assert!(!mq::is_in_use(&name)?);
+/// mq::remove(&name)?;
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn is_in_use(name: &str) -> Result<bool> {
+    is_locked(&open(name, &Options::default().create(false))?.0)
+}
+
+fn is_locked(queue: &OwnedFd) -> Result<bool> {
+    lock::is_any_locked(queue.as_fd()).map_err(|e| Error::io("examine the queue's locks", e))
+}
+
 /// This user's queues, whoever made them, sorted by name. Some seven system calls each.
 ///
 /// # Errors
@@ -208,7 +231,7 @@ pub fn list() -> Result<Vec<Listed>> {
             messages: shape.messages,
             message_size: shape.message_size,
             bytes: bytes.unwrap_or(0),
-            in_use: lock::is_any_locked(fd.as_fd()).map_err(|e| Error::io("examine the queue's locks", e))?,
+            in_use: is_locked(&fd)?,
         });
     }
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
