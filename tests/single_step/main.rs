@@ -4,9 +4,9 @@
 //! The same with a pause instead of a kill (`pause.rs`): the others go on as documented, then the child does.
 //!
 //! `cargo test --test single_step` stops at every instruction of the hot operations in the main states, and at some
-//! instructions of a sixth of the others. `SLIPRING_STEP=full cargo test --release --test single_step` stops at all of them.
-//! Arguments select operations by a part of their names. `mutants.py` breaks rules of the library and shows that each is
-//! noticed here.
+//! instructions of a sixth of the others. `SLIPRING_STEP=full cargo test --release --test single_step` stops at all of them;
+//! only where a consumer pauses with a ring full of frames, at every n-th, and says so by the number of its stops. Arguments
+//! select operations by a part of their names. `mutants.py` breaks rules of the library and shows that each is noticed here.
 //!
 //! A system call is one instruction here. An operation that reads the clock or a file of /proc may take a few instructions
 //! more or less than the last time; then a kill falls a little beside the instruction that it was meant for.
@@ -31,6 +31,9 @@ use process::{Page, Prepare, Shared, Trace, Tracee, Worker};
 const SAMPLES: usize = 5;
 /// The same where a survivor may sleep until it looks around by itself.
 const SLOW_SAMPLES: usize = 5;
+/// Where an operation is as long as a ring is full, and the pause at each of its stops long as well, the full form stops
+/// about so many times.
+const FULL_SAMPLES: usize = 3000;
 /// Of the cases that are sampled, the short form takes one in so many, unless it was asked for some by name: learning their
 /// instructions takes longer than stopping at a few of them.
 const THINNING: usize = 6;
@@ -51,12 +54,14 @@ struct Case {
     scene: Box<dyn Fn() -> Scene>,
 }
 
-/// How often the short form stops.
+/// How often the short form stops; the full form stops everywhere, if nothing else is said.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
     Every,
     Sample,
     Slow,
+    /// Sampled in the full form, too.
+    Long,
 }
 
 /// The state, made: what the child does, and what becomes of it.
@@ -107,9 +112,10 @@ impl Case {
 
     fn stride(&self, instructions: usize) -> usize {
         match self.pace {
+            Pace::Long if is_full() => instructions.div_ceil(FULL_SAMPLES),
             _ if is_full() => 1,
             Pace::Every => 1,
-            Pace::Sample => instructions.div_ceil(SAMPLES),
+            Pace::Sample | Pace::Long => instructions.div_ceil(SAMPLES),
             Pace::Slow => instructions.div_ceil(SLOW_SAMPLES),
         }
     }
@@ -222,8 +228,9 @@ fn main() -> ExitCode {
     if !is_full() && filters.is_empty() {
         let mut sampled = 0;
         cases.retain(|case| {
-            sampled += usize::from(case.pace == Pace::Sample);
-            case.pace != Pace::Sample || sampled % THINNING == 0
+            let is_sampled = matches!(case.pace, Pace::Sample | Pace::Long);
+            sampled += usize::from(is_sampled);
+            !is_sampled || sampled % THINNING == 0
         });
     }
     let operations: Vec<&[Case]> = cases.chunk_by(|a, b| a.operation == b.operation).collect();
@@ -231,7 +238,7 @@ fn main() -> ExitCode {
         operations.iter().filter(|_| has("--list")).for_each(|operation| println!("{}: test", operation[0].operation));
         return ExitCode::SUCCESS;
     }
-    println!("stopped at {} instruction", if is_full() { "every" } else { "every, or every n-th," });
+    println!("stopped at every instruction, or at every n-th where there are fewer stops than instructions");
     println!(
         "{:<40} {:>6} {:>12} {:>8} {:>9} {:>6} {:>10} {:>11}",
         "operation", "states", "instructions", "longest", "stops", "beside", "violations", "slowest, ms"

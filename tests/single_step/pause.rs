@@ -76,7 +76,7 @@ fn pause() -> Duration {
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |operation, state: &str, scene: Box<dyn Fn() -> Scene>| {
-        let pace = if operation == "pause: spsc try_recv_batch" { Pace::Sample } else { Pace::Every };
+        let pace = if operation == "pause: spsc try_recv_batch" { Pace::Long } else { Pace::Every };
         cases.push(Case { operation, state: state.into(), pace, scene });
     };
     for (operation, sends, does) in SPSC_SENDS {
