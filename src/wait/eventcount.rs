@@ -359,6 +359,87 @@ mod tests {
         assert!(overslept <= 3, "{overslept} wake-ups came by the cap alone");
     }
 
+    /// How many wake-ups are lost, of how many in half a second, when somebody falls asleep while a publication is still in
+    /// the store buffer of the notifier's processor: stores to lines that no cache holds keep it there for hundreds of
+    /// nanoseconds, in which the notifier's look at the word has long been done.
+    fn lost<E: Sleep + Sync>(sleeper: &E, notify: impl Fn() -> bool + Sync) -> (u64, u64) {
+        const WORDS_PER_LINE: usize = 8;
+        const COLD: usize = 4;
+        // Nanoseconds: both wait as long as this at most, for either to be the first.
+        const SPREAD: u64 = 300;
+        // More than the second level of any cache, and many more pages than any processor remembers.
+        let lines: Vec<_> = (0..(64 << 20) / 8).map(AtomicU64::new).collect();
+        let [asked, turn, told] = [const { crossbeam_utils::CachePadded::new(AtomicU64::new(0)) }; 3];
+        let dice = |seed: &mut u64| {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *seed >> 33
+        };
+        let pause = |nanoseconds: u64| {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_nanos(nanoseconds) {}
+        };
+        let (mut rounds, mut lost) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut seed = 1;
+                for round in 1.. {
+                    let cold: [_; COLD] = std::array::from_fn(|_| dice(&mut seed) as usize % lines.len());
+                    let delay = dice(&mut seed) % SPREAD;
+                    while asked.load(Acquire) < round {
+                        std::hint::spin_loop();
+                    }
+                    if asked.load(Relaxed) == u64::MAX {
+                        return;
+                    }
+                    pause(delay);
+                    cold.iter().for_each(|at| lines[at / WORDS_PER_LINE * WORDS_PER_LINE].store(round, Relaxed));
+                    turn.store(round, Release);
+                    told.store(round << 1 | u64::from(notify()), Release);
+                }
+            });
+            let (start, mut seed) = (Instant::now(), 2);
+            while start.elapsed() < Duration::from_millis(500) {
+                rounds += 1;
+                let delay = dice(&mut seed) % SPREAD;
+                asked.store(rounds, Release);
+                pause(delay);
+                let asleep = Instant::now();
+                let found = sleeper.sleep(Duration::MAX, &mut || turn.load(Acquire) == rounds);
+                // The notifier went by and saw nobody, the sleeper looked and saw nothing: only the cap ended this sleep.
+                lost += u64::from(!found && told.load(Acquire) == rounds << 1 && asleep.elapsed() >= SLEEP_CAP);
+                while told.load(Acquire) >> 1 < rounds {
+                    std::hint::spin_loop();
+                }
+            }
+            asked.store(u64::MAX, Release);
+        });
+        (lost, rounds)
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_in_a_store_buffer() {
+        use Barrier::{Asymmetric, Fenced};
+        for (sleeper, notifier) in
+            [(Asymmetric, Asymmetric), (Asymmetric, Fenced), (Fenced, Asymmetric), (Fenced, Fenced)]
+        {
+            let (one, many) = (line(), line());
+            for line in [&one, &many] {
+                // As a sleeper does that cannot call membarrier.
+                line.half(4).store(u32::from(sleeper == Fenced), Relaxed);
+            }
+            let notifiers = (One::attach(one.clone(), notifier), Many::attach(many.clone(), notifier));
+            let results = [
+                lost(&One::attach(one, sleeper), || notifiers.0.notify()),
+                lost(&Many::attach(many, sleeper), || notifiers.1.notify(1)),
+            ];
+            println!("sleeper {sleeper:?}, notifier {notifier:?}: lost, of: {results:?}");
+            assert!(
+                results.iter().all(|(lost, _)| *lost == 0),
+                "{sleeper:?}, {notifier:?}: {results:?} wake-ups were lost"
+            );
+        }
+    }
+
     #[test]
     fn nobody_asleep_means_no_system_call() {
         for barrier in [Barrier::Poll, Barrier::Asymmetric, Barrier::Fenced] {

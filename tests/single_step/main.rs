@@ -5,8 +5,8 @@
 //!
 //! `cargo test --test single_step` stops at every instruction of the hot operations in the main states, and at some
 //! instructions of a sixth of the others. `SLIPRING_STEP=full cargo test --release --test single_step` stops at all of them;
-//! only where a consumer pauses with a ring full of frames, at every n-th, and says so by the number of its stops. Arguments
-//! select operations by a part of their names. `mutants.py` breaks rules of the library and shows that each is noticed here.
+//! only where a consumer pauses with a ring full of frames, at every n-th, and says so by the number of its stops. With a
+//! number in place of `full` it stops about so many times in each case that is longer than that. Arguments select operations by a part of their names. `mutants.py` breaks rules of the library and shows that each is noticed here.
 //!
 //! A system call is one instruction here. An operation that reads the clock or a file of /proc may take a few instructions
 //! more or less than the last time; then a kill falls a little beside the instruction that it was meant for.
@@ -113,7 +113,7 @@ impl Case {
     fn stride(&self, instructions: usize) -> usize {
         match self.pace {
             Pace::Long if is_full() => instructions.div_ceil(FULL_SAMPLES),
-            _ if is_full() => 1,
+            _ if is_full() => instructions.div_ceil(limit()),
             Pace::Every => 1,
             Pace::Sample | Pace::Long => instructions.div_ceil(SAMPLES),
             Pace::Slow => instructions.div_ceil(SLOW_SAMPLES),
@@ -212,9 +212,14 @@ fn judge(tracee: Tracee, fate: Fate) -> Judgement {
     (was_complete, outcome, start.elapsed())
 }
 
-/// Whether to stop at every instruction of everything.
+/// Whether to stop at every instruction of everything, up to the limit.
 fn is_full() -> bool {
-    std::env::var("SLIPRING_STEP").is_ok_and(|form| form == "full")
+    std::env::var("SLIPRING_STEP").is_ok()
+}
+
+/// How often the full form stops in one case at most.
+fn limit() -> usize {
+    std::env::var("SLIPRING_STEP").ok().and_then(|form| form.parse().ok()).unwrap_or(usize::MAX)
 }
 
 fn main() -> ExitCode {
