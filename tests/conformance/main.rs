@@ -50,6 +50,7 @@ subjects! {
     posix_queue: mq::subject;
     sysv_queue: sysv::subject;
     unix: socket::unix;
+    unix_upgraded: socket::unix_upgraded;
     seqpacket: socket::seqpacket;
     dgram: socket::dgram;
     tcp: socket::tcp;
