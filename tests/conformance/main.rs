@@ -15,6 +15,7 @@ mod wire;
 
 mod fifo;
 mod mq;
+mod pipe;
 mod ring;
 mod socket;
 mod sysv;
@@ -46,6 +47,7 @@ macro_rules! subjects {
 subjects! {
     ring_spsc: ring::spsc;
     ring_mpmc: ring::mpmc;
+    anonymous_pipe: pipe::subject;
     named_pipe: fifo::subject;
     posix_queue: mq::subject;
     sysv_queue: sysv::subject;
