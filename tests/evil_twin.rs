@@ -134,6 +134,55 @@ fn flipping_every_word_under_the_reader() {
     assert!(longest < Duration::from_secs(5), "a call is bounded by the frame, and a wait by its deadline");
 }
 
+/// The other side of an upgraded connection can write into our ring, too. It loses frames by that, but we go on.
+#[test]
+fn flipping_every_word_under_the_sender() {
+    let ring = ring();
+    let memory = Shared::map(ring.as_memfd().unwrap());
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (mut calls, mut sent, mut longest) = (0_u64, 0_u64, Duration::ZERO);
+    let written = AtomicU64::new(0);
+    let mut tx = spsc::Producer::attach(&ring).unwrap();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut state = 0xBAD_5EED_u64;
+            while !stop.load(Relaxed) {
+                let random = step(&mut state);
+                // Any word at all; and now and then a position that leaves some room.
+                memory.atomic(8 * ((random >> 20) as usize % (memory.len() / 8))).store(random, Relaxed);
+                let head = [0, u64::MAX, random, written.load(Relaxed)];
+                memory.atomic(CONSUMER_PAGE).store(head[random as usize % 4], Relaxed);
+                done.fetch_add(1, Relaxed);
+            }
+        });
+        while started.elapsed() < Duration::from_secs(2) {
+            let called = Instant::now();
+            let len = if calls % 512 == 0 { 1000 } else { calls % 300 };
+            let payload = &[7; 1000][..len as usize];
+            let outcome = match calls % 512 {
+                0 => tx.send_deadline(payload, Duration::from_micros(50)),
+                _ => tx.try_send(payload),
+            };
+            longest = longest.max(called.elapsed());
+            calls += 1;
+            match outcome {
+                Ok(()) => {
+                    sent += 1;
+                    written.fetch_add((16 + len).next_multiple_of(8), Relaxed);
+                }
+                Err(Error::Full | Error::Timeout | Error::Closed | Error::PeerDead | Error::Corrupt { .. }) => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+        drop(tx);
+        stop.store(true, Relaxed);
+    });
+    println!("{} words changed: {calls} calls, {sent} sent, longest call {longest:.1?}", done.load(Relaxed));
+    assert!(done.load(Relaxed) > 10_000 && sent > 100);
+    assert!(longest < Duration::from_secs(5), "a call is bounded by the frame, and a wait by its deadline");
+}
+
 #[test]
 fn the_size_cannot_be_changed_any_more() {
     let ring = ring();

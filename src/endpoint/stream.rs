@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Duplex;
 use super::query::{self, parse_size, parse_switch, parse_uid};
+use super::{DEFAULT_CAPACITY, Duplex};
 use crate::error::{Error, Result};
 use crate::transport::{stream, tcp, unix};
 use crate::wait::deadline::Deadline;
 
-const UNIX_KEYS: &str = "endpoint option: known for unix are listen, max_payload, uid";
+const UNIX_KEYS: &str = "endpoint option: known for unix are capacity, listen, max_payload, uid, upgrade";
 const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, remote";
 
 /// `unix:PATH[?listen&…]`: a Unix stream socket.
@@ -19,12 +19,16 @@ const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, 
 /// | `listen` | `true` or `false`: whether to make the socket and wait for one connection | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+/// | `upgrade` | `ring` or `no`: whether to go on over a ring each way, if the peer wants that, too | `no` |
+/// | `capacity` | bytes of the ring for what is sent from here, a size | 1 MiB |
 #[derive(Clone, Debug)]
 pub struct UnixEndpoint {
     path: PathBuf,
     listen: bool,
     stream: stream::Options,
     options: unix::Options,
+    upgrade: bool,
+    capacity: usize,
 }
 
 impl UnixEndpoint {
@@ -34,12 +38,22 @@ impl UnixEndpoint {
             listen: false,
             stream: stream::Options::new(),
             options: unix::Options::default(),
+            upgrade: false,
+            capacity: DEFAULT_CAPACITY,
         };
         query::each(options, |key, value| {
             match key {
                 "listen" => parsed.listen = parse_switch(value)?,
                 "max_payload" => parsed.stream = parsed.stream.clone().max_payload(parse_size(value)?),
                 "uid" => parsed.options = parsed.options.clone().allow_uid(parse_uid(value)?),
+                "upgrade" => {
+                    parsed.upgrade = match value {
+                        "ring" => true,
+                        "no" => false,
+                        _ => return Err(Error::Invalid { what: "upgrade: ring or no" }),
+                    }
+                }
+                "capacity" => parsed.capacity = parse_size(value)?,
                 _ => return Err(Error::Invalid { what: UNIX_KEYS }),
             }
             Ok(())
@@ -49,10 +63,17 @@ impl UnixEndpoint {
 
     pub(super) fn open_duplex(&self, batch: bool, deadline: Deadline) -> Result<Duplex> {
         let options = self.options.clone().stream(self.stream.clone().batch(batch));
-        let (tx, rx) = if self.listen {
-            unix::Listener::bind(&self.path, &options)?.accept(deadline)
-        } else {
-            unix::connect(&self.path, &options, deadline)
+        let listener = if self.listen { Some(unix::Listener::bind(&self.path, &options)?) } else { None };
+        if self.upgrade {
+            let connection = match listener {
+                Some(listener) => listener.accept_upgrading(self.capacity, deadline),
+                None => unix::connect_upgrading(&self.path, &options, self.capacity, deadline),
+            }?;
+            return Ok(connection.into_ends());
+        }
+        let (tx, rx) = match listener {
+            Some(listener) => listener.accept(deadline),
+            None => unix::connect(&self.path, &options, deadline),
         }?;
         Ok((Box::new(tx), Box::new(rx)))
     }

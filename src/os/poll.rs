@@ -38,3 +38,15 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> Resul
         }
     }
 }
+
+/// Whether the other side has closed its descriptor, for a socket: both ways. One system call.
+pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    loop {
+        match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+        }
+    }
+}

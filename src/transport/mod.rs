@@ -29,6 +29,7 @@ pub mod sysv;
 pub mod tcp;
 pub mod udp;
 pub mod unix;
+pub mod upgrade;
 
 pub use doorbell::Doorbell;
 pub use ring::{RingReceiver, RingSender};
@@ -166,7 +167,8 @@ pub struct Capabilities {
     pub max_payload: usize,
     /// Whether a sender may end and another begin without the receiver opening anew.
     pub survives_restart: bool,
-    /// Whether the kernel tells who the peer is, so that others can be refused.
+    /// Whether the kernel tells who the peer is, so that one can choose. (The others let in whom the permissions of their
+    /// name let in: the same user, by default.)
     pub authenticates_peer: bool,
     /// Whether the receiver learns that a sender died (without a message of its own).
     pub reports_death: bool,
@@ -185,6 +187,7 @@ pub const ALL: &[Capabilities] = &[
     mq::CAPABILITIES,
     sysv::CAPABILITIES,
     unix::CAPABILITIES,
+    upgrade::CAPABILITIES,
     seqpacket::CAPABILITIES,
     dgram::CAPABILITIES,
     tcp::CAPABILITIES,

@@ -35,7 +35,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     boundaries: true,
     max_payload: DEFAULT_MAX_PAYLOAD,
     survives_restart: true,
-    authenticates_peer: true,
+    authenticates_peer: false,
     reports_death: true,
     duplex: false,
     remote: false,

@@ -23,7 +23,7 @@ pub const SPSC: Capabilities = Capabilities {
     boundaries: true,
     max_payload: (1 << 20) - 24,
     survives_restart: true,
-    authenticates_peer: true,
+    authenticates_peer: false,
     reports_death: true,
     duplex: false,
     remote: false,
@@ -216,7 +216,7 @@ impl RingReceiver {
     }
 
     /// Takes the next event in hand, if there is one.
-    fn try_advance(&mut self) -> Result<()> {
+    pub(super) fn try_advance(&mut self) -> Result<()> {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.try_recv(),
             ReceivingEnd::Mpmc(holder) => holder.try_recv(),
@@ -224,8 +224,29 @@ impl RingReceiver {
         }
     }
 
+    /// The same, waiting until the deadline.
+    pub(super) fn advance(&mut self, deadline: Deadline) -> Result<()> {
+        if self.bell.is_some() {
+            // The doorbell sleeps on the ring's eventcount, which has room for one: wait for the bell instead.
+            while let Err(error) = self.try_advance() {
+                match (&self.bell, error) {
+                    (Some(bell), Error::Empty) => bell.wait(deadline)?,
+                    (_, error) => return Err(error),
+                }
+            }
+            return Ok(());
+        }
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.recv_deadline(deadline),
+            ReceivingEnd::Mpmc(holder) => holder.recv_deadline(deadline),
+            ReceivingEnd::Stranger(stranger) => {
+                stranger.advance(|consumer, buffer| consumer.recv_into_deadline(buffer, deadline))
+            }
+        }
+    }
+
     /// What is in hand, after an advance.
-    fn event(&self) -> Result<Event<'_>> {
+    pub(super) fn event(&self) -> Result<Event<'_>> {
         let frame = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.held(),
             ReceivingEnd::Mpmc(holder) => holder.held(),
@@ -246,23 +267,7 @@ impl FrameReceiver for RingReceiver {
     }
 
     fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
-        if self.bell.is_some() {
-            // The doorbell sleeps on the ring's eventcount, which has room for one: wait for the bell instead.
-            while let Err(error) = self.try_advance() {
-                match (&self.bell, error) {
-                    (Some(bell), Error::Empty) => bell.wait(deadline)?,
-                    (_, error) => return Err(error),
-                }
-            }
-            return self.event();
-        }
-        match &mut self.end {
-            ReceivingEnd::Spsc(holder) => holder.recv_deadline(deadline)?,
-            ReceivingEnd::Mpmc(holder) => holder.recv_deadline(deadline)?,
-            ReceivingEnd::Stranger(stranger) => {
-                stranger.advance(|consumer, buffer| consumer.recv_into_deadline(buffer, deadline))?;
-            }
-        }
+        self.advance(deadline)?;
         self.event()
     }
 

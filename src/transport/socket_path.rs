@@ -3,8 +3,8 @@
 //! Used by every transport over Unix sockets. Relies on rustix.
 //!
 //! A socket's name is as safe as its directory: whoever may write there can put another socket under the name. So the
-//! directory must belong to us or to root, and be writable for others only if it is sticky (`/tmp`), where nobody can remove
-//! or rename what is ours.
+//! directory must belong to us or to root (or, for whoever connects, to a user who is allowed), and be writable for others only
+//! if it is sticky (`/tmp`), where nobody can remove or rename what is ours.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -44,7 +44,7 @@ impl BoundPath {
     /// anything but a socket of ours under the name; [`Error::Invalid`] for a path that is too long; [`Error::Io`].
     pub(super) fn bind(socket: &OwnedFd, kind: SocketType, path: &Path) -> Result<Self> {
         let address = address(path)?;
-        let directory = checked_directory(path)?;
+        let directory = checked_directory(path, OFlags::RDONLY, &[])?;
         // Between "nobody listens there" and "so remove it" another one could do both and bind: one at a time.
         lock(&directory)?;
         match lookup(path)? {
@@ -85,7 +85,8 @@ impl Drop for BoundPath {
 /// [`Error::NotFound`]; otherwise as [`BoundPath::bind`].
 pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> {
     let address = address(path)?;
-    checked_directory(path)?;
+    // To search it is all that somebody who connects must be allowed to.
+    checked_directory(path, OFlags::PATH, uids)?;
     match lookup(path)? {
         None => Err(Error::NotFound),
         Some(stat) if !is_allowed(stat.st_uid, uids) => {
@@ -110,18 +111,17 @@ fn address(path: &Path) -> Result<SocketAddrUnix> {
 }
 
 /// The directory of `path`, open, after the checks of the module's documentation.
-fn checked_directory(path: &Path) -> Result<OwnedFd> {
+fn checked_directory(path: &Path, access: OFlags, uids: &[u32]) -> Result<OwnedFd> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = match openat(CWD, directory, flags, Mode::empty()) {
+    let fd = match openat(CWD, directory, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Error::Invalid { what: "socket path: no such directory" }),
         opened => opened.map_err(|e| Error::io("open the socket's directory", e))?,
     };
     let stat = fstat(&fd).map_err(|e| Error::io("examine the socket's directory", e))?;
-    if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
+    if !is_allowed(stat.st_uid, uids) {
         return Err(Error::Untrusted { what: "the socket's directory belongs to another user" });
     }
     let mode = Mode::from_raw_mode(stat.st_mode);

@@ -19,7 +19,7 @@ use super::datagram::connect_unix;
 use super::socket_path::{BoundPath, is_allowed};
 use super::stream::{self, Wire};
 pub use super::stream::{Receiver, Sender};
-use super::{Arrival, Capabilities};
+use super::{Arrival, Capabilities, FrameReceiver, FrameSender, upgrade};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::os::poll::{self, Ready};
@@ -111,11 +111,26 @@ impl Listener {
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
     /// again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
+        stream::connection(self.accept_socket(deadline)?, WIRE, &self.options.stream)
+    }
+
+    /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring for what is sent from here,
+    /// rounded up to a power of two. Some forty system calls.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`], and [`Error::Timeout`] for a peer that says nothing; [`Error::PeerDead`] if it goes meanwhile;
+    /// [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity
+    /// that cannot be.
+    pub fn accept_upgrading(&self, capacity: usize, deadline: Deadline) -> Result<Connection> {
+        upgrade::negotiate(self.accept_socket(deadline)?, WIRE, &self.options.stream, capacity, deadline)
+    }
+
+    fn accept_socket(&self, deadline: Deadline) -> Result<OwnedFd> {
         loop {
             match accept_with(&self.socket, SocketFlags::CLOEXEC) {
                 // Whoever looks whether somebody listens here connects and goes, without a word.
                 Ok(socket) if has_gone(&socket) => {}
-                Ok(socket) => return ends(socket, &self.options),
+                Ok(socket) => return allowed(socket, &self.options),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => match poll::wait(self.socket.as_fd(), Ready::Read, deadline.remaining()) {
                     Ok(true) => {}
@@ -141,11 +156,103 @@ impl AsFd for Listener {
 /// [`Error::NotFound`] if nobody listens there; [`Error::Untrusted`] if the path is no socket, or the listener is of a user that
 /// is not allowed; [`Error::Invalid`]; [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
+    stream::connection(connect_socket(path.as_ref(), options, deadline)?, WIRE, &options.stream)
+}
+
+/// Connects as [`connect`] does, and goes on over rings, if the peer wants that, too: no system call a frame from then on.
+/// `capacity`: bytes of the ring for what is sent from here, rounded up to a power of two. Some forty system calls.
+///
+/// # Errors
+/// As [`connect`] and [`Listener::accept_upgrading`].
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, unix};
+/// use std::time::Duration;
+/// # let path = std::env::temp_dir().join(format!("slipring-doc-upgrade-{}", std::process::id()));
+/// let options = unix::Options::default();
+/// let listener = unix::Listener::bind(&path, &options)?;
+/// std::thread::scope(|scope| {
+///     let client = scope.spawn(|| unix::connect_upgrading(&path, &options, 1 << 16, Duration::from_secs(5).into()));
+///     let mut server = listener.accept_upgrading(1 << 16, Duration::from_secs(5).into())?;
+///     let mut client = client.join().unwrap()?;
+///     assert!(client.is_upgraded() && client.credentials()?.pid == std::process::id());
+///     client.sender().send(Header::PLAIN, b"no system call")?;
+///     assert!(matches!(server.receiver().recv()?, Event::Frame(frame) if frame.payload == b"no system call"));
+///     Ok::<(), slipring::Error>(())
+/// })?;
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn connect_upgrading(
+    path: impl AsRef<Path>,
+    options: &Options,
+    capacity: usize,
+    deadline: Deadline,
+) -> Result<Connection> {
+    let socket = connect_socket(path.as_ref(), options, deadline)?;
+    upgrade::negotiate(socket, WIRE, &options.stream, capacity, deadline)
+}
+
+/// What two ends agreed on.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a connection")]
+pub enum Connection {
+    /// Frames over the socket: the peer offered no rings.
+    Stream(Sender, Receiver),
+    /// Frames over a ring each way.
+    Rings(upgrade::Sender, upgrade::Receiver),
+}
+
+impl Connection {
+    /// Whether frames travel in memory.
+    #[must_use]
+    pub fn is_upgraded(&self) -> bool {
+        matches!(self, Connection::Rings(..))
+    }
+
+    /// The end that sends.
+    pub fn sender(&mut self) -> &mut dyn FrameSender {
+        match self {
+            Connection::Stream(tx, _) => tx,
+            Connection::Rings(tx, _) => tx,
+        }
+    }
+
+    /// The end that receives.
+    pub fn receiver(&mut self) -> &mut dyn FrameReceiver {
+        match self {
+            Connection::Stream(_, rx) => rx,
+            Connection::Rings(_, rx) => rx,
+        }
+    }
+
+    /// Both ends, to be moved to where they are needed.
+    #[must_use]
+    pub fn into_ends(self) -> (Box<dyn FrameSender>, Box<dyn FrameReceiver>) {
+        match self {
+            Connection::Stream(tx, rx) => (Box::new(tx), Box::new(rx)),
+            Connection::Rings(tx, rx) => (Box::new(tx), Box::new(rx)),
+        }
+    }
+
+    /// Who is at the other end, as [`credentials`] says.
+    ///
+    /// # Errors
+    /// As [`credentials`].
+    pub fn credentials(&self) -> Result<Credentials> {
+        match self {
+            Connection::Stream(_, rx) => rx.poll_fd().map_or(Err(Error::Closed), credentials),
+            Connection::Rings(_, rx) => credentials(rx),
+        }
+    }
+}
+
+fn connect_socket(path: &Path, options: &Options, deadline: Deadline) -> Result<OwnedFd> {
     // Without waiting: a full backlog must not outlast the deadline.
     let socket = socket(SocketFlags::NONBLOCK)?;
-    connect_unix(&socket, path.as_ref(), &options.uids, deadline)?;
+    connect_unix(&socket, path, &options.uids, deadline)?;
     rustix::io::ioctl_fionbio(&socket, false).map_err(|e| Error::io("set up the socket", e))?;
-    ends(socket, options)
+    allowed(socket, options)
 }
 
 /// The process at the other end of a connection, as it was when it connected or began to listen.
@@ -185,10 +292,10 @@ fn has_gone(socket: &OwnedFd) -> bool {
     recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, bytes)| bytes == 0)
 }
 
-/// Both ends of a connected socket, once the peer is known to be allowed.
-fn ends(socket: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
-    if !is_allowed(credentials(&socket)?.uid, &options.uids) {
-        return Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" });
+/// A connected socket, once its peer is known to be allowed.
+fn allowed(socket: OwnedFd, options: &Options) -> Result<OwnedFd> {
+    match is_allowed(credentials(&socket)?.uid, &options.uids) {
+        true => Ok(socket),
+        false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
     }
-    stream::connection(socket, WIRE, &options.stream)
 }

@@ -15,6 +15,7 @@ mod wire;
 
 mod fifo;
 mod mq;
+mod pipe;
 mod ring;
 mod socket;
 mod sysv;
@@ -46,10 +47,12 @@ macro_rules! subjects {
 subjects! {
     ring_spsc: ring::spsc;
     ring_mpmc: ring::mpmc;
+    anonymous_pipe: pipe::subject;
     named_pipe: fifo::subject;
     posix_queue: mq::subject;
     sysv_queue: sysv::subject;
     unix: socket::unix;
+    unix_upgraded: socket::unix_upgraded;
     seqpacket: socket::seqpacket;
     dgram: socket::dgram;
     tcp: socket::tcp;

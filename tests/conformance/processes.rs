@@ -21,12 +21,18 @@ const FRAMES: usize = 1_000;
 struct Other(Child);
 
 impl Other {
-    fn start(role: &str, endpoint: &str, script: Script) -> Self {
+    fn start(role: &str, meeting: &Meeting, endpoint: &str, script: Script) -> Self {
         let Script { seed, frames, longest, long_in_1000 } = script;
-        let role = format!("{role} {endpoint} {seed} {frames} {longest} {long_in_1000} {}", std::process::id());
         let mut command = Command::new(std::env::current_exe().unwrap());
+        // A descriptor is passed as standard input, whichever end it is: the harness writes to the standard output.
+        let (stdin, endpoint) = match meeting.take(endpoint) {
+            Some(fd) => (fd.into(), "fd:0"),
+            None => (Stdio::null(), endpoint),
+        };
+        let endpoint = endpoint.replace("PID", &std::process::id().to_string());
+        let role = format!("{role} {endpoint} {seed} {frames} {longest} {long_in_1000} {}", std::process::id());
         command.args(["child", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-        Other(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        Other(command.stdin(stdin).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// It has ended well.
@@ -67,6 +73,12 @@ impl Drop for Other {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Whether this process is a child.
+#[allow(dead_code, reason = "asked only where there is no test harness")]
+pub fn is_a_child() -> bool {
+    std::env::var_os(ROLE).is_some()
 }
 
 /// The life of a child, if this process is one.
@@ -116,7 +128,7 @@ fn longest(subject: &Subject) -> usize {
 pub fn a_child_sends(subject: &Subject) {
     let meeting = (subject.meet)();
     let script = Script::mixed(11, FRAMES, longest(subject));
-    let child = Other::start("send", &meeting.sender, script);
+    let child = Other::start("send", &meeting, &meeting.sender, script);
     let mut rx = meeting.open_receiver().unwrap();
     let mut expected = script.expect(subject.capabilities);
     let end = receive_to_the_end(&mut expected, rx.as_mut());
@@ -140,8 +152,8 @@ fn receive_to_the_end(expected: &mut super::script::Expected, rx: &mut dyn Frame
 pub fn a_child_receives(subject: &Subject) {
     let meeting = (subject.meet)();
     let script = Script::mixed(12, FRAMES, longest(subject));
-    let child = Other::start("receive", &meeting.receiver, script);
-    let mut tx = open_sender(&meeting);
+    let child = Other::start("receive", &meeting, &meeting.receiver, script);
+    let mut tx = open_sender(&meeting, child.0.id());
     let pause = |n: usize| match n % 8 {
         0 if !subject.capabilities.lossless => std::thread::sleep(Duration::from_millis(1)),
         _ => {}
@@ -152,10 +164,10 @@ pub fn a_child_receives(subject: &Subject) {
 }
 
 /// The child may not be there yet.
-fn open_sender(meeting: &Meeting) -> Box<dyn FrameSender> {
+fn open_sender(meeting: &Meeting, receiver: u32) -> Box<dyn FrameSender> {
     let start = Instant::now();
     loop {
-        match meeting.open_sender() {
+        match meeting.open_sender_to(receiver) {
             Ok(tx) => return tx,
             Err(Error::NotFound) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(1)),
             Err(error) => panic!("{error:?}"),
@@ -168,7 +180,7 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
     // Larger than what the kernel holds, where frames may be: the sender stands in the middle of one.
     let largest = (1 << 20).min(subject.longest);
     let script = Script::large(13, 1_000_000, largest);
-    let mut child = Other::start("send", &meeting.sender, script);
+    let mut child = Other::start("send", &meeting, &meeting.sender, script);
     let mut rx = meeting.open_receiver().unwrap();
     let mut expected = script.expect(subject.capabilities);
     while expected.seen < 5 {
@@ -193,7 +205,8 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
     if subject.capabilities.survives_restart {
         // Whoever comes next is heard, from its first frame on.
         let sent = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| open_sender(&meeting).send_deadline(Header::PLAIN, b"next", soon()));
+            let sender =
+                scope.spawn(|| open_sender(&meeting, std::process::id()).send_deadline(Header::PLAIN, b"next", soon()));
             let start = Instant::now();
             loop {
                 match rx.recv_deadline(soon()) {
@@ -213,8 +226,8 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
 pub fn a_receiver_killed(subject: &Subject) {
     let meeting = (subject.meet)();
     let script = Script::large(14, 100_000, 1000.min(subject.longest));
-    let mut child = Other::start("take", &meeting.receiver, script);
-    let mut tx = open_sender(&meeting);
+    let mut child = Other::start("take", &meeting, &meeting.receiver, script);
+    let mut tx = open_sender(&meeting, child.0.id());
     for n in 0..20 {
         let (header, payload) = script.frame(n);
         tx.send_deadline(header, &payload, soon()).unwrap();

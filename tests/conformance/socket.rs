@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use slipring::transport::{dgram, seqpacket, tcp, udp, unix};
+use slipring::transport::{dgram, seqpacket, tcp, udp, unix, upgrade};
 
 use super::subject::{Meeting, Place, Subject, Wire};
 
@@ -25,6 +25,22 @@ pub fn unix() -> Subject {
         edges: &[1024, 65_520],
         sees_receiver_go: true,
         wire: Some(wire),
+    }
+}
+
+pub fn unix_upgraded() -> Subject {
+    let meet = || {
+        let place = Place::new();
+        let sender = format!("unix:{}/socket?upgrade=ring", place.0.display());
+        Meeting::new(format!("{sender}&listen"), sender, place)
+    };
+    Subject {
+        capabilities: &upgrade::CAPABILITIES,
+        meet,
+        longest: upgrade::CAPABILITIES.max_payload,
+        edges: &[],
+        sees_receiver_go: true,
+        wire: None,
     }
 }
 

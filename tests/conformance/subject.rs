@@ -1,5 +1,7 @@
 //! A transport under test: how two ends of it meet.
 
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -37,21 +39,45 @@ pub type Wire = Box<dyn FnMut(&[u8])>;
 pub struct Meeting {
     pub receiver: String,
     pub sender: String,
+    /// Descriptors that a side is given; ours are closed as soon as it has them.
+    passed: Mutex<Vec<OwnedFd>>,
     _keep: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl Meeting {
     /// Two endpoints, and something that lives as long as they are needed.
     pub fn new(receiver: String, sender: String, keep: impl std::any::Any + Send + Sync) -> Self {
-        Meeting { receiver, sender, _keep: Box::new(keep) }
+        Meeting { receiver, sender, passed: Mutex::default(), _keep: Box::new(keep) }
+    }
+
+    /// The same for two ends that are descriptors: `fd:N`.
+    pub fn of_descriptors(receiver: OwnedFd, sender: OwnedFd) -> Self {
+        let [from, to] = [&receiver, &sender].map(|fd| format!("fd:{}", fd.as_raw_fd()));
+        Meeting { passed: Mutex::new(vec![receiver, sender]), ..Meeting::new(from, to, ()) }
+    }
+
+    /// The descriptor behind an endpoint `fd:N`, to be passed on.
+    pub fn take(&self, endpoint: &str) -> Option<OwnedFd> {
+        let mut passed = self.passed.lock().unwrap();
+        let at = passed.iter().position(|fd| endpoint == format!("fd:{}", fd.as_raw_fd()))?;
+        Some(passed.swap_remove(at))
     }
 
     pub fn open_receiver(&self) -> Result<Box<dyn FrameReceiver>> {
-        Endpoint::parse(&self.receiver)?.open_receiver(soon())
+        let receiver = Endpoint::parse(&self.receiver)?.open_receiver(soon());
+        self.take(&self.receiver);
+        receiver
     }
 
     pub fn open_sender(&self) -> Result<Box<dyn FrameSender>> {
-        Endpoint::parse(&self.sender)?.open_sender(soon())
+        self.open_sender_to(std::process::id())
+    }
+
+    /// `PID` in the sender's endpoint is the receiver's process.
+    pub fn open_sender_to(&self, pid: u32) -> Result<Box<dyn FrameSender>> {
+        let sender = Endpoint::parse(&self.sender.replace("PID", &pid.to_string()))?.open_sender(soon());
+        self.take(&self.sender);
+        sender
     }
 
     /// Both ends, in this process. Opened at the same time, because one may wait for the other.

@@ -27,9 +27,10 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 
 use crate::error::{Error, Result};
-use crate::frame::{Clock, DEFAULT_MAX_PAYLOAD, Form, MAX_LEN, OnCorrupt};
+use crate::frame::{Clock, DEFAULT_MAX_PAYLOAD, Form, Hello, MAX_LEN, OnCorrupt};
 use crate::os::bytes::ByteFd;
 use crate::os::poll::Ready;
+use crate::os::random;
 use crate::transport::Capabilities;
 use crate::wait::deadline::Deadline;
 
@@ -150,6 +151,22 @@ impl Wait {
             Err(e) => Err(Error::io("wait for the stream", e)),
         }
     }
+}
+
+/// What a sender of this kind says first.
+pub(super) fn hello(wire: Wire, options: &Options) -> Result<Hello> {
+    let epoch = random::number().map_err(|e| Error::io("draw an epoch", e))?;
+    let hello = Hello::new(options.max_payload as u32);
+    Ok(Hello { clock: wire.clock(), features: wire.features, epoch, ..hello })
+}
+
+/// The two ends over the two directions of one socket, on which `hello` has been said.
+pub(super) fn connection_after(hello: Hello, fd: OwnedFd, wire: Wire, options: &Options) -> Result<(Sender, Receiver)> {
+    let fd = std::sync::Arc::new(byte_fd(fd)?);
+    let link = std::sync::Arc::new(Link::new(true));
+    let tx = Sender::after_hello(hello, fd.clone(), link.clone(), wire, options, false);
+    let rx = Receiver::over(fd, link, Some(&tx), wire, options);
+    Ok((tx, rx))
 }
 
 /// The two ends over the two directions of one socket. Says HELLO.

@@ -18,12 +18,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
-use super::{Link, Options, Wait, Wire};
+use super::{Link, Options, Wait, Wire, hello};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, Hello, IDENTIFIED, SHORT, Sequencer, control, fragments, padded, padding};
 use crate::os::bytes::{ByteFd, PIPE_BUF};
 use crate::os::poll::Ready;
-use crate::os::random;
 use crate::os::socket::unacknowledged;
 use crate::transport::{Capabilities, FrameSender};
 use crate::wait::deadline::Deadline;
@@ -89,13 +88,28 @@ impl Sender {
         options: &Options,
         several: bool,
     ) -> Result<Self> {
-        let hello = Hello {
-            clock: wire.clock(),
-            features: wire.features,
-            epoch: random::number().map_err(|e| Error::io("draw an epoch", e))?,
-            ..Hello::new(options.max_payload as u32)
-        };
-        let mut core = Core {
+        let sender = Self::after_hello(hello(wire, options)?, fd, link, wire, options, several);
+        let mut core = lock(&sender.core);
+        core.say_hello(0, 0)?;
+        match core.drain(Wait::No) {
+            // Nobody receives; but there may be something to receive, and the first frame will say it again.
+            Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
+            Err(error) => return Err(error),
+        }
+        drop(core);
+        Ok(sender)
+    }
+
+    /// A sender whose HELLO has been said.
+    pub(super) fn after_hello(
+        hello: Hello,
+        fd: Arc<ByteFd>,
+        link: Arc<Link>,
+        wire: Wire,
+        options: &Options,
+        several: bool,
+    ) -> Self {
+        let core = Core {
             fd: Some(fd.clone()),
             wire,
             hello,
@@ -107,19 +121,13 @@ impl Sender {
             said_bye: false,
             broken: None,
         };
-        core.say_hello(0, 0)?;
-        match core.drain(Wait::No) {
-            // Nobody receives; but there may be something to receive, and the first frame will say it again.
-            Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(Sender {
+        Sender {
             fd: Some(fd),
             core: Arc::new(Mutex::new(core)),
             link,
             max_payload: options.max_payload,
             capabilities: wire.capabilities,
-        })
+        }
     }
 
     pub(super) fn shared(&self) -> Shared {

@@ -1,0 +1,366 @@
+//! `unix:PATH?upgrade=ring`: two ends that met on a Unix socket go on over a pair of rings in memory.
+//!
+//! Used through [`unix`](super::unix), which opens the socket and checks who is there. Relies on `ring.rs` for the ends, and on
+//! `stream/` where the peer does not want rings.
+//!
+//! # How they agree
+//! Each side says HELLO with the feature RINGS. If both did, each makes a ring for the frames that it will send, in a sealed
+//! memfd, takes the producer's seat, and passes the descriptor (`SCM_RIGHTS`, unix(7)) with a DOORBELL; each attaches to what it
+//! was passed, and says ACK. Nobody sends before both sit. From then on the socket carries only BYE, and its own end. If one
+//! side did not offer rings, the connection stays the byte stream that it was.
+//!
+//! # Whom to trust
+//! A ring of a peer of the same user is a ring as any other: frames are read in place, the seats say who left and who died. A
+//! peer of another user could write anything there at any time, so its ring is read by [`spsc::UntrustedConsumer`], and the
+//! socket says how its life ended. What it writes into *our* ring can cost it frames that we send it, and nothing else: a
+//! producer's positions are private.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::cmsg_space;
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    Shutdown, recv, recvmsg, sendmsg, shutdown,
+};
+use rustix::process::geteuid;
+
+use super::stream::{self, Wire};
+use super::unix::{Connection, credentials};
+use super::{Capabilities, FrameReceiver, FrameSender, RingReceiver, RingSender, ring};
+use crate::error::{Error, Result};
+use crate::frame::{Event, Form, Frame, Header, Hello, SHORT, control};
+use crate::os::poll::{self, Ready};
+use crate::ring::{Options, Ring, spsc};
+use crate::wait::deadline::Deadline;
+
+/// What the ends of an upgraded connection promise.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "unix?upgrade=ring",
+    boundaries: true,
+    max_payload: ring::SPSC.max_payload,
+    ..super::unix::CAPABILITIES
+};
+
+/// The feature bit of HELLO: "let us go on over rings". May be ignored.
+pub(super) const RINGS: u64 = 1 << 32;
+
+/// How long a wait on the ring of a stranger may be before its socket is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the rest of a HELLO may be under way. Ours comes in one piece.
+const HELLO_IN_PIECES: Duration = Duration::from_secs(1);
+
+/// Says HELLO, and goes on over rings of `capacity` bytes, if the peer wants that, too.
+pub(super) fn negotiate(
+    socket: OwnedFd,
+    wire: Wire,
+    options: &stream::Options,
+    capacity: usize,
+    deadline: Deadline,
+) -> Result<Connection> {
+    let hello = stream::hello(Wire { features: RINGS, ..wire }, options)?;
+    say(&socket, control::HELLO, &hello.encode(), None)?;
+    let Some(theirs) = offer_of_peer(&socket, deadline)? else {
+        let (tx, rx) = stream::connection_after(hello, socket, wire, options)?;
+        return Ok(Connection::Stream(tx, rx));
+    };
+    let ours = Ring::memfd(&Options::spsc(capacity))?;
+    let tx = RingSender::attach(&ours)?;
+    say(&socket, control::DOORBELL, &[], ours.as_memfd())?;
+    let memfd = hear(&socket, control::DOORBELL, deadline)?
+        .ok_or(Error::Untrusted { what: "the peer announced a ring, and passed no descriptor" })?;
+    let is_stranger = credentials(&socket)?.uid != geteuid().as_raw();
+    let rx = if is_stranger {
+        RingReceiver::from(spsc::UntrustedConsumer::attach(memfd)?)
+    } else {
+        RingReceiver::attach(&Ring::from_memfd(memfd, &Options::any())?)?
+    };
+    say(&socket, control::ACK, &[], None)?;
+    hear(&socket, control::ACK, deadline)?;
+    let socket = Arc::new(socket);
+    let max_payload = tx.max_payload().min(theirs.max_payload as usize);
+    let tx = Sender { ring: tx, socket: Some(socket.clone()), max_payload };
+    Ok(Connection::Rings(tx, Receiver { ring: rx, socket, is_stranger, end: None }))
+}
+
+/// The sending end of an upgraded connection.
+#[derive(Debug)]
+pub struct Sender {
+    ring: RingSender,
+    /// None once it is closed.
+    socket: Option<Arc<OwnedFd>>,
+    max_payload: usize,
+}
+
+impl Sender {
+    fn check_len(&self, payload: &[u8]) -> Result<()> {
+        let max = self.max_payload;
+        if payload.len() > max { Err(Error::TooLarge { max }) } else { Ok(()) }
+    }
+
+    /// The ring is full: because nobody is there to read it?
+    fn check_peer(&self) -> Result<()> {
+        match &self.socket {
+            Some(socket) if !has_hung_up(socket)? => Ok(()),
+            Some(_) => Err(Error::PeerDead),
+            None => Err(Error::Closed),
+        }
+    }
+}
+
+impl FrameSender for Sender {
+    fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.check_len(payload)?;
+        match self.ring.try_send(header, payload) {
+            Err(Error::Full) => self.check_peer().and(Err(Error::Full)),
+            sent => sent,
+        }
+    }
+
+    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+        self.check_len(payload)?;
+        let mut sent = self.ring.try_send(header, payload);
+        while let Err(Error::Full | Error::Timeout) = sent {
+            self.check_peer()?;
+            if deadline.has_passed() {
+                return Err(Error::Timeout);
+            }
+            sent = self.ring.send_deadline(header, payload, slice(deadline));
+        }
+        sent
+    }
+
+    /// Nothing is ever collected.
+    fn flush(&mut self, deadline: Deadline) -> Result<()> {
+        self.ring.flush(deadline)
+    }
+
+    /// Says BYE on the socket, and leaves the ring. What is in it waits for the receiver.
+    fn close(&mut self, deadline: Deadline) -> Result<()> {
+        if let Some(socket) = self.socket.take() {
+            // The peer may have gone first: then nobody is left to be told.
+            let _ = say(&socket, control::BYE, &[], None);
+            let _ = shutdown(&*socket, Shutdown::Write);
+        }
+        self.ring.close(deadline)
+    }
+
+    fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _ = self.close(Deadline::after(Duration::ZERO));
+    }
+}
+
+/// The receiving end of an upgraded connection.
+#[derive(Debug)]
+pub struct Receiver {
+    ring: RingReceiver,
+    socket: Arc<OwnedFd>,
+    is_stranger: bool,
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Bye,
+    Death,
+}
+
+impl Receiver {
+    /// Whether the peer is of another user, so that its frames are copied before they are looked at.
+    #[must_use]
+    pub fn is_untrusted(&self) -> bool {
+        self.is_stranger
+    }
+
+    /// The ring of a stranger is empty. Whatever it sent before its end is in the ring by the time that the end can be seen.
+    fn advance_or_end(&mut self) -> Result<()> {
+        if self.end.is_none() {
+            self.end = look_for_end(&self.socket)?;
+        }
+        match (self.ring.try_advance(), self.end) {
+            (Err(Error::Empty), Some(End::Bye)) => Err(Error::Closed),
+            (Err(Error::Empty), Some(End::Death)) => Err(Error::PeerDead),
+            (advanced, _) => advanced,
+        }
+    }
+}
+
+impl FrameReceiver for Receiver {
+    fn try_recv(&mut self) -> Result<Event<'_>> {
+        if !self.is_stranger {
+            return self.ring.try_recv();
+        }
+        match self.ring.try_advance() {
+            Err(Error::Empty) => self.advance_or_end()?,
+            advanced => advanced?,
+        }
+        self.ring.event()
+    }
+
+    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        if !self.is_stranger {
+            return self.ring.recv_deadline(deadline);
+        }
+        loop {
+            match self.ring.advance(slice(deadline)) {
+                Err(Error::Timeout) => match self.advance_or_end() {
+                    Err(Error::Empty) if deadline.has_passed() => return Err(Error::Timeout),
+                    Err(Error::Empty) => continue,
+                    advanced => advanced?,
+                },
+                advanced => advanced?,
+            }
+            return self.ring.event();
+        }
+    }
+
+    fn release(&mut self) {
+        self.ring.release();
+    }
+
+    fn max_payload(&self) -> usize {
+        self.ring.max_payload()
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+}
+
+impl AsFd for Receiver {
+    /// The socket, for its peer's credentials. Read nothing from it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// As long as the deadline allows, but not longer than a look at the socket may be put off.
+fn slice(deadline: Deadline) -> Deadline {
+    deadline.min(Deadline::after(LOOK))
+}
+
+fn has_hung_up(socket: &OwnedFd) -> Result<bool> {
+    poll::has_hung_up(socket.as_fd()).map_err(|e| Error::io("look at the connection", e))
+}
+
+/// After the handshake nothing comes but BYE, and then the end.
+fn look_for_end(socket: &OwnedFd) -> Result<Option<End>> {
+    let mut bytes = [0; SHORT];
+    match recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(Errno::CONNRESET) | Ok((_, 0)) => Ok(Some(End::Death)),
+        Err(e) => Err(Error::io("look at the connection", e)),
+        Ok(_) => match Header::from_bytes(&bytes) {
+            Ok((header, _)) if is(header, control::BYE) => Ok(Some(End::Bye)),
+            _ => Err(Error::Corrupt { what: "the peer sent something else than BYE beside its ring" }),
+        },
+    }
+}
+
+fn is(header: Header, kind: u16) -> bool {
+    header.is_control() && header.kind == kind
+}
+
+/// The HELLO of the peer, taken from the socket, if it offers rings; otherwise nothing is taken. A peer that offers them says so in
+/// a short HELLO, the first thing it sends.
+fn offer_of_peer(socket: &OwnedFd, deadline: Deadline) -> Result<Option<Hello>> {
+    let mut bytes = [0; SHORT + Hello::LEN];
+    let mut patience: Option<Instant> = None;
+    let there = loop {
+        await_bytes(socket, deadline)?;
+        match recv(socket, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, there))
+                if (1..bytes.len()).contains(&there)
+                    && *patience.get_or_insert_with(Instant::now) + HELLO_IN_PIECES > Instant::now() =>
+            {
+                // What is there already would end every poll at once.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok((_, there)) => break there,
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(e) => return Err(Error::io("read from the socket", e)),
+        }
+    };
+    let hello = match bytes.first_chunk().map(Header::from_bytes) {
+        Some(Ok((header, SHORT)))
+            if there == bytes.len() && is(header, control::HELLO) && header.len as usize == Hello::LEN =>
+        {
+            Hello::decode(&bytes[SHORT..]).ok()
+        }
+        _ => None,
+    };
+    let Some(hello) = hello.filter(|hello| hello.features & RINGS != 0) else { return Ok(None) };
+    recv(socket, &mut bytes, RecvFlags::DONTWAIT).map_err(|e| Error::io("read from the socket", e))?;
+    Ok(Some(hello))
+}
+
+fn await_bytes(socket: &OwnedFd, deadline: Deadline) -> Result<()> {
+    match poll::wait(socket.as_fd(), Ready::Read, deadline.remaining()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Timeout),
+        Err(e) => Err(Error::io("wait for the peer", e)),
+    }
+}
+
+/// Sends a control frame, in one piece, which a new connection has room for.
+fn say(socket: &OwnedFd, kind: u16, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
+    let mut bytes = Vec::with_capacity(SHORT + Hello::LEN);
+    Frame::new(Header::control(kind, payload.len())?, payload)?.encode(Form::Short, &mut bytes)?;
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut passed = SendAncillaryBuffer::new(&mut space);
+    let descriptor = descriptor.as_slice();
+    if !descriptor.is_empty() {
+        passed.push(SendAncillaryMessage::ScmRights(descriptor));
+    }
+    loop {
+        match sendmsg(socket, &[IoSlice::new(&bytes)], &mut passed, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(sent) if sent == bytes.len() => return Ok(()),
+            Ok(_) | Err(Errno::AGAIN) => return Err(Error::Full),
+            Err(Errno::INTR) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(Error::PeerDead),
+            Err(e) => return Err(Error::io("send to the socket", e)),
+        }
+    }
+}
+
+/// Waits for an empty control frame of `kind`, and gives the descriptor that came with it.
+fn hear(socket: &OwnedFd, kind: u16, deadline: Deadline) -> Result<Option<OwnedFd>> {
+    let mut bytes = [0; SHORT];
+    let (mut at, mut descriptor) = (0, None);
+    while at < SHORT {
+        await_bytes(socket, deadline)?;
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut passed = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes[at..])], &mut passed, flags) {
+            Ok(received) if received.bytes == 0 => return Err(Error::PeerDead),
+            Ok(received) => at += received.bytes,
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            Err(Errno::CONNRESET) => return Err(Error::PeerDead),
+            Err(e) => return Err(Error::io("read from the socket", e)),
+        }
+        for message in passed.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                descriptor = descriptors.last(); // those before it are closed
+            }
+        }
+    }
+    match Header::from_bytes(&bytes)? {
+        (header, SHORT) if is(header, kind) && header.len == 0 => Ok(descriptor),
+        _ => Err(Error::Corrupt { what: "the peer offered rings, and then said something else" }),
+    }
+}
