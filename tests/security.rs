@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use slipring::{Error, Options, Result, Ring, spsc};
+use slipring::transport::{mq, sysv, unix};
+use slipring::{Deadline, Error, Options, Result, Ring, spsc};
 
 use shared::{PAGE, Shared};
 
@@ -117,6 +118,27 @@ fn other_user() {
             }
             assert!(Ring::remove("x", &options).is_err() && Ring::list(&options).is_err());
             assert!(fs::File::open(rings.join("x")).is_err());
+        }
+        "squat queues" => {
+            drop(queues(&directory, true));
+            println!("queues are there");
+        }
+        "remove queues" => {
+            mq::remove(&queue_name(&directory)).unwrap();
+            sysv::remove(sysv::Key::path(&directory).unwrap()).unwrap();
+        }
+        "tap queues" => {
+            let (mq, sysv) = queues(&directory, false);
+            assert_untrusted(mq, "POSIX queue");
+            assert_untrusted(sysv, "System V queue");
+        }
+        "knock" => {
+            // It may get as far as the listener's queue; who answers there looks whom it has before it.
+            let soon = Deadline::after(Duration::from_secs(20));
+            let _ = unix::connect(directory.join("socket"), &unix::Options::default(), soon).map(|(_, mut rx)| {
+                use slipring::transport::FrameReceiver;
+                assert!(rx.recv_deadline(soon).is_err());
+            });
         }
         other => panic!("{other}"),
     }
@@ -223,6 +245,56 @@ fn another_user_gets_nowhere() {
     assert!(said.contains("done as 65534"));
     assert!(ring.verify().unwrap().is_clean());
     assert_eq!(Ring::list(&ground.options()).unwrap(), ["x"]);
+}
+
+/// A name for a POSIX queue that belongs to a directory as a System V key does.
+fn queue_name(directory: &Path) -> String {
+    format!("/{}", directory.file_name().unwrap().to_str().unwrap())
+}
+
+fn queues(directory: &Path, create: bool) -> (Result<mq::Receiver>, Result<sysv::Receiver>) {
+    let key = sysv::Key::path(directory).unwrap();
+    let mq = mq::Receiver::open(&queue_name(directory), &mq::Options::default().messages(1).create(create));
+    (mq, sysv::Receiver::open(key, &sysv::Options::default().create(create)))
+}
+
+#[test]
+fn another_users_queues_are_refused_and_ours_refuse_another_user() {
+    let ground = Ground::new();
+    if !is_root() {
+        return;
+    }
+    let Some(said) = as_nobody("squat queues", &ground.0) else { return };
+    let (mq, sysv) = queues(&ground.0, true);
+    as_nobody("remove queues", &ground.0);
+    assert!(said.contains("queues are there"));
+    assert_untrusted(mq, "POSIX queue");
+    assert_untrusted(sysv, "System V queue");
+
+    let ours = queues(&ground.0, true);
+    assert!(ours.0.is_ok() && ours.1.is_ok(), "{:?} {:?}", ours.0.err(), ours.1.err());
+    as_nobody("tap queues", &ground.0);
+    mq::remove(&queue_name(&ground.0)).unwrap();
+    sysv::remove(sysv::Key::path(&ground.0).unwrap()).unwrap();
+}
+
+#[test]
+fn another_users_connection_is_refused_and_the_next_is_served() {
+    let ground = Ground::new();
+    if !is_root() {
+        return;
+    }
+    let path = ground.0.join("socket");
+    let soon = Deadline::after(Duration::from_secs(20));
+    let listener = unix::Listener::bind(&path, &unix::Options::default()).unwrap();
+    chmod(&path, 0o666);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| as_nobody("knock", &ground.0));
+        assert_untrusted(listener.accept(soon), "connection");
+        other.join().unwrap();
+    });
+    let (_tx, _rx) = unix::connect(&path, &unix::Options::default(), soon).unwrap();
+    listener.accept(soon).unwrap();
 }
 
 #[test]
