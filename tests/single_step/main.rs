@@ -6,7 +6,8 @@
 //! `cargo test --test single_step` stops at every instruction of the hot operations in the main states, and at some
 //! instructions of a sixth of the others. `SLIPRING_STEP=full cargo test --release --test single_step` stops at all of them;
 //! only where a consumer pauses with a ring full of frames, at every n-th, and says so by the number of its stops. With a
-//! number in place of `full` it stops about so many times in each case that is longer than that. Arguments select operations by a part of their names. `mutants.py` breaks rules of the library and shows that each is noticed here.
+//! number in place of `full` it stops at most so many times in each case. Arguments select operations by a part of their names.
+//! `mutants.py` breaks rules of the library and shows that each is noticed here.
 //!
 //! A system call is one instruction here. An operation that reads the clock or a file of /proc may take a few instructions
 //! more or less than the last time; then a kill falls a little beside the instruction that it was meant for.
