@@ -18,7 +18,9 @@ mod report;
 mod runs;
 mod stream;
 mod svg;
+mod transports;
 mod trips;
+mod wires;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +42,7 @@ Examples:
   slipring bench stream -s 64 --rate 100k/s       how late messages are that are sent at intended times
   slipring bench wakeup                           two sides that sleep, beside a bare futex
   slipring bench mpmc --pairs 1,2,4               several senders and receivers of one ring
+  slipring bench transports                       frames through the kernel, beside the bare system calls
   slipring bench doctor                           what makes figures poor on this machine
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
 
@@ -63,6 +66,7 @@ enum What {
     UnderLoad(trips::UnderLoad),
     Mpmc(mpmc::Mpmc),
     Matrix(matrix::Matrix),
+    Transports(transports::Transports),
     Attach(once::Attach),
     Idle(once::Resting),
     Doctor(doctor::BenchDoctor),
@@ -77,6 +81,7 @@ impl Bench {
             What::UnderLoad(verb) => verb.run(context),
             What::Mpmc(verb) => verb.run(context),
             What::Matrix(verb) => verb.run(context),
+            What::Transports(verb) => verb.run(context),
             What::Attach(verb) => verb.run(context),
             What::Idle(verb) => verb.run(context),
             What::Doctor(verb) => verb.run(context),
