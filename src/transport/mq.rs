@@ -19,7 +19,7 @@ use rustix::fs::{Mode, fstat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Habit, Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
@@ -128,7 +128,7 @@ impl Sender {
         Outbox::open(wire, options.max_payload, |epoch| {
             lock::try_lock(fd.as_fd(), byte_of(epoch))
                 .map_err(|e| Error::io("lock the sender's byte of the queue", e))?;
-            Ok(Queue { fd, message: Vec::with_capacity(shape.message_size) })
+            Ok(Queue { fd, habit: Habit::default(), message: Vec::with_capacity(shape.message_size) })
         })
         .map(Sender)
     }
@@ -151,7 +151,7 @@ impl Receiver {
             Ok(false) => return Err(Error::RoleTaken { role: "receiver" }),
             Err(e) => return Err(Error::io("lock the receiver's byte of the queue", e)),
         }
-        let queue = Queue { fd, message: Vec::new() };
+        let queue = Queue { fd, habit: Habit::default(), message: Vec::new() };
         Ok(Receiver(Inbox::new(queue, shape.message_size, options.max_payload)))
     }
 }
@@ -241,6 +241,7 @@ pub fn list() -> Result<Vec<Listed>> {
 /// An open queue, for either end.
 struct Queue {
     fd: OwnedFd,
+    habit: Habit,
     /// Where a message is put together; a queue takes one piece.
     message: Vec<u8>,
 }
@@ -279,6 +280,12 @@ impl Inlet for Queue {
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
         let mut polled = patience.is_zero();
+        if !polled && self.habit.expects_to_wait() {
+            if !poll(&self.fd, Ready::Read, patience)? {
+                return Err(Error::Empty);
+            }
+            polled = true;
+        }
         loop {
             match mq::receive(self.fd.as_fd(), buffer) {
                 Ok(len) => return Ok(Pulled { start: 0, len, source: sender_of(&buffer[..len]) }),
@@ -287,6 +294,7 @@ impl Inlet for Queue {
                     if polled || !poll(&self.fd, Ready::Read, patience)? {
                         return Err(Error::Empty);
                     }
+                    self.habit.waited();
                     polled = true;
                 }
                 Err(e) => return Err(Error::io("receive from the message queue", e)),
