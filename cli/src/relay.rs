@@ -1,6 +1,7 @@
 //! `slipring relay`: from any endpoint to any other.
 //!
-//! Frames are collected while they come, and handed on when they pause. What a relay passes on is what it saw: an end as an
+//! Frames are collected while they come, and handed on when they pause; from a byte ring to a byte stream they go as they lie,
+//! in one write and without a copy. What a relay passes on is what it saw: an end as an
 //! end, a death as a death (it then dies without a goodbye, too), so a chain of relays ends by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,6 +118,8 @@ struct Way<'a> {
     interrupt: &'a Interrupt,
     /// The other direction has failed.
     stop: &'a AtomicBool,
+    /// Whether frames go as they lie, where they can.
+    encoded: bool,
     progress: Progress,
     tally: Tally,
     start: Instant,
@@ -142,7 +145,8 @@ impl<'a> Way<'a> {
     ) -> Self {
         let start = Instant::now();
         let progress = Progress::new(context, None, options.stats);
-        Way { options, context, names, interrupt, stop, progress, tally: Tally::default(), start, said: start }
+        let (encoded, tally) = (options.count.is_none(), Tally::default());
+        Way { options, context, names, interrupt, stop, encoded, progress, tally, start, said: start }
     }
 
     fn run(mut self, mut rx: Box<dyn FrameReceiver>, mut tx: Box<dyn FrameSender>) -> Outcome {
@@ -175,6 +179,13 @@ impl<'a> Way<'a> {
         let mut left = self.options.count.unwrap_or(u64::MAX);
         let mut is_flushed = true;
         while left > 0 && !self.interrupt.asked() && !self.stop.load(Ordering::Relaxed) {
+            // Where they lie as they would be sent, they go as they lie.
+            if self.encoded && self.pass_on_encoded(rx, tx)? {
+                wait.done();
+                self.say(false)?;
+                is_flushed = false;
+                continue;
+            }
             // As long as frames come, they are collected.
             let received = if is_flushed { rx.recv_deadline(wait.slice()) } else { rx.try_recv() };
             match received {
@@ -233,6 +244,24 @@ impl<'a> Way<'a> {
         sent.map_err(|error| self.at_destination(error))?;
         self.progress.add(1, frame.payload.len() as u64);
         Ok(())
+    }
+
+    /// Passes on all that lies in a ring, if DST takes it so. False if there is nothing, or no such way.
+    fn pass_on_encoded(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome<bool> {
+        let frames = rx.encoded();
+        if frames.is_empty() {
+            return Ok(false);
+        }
+        let mut sent = 0;
+        let sending = self.patiently(|until| {
+            sent = tx.send_encoded(frames, until)?;
+            Ok(())
+        });
+        sending.map_err(|error| self.at_destination(error))?;
+        self.encoded = sent > 0;
+        let released = rx.release_encoded(sent);
+        self.progress.add(released.frames, released.payload);
+        Ok(released.frames > 0)
     }
 
     /// Waits for DST as long as it takes: what is in hand is to arrive. (A second signal ends it all the same.)

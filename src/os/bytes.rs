@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, OFlags, fcntl_setfl, fstat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, writev};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 
 use super::fork;
 use super::poll::{self, Ready};
@@ -122,7 +122,10 @@ impl ByteFd {
             let done = match &self.way {
                 Way::Socket => {
                     let flags = if wait { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
-                    sendmsg(&self.fd, parts, &mut SendAncillaryBuffer::default(), flags)
+                    match parts {
+                        [part] => send(&self.fd, part, flags),
+                        parts => sendmsg(&self.fd, parts, &mut SendAncillaryBuffer::default(), flags),
+                    }
                 }
                 Way::NoWait(works) if !wait && works.load(Ordering::Relaxed) => {
                     let done = pwritev2(&self.fd, parts, u64::MAX, ReadWriteFlags::NOWAIT);

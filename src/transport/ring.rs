@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::doorbell::Doorbell;
-use super::{Arrival, Capabilities, FrameReceiver, FrameSender};
+use super::{Arrival, Capabilities, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
 use crate::ring::{Ring, mpmc, spsc};
@@ -36,6 +36,9 @@ pub const MPMC: Capabilities =
 /// What a byte ring promises whose sender is a stranger: the stranger takes no seat that could be trusted.
 pub const UNTRUSTED: Capabilities =
     Capabilities { scheme: "ring (untrusted)", survives_restart: false, reports_death: false, ..SPSC };
+
+/// What a pipe holds, usually: more would keep the sender from the room that has come free.
+const LONGEST_RUN: usize = 64 << 10;
 
 const NO_FRAMES: Error = Error::Unsupported {
     what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
@@ -276,6 +279,23 @@ impl FrameReceiver for RingReceiver {
             ReceivingEnd::Spsc(holder) => holder.release(),
             ReceivingEnd::Mpmc(holder) => holder.release(),
             ReceivingEnd::Stranger(_) => {} // was copied, and is released already
+        }
+    }
+
+    fn encoded(&mut self) -> &[u8] {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.run(LONGEST_RUN),
+            _ => &[],
+        }
+    }
+
+    fn release_encoded(&mut self, bytes: usize) -> Released {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => {
+                let (frames, payload) = holder.release_run(bytes);
+                Released { frames, payload }
+            }
+            _ => Released::default(),
         }
     }
 

@@ -14,6 +14,7 @@ mod once;
 pub(crate) mod part;
 mod payload;
 mod ports;
+mod relay;
 mod report;
 mod runs;
 mod stream;
@@ -43,6 +44,7 @@ Examples:
   slipring bench wakeup                           two sides that sleep, beside a bare futex
   slipring bench mpmc --pairs 1,2,4               several senders and receivers of one ring
   slipring bench transports                       frames through the kernel, beside the bare system calls
+  slipring bench relay                            ring to ring through a pipe, beside one write a message
   slipring bench doctor                           what makes figures poor on this machine
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
 
@@ -67,6 +69,7 @@ enum What {
     Mpmc(mpmc::Mpmc),
     Matrix(matrix::Matrix),
     Transports(transports::Transports),
+    Relay(relay::Relay),
     Attach(once::Attach),
     Idle(once::Resting),
     Doctor(doctor::BenchDoctor),
@@ -82,6 +85,7 @@ impl Bench {
             What::Mpmc(verb) => verb.run(context),
             What::Matrix(verb) => verb.run(context),
             What::Transports(verb) => verb.run(context),
+            What::Relay(verb) => verb.run(context),
             What::Attach(verb) => verb.run(context),
             What::Idle(verb) => verb.run(context),
             What::Doctor(verb) => verb.run(context),

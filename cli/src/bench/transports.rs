@@ -33,7 +33,8 @@ const LARGEST: usize = 1024;
 #[derive(Args)]
 #[command(after_help = "\
 Both sides wait inside the kernel. The bare calls carry the same payload and nothing else: no header, no time-out, nothing that
-tells whether the other side still lives. A signal carries 8 bytes then, and 6 of a frame.")]
+tells whether the other side still lives. A signal carries 8 bytes of a bare message, and 6 of a frame, which also has a
+header of 16: 8 signals and 14 for 64 bytes. `bell` is what signals are for: a frame that is one signal.")]
 pub(super) struct Transports {
     /// Only these
     #[arg(value_name = "MECHANISM", value_enum)]
@@ -45,7 +46,7 @@ pub(super) struct Transports {
     size: usize,
 }
 
-const ALL: [Mechanism; 10] = [
+const ALL: [Mechanism; 11] = [
     Mechanism::Pipe,
     Mechanism::Fifo,
     Mechanism::Mq,
@@ -56,7 +57,11 @@ const ALL: [Mechanism; 10] = [
     Mechanism::Tcp,
     Mechanism::Udp,
     Mechanism::Signal,
+    Mechanism::Bell,
 ];
+
+/// The number of a message, which is all that a bell says.
+const BELL: usize = 8;
 
 impl Mechanism {
     fn name(self) -> &'static str {
@@ -71,6 +76,7 @@ impl Mechanism {
             Mechanism::Tcp => "tcp",
             Mechanism::Udp => "udp",
             Mechanism::Signal => "signal",
+            Mechanism::Bell => "bell",
         }
     }
 
@@ -86,6 +92,7 @@ impl Mechanism {
             Mechanism::Tcp => "round trip of 64 bytes, tcp ÷ bare calls",
             Mechanism::Udp => "round trip of 64 bytes, udp ÷ bare calls",
             Mechanism::Signal => "round trip of 64 bytes, signal ÷ bare calls",
+            Mechanism::Bell => "round trip of a doorbell, signal ÷ bare calls",
         };
         Target { id: "P10", what, at_most: 1.1 }
     }
@@ -102,7 +109,8 @@ impl Transports {
         // What has a name shall lose it: on Ctrl-C, too.
         let interrupt = Interrupt::install()?;
         // Before there is any other thread; the other side inherits it.
-        signal::block(&[signal::Signo::realtime(0)?, signal::Signo::realtime(1)?])?;
+        let signals = (0..wires::SIGNALS).map(signal::Signo::realtime).collect::<slipring::Result<Vec<_>>>()?;
+        signal::block(&signals)?;
         let report = self.common.cpus()?.pinned(|cpu| self.measure(cpu, &interrupt))?;
         self.common.finish(report, context)
     }
@@ -117,29 +125,26 @@ impl Transports {
         let mechanisms = if self.only.is_empty() { &ALL[..] } else { &self.only };
         let mut tracks = Vec::new();
         for mechanism in mechanisms {
+            let (mechanism, size) = (*mechanism, if *mechanism == Mechanism::Bell { BELL } else { self.size });
             let mut talk = |form| -> Outcome<Talk> {
-                wires::meet(&mut peer, *mechanism, form, self.size, &names)
-                    .map_err(|failure| failure.at(mechanism.name()))
+                wires::meet(&mut peer, mechanism, form, size, &names).map_err(|failure| failure.at(mechanism.name()))
             };
             let talks = [talk(Form::Frames)?, talk(Form::Bare)?];
-            tracks.push(Track { mechanism: *mechanism, talks, runs: Default::default(), times: Times::new()?, count: 0 });
+            tracks.push(Track { mechanism, size, talks, runs: Default::default(), times: Times::new()?, count: 0 });
         }
         let shares = tracks.len() * TURNS.len();
         let whole = self.common.until(shares, 0);
-        let until = Until {
-            count: whole.count.map(|count| count.div_ceil(TURNS.len() as u64 / 2)),
-            least: LEAST,
-            ..whole
-        };
+        let until =
+            Until { count: whole.count.map(|count| count.div_ceil(TURNS.len() as u64 / 2)), least: LEAST, ..whole };
         for run in 0..RUNS {
             for index in rotated(tracks.len(), run) {
                 if interrupt.asked() {
                     return Err(Failure::new(FAILED, "interrupted"));
                 }
-                tracks[index].run(index, run, &mut peer, self.size, &until, clock)?;
+                tracks[index].run(index, run, &mut peer, &until, clock)?;
             }
         }
-        let rows = tracks.into_iter().map(|track| track.row(self.size)).collect();
+        let rows = tracks.into_iter().map(Track::row).collect();
         let how = "round trips through the kernel between two processes, as frames and bare".to_owned();
         Ok(Report { bench: "transports", how, rows, notes: Vec::new() })
     }
@@ -148,6 +153,7 @@ impl Transports {
 /// One mechanism's conversations and figures.
 struct Track {
     mechanism: Mechanism,
+    size: usize,
     /// As frames, and bare.
     talks: [Talk; 2],
     runs: [Series; 2],
@@ -156,7 +162,8 @@ struct Track {
 }
 
 impl Track {
-    fn run(&mut self, index: usize, run: usize, peer: &mut Peer, size: usize, until: &Until, clock: u64) -> Outcome {
+    fn run(&mut self, index: usize, run: usize, peer: &mut Peer, until: &Until, clock: u64) -> Outcome {
+        let size = self.size;
         let mut times = [Times::new()?, Times::new()?];
         for turn in 0..TURNS.len() {
             let form = TURNS[(turn + run) % TURNS.len()] as usize;
@@ -174,14 +181,14 @@ impl Track {
         self.times.take(frames)
     }
 
-    fn row(self, size: usize) -> Row {
-        let mut row = Row::new(self.mechanism.name(), size, Unit::RoundTrip);
+    fn row(self) -> Row {
+        let mut row = Row::new(self.mechanism.name(), self.size, Unit::RoundTrip);
         let [frames, bare] = self.runs;
         row.runs = frames;
         row.times = Some(self.times);
         row.count = self.count;
         row.floors.push(Floor { name: "bare calls", runs: bare });
-        if size == 64 {
+        if self.size == 64 || self.mechanism == Mechanism::Bell {
             row.aim(self.mechanism.target(), 0);
         }
         row

@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
-use slipring::frame::{Event, Header};
+use slipring::frame::{Event, Header, control};
 use slipring::probe::{MqCalls, SignalReceives, SignalSends, SysvCalls};
 use slipring::transport::{
     FrameReceiver, FrameSender, dgram, fifo, mq, pipe, seqpacket, signal, stream, sysv, tcp, udp, unix,
@@ -29,6 +29,7 @@ use slipring::{Deadline, Error};
 
 use super::crew::Peer;
 use super::part::{Answer, Task};
+use super::payload;
 use super::ports::{Rx, Tx};
 use crate::failure::{FAILED, Failure, Outcome};
 
@@ -45,6 +46,8 @@ pub(super) enum Mechanism {
     Tcp,
     Udp,
     Signal,
+    /// A frame that is one signal.
+    Bell,
 }
 
 /// How they are carried.
@@ -124,22 +127,35 @@ pub(super) struct Talk {
 /// The sending one.
 pub(super) enum Sends {
     Frames(Box<dyn FrameSender>, Vec<u8>),
+    /// DOORBELL frames: a message of 8 bytes whose number fits into 32 bits, or is the last one.
+    Bells(signal::Sender, Vec<u8>),
     Bare(Box<dyn BareSend>, Vec<u8>),
 }
 
 /// The receiving one.
 pub(super) enum Receives {
     Frames(Box<dyn FrameReceiver>),
+    Bells(Box<signal::Receiver>),
     Bare(Box<dyn BareReceive>),
 }
 
+/// The channels of messages and of the last one.
+const MESSAGE: u16 = 0;
+const LAST: u16 = 1;
+
 impl Tx for Sends {
     fn send(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> slipring::Result<()> {
-        let (Sends::Frames(_, message) | Sends::Bare(_, message)) = self;
+        let (Sends::Frames(_, message) | Sends::Bells(_, message) | Sends::Bare(_, message)) = self;
         message.resize(len, 0);
         fill(message);
         match self {
             Sends::Frames(tx, message) => tx.send(Header::PLAIN, message),
+            Sends::Bells(tx, message) => {
+                let number = payload::number(message).unwrap_or(payload::STOP);
+                let channel = if number == payload::STOP { LAST } else { MESSAGE };
+                let bell = signal::Bell::new(channel, number as u32)?.payload();
+                tx.send(Header::control(control::DOORBELL, bell.len())?, &bell)
+            }
             Sends::Bare(tx, message) => tx.send(message),
         }
     }
@@ -152,13 +168,22 @@ impl Rx for Receives {
                 Event::Frame(frame) => Ok(look(frame.payload)),
                 _ => Err(Error::Corrupt { what: "a frame that is not the next one" }),
             },
+            Receives::Bells(rx) => {
+                let bell = match rx.recv()? {
+                    Event::Frame(frame) => signal::Bell::from_payload(frame.payload),
+                    _ => None,
+                };
+                let bell = bell.ok_or(Error::Corrupt { what: "no bell" })?;
+                let number = if bell.channel() == LAST { payload::STOP } else { bell.value().into() };
+                Ok(look(&number.to_le_bytes()))
+            }
             Receives::Bare(rx) => rx.receive().map(look),
         }
     }
 }
 
 /// Sends a message by as few calls as there can be.
-pub(super) trait BareSend {
+pub(super) trait BareSend: Send {
     fn send(&mut self, message: &[u8]) -> slipring::Result<()>;
 }
 
@@ -433,7 +458,7 @@ fn begin(meeting: &mut Meeting, names: &mut Names) -> Outcome<Begun> {
             }
         }
         // Ports are what the system chooses; signals go to processes.
-        Mechanism::Udp | Mechanism::Signal => {}
+        Mechanism::Udp | Mechanism::Signal | Mechanism::Bell => {}
     }
     let (rx, address) = receiver(meeting, &meeting.back)?;
     meeting.back = address;
@@ -474,9 +499,10 @@ fn receiver(meeting: &Meeting, place: &str) -> Outcome<(Receives, String)> {
             let address = socket.local_addr().map_err(failed)?.to_string();
             return Ok((bare(Calls::new(OwnedFd::from(socket).into(), true, meeting.size)), address));
         }
-        (Mechanism::Signal, Form::Frames) => frames(signal::Receiver::open(&signal::Options::default())?),
-        (Mechanism::Signal, Form::Bare) => {
-            bare(BareSignals(SignalReceives::open(bare_signal()?)?, Vec::new(), meeting.size))
+        (Mechanism::Signal, Form::Frames) => frames(signal::Receiver::open(&by_signal(meeting)?)?),
+        (Mechanism::Bell, Form::Frames) => Receives::Bells(Box::new(signal::Receiver::open(&by_signal(meeting)?)?)),
+        (Mechanism::Signal | Mechanism::Bell, Form::Bare) => {
+            bare(BareSignals(SignalReceives::open(signo(meeting)?)?, Vec::new(), meeting.size))
         }
         _ => return Err(Failure::new(FAILED, "this mechanism has connections")),
     };
@@ -517,8 +543,11 @@ fn sender(meeting: &Meeting, place: &str, pid: u32) -> Outcome<Sends> {
             socket.connect(place).map_err(failed)?;
             bare(Calls::new(OwnedFd::from(socket).into(), true, meeting.size))
         }
-        (Mechanism::Signal, Form::Frames) => frames(signal::Sender::open(pid, &signal::Options::default(), patience())?),
-        (Mechanism::Signal, Form::Bare) => bare(SignalSends::open(pid, bare_signal()?)?),
+        (Mechanism::Signal, Form::Frames) => frames(signal::Sender::open(pid, &by_signal(meeting)?, patience())?),
+        (Mechanism::Bell, Form::Frames) => {
+            Sends::Bells(signal::Sender::open(pid, &by_signal(meeting)?, patience())?, Vec::new())
+        }
+        (Mechanism::Signal | Mechanism::Bell, Form::Bare) => bare(SignalSends::open(pid, signo(meeting)?)?),
         _ => return Err(Failure::new(FAILED, "this mechanism has connections")),
     })
 }
@@ -563,7 +592,14 @@ fn queue_of_few() -> mq::Options {
     mq::Options::default().messages(4)
 }
 
-/// The one that the frames do not use.
-fn bare_signal() -> Outcome<signal::Signo> {
-    Ok(signal::Signo::realtime(1)?)
+/// Each conversation by signals has one of its own.
+pub(super) const SIGNALS: u32 = 4;
+
+fn signo(meeting: &Meeting) -> Outcome<signal::Signo> {
+    let of_mechanism = if meeting.mechanism == Mechanism::Bell { 2 } else { 0 };
+    Ok(signal::Signo::realtime(of_mechanism + meeting.form as u32)?)
+}
+
+fn by_signal(meeting: &Meeting) -> Outcome<signal::Options> {
+    Ok(signal::Options::default().signo(signo(meeting)?))
 }

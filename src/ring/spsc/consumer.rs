@@ -353,6 +353,17 @@ impl Consumer {
         // committed, so the producer is done with it, and not released: releasing needs `&mut self`.
         unsafe { std::slice::from_raw_parts(start, frame.len()) }
     }
+
+    /// Committed records, from one position to another, as they lie in the ring. They have been looked at, and not released.
+    fn records(&self, start: u64, end: u64) -> &[u8] {
+        let shared = self.core.shared();
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        let first = unsafe { shared.data().base().add(shared.offset(start)) };
+        // SAFETY: `peek_on` ends where a ring full does, so the slice ends inside the area of two capacities. Every record in
+        // it is committed: its word was loaded with Acquire, and the producer writes neither header nor payload again before
+        // it is released, for which `&mut self` is needed.
+        unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
+    }
 }
 
 impl Drop for Consumer {
@@ -512,6 +523,48 @@ impl Holder {
     pub(crate) fn held(&self) -> Option<Frame<'_>> {
         let held = self.held.as_ref()?;
         Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
+    }
+
+    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one. Empty if there is none, or
+    /// one that has to be marked as redelivered, which it is not where it lies.
+    pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
+        self.release();
+        let Ok(first) = self.consumer.try_next() else { return &[] }; // what is wrong, the next call will say
+        let (start, mut end) = (first.position(), first.end());
+        if first.is_redelivered() {
+            end = start;
+        } else {
+            // Only what came before the first could be marked.
+            while let Ok(Some(frame)) = self.consumer.core.peek_on() {
+                if frame.end().wrapping_sub(start) > limit as u64 {
+                    break;
+                }
+                end = frame.end();
+            }
+        }
+        self.consumer.core.rewind();
+        self.consumer.records(start, end)
+    }
+
+    /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the bytes of their payloads.
+    pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
+        self.release();
+        self.consumer.core.rewind();
+        let start = self.consumer.core.looked_at();
+        let (mut end, mut tally) = (start, Tally::default());
+        while end.wrapping_sub(start) < bytes as u64 {
+            match self.consumer.core.peek_on() {
+                Ok(Some(frame)) if frame.end().wrapping_sub(start) <= bytes as u64 => {
+                    tally.add(&frame);
+                    end = frame.end();
+                }
+                _ => break,
+            }
+        }
+        if tally.frames > 0 {
+            self.consumer.release(end, tally);
+        }
+        (tally.frames.into(), tally.bytes)
     }
 
     /// Lets go of the frame in hand, if there is one.

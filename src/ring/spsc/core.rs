@@ -96,7 +96,7 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn offset(&self, position: u64) -> usize {
+    pub(crate) fn offset(&self, position: u64) -> usize {
         position as usize & self.mask
     }
 
