@@ -383,6 +383,7 @@ mod tests {
 
     use super::*;
     use crate::ring::Options;
+    use crate::transport::{pipe, stream};
 
     #[test]
     fn bytes_without_frames_are_refused() {
@@ -408,6 +409,38 @@ mod tests {
         }
         assert!(matches!(rx.try_recv(), Err(Error::Closed)));
         assert!(matches!(rx.recv(), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn frames_leave_for_a_pipe_as_they_lie_around_the_end_of_the_ring() {
+        let (tx, rx) = spsc::pair(4096).unwrap();
+        let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
+        let (mut into, mut out) = pipe::pair(&stream::Options::new()).unwrap();
+        let (mut filled, mut drained) = (0u32, 0u32);
+        for size in [0, 1, 100, 7, 1000, 64, 333].into_iter().cycle().take(700) {
+            while let Ok(()) = tx.try_send(Header::PLAIN, &vec![filled as u8; size]) {
+                filled += 1;
+            }
+            let run = rx.encoded();
+            let part = run.len() - 9; // in the middle of the last frame, at least
+            let sent = into.send_encoded(run, Deadline::never()).unwrap();
+            assert_eq!(sent, run.len());
+            let one_less = rx.release_encoded(part);
+            let all = rx.release_encoded(sent);
+            assert_eq!(all.frames, 1, "the one that was not let go of before");
+            for _ in 0..one_less.frames + all.frames {
+                let Event::Frame(frame) = out.recv().unwrap() else { panic!("a gap before {drained}") };
+                assert_eq!(frame.header.seq, drained);
+                assert!(frame.payload.iter().all(|byte| *byte == drained as u8));
+                drained += 1;
+            }
+        }
+        while !rx.encoded().is_empty() {
+            let bytes = rx.encoded().len();
+            drained += rx.release_encoded(bytes).frames as u32;
+        }
+        assert!(filled > 700 && drained == filled, "{drained} of {filled}");
+        assert_eq!(rx.release_encoded(100), Released::default());
     }
 
     #[test]
