@@ -185,20 +185,16 @@ impl Inlet for Signals {
         // A message is many signals, of which the first ones may come alone.
         let mut look = patience.is_zero() || self.taken < self.len || !self.habit.expects_to_wait();
         loop {
-            while look {
-                let Some(info) = self.next()? else {
-                    self.habit.waited();
-                    break;
-                };
-                if let Some(message) = self.digest(info, buffer)? {
-                    return Ok(message);
+            if look {
+                while let Some(info) = self.next()? {
+                    if let Some(message) = self.digest(info, buffer)? {
+                        return Ok(message);
+                    }
                 }
+                self.habit.waited();
             }
             look = true;
-            let left = match until {
-                None => patience,
-                Some(until) => Deadline::remaining(until),
-            };
+            let left = until.map_or(patience, Deadline::remaining);
             if left.is_zero() {
                 return Err(Error::Empty);
             }
