@@ -128,7 +128,7 @@ pub(super) struct Talk {
 pub(super) enum Sends {
     Frames(Box<dyn FrameSender>, Vec<u8>),
     /// DOORBELL frames: a message of 8 bytes whose number fits into 32 bits, or is the last one.
-    Bells(signal::Sender, Vec<u8>),
+    Bells(Box<signal::Sender>, Vec<u8>),
     Bare(Box<dyn BareSend>, Vec<u8>),
 }
 
@@ -545,7 +545,7 @@ fn sender(meeting: &Meeting, place: &str, pid: u32) -> Outcome<Sends> {
         }
         (Mechanism::Signal, Form::Frames) => frames(signal::Sender::open(pid, &by_signal(meeting)?, patience())?),
         (Mechanism::Bell, Form::Frames) => {
-            Sends::Bells(signal::Sender::open(pid, &by_signal(meeting)?, patience())?, Vec::new())
+            Sends::Bells(Box::new(signal::Sender::open(pid, &by_signal(meeting)?, patience())?), Vec::new())
         }
         (Mechanism::Signal | Mechanism::Bell, Form::Bare) => bare(SignalSends::open(pid, signo(meeting)?)?),
         _ => return Err(Failure::new(FAILED, "this mechanism has connections")),
