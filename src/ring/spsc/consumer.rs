@@ -249,58 +249,64 @@ impl Consumer {
 
     #[inline(always)]
     fn try_next(&mut self) -> Result<Peeked> {
-        self.core.rewind(); // a view that was forgotten or kept
-        match self.core.peek()? {
-            Some(frame) => Ok(frame),
-            None => self.empty(),
+        loop {
+            self.core.rewind(); // a view that was forgotten or kept
+            match self.core.glimpse() {
+                Some(frame) => return Ok(frame),
+                None => self.expect_frame()?,
+            }
         }
     }
 
     #[inline(always)]
     fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
-        self.core.rewind();
-        match self.core.peek()? {
-            Some(frame) => Ok(frame),
-            None => self.wait_for_frame(deadline.into()),
+        let deadline = deadline.into();
+        loop {
+            self.core.rewind();
+            match self.core.glimpse() {
+                Some(frame) => return Ok(frame),
+                None => self.wait_for_frame(deadline)?,
+            }
         }
     }
 
-    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and look once more.
+    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and then look once more. Where
+    /// there is nothing to tell, this is one of many looks, and as few of them as possible take the line from the producer.
     #[inline(always)]
-    fn look_again(
-        core: &mut core::Consumer,
-        space: &One,
-        run: &mut Run,
-        attachment: &Attachment,
-    ) -> Result<Option<Peeked>> {
-        if core.publish() && space.notify() {
+    fn look_again(core: &mut core::Consumer, space: &One, run: &mut Run, attachment: &Attachment) -> Result<bool> {
+        if !core.publish() {
+            return core.check().map(|()| false);
+        }
+        if space.notify() {
             attachment.count(Counter::Wakes, 1);
         }
         run.end();
-        core.peek()
+        core.peek().map(|frame| frame.is_some())
     }
 
+    /// Whether there is a frame after all; if there is none, why.
     #[cold]
     #[inline(never)]
-    fn empty(&mut self) -> Result<Peeked> {
+    fn expect_frame(&mut self) -> Result<()> {
         let Consumer { core, space, run, attachment, .. } = self;
-        if let Some(frame) = Self::look_again(core, space, run, attachment)? {
-            return Ok(frame);
+        if Self::look_again(core, space, run, attachment)? {
+            return Ok(());
         }
         attachment.count(Counter::Empty, 1);
         match attachment.glance(|_| ())? {
             None => Err(Error::Empty),
             // SYNC(ticket): whoever ended had committed before; so look once more.
-            Some(ends) => core.peek()?.ok_or_else(|| attachment.tell(ends)),
+            Some(ends) => core.peek()?.map(drop).ok_or_else(|| attachment.tell(ends)),
         }
     }
 
+    /// Returns when there is a frame.
     #[cold]
     #[inline(never)]
-    fn wait_for_frame(&mut self, deadline: Deadline) -> Result<Peeked> {
+    fn wait_for_frame(&mut self, deadline: Deadline) -> Result<()> {
         let Consumer { core, data, space, run, pace, attachment, .. } = self;
-        if let Some(frame) = Self::look_again(core, space, run, attachment)? {
-            return Ok(frame);
+        if Self::look_again(core, space, run, attachment)? {
+            return Ok(());
         }
         attachment.check_fork()?;
         attachment.count(Counter::Empty, 1);
@@ -309,7 +315,7 @@ impl Consumer {
             data,
             pace,
             deadline,
-            || core.peek(),
+            || core.peek().map(|frame| frame.map(drop)),
             || {
                 gone = attachment.look_around(|_| ())?;
                 if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
@@ -332,14 +338,32 @@ impl Consumer {
 
     #[inline(always)]
     fn release(&mut self, end: u64, tally: Tally) {
-        if self.core.release(end) && self.space.notify() {
-            self.attachment.count(Counter::Wakes, 1);
+        if self.core.release(end) {
+            self.wake_producer();
         }
-        self.run.add(tally.frames);
+        if self.run.add(tally.frames) {
+            self.keep_distance();
+        }
         self.attachment.count(Counter::Received, tally.frames.into());
         self.attachment.count(Counter::Bytes, tally.bytes);
         if tally.redelivered > 0 {
             self.attachment.count(Counter::Redelivered, tally.redelivered.into());
+        }
+    }
+
+    /// Many frames in a row: not so close to the producer.
+    #[cold]
+    #[inline(never)]
+    fn keep_distance(&mut self) {
+        self.run.go_on(self.core.lead());
+    }
+
+    /// The producer has been told of room: it may sleep.
+    #[cold]
+    #[inline(never)]
+    fn wake_producer(&self) {
+        if self.space.notify() {
+            self.attachment.count(Counter::Wakes, 1);
         }
     }
 
