@@ -27,7 +27,7 @@ use crate::wait::idle::{Idle, Pace};
 /// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, it asks the
 /// kernel whether the producer is dead.
 pub struct Consumer {
-    core: core::Consumer,
+    pub(super) core: core::Consumer,
     run: Run,
     data: One,
     space: One,
@@ -248,7 +248,7 @@ impl Consumer {
     pub fn close(self) {}
 
     #[inline(always)]
-    fn try_next(&mut self) -> Result<Peeked> {
+    pub(super) fn try_next(&mut self) -> Result<Peeked> {
         loop {
             self.core.rewind(); // a view that was forgotten or kept
             match self.core.glimpse() {
@@ -259,7 +259,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
+    pub(super) fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
         let deadline = deadline.into();
         loop {
             self.core.rewind();
@@ -337,7 +337,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn release(&mut self, end: u64, tally: Tally) {
+    pub(super) fn release(&mut self, end: u64, tally: Tally) {
         if self.core.release(end) {
             self.wake_producer();
         }
@@ -369,7 +369,7 @@ impl Consumer {
 
     /// The payload of a frame in hand.
     #[inline(always)]
-    fn payload(&self, frame: &Peeked) -> &[u8] {
+    pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
         let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
@@ -379,7 +379,7 @@ impl Consumer {
     }
 
     /// Committed records, from one position to another, as they lie in the ring. They have been looked at, and not released.
-    fn records(&self, start: u64, end: u64) -> &[u8] {
+    pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
         let first = unsafe { shared.data().base().add(shared.offset(start)) };
@@ -439,20 +439,20 @@ impl Drop for View<'_> {
 
 /// What is counted when frames are released.
 #[derive(Clone, Copy, Default)]
-struct Tally {
-    frames: u32,
-    bytes: u64,
+pub(super) struct Tally {
+    pub(super) frames: u32,
+    pub(super) bytes: u64,
     redelivered: u32,
 }
 
 impl Tally {
     #[inline(always)]
-    fn of(frame: &Peeked) -> Self {
+    pub(super) fn of(frame: &Peeked) -> Self {
         Tally { frames: 1, bytes: frame.len() as u64, redelivered: frame.is_redelivered().into() }
     }
 
     #[inline(always)]
-    fn add(&mut self, frame: &Peeked) {
+    pub(super) fn add(&mut self, frame: &Peeked) {
         let one = Tally::of(frame);
         self.frames = self.frames.saturating_add(1);
         self.bytes += one.bytes;
@@ -503,104 +503,5 @@ impl<'b> Iterator for Iter<'b> {
         // which the borrow 'b of the batch outlasts; `peek` and `payload` do not release.
         let payload: &'b [u8] = unsafe { &*payload };
         Some(Frame { header: frame.header(), stamp: 0, payload })
-    }
-}
-
-/// A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field.
-///
-/// Used by `transport/ring.rs`, whose trait lends what it received.
-pub(crate) struct Holder {
-    consumer: Consumer,
-    held: Option<Peeked>,
-}
-
-impl Holder {
-    pub(crate) fn new(consumer: Consumer) -> Self {
-        Holder { consumer, held: None }
-    }
-
-    pub(crate) fn consumer(&self) -> &Consumer {
-        &self.consumer
-    }
-
-    /// The consumer, for calls that need no held frame.
-    pub(crate) fn consumer_mut(&mut self) -> &mut Consumer {
-        self.release();
-        &mut self.consumer
-    }
-
-    /// Takes the next frame in hand, if there is one.
-    pub(crate) fn try_recv(&mut self) -> Result<()> {
-        self.release();
-        self.held = Some(self.consumer.try_next()?);
-        Ok(())
-    }
-
-    /// Takes the next frame in hand, waiting for it until the deadline.
-    pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
-        self.release();
-        self.held = Some(self.consumer.next(deadline)?);
-        Ok(())
-    }
-
-    /// The frame in hand.
-    pub(crate) fn held(&self) -> Option<Frame<'_>> {
-        let held = self.held.as_ref()?;
-        Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
-    }
-
-    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one. Empty if there is none, or
-    /// one that has to be marked as redelivered, which it is not where it lies.
-    pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
-        self.release();
-        let Ok(first) = self.consumer.try_next() else { return &[] }; // what is wrong, the next call will say
-        let (start, mut end) = (first.position(), first.end());
-        if first.is_redelivered() {
-            end = start;
-        } else {
-            // Only what came before the first could be marked.
-            while let Ok(Some(frame)) = self.consumer.core.peek_on() {
-                if frame.end().wrapping_sub(start) > limit as u64 {
-                    break;
-                }
-                end = frame.end();
-            }
-        }
-        self.consumer.core.rewind();
-        self.consumer.records(start, end)
-    }
-
-    /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the bytes of their payloads.
-    pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
-        self.release();
-        self.consumer.core.rewind();
-        let start = self.consumer.core.looked_at();
-        let (mut end, mut tally) = (start, Tally::default());
-        while end.wrapping_sub(start) < bytes as u64 {
-            match self.consumer.core.peek_on() {
-                Ok(Some(frame)) if frame.end().wrapping_sub(start) <= bytes as u64 => {
-                    tally.add(&frame);
-                    end = frame.end();
-                }
-                _ => break,
-            }
-        }
-        if tally.frames > 0 {
-            self.consumer.release(end, tally);
-        }
-        (tally.frames.into(), tally.bytes)
-    }
-
-    /// Lets go of the frame in hand, if there is one.
-    pub(crate) fn release(&mut self) {
-        if let Some(frame) = self.held.take() {
-            self.consumer.release(frame.end(), Tally::of(&frame));
-        }
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.release();
     }
 }
