@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use slipring::frame::{Event, Frame};
+use slipring::frame::{Event, Flags, Frame};
 use slipring::transport::{FrameReceiver, FrameSender};
 use slipring::{Deadline, Error, endpoint::Endpoint};
 
@@ -189,9 +189,14 @@ impl<'a> Way<'a> {
             // As long as frames come, they are collected.
             let received = if is_flushed { rx.recv_deadline(wait.slice()) } else { rx.try_recv() };
             match received {
+                // It lies there still, and is the first of those that go at once.
+                Ok(Event::Frame(frame)) if self.encoded && !frame.header.flags.contains(Flags::REDELIVERED) => continue,
                 Ok(Event::Frame(frame)) => {
                     left -= 1;
                     self.pass_on(tx, frame)?;
+                    if self.encoded {
+                        rx.release(); // or it would be the first of the next ones
+                    }
                     is_flushed = false;
                 }
                 Ok(Event::Duplicate { frame, .. }) => {
@@ -232,7 +237,10 @@ impl<'a> Way<'a> {
             wait.done();
             self.say(false)?;
         }
-        rx.release();
+        match self.encoded {
+            true => drop(rx.encoded()), // what is in hand has not been passed on, and stays in the ring
+            false => rx.release(),
+        }
         Ok(())
     }
 
@@ -246,9 +254,12 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Passes on all that lies in a ring, if DST takes it so. False if there is nothing, or no such way.
+    /// Passes on all that lies in a ring, if DST takes it so. False if there is nothing, or no such way, which is then remembered.
     fn pass_on_encoded(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome<bool> {
-        let frames = rx.encoded();
+        let Some(frames) = rx.encoded() else {
+            self.encoded = false;
+            return Ok(false);
+        };
         if frames.is_empty() {
             return Ok(false);
         }

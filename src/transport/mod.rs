@@ -150,8 +150,9 @@ pub trait FrameReceiver: Send {
     fn release(&mut self) {}
 
     /// Frames that are there now, encoded one behind the other in the short form, where they lie: what
-    /// [`FrameSender::send_encoded`] takes. Empty if there is none, or where frames come another way. They stay until
-    /// [`FrameReceiver::release_encoded`], or come again from the next call.
+    /// [`FrameSender::send_encoded`] takes. What was lent last, and not released, is the first of them. Empty if there is
+    /// none, or one that is marked as redelivered, which only [`FrameReceiver::try_recv`] shows. They stay until
+    /// [`FrameReceiver::release_encoded`], or come again from the next call. `None` where frames come another way.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
@@ -161,13 +162,14 @@ pub trait FrameReceiver: Send {
     /// into_ring.send(Header::PLAIN, b"tick")?;
     /// into_ring.send(Header::PLAIN, b"tock")?;
     /// let (mut into_pipe, mut from_pipe) = pipe::pair(&Options::new())?;
-    /// let sent = into_pipe.send_encoded(from_ring.encoded(), slipring::Deadline::never())?; // one write, no copy
+    /// let frames = from_ring.encoded().unwrap_or_default();
+    /// let sent = into_pipe.send_encoded(frames, slipring::Deadline::never())?; // one write, no copy
     /// assert_eq!(from_ring.release_encoded(sent).frames, 2);
     /// assert!(matches!(from_pipe.recv()?, Event::Frame(frame) if frame.payload == b"tick"));
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    fn encoded(&mut self) -> &[u8] {
-        &[]
+    fn encoded(&mut self) -> Option<&[u8]> {
+        None
     }
 
     /// Lets go of the first `bytes` of what [`FrameReceiver::encoded`] gave, and says what they were. A part of a frame stays.

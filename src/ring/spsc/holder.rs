@@ -50,10 +50,10 @@ impl Holder {
         Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
     }
 
-    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one. Empty if there is none, or
-    /// one that has to be marked as redelivered, which it is not where it lies.
+    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one; the frame in hand
+    /// is the first of them. Empty if there is none, or one that has to be marked as redelivered, which it is not where it lies.
     pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
-        self.release();
+        self.held = None; // not released: it is the next one again
         let Ok(first) = self.consumer.try_next() else { return &[] }; // what is wrong, the next call will say
         let (start, mut end) = (first.position(), first.end());
         if first.is_redelivered() {
@@ -73,7 +73,7 @@ impl Holder {
 
     /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the bytes of their payloads.
     pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
-        self.release();
+        self.held = None;
         self.consumer.core.rewind();
         let start = self.consumer.core.looked_at();
         let (mut end, mut tally) = (start, Tally::default());
