@@ -1,11 +1,16 @@
 //! `slipring gc`: frees what dead processes left behind.
+//!
+//! Rings are ours, and the kernel says whether they have users. A System V queue is ours if its semaphores bear our mark, and they
+//! count its users. A POSIX queue has no mark, and a program that is not ours leaves no trace on it: it is shown, and never
+//! removed here.
 
 use clap::Args;
 use serde_json::json;
-use slipring::{Kind, Ring};
+use slipring::transport::{mq, sysv};
+use slipring::{Error, Kind, Ring};
 
-use crate::failure::Outcome;
-use crate::{Context, output, target};
+use crate::failure::{Failure, Outcome};
+use crate::{Context, output, target, units};
 
 /// Free what dead processes left behind
 #[derive(Args)]
@@ -13,13 +18,18 @@ use crate::{Context, output, target};
   slipring gc --dry-run      what would be done
   slipring gc                bury the dead, remove rings without users and without frames
   slipring gc --all          remove rings without users, also those in which frames wait
+  slipring gc --queues       the same for System V queues, which are only told of otherwise
 
 A dead participant is one whose lock the kernel has released: never a guess by time or process id. Rings with a living
-participant are never removed, nor, without --all, is data that waits.")]
+participant are never removed, nor, without --all, is data that waits. System V queues count their users, POSIX queues do
+not, except those that are slipring's: they are told of, and it is for you to say `slipring rm mq:/NAME`.")]
 pub(crate) struct Gc {
     /// Also remove rings without users in which frames wait
     #[arg(long)]
     all: bool,
+    /// Also remove System V queues of slipring's without users, and without messages unless --all
+    #[arg(long)]
+    queues: bool,
     /// Only say what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -57,6 +67,50 @@ impl Gc {
                 output::print(&format!("{name}: {gone}\n"))?;
             }
         }
+        self.sysv_queues(context)?;
+        self.posix_queues(context)
+    }
+
+    /// Queues of this crate that nobody has open.
+    fn sysv_queues(&self, context: &Context) -> Outcome {
+        for queue in listed(sysv::list())? {
+            if queue.senders + queue.receivers > 0 {
+                continue;
+            }
+            let name = format!("sysv:{:#x}", queue.key.get());
+            let remove = self.queues && (self.all || queue.messages == 0);
+            if !remove {
+                let (messages, bytes) = (queue.messages, units::bytes(queue.bytes));
+                let how = if self.queues { "--all" } else { "--queues" };
+                context.note(format_args!(
+                    "{name}: nobody uses it, {messages} messages ({bytes}) wait; {how} or `slipring rm {name}` removes it"
+                ));
+                continue;
+            }
+            if !self.dry_run {
+                match sysv::remove(queue.key) {
+                    Ok(()) => {}
+                    Err(Error::NotFound) => continue, // somebody else was quicker
+                    Err(error) => return Err(Failure::from(error).at(name)),
+                }
+            }
+            if context.json {
+                output::print_json(&json!({ "name": name, "removed": true, "dry_run": self.dry_run }))?;
+            } else {
+                let gone = if self.dry_run { "would remove" } else { "removed" };
+                output::print(&format!("{name}: {gone}\n"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn posix_queues(&self, context: &Context) -> Outcome {
+        for queue in listed(mq::list())?.iter().filter(|queue| !queue.in_use) {
+            let (name, bytes) = (&queue.name, units::bytes(queue.bytes));
+            context.note(format_args!(
+                "mq:{name}: nobody of slipring's uses it, {bytes} wait; `slipring rm mq:{name}` removes it"
+            ));
+        }
         Ok(())
     }
 
@@ -74,5 +128,13 @@ impl Gc {
             Ring::remove(name, &target::anywhere(context))?;
         }
         Ok((dead, remove))
+    }
+}
+
+/// Where queues cannot be listed, there is nothing to tell of.
+fn listed<T>(list: slipring::Result<Vec<T>>) -> Outcome<Vec<T>> {
+    match list {
+        Err(Error::Unsupported { .. }) => Ok(Vec::new()),
+        list => Ok(list?),
     }
 }

@@ -1,6 +1,7 @@
 //! `slipring relay`: from any endpoint to any other.
 //!
-//! Frames are collected while they come, and handed on when they pause. What a relay passes on is what it saw: an end as an
+//! Frames are collected while they come, and handed on when they pause; from a byte ring to a byte stream they go as they lie,
+//! in one write and without a copy. What a relay passes on is what it saw: an end as an
 //! end, a death as a death (it then dies without a goodbye, too), so a chain of relays ends by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use slipring::frame::{Event, Frame};
+use slipring::frame::{Event, Flags, Frame};
 use slipring::transport::{FrameReceiver, FrameSender};
 use slipring::{Deadline, Error, endpoint::Endpoint};
 
@@ -117,6 +118,8 @@ struct Way<'a> {
     interrupt: &'a Interrupt,
     /// The other direction has failed.
     stop: &'a AtomicBool,
+    /// Whether frames go as they lie, where they can.
+    encoded: bool,
     progress: Progress,
     tally: Tally,
     start: Instant,
@@ -142,7 +145,8 @@ impl<'a> Way<'a> {
     ) -> Self {
         let start = Instant::now();
         let progress = Progress::new(context, None, options.stats);
-        Way { options, context, names, interrupt, stop, progress, tally: Tally::default(), start, said: start }
+        let (encoded, tally) = (options.count.is_none(), Tally::default());
+        Way { options, context, names, interrupt, stop, encoded, progress, tally, start, said: start }
     }
 
     fn run(mut self, mut rx: Box<dyn FrameReceiver>, mut tx: Box<dyn FrameSender>) -> Outcome {
@@ -175,12 +179,24 @@ impl<'a> Way<'a> {
         let mut left = self.options.count.unwrap_or(u64::MAX);
         let mut is_flushed = true;
         while left > 0 && !self.interrupt.asked() && !self.stop.load(Ordering::Relaxed) {
+            // Where they lie as they would be sent, they go as they lie.
+            if self.encoded && self.pass_on_encoded(rx, tx)? {
+                wait.done();
+                self.say(false)?;
+                is_flushed = false;
+                continue;
+            }
             // As long as frames come, they are collected.
             let received = if is_flushed { rx.recv_deadline(wait.slice()) } else { rx.try_recv() };
             match received {
+                // It lies there still, and is the first of those that go at once.
+                Ok(Event::Frame(frame)) if self.encoded && !frame.header.flags.contains(Flags::REDELIVERED) => continue,
                 Ok(Event::Frame(frame)) => {
                     left -= 1;
                     self.pass_on(tx, frame)?;
+                    if self.encoded {
+                        rx.release(); // or it would be the first of the next ones
+                    }
                     is_flushed = false;
                 }
                 Ok(Event::Duplicate { frame, .. }) => {
@@ -221,7 +237,10 @@ impl<'a> Way<'a> {
             wait.done();
             self.say(false)?;
         }
-        rx.release();
+        match self.encoded {
+            true => drop(rx.encoded()), // what is in hand has not been passed on, and stays in the ring
+            false => rx.release(),
+        }
         Ok(())
     }
 
@@ -233,6 +252,27 @@ impl<'a> Way<'a> {
         sent.map_err(|error| self.at_destination(error))?;
         self.progress.add(1, frame.payload.len() as u64);
         Ok(())
+    }
+
+    /// Passes on all that lies in a ring, if DST takes it so. False if there is nothing, or no such way, which is then remembered.
+    fn pass_on_encoded(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome<bool> {
+        let Some(frames) = rx.encoded() else {
+            self.encoded = false;
+            return Ok(false);
+        };
+        if frames.is_empty() {
+            return Ok(false);
+        }
+        let mut sent = 0;
+        let sending = self.patiently(|until| {
+            sent = tx.send_encoded(frames, until)?;
+            Ok(())
+        });
+        sending.map_err(|error| self.at_destination(error))?;
+        self.encoded = sent > 0;
+        let released = rx.release_encoded(sent);
+        self.progress.add(released.frames, released.payload);
+        Ok(released.frames > 0)
     }
 
     /// Waits for DST as long as it takes: what is in hand is to arrive. (A second signal ends it all the same.)

@@ -117,6 +117,31 @@ fn matrix() {
 }
 
 #[test]
+fn transports() {
+    let found = bench("transports -c 90");
+    let names: Vec<_> = rows(&found).iter().map(|row| row["what"].as_str().unwrap()).collect();
+    let all = ["pipe", "fifo", "mq", "sysv", "unix", "seqpacket", "dgram", "tcp", "udp", "signal", "bell"];
+    assert_eq!(names, all);
+    for row in rows(&found) {
+        assert_eq!(row["floors"][0]["name"], "bare calls");
+        assert_eq!(row["targets"][0]["id"], "P10", "{row}");
+        assert!(row["count"].as_u64() >= Some(90), "{row}");
+    }
+    let queues = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
+    let ours = |key: u32| (0x5B00_0000..0x5C00_0000).contains(&key);
+    let left = queues.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).any(ours);
+    assert!(!left, "a queue is left behind: {queues}");
+}
+
+#[test]
+fn relay() {
+    let found = bench("relay -c 9000");
+    assert_eq!(rows(&found)[0]["floors"][0]["name"], "one write each");
+    assert_eq!(rows(&found)[0]["targets"][0]["id"], "P11", "{found}");
+    assert!(rows(&found)[0]["count"].as_u64() >= Some(9000), "{found}");
+}
+
+#[test]
 fn attach() {
     let found = bench("attach -c 18");
     assert!(rows(&found).iter().all(|row| row["count"] == 18 && row["floors"][0]["name"] == "bare file"), "{found}");

@@ -120,6 +120,38 @@ fn gc_buries_the_dead_and_keeps_what_waits() {
     drop(receiver);
 }
 
+/// In an IPC namespace of its own: other tests use queues, too.
+#[test]
+fn gc_tells_of_queues_and_removes_them_on_request() {
+    let apart = |command: &str| std::process::Command::new("unshare").args(["--ipc", "sh", "-ec", command]).output();
+    if !apart("true").is_ok_and(|output| output.status.success()) {
+        eprintln!("no IPC namespace can be made here: skipped");
+        return;
+    }
+    let place = Place::new();
+    let script = format!(
+        "slipring() {{ '{}' --dir '{}' \"$@\"; }}
+         echo one | slipring send sysv:81
+         slipring gc
+         echo '--'
+         slipring gc --queues
+         echo '--'
+         slipring gc --queues --all --dry-run
+         slipring gc --queues --all --json
+         echo '--'
+         slipring gc --queues --all
+         slipring recv 'sysv:81?create=no' --timeout 1s || echo code $?",
+        env!("CARGO_BIN_EXE_slipring"),
+        place.path().display()
+    );
+    let output = apart(&script).unwrap();
+    let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let removed = "sysv:0x51: would remove\n{\"dry_run\":false,\"name\":\"sysv:0x51\",\"removed\":true}\n";
+    assert_eq!(out, format!("--\n--\n{removed}--\ncode 5\n"), "{told}");
+    assert!(told.contains("sysv:0x51: nobody uses it, 3 messages") && told.contains("--queues or"), "{told}");
+    assert!(told.contains("--all or `slipring rm sysv:0x51`"), "{told}");
+}
+
 #[test]
 fn gc_takes_back_what_a_dead_consumer_held() {
     let place = Place::new();

@@ -104,6 +104,25 @@ fn a_relay_with_a_frame_in_hand_waits_for_room_or_leaves_it_in_the_ring() {
 }
 
 #[test]
+fn a_relay_from_a_ring_to_a_pipe_that_is_killed_loses_nothing() {
+    let place = Place::new();
+    let text: Vec<u8> = (0..50_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    place.feed("send ring:from?capacity=4MiB", &text).succeeds();
+    let mut relay = place.start("relay ring:from -"); // nobody reads: it stops when the pipe is full
+    place.wait_for("stat from", |stat| stat["received"].as_u64() > Some(1000));
+    relay.kill();
+    let before = relay.finish().stdout;
+    let after = place.run("relay ring:from -").succeeds().stdout;
+
+    let before = place.feed("recv -", &before);
+    before.fails(1, "died without closing");
+    let after = place.feed("recv -", &after).succeeds();
+    assert!(text.starts_with(&before.stdout) && text.ends_with(&after.stdout));
+    let (first, rest) = (before.stdout.len(), after.stdout.len());
+    assert!(first > 0 && first + rest >= text.len(), "{} bytes are missing", text.len() - first - rest);
+}
+
+#[test]
 fn what_cannot_be_relayed_is_said() {
     let place = Place::new();
     place.run("relay ring:a carrier-pigeon:coop").fails(2, "known schemes");

@@ -8,7 +8,8 @@
 //! | socket | `MSG_DONTWAIT` | plain; `MSG_NOSIGNAL` always |
 //! | pipe | `RWF_NOWAIT` (Linux 6.4), else as below | plain |
 //! | anything else | `poll`, then read, or write at most `PIPE_BUF` bytes | plain |
-//! | opened by us with `O_NONBLOCK` | plain | plain, then `poll` |
+//! | FIFO to read, opened by us | `RWF_NOWAIT`, else plain with `O_NONBLOCK` for its time | plain |
+//! | FIFO to write, opened by us with `O_NONBLOCK` | plain | plain, then `poll` |
 //!
 //! A plain call that answers `EAGAIN` polls and tries again. Signals end no call. Writing to a pipe that nobody reads raises
 //! `SIGPIPE`; Rust programs ignore it from the start, a host in another language has to do so itself.
@@ -18,9 +19,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_setfl, fstat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, writev};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 
 use super::fork;
 use super::poll::{self, Ready};
@@ -45,6 +46,9 @@ enum Way {
     /// Until the kernel says that it cannot.
     NoWait(AtomicBool),
     Poll,
+    /// A FIFO that nobody else has, to read. Without a wait, a read tells "nobody writes" from "nothing yet", which `poll` does
+    /// not. With the flag as above.
+    Ours(AtomicBool),
     NonBlocking,
 }
 
@@ -64,6 +68,13 @@ impl ByteFd {
         ByteFd { fd, way: Way::NonBlocking, born: fork::generation() }
     }
 
+    /// The reading end of a FIFO that the caller opened, as it must, with `O_NONBLOCK`, and that nobody else has. One system
+    /// call.
+    pub(crate) fn ours(fd: OwnedFd) -> Result<Self, Errno> {
+        fcntl_setfl(&fd, OFlags::empty())?;
+        Ok(ByteFd { fd, way: Way::Ours(AtomicBool::new(true)), born: fork::generation() })
+    }
+
     /// Whether it was made in the process from which this one was forked off.
     pub(crate) fn is_the_parents(&self) -> bool {
         self.born != fork::generation()
@@ -81,7 +92,7 @@ impl ByteFd {
                     let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
                     recv(&self.fd, &mut *buffer, flags).map(|(_, n)| n)
                 }
-                Way::NoWait(works) if !wait && works.load(Ordering::Relaxed) => {
+                Way::NoWait(works) | Way::Ours(works) if !wait && works.load(Ordering::Relaxed) => {
                     let mut parts = [IoSliceMut::new(buffer)];
                     let done = preadv2(&self.fd, &mut parts, u64::MAX, ReadWriteFlags::NOWAIT);
                     if matches!(done, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) {
@@ -91,7 +102,8 @@ impl ByteFd {
                     done
                 }
                 Way::NoWait(_) | Way::Poll if !wait && !self.poll(Ready::Read, Duration::ZERO)? => Err(Errno::AGAIN),
-                Way::NoWait(_) | Way::Poll | Way::NonBlocking => read(&self.fd, &mut *buffer),
+                Way::Ours(_) if !wait => self.read_briefly(buffer),
+                Way::NoWait(_) | Way::Poll | Way::Ours(_) | Way::NonBlocking => read(&self.fd, &mut *buffer),
             };
             match done {
                 Err(Errno::INTR) => {}
@@ -110,7 +122,10 @@ impl ByteFd {
             let done = match &self.way {
                 Way::Socket => {
                     let flags = if wait { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
-                    sendmsg(&self.fd, parts, &mut SendAncillaryBuffer::default(), flags)
+                    match parts {
+                        [part] => send(&self.fd, part, flags),
+                        parts => sendmsg(&self.fd, parts, &mut SendAncillaryBuffer::default(), flags),
+                    }
                 }
                 Way::NoWait(works) if !wait && works.load(Ordering::Relaxed) => {
                     let done = pwritev2(&self.fd, parts, u64::MAX, ReadWriteFlags::NOWAIT);
@@ -127,7 +142,7 @@ impl ByteFd {
                         Err(Errno::AGAIN)
                     }
                 }
-                Way::NoWait(_) | Way::Poll | Way::NonBlocking => writev(&self.fd, parts),
+                Way::NoWait(_) | Way::Poll | Way::Ours(_) | Way::NonBlocking => writev(&self.fd, parts),
             };
             match done {
                 Err(Errno::INTR) => {}
@@ -137,6 +152,14 @@ impl ByteFd {
                 done => return done,
             }
         }
+    }
+
+    /// Before Linux 6.4, on a descriptor that is nobody else's.
+    fn read_briefly(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        fcntl_setfl(&self.fd, OFlags::NONBLOCK)?;
+        let done = read(&self.fd, buffer);
+        fcntl_setfl(&self.fd, OFlags::empty())?;
+        done
     }
 
     /// At most what a descriptor that polls writable takes without blocking.
@@ -181,7 +204,6 @@ impl AsFd for ByteFd {
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
-    use rustix::fs::OFlags;
     use rustix::pipe::{PipeFlags, pipe_with};
 
     fn ways() -> Vec<(&'static str, ByteFd, ByteFd)> {
@@ -190,11 +212,19 @@ mod tests {
         let (old_r, old_w) = pipe(PipeFlags::empty());
         let old = |fd| ByteFd { fd, way: Way::NoWait(AtomicBool::new(false)), born: fork::generation() };
         let (nr, nw) = pipe(PipeFlags::NONBLOCK);
+        let (our_r, our_w) = pipe(PipeFlags::NONBLOCK);
+        let (brief_r, brief_w) = pipe(PipeFlags::NONBLOCK);
+        let brief = |fd| {
+            fcntl_setfl(&fd, OFlags::empty()).unwrap();
+            ByteFd { fd, way: Way::Ours(AtomicBool::new(false)), born: fork::generation() }
+        };
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
         vec![
             ("pipe", ByteFd::new(r).unwrap(), ByteFd::new(w).unwrap()),
             ("pipe before Linux 6.4", old(old_r), old(old_w)),
             ("nonblocking", ByteFd::nonblocking(nr), ByteFd::nonblocking(nw)),
+            ("ours", ByteFd::ours(our_r).unwrap(), ByteFd::nonblocking(our_w)),
+            ("ours before Linux 6.4", brief(brief_r), ByteFd::nonblocking(brief_w)),
             ("socket", ByteFd::new(a.into()).unwrap(), ByteFd::new(b.into()).unwrap()),
         ]
     }
@@ -229,7 +259,7 @@ mod tests {
     fn waiting_works_although_somebody_made_the_descriptor_nonblocking() {
         for (name, reader, writer) in ways() {
             for fd in [&reader, &writer] {
-                rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK).unwrap();
+                fcntl_setfl(fd, OFlags::NONBLOCK).unwrap();
             }
             std::thread::scope(|scope| {
                 scope.spawn(|| {

@@ -1,11 +1,13 @@
 //! POSIX message queues (mq_overview(7)), which on Linux are file descriptors: `poll`, `fstat` and OFD locks work on them.
 //!
-//! Used by `transport/mq.rs`. rustix has none of it, hence libc. Every queue is opened nonblocking: `mq_timedsend` and
-//! `mq_timedreceive` take points of `CLOCK_REALTIME`, which may be set; waiting is `poll`'s business.
+//! Used by `transport/mq.rs`. rustix has none of it, hence libc. Every queue is opened nonblocking, and may be changed.
 
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The shape of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,21 @@ pub(crate) fn receive(queue: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<us
     let received =
         unsafe { libc::mq_receive(queue.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), std::ptr::null_mut()) };
     done(received)
+}
+
+/// The same on a queue that is not nonblocking, waiting for a message at most `patience` (`TimedOut`). By `CLOCK_REALTIME`, which
+/// is what the call has: if somebody sets that clock back meanwhile, the wait is so much longer. One system call.
+pub(crate) fn receive_within(queue: BorrowedFd<'_>, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
+    let (room, now) = (buffer.len(), clock_gettime(ClockId::Realtime));
+    let nanoseconds = now.tv_nsec + i64::from(patience.subsec_nanos());
+    let seconds = now.tv_sec.saturating_add(i64::try_from(patience.as_secs()).unwrap_or(i64::MAX));
+    let until = libc::timespec {
+        tv_sec: seconds.saturating_add(nanoseconds / 1_000_000_000),
+        tv_nsec: nanoseconds % 1_000_000_000,
+    };
+    let (fd, to) = (queue.as_raw_fd(), buffer.as_mut_ptr().cast());
+    // SAFETY: at most `room` bytes are written to `buffer`, which has them; `until` is read; the priority is not asked for.
+    done(unsafe { libc::mq_timedreceive(fd, to, room, std::ptr::null_mut(), &raw const until) })
 }
 
 fn raw_attributes() -> libc::mq_attr {

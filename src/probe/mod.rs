@@ -1,15 +1,17 @@
 //! What this machine can do at best: the yardsticks that a ring is measured with.
 //!
 //! Used by `slipring demo`, by `slipring bench`, and by anybody who wants to know how far from the floor a measured figure
-//! is. Relies on `memory/` for shared mappings; there is no ring in it.
+//! is. Relies on `memory/` for shared mappings and on `os/` for the calls; there is no ring in it.
 //!
 //! - [`PingPong`]: the round trip of one cache line to another processor and back, and nothing else; awake or asleep.
 //! - [`BulkCopy`]: blocks of memory written on one processor and read on another.
 //! - [`copy_time`]: how fast one processor copies memory.
+//! - [`MqCalls`], [`SysvCalls`], [`SignalSends`] and [`SignalReceives`]: the bare system calls under frames over queues and signals.
 
 #![forbid(unsafe_code)]
 
 mod bulk_copy;
+mod calls;
 mod ping_pong;
 
 use std::hint::black_box;
@@ -24,6 +26,7 @@ use crate::os::clock::monotonic_ns;
 use crate::sync::spin_loop;
 
 pub use bulk_copy::{BulkCopy, Reader, Writer};
+pub use calls::{MqCalls, SignalReceives, SignalSends, SysvCalls};
 pub use ping_pong::PingPong;
 
 /// Fruitless looks between two readings of the clock.

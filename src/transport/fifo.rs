@@ -107,7 +107,7 @@ pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
     }
     pipe::set_size(&first, options)?;
     let stat = fstat(&first).map_err(|e| Error::io("examine the FIFO", e))?;
-    let inner = stream::receiver_of_many(fifo.reader()?, WIRE, options);
+    let inner = stream::receiver_of_many(fifo.reader()?, WIRE, options)?;
     Ok(Receiver { inner, fifo, identity: (stat.st_dev, stat.st_ino), _first: first })
 }
 
@@ -153,7 +153,7 @@ impl Receiver {
             Ok(fresh) => {
                 let stat = fstat(&fresh).map_err(|e| Error::io("examine the FIFO", e))?;
                 if (stat.st_dev, stat.st_ino) == self.identity {
-                    self.inner.renew(fresh);
+                    self.inner.renew(fresh)?;
                 }
                 Ok(())
             }

@@ -69,6 +69,31 @@ pub trait FrameSender: Send {
         self.send_deadline(header, payload, Deadline::never())
     }
 
+    /// Sends frames that are encoded already, one behind the other in the short form as in a byte ring, as they are; gives the bytes
+    /// of those that were sent, at least one frame. They keep their sequence numbers. 0 where frames go another way:
+    /// send them one by one.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], and none was sent; [`Error::Corrupt`] for what are no frames of the short form, and
+    /// [`Error::Invalid`] for a HELLO or a BYE; otherwise as [`FrameSender::try_send`].
+    ///
+    /// ```
+    /// use slipring::frame::{Event, Form, Frame, Header};
+    /// use slipring::transport::{FrameReceiver, FrameSender, pipe, stream::Options};
+    /// let mut frames = Vec::new();
+    /// for seq in 7..9 {
+    ///     Frame::new(Header { seq, ..Header::PLAIN }, b"tick")?.encode(Form::Short, &mut frames)?;
+    /// }
+    /// let (mut tx, mut rx) = pipe::pair(&Options::new())?;
+    /// assert_eq!(tx.send_encoded(&frames, slipring::Deadline::never())?, frames.len());
+    /// let Event::Frame(frame) = rx.recv()? else { unreachable!() };
+    /// assert_eq!((frame.header.seq, frame.payload), (7, &b"tick"[..]));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    fn send_encoded(&mut self, _frames: &[u8], _deadline: Deadline) -> Result<usize> {
+        Ok(0)
+    }
+
     /// Hands everything collected to the kernel or the ring. Call it before pausing: what is collected is not under way.
     ///
     /// # Errors
@@ -124,6 +149,34 @@ pub trait FrameReceiver: Send {
     /// Lets go of what was lent last, as the next call would.
     fn release(&mut self) {}
 
+    /// Frames that are there now, encoded one behind the other in the short form, where they lie: what
+    /// [`FrameSender::send_encoded`] takes. What was lent last, and not released, is the first of them. Empty if there is
+    /// none, or one that is marked as redelivered, which only [`FrameReceiver::try_recv`] shows. They stay until
+    /// [`FrameReceiver::release_encoded`], or come again from the next call. `None` where frames come another way.
+    ///
+    /// ```
+    /// use slipring::frame::{Event, Header};
+    /// use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender, pipe, stream::Options};
+    /// let (tx, rx) = slipring::spsc::pair(4096)?;
+    /// let (mut into_ring, mut from_ring) = (RingSender::from(tx), RingReceiver::from(rx));
+    /// into_ring.send(Header::PLAIN, b"tick")?;
+    /// into_ring.send(Header::PLAIN, b"tock")?;
+    /// let (mut into_pipe, mut from_pipe) = pipe::pair(&Options::new())?;
+    /// let frames = from_ring.encoded().unwrap_or_default();
+    /// let sent = into_pipe.send_encoded(frames, slipring::Deadline::never())?; // one write, no copy
+    /// assert_eq!(from_ring.release_encoded(sent).frames, 2);
+    /// assert!(matches!(from_pipe.recv()?, Event::Frame(frame) if frame.payload == b"tick"));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    fn encoded(&mut self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Lets go of the first `bytes` of what [`FrameReceiver::encoded`] gave, and says what they were. A part of a frame stays.
+    fn release_encoded(&mut self, _bytes: usize) -> Released {
+        Released::default()
+    }
+
     /// The largest payload in bytes that is accepted.
     fn max_payload(&self) -> usize;
 
@@ -135,6 +188,15 @@ pub trait FrameReceiver: Send {
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+}
+
+/// What [`FrameReceiver::release_encoded`] let go of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Whole frames.
+    pub frames: u64,
+    /// Bytes of their payloads.
+    pub payload: u64,
 }
 
 /// In which order frames arrive.

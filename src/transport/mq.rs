@@ -9,17 +9,20 @@
 //! * **Priorities**: control frames overtake data, but for HELLO and BYE, which would not be true if they did.
 //! * **Life**: a sender locks the byte of the queue that its epoch names, the receiver byte 2^62. The kernel drops such a lock
 //!   with its holder, so the receiver can tell a sender that died from one that is silent.
-//! * **Waiting** is `poll` on the descriptor: `mq_timedreceive` takes points of a clock that may be set.
+//! * **Waiting** for a message without a deadline is one call, `mq_timedreceive`, of 50 ms: it takes a point of a clock that may
+//!   be set, and if somebody sets it back just then, a sender's death is noticed so much later. With a deadline, which must
+//!   hold, and at a full queue, it is `poll`.
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{Mode, fstat};
+use rustix::fs::{Mode, OFlags, fcntl_setfl, fstat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Habit, Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Wire, receiver, sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
@@ -128,7 +131,7 @@ impl Sender {
         Outbox::open(wire, options.max_payload, |epoch| {
             lock::try_lock(fd.as_fd(), byte_of(epoch))
                 .map_err(|e| Error::io("lock the sender's byte of the queue", e))?;
-            Ok(Queue { fd, message: Vec::with_capacity(shape.message_size) })
+            Ok(Queue { fd, habit: Habit::default(), message: Vec::with_capacity(shape.message_size) })
         })
         .map(Sender)
     }
@@ -151,7 +154,8 @@ impl Receiver {
             Ok(false) => return Err(Error::RoleTaken { role: "receiver" }),
             Err(e) => return Err(Error::io("lock the receiver's byte of the queue", e)),
         }
-        let queue = Queue { fd, message: Vec::new() };
+        fcntl_setfl(&fd, OFlags::empty()).map_err(|e| Error::io("let the queue wait", e))?;
+        let queue = Queue { fd, habit: Habit::default(), message: Vec::new() };
         Ok(Receiver(Inbox::new(queue, shape.message_size, options.max_payload)))
     }
 }
@@ -241,6 +245,7 @@ pub fn list() -> Result<Vec<Listed>> {
 /// An open queue, for either end.
 struct Queue {
     fd: OwnedFd,
+    habit: Habit,
     /// Where a message is put together; a queue takes one piece.
     message: Vec<u8>,
 }
@@ -277,21 +282,24 @@ impl Inlet for Queue {
     /// A whole frame does not say who sent it. The queue loses nothing.
     const TRACKED: bool = false;
 
+    /// Without a deadline we wait ourselves.
+    const PATIENCE: Duration = Duration::MAX;
+
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
-        let mut polled = patience.is_zero();
-        loop {
-            match mq::receive(self.fd.as_fd(), buffer) {
-                Ok(len) => return Ok(Pulled { start: 0, len, source: sender_of(&buffer[..len]) }),
-                Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
-                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
-                    if polled || !poll(&self.fd, Ready::Read, patience)? {
-                        return Err(Error::Empty);
-                    }
-                    polled = true;
-                }
-                Err(e) => return Err(Error::io("receive from the message queue", e)),
+        if patience == Duration::MAX {
+            return self.take(buffer, NAP)?.ok_or(Error::Empty);
+        }
+        let patience = patience.min(NAP);
+        if patience.is_zero() || !self.habit.expects_to_wait() {
+            match self.take(buffer, Duration::ZERO)? {
+                Some(message) => return Ok(message),
+                None => self.habit.waited(),
             }
         }
+        if patience.is_zero() || !poll(&self.fd, Ready::Read, patience)? {
+            return Err(Error::Empty);
+        }
+        self.take(buffer, Duration::ZERO)?.ok_or(Error::Empty)
     }
 
     fn is_gone(&mut self, epoch: &u64) -> Result<bool> {
@@ -301,6 +309,20 @@ impl Inlet for Queue {
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd.as_fd())
+    }
+}
+
+impl Queue {
+    /// One message, if one comes within `patience`.
+    fn take(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<Pulled<u64>>> {
+        loop {
+            match mq::receive_within(self.fd.as_fd(), buffer, patience) {
+                Ok(len) => return Ok(Some(Pulled { start: 0, len, source: sender_of(&buffer[..len]) })),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::TimedOut => return Ok(None),
+                Err(e) => return Err(Error::io("receive from the message queue", e)),
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::doorbell::Doorbell;
-use super::{Arrival, Capabilities, FrameReceiver, FrameSender};
+use super::{Arrival, Capabilities, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
 use crate::ring::{Ring, mpmc, spsc};
@@ -36,6 +36,9 @@ pub const MPMC: Capabilities =
 /// What a byte ring promises whose sender is a stranger: the stranger takes no seat that could be trusted.
 pub const UNTRUSTED: Capabilities =
     Capabilities { scheme: "ring (untrusted)", survives_restart: false, reports_death: false, ..SPSC };
+
+/// What a pipe holds, usually: more would keep the sender from the room that has come free.
+const LONGEST_RUN: usize = 64 << 10;
 
 const NO_FRAMES: Error = Error::Unsupported {
     what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
@@ -279,6 +282,23 @@ impl FrameReceiver for RingReceiver {
         }
     }
 
+    fn encoded(&mut self) -> Option<&[u8]> {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => Some(holder.run(LONGEST_RUN)),
+            _ => None,
+        }
+    }
+
+    fn release_encoded(&mut self, bytes: usize) -> Released {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => {
+                let (frames, payload) = holder.release_run(bytes);
+                Released { frames, payload }
+            }
+            _ => Released::default(),
+        }
+    }
+
     fn max_payload(&self) -> usize {
         self.max_payload
     }
@@ -363,6 +383,7 @@ mod tests {
 
     use super::*;
     use crate::ring::Options;
+    use crate::transport::{pipe, stream};
 
     #[test]
     fn bytes_without_frames_are_refused() {
@@ -388,6 +409,41 @@ mod tests {
         }
         assert!(matches!(rx.try_recv(), Err(Error::Closed)));
         assert!(matches!(rx.recv(), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn frames_leave_for_a_pipe_as_they_lie_around_the_end_of_the_ring() {
+        let (tx, rx) = spsc::pair(4096).unwrap();
+        let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
+        let (mut into, mut out) = pipe::pair(&stream::Options::new()).unwrap();
+        let (mut filled, mut drained) = (0u32, 0u32);
+        for size in [0, 1, 100, 7, 1000, 64, 333].into_iter().cycle().take(700) {
+            while let Ok(()) = tx.try_send(Header::PLAIN, &vec![filled as u8; size]) {
+                filled += 1;
+            }
+            let run = rx.encoded().unwrap();
+            let part = run.len() - 9; // in the middle of the last frame, at least
+            let sent = into.send_encoded(run, Deadline::never()).unwrap();
+            assert_eq!(sent, run.len());
+            let one_less = rx.release_encoded(part);
+            let all = rx.release_encoded(sent);
+            assert_eq!(all.frames, 1, "the one that was not let go of before");
+            for _ in 0..one_less.frames + all.frames {
+                let Event::Frame(frame) = out.recv().unwrap() else { panic!("a gap before {drained}") };
+                assert_eq!(frame.header.seq, drained);
+                assert!(frame.payload.iter().all(|byte| *byte == drained as u8));
+                drained += 1;
+            }
+        }
+        // The frame in hand is one of them.
+        tx.try_send(Header::PLAIN, b"1").unwrap();
+        tx.try_send(Header::PLAIN, b"2").unwrap();
+        rx.try_recv().unwrap();
+        assert_eq!(rx.encoded().map(<[u8]>::len), Some(48));
+        assert_eq!(rx.release_encoded(48), Released { frames: 2, payload: 2 });
+        assert_eq!(rx.encoded(), Some(&[][..]));
+        assert!(filled >= 700 && drained == filled, "{drained} of {filled}");
+        assert_eq!(rx.release_encoded(100), Released::default());
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Peer {
         Ok(Peer { to: OwnedFd::from(to).into(), from: BufReader::new(OwnedFd::from(from).into()), process: None })
     }
 
+    /// Of its process, if it is one.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Part::pid)
+    }
+
     /// Gives it something to do; [`Peer::answer`] waits for the end of it.
     pub(super) fn tell(&mut self, task: &Task) -> Outcome {
         let mut line = serde_json::to_string(task).map_err(|e| Failure::new(FAILED, e))?;

@@ -14,11 +14,14 @@ mod once;
 pub(crate) mod part;
 mod payload;
 mod ports;
+mod relay;
 mod report;
 mod runs;
 mod stream;
 mod svg;
+mod transports;
 mod trips;
+mod wires;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +43,8 @@ Examples:
   slipring bench stream -s 64 --rate 100k/s       how late messages are that are sent at intended times
   slipring bench wakeup                           two sides that sleep, beside a bare futex
   slipring bench mpmc --pairs 1,2,4               several senders and receivers of one ring
+  slipring bench transports                       frames through the kernel, beside the bare system calls
+  slipring bench relay                            ring to ring through a pipe, beside one write a message
   slipring bench doctor                           what makes figures poor on this machine
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
 
@@ -63,6 +68,8 @@ enum What {
     UnderLoad(trips::UnderLoad),
     Mpmc(mpmc::Mpmc),
     Matrix(matrix::Matrix),
+    Transports(transports::Transports),
+    Relay(relay::Relay),
     Attach(once::Attach),
     Idle(once::Resting),
     Doctor(doctor::BenchDoctor),
@@ -77,6 +84,8 @@ impl Bench {
             What::UnderLoad(verb) => verb.run(context),
             What::Mpmc(verb) => verb.run(context),
             What::Matrix(verb) => verb.run(context),
+            What::Transports(verb) => verb.run(context),
+            What::Relay(verb) => verb.run(context),
             What::Attach(verb) => verb.run(context),
             What::Idle(verb) => verb.run(context),
             What::Doctor(verb) => verb.run(context),

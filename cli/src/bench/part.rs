@@ -17,6 +17,7 @@ use super::once;
 use super::payload;
 use super::ports::{Ends, Port, Receiver, Sender};
 use super::runs::{self, Pace, Until};
+use super::wires::{self, Meeting, Talk};
 use crate::child;
 use crate::failure::{FAILED, Failure, Outcome};
 
@@ -63,6 +64,10 @@ pub(super) enum Task {
     Attach { dir: PathBuf, rounds: u64 },
     /// Wakes up as often as a parked receiver does, for nothing.
     Doze { ns: u64, nap_ns: u64 },
+    /// Opens the other side of a conversation through the kernel.
+    Meet(Meeting),
+    /// Sends back what comes in the conversation that was opened so many others before.
+    EchoOver { talk: usize },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +77,7 @@ pub(super) enum Answer {
     Consumed { count: u64, sum: u64, first_ns: u64, last_ns: u64 },
     Waited { cpu_ns: u64, ns: u64 },
     Attached { create: f64, open: f64, bare_create: f64, bare_open: f64 },
+    Met { out: String, pid: u32 },
     Failed { code: u8, why: String },
 }
 
@@ -102,6 +108,7 @@ struct Worker {
     echoes: HashMap<i32, Ends>,
     senders: HashMap<i32, Sender>,
     receivers: HashMap<i32, Receiver>,
+    talks: Vec<Talk>,
     busy: Option<runs::Busy>,
 }
 
@@ -160,6 +167,15 @@ impl Worker {
                         Ok(()) => Err(Failure::new(FAILED, "a message came where none was sent")),
                     }
                 });
+            }
+            Task::Meet(meeting) => {
+                let (talk, out) = wires::attend(&meeting)?;
+                self.talks.push(talk);
+                return Ok(Answer::Met { out, pid: std::process::id() });
+            }
+            Task::EchoOver { talk } => {
+                let talk = self.talks.get_mut(talk).ok_or_else(|| Failure::new(FAILED, "no such conversation"))?;
+                runs::echo(&mut talk.tx, &mut talk.rx)?;
             }
             Task::Attach { dir, rounds } => return once::attach(dir, rounds),
             Task::Doze { ns, nap_ns } => {

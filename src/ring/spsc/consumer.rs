@@ -27,7 +27,7 @@ use crate::wait::idle::{Idle, Pace};
 /// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, it asks the
 /// kernel whether the producer is dead.
 pub struct Consumer {
-    core: core::Consumer,
+    pub(super) core: core::Consumer,
     run: Run,
     data: One,
     space: One,
@@ -248,59 +248,65 @@ impl Consumer {
     pub fn close(self) {}
 
     #[inline(always)]
-    fn try_next(&mut self) -> Result<Peeked> {
-        self.core.rewind(); // a view that was forgotten or kept
-        match self.core.peek()? {
-            Some(frame) => Ok(frame),
-            None => self.empty(),
+    pub(super) fn try_next(&mut self) -> Result<Peeked> {
+        loop {
+            self.core.rewind(); // a view that was forgotten or kept
+            match self.core.glimpse() {
+                Some(frame) => return Ok(frame),
+                None => self.expect_frame()?,
+            }
         }
     }
 
     #[inline(always)]
-    fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
-        self.core.rewind();
-        match self.core.peek()? {
-            Some(frame) => Ok(frame),
-            None => self.wait_for_frame(deadline.into()),
+    pub(super) fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
+        let deadline = deadline.into();
+        loop {
+            self.core.rewind();
+            match self.core.glimpse() {
+                Some(frame) => return Ok(frame),
+                None => self.wait_for_frame(deadline)?,
+            }
         }
     }
 
-    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and look once more.
+    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and then look once more. Where
+    /// there is nothing to tell, this is one of many looks, and as few of them as possible take the line from the producer.
     #[inline(always)]
-    fn look_again(
-        core: &mut core::Consumer,
-        space: &One,
-        run: &mut Run,
-        attachment: &Attachment,
-    ) -> Result<Option<Peeked>> {
-        if core.publish() && space.notify() {
+    fn look_again(core: &mut core::Consumer, space: &One, run: &mut Run, attachment: &Attachment) -> Result<bool> {
+        if !core.publish() {
+            return core.check().map(|()| false);
+        }
+        if space.notify() {
             attachment.count(Counter::Wakes, 1);
         }
         run.end();
-        core.peek()
+        core.peek().map(|frame| frame.is_some())
     }
 
+    /// Whether there is a frame after all; if there is none, why.
     #[cold]
     #[inline(never)]
-    fn empty(&mut self) -> Result<Peeked> {
+    fn expect_frame(&mut self) -> Result<()> {
         let Consumer { core, space, run, attachment, .. } = self;
-        if let Some(frame) = Self::look_again(core, space, run, attachment)? {
-            return Ok(frame);
+        if Self::look_again(core, space, run, attachment)? {
+            return Ok(());
         }
         attachment.count(Counter::Empty, 1);
         match attachment.glance(|_| ())? {
             None => Err(Error::Empty),
             // SYNC(ticket): whoever ended had committed before; so look once more.
-            Some(ends) => core.peek()?.ok_or_else(|| attachment.tell(ends)),
+            Some(ends) => core.peek()?.map(drop).ok_or_else(|| attachment.tell(ends)),
         }
     }
 
+    /// Returns when there is a frame.
     #[cold]
     #[inline(never)]
-    fn wait_for_frame(&mut self, deadline: Deadline) -> Result<Peeked> {
+    fn wait_for_frame(&mut self, deadline: Deadline) -> Result<()> {
         let Consumer { core, data, space, run, pace, attachment, .. } = self;
-        if let Some(frame) = Self::look_again(core, space, run, attachment)? {
-            return Ok(frame);
+        if Self::look_again(core, space, run, attachment)? {
+            return Ok(());
         }
         attachment.check_fork()?;
         attachment.count(Counter::Empty, 1);
@@ -309,7 +315,7 @@ impl Consumer {
             data,
             pace,
             deadline,
-            || core.peek(),
+            || core.peek().map(|frame| frame.map(drop)),
             || {
                 gone = attachment.look_around(|_| ())?;
                 if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
@@ -331,11 +337,13 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn release(&mut self, end: u64, tally: Tally) {
-        if self.core.release(end) && self.space.notify() {
-            self.attachment.count(Counter::Wakes, 1);
+    pub(super) fn release(&mut self, end: u64, tally: Tally) {
+        if self.core.release(end) {
+            self.wake_producer();
         }
-        self.run.add(tally.frames);
+        if self.run.add(tally.frames) {
+            self.keep_distance();
+        }
         self.attachment.count(Counter::Received, tally.frames.into());
         self.attachment.count(Counter::Bytes, tally.bytes);
         if tally.redelivered > 0 {
@@ -343,15 +351,42 @@ impl Consumer {
         }
     }
 
+    /// Many frames in a row: not so close to the producer.
+    #[cold]
+    #[inline(never)]
+    fn keep_distance(&mut self) {
+        self.run.go_on(self.core.lead());
+    }
+
+    /// The producer has been told of room: it may sleep.
+    #[cold]
+    #[inline(never)]
+    fn wake_producer(&self) {
+        if self.space.notify() {
+            self.attachment.count(Counter::Wakes, 1);
+        }
+    }
+
     /// The payload of a frame in hand.
     #[inline(always)]
-    fn payload(&self, frame: &Peeked) -> &[u8] {
+    pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
         let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
         // SAFETY: `peek` bounded the length by the ring, so the slice ends inside the area of two capacities. The frame is
         // committed, so the producer is done with it, and not released: releasing needs `&mut self`.
         unsafe { std::slice::from_raw_parts(start, frame.len()) }
+    }
+
+    /// Committed records, from one position to another, as they lie in the ring. They have been looked at, and not released.
+    pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
+        let shared = self.core.shared();
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        let first = unsafe { shared.data().base().add(shared.offset(start)) };
+        // SAFETY: `peek_on` ends where a ring full does, so the slice ends inside the area of two capacities. Every record in
+        // it is committed: its word was loaded with Acquire, and the producer writes neither header nor payload again before
+        // it is released, for which `&mut self` is needed.
+        unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
     }
 }
 
@@ -404,20 +439,20 @@ impl Drop for View<'_> {
 
 /// What is counted when frames are released.
 #[derive(Clone, Copy, Default)]
-struct Tally {
-    frames: u32,
-    bytes: u64,
+pub(super) struct Tally {
+    pub(super) frames: u32,
+    pub(super) bytes: u64,
     redelivered: u32,
 }
 
 impl Tally {
     #[inline(always)]
-    fn of(frame: &Peeked) -> Self {
+    pub(super) fn of(frame: &Peeked) -> Self {
         Tally { frames: 1, bytes: frame.len() as u64, redelivered: frame.is_redelivered().into() }
     }
 
     #[inline(always)]
-    fn add(&mut self, frame: &Peeked) {
+    pub(super) fn add(&mut self, frame: &Peeked) {
         let one = Tally::of(frame);
         self.frames = self.frames.saturating_add(1);
         self.bytes += one.bytes;
@@ -468,62 +503,5 @@ impl<'b> Iterator for Iter<'b> {
         // which the borrow 'b of the batch outlasts; `peek` and `payload` do not release.
         let payload: &'b [u8] = unsafe { &*payload };
         Some(Frame { header: frame.header(), stamp: 0, payload })
-    }
-}
-
-/// A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field.
-///
-/// Used by `transport/ring.rs`, whose trait lends what it received.
-pub(crate) struct Holder {
-    consumer: Consumer,
-    held: Option<Peeked>,
-}
-
-impl Holder {
-    pub(crate) fn new(consumer: Consumer) -> Self {
-        Holder { consumer, held: None }
-    }
-
-    pub(crate) fn consumer(&self) -> &Consumer {
-        &self.consumer
-    }
-
-    /// The consumer, for calls that need no held frame.
-    pub(crate) fn consumer_mut(&mut self) -> &mut Consumer {
-        self.release();
-        &mut self.consumer
-    }
-
-    /// Takes the next frame in hand, if there is one.
-    pub(crate) fn try_recv(&mut self) -> Result<()> {
-        self.release();
-        self.held = Some(self.consumer.try_next()?);
-        Ok(())
-    }
-
-    /// Takes the next frame in hand, waiting for it until the deadline.
-    pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
-        self.release();
-        self.held = Some(self.consumer.next(deadline)?);
-        Ok(())
-    }
-
-    /// The frame in hand.
-    pub(crate) fn held(&self) -> Option<Frame<'_>> {
-        let held = self.held.as_ref()?;
-        Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
-    }
-
-    /// Lets go of the frame in hand, if there is one.
-    pub(crate) fn release(&mut self) {
-        if let Some(frame) = self.held.take() {
-            self.consumer.release(frame.end(), Tally::of(&frame));
-        }
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.release();
     }
 }

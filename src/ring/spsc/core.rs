@@ -65,6 +65,9 @@ pub(crate) const TAKEN: usize = LINE + 8;
 /// The bytes behind a record that must be free as well: the next header's first word, which commit zeroes.
 const SUCCESSOR: u64 = 8;
 
+/// How far ahead of the tail the producer asks for its lines.
+const AHEAD: u64 = 512;
+
 /// The flag's bit in a commit word.
 const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
 
@@ -96,7 +99,7 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn offset(&self, position: u64) -> usize {
+    pub(crate) fn offset(&self, position: u64) -> usize {
         position as usize & self.mask
     }
 
@@ -168,7 +171,10 @@ impl Shared {
             if first == 0 {
                 return Ok(position);
             }
-            let frame = self.record(position, first)?;
+            if !self.is_record(first) {
+                return Err(self.refuse(first));
+            }
+            let frame = self.record(position, first);
             let next = frame.end();
             if next.wrapping_sub(head) + SUCCESSOR > self.capacity {
                 return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
@@ -223,21 +229,27 @@ impl Shared {
         unsafe { self.data.read(0, rest) };
     }
 
-    /// Parses the record whose first word was loaded as `first`, and bounds it by the ring.
+    /// Whether `first` begins a record of this ring. Zero, which is "nothing yet", does not.
     #[inline(always)]
-    fn record(&self, position: u64, first: u64) -> Result<Peeked> {
+    fn is_record(&self, first: u64) -> bool {
+        is_short(first) && (first >> 32) as usize <= self.max_payload
+    }
+
+    /// Why a first word that is not zero is none.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, first: u64) -> Error {
+        if is_short(first) { Error::Corrupt { what: "a frame longer than its ring" } } else { refusal(first) }
+    }
+
+    /// The record whose first word was loaded as `first`, for which [`Shared::is_record`] holds.
+    #[inline(always)]
+    fn record(&self, position: u64, first: u64) -> Peeked {
         let mut second = [0; 8];
         // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The first word was loaded
         // non-zero with Acquire, so the producer is done with it.
         unsafe { self.data.read(self.offset(position.wrapping_add(8)), &mut second) };
-        if !is_short(first) {
-            return Err(refusal(first));
-        }
-        let frame = Peeked { first, second: u64::from_le_bytes(second), position };
-        if frame.len() > self.max_payload {
-            return Err(Error::Corrupt { what: "a frame longer than its ring" });
-        }
-        Ok(frame)
+        Peeked { first, second: u64::from_le_bytes(second), position }
     }
 }
 
@@ -379,6 +391,14 @@ impl Producer {
         self.shared.word(self.tail).store(word, Ordering::Release);
         self.tail = self.tail.wrapping_add(size);
         self.shared.tail().store(self.tail, Ordering::Relaxed);
+        self.fetch_lines();
+    }
+
+    /// The lines of the frames to come were read by the consumer last. Stores leave in order, so one that has to wait for its
+    /// line holds up all that follow: ask for the lines some frames early (docs/benchmarks.md).
+    #[inline(always)]
+    fn fetch_lines(&self) {
+        self.shared.data.prefetch_to_write(self.shared.offset(self.tail.wrapping_add(AHEAD)));
     }
 
     /// Adds the record at the tail to the open batch, invisible until [`Producer::publish_batch`].
@@ -393,6 +413,7 @@ impl Producer {
         }
         self.tail = self.tail.wrapping_add(size);
         self.staged += size;
+        self.fetch_lines();
     }
 
     /// Publishes the whole batch at once.
@@ -412,7 +433,7 @@ impl Producer {
         while position != self.tail {
             let uncovered = self.shared.word(position).load(Ordering::Relaxed);
             let first = if position == self.batch() { self.withheld } else { uncovered };
-            let Ok(frame) = self.shared.record(position, first) else { break };
+            let frame = self.shared.record(position, first);
             show(frame.header());
             position = frame.end();
         }
@@ -535,11 +556,36 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Result<Option<Peeked>> {
         // SYNC(commit): pairs with the Release store in `commit` and `publish_batch`.
-        let first = self.shared.word(self.next).load(Ordering::Acquire);
-        if first == 0 {
-            return Ok(None);
+        match self.shared.word(self.next).load(Ordering::Acquire) {
+            0 => Ok(None),
+            first if self.shared.is_record(first) => Ok(Some(self.show(first))),
+            first => Err(self.shared.refuse(first)),
         }
-        let mut frame = self.shared.record(self.next, first)?;
+    }
+
+    /// [`Consumer::peek`], which finds nothing in what is no frame either: whoever gets nothing asks `peek` why. So the
+    /// answer fits into registers.
+    #[inline(always)]
+    pub(crate) fn glimpse(&mut self) -> Option<Peeked> {
+        // SYNC(commit): as in `peek`.
+        let first = self.shared.word(self.next).load(Ordering::Acquire);
+        if self.shared.is_record(first) { Some(self.show(first)) } else { None }
+    }
+
+    /// Whether what [`Consumer::glimpse`] did not take for a frame was nothing at all.
+    #[cold]
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.shared.word(self.next).load(Ordering::Relaxed) {
+            0 => Ok(()),
+            first if self.shared.is_record(first) => Ok(()),
+            first => Err(self.shared.refuse(first)),
+        }
+    }
+
+    /// Shows the record at `next`, whose first word is `first`.
+    #[inline(always)]
+    fn show(&mut self, first: u64) -> Peeked {
+        let mut frame = self.shared.record(self.next, first);
         self.next = frame.end();
         if (self.next.wrapping_sub(self.shown) as i64) > 0 {
             // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
@@ -551,7 +597,7 @@ impl Consumer {
             // Only what was shown before can be shown again: `redelivered_before` never lies behind `shown`.
             frame.first |= REDELIVERED;
         }
-        Ok(Some(frame))
+        frame
     }
 
     /// [`Consumer::peek`] for whoever looks at one frame after another without releasing: ends where a ring full does, also if
@@ -593,6 +639,7 @@ impl Consumer {
     }
 
     /// Tells the producer everything that has been released. True if there was something to tell.
+    #[cold]
     pub(crate) fn publish(&mut self) -> bool {
         let news = self.published != self.released;
         if news {
@@ -613,6 +660,12 @@ impl Consumer {
         self.shown = later(self.released, self.redelivered_before);
         self.shared.taken().store(self.shown, Ordering::Relaxed);
         self.publish();
+    }
+
+    /// By how much the producer is ahead. For a policy only: the word is the producer's, and may say anything.
+    #[cold]
+    pub(crate) fn lead(&self) -> u64 {
+        self.shared.tail().load(Ordering::Relaxed).wrapping_sub(self.released)
     }
 
     /// Position behind the last frame that was looked at.

@@ -50,14 +50,15 @@
 
 mod consumer;
 pub(crate) mod core;
+mod holder;
 mod producer;
 mod run;
 #[cfg(test)]
 mod tests;
 mod untrusted;
 
-pub(crate) use consumer::Holder;
 pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
+pub(crate) use holder::Holder;
 pub use producer::{Batch, Grant, Producer};
 pub use untrusted::UntrustedConsumer;
 

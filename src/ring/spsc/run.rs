@@ -1,13 +1,14 @@
-//! When a consumer that has caught up should let the producer get ahead.
+//! When a consumer that has caught up, or nearly so, should let the producer get ahead.
 //!
-//! Used by `consumer.rs` whenever it finds the ring empty. A consumer that polls at the heels of a producer that streams
+//! Used by `consumer.rs` whenever it finds the ring empty, and now and then in a long run. A consumer that polls at the heels of a producer that streams
 //! takes the cache line away that the producer is about to write; both then pass one line to and fro, frame by frame, and stay
 //! in that state: 64-byte frames take 5 times as long as they need (docs/benchmarks.md). A pause is enough to get out: the
 //! producer writes several lines, which then come over in bulk.
 //!
 //! Nothing here reads a clock. What tells a stream is a *run*: two or more frames between two findings of "empty". A single
 //! frame may be a stream at whose heels we are, or one end of a ping-pong, where pausing would hurt; so a pause is
-//! tried now and then, ever more rarely as long as it brings nothing.
+//! tried now and then, ever more rarely as long as it brings nothing. Small frames, many to a line, may come as fast as they are
+//! read, one behind the other, without the ring ever being empty: in a long run the consumer looks how far behind it is.
 
 use crate::wait::idle::pause_for_ns;
 
@@ -21,9 +22,17 @@ const STREAMING_NS: u32 = 128;
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 8_192;
 
+/// Frames of a run between two looks at the producer's position, which cost a line transfer each.
+const LOOK_EVERY: u32 = 64;
+/// Bytes to be behind the producer at least, and the pause of a consumer that is closer.
+const DISTANCE: u64 = 1024;
+const DISTANCE_NS: u32 = 1_000;
+
 pub(super) struct Run {
     /// Frames since the ring was last found empty.
     frames: u32,
+    /// How many of them until the next look at the distance.
+    look_at: u32,
     /// Runs of one frame since the last pause.
     singles: u32,
     /// How many of them until the next trial.
@@ -33,17 +42,27 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new() -> Self {
-        Run { frames: 0, singles: 0, patience: PATIENCE, pause_ns: FIRST_NS }
+        Run { frames: 0, look_at: LOOK_EVERY, singles: 0, patience: PATIENCE, pause_ns: FIRST_NS }
     }
 
-    /// Frames were received.
+    /// Frames were received. Whether it is time to [`Run::go_on`].
     #[inline(always)]
-    pub(super) fn add(&mut self, frames: u32) {
+    pub(super) fn add(&mut self, frames: u32) -> bool {
         self.frames = self.frames.saturating_add(frames);
+        self.frames >= self.look_at
+    }
+
+    /// In the middle of a run, `lead` bytes behind the producer.
+    pub(super) fn go_on(&mut self, lead: u64) {
+        self.look_at = self.frames.saturating_add(LOOK_EVERY);
+        if lead < DISTANCE {
+            pause_for_ns(DISTANCE_NS);
+        }
     }
 
     /// The ring was found empty: pauses if that is likely to pay, and only then.
     pub(super) fn end(&mut self) {
+        self.look_at = LOOK_EVERY;
         match std::mem::take(&mut self.frames) {
             0 => {}
             1 => {

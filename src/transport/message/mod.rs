@@ -20,6 +20,30 @@ use std::time::Duration;
 /// Who sleeps looks up this often: a death wakes nobody.
 pub(super) const NAP: Duration = Duration::from_millis(50);
 
+/// Whether to look for a message before waiting for one, where that takes two calls. If the last one had to be waited for, so
+/// will the next, most likely, and to look first would be a call in vain; but now and then it is done, because nothing else
+/// would tell that messages now come faster than they are taken.
+#[derive(Debug, Default)]
+pub(super) struct Habit {
+    waits: u8,
+}
+
+impl Habit {
+    const WAITS: u8 = 16;
+
+    /// Whether to wait right away.
+    pub(super) fn expects_to_wait(&mut self) -> bool {
+        let expects = self.waits > 0;
+        self.waits = self.waits.saturating_sub(1);
+        expects
+    }
+
+    /// There was nothing, after a look.
+    pub(super) fn waited(&mut self) {
+        self.waits = Self::WAITS;
+    }
+}
+
 /// The trait over a newtype of an [`Outbox`].
 macro_rules! sender {
     ($name:ident) => {

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, SHORT, control};
 use crate::os::poll::{Ready, wait};
 use crate::os::signal::{self, Info};
-use crate::transport::message::{Inbox, Inlet, Pulled, receiver};
+use crate::transport::message::{Habit, Inbox, Inlet, Pulled, receiver};
 use crate::transport::socket_path::is_allowed;
+use crate::wait::deadline::Deadline;
 
 /// Signals read at once.
 const BATCH: usize = 32;
@@ -56,6 +57,7 @@ impl Receiver {
             read: [0; BATCH * Info::LEN],
             taken: 0,
             len: 0,
+            habit: Habit::default(),
             senders: Vec::new(),
         };
         Ok(Receiver(Inbox::new(signals, options.message(), options.max_payload)))
@@ -73,6 +75,7 @@ struct Signals {
     read: [u8; BATCH * Info::LEN],
     taken: usize,
     len: usize,
+    habit: Habit,
     senders: Vec<Talking>,
 }
 
@@ -178,18 +181,25 @@ impl Inlet for Signals {
     const TRACKED: bool = true;
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<Source>> {
-        let mut polled = patience.is_zero();
+        let mut until = None;
+        // A message is many signals, of which the first ones may come alone.
+        let mut look = patience.is_zero() || self.taken < self.len || !self.habit.expects_to_wait();
         loop {
-            while let Some(info) = self.next()? {
-                if let Some(message) = self.digest(info, buffer)? {
-                    return Ok(message);
+            if look {
+                while let Some(info) = self.next()? {
+                    if let Some(message) = self.digest(info, buffer)? {
+                        return Ok(message);
+                    }
                 }
+                self.habit.waited();
             }
-            if polled {
+            look = true;
+            let left = until.map_or(patience, Deadline::remaining);
+            if left.is_zero() {
                 return Err(Error::Empty);
             }
-            polled = true;
-            if !wait(self.fd.as_fd(), Ready::Read, patience).map_err(|e| Error::io("poll for signals", e))? {
+            until.get_or_insert_with(|| Deadline::after(patience));
+            if !wait(self.fd.as_fd(), Ready::Read, left).map_err(|e| Error::io("poll for signals", e))? {
                 return Err(Error::Empty);
             }
         }

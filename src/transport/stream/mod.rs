@@ -194,13 +194,15 @@ pub(super) fn one_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<
 }
 
 /// The receiving end of a FIFO into which several may write, and whose end is not the end for ever: see
-/// [`Receiver::renew`]. `fd` is `O_NONBLOCK`, and nobody else's: a read without waiting then tells "nobody writes" from "nothing yet",
-/// which `poll` does not.
-pub(super) fn receiver_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Receiver {
-    let fd = ByteFd::nonblocking(fd);
-    let mut receiver = Receiver::over(fd.into(), Link::new(false).into(), None, wire, options);
+/// [`Receiver::renew`]. `fd` is nobody else's.
+pub(super) fn receiver_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
+    let mut receiver = Receiver::over(our_fifo(fd)?.into(), Link::new(false).into(), None, wire, options);
     receiver.expect_many();
-    receiver
+    Ok(receiver)
+}
+
+fn our_fifo(fd: OwnedFd) -> Result<ByteFd> {
+    ByteFd::ours(fd).map_err(|e| Error::io("set up the FIFO", e))
 }
 
 fn byte_fd(fd: OwnedFd) -> Result<ByteFd> {

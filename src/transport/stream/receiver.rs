@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::sender::{Sender, Shared, pong};
 use super::senders::Senders;
-use super::{Link, Options, Wait, Wire};
+use super::{Link, Options, Wait, Wire, our_fifo};
 use crate::error::{Error, Result};
 use crate::frame::{Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, control, padded};
 use crate::os::bytes::ByteFd;
@@ -113,9 +113,10 @@ impl Receiver {
     }
 
     /// Goes on with another descriptor of the same FIFO: one that knows nothing of the writers that have gone.
-    pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) {
-        self.fd = ByteFd::nonblocking(fd).into();
+    pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) -> Result<()> {
+        self.fd = our_fifo(fd)?.into();
         (self.eof, self.finished) = (false, false);
+        Ok(())
     }
 
     #[cfg(test)]

@@ -134,31 +134,6 @@ impl Sender {
         self.core.clone()
     }
 
-    /// Sends frames that are encoded already, one behind the other as in a byte ring, as they are; gives the bytes of those that
-    /// were sent, at least one frame. They keep their sequence numbers. In one system call, if there is room, and from where they lie.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], and none was sent; [`Error::Corrupt`] for what are no frames of the short form;
-    /// otherwise as [`FrameSender::try_send`].
-    ///
-    /// ```
-    /// use slipring::frame::{Event, Form, Frame, Header};
-    /// use slipring::transport::{FrameReceiver, pipe, stream::Options};
-    /// let mut frames = Vec::new();
-    /// for seq in 7..9 {
-    ///     Frame::new(Header { seq, ..Header::PLAIN }, b"tick")?.encode(Form::Short, &mut frames)?;
-    /// }
-    /// let (mut tx, mut rx) = pipe::pair(&Options::new())?;
-    /// assert_eq!(tx.send_encoded(&frames, slipring::Deadline::never())?, frames.len());
-    /// let Event::Frame(frame) = rx.recv()? else { unreachable!() };
-    /// assert_eq!((frame.header.seq, frame.payload), (7, &b"tick"[..]));
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    pub fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
-        let max = self.max_payload();
-        self.locked(|core| core.send_encoded(frames, max, Wait::Until(deadline)))
-    }
-
     #[cfg(test)]
     pub(super) fn pending(&self) -> usize {
         lock(&self.core).pending()
@@ -175,8 +150,8 @@ impl Sender {
         if payload.len() > self.max_payload() {
             return Err(Error::TooLarge { max: self.max_payload() });
         }
-        if header.is_control() && matches!(header.kind, control::HELLO | control::BYE) {
-            return Err(Error::Invalid { what: "control kind: the transport says HELLO and BYE itself" });
+        if is_ours_to_say(header) {
+            return Err(NOT_YOURS);
         }
         self.locked(|core| core.submit(header, payload, wait))
     }
@@ -189,6 +164,12 @@ impl FrameSender for Sender {
 
     fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
         self.submit(header, payload, Wait::Until(deadline))
+    }
+
+    /// In one system call, if there is room, and from where they lie.
+    fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+        let max = self.max_payload();
+        self.locked(|core| core.send_encoded(frames, max, Wait::Until(deadline)))
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<()> {
@@ -351,14 +332,14 @@ impl Core {
         if total <= SMALL {
             let mut whole = [0; SMALL];
             let total = frame.encode_into(self.wire.form, &mut whole)?;
-            return self.write_parts([&whole[..total], &[], &[]], wait);
+            return self.write_parts([&whole[..total]], wait);
         }
         let head = frame.head(self.wire.form)?;
         self.write_parts([&head, frame.payload, padding(frame.payload.len())], wait)
     }
 
     /// Writes all of it, or as much as the kernel takes until the deadline and keeps the rest; or nothing.
-    fn write_parts(&mut self, parts: [&[u8]; 3], wait: Wait) -> Result<()> {
+    fn write_parts<const N: usize>(&mut self, parts: [&[u8]; N], wait: Wait) -> Result<()> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut done = 0;
         while done < total {
@@ -396,9 +377,19 @@ impl Core {
     }
 
     fn send_encoded(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
-        if frames.is_empty() {
-            return Ok(0);
+        let mut sent = 0;
+        while sent < frames.len() {
+            match self.send_piece(&frames[sent..], max, wait) {
+                Ok(bytes) => sent += bytes,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break, // a matter for the next call
+            }
         }
+        Ok(sent)
+    }
+
+    /// As many of the frames, at least one, as are written in one go.
+    fn send_piece(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
         self.check()?;
         let (first, len) = encoded(frames, max)?;
         let limit = if self.several { PIPE_BUF } else { usize::MAX };
@@ -521,11 +512,21 @@ fn encoded(frames: &[u8], max: usize) -> Result<(Header, usize)> {
     if header_len != SHORT || frames.len() < end {
         return Err(Error::Corrupt { what: "encoded frames: cut off, or not of the short form" });
     }
-    if len > max { Err(Error::TooLarge { max }) } else { Ok((header, end)) }
+    match len > max {
+        true => Err(Error::TooLarge { max }),
+        false if is_ours_to_say(header) => Err(NOT_YOURS),
+        false => Ok((header, end)),
+    }
+}
+
+const NOT_YOURS: Error = Error::Invalid { what: "control kind: the transport says HELLO and BYE itself" };
+
+fn is_ours_to_say(header: Header) -> bool {
+    header.is_control() && matches!(header.kind, control::HELLO | control::BYE)
 }
 
 /// The parts without their first `done` bytes.
-fn rest_of(parts: [&[u8]; 3], mut done: usize) -> [IoSlice<'_>; 3] {
+fn rest_of<const N: usize>(parts: [&[u8]; N], mut done: usize) -> [IoSlice<'_>; N] {
     parts.map(|part| {
         let skip = done.min(part.len());
         done -= skip;

@@ -1,0 +1,107 @@
+//! A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field. And runs
+//! of frames as they lie in the ring, for whoever passes them on as they are.
+//!
+//! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
+
+use super::consumer::{Consumer, Tally};
+use super::core::Peeked;
+use crate::error::Result;
+use crate::frame::Frame;
+use crate::wait::deadline::Deadline;
+
+/// A consumer, and the frame it gave last.
+pub(crate) struct Holder {
+    consumer: Consumer,
+    held: Option<Peeked>,
+}
+
+impl Holder {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Holder { consumer, held: None }
+    }
+
+    pub(crate) fn consumer(&self) -> &Consumer {
+        &self.consumer
+    }
+
+    /// The consumer, for calls that need no held frame.
+    pub(crate) fn consumer_mut(&mut self) -> &mut Consumer {
+        self.release();
+        &mut self.consumer
+    }
+
+    /// Takes the next frame in hand, if there is one.
+    pub(crate) fn try_recv(&mut self) -> Result<()> {
+        self.release();
+        self.held = Some(self.consumer.try_next()?);
+        Ok(())
+    }
+
+    /// Takes the next frame in hand, waiting for it until the deadline.
+    pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
+        self.release();
+        self.held = Some(self.consumer.next(deadline)?);
+        Ok(())
+    }
+
+    /// The frame in hand.
+    pub(crate) fn held(&self) -> Option<Frame<'_>> {
+        let held = self.held.as_ref()?;
+        Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
+    }
+
+    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one; the frame in hand
+    /// is the first of them. Empty if there is none, or one that has to be marked as redelivered, which it is not where it lies.
+    pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
+        self.held = None; // not released: it is the next one again
+        let Ok(first) = self.consumer.try_next() else { return &[] }; // what is wrong, the next call will say
+        let (start, mut end) = (first.position(), first.end());
+        if first.is_redelivered() {
+            end = start;
+        } else {
+            // Only what came before the first could be marked.
+            while let Ok(Some(frame)) = self.consumer.core.peek_on() {
+                if frame.end().wrapping_sub(start) > limit as u64 {
+                    break;
+                }
+                end = frame.end();
+            }
+        }
+        self.consumer.core.rewind();
+        self.consumer.records(start, end)
+    }
+
+    /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the bytes of their payloads.
+    pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
+        self.held = None;
+        self.consumer.core.rewind();
+        let start = self.consumer.core.looked_at();
+        let (mut end, mut tally) = (start, Tally::default());
+        while end.wrapping_sub(start) < bytes as u64 {
+            match self.consumer.core.peek_on() {
+                Ok(Some(frame)) if frame.end().wrapping_sub(start) <= bytes as u64 => {
+                    tally.add(&frame);
+                    end = frame.end();
+                }
+                _ => break,
+            }
+        }
+        if tally.frames > 0 {
+            self.consumer.release(end, tally);
+        }
+        (tally.frames.into(), tally.bytes)
+    }
+
+    /// Lets go of the frame in hand, if there is one.
+    pub(crate) fn release(&mut self) {
+        if let Some(frame) = self.held.take() {
+            self.consumer.release(frame.end(), Tally::of(&frame));
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
