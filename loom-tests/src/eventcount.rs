@@ -10,7 +10,7 @@ use crate::wait::eventcount::{ALL, Barrier, Many, One, Sleep};
 
 /// Sleeps until `ready`. (Models know no time.)
 fn sleep_until(event: &impl Sleep, mut ready: impl FnMut() -> bool) {
-    while !ready() && !event.sleep(Duration::MAX, &mut ready) {}
+    while !ready() && event.sleep(Duration::MAX, &mut ready) {}
 }
 
 /// An eventcount's line and the words that its users publish.

@@ -30,8 +30,9 @@ pub(crate) fn register() -> bool {
     done
 }
 
-/// When this returns true, every thread of every registered process has passed a full barrier since the call began.
-/// One system call (0.4 µs on the reference machine).
+/// When this returns true, every thread of every registered process has passed a full barrier since the call began: so says
+/// the man page; Linux from 5.10 on may leave a processor out ("The nap" in `wait/eventcount.rs`). One system call (0.4 µs
+/// on the reference machine).
 pub(crate) fn barrier() -> bool {
     membarrier(MembarrierCommand::GlobalExpedited).is_ok()
 }

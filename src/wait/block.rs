@@ -60,11 +60,11 @@ pub(crate) fn block_on<T>(
             next_check = idler.now_ns() + CHECK_NS;
         }
         if park {
-            let ready = event.sleep(deadline.remaining().min(nap), &mut || {
+            let slept = event.sleep(deadline.remaining().min(nap), &mut || {
                 outcome = attempt();
                 !matches!(outcome, Ok(None))
             });
-            if !ready {
+            if slept {
                 idler.slept();
             }
         }

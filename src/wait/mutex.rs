@@ -137,13 +137,13 @@ impl Sleep for Claim<'_> {
     fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
         self.slept.set(true);
         if ready() {
-            return true;
+            return false;
         }
         // A word without holder or flag has changed since `ready`: look again.
         let seen = self.lock.word().load(Relaxed);
         if seen & OWNER != 0 && seen & WAITERS != 0 {
             futex::wait(self.lock.word(), seen, Some(timeout.min(SLEEP_CAP)));
         }
-        false
+        true
     }
 }
