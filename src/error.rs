@@ -20,11 +20,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring has no room now; a consumer makes some.
-    #[error("the ring is full: wait for a consumer, or use a blocking call")]
+    /// There is no room now; a consumer makes some.
+    #[error("full: wait for the consumer, or use a blocking call")]
     Full,
-    /// The ring holds no committed frame now.
-    #[error("the ring is empty: wait for a producer, or use a blocking call")]
+    /// There is no frame now.
+    #[error("empty: wait for the producer, or use a blocking call")]
     Empty,
     /// Every peer of the other role has left in an orderly way, and nothing is left to receive.
     #[error("closed: the other side has finished")]
@@ -36,13 +36,13 @@ pub enum Error {
     #[error("the deadline passed")]
     Timeout,
     /// The payload can never fit: send smaller frames or make a larger ring.
-    #[error("the payload is too large: at most {max} bytes fit; split it, or create the ring larger")]
+    #[error("the payload is too large: at most {max} bytes fit; split it, or ask for more at creation")]
     TooLarge {
         /// The largest payload that fits, in bytes.
         max: usize,
     },
     /// Shared memory or a byte stream holds what no correct peer writes.
-    #[error("corrupt: {what}; remove it (`slipring rm`) and create it anew")]
+    #[error("corrupt: {what}; remove what has a name (`slipring rm`) and create it anew, or connect anew")]
     Corrupt {
         /// What was found wrong.
         what: &'static str,
@@ -57,14 +57,14 @@ pub enum Error {
         /// What the other side has.
         found: u64,
     },
-    /// Nothing exists under that name.
-    #[error("no such segment: create it first, or open it with `open_or_create`")]
+    /// Nothing exists under that name, or nobody listens there.
+    #[error("not found: create it or start the other side first, or use `open_or_create`")]
     NotFound,
-    /// The name is taken.
-    #[error("the segment exists already: open it, remove it, or use `open_or_create`")]
+    /// The name or address is taken.
+    #[error("exists already, or is in use: open it, remove it, take another name, or use `open_or_create`")]
     Exists,
     /// A role that only one participant may hold is held by a living one.
-    #[error("the ring has a living {role} already: wait until it leaves, or use an mpmc ring")]
+    #[error("there is a living {role} already: wait until it leaves, or use an mpmc ring")]
     RoleTaken {
         /// "producer" or "consumer".
         role: &'static str,

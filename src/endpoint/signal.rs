@@ -28,7 +28,7 @@ impl SignalEndpoint {
         let pid = match (pid, pid.parse::<u32>()) {
             ("", _) => None,
             (_, Ok(pid)) if is_number && pid > 0 => Some(pid),
-            _ => return Err(Error::Invalid { what: "process: its number, as in signal:4242; nothing to receive" }),
+            _ => return Err(Error::Invalid { what: "process: its number, as in signal:4242, or to receive none" }),
         };
         let mut parsed = SignalEndpoint { pid, options: Options::default() };
         query::each(options, |key, value| {
