@@ -19,6 +19,7 @@ CONTROL = 600  # the same for the run without any mutant, which every model has 
 # Which models look at which file.
 FILES = {
     "src/ring/spsc/core.rs": ["spsc", "wake::spsc"],
+    "src/ring/spsc/shared.rs": ["spsc", "wake::spsc"],
     "src/ring/mpmc/core.rs": ["mpmc", "wake::mpmc"],
     "src/ring/stream/core.rs": ["spsc::stream"],
     "src/wait/eventcount.rs": ["eventcount", "wake"],
@@ -48,14 +49,13 @@ RULES = [
     (SPSC, "fn finish", "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);",
      "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);"
      "self.shared.word(self.tail).store(header.commit_word(), Ordering::Release);", "a batch shows its frames one by one"),
-    (SPSC, "pub(crate) fn peek", "self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);", ";",
-     "what is shown is not recorded"),
-    (SPSC, "pub(crate) fn peek", "later(self.next, self.shown) != self.shown", "true", "the record of what was shown moves back"),
-    (SPSC, "pub(crate) fn hand_back", "self.shared.consumer.word(TAKEN).store(self.shown, Ordering::Relaxed);", ";",
+    (SPSC, "fn show", "self.shared.taken().store(self.next, Ordering::Relaxed);", ";", "what is shown is not recorded"),
+    (SPSC, "fn show", "(self.next.wrapping_sub(self.shown) as i64) > 0", "true", "the record of what was shown moves back"),
+    (SPSC, "pub(crate) fn hand_back", "self.shared.taken().store(self.shown, Ordering::Relaxed);", ";",
      "an orderly end leaves the record of what was shown"),
     (SPSC, "pub(crate) fn hand_back", "later(self.released, self.redelivered_before)", "self.released",
      "an orderly end wipes out what a dead predecessor was shown"),
-    (SPSC, "pub(crate) fn abort_batch", "self.tail = self.batch;", ";", "an aborted batch is not forgotten"),
+    (SPSC, "pub(crate) fn abort_batch", "self.tail = self.batch();", ";", "an aborted batch is not forgotten"),
     (MPMC, "pub(crate) fn claim(", "position = position.wrapping_add(1);", "return Err(Error::Full);",
      "producers do not walk past a claim that the tail does not tell of"),
     (MPMC, "pub(crate) fn claim(", "position = self.last_claim(position, ahead, seen).wrapping_add(1);",

@@ -24,10 +24,12 @@ pub(crate) mod wait;
 pub(crate) mod ring {
     #[path = "mpmc/core.rs"]
     pub(crate) mod mpmc_core;
-    #[path = "spsc/core.rs"]
-    pub(crate) mod spsc_core;
     #[path = "stream/core.rs"]
     pub(crate) mod stream_core;
+    pub(crate) mod spsc {
+        pub(crate) mod core;
+        pub(crate) mod shared;
+    }
 }
 
 #[cfg(test)]

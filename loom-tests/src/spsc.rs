@@ -8,7 +8,8 @@ use loom::thread;
 
 use crate::explore;
 use crate::frame::header::{Flags, Header};
-use crate::ring::spsc_core::{Consumer, HEAD, Producer, Shared, TAKEN};
+use crate::ring::spsc::core::{Consumer, Producer};
+use crate::ring::spsc::shared::{HEAD, Shared, TAKEN};
 use crate::ring::stream_core as stream;
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
 

@@ -330,10 +330,10 @@ impl Ring {
     }
 
     /// The parts that the byte rings' algorithms work on.
-    pub(super) fn spsc_shared(&self) -> spsc::core::Shared {
+    pub(super) fn spsc_shared(&self) -> spsc::shared::Shared {
         let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
         let geometry = self.geometry();
-        spsc::core::Shared::new(producer, consumer, self.segment.data(), geometry.capacity, geometry.max_payload)
+        spsc::shared::Shared::new(producer, consumer, self.segment.data(), geometry.capacity, geometry.max_payload)
     }
 
     pub(super) fn stream_shared(&self) -> stream::core::Shared {

@@ -1,6 +1,7 @@
 //! A process that takes part in a measurement: opens its ends, says so, waits for the word, and does its task.
 
-use std::io::{BufRead, Write};
+use std::any::Any;
+use std::io::{BufRead, Read, Write};
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -55,14 +56,27 @@ pub(crate) fn start() -> Result<()> {
     if word == "go\n" { Ok(()) } else { Err("the supervisor has gone".into()) }
 }
 
+/// What a part found, and its end if others may still need that: a publisher may take with it what nobody has fetched.
+pub(crate) type Found = (Vec<Report>, Option<Box<dyn Any>>);
+
+/// Says what was found, and stays until everybody has.
+pub(crate) fn finish((reports, end): Found) -> Result<()> {
+    println!("{}", serde_json::to_string(&reports)?);
+    std::io::stdout().flush()?;
+    std::io::stdin().lock().read_to_end(&mut Vec::new())?;
+    drop(end);
+    Ok(())
+}
+
 /// One end (or the two of a round trip) of a peer between processes.
-pub(crate) fn process<P: Peer>(job: &Job) -> Result<Vec<Report>> {
+pub(crate) fn process<P: Peer>(job: &Job) -> Result<Found> {
     for_words!(job, process_of, P)
 }
 
-fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Vec<Report>> {
+fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Found> {
     let there = &job.links[0];
     pin(job.cpus.first());
+    let mut end: Option<Box<dyn Any>> = None;
     let report = match (job.task, job.end, job.links.get(1)) {
         (Task::RoundTrip, End::Sender(_), Some(back)) => {
             let (tx, rx) = (P::sender::<W>(there)?, P::receiver::<W>(back)?);
@@ -75,9 +89,11 @@ fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Vec<Report>> {
             tasks::pong(job, tx, rx)?
         }
         (Task::Stream, End::Sender(_), _) => {
-            let tx = P::sender::<W>(there)?;
+            let mut tx = P::sender::<W>(there)?;
             start()?;
-            tasks::stream(job, tx)?
+            let report = tasks::stream(job, &mut tx)?;
+            end = Some(Box::new(tx));
+            report
         }
         (Task::Stream, End::Receiver(_), _) => {
             let rx = P::receiver::<W>(there)?;
@@ -96,18 +112,18 @@ fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Vec<Report>> {
         }
         impossible => return Err(format!("no such part: {impossible:?}").into()),
     };
-    Ok(vec![report])
+    Ok((vec![report], end))
 }
 
 /// All ends of a peer between threads.
-pub(crate) fn threads<P: Local>(job: &Job) -> Result<Vec<Report>> {
+pub(crate) fn threads<P: Local>(job: &Job) -> Result<Found> {
     for_words!(job, threads_of, P)
 }
 
 /// A thread of a measurement.
 type Body<'a> = Box<dyn FnOnce() -> Result<Report> + Send + 'a>;
 
-fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Vec<Report>> {
+fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Found> {
     let (mut senders, mut receivers) = P::ends::<W>(&job.links[0])?;
     let mut bodies: Vec<Body<'_>> = Vec::new();
     match job.task {
@@ -119,8 +135,10 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Vec<Report>> {
             bodies.push(Box::new(|| tasks::pong(job, back, there)));
         }
         Task::Stream => {
-            let (Some(tx), Some(rx)) = (senders.pop(), receivers.pop()) else { return Err("an end is missing".into()) };
-            bodies.push(Box::new(|| tasks::stream(job, tx)));
+            let (Some(mut tx), Some(rx)) = (senders.pop(), receivers.pop()) else {
+                return Err("an end is missing".into());
+            };
+            bodies.push(Box::new(move || tasks::stream(job, &mut tx)));
             bodies.push(Box::new(|| tasks::sink(job, rx)));
         }
         Task::Many(_) => {
@@ -131,7 +149,7 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Vec<Report>> {
         }
     }
     let ready = Barrier::new(bodies.len() + 1);
-    std::thread::scope(|scope| {
+    let reports: Result<Vec<Report>> = std::thread::scope(|scope| {
         let threads: Vec<_> = bodies
             .into_iter()
             .enumerate()
@@ -148,7 +166,8 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Vec<Report>> {
         start()?;
         ready.wait();
         threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked".into())).collect()
-    })
+    });
+    Ok((reports?, None))
 }
 
 /// The processor of end number `i`, where senders have even numbers and their receivers the next: neighbours never share one,

@@ -92,7 +92,7 @@ pub(crate) fn pong<const W: usize>(job: &Job, mut tx: impl Sender<W>, mut rx: im
     Ok(Report::default())
 }
 
-pub(crate) fn stream<const W: usize>(job: &Job, mut tx: impl Sender<W>) -> Result<Report> {
+pub(crate) fn stream<const W: usize>(job: &Job, tx: &mut impl Sender<W>) -> Result<Report> {
     for seq in 0..job.count {
         tx.send(|bytes| message::write::<W>(bytes, seq));
     }

@@ -6,8 +6,9 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use super::core::{self, Peeked};
+use super::core;
 use super::run::Run;
+use super::shared::Peeked;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;

@@ -4,7 +4,7 @@
 //! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
 
 use super::consumer::{Consumer, Tally};
-use super::core::Peeked;
+use super::shared::Peeked;
 use crate::error::Result;
 use crate::frame::Frame;
 use crate::wait::deadline::Deadline;

@@ -53,6 +53,7 @@ pub(crate) mod core;
 mod holder;
 mod producer;
 mod run;
+pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 mod untrusted;

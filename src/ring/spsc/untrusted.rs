@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::fstatfs;
 
-use super::core::{EXACT, HEAD};
+use super::shared::{EXACT, HEAD};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::frame::header::{SHORT, padded};

@@ -16,23 +16,24 @@ use slipring::probe::PingPong;
 
 use super::{Peer, Receiver, Sender};
 use crate::job::{End, Job, Link, Report, Result};
+use crate::part::Found;
 use crate::{part, tasks};
 
 pub(crate) fn create_line(_link: &Link) -> Result<Vec<OwnedFd>> {
     Ok(vec![PingPong::new()?.as_fd().try_clone_to_owned()?])
 }
 
-pub(crate) fn line(job: &Job) -> Result<Vec<Report>> {
+pub(crate) fn line(job: &Job) -> Result<Found> {
     part::pin(job.cpus.first());
     let line = PingPong::from_fd(job.links[0].inherited(0)?)?;
     part::start()?;
     if job.end == End::Receiver(0) {
         line.pong(job.count)?;
-        return Ok(vec![Report::default()]);
+        return Ok((vec![Report::default()], None));
     }
     let mut times = tasks::Times::new(job.count)?;
     line.ping(job.count, |ns| times.add(ns))?;
-    Ok(vec![times.report()])
+    Ok((vec![times.report()], None))
 }
 
 /// Bytes before the first block, for the flags: one line each.

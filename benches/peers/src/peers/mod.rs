@@ -24,8 +24,8 @@ use std::os::fd::OwnedFd;
 
 use crossbeam_utils::Backoff;
 
-use crate::job::{Job, Link, Report, Result, Task, Wait};
-use crate::part::{process, threads};
+use crate::job::{Job, Link, Result, Task, Wait};
+use crate::part::{Found, process, threads};
 
 /// An end that sends messages of `W` words. What cannot be sent is a panic, which ends the part.
 pub(crate) trait Sender<const W: usize> {
@@ -44,7 +44,7 @@ pub(crate) trait Receiver<const W: usize> {
 
 /// A peer between processes.
 pub(crate) trait Peer {
-    type Sender<const W: usize>: Sender<W>;
+    type Sender<const W: usize>: Sender<W> + 'static;
     type Receiver<const W: usize>: Receiver<W>;
 
     /// Makes the channel, before any end is opened, in the process that starts the others. They inherit the descriptors,
@@ -123,7 +123,7 @@ pub(crate) struct Entry {
     pub(crate) form: Form,
     pub(crate) part: Part,
     pub(crate) create: fn(&Link) -> Result<Vec<OwnedFd>>,
-    pub(crate) run: fn(&Job) -> Result<Vec<Report>>,
+    pub(crate) run: fn(&Job) -> Result<Found>,
 }
 
 impl Entry {

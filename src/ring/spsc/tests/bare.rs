@@ -1,7 +1,8 @@
 //! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not reached: any position up to the
 //! last one before 2^64, records that end where the ring ends, full, empty, and whatever the dead leave behind.
 
-use super::super::core::{Consumer, EXACT, HEAD, Producer, Shared, TAIL, TAKEN};
+use super::super::core::{Consumer, Producer};
+use super::super::shared::{EXACT, HEAD, Shared, TAIL, TAKEN};
 use crate::error::Error;
 use crate::frame::{Flags, Header};
 use crate::memory;

@@ -1,0 +1,252 @@
+//! The memory of an SPSC byte ring: the words that both sides share, and the records between them.
+//!
+//! Used by the two sides in `core.rs`, which says what lies where and why it is right, and by observers. Relies on `sync` for
+//! memory and on `frame::header` for what a record looks like.
+
+use crate::error::{Error, Result};
+use crate::frame::header::{Flags, Header, SHORT, is_short, padded, refusal};
+use crate::sync::{Area, AtomicU64, LINE, Ordering, later};
+
+/// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
+pub(crate) const TAIL: usize = 0;
+/// Consumer page: the lazily published head, which a full producer polls.
+pub(crate) const HEAD: usize = 0;
+/// Consumer page: the exact head, on a line that in a busy stream only the consumer touches.
+pub(crate) const EXACT: usize = LINE;
+/// Consumer page: end of the frames that the application has been shown.
+pub(crate) const TAKEN: usize = LINE + 8;
+
+/// The bytes behind a record that must be free as well: the next header's first word, which commit zeroes.
+pub(super) const SUCCESSOR: u64 = 8;
+
+/// The flag's bit in a commit word.
+pub(super) const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
+
+/// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never re-read.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(super) producer: Area,
+    pub(super) consumer: Area,
+    pub(super) data: Area,
+    pub(super) capacity: u64,
+    /// The capacity less one: what of a position is its place.
+    mask: usize,
+    max_payload: usize,
+}
+
+impl Shared {
+    /// `data` holds `capacity` bytes, or twice that if it is mapped twice back to back.
+    pub(crate) fn new(producer: Area, consumer: Area, data: Area, capacity: usize, max_payload: usize) -> Self {
+        assert!(capacity.is_power_of_two() && capacity >= 32 && data.len() >= capacity, "geometry was validated");
+        assert!(padded(SHORT + max_payload) + SUCCESSOR as usize <= capacity, "geometry was validated");
+        assert!(producer.len() > TAIL && consumer.len() > TAKEN, "geometry was validated");
+        Shared { producer, consumer, data, capacity: capacity as u64, mask: capacity - 1, max_payload }
+    }
+
+    /// Largest payload of one frame, in bytes.
+    #[inline(always)]
+    pub(crate) fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    #[inline(always)]
+    pub(crate) fn offset(&self, position: u64) -> usize {
+        position as usize & self.mask
+    }
+
+    #[inline(always)]
+    pub(super) fn tail(&self) -> &AtomicU64 {
+        // SAFETY: `new` checked that the area reaches so far; a multiple of 8.
+        unsafe { self.producer.word_unchecked(TAIL) }
+    }
+
+    #[inline(always)]
+    pub(super) fn head(&self) -> &AtomicU64 {
+        // SAFETY: as above: HEAD lies before TAKEN.
+        unsafe { self.consumer.word_unchecked(HEAD) }
+    }
+
+    #[inline(always)]
+    pub(super) fn exact(&self) -> &AtomicU64 {
+        // SAFETY: as above: EXACT lies before TAKEN.
+        unsafe { self.consumer.word_unchecked(EXACT) }
+    }
+
+    #[inline(always)]
+    pub(super) fn taken(&self) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { self.consumer.word_unchecked(TAKEN) }
+    }
+
+    /// The first header word at `position`, which is a multiple of 8.
+    #[inline(always)]
+    pub(super) fn word(&self, position: u64) -> &AtomicU64 {
+        debug_assert!(position % 8 == 0);
+        // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the offset is masked below
+        // the capacity, and the data area is at least that long.
+        unsafe { self.data.word_unchecked(self.offset(position)) }
+    }
+
+    /// Where a payload that begins at `position` lies. With the mirror any payload is one run of bytes.
+    #[inline(always)]
+    pub(crate) fn payload_offset(&self, position: u64) -> usize {
+        self.offset(position.wrapping_add(SHORT as u64))
+    }
+
+    /// The data area itself, for the handles that hand out views.
+    #[inline(always)]
+    pub(crate) fn data(&self) -> &Area {
+        &self.data
+    }
+
+    /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together they are a snapshot only
+    /// of a quiet ring. Numbers to show, by which nothing is read: Relaxed.
+    pub(crate) fn observe(&self) -> (u64, u64) {
+        let head = self.exact().load(Ordering::Relaxed);
+        (head, later(self.tail().load(Ordering::Relaxed), head))
+    }
+
+    /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
+    /// every frame, until `visit` returns false. Bounded by the capacity.
+    pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64> {
+        // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do not see what was there
+        // a lap ago.
+        let head = self.exact().load(Ordering::Acquire);
+        if head % 8 != 0 {
+            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+        }
+        let mut position = head;
+        loop {
+            // SYNC(commit): a non-zero word uncovers its record and the next word.
+            let first = self.word(position).load(Ordering::Acquire);
+            if first == 0 {
+                return Ok(position);
+            }
+            if !self.is_record(first) {
+                return Err(self.refuse(first));
+            }
+            let frame = self.record(position, first);
+            let next = frame.end();
+            if next.wrapping_sub(head) + SUCCESSOR > self.capacity {
+                return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
+            }
+            if !visit(position, frame.header(), self) {
+                return Ok(position);
+            }
+            position = next;
+        }
+    }
+
+    /// Copies the payload of a record that [`Shared::walk`] showed. An observer's copy: torn if the ring is not quiet.
+    pub(crate) fn copy_frame(&self, position: u64, into: &mut [u8]) {
+        debug_assert!(into.len() <= self.max_payload);
+        // SAFETY: the length was bounded by `record`, hence by the capacity. Stable only if the ring is quiet, which the
+        // caller's contract says; the bytes are plain data either way.
+        unsafe { self.copy_out(self.payload_offset(position), into) };
+    }
+
+    /// Copies `bytes` to `offset`, in two parts if an unmirrored area ends in between.
+    ///
+    /// # Safety
+    /// The bytes belong to the caller by the protocol, and there are at most `capacity` of them.
+    #[inline(always)]
+    pub(super) unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        if offset + bytes.len() <= self.data.len() {
+            // SAFETY: in bounds by the line above, ours by contract.
+            return unsafe { self.data.write(offset, bytes) };
+        }
+        let (first, rest) = bytes.split_at(self.data.len() - offset);
+        // SAFETY: `first` ends exactly at the end of the area; ours by contract.
+        unsafe { self.data.write(offset, first) };
+        // SAFETY: no mirror here, so the area is one capacity long and the rest continues at its start; it fits because
+        // the whole is no longer than the capacity.
+        unsafe { self.data.write(0, rest) };
+    }
+
+    /// Copies from `offset`, in two parts if an unmirrored area ends in between.
+    ///
+    /// # Safety
+    /// The bytes are a committed, unreleased payload, and there are at most `capacity` of them.
+    #[inline(always)]
+    pub(super) unsafe fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        if offset + bytes.len() <= self.data.len() {
+            // SAFETY: in bounds by the line above, stable by contract.
+            return unsafe { self.data.read(offset, bytes) };
+        }
+        let (first, rest) = bytes.split_at_mut(self.data.len() - offset);
+        // SAFETY: `first` ends exactly at the end of the area; stable by contract.
+        unsafe { self.data.read(offset, first) };
+        // SAFETY: as in `copy_in`.
+        unsafe { self.data.read(0, rest) };
+    }
+
+    /// Whether `first` begins a record of this ring. Zero, which is "nothing yet", does not.
+    #[inline(always)]
+    pub(super) fn is_record(&self, first: u64) -> bool {
+        is_short(first) && (first >> 32) as usize <= self.max_payload
+    }
+
+    /// Why a first word that is not zero is none.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse(&self, first: u64) -> Error {
+        if is_short(first) { Error::Corrupt { what: "a frame longer than its ring" } } else { refusal(first) }
+    }
+
+    /// The record whose first word was loaded as `first`, for which [`Shared::is_record`] holds.
+    #[inline(always)]
+    pub(super) fn record(&self, position: u64, first: u64) -> Peeked {
+        let mut second = [0; 8];
+        // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The first word was loaded
+        // non-zero with Acquire, so the producer is done with it.
+        unsafe { self.data.read(self.offset(position.wrapping_add(8)), &mut second) };
+        Peeked { first, second: u64::from_le_bytes(second), position }
+    }
+}
+
+/// Bytes of the record that carries `len` bytes of payload.
+#[inline(always)]
+pub(super) fn record_size(len: usize) -> u64 {
+    padded(SHORT + len) as u64
+}
+
+/// A committed frame that the consumer has looked at and not released: its two header words, and where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peeked {
+    /// The commit word; with REDELIVERED if a dead consumer had seen the frame.
+    pub(super) first: u64,
+    pub(super) second: u64,
+    pub(super) position: u64,
+}
+
+impl Peeked {
+    /// The frame's header; REDELIVERED is set if a dead consumer had seen the frame.
+    #[inline(always)]
+    pub(crate) fn header(&self) -> Header {
+        Header::unpack(self.first, self.second)
+    }
+
+    /// Bytes of its payload.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        (self.first >> 32) as usize
+    }
+
+    /// Whether a dead consumer had seen the frame.
+    #[inline(always)]
+    pub(crate) fn is_redelivered(&self) -> bool {
+        self.first & REDELIVERED != 0
+    }
+
+    /// Position behind the record: what to release up to.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> u64 {
+        self.position.wrapping_add(record_size(self.len()))
+    }
+
+    /// Where its record begins.
+    #[inline(always)]
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+}
