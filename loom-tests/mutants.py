@@ -110,8 +110,8 @@ RULES = [
     (LIFE, "pub(crate) fn ended", "again == ends", "true", "an end is believed without a second reading"),
 ]
 
-# Orderings that no model misses, and why they stand: a part of the name → the reason.
-EXPLAINED = {"`recheck`": "for sleepers without membarrier; in models N2 is a fence already"}
+# Orderings that stand though no model misses them: a part of the name → the reason. There are none.
+EXPLAINED = {}
 
 
 def body(path):

@@ -82,7 +82,7 @@ fn rm_spares_the_living_unless_forced() {
     place.wait_for_living("x", 1);
     place.run("rm x").fails(1, "somebody is attached");
     place.run("rm --force x").succeeds();
-    place.run("rm x").fails(5, "ring:x: no such segment");
+    place.run("rm x").fails(5, "ring:x: not found");
     drop(receiver);
     place.run("create ring:a").succeeds();
     place.run("create ring:b").succeeds();
@@ -116,7 +116,7 @@ fn gc_buries_the_dead_and_keeps_what_waits() {
             .text()
             .contains(r#"{"dead":0,"dry_run":false,"name":"full","removed":true}"#)
     );
-    place.run("info full").fails(5, "no such segment");
+    place.run("info full").fails(5, "not found");
     drop(receiver);
 }
 

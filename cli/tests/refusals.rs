@@ -72,7 +72,7 @@ fn another_kind_than_asked_for() {
 fn what_is_not_there() {
     let place = Place::new();
     for verb in ["info", "stat", "verify", "dump", "rm"] {
-        place.run(&format!("{verb} nothing")).fails(5, "no such segment");
+        place.run(&format!("{verb} nothing")).fails(5, "not found");
     }
     place.run("send ring:x --file /does/not/exist").fails(1, "/does/not/exist");
 }
