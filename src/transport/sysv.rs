@@ -14,11 +14,10 @@
 //!   that it can look at its deadline and at the senders. The last 100 ms before a deadline, and a sender at a full queue,
 //!   sleep from 50 µs to 1 ms between two looks, which is the latency then.
 
+mod metronome;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use libc::{E2BIG, EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOMSG, ENOSPC, ENOSYS, EPERM, ERANGE};
@@ -28,9 +27,9 @@ use super::message::{Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Wire, receiver, 
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, sender_of};
-use crate::os::thread::spawn_deaf;
 use crate::os::{fork, sysv};
 use crate::wait::deadline::Deadline;
+use metronome::Metronome;
 
 /// What System V message queues promise.
 pub const CAPABILITIES: Capabilities = Capabilities {
@@ -486,7 +485,7 @@ impl Inlet for ReceivingEnd {
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
         if patience >= NEAR {
             if self.metronome.is_none() {
-                self.metronome = Some(Metronome::start(self.queue.id)?);
+                self.metronome = Some(Metronome::start(self.queue.id, WAKE)?);
             }
             let _blocked = self.metronome.as_ref().map(Metronome::blocked);
             return self.take(buffer, true)?.ok_or(Error::Empty);
@@ -512,70 +511,6 @@ impl Inlet for ReceivingEnd {
             Ok(senders) => Ok(senders == 0),
             Err(e) if matches!(e.raw_os_error(), Some(EIDRM | EINVAL)) => Ok(false), // the queue is about to go, too
             Err(e) => Err(Error::io("count the queue's senders", e)),
-        }
-    }
-}
-
-/// Wakes a receiver that blocks: its deadline, or a death, would not.
-///
-/// A thread that looks every 50 ms whether the receiver has been in one and the same blocking call since the last look, and
-/// then sends it an empty message.
-struct Metronome {
-    beat: Arc<Beat>,
-    thread: Option<JoinHandle<()>>,
-    born: u32,
-}
-
-struct Beat {
-    /// Odd while the receiver blocks; another number each time.
-    calls: AtomicU64,
-    stop: AtomicBool,
-}
-
-/// While this lives, the receiver blocks.
-struct Blocked<'a>(&'a Beat);
-
-impl Drop for Blocked<'_> {
-    fn drop(&mut self) {
-        self.0.calls.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Metronome {
-    fn start(queue: i32) -> Result<Self> {
-        let beat = Arc::new(Beat { calls: AtomicU64::new(0), stop: AtomicBool::new(false) });
-        let theirs = Arc::clone(&beat);
-        let thread = spawn_deaf("slipring-sysv", move || {
-            let mut before = 0;
-            while !theirs.stop.load(Ordering::Relaxed) {
-                std::thread::park_timeout(NAP);
-                let now = theirs.calls.load(Ordering::Relaxed);
-                if now == before && now % 2 == 1 {
-                    // Full: then it does not block. Removed: then it knows.
-                    let _ = sysv::send(queue, &WAKE.to_ne_bytes());
-                }
-                before = now;
-            }
-        });
-        let thread = thread.map_err(|e| Error::io("start the thread that wakes the receiver", e))?;
-        Ok(Metronome { beat, thread: Some(thread), born: fork::generation() })
-    }
-
-    fn blocked(&self) -> Blocked<'_> {
-        self.beat.calls.fetch_add(1, Ordering::Relaxed);
-        Blocked(&self.beat)
-    }
-}
-
-impl Drop for Metronome {
-    fn drop(&mut self) {
-        if self.born != fork::generation() {
-            return; // the thread is not here: it is the parent's
-        }
-        self.beat.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One file per thing that is measured; `latency.rs` has what round trips share, `runs.rs` the loops, `part.rs` what the
 //! other processes do. Rings are inherited memfds, so nothing is left behind, whatever happens.
 
+mod bare;
 mod crew;
 mod doctor;
 mod figures;

@@ -13,20 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, open};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, connect, listen, recv,
-    send, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, connect, listen, socket_with};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use slipring::frame::{Event, Header, control};
-use slipring::probe::{MqCalls, SignalReceives, SignalSends, SysvCalls};
+use slipring::probe::{SignalReceives, SignalSends, SysvCalls};
 use slipring::transport::{
     FrameReceiver, FrameSender, dgram, fifo, mq, pipe, seqpacket, signal, stream, sysv, tcp, udp, unix,
 };
 use slipring::{Deadline, Error};
 
+use super::bare::{BareMq, BareReceive, BareSend, BareSignals, Calls};
 use super::crew::Peer;
 use super::part::{Answer, Task};
 use super::payload;
@@ -180,131 +177,6 @@ impl Rx for Receives {
             Receives::Bare(rx) => rx.receive().map(look),
         }
     }
-}
-
-/// Sends a message by as few calls as there can be.
-pub(super) trait BareSend: Send {
-    fn send(&mut self, message: &[u8]) -> slipring::Result<()>;
-}
-
-/// Receives one, waiting for it.
-pub(super) trait BareReceive {
-    fn receive(&mut self) -> slipring::Result<&[u8]>;
-}
-
-/// `read` and `write`, on pipes; `recv` and `send`, on sockets. The message is of a size that both sides know.
-struct Calls {
-    fd: Arc<OwnedFd>,
-    is_socket: bool,
-    message: Vec<u8>,
-}
-
-impl Calls {
-    fn new(fd: Arc<OwnedFd>, is_socket: bool, size: usize) -> Self {
-        Calls { fd, is_socket, message: vec![0; size] }
-    }
-}
-
-impl BareSend for Calls {
-    fn send(&mut self, message: &[u8]) -> slipring::Result<()> {
-        let sent = uninterrupted(|| match self.is_socket {
-            true => send(&self.fd, message, SendFlags::NOSIGNAL),
-            false => rustix::io::write(&self.fd, message),
-        });
-        match sent.map_err(|e| io("write", e))? {
-            sent if sent == message.len() => Ok(()),
-            _ => Err(Error::Full), // never with one small message under way
-        }
-    }
-}
-
-impl BareReceive for Calls {
-    fn receive(&mut self) -> slipring::Result<&[u8]> {
-        let mut len = 0;
-        while len < self.message.len() {
-            let rest = &mut self.message[len..];
-            let received = uninterrupted(|| match self.is_socket {
-                true => recv(&self.fd, &mut *rest, RecvFlags::empty()).map(|(_, len)| len),
-                false => rustix::io::read(&self.fd, &mut *rest),
-            });
-            match received.map_err(|e| io("read", e))? {
-                0 => return Err(Error::PeerDead),
-                received => len += received,
-            }
-        }
-        Ok(&self.message)
-    }
-}
-
-struct BareMq(MqCalls, Vec<u8>);
-
-impl BareMq {
-    fn open(name: &str, size: usize) -> Outcome<Self> {
-        Ok(BareMq(MqCalls::open(name, size)?, vec![0; size]))
-    }
-}
-
-impl BareSend for BareMq {
-    fn send(&mut self, message: &[u8]) -> slipring::Result<()> {
-        self.0.send(message)
-    }
-}
-
-impl BareReceive for BareMq {
-    fn receive(&mut self) -> slipring::Result<&[u8]> {
-        let len = self.0.receive(&mut self.1)?;
-        Ok(&self.1[..len])
-    }
-}
-
-impl BareSend for SysvCalls {
-    fn send(&mut self, message: &[u8]) -> slipring::Result<()> {
-        SysvCalls::send(self, message)
-    }
-}
-
-impl BareReceive for SysvCalls {
-    fn receive(&mut self) -> slipring::Result<&[u8]> {
-        SysvCalls::receive(self)
-    }
-}
-
-/// Eight bytes a signal, which is all that one carries.
-struct BareSignals(SignalReceives, Vec<u8>, usize);
-
-impl BareSend for SignalSends {
-    fn send(&mut self, message: &[u8]) -> slipring::Result<()> {
-        message.chunks(8).try_for_each(|chunk| {
-            let mut value = [0; 8];
-            value[..chunk.len()].copy_from_slice(chunk);
-            SignalSends::send(self, u64::from_ne_bytes(value))
-        })
-    }
-}
-
-impl BareReceive for BareSignals {
-    fn receive(&mut self) -> slipring::Result<&[u8]> {
-        let BareSignals(signals, message, size) = self;
-        message.clear();
-        while message.len() < *size {
-            signals.receive()?.for_each(|value| message.extend_from_slice(&value.to_ne_bytes()));
-        }
-        message.truncate(*size);
-        Ok(message)
-    }
-}
-
-fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            done => return done,
-        }
-    }
-}
-
-fn io(op: &'static str, error: impl Into<std::io::Error>) -> Error {
-    Error::Io { op, source: error.into() }
 }
 
 fn failed(error: impl Into<std::io::Error>) -> Failure {
@@ -502,7 +374,7 @@ fn receiver(meeting: &Meeting, place: &str) -> Outcome<(Receives, String)> {
         (Mechanism::Signal, Form::Frames) => frames(signal::Receiver::open(&by_signal(meeting)?)?),
         (Mechanism::Bell, Form::Frames) => Receives::Bells(Box::new(signal::Receiver::open(&by_signal(meeting)?)?)),
         (Mechanism::Signal | Mechanism::Bell, Form::Bare) => {
-            bare(BareSignals(SignalReceives::open(signo(meeting)?)?, Vec::new(), meeting.size))
+            bare(BareSignals::new(SignalReceives::open(signo(meeting)?)?, meeting.size))
         }
         _ => return Err(Failure::new(FAILED, "this mechanism has connections")),
     };

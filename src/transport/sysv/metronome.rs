@@ -1,0 +1,78 @@
+//! A thread that wakes a receiver which blocks in `msgrcv`, where there is no timeout.
+//!
+//! Used by the receiver in `sysv.rs`. Relies on `os/sysv.rs` to send, and on `os/thread.rs` for a thread that takes no signals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::os::thread::spawn_deaf;
+use crate::os::{fork, sysv};
+use crate::transport::message::NAP;
+
+/// Wakes a receiver that blocks: its deadline, or a death, would not.
+///
+/// A thread that looks every 50 ms whether the receiver has been in one and the same blocking call since the last look, and
+/// then sends it an empty message.
+pub(super) struct Metronome {
+    beat: Arc<Beat>,
+    thread: Option<JoinHandle<()>>,
+    born: u32,
+}
+
+struct Beat {
+    /// Odd while the receiver blocks; another number each time.
+    calls: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// While this lives, the receiver blocks.
+pub(super) struct Blocked<'a>(&'a Beat);
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Metronome {
+    /// For a receiver of `queue`; empty messages are of type `wake`.
+    pub(super) fn start(queue: i32, wake: u64) -> Result<Self> {
+        let beat = Arc::new(Beat { calls: AtomicU64::new(0), stop: AtomicBool::new(false) });
+        let theirs = Arc::clone(&beat);
+        let thread = spawn_deaf("slipring-sysv", move || {
+            let mut before = 0;
+            while !theirs.stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(NAP);
+                let now = theirs.calls.load(Ordering::Relaxed);
+                if now == before && now % 2 == 1 {
+                    // Full: then it does not block. Removed: then it knows.
+                    let _ = sysv::send(queue, &wake.to_ne_bytes());
+                }
+                before = now;
+            }
+        });
+        let thread = thread.map_err(|e| Error::io("start the thread that wakes the receiver", e))?;
+        Ok(Metronome { beat, thread: Some(thread), born: fork::generation() })
+    }
+
+    /// To be held during a blocking call.
+    pub(super) fn blocked(&self) -> Blocked<'_> {
+        self.beat.calls.fetch_add(1, Ordering::Relaxed);
+        Blocked(&self.beat)
+    }
+}
+
+impl Drop for Metronome {
+    fn drop(&mut self) {
+        if self.born != fork::generation() {
+            return; // the thread is not here: it is the parent's
+        }
+        self.beat.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
