@@ -29,7 +29,7 @@ pub enum Kind {
 pub enum WakeMode {
     /// It never looks: nobody may sleep, everybody polls.
     Poll = 0,
-    /// A load without a fence; the sleeper pays with `membarrier`, and with one wake-up more for each sleep of over 200 µs,
+    /// A load without a fence; the sleeper pays with `membarrier`, and with one wake-up more for each sleep of over 5 ms,
     /// since kernels from 5.10 on leave processors out at times.
     #[default]
     Asymmetric = 1,

@@ -67,7 +67,7 @@
 //!
 //! **The nap.** `membarrier` does not keep its word on every kernel: since Linux 5.10 a processor on which a thread of the
 //! notifier's process ended, and on which no other process has run since, is left out (`docs/memory-model.md` has the
-//! reason and the figures). So who raises the flag sleeps [`DOZE`] at first, and then looks once more. A notifier that did
+//! reason and the figures). So who raises the flag sleeps [`NAP`] at first, and then looks once more. A notifier that did
 //! not see the flag had made its publication before the flag was raised; by then it has left any store buffer. Who finds
 //! the flag raised need not nap: whoever raised it does, or a notifier saw it.
 
@@ -78,9 +78,12 @@ use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, fut
 /// No sleep is longer than this: a wake-up can die with its waker, so sleepers look around by themselves this often.
 pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
 
-/// How long a sleeper relies on nobody: all its sleep in [`Barrier::Poll`] mode, its nap in [`Barrier::Asymmetric`] mode.
-/// A store buffer drains a hundred times faster.
+/// How long a sleeper dozes in [`Barrier::Poll`] mode, where nobody ever wakes it.
 const DOZE: Duration = Duration::from_micros(200);
+
+/// The first part of a sleep in [`Barrier::Asymmetric`] mode ("The nap", above). A store buffer drains a thousand times faster;
+/// but a timer that is due before the kernel's next tick has to be programmed, and that cost 15 µs each sleep.
+const NAP: Duration = Duration::from_millis(5);
 
 /// [`Many::notify`] wakes everybody. (The kernel's count is a signed int.)
 pub(crate) const ALL: u32 = i32::MAX as u32;
@@ -187,12 +190,12 @@ impl Line {
     /// S4, with the nap of who `raised` the flag.
     fn park(&self, key: u32, raised: bool, timeout: Duration, ready: &mut dyn FnMut() -> bool) {
         let mut rest = timeout.min(SLEEP_CAP);
-        if raised && self.barrier == Barrier::Asymmetric && rest > DOZE {
-            futex::wait(self.word(), key, Some(DOZE));
+        if raised && self.barrier == Barrier::Asymmetric && rest > NAP {
+            futex::wait(self.word(), key, Some(NAP));
             if ready() {
                 return;
             }
-            rest -= DOZE;
+            rest -= NAP;
         }
         // Returns at once if the word changed since S1, in the nap or before.
         futex::wait(self.word(), key, Some(rest));
@@ -443,7 +446,7 @@ mod tests {
                 if slept && told.load(Acquire) == round << 1 {
                     let overslept = Duration::from_nanos(end.saturating_sub(at.load(Relaxed)));
                     sleeps.lost += u64::from(overslept >= SLEEP_CAP / 2);
-                    sleeps.late += u64::from(overslept >= DOZE / 2);
+                    sleeps.late += u64::from(overslept >= NAP / 2);
                 }
                 while told.load(Acquire) >> 1 < round {
                     std::hint::spin_loop();
