@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use slipring::endpoint::parse_size;
+use slipring::endpoint::{parse_duration, parse_size};
 
 /// `4KiB`, `4K`, `4096`: for clap.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
@@ -11,20 +11,7 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 
 /// `500us`, `250ms`, `2s`, `1m`; a fraction is welcome.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a duration, as in 500us, 250ms, 2s or 1m".to_owned();
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let number = number.parse::<f64>().ok().filter(|number| *number >= 0.0).ok_or_else(wrong)?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+    parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// `1000/s`, `1000`, `10k/s`, `2M/s`: frames per second, greater than 0.

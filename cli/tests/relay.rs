@@ -5,8 +5,14 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Place, Process, noise};
+
+/// One that nobody listens at now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
 
 /// What `kill -INT` does.
 fn interrupt(process: &mut Process) {
@@ -155,7 +161,7 @@ fn through_all(options: &str, input: &[u8]) -> Vec<u8> {
     let unique = input.len();
     let queues = Queues(vec![format!("mq:/chain-{pid}-{unique}"), format!("sysv:{}", pid << 8 | unique as u32 & 0xFF)]);
     let [mq, sysv] = [&queues.0[0], &queues.0[1]];
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let receiver = place.start(&format!("recv ring:last {options}")).reading();
     let mut relays: Vec<Process> = [
         format!("relay dgram:{at}/dgram ring:last"),
@@ -188,6 +194,38 @@ fn a_file_survives_a_chain_of_every_mechanism() {
     assert!(through_all("--framing raw", &file) == file);
     let text: Vec<u8> = (0..5_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     assert!(through_all("", &text) == text);
+}
+
+#[test]
+fn a_relay_over_tcp_finds_the_receiver_that_was_started_again() {
+    let place = Place::new();
+    let port = free_port();
+    let far = format!("recv tcp:127.0.0.1:{port}?listen");
+    let relay = place.start(&format!("relay ring:a tcp:127.0.0.1:{port}?reconnect=1m"));
+    let mut receiver = place.start(&far);
+    let mut sender = place.start("send ring:a");
+    sender.write(b"before it\n");
+    assert_eq!(receiver.first_bytes(), b"before it\n");
+    receiver.kill();
+
+    let mut receiver = place.start(&far);
+    let seen = AtomicBool::new(false);
+    let receiver = std::thread::scope(|scope| {
+        // The first of these may still be on their way to the dead one.
+        let (sender, seen) = (&mut sender, &seen);
+        scope.spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                sender.write(b"after it!\n");
+            }
+        });
+        assert_eq!(receiver.first_bytes(), b"after it!\n");
+        seen.store(true, Ordering::Relaxed);
+        receiver.reading()
+    });
+    sender.finish().succeeds();
+    relay.finish().succeeds();
+    let rest = receiver.finish().succeeds().text();
+    assert!(rest.lines().all(|line| line == "after it!"), "{rest}");
 }
 
 #[test]

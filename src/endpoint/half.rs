@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use super::Duplex;
 use crate::error::Result;
 use crate::frame::{Event, Header};
-use crate::transport::{Capabilities, FrameReceiver, FrameSender};
+use crate::transport::{Capabilities, FrameReceiver, FrameSender, Released};
 use crate::wait::deadline::Deadline;
 
 /// The end that is used, and the one that is kept.
@@ -36,6 +36,10 @@ impl FrameSender for Half<dyn FrameSender, dyn FrameReceiver> {
 
     fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
         self.used.send_deadline(header, payload, deadline)
+    }
+
+    fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+        self.used.send_encoded(frames, deadline)
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<()> {
@@ -70,6 +74,14 @@ impl FrameReceiver for Half<dyn FrameReceiver, dyn FrameSender> {
 
     fn release(&mut self) {
         self.used.release();
+    }
+
+    fn encoded(&mut self) -> Option<&[u8]> {
+        self.used.encoded()
+    }
+
+    fn release_encoded(&mut self, bytes: usize) -> Released {
+        self.used.release_encoded(bytes)
     }
 
     fn max_payload(&self) -> usize {

@@ -16,7 +16,7 @@ mod socket;
 mod stream;
 
 pub use pipe::{FifoEndpoint, PipeEndpoint};
-pub use query::parse_size;
+pub use query::{parse_duration, parse_size};
 pub use queue::{MqEndpoint, SysvEndpoint};
 pub use ring::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
 pub use signal::SignalEndpoint;
@@ -246,7 +246,7 @@ mod tests {
             ("mq:/x?messages=5&message_size=4KiB&create=no", "mq:/x"),
             ("sysv:0x51?create", "sysv:0x51"),
             ("unix:/run/x?listen&uid=1000&max_payload=1MiB&upgrade=ring&capacity=64K", "unix:/run/x"),
-            ("tcp:localhost:7000?listen&remote=no&max_payload=1MiB", "tcp:localhost:7000"),
+            ("tcp:localhost:7000?listen&remote=no&max_payload=1MiB&reconnect=1.5m", "tcp:localhost:7000"),
             ("seqpacket:/run/x?listen&uid=1000&uid=1001", "seqpacket:/run/x"),
             ("dgram:/run/x?uid=0", "dgram:/run/x"),
             ("udp:[::1]:7000?remote&datagram=65507&source=::1", "udp:[::1]:7000"),
@@ -281,6 +281,8 @@ mod tests {
             "unix:/x?upgrade=yes",
             "tcp:7000",
             "tcp:localhost:7000?uid=0",
+            "tcp:localhost:7000?reconnect",
+            "tcp:localhost:7000?reconnect=-1s",
             "seqpacket:",
             "seqpacket:/x?uid=root",
             "dgram:/x?listen",

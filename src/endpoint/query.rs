@@ -3,6 +3,7 @@
 //! Used by the other files of `endpoint/`. Pure text.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -66,6 +67,35 @@ pub fn parse_size(text: &str) -> Result<usize> {
         _ => return Err(WRONG),
     };
     number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).ok_or(WRONG)
+}
+
+/// A length of time: a number, with a fraction or without, and a unit: `ns`, `us`, `ms`, `s`, `m`, `min` or `h`.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else, and for what is longer than a [`Duration`] can be.
+///
+/// ```
+/// use slipring::endpoint::parse_duration;
+/// use std::time::Duration;
+/// assert_eq!((parse_duration("250ms")?, parse_duration("1.5m")?), (Duration::from_millis(250), Duration::from_secs(90)));
+/// assert!(parse_duration("30").is_err());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    const WRONG: Error = Error::Invalid { what: "duration: a number and a unit, as in 500us, 250ms, 2s or 1m" };
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(WRONG)?;
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(WRONG),
+    };
+    let number = number.parse::<f64>().ok().filter(|number| *number >= 0.0).ok_or(WRONG)?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| WRONG)
 }
 
 pub(super) fn parse_mode(value: &str) -> Result<u32> {

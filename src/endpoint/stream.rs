@@ -3,14 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::query::{self, parse_size, parse_switch, parse_uid};
+use super::query::{self, parse_duration, parse_size, parse_switch, parse_uid};
 use super::{DEFAULT_CAPACITY, Duplex};
 use crate::error::{Error, Result};
 use crate::transport::{stream, tcp, unix};
 use crate::wait::deadline::Deadline;
 
 const UNIX_KEYS: &str = "endpoint option: known for unix are capacity, listen, max_payload, uid, upgrade";
-const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, remote";
+const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, reconnect, remote";
 
 /// `unix:PATH[?listen&…]`: a Unix stream socket.
 ///
@@ -91,6 +91,7 @@ impl fmt::Display for UnixEndpoint {
 /// |---|---|---|
 /// | `listen` | `true` or `false`: whether to wait for one connection there | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
+/// | `reconnect` | a [duration](super::parse_duration): when the connection breaks, how long to wait for the next one | the break is the end |
 /// | `remote` | `true` or `false`: whether the address may lie beyond this machine | `false` |
 #[derive(Clone, Debug)]
 pub struct TcpEndpoint {
@@ -112,6 +113,7 @@ impl TcpEndpoint {
             match key {
                 "listen" => parsed.listen = parse_switch(value)?,
                 "max_payload" => parsed.stream = parsed.stream.clone().max_payload(parse_size(value)?),
+                "reconnect" => parsed.options = parsed.options.clone().reconnect(parse_duration(value)?),
                 "remote" => parsed.options = parsed.options.clone().remote(parse_switch(value)?),
                 _ => return Err(Error::Invalid { what: TCP_KEYS }),
             }
@@ -123,7 +125,7 @@ impl TcpEndpoint {
     pub(super) fn open_duplex(&self, batch: bool, deadline: Deadline) -> Result<Duplex> {
         let options = self.options.clone().stream(self.stream.clone().batch(batch));
         let (tx, rx) = if self.listen {
-            tcp::Listener::bind(self.address.as_str(), &options)?.accept(deadline)
+            tcp::Listener::bind(self.address.as_str(), &options)?.accept_only(deadline)
         } else {
             tcp::connect(self.address.as_str(), &options, deadline)
         }?;

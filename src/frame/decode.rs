@@ -380,6 +380,17 @@ impl Decoder {
         self.tracker = Some(tracker);
     }
 
+    /// Whoever sends next may count anew. Gives what was expected so far.
+    pub(crate) fn set_aside(&mut self) -> Tracker {
+        self.tracker.replace(Tracker::new()).unwrap_or_default()
+    }
+
+    /// Counts a gap that was found elsewhere, and makes the step that reports it.
+    pub(crate) fn gap(&mut self, stream: u16, expected: u32, found: u32) -> Step {
+        self.stats.gaps += 1;
+        Step::Gap { stream, expected, found }
+    }
+
     /// Several senders count the same streams: no sequence is judged until one begins alone.
     pub(crate) fn stop_tracking(&mut self) {
         self.tracker = None;

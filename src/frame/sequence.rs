@@ -50,6 +50,11 @@ impl Sequencer {
 }
 
 impl Sequencer {
+    /// Every stream that has been used, and stream 0, with its next number.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        std::iter::once((0, self.zero)).chain(self.others.iter().map(|(stream, next)| (*stream, *next)))
+    }
+
     /// The number for a frame with this header, counted as sent: 0 for control frames, which are not numbered.
     #[inline(always)]
     pub(crate) fn give_out(&mut self, header: Header) -> u32 {
@@ -120,6 +125,17 @@ impl Tracker {
         } else {
             self.others.insert(stream, seq);
         }
+    }
+
+    /// What was expected of `stream`, which is then as good as new.
+    pub(crate) fn forget(&mut self, stream: u16) -> Option<u32> {
+        if stream == 0 { self.zero.take() } else { self.others.remove(&stream) }
+    }
+
+    /// Expects what `newer` expects, where it does.
+    pub(crate) fn update(&mut self, newer: Tracker) {
+        self.zero = newer.zero.or(self.zero);
+        self.others.extend(newer.others);
     }
 
     /// Judges a frame that has arrived, and expects its successor unless it lies behind.

@@ -12,18 +12,27 @@
 //! The kernel may take a part of a frame. Then the frame counts as sent, its rest is kept, and the next send, flush or close goes on
 //! with it; so a sender that pauses flushes. A receiver never shows a part: a frame whose sender died in the middle of it is
 //! dropped, and the end is [`Error::PeerDead`].
+//!
+//! # Connections that break
+//! are mended only where that was asked for, which TCP offers: see `reconnect.rs`.
 
 mod receiver;
+mod reconnect;
 mod sender;
 mod senders;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 pub use receiver::Receiver;
+pub(super) use reconnect::Next;
+use reconnect::Reconnect;
 pub use sender::Sender;
 
 use crate::error::{Error, Result};
@@ -112,15 +121,18 @@ struct Link {
     /// Answers to PINGs, as frames, that the sending side has yet to take.
     pongs: Mutex<Vec<u8>>,
     pongs_wait: AtomicBool,
+    /// How the connection is made anew when it breaks, if it is.
+    reconnect: Option<Reconnect>,
 }
 
 impl Link {
-    fn new(duplex: bool) -> Self {
+    fn new(duplex: bool, reconnect: Option<Reconnect>) -> Self {
         Link {
             duplex,
             peer_max: AtomicUsize::new(usize::MAX),
             pongs: Mutex::new(Vec::new()),
             pongs_wait: AtomicBool::new(false),
+            reconnect,
         }
     }
 
@@ -162,8 +174,8 @@ pub(super) fn hello(wire: Wire, options: &Options) -> Result<Hello> {
 
 /// The two ends over the two directions of one socket, on which `hello` has been said.
 pub(super) fn connection_after(hello: Hello, fd: OwnedFd, wire: Wire, options: &Options) -> Result<(Sender, Receiver)> {
-    let fd = std::sync::Arc::new(byte_fd(fd)?);
-    let link = std::sync::Arc::new(Link::new(true));
+    let fd = Arc::new(byte_fd(fd)?);
+    let link = Arc::new(Link::new(true, None));
     let tx = Sender::after_hello(hello, fd.clone(), link.clone(), wire, options, false);
     let rx = Receiver::over(fd, link, Some(&tx), wire, options);
     Ok((tx, rx))
@@ -171,8 +183,24 @@ pub(super) fn connection_after(hello: Hello, fd: OwnedFd, wire: Wire, options: &
 
 /// The two ends over the two directions of one socket. Says HELLO.
 pub(super) fn connection(fd: OwnedFd, wire: Wire, options: &Options) -> Result<(Sender, Receiver)> {
-    let fd = std::sync::Arc::new(byte_fd(fd)?);
-    let link = std::sync::Arc::new(Link::new(true));
+    ends(byte_fd(fd)?.into(), None, wire, options)
+}
+
+/// The same; when the connection breaks, the ends go on over the one that `next` gives, for which they wait at most for
+/// `patience`. Only for the long form, whose frames are sent one by one.
+pub(super) fn lasting_connection(
+    fd: OwnedFd,
+    (patience, next): (Duration, Next),
+    wire: Wire,
+    options: &Options,
+) -> Result<(Sender, Receiver)> {
+    let fd = Arc::new(byte_fd(fd)?);
+    let reconnect = Reconnect::new(fd.clone(), patience, next);
+    ends(fd, Some(reconnect), wire, options)
+}
+
+fn ends(fd: Arc<ByteFd>, reconnect: Option<Reconnect>, wire: Wire, options: &Options) -> Result<(Sender, Receiver)> {
+    let link = Arc::new(Link::new(true, reconnect));
     let tx = Sender::begin(fd.clone(), link.clone(), wire, options, false)?;
     let rx = Receiver::over(fd, link, Some(&tx), wire, options);
     Ok((tx, rx))
@@ -180,25 +208,33 @@ pub(super) fn connection(fd: OwnedFd, wire: Wire, options: &Options) -> Result<(
 
 /// A sending end of its own. Says HELLO.
 pub(super) fn sender(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Sender> {
-    Sender::begin(byte_fd(fd)?.into(), Link::new(false).into(), wire, options, false)
+    Sender::begin(byte_fd(fd)?.into(), Link::new(false, None).into(), wire, options, false)
 }
 
 /// A receiving end of its own.
 pub(super) fn receiver(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
-    Ok(Receiver::over(byte_fd(fd)?.into(), Link::new(false).into(), None, wire, options))
+    Ok(Receiver::over(byte_fd(fd)?.into(), Link::new(false, None).into(), None, wire, options))
 }
 
 /// A sending end beside others on the same FIFO; `fd` is `O_NONBLOCK`, and nobody else's. Says HELLO.
 pub(super) fn one_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Sender> {
-    Sender::begin(ByteFd::nonblocking(fd).into(), Link::new(false).into(), wire, options, true)
+    Sender::begin(ByteFd::nonblocking(fd).into(), Link::new(false, None).into(), wire, options, true)
 }
 
 /// The receiving end of a FIFO into which several may write, and whose end is not the end for ever: see
 /// [`Receiver::renew`]. `fd` is nobody else's.
 pub(super) fn receiver_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
-    let mut receiver = Receiver::over(our_fifo(fd)?.into(), Link::new(false).into(), None, wire, options);
+    let mut receiver = Receiver::over(our_fifo(fd)?.into(), Link::new(false, None).into(), None, wire, options);
     receiver.expect_many();
     Ok(receiver)
+}
+
+/// Whether a connection is gone, by what a read or a write of it says: reset, or nothing came back for too long.
+fn is_lost(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNRESET | Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN
+    )
 }
 
 fn our_fifo(fd: OwnedFd) -> Result<ByteFd> {

@@ -6,6 +6,7 @@
 //! buffer, which grows with what has arrived up to the largest frame; so large frames are not copied on their way. One of the
 //! long form goes to the decoder's own buffer, since its header must be checked before its length is believed.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,9 +16,11 @@ use rustix::io::Errno;
 
 use super::sender::{Sender, Shared, pong};
 use super::senders::Senders;
-use super::{Link, Options, Wait, Wire, our_fifo};
+use super::{Link, Options, Wait, Wire, is_lost, our_fifo};
 use crate::error::{Error, Result};
-use crate::frame::{Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, control, padded};
+use crate::frame::{
+    Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, Tracker, control, padded,
+};
 use crate::os::bytes::ByteFd;
 use crate::os::poll::Ready;
 use crate::transport::{Capabilities, FrameReceiver};
@@ -55,6 +58,23 @@ pub struct Receiver {
     ended: Option<End>,
     /// The peer broke the protocol on a stream that ends with that.
     refused: bool,
+    /// Which socket `fd` is, if one follows another.
+    number: u64,
+    /// How many frames had come before it.
+    heard: u64,
+    /// Whose frames came over the sockets before this one.
+    before: Option<Before>,
+}
+
+/// The sender whose connection broke.
+#[derive(Debug, Default)]
+struct Before {
+    /// None if it broke before a HELLO had come.
+    epoch: Option<u64>,
+    /// What its streams were to go on with.
+    expected: Tracker,
+    /// Those of which it has said how they do go on, over this socket.
+    told: HashSet<u16>,
 }
 
 /// How the talk ended.
@@ -70,6 +90,8 @@ enum Outcome {
     /// The last fragment came; this is the header of the whole, whose payload the reassembler has.
     Whole(Header, u64),
     Swallowed,
+    /// Frames are missing, which this reports.
+    Missing(Step),
 }
 
 impl Receiver {
@@ -92,6 +114,9 @@ impl Receiver {
             finished: false,
             ended: None,
             refused: false,
+            number: 0,
+            heard: 0,
+            before: None,
         }
     }
 
@@ -139,6 +164,10 @@ impl Receiver {
                 if self.eof {
                     match self.finish() {
                         Some(step) => break (step, self.at),
+                        None if self.ended == Some(End::PeerDead) && self.link.reconnect.is_some() => {
+                            self.go_on(wait)?;
+                            continue;
+                        }
                         None => return Err(self.ended_or(Error::Closed)),
                     }
                 }
@@ -148,6 +177,7 @@ impl Receiver {
             match self.consider(step, start)? {
                 Outcome::Show => break (step, start),
                 Outcome::Swallowed => {}
+                Outcome::Missing(gap) => break (gap, start),
                 Outcome::Whole(header, stamp) => {
                     return Ok(Event::Frame(Frame { header, stamp, payload: self.reassembler.last() }));
                 }
@@ -179,6 +209,10 @@ impl Receiver {
         let chunk = &self.buffer[start..self.end];
         let sender = self.decoder.sender(step, chunk);
         let frame = match self.decoder.event(step, chunk) {
+            Event::Frame(frame) if self.is_first_of_another(frame.header) => {
+                self.refused = true;
+                return Err(Error::Corrupt { what: "a connection that follows another: it begins with HELLO" });
+            }
             Event::Frame(frame) => frame,
             Event::Duplicate { frame, .. } if frame.header.is_whole() => return Ok(Outcome::Show),
             Event::Duplicate { .. } => return Ok(Outcome::Swallowed),
@@ -194,7 +228,7 @@ impl Receiver {
         }
         match header.kind {
             control::HELLO => match Hello::decode(frame.payload) {
-                Ok(hello) => self.greet(header.stream, &hello),
+                Ok(hello) => return self.greet(header.stream, &hello),
                 Err(error) => {
                     self.refused = self.wire.on_corrupt == OnCorrupt::Close;
                     return Err(error);
@@ -205,6 +239,7 @@ impl Receiver {
                 if self.senders.is_empty() {
                     self.ended = Some(End::Closed);
                     self.active = false;
+                    self.before = None;
                 }
             }
             control::PING => match &self.back {
@@ -216,13 +251,50 @@ impl Receiver {
         Ok(Outcome::Swallowed)
     }
 
-    fn greet(&mut self, stream: u16, hello: &Hello) {
+    fn greet(&mut self, stream: u16, hello: &Hello) -> Result<Outcome> {
         if self.senders.begin(hello.epoch) && !self.many {
             self.decoder.begin(stream, hello.first_seq);
         }
         if self.link.duplex {
             self.link.peer_max.store(hello.max_payload as usize, Ordering::Relaxed);
         }
+        let Some(before) = &mut self.before else { return Ok(Outcome::Swallowed) };
+        if *before.epoch.get_or_insert(hello.epoch) != hello.epoch {
+            self.before = None;
+            return Err(Error::PeerDead);
+        }
+        // Another HELLO for the same stream is a jump of the sender's, who passes on what somebody else has numbered.
+        let expected = before.expected.forget(stream).unwrap_or(0);
+        match before.told.insert(stream) && expected != hello.first_seq {
+            true => Ok(Outcome::Missing(self.decoder.gap(stream, expected, hello.first_seq))),
+            false => Ok(Outcome::Swallowed),
+        }
+    }
+
+    /// Whether this comes first over a socket that follows another, and is no HELLO.
+    fn is_first_of_another(&self, header: Header) -> bool {
+        let is_hello = header.is_control() && header.kind == control::HELLO;
+        self.senders.is_empty() && self.before.as_ref().is_some_and(|before| before.epoch.is_some()) && !is_hello
+    }
+
+    /// Keeps what was expected of the sender, if one had said who it was, until it or somebody else comes again.
+    fn set_aside(&mut self, epoch: Option<u64>) {
+        let before = self.before.get_or_insert_default();
+        before.told.clear();
+        let expected = self.decoder.set_aside();
+        if epoch.is_some() {
+            before.epoch = epoch;
+            before.expected.update(expected);
+        }
+    }
+
+    /// Goes over to the next socket: see `reconnect.rs`.
+    fn go_on(&mut self, wait: Wait) -> Result<()> {
+        let (Some(reconnect), Some(core)) = (&self.link.reconnect, &self.back) else { return Err(Error::PeerDead) };
+        (self.fd, self.number) = reconnect.next(self.number, core, wait, Error::Empty)?;
+        (self.eof, self.finished, self.ended) = (false, false, None);
+        self.heard = self.decoder.stats().frames;
+        Ok(())
     }
 
     /// Reads more, after waiting if need be.
@@ -261,7 +333,7 @@ impl Receiver {
                     wait.wait(&self.fd, Ready::Read, Error::Empty).map_err(|e| self.ended_or(e))?;
                 }
                 // The peer closed before it had read all that we sent: what it had sent has been read by now.
-                Err(Errno::CONNRESET | Errno::TIMEDOUT) => {
+                Err(e) if is_lost(e) => {
                     self.eof = true;
                     return Ok(());
                 }
@@ -299,10 +371,19 @@ impl Receiver {
         let torn = self.at < self.end || !self.decoder.is_idle();
         let report = self.decoder.abandon(self.end - self.at);
         (self.at, self.end) = (0, 0);
-        let dead = !self.senders.is_empty() || (torn && report.is_none());
+        // Who came and went without a word is no sender that has closed, if another is to follow.
+        let follows = self.link.reconnect.is_some();
+        let no_word = follows && self.decoder.stats().frames == self.heard;
+        let dead = !self.senders.is_empty() || (torn && report.is_none()) || no_word;
         self.ended = Some(if dead { End::PeerDead } else { End::Closed });
-        for epoch in self.senders.take().chain([0]) {
+        let mut last = None;
+        for epoch in self.senders.take() {
             self.reassembler.forget(epoch);
+            last = Some(epoch);
+        }
+        self.reassembler.forget(0);
+        if dead && follows {
+            self.set_aside(last);
         }
         self.active = false;
         report

@@ -298,6 +298,20 @@ fn encoded_frames_go_as_they_are_and_parts_are_finished() {
     tx.send(Header::PLAIN, b"one's own again").unwrap();
     let Event::Frame(frame) = rx.recv().unwrap() else { panic!("a gap") };
     assert_eq!(frame.header.seq, 3050);
+
+    // In the long form they are encoded anew, and keep their numbers.
+    for batch in [false, true] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let wire = Wire { form: Form::Long, ..SOCKET };
+        let (mut tx, _rx) = connection(ours.into(), wire, &Options::new().batch(batch)).unwrap();
+        let (_tx, mut rx) = connection(theirs.into(), wire, &Options::new()).unwrap();
+        assert_eq!(tx.send_encoded(&frames[..240], Deadline::never()).unwrap(), 240);
+        tx.flush(Deadline::never()).unwrap();
+        for seq in 50..52 {
+            let Event::Frame(frame) = rx.recv().unwrap() else { panic!("a gap before {seq}") };
+            assert_eq!((frame.header.seq, frame.payload), (seq, &[1; 100][..]));
+        }
+    }
     assert!(matches!(tx.send_encoded(&frames[..100], Deadline::never()), Err(Error::Corrupt { .. })));
 }
 

@@ -1,6 +1,6 @@
 //! The sending end of a byte stream: one write a frame, or one for many; what the kernel took only a part of is finished first.
 //!
-//! Used through the transports that open the stream. Relies on `os/bytes.rs`.
+//! Used through the transports that open the stream. Relies on `os/bytes.rs`. `renew.rs` goes on after a break.
 //!
 //! `out[at..]` is what has been accepted and is not yet with the kernel: HELLO, collected frames, the rest of a frame that
 //! was taken in part. Frames always begin and end in it as wholes but for its very beginning.
@@ -8,6 +8,8 @@
 //! In a FIFO, where several writers meet, whatever is written in one go is at most `PIPE_BUF` long and consists of whole frames, so
 //! that nobody else's bytes can come in between and nobody's death leaves a part. There `out` consists of pieces: all of
 //! exactly `PIPE_BUF` bytes, but the last.
+
+mod renew;
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,11 +20,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
-use super::{Link, Options, Wait, Wire, hello};
+use super::reconnect::Reconnect;
+use super::{Link, Options, Wait, Wire, hello, is_lost};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, Hello, IDENTIFIED, SHORT, Sequencer, control, fragments, padded, padding};
 use crate::os::bytes::{ByteFd, PIPE_BUF};
-use crate::os::poll::Ready;
+use crate::os::poll::{Ready, has_hung_up};
 use crate::os::socket::unacknowledged;
 use crate::transport::{Capabilities, FrameSender};
 use crate::wait::deadline::Deadline;
@@ -43,6 +46,7 @@ pub struct Sender {
     link: Arc<Link>,
     max_payload: usize,
     capabilities: &'static Capabilities,
+    closing: bool,
 }
 
 /// The sender's state, which a receiver of the same connection uses to answer a PING.
@@ -59,6 +63,10 @@ pub(super) struct Core {
     batch: bool,
     /// Several writers may meet in this stream.
     several: bool,
+    /// What was not taken whole by one socket is sent again over the next: frames stay in `out` from their beginning.
+    repeats: bool,
+    /// Which socket `fd` is, if one follows another.
+    number: u64,
     said_bye: bool,
     /// Why nothing can be sent any more.
     broken: Option<Broken>,
@@ -118,6 +126,8 @@ impl Sender {
             at: 0,
             batch: options.batch,
             several,
+            repeats: link.reconnect.is_some(),
+            number: 0,
             said_bye: false,
             broken: None,
         };
@@ -127,7 +137,15 @@ impl Sender {
             link,
             max_payload: options.max_payload,
             capabilities: wire.capabilities,
+            closing: false,
         }
+    }
+
+    /// How often the connection has been made anew: each time, what the kernel had taken may have been lost, of which the receiver
+    /// knows. 0 where connections that break are not mended.
+    #[must_use]
+    pub fn reconnections(&self) -> u64 {
+        self.link.reconnect.as_ref().map_or(0, Reconnect::count)
     }
 
     pub(super) fn shared(&self) -> Shared {
@@ -146,6 +164,19 @@ impl Sender {
         done
     }
 
+    /// Does it; over the next socket, if this one breaks and another is to follow.
+    fn on_line<T>(&mut self, wait: Wait, mut action: impl FnMut(&mut Core) -> Result<T>) -> Result<T> {
+        loop {
+            let (done, number) = self.locked(|core| (action(core), core.number));
+            match (&done, &self.link.reconnect) {
+                (Err(Error::Closed | Error::PeerDead), Some(reconnect)) if self.fd.is_some() => {
+                    self.fd = Some(reconnect.next(number, &self.core, wait, Error::Full)?.0);
+                }
+                _ => return done,
+            }
+        }
+    }
+
     fn submit(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<()> {
         if payload.len() > self.max_payload() {
             return Err(Error::TooLarge { max: self.max_payload() });
@@ -153,7 +184,10 @@ impl Sender {
         if is_ours_to_say(header) {
             return Err(NOT_YOURS);
         }
-        self.locked(|core| core.submit(header, payload, wait))
+        if self.closing {
+            return Err(Error::Closed);
+        }
+        self.on_line(wait, |core| core.submit(header, payload, wait))
     }
 }
 
@@ -168,21 +202,35 @@ impl FrameSender for Sender {
 
     /// In one system call, if there is room, and from where they lie.
     fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
-        let max = self.max_payload();
-        self.locked(|core| core.send_encoded(frames, max, Wait::Until(deadline)))
+        if self.closing {
+            return Err(Error::Closed);
+        }
+        let (max, wait) = (self.max_payload(), Wait::Until(deadline));
+        self.on_line(wait, |core| core.send_encoded(frames, max, wait))
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<()> {
-        self.locked(|core| core.drain(Wait::Until(deadline)))
+        let wait = Wait::Until(deadline);
+        self.on_line(wait, |core| core.drain(wait))
     }
 
     fn close(&mut self, deadline: Deadline) -> Result<()> {
-        let Some(fd) = &self.fd else { return Ok(()) };
-        lock(&self.core).close(Wait::Until(deadline))?;
-        if self.capabilities.remote {
-            wait_for_acknowledgement(fd, deadline)?;
+        self.closing = true;
+        let wait = Wait::Until(deadline);
+        while let Some(fd) = self.fd.clone() {
+            match self.on_line(wait, |core| core.finish(wait)) {
+                // Nobody who is gone already needs to be told that we go.
+                Err(Error::Closed | Error::PeerDead) if self.link.reconnect.is_none() => {}
+                finished => finished?,
+            }
+            let arrived = !self.capabilities.remote || is_acknowledged(&fd, deadline)?;
+            if arrived || self.link.reconnect.is_none() {
+                lock(&self.core).hang_up();
+                self.fd = None;
+            } else {
+                lock(&self.core).lose(&fd);
+            }
         }
-        self.fd = None;
         Ok(())
     }
 
@@ -205,28 +253,31 @@ impl Drop for Sender {
             return; // closed, or not ours to close
         }
         let mut core = lock(&self.core);
-        if core.close(Wait::No).is_err() {
-            core.hang_up();
-        }
+        let _ = core.finish(Wait::No); // nobody is here to hear of it
+        core.hang_up();
     }
 }
 
-/// The kernel tells nobody when the last byte was acknowledged, so it is asked: at once, and then ever more seldom.
-fn wait_for_acknowledgement(fd: &ByteFd, deadline: Deadline) -> Result<()> {
+/// Whether the other machine has everything; not if the connection is gone. The kernel tells nobody when the last byte was
+/// acknowledged, so it is asked: at once, and then ever more seldom.
+fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
     let mut nap = Duration::from_micros(50);
-    // An error means that the connection is gone, and with it the question.
-    while unacknowledged(fd.as_fd()).is_ok_and(|bytes| bytes > 0) {
+    loop {
+        match unacknowledged(fd.as_fd()) {
+            Ok(0) => return Ok(true),
+            Ok(_) if !has_hung_up(fd.as_fd()).unwrap_or(true) => {}
+            _ => return Ok(false),
+        }
         if deadline.has_passed() {
             return Err(Error::Timeout);
         }
         std::thread::sleep(nap.min(deadline.remaining()));
         nap = (nap * 2).min(Duration::from_millis(5));
     }
-    Ok(())
 }
 
 /// A panic while it was held cannot have left it in a state that matters more than the bytes already sent.
-fn lock(core: &Shared) -> MutexGuard<'_, Core> {
+pub(super) fn lock(core: &Shared) -> MutexGuard<'_, Core> {
     core.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -321,8 +372,9 @@ impl Core {
         }
         let fits = self.pending() + total <= piece;
         if fits && self.out.len() + total > piece {
-            self.out.drain(..self.at);
-            self.at = 0;
+            let done = if self.repeats { self.taken_whole() } else { self.at };
+            self.out.drain(..done);
+            self.at -= done;
         }
         fits
     }
@@ -346,7 +398,8 @@ impl Core {
             match self.write_once(&rest_of(parts, done), wait) {
                 Ok(n) => done += n,
                 Err(error) if error.is_temporary() && done > 0 => {
-                    for part in rest_of(parts, done) {
+                    self.at = if self.repeats { done } else { 0 };
+                    for part in rest_of(parts, done - self.at) {
                         self.out.extend_from_slice(&part);
                     }
                     return Ok(());
@@ -393,17 +446,17 @@ impl Core {
         self.check()?;
         let (first, len) = encoded(frames, max)?;
         let limit = if self.several { PIPE_BUF } else { usize::MAX };
+        if !self.several && !first.is_control() && first.seq != self.sequencer.next(first.stream) {
+            // Somebody else's numbers: no gap, whatever ours were.
+            self.say_hello(first.stream, first.seq)?;
+            self.sequencer.advance(first.stream, first.seq.wrapping_sub(self.sequencer.next(first.stream)));
+        }
         if len > limit || self.wire.form == Form::Long {
             self.accept(&Frame::new(first, &frames[SHORT..SHORT + first.len as usize])?, wait)?;
             self.count_on(first);
             return Ok(len);
         }
         self.drain(wait)?;
-        if !self.several && !first.is_control() && first.seq != self.sequencer.next(first.stream) {
-            self.say_hello(first.stream, first.seq)?;
-            self.sequencer.advance(first.stream, first.seq.wrapping_sub(self.sequencer.next(first.stream)));
-            self.drain(wait)?;
-        }
         let mut end = len;
         while end < frames.len() {
             match encoded(&frames[end..], max) {
@@ -460,7 +513,7 @@ impl Core {
                 Ok(n) => return Ok(n),
                 Err(Errno::AGAIN) => wait.wait(fd, Ready::Write, Error::Full)?,
                 Err(Errno::PIPE) => return Err(self.breaks(Broken::Closed)),
-                Err(Errno::CONNRESET | Errno::TIMEDOUT) => return Err(self.breaks(Broken::PeerDead)),
+                Err(e) if is_lost(e) => return Err(self.breaks(Broken::PeerDead)),
                 Err(e) => return Err(Error::io("write to the stream", e)),
             }
         }
@@ -475,23 +528,17 @@ impl Core {
         self.broken.map_or(Ok(()), |broken| Err(broken.error()))
     }
 
-    /// Nobody who is gone already needs to be told that we go.
-    fn close(&mut self, wait: Wait) -> Result<()> {
-        if self.broken.is_none() {
-            if !self.said_bye {
-                if self.several {
-                    self.drain(wait)?; // a piece of its own
-                }
-                self.say_bye()?;
-                self.said_bye = true;
+    /// Says BYE, and hands the kernel all that is pending.
+    fn finish(&mut self, wait: Wait) -> Result<()> {
+        self.check()?;
+        if !self.said_bye {
+            if self.several {
+                self.drain(wait)?; // a piece of its own
             }
-            match self.drain(wait) {
-                Ok(()) | Err(Error::Closed | Error::PeerDead) => {}
-                Err(error) => return Err(error),
-            }
+            self.say_bye()?;
+            self.said_bye = true;
         }
-        self.hang_up();
-        Ok(())
+        self.drain(wait)
     }
 
     fn hang_up(&mut self) {

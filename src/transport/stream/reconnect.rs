@@ -1,0 +1,112 @@
+//! A connection that outlives the sockets it consists of: when one breaks, both ends go over to the next.
+//!
+//! Used by the sender and the receiver of a connection for which that was asked. Relies on whoever made the connection for
+//! the next socket ([`Next`]).
+//!
+//! Whoever notices the break first ends the old socket for both directions, so that the other end, which may wait in
+//! another thread, notices, too; then each of them, as often as it is called, takes a step towards the next socket. Nobody waits
+//! with a lock in hand, and nothing happens between calls: there is no thread.
+//!
+//! # What is lost, and how it is told
+//! Numbers go on: the sender says HELLO again with the same epoch, and with the number of its next frame, for every stream. A receiver
+//! that knows the epoch compares, and reports what is missing as a gap; what the kernel had taken and the other side's had not
+//! delivered. What the sender still holds, and the frame that the kernel had taken in part, are sent again. An unknown epoch
+//! is somebody else: the receiver says [`Error::PeerDead`] once, for the one before, and goes on with the new one.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::net::{Shutdown, shutdown};
+
+use super::sender::{self, Shared};
+use super::{Wait, byte_fd};
+use crate::error::{Error, Result};
+use crate::os::bytes::ByteFd;
+use crate::transport::datagram::LONGEST_NAP;
+
+/// One step towards the next socket, without waiting; `None` if there is none yet.
+pub(in crate::transport) type Next = Box<dyn FnMut() -> Result<Option<OwnedFd>> + Send>;
+
+/// How a connection is made anew, and the one that there is.
+pub(super) struct Reconnect {
+    patience: Duration,
+    line: Mutex<Line>,
+}
+
+/// The socket in use.
+struct Line {
+    fd: Arc<ByteFd>,
+    /// Which one it is, counted from 0.
+    number: u64,
+    since: Instant,
+    /// When it was found broken.
+    broken: Option<Instant>,
+    next: Next,
+}
+
+impl Reconnect {
+    pub(super) fn new(fd: Arc<ByteFd>, patience: Duration, next: Next) -> Self {
+        Reconnect { patience, line: Mutex::new(Line { fd, number: 0, since: Instant::now(), broken: None, next }) }
+    }
+
+    /// How many sockets have followed the first.
+    pub(super) fn count(&self) -> u64 {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).number
+    }
+
+    /// The socket after number `lost`, and its number. `temporary` is what a call that does not wait answers.
+    ///
+    /// # Errors
+    /// [`Error::PeerDead`] when there is none for too long; `temporary`; [`Error::Timeout`].
+    pub(super) fn next(&self, lost: u64, core: &Shared, wait: Wait, temporary: Error) -> Result<(Arc<ByteFd>, u64)> {
+        let mut nap = Duration::from_micros(500);
+        loop {
+            if let Some(found) = self.step(lost, core)? {
+                return Ok(found);
+            }
+            let Wait::Until(deadline) = wait else { return Err(temporary) };
+            if deadline.has_passed() {
+                return Err(Error::Timeout);
+            }
+            std::thread::sleep(nap.min(deadline.remaining()));
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+    }
+
+    fn step(&self, lost: u64, core: &Shared) -> Result<Option<(Arc<ByteFd>, u64)>> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.number == lost {
+            if line.broken.is_none() {
+                line.broken = Some(Instant::now());
+                let _ = shutdown(&line.fd, Shutdown::Both); // fails only if it is over for both already
+            }
+            if line.broken.is_some_and(|broken| broken.elapsed() > self.patience) {
+                return Err(Error::PeerDead);
+            }
+            // Somebody who lets us in and leaves at once is not asked again at once.
+            if line.since.elapsed() < LONGEST_NAP {
+                return Ok(None);
+            }
+            let fd = match (line.next)() {
+                Ok(Some(fd)) => Arc::new(byte_fd(fd)?),
+                // A network that is away now may come back.
+                Ok(None) | Err(Error::Io { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            line.fd = fd.clone();
+            line.number += 1;
+            (line.since, line.broken) = (Instant::now(), None);
+            // Whoever holds it waits in a system call on the old socket at most, and that is over.
+            sender::lock(core).renew(fd, line.number)?;
+        }
+        Ok(Some((line.fd.clone(), line.number)))
+    }
+}
+
+impl fmt::Debug for Reconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnect").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}

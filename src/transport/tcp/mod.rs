@@ -1,0 +1,251 @@
+//! `tcp:HOST:PORT`: frames both ways over TCP, on this machine unless asked for more.
+//!
+//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `dial.rs` for connections.
+//!
+//! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because whoever wants to collect says so
+//! ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A checksum is no signature: whoever can connect can send
+//! anything.
+//!
+//! # Connections that break
+//! [`connect`] tries until its deadline. A connection that breaks later is not mended behind anybody's back: the ends say
+//! [`Error::PeerDead`], and the caller, who knows what may be sent again, connects anew.
+//!
+//! Unless the ends are told to: with [`Options::reconnect`] they go over to another connection. A sender repeats what it still
+//! holds; what was lost on the way, a receiver that stayed the same reports as a gap, exactly, as soon as the next connection
+//! stands. A receiver whose sender was replaced says [`Error::PeerDead`] once, and goes on with the next one. An orderly end,
+//! a BYE, is an end. What two ends say to each other stands in `docs/framing.md`.
+//!
+//! # Closing
+//! [`FrameSender::close`](super::FrameSender::close) returns when the other machine's kernel has acknowledged everything, or at
+//! its deadline. Dropping does not wait.
+
+mod dial;
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+use self::dial::Dial;
+use super::stream::{self, Next, Wire};
+pub use super::stream::{Receiver, Sender};
+use super::{Arrival, Capabilities};
+use crate::error::{Error, Result};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
+use crate::os::poll::{self, Ready};
+use crate::wait::deadline::Deadline;
+
+/// What TCP promises.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    scheme: "tcp",
+    order: Arrival::Fifo,
+    lossless: true,
+    boundaries: false,
+    max_payload: DEFAULT_MAX_PAYLOAD,
+    survives_restart: false,
+    authenticates_peer: false,
+    reports_death: true,
+    duplex: true,
+    remote: true,
+};
+
+const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Long, on_corrupt: OnCorrupt::Close, features: 0 };
+
+/// How to listen or connect: [`Options::default`], then what differs.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    stream: stream::Options,
+    remote: bool,
+    reconnect: Option<Duration>,
+}
+
+impl Options {
+    /// How the ends of each connection are made.
+    #[must_use]
+    pub fn stream(mut self, options: stream::Options) -> Self {
+        self.stream = options;
+        self
+    }
+
+    /// Whether addresses beyond this machine are allowed. Nothing is encrypted, and nobody is asked who they are.
+    #[must_use]
+    pub fn remote(mut self, remote: bool) -> Self {
+        self.remote = remote;
+        self
+    }
+
+    /// Whether a connection that breaks is followed by another, and how long the ends wait for that, from the break on, before
+    /// they say [`Error::PeerDead`]. A peer that cannot be reached for about as long is taken for gone (keep-alive probes and
+    /// `TCP_USER_TIMEOUT`, tcp(7)). For [`connect`] and [`Listener::accept_only`].
+    ///
+    /// It happens within the calls of either end, whose own deadlines hold; `try_…` calls take a step without waiting.
+    ///
+    /// ```
+    /// use slipring::frame::Header;
+    /// use slipring::transport::{FrameSender, tcp};
+    /// use std::time::Duration;
+    /// let patience = Duration::from_secs(5);
+    /// let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    /// let options = tcp::Options::default().reconnect(patience);
+    /// let (mut tx, _rx) = tcp::connect(peer.local_addr().unwrap(), &options, patience.into())?;
+    /// drop(peer.accept().unwrap()); // dies without a word, and may come again
+    /// while tx.reconnections() == 0 {
+    ///     tx.send(Header::PLAIN, b"tick")?;
+    /// }
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn reconnect(mut self, patience: Duration) -> Self {
+        self.reconnect = Some(patience);
+        self
+    }
+
+    fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
+        const WRONG: Error = Error::Invalid { what: "TCP address: HOST:PORT, and the host must be known" };
+        let addresses: Vec<_> = address.to_socket_addrs().map_err(|_| WRONG)?.collect();
+        if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
+            const WHAT: &str = "TCP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
+            return Err(Error::Untrusted { what: WHAT });
+        }
+        if addresses.is_empty() { Err(WRONG) } else { Ok(addresses) }
+    }
+}
+
+/// A port to which others connect.
+///
+/// ```
+/// use slipring::frame::{Event, Header};
+/// use slipring::transport::{FrameReceiver, FrameSender, tcp};
+/// use std::time::Duration;
+/// let options = tcp::Options::default();
+/// let listener = tcp::Listener::bind("127.0.0.1:0", &options)?;
+/// let (mut tx, _rx) = tcp::connect(listener.local_address()?, &options, Duration::from_secs(5).into())?;
+/// let (_their_tx, mut their_rx) = listener.accept(Duration::from_secs(5).into())?;
+/// tx.send(Header::PLAIN, b"hello")?;
+/// assert!(matches!(their_rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    options: Options,
+}
+
+impl Listener {
+    /// Listens at an address; with port 0 at one that the system chooses ([`Listener::local_address`]).
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this machine; [`Error::Invalid`] for one
+    /// that does not resolve; [`Error::Io`].
+    pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
+        let socket = match TcpListener::bind(&options.resolve(address)?[..]) {
+            Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(Error::Exists),
+            bound => bound.map_err(|e| Error::io("listen at the address", e))?,
+        };
+        socket.set_nonblocking(true).map_err(|e| Error::io("set up the socket", e))?;
+        Ok(Listener { socket, options: options.clone() })
+    }
+
+    /// Where it listens. One system call.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        self.socket.local_addr().map_err(|e| Error::io("ask for the socket's address", e))
+    }
+
+    /// The next connection. The listener goes on, so a connection that breaks is not mended from here: its peer comes again.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Io`].
+    pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
+        ends(self.accept_socket(deadline)?, None, &self.options)
+    }
+
+    /// The next connection, and no other, but for those that follow it if [`Options::reconnect`] says so: then the listener lives as
+    /// long as the ends.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub fn accept_only(self, deadline: Deadline) -> Result<(Sender, Receiver)> {
+        let socket = self.accept_socket(deadline)?;
+        let Listener { socket: listener, options } = self;
+        ends(socket, Some(Box::new(move || dial::accept(&listener))), &options)
+    }
+
+    fn accept_socket(&self, deadline: Deadline) -> Result<OwnedFd> {
+        loop {
+            if let Some(socket) = dial::accept(&self.socket)? {
+                return Ok(socket);
+            }
+            match poll::wait(self.socket.as_fd(), Ready::Read, deadline.remaining()) {
+                Ok(true) => {}
+                Ok(false) => return Err(Error::Timeout),
+                Err(e) => return Err(Error::io("wait for a connection", e)),
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    /// Polls readable when somebody waits to be accepted.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Connects to the listener at an address, waiting for one until the deadline. A host name is looked up first, and only then,
+/// which the deadline does not bound.
+///
+/// # Errors
+/// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if nothing answers; [`Error::Untrusted`] for an address beyond
+/// this machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
+pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
+    let mut dial = Dial::new(options.resolve(address)?);
+    let mut has_passed = false;
+    loop {
+        if let Some(socket) = dial.step()? {
+            return ends(socket, Some(Box::new(move || dial.step())), options);
+        }
+        if has_passed {
+            return Err(dial.why_not());
+        }
+        dial.wait(deadline)?;
+        has_passed = deadline.has_passed();
+    }
+}
+
+/// The two ends of a connection; `next` gives those that follow, if that is wanted.
+fn ends(socket: OwnedFd, next: Option<Next>, options: &Options) -> Result<(Sender, Receiver)> {
+    let patience = options.reconnect;
+    set_up(&socket, patience)?;
+    match next.zip(patience) {
+        Some((mut next, patience)) => {
+            let next: Next = Box::new(move || {
+                let Some(socket) = next()? else { return Ok(None) };
+                set_up(&socket, Some(patience))?;
+                Ok(Some(socket))
+            });
+            stream::lasting_connection(socket, (patience, next), WIRE, &options.stream)
+        }
+        None => stream::connection(socket, WIRE, &options.stream),
+    }
+}
+
+fn set_up(socket: &OwnedFd, patience: Option<Duration>) -> Result<()> {
+    sockopt::set_tcp_nodelay(socket, true).map_err(|e| Error::io("set TCP_NODELAY", e))?;
+    patience.map_or(Ok(()), |patience| probe(socket, patience).map_err(|e| Error::io("set the keep-alive", e)))
+}
+
+/// Lets the kernel give the connection up when nothing has come back for about as long as this.
+fn probe(socket: &OwnedFd, patience: Duration) -> rustix::io::Result<()> {
+    const PROBES: u32 = 3;
+    let every = (patience / (PROBES + 1)).clamp(Duration::from_secs(1), Duration::from_secs(60));
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, every)?;
+    sockopt::set_tcp_keepintvl(socket, every)?;
+    sockopt::set_tcp_keepcnt(socket, PROBES)?;
+    sockopt::set_tcp_user_timeout(socket, u32::try_from((every * (PROBES + 1)).as_millis()).unwrap_or(u32::MAX))
+}
