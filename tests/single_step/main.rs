@@ -18,6 +18,7 @@ mod pause;
 mod process;
 mod segment;
 mod spsc;
+mod spsc_asleep;
 mod stream;
 mod wait;
 
@@ -227,7 +228,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
     let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let all = [spsc::cases(), mpmc::cases(), stream::cases(), wait::cases(), segment::cases(), pause::cases()];
+    let all = [
+        spsc::cases(),
+        spsc_asleep::cases(),
+        mpmc::cases(),
+        stream::cases(),
+        wait::cases(),
+        segment::cases(),
+        pause::cases(),
+    ];
     let mut cases: Vec<Case> = all.into_iter().flatten().collect();
     cases.retain(|case| filters.is_empty() || filters.iter().any(|filter| case.name().contains(*filter)));
     cases.sort_by_key(|case| case.operation);

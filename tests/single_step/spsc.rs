@@ -1,4 +1,4 @@
-//! Every operation on an SPSC ring.
+//! Every operation on an SPSC ring, but for those that sleep or wake (`spsc_asleep.rs`).
 
 use slipring::frame::Flags;
 use slipring::spsc::{Consumer, Producer};
@@ -11,9 +11,9 @@ use crate::{Case, Fate, Pace, Scene};
 const CAPACITY: usize = 4096;
 const RECORD: usize = 16 + LEN;
 /// A record and the empty header behind it must fit.
-const FULL: u64 = ((CAPACITY - 8) / RECORD) as u64;
+pub const FULL: u64 = ((CAPACITY - 8) / RECORD) as u64;
 /// Frames that operations send, and that survivors send.
-const OURS: u64 = 100;
+pub const OURS: u64 = 100;
 const REFILL: u64 = 1000;
 
 /// Where the ring's positions are, and how many frames wait.
@@ -121,7 +121,7 @@ const RECEIVES: [(&str, usize, Receive); 9] = [
 ];
 
 /// A new ring with its positions at `start`, and what was counted on the way.
-fn ring(start: usize, policy: Redelivery) -> Ring {
+pub fn ring(start: usize, policy: Redelivery) -> Ring {
     let ring = Ring::memfd(&Options::spsc(CAPACITY).participants(4).redelivery(policy)).unwrap();
     if start == 0 {
         return ring;
@@ -140,11 +140,11 @@ fn ring(start: usize, policy: Redelivery) -> Ring {
     ring
 }
 
-fn fill(tx: &mut Producer, frames: u64) {
+pub fn fill(tx: &mut Producer, frames: u64) {
     (0..frames).for_each(|n| tx.try_send(&payload(n)).unwrap());
 }
 
-fn forever<T: 'static>(mut handle: Option<T>, mut does: impl FnMut(&mut Option<T>, &Page) + 'static) -> Operation {
+pub fn forever<T: 'static>(mut handle: Option<T>, mut does: impl FnMut(&mut Option<T>, &Page) + 'static) -> Operation {
     Box::new(move |page| does(&mut handle, page))
 }
 
@@ -201,15 +201,6 @@ pub fn cases() -> Vec<Case> {
             let scene = move || burying(operation, orphans, policy);
             cases.push(case(operation, "the dead", Peer::Attached, Some(policy), false, Box::new(scene)));
         }
-    }
-    let slow: [(_, _, fn() -> Scene); 4] = [
-        ("spsc send, waking", "the peer sleeps", waking_consumer),
-        ("spsc batch received, waking", "the peer sleeps", waking_producer),
-        ("spsc recv, asleep", "empty", sleeping_consumer),
-        ("spsc send, asleep", "full", sleeping_producer),
-    ];
-    for (operation, state, scene) in slow {
-        cases.push(Case { operation, state: state.into(), pace: Pace::Slow, scene: Box::new(scene) });
     }
     cases
 }
@@ -418,140 +409,7 @@ fn burying(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
     }
 }
 
-/// The child wakes a consumer that sleeps in another process.
-fn waking_consumer() -> Scene {
-    let ring = ring(0, Redelivery::AtLeastOnce);
-    let sleeper = Neighbour::start(|page| {
-        let mut rx = Consumer::attach(&ring).unwrap();
-        page.arrive();
-        match rx.recv() {
-            Ok(view) => page.take(number(&view)),
-            Err(Error::PeerDead) => {}
-            Err(e) => panic!("{e}"),
-        }
-    });
-    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
-    ledger.sends = vec![OURS];
-    let (theirs, until_asleep) = (ring.clone(), sleeper.until_asleep());
-    Scene {
-        child: Box::new(move |_| {
-            let tx = Producer::attach(&theirs).unwrap();
-            until_asleep();
-            forever(Some(tx), |tx, _| tx.as_mut().unwrap().send(&payload(OURS)).unwrap())
-        }),
-        fate: Fate::Kill(Box::new(move |page| {
-            let got = sleeper.finish()?;
-            let mut deliveries: Vec<_> = got.into_iter().map(|number| Delivery { number, marked: false }).collect();
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            deliveries.extend(drain(&mut rx)?);
-            let visible = ledger.judge(page, &deliveries, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(visible)
-        })),
-    }
-}
-
-/// The child wakes a producer that sleeps in another process, because the ring is full.
-fn waking_producer() -> Scene {
-    let ring = ring(0, Redelivery::AtLeastOnce);
-    let sleeper = Neighbour::start(|page| {
-        let mut tx = Producer::attach(&ring).unwrap();
-        fill(&mut tx, FULL);
-        page.arrive();
-        match tx.send(&payload(OURS)) {
-            Ok(()) => page.take(OURS),
-            Err(Error::PeerDead) => {}
-            Err(e) => panic!("{e}"),
-        }
-    });
-    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
-    ledger.waiting = (0..FULL).collect();
-    ledger.takes = 20;
-    let (theirs, until_asleep) = (ring.clone(), sleeper.until_asleep());
-    Scene {
-        child: Box::new(move |_| {
-            let rx = Consumer::attach(&theirs).unwrap();
-            until_asleep();
-            forever(Some(rx), |rx, page| {
-                let mut batch = rx.as_mut().unwrap().try_recv_batch().unwrap();
-                batch.iter().take(20).for_each(|frame| page.take(number(frame.payload)));
-            })
-        }),
-        fate: Fate::Kill(Box::new(move |page| {
-            ledger.waiting.extend(sleeper.finish()?);
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            ledger.judge(page, &drain(&mut rx)?, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(0)
-        })),
-    }
-}
-
-/// The child sleeps until a producer in another process has sent something.
-fn sleeping_consumer() -> Scene {
-    let ring = ring(0, Redelivery::AtLeastOnce);
-    let waker = Neighbour::start(|page| {
-        let mut tx = Producer::attach(&ring).unwrap();
-        page.await_sleeper();
-        tx.try_send(&payload(OURS)).unwrap();
-    });
-    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
-    ledger.waiting = vec![OURS];
-    ledger.takes = 1;
-    let (theirs, expect_me) = (ring.clone(), waker.expect_me());
-    Scene {
-        child: Box::new(move |_| {
-            let rx = Consumer::attach(&theirs).unwrap();
-            expect_me();
-            forever(Some(rx), |rx, page| page.take(number(&rx.as_mut().unwrap().recv().unwrap())))
-        }),
-        fate: Fate::Kill(Box::new(move |page| {
-            waker.finish()?;
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            ledger.judge(page, &drain(&mut rx)?, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(0)
-        })),
-    }
-}
-
-/// The child sleeps until a consumer in another process has made room.
-fn sleeping_producer() -> Scene {
-    let ring = ring(0, Redelivery::AtLeastOnce);
-    let waker = Neighbour::start(|page| {
-        let mut rx = Consumer::attach(&ring).unwrap();
-        page.await_sleeper();
-        let mut batch = rx.try_recv_batch().unwrap();
-        batch.iter().take(20).for_each(|frame| page.take(number(frame.payload)));
-    });
-    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
-    ledger.waiting = (0..FULL).collect();
-    ledger.sends = vec![OURS];
-    let (theirs, expect_me) = (ring.clone(), waker.expect_me());
-    Scene {
-        child: Box::new(move |_| {
-            let mut tx = Producer::attach(&theirs).unwrap();
-            fill(&mut tx, FULL);
-            expect_me();
-            forever(Some(tx), |tx, _| tx.as_mut().unwrap().send(&payload(OURS)).unwrap())
-        }),
-        fate: Fate::Kill(Box::new(move |page| {
-            let mut deliveries: Vec<_> =
-                waker.finish()?.into_iter().map(|number| Delivery { number, marked: false }).collect();
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            deliveries.extend(drain(&mut rx)?);
-            let visible = ledger.judge(page, &deliveries, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(visible)
-        })),
-    }
-}
-
-fn fail(error: Error) -> String {
+pub fn fail(error: Error) -> String {
     format!("a survivor got: {error}")
 }
 
@@ -560,7 +418,7 @@ fn received(view: &slipring::spsc::View<'_>) -> Result<Delivery, String> {
 }
 
 /// What is there.
-fn drain(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
+pub fn drain(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
     let mut deliveries = Vec::new();
     loop {
         match rx.try_recv() {
@@ -584,7 +442,7 @@ fn drain_to_the_end(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
 }
 
 /// The ring is as good as new: it takes as many frames as ever, gives them back, and finds nobody but the living.
-fn go_on(ring: &Ring, mut tx: Producer, mut rx: Consumer) -> Result<(), String> {
+pub fn go_on(ring: &Ring, mut tx: Producer, mut rx: Consumer) -> Result<(), String> {
     let before = ring.stats().unwrap().counts;
     let sent = loop {
         let frames = ring.stats().unwrap().counts.sent - before.sent;
