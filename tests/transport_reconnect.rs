@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use slipring::frame::{Event, Form, Frame, Header};
+use slipring::frame::{Event, Form, Frame, Header, Hello, control};
 use slipring::transport::{FrameReceiver, FrameSender, stream, tcp};
 use slipring::{Deadline, Error};
 
@@ -212,6 +212,7 @@ fn an_end_waits_as_long_as_it_was_told_and_calls_as_long_as_they_may() {
     for _ in 0..100 {
         assert!(matches!(rx.try_recv(), Err(Error::Empty)), "does not wait");
     }
+    assert!(rx.poll_fd().is_none() && tx.poll_fd().is_none(), "nothing to poll");
     assert!(matches!(rx.recv_deadline(Deadline::after(Duration::from_millis(30))), Err(Error::Timeout)));
     for _ in 0..100 {
         assert!(matches!(tx.try_send(Header::PLAIN, b"x"), Err(Error::Full)));
@@ -220,6 +221,7 @@ fn an_end_waits_as_long_as_it_was_told_and_calls_as_long_as_they_may() {
     let again = TcpListener::bind(address).unwrap();
     tx.send_deadline(Header::PLAIN, b"there", deadline()).unwrap();
     assert_eq!(tx.reconnections(), 1);
+    assert!(rx.poll_fd().is_some() && tx.poll_fd().is_some());
     drop(again);
 
     let gone = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -292,6 +294,38 @@ fn who_says_no_hello_is_nobody_who_could_come_again() {
         );
     }
     assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "it ended between two frames");
+}
+
+#[test]
+fn a_peer_that_repeats_itself_is_heard_to() {
+    let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
+    let address = listener.local_address().unwrap();
+    let talk = |first: u32, end: u32| {
+        let hello = Hello { epoch: 77, first_seq: first, ..Hello::new(1 << 20) }.encode();
+        let mut bytes = Vec::new();
+        let mut say = |header, payload: &[u8]| {
+            Frame::new(header, payload).unwrap().encode(Form::Long, &mut bytes).unwrap();
+        };
+        say(Header::control(control::HELLO, hello.len()).unwrap(), &hello);
+        for seq in first..end {
+            say(Header { seq, ..Header::new(0x0100, 1).unwrap() }, b"x");
+        }
+        TcpStream::connect(address).unwrap().write_all(&bytes).unwrap();
+    };
+    talk(0, 5);
+    let (_tx, mut rx) = listener.accept_only(deadline()).unwrap();
+    talk(3, 6);
+    let mut heard = Vec::new();
+    while heard.len() < 8 {
+        match rx.recv_deadline(deadline()).unwrap() {
+            Event::Frame(frame) => heard.push((frame.header.seq, false)),
+            Event::Duplicate { frame, expected: 5 } => heard.push((frame.header.seq, true)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let new = |seq| (seq, false);
+    assert_eq!(heard, [new(0), new(1), new(2), new(3), new(4), (3, true), (4, true), new(5)]);
+    assert_eq!((rx.stats().gaps, rx.stats().duplicates), (0, 2));
 }
 
 /// A sender that closes while nothing is acknowledged, and whose connection then breaks.

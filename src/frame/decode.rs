@@ -385,10 +385,18 @@ impl Decoder {
         self.tracker.replace(Tracker::new()).unwrap_or_default()
     }
 
-    /// Counts a gap that was found elsewhere, and makes the step that reports it.
-    pub(crate) fn gap(&mut self, stream: u16, expected: u32, found: u32) -> Step {
+    /// A sender that was expected to go on with one number goes on with another, which it has said: a gap to report, if that
+    /// lies ahead. If it lies behind, frames will be duplicates.
+    pub(crate) fn go_on(&mut self, stream: u16, expected: u32, found: u32) -> Option<Step> {
+        let ahead = found.wrapping_sub(expected);
+        if ahead >= 1 << 31 {
+            self.tracker.get_or_insert_default().expect(stream, expected);
+        }
+        if ahead == 0 || ahead >= 1 << 31 {
+            return None;
+        }
         self.stats.gaps += 1;
-        Step::Gap { stream, expected, found }
+        Some(Step::Gap { stream, expected, found })
     }
 
     /// Several senders count the same streams: no sequence is judged until one begins alone.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::reconnect::Reconnect;
 use super::sender::{Sender, Shared, pong};
 use super::senders::Senders;
 use super::{Link, Options, Wait, Wire, is_lost, our_fifo};
@@ -265,10 +266,11 @@ impl Receiver {
         }
         // Another HELLO for the same stream is a jump of the sender's, who passes on what somebody else has numbered.
         let expected = before.expected.forget(stream).unwrap_or(0);
-        match before.told.insert(stream) && expected != hello.first_seq {
-            true => Ok(Outcome::Missing(self.decoder.gap(stream, expected, hello.first_seq))),
-            false => Ok(Outcome::Swallowed),
+        if !before.told.insert(stream) {
+            return Ok(Outcome::Swallowed);
         }
+        let gap = self.decoder.go_on(stream, expected, hello.first_seq);
+        Ok(gap.map_or(Outcome::Swallowed, Outcome::Missing))
     }
 
     /// Whether this comes first over a socket that follows another, and is no HELLO.
@@ -408,6 +410,7 @@ impl FrameReceiver for Receiver {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+        let is_between = self.link.reconnect.as_ref().is_some_and(Reconnect::is_between);
+        (!is_between).then(|| self.fd.as_fd())
     }
 }

@@ -15,7 +15,7 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
@@ -43,17 +43,29 @@ struct Line {
     since: Instant,
     /// When it was found broken.
     broken: Option<Instant>,
+    /// Nothing followed in time.
+    over: bool,
     next: Next,
 }
 
 impl Reconnect {
     pub(super) fn new(fd: Arc<ByteFd>, patience: Duration, next: Next) -> Self {
-        Reconnect { patience, line: Mutex::new(Line { fd, number: 0, since: Instant::now(), broken: None, next }) }
+        let line = Line { fd, number: 0, since: Instant::now(), broken: None, over: false, next };
+        Reconnect { patience, line: Mutex::new(line) }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many sockets have followed the first.
     pub(super) fn count(&self) -> u64 {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).number
+        self.line().number
+    }
+
+    /// Whether one is broken, and the next one not there yet.
+    pub(super) fn is_between(&self) -> bool {
+        self.line().broken.is_some()
     }
 
     /// The socket after number `lost`, and its number. `temporary` is what a call that does not wait answers.
@@ -76,32 +88,39 @@ impl Reconnect {
     }
 
     fn step(&self, lost: u64, core: &Shared) -> Result<Option<(Arc<ByteFd>, u64)>> {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line();
+        if line.over {
+            return Err(Error::PeerDead);
+        }
         if line.number == lost {
             if line.broken.is_none() {
                 line.broken = Some(Instant::now());
                 let _ = shutdown(&line.fd, Shutdown::Both); // fails only if it is over for both already
             }
-            if line.broken.is_some_and(|broken| broken.elapsed() > self.patience) {
-                return Err(Error::PeerDead);
-            }
-            // Somebody who lets us in and leaves at once is not asked again at once.
-            if line.since.elapsed() < LONGEST_NAP {
-                return Ok(None);
-            }
-            let fd = match (line.next)() {
-                Ok(Some(fd)) => Arc::new(byte_fd(fd)?),
-                // A network that is away now may come back.
-                Ok(None) | Err(Error::Io { .. }) => return Ok(None),
-                Err(error) => return Err(error),
+            let Some(fd) = line.try_next()? else {
+                line.over = line.broken.is_some_and(|broken| broken.elapsed() > self.patience);
+                return if line.over { Err(Error::PeerDead) } else { Ok(None) };
             };
-            line.fd = fd.clone();
+            line.fd = Arc::new(byte_fd(fd)?);
             line.number += 1;
             (line.since, line.broken) = (Instant::now(), None);
             // Whoever holds it waits in a system call on the old socket at most, and that is over.
-            sender::lock(core).renew(fd, line.number)?;
+            sender::lock(core).renew(line.fd.clone(), line.number)?;
         }
         Ok(Some((line.fd.clone(), line.number)))
+    }
+}
+
+impl Line {
+    fn try_next(&mut self) -> Result<Option<OwnedFd>> {
+        // Somebody who lets us in and leaves at once is not asked again at once.
+        if self.since.elapsed() < LONGEST_NAP {
+            return Ok(None);
+        }
+        match (self.next)() {
+            Err(Error::Io { .. }) => Ok(None), // a network that is away now may come back
+            next => next,
+        }
     }
 }
 

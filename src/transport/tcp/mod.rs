@@ -80,7 +80,8 @@ impl Options {
     /// they say [`Error::PeerDead`]. A peer that cannot be reached for about as long is taken for gone (keep-alive probes and
     /// `TCP_USER_TIMEOUT`, tcp(7)). For [`connect`] and [`Listener::accept_only`].
     ///
-    /// It happens within the calls of either end, whose own deadlines hold; `try_…` calls take a step without waiting.
+    /// It happens within the calls of either end, whose own deadlines hold; `try_…` calls take a step without waiting. Between two
+    /// connections there is nothing to poll (`poll_fd` gives `None`).
     ///
     /// ```
     /// use slipring::frame::Header;

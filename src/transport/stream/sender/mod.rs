@@ -167,7 +167,10 @@ impl Sender {
     /// Does it; over the next socket, if this one breaks and another is to follow.
     fn on_line<T>(&mut self, wait: Wait, mut action: impl FnMut(&mut Core) -> Result<T>) -> Result<T> {
         loop {
-            let (done, number) = self.locked(|core| (action(core), core.number));
+            let (done, number, fd) = self.locked(|core| (action(core), core.number, core.fd.clone()));
+            if self.fd.is_some() {
+                self.fd = fd; // the receiving end may have gone over to another
+            }
             match (&done, &self.link.reconnect) {
                 (Err(Error::Closed | Error::PeerDead), Some(reconnect)) if self.fd.is_some() => {
                     self.fd = Some(reconnect.next(number, &self.core, wait, Error::Full)?.0);
@@ -217,12 +220,13 @@ impl FrameSender for Sender {
     fn close(&mut self, deadline: Deadline) -> Result<()> {
         self.closing = true;
         let wait = Wait::Until(deadline);
-        while let Some(fd) = self.fd.clone() {
+        while self.fd.is_some() {
             match self.on_line(wait, |core| core.finish(wait)) {
                 // Nobody who is gone already needs to be told that we go.
                 Err(Error::Closed | Error::PeerDead) if self.link.reconnect.is_none() => {}
                 finished => finished?,
             }
+            let Some(fd) = self.fd.clone() else { break };
             let arrived = !self.capabilities.remote || is_acknowledged(&fd, deadline)?;
             if arrived || self.link.reconnect.is_none() {
                 lock(&self.core).hang_up();
@@ -243,7 +247,8 @@ impl FrameSender for Sender {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.as_ref().map(|fd| fd.as_fd())
+        let is_between = self.link.reconnect.as_ref().is_some_and(Reconnect::is_between);
+        self.fd.as_ref().filter(|_| !is_between).map(|fd| fd.as_fd())
     }
 }
 
