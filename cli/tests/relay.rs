@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Place, Process, noise};
+use serde_json::Value;
 
 /// One that nobody listens at now.
 fn free_port() -> u16 {
@@ -194,6 +195,21 @@ fn a_file_survives_a_chain_of_every_mechanism() {
     assert!(through_all("--framing raw", &file) == file);
     let text: Vec<u8> = (0..5_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     assert!(through_all("", &text) == text);
+}
+
+#[test]
+fn the_numbers_of_a_ring_are_kept_and_where_they_begin_is_no_gap() {
+    let place = Place::new();
+    let unix = format!("unix:{}/socket", place.path().display());
+    for (ring, to) in [("ring:a", unix), ("ring:b", format!("tcp:127.0.0.1:{}", free_port()))] {
+        place.feed(&format!("send {ring}"), b"1\n2\n3\n4\n5\n").succeeds();
+        place.run(&format!("recv {ring} --count 2")).succeeds();
+        let receiver = place.start(&format!("recv {to}?listen --json"));
+        place.run(&format!("relay {ring} {to}")).succeeds();
+        let frames = receiver.finish().succeeds().text();
+        let number = |line: &str| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap();
+        assert_eq!(frames.lines().map(number).collect::<Vec<_>>(), [2, 3, 4], "{to}: {frames}");
+    }
 }
 
 #[test]
