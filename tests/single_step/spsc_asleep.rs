@@ -3,12 +3,12 @@
 //! Uses the ring and the survivors of `spsc.rs`.
 
 use slipring::spsc::{Consumer, Producer};
-use slipring::{Error, Redelivery};
+use slipring::{Error, Redelivery, Ring};
 
 use crate::frames::{Delivery, Ledger, number, payload};
-use crate::process::Neighbour;
+use crate::process::{Neighbour, Page};
 use crate::spsc::{FULL, OURS, drain, fail, fill, forever, go_on, ring};
-use crate::{Case, Fate, Pace, Scene};
+use crate::{Case, Fate, Outcome, Pace, Scene};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -21,6 +21,17 @@ pub fn cases() -> Vec<Case> {
 
 fn case(operation: &'static str, state: &str, scene: fn() -> Scene) -> Case {
     Case { operation, state: state.to_owned(), pace: Pace::Slow, scene: Box::new(scene) }
+}
+
+/// The ring is drained after what somebody in another process got, and goes on. Says how many of the child's frames were there.
+fn survive(ring: &Ring, ledger: &Ledger, page: &Page, got: Vec<u64>) -> Outcome {
+    let mut deliveries: Vec<_> = got.into_iter().map(|number| Delivery { number, marked: false }).collect();
+    let mut rx = Consumer::attach(ring).map_err(fail)?;
+    deliveries.extend(drain(&mut rx)?);
+    let visible = ledger.judge(page, &deliveries, 0)?;
+    let tx = Producer::attach(ring).map_err(fail)?;
+    go_on(ring, tx, rx)?;
+    Ok(visible)
 }
 
 /// The child wakes a consumer that sleeps in another process.
@@ -46,13 +57,7 @@ fn waking_consumer() -> Scene {
         }),
         fate: Fate::Kill(Box::new(move |page| {
             let got = sleeper.finish()?;
-            let mut deliveries: Vec<_> = got.into_iter().map(|number| Delivery { number, marked: false }).collect();
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            deliveries.extend(drain(&mut rx)?);
-            let visible = ledger.judge(page, &deliveries, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(visible)
+            survive(&ring, &ledger, page, got)
         })),
     }
 }
@@ -85,11 +90,7 @@ fn waking_producer() -> Scene {
         }),
         fate: Fate::Kill(Box::new(move |page| {
             ledger.waiting.extend(sleeper.finish()?);
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            ledger.judge(page, &drain(&mut rx)?, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(0)
+            survive(&ring, &ledger, page, Vec::new()).map(|_| 0)
         })),
     }
 }
@@ -114,11 +115,7 @@ fn sleeping_consumer() -> Scene {
         }),
         fate: Fate::Kill(Box::new(move |page| {
             waker.finish()?;
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            ledger.judge(page, &drain(&mut rx)?, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(0)
+            survive(&ring, &ledger, page, Vec::new()).map(|_| 0)
         })),
     }
 }
@@ -144,14 +141,8 @@ fn sleeping_producer() -> Scene {
             forever(Some(tx), |tx, _| tx.as_mut().unwrap().send(&payload(OURS)).unwrap())
         }),
         fate: Fate::Kill(Box::new(move |page| {
-            let mut deliveries: Vec<_> =
-                waker.finish()?.into_iter().map(|number| Delivery { number, marked: false }).collect();
-            let mut rx = Consumer::attach(&ring).map_err(fail)?;
-            deliveries.extend(drain(&mut rx)?);
-            let visible = ledger.judge(page, &deliveries, 0)?;
-            let tx = Producer::attach(&ring).map_err(fail)?;
-            go_on(&ring, tx, rx)?;
-            Ok(visible)
+            let got = waker.finish()?;
+            survive(&ring, &ledger, page, got)
         })),
     }
 }
