@@ -141,15 +141,19 @@ impl Case {
                     tally.beside.fetch_add(1, SeqCst);
                     None
                 }
-                // What is visible stays so; unless the stop where it first was went beside, and is now where it should be.
-                Ok(now) if now < visible => match self.is_visible(&trace, since, visible)? {
-                    true => Some(format!("{visible} frames, then {now}")),
-                    false => {
+                // What is visible stays so; unless this stop went beside, or the one where it first was.
+                Ok(now) if now < visible => {
+                    let is_here = self.shows(&trace, instructions, |again| again >= visible)?;
+                    if is_here || self.shows(&trace, since, |again| again < visible)? {
                         tally.beside.fetch_add(1, SeqCst);
-                        (visible, since) = (now, instructions);
+                        if !is_here {
+                            (visible, since) = (now, instructions);
+                        }
                         None
+                    } else {
+                        Some(format!("{visible} frames, then {now}"))
                     }
-                },
+                }
                 Ok(now) if now > visible => {
                     (visible, since) = (now, instructions);
                     None
@@ -189,15 +193,15 @@ impl Case {
         }
     }
 
-    /// Whether so much is visible every time that it stops after so many instructions.
-    fn is_visible(&self, trace: &Trace, instructions: usize, visible: u64) -> Option<bool> {
+    /// Whether one of several more stops after so many instructions shows this.
+    fn shows(&self, trace: &Trace, instructions: usize, wanted: impl Fn(u64) -> bool) -> Option<bool> {
         for _ in 0..ATTEMPTS {
             let (_, outcome, _) = self.stop_at(trace, instructions)?;
-            if outcome.is_ok_and(|now| now < visible) {
-                return Some(false);
+            if outcome.is_ok_and(&wanted) {
+                return Some(true);
             }
         }
-        Some(true)
+        Some(false)
     }
 }
 
