@@ -1,7 +1,12 @@
 //! How slipring's figures change with the number of participants, the size of a ring, and the number of rings.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::time::{ClockId, clock_gettime};
+use slipring::transport::Doorbell;
 use slipring::{Options, Ring, spsc};
 
 use crate::job::Result;
@@ -57,8 +62,8 @@ fn micro(time: Duration) -> String {
 
 /// What it took to have a ring with both ends and one frame that went through it.
 struct Made {
-    /// The ends, which keep the ring alive.
-    _ends: (spsc::Producer, spsc::Consumer),
+    tx: spsc::Producer,
+    rx: spsc::Consumer,
     open: Duration,
 }
 
@@ -70,7 +75,7 @@ fn made(capacity: usize, prefault: bool) -> Result<Made> {
     if *rx.try_recv()? != *b"first" {
         return Err("another frame came than was sent".into());
     }
-    Ok(Made { open: start.elapsed(), _ends: (tx, rx) })
+    Ok(Made { open: start.elapsed(), tx, rx })
 }
 
 /// What this process has: descriptors, mappings, resident bytes.
@@ -82,10 +87,10 @@ fn usage() -> Result<[usize; 3]> {
 }
 
 fn rings(counts: &[usize]) -> Result<()> {
-    let mut rows = Vec::new();
+    let (mut rows, mut waits) = (Vec::new(), Vec::new());
     for count in counts {
         let before = usage()?;
-        let rings = (0..*count).map(|_| made(64 * KIB, false)).collect::<Result<Vec<Made>>>()?;
+        let mut rings = (0..*count).map(|_| made(64 * KIB, false)).collect::<Result<Vec<Made>>>()?;
         let after = usage()?;
         let each = |i: usize| (after[i] - before[i]) as f64 / *count as f64;
         let times: Vec<f64> = rings.iter().map(|ring| ring.open.as_secs_f64() * 1e6).collect();
@@ -97,6 +102,7 @@ fn rings(counts: &[usize]) -> Result<()> {
             digits(each(1)),
             format!("{} KiB", digits(each(2) / 1024.0)),
         ]);
+        waits.push(waiting(&mut rings)?);
     }
     let header = [
         "rings of 64 KiB in one process",
@@ -106,5 +112,44 @@ fn rings(counts: &[usize]) -> Result<()> {
         "resident each",
     ];
     println!("{}", markdown(&header.map(str::to_owned), &rows));
+    let header = ["rings waited for by one epoll", "frame to wake-up, µs", "nothing comes, % of a processor"];
+    println!("{}", markdown(&header.map(str::to_owned), &waits));
     Ok(())
+}
+
+/// One thread waits for all of them by doorbells: how long after a frame in one of them it is there, and what waiting costs.
+fn waiting(rings: &mut [Made]) -> Result<Vec<String>> {
+    const FRAMES: usize = 200;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut bells = Vec::with_capacity(rings.len());
+    for (i, ring) in rings.iter().enumerate() {
+        let bell = Doorbell::eventfd(ring.rx.ring())?;
+        let fd = bell.eventfd_to_poll().ok_or("an eventfd to poll")?;
+        epoll::add(&epoll, fd, epoll::EventData::new_u64(i as u64), epoll::EventFlags::IN)?;
+        bell.arm();
+        bells.push(bell);
+    }
+    let cpu = || Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+    thread::sleep(Duration::from_millis(100)); // until all watchers sleep
+    let (start, before) = (Instant::now(), cpu());
+    thread::sleep(Duration::from_secs(1));
+    let idle = 100.0 * (cpu() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+
+    let mut times = Vec::with_capacity(FRAMES);
+    let mut events = Vec::with_capacity(1);
+    for n in 0..FRAMES {
+        let i = n * 7919 % rings.len();
+        let start = Instant::now();
+        rings[i].tx.try_send(b"tick")?;
+        epoll::wait(&epoll, spare_capacity(&mut events), None)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+        if events.drain(..).any(|event| event.data.u64() != i as u64) {
+            return Err("another bell rang".into());
+        }
+        drop(rings[i].rx.try_recv()?);
+        bells[i].arm();
+        thread::sleep(Duration::from_millis(1)); // until its watcher sleeps again
+    }
+    let time = median(&times).map_or_else(String::new, digits);
+    Ok(vec![rings.len().to_string(), time, digits(idle)])
 }
