@@ -81,6 +81,8 @@ impl Link {
         Ok(inherited.try_clone_to_owned()?)
     }
 
+    /// A name that is nobody else's, for peers that meet in the file system.
+    #[cfg(any(feature = "ipc-channel", feature = "ringfire", feature = "shaq"))]
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(&self.name)
     }
