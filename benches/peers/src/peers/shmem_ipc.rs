@@ -12,50 +12,65 @@ use crate::job::{Link, Result, Wait};
 pub(crate) struct SharedRing;
 
 pub(crate) struct SenderEnd(sharedring::Sender<u64>, Wait);
-pub(crate) struct ReceiverEnd<const W: usize>(sharedring::Receiver<u64>, Wait);
+
+pub(crate) struct ReceiverEnd<const W: usize> {
+    ring: sharedring::Receiver<u64>,
+    wait: Wait,
+    /// The beginning of a message, whose rest lies elsewhere or is still to come.
+    message: [u64; W],
+    have: usize,
+}
 
 impl<const W: usize> Sender<W> for SenderEnd {
+    /// In two pieces where the ring ends in the middle of it: its size is no multiple of a message's.
     fn send(&mut self, write: impl FnOnce(&mut [u8])) {
         let mut message = [0u64; W];
         write(message.as_mut_bytes());
-        until(self.1, || {
-            if self.1 == Wait::Sleep {
-                self.0.block_until_writable().expect("wait");
-            }
-            let mut sent = None;
-            let status = self.0.send_raw(|to, room| {
-                if room < W {
-                    return 0;
+        let mut rest = &message[..];
+        while !rest.is_empty() {
+            let sent = until(self.1, || {
+                if self.1 == Wait::Sleep {
+                    self.0.block_until_writable().expect("wait");
                 }
-                // SAFETY: there is room for so many words, which are ours until the closure returns.
-                unsafe { to.copy_from_nonoverlapping(message.as_ptr(), W) };
-                sent = Some(());
-                W
+                let mut sent = None;
+                let status = self.0.send_raw(|to, room| {
+                    let words = room.min(rest.len());
+                    // SAFETY: there is room for so many words, which are ours until the closure returns.
+                    unsafe { to.copy_from_nonoverlapping(rest.as_ptr(), words) };
+                    sent = Some(words);
+                    words
+                });
+                status.expect("send");
+                sent
             });
-            status.expect("send");
-            sent
-        });
+            rest = &rest[sent..];
+        }
     }
 }
 
 impl<const W: usize> Receiver<W> for ReceiverEnd<W> {
     fn recv(&mut self, mut read: impl FnMut(&[u8])) {
-        until(self.1, || {
-            if self.1 == Wait::Sleep {
-                self.0.block_until_readable().expect("wait");
+        let Self { ring, wait, message, have } = self;
+        until(*wait, || {
+            if *wait == Wait::Sleep {
+                ring.block_until_readable().expect("wait");
             }
             let mut received = None;
-            let status = self.0.receive_raw(|from, words| {
-                for i in 0..words / W {
-                    let mut message = [0u64; W];
-                    // SAFETY: message number i lies inside of the words that are there, and ours until the closure returns.
-                    let start = unsafe { from.add(i * W) };
-                    // SAFETY: as above; W words fit into the message.
-                    unsafe { start.copy_to_nonoverlapping(message.as_mut_ptr(), W) };
-                    read(message.as_bytes());
-                    received = Some(());
+            let status = ring.receive_raw(|from, words| {
+                let mut at = 0;
+                while at < words {
+                    let part = (W - *have).min(words - at);
+                    // SAFETY: `at` is at most `words`, all of which are there, and ours until the closure returns.
+                    let start = unsafe { from.add(at) };
+                    // SAFETY: as above, for the next `part` words; so many fit behind what is in the message.
+                    unsafe { start.copy_to_nonoverlapping(message[*have..].as_mut_ptr(), part) };
+                    (at, *have) = (at + part, *have + part);
+                    if *have == W {
+                        read(message.as_bytes());
+                        (received, *have) = (Some(()), 0);
+                    }
                 }
-                words / W * W
+                words
             });
             status.expect("receive");
             received
@@ -80,6 +95,7 @@ impl Peer for SharedRing {
 
     fn receiver<const W: usize>(link: &Link) -> Result<ReceiverEnd<W>> {
         let [memfd, empty, full] = [link.inherited(0)?, link.inherited(1)?, link.inherited(2)?].map(Into::into);
-        Ok(ReceiverEnd(sharedring::Receiver::open(link.bytes / 8, memfd, empty, full)?, link.wait))
+        let ring = sharedring::Receiver::open(link.bytes / 8, memfd, empty, full)?;
+        Ok(ReceiverEnd { ring, wait: link.wait, message: [0; W], have: 0 })
     }
 }
