@@ -388,15 +388,17 @@ impl Decoder {
     /// A sender that was expected to go on with one number goes on with another, which it has said: a gap to report, if that
     /// lies ahead. If it lies behind, frames will be duplicates.
     pub(crate) fn go_on(&mut self, stream: u16, expected: u32, found: u32) -> Option<Step> {
-        let ahead = found.wrapping_sub(expected);
-        if ahead >= 1 << 31 {
-            self.tracker.get_or_insert_default().expect(stream, expected);
+        match Order::of(found, expected) {
+            Order::Next => None,
+            Order::Duplicate { .. } => {
+                self.tracker.get_or_insert_default().expect(stream, expected);
+                None
+            }
+            Order::Gap { .. } => {
+                self.stats.gaps += 1;
+                Some(Step::Gap { stream, expected, found })
+            }
         }
-        if ahead == 0 || ahead >= 1 << 31 {
-            return None;
-        }
-        self.stats.gaps += 1;
-        Some(Step::Gap { stream, expected, found })
     }
 
     /// Several senders count the same streams: no sequence is judged until one begins alone.

@@ -91,6 +91,18 @@ pub enum Order {
     },
 }
 
+impl Order {
+    /// What `seq` says where `expected` would have been next: less than 2^31 ahead is a gap.
+    #[inline]
+    pub(super) fn of(seq: u32, expected: u32) -> Self {
+        match seq.wrapping_sub(expected) {
+            0 => Order::Next,
+            ahead if ahead < 1 << 31 => Order::Gap { expected },
+            _ => Order::Duplicate { expected },
+        }
+    }
+}
+
 /// The receiver's side: which sequence number each stream has to bear next.
 ///
 /// The first frame of a stream sets the expectation, so one may listen to a sender that is already talking. Stream 0 is
@@ -151,13 +163,14 @@ impl Tracker {
             0 => self.zero.get_or_insert(header.seq),
             stream => self.others.entry(stream).or_insert(header.seq),
         };
-        let (was, ahead) = (*expected, header.seq.wrapping_sub(*expected));
-        if ahead >= 1 << 31 {
-            let again = header.flags.contains(Flags::REDELIVERED);
-            return if again { Order::Next } else { Order::Duplicate { expected: was } };
+        match Order::of(header.seq, *expected) {
+            Order::Duplicate { .. } if header.flags.contains(Flags::REDELIVERED) => Order::Next,
+            duplicate @ Order::Duplicate { .. } => duplicate,
+            order => {
+                *expected = header.seq.wrapping_add(1);
+                order
+            }
         }
-        *expected = header.seq.wrapping_add(1);
-        if ahead == 0 { Order::Next } else { Order::Gap { expected: was } }
     }
 }
 
