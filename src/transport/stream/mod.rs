@@ -139,6 +139,11 @@ impl Link {
     fn peer_max(&self) -> usize {
         self.peer_max.load(Ordering::Relaxed)
     }
+
+    /// Whether one socket is broken, and the next one not there yet.
+    fn is_between(&self) -> bool {
+        self.reconnect.as_ref().is_some_and(Reconnect::is_between)
+    }
 }
 
 /// Whether a call waits.

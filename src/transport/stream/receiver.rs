@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::reconnect::Reconnect;
 use super::sender::{Sender, Shared, pong};
 use super::senders::Senders;
 use super::{Link, Options, Wait, Wire, is_lost, our_fifo};
@@ -59,9 +58,7 @@ pub struct Receiver {
     ended: Option<End>,
     /// The peer broke the protocol on a stream that ends with that.
     refused: bool,
-    /// Which socket `fd` is, if one follows another.
-    number: u64,
-    /// How many frames had come before it.
+    /// How many frames had come before this socket, if one follows another.
     heard: u64,
     /// Whose frames came over the sockets before this one.
     before: Option<Before>,
@@ -115,7 +112,6 @@ impl Receiver {
             finished: false,
             ended: None,
             refused: false,
-            number: 0,
             heard: 0,
             before: None,
         }
@@ -293,7 +289,7 @@ impl Receiver {
     /// Goes over to the next socket: see `reconnect.rs`.
     fn go_on(&mut self, wait: Wait) -> Result<()> {
         let (Some(reconnect), Some(core)) = (&self.link.reconnect, &self.back) else { return Err(Error::PeerDead) };
-        (self.fd, self.number) = reconnect.next(self.number, core, wait, Error::Empty)?;
+        self.fd = reconnect.next(&self.fd, core, wait, Error::Empty)?;
         (self.eof, self.finished, self.ended) = (false, false, None);
         self.heard = self.decoder.stats().frames;
         Ok(())
@@ -410,7 +406,6 @@ impl FrameReceiver for Receiver {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        let is_between = self.link.reconnect.as_ref().is_some_and(Reconnect::is_between);
-        (!is_between).then(|| self.fd.as_fd())
+        (!self.link.is_between()).then(|| self.fd.as_fd())
     }
 }

@@ -38,8 +38,8 @@ pub(super) struct Reconnect {
 /// The socket in use.
 struct Line {
     fd: Arc<ByteFd>,
-    /// Which one it is, counted from 0.
-    number: u64,
+    /// How many came before it.
+    count: u64,
     since: Instant,
     /// When it was found broken.
     broken: Option<Instant>,
@@ -50,7 +50,7 @@ struct Line {
 
 impl Reconnect {
     pub(super) fn new(fd: Arc<ByteFd>, patience: Duration, next: Next) -> Self {
-        let line = Line { fd, number: 0, since: Instant::now(), broken: None, over: false, next };
+        let line = Line { fd, count: 0, since: Instant::now(), broken: None, over: false, next };
         Reconnect { patience, line: Mutex::new(line) }
     }
 
@@ -60,7 +60,7 @@ impl Reconnect {
 
     /// How many sockets have followed the first.
     pub(super) fn count(&self) -> u64 {
-        self.line().number
+        self.line().count
     }
 
     /// Whether one is broken, and the next one not there yet.
@@ -68,11 +68,11 @@ impl Reconnect {
         self.line().broken.is_some()
     }
 
-    /// The socket after number `lost`, and its number. `temporary` is what a call that does not wait answers.
+    /// The socket after the `lost` one. `temporary` is what a call that does not wait answers.
     ///
     /// # Errors
     /// [`Error::PeerDead`] when there is none for too long; `temporary`; [`Error::Timeout`].
-    pub(super) fn next(&self, lost: u64, core: &Shared, wait: Wait, temporary: Error) -> Result<(Arc<ByteFd>, u64)> {
+    pub(super) fn next(&self, lost: &Arc<ByteFd>, core: &Shared, wait: Wait, temporary: Error) -> Result<Arc<ByteFd>> {
         let mut nap = Duration::from_micros(500);
         loop {
             if let Some(found) = self.step(lost, core)? {
@@ -87,12 +87,12 @@ impl Reconnect {
         }
     }
 
-    fn step(&self, lost: u64, core: &Shared) -> Result<Option<(Arc<ByteFd>, u64)>> {
+    fn step(&self, lost: &Arc<ByteFd>, core: &Shared) -> Result<Option<Arc<ByteFd>>> {
         let mut line = self.line();
         if line.over {
             return Err(Error::PeerDead);
         }
-        if line.number == lost {
+        if Arc::ptr_eq(&line.fd, lost) {
             if line.broken.is_none() {
                 line.broken = Some(Instant::now());
                 let _ = shutdown(&line.fd, Shutdown::Both); // fails only if it is over for both already
@@ -102,12 +102,12 @@ impl Reconnect {
                 return if line.over { Err(Error::PeerDead) } else { Ok(None) };
             };
             line.fd = Arc::new(byte_fd(fd)?);
-            line.number += 1;
+            line.count += 1;
             (line.since, line.broken) = (Instant::now(), None);
             // Whoever holds it waits in a system call on the old socket at most, and that is over.
-            sender::lock(core).renew(line.fd.clone(), line.number)?;
+            sender::lock(core).renew(line.fd.clone())?;
         }
-        Ok(Some((line.fd.clone(), line.number)))
+        Ok(Some(line.fd.clone()))
     }
 }
 

@@ -65,8 +65,6 @@ pub(super) struct Core {
     several: bool,
     /// What was not taken whole by one socket is sent again over the next: frames stay in `out` from their beginning.
     repeats: bool,
-    /// Which socket `fd` is, if one follows another.
-    number: u64,
     said_bye: bool,
     /// Why nothing can be sent any more.
     broken: Option<Broken>,
@@ -127,7 +125,6 @@ impl Sender {
             batch: options.batch,
             several,
             repeats: link.reconnect.is_some(),
-            number: 0,
             said_bye: false,
             broken: None,
         };
@@ -166,14 +163,15 @@ impl Sender {
 
     /// Does it; over the next socket, if this one breaks and another is to follow.
     fn on_line<T>(&mut self, wait: Wait, mut action: impl FnMut(&mut Core) -> Result<T>) -> Result<T> {
+        if self.link.reconnect.is_none() {
+            return self.locked(action);
+        }
         loop {
-            let (done, number, fd) = self.locked(|core| (action(core), core.number, core.fd.clone()));
-            if self.fd.is_some() {
-                self.fd = fd; // the receiving end may have gone over to another
-            }
-            match (&done, &self.link.reconnect) {
-                (Err(Error::Closed | Error::PeerDead), Some(reconnect)) if self.fd.is_some() => {
-                    self.fd = Some(reconnect.next(number, &self.core, wait, Error::Full)?.0);
+            let (done, fd) = self.locked(|core| (action(core), core.fd.clone()));
+            self.fd = fd; // the receiving end may have gone over to another
+            match (&done, &self.fd, &self.link.reconnect) {
+                (Err(Error::Closed | Error::PeerDead), Some(lost), Some(reconnect)) => {
+                    self.fd = Some(reconnect.next(lost, &self.core, wait, Error::Full)?);
                 }
                 _ => return done,
             }
@@ -247,8 +245,7 @@ impl FrameSender for Sender {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        let is_between = self.link.reconnect.as_ref().is_some_and(Reconnect::is_between);
-        self.fd.as_ref().filter(|_| !is_between).map(|fd| fd.as_fd())
+        self.fd.as_ref().filter(|_| !self.link.is_between()).map(|fd| fd.as_fd())
     }
 }
 

@@ -30,7 +30,7 @@ impl Core {
 
     /// Goes on over another socket: says for every stream which number comes next, and repeats what the last one did not take
     /// whole.
-    pub(in crate::transport::stream) fn renew(&mut self, fd: Arc<ByteFd>, number: u64) -> Result<()> {
+    pub(in crate::transport::stream) fn renew(&mut self, fd: Arc<ByteFd>) -> Result<()> {
         let is_closed = self.fd.is_none();
         let whole = self.taken_whole();
         let rest = std::mem::take(&mut self.out);
@@ -56,7 +56,7 @@ impl Core {
             self.say_bye()?;
             self.said_bye = true;
         }
-        (self.fd, self.number, self.broken, self.at) = (Some(fd), number, None, 0);
+        (self.fd, self.broken, self.at) = (Some(fd), None, 0);
         // Without waiting: what finds no room goes ahead of the next frame.
         match self.drain(Wait::No) {
             Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
