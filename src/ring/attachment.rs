@@ -1,62 +1,136 @@
-//! What every ring handle has besides its algorithm: a participant id, its counters, and an eye on its peers.
+//! What every ring handle does besides its algorithm: join, wait, learn how its peers ended, count,
+//! wake, leave.
 //!
-//! Used by the handles of all three rings. Relies on `segment::participant` for the proof of death and on
-//! `segment::lifecycle` for who came and went.
+//! Used by the handles of all three rings, each of which is an algorithm (`core.rs`) and an
+//! [`Attachment`]. Relies on `segment::participant` for the proof of death, on `segment::lifecycle`
+//! for who came and went, on `wait/` for sleeping.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use crate::error::{Error, Result};
-use crate::os::clock::monotonic_ns;
-use crate::segment::counters::{Counter, Counters};
-use crate::segment::lifecycle::Ends;
-use crate::segment::{Participant, Role, WakeMode};
-use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::SLEEP_CAP;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Ring;
+use crate::error::{Error, Result};
+use crate::os::clock::monotonic_ns;
+use crate::os::home::Home;
+use crate::segment::counters::{Counter, Counters};
+use crate::segment::lifecycle::Ends;
+use crate::segment::{Kind, Participant, Role, WakeMode};
+use crate::wait::block::block_on;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
+use crate::wait::idle::{Idle, Pace};
 
-/// Fruitless `try_…` calls between two looks at the clock.
-const TRIES_PER_LOOK: u32 = 256;
-/// Time between two searches for dead peers by somebody who never sleeps.
+/// Fruitless `try_…` calls between two readings of the clock.
+const TRIES_PER_READING: u32 = 256;
+/// Time between two searches for dead peers by a caller who never sleeps.
 const PROBE_NS: u64 = 10_000_000;
 
-/// A handle's seat in a ring.
-pub(super) struct Attachment {
+/// The eventcount at one edge of a ring, and what it says about the ring's handles.
+pub(super) trait Edge: Sleep + Sized {
+    /// Whether several participants hold the role at a time, and a handle is used by several
+    /// threads at once.
+    const SHARED: bool;
+
+    /// The eventcounts of `ring`: what consumers sleep on, and what producers sleep on.
+    fn both(ring: &Ring) -> (Self, Self);
+
+    /// Wakes up to `count` sleepers; says whether that took a system call.
+    fn notify(&self, count: u32) -> bool;
+}
+
+impl Edge for One {
+    const SHARED: bool = false;
+
+    fn both(ring: &Ring) -> (Self, Self) {
+        ring.events_one()
+    }
+
+    #[inline(always)]
+    fn notify(&self, _: u32) -> bool {
+        One::notify(self)
+    }
+}
+
+impl Edge for Many {
+    const SHARED: bool = true;
+
+    fn both(ring: &Ring) -> (Self, Self) {
+        ring.events_many()
+    }
+
+    #[inline(always)]
+    fn notify(&self, count: u32) -> bool {
+        Many::notify(self, count)
+    }
+}
+
+/// A participant of a ring, with what it sleeps on and what it has been told. Dropping it leaves
+/// the ring.
+pub(super) struct Attachment<E: Edge> {
     ring: Ring,
-    participant: Participant,
+    /// What participants of our role sleep on.
+    ours: E,
+    /// What our peers sleep on.
+    theirs: E,
+    pace: Pace,
     counters: Counters,
-    /// Ends of our peers up to here are none of our business.
+    /// The thread that counts without read-modify-writes, where threads share a handle.
+    home: Home,
+    /// Ends of peers up to here happened before we came.
     baseline: Ends,
     /// What our user was told last: the ends, and whether they were a death.
     told: Mutex<(Ends, bool)>,
-    /// The membership at which nobody had ended.
+    /// The membership at which no peer had ended.
     quiet_membership: AtomicU64,
     tries: AtomicU32,
     last_probe: AtomicU64,
+    participant: Participant,
 }
 
-impl Attachment {
-    /// Joins `ring`; `recover(id)` takes back what the dead `id` holds in it.
-    pub(super) fn join(ring: &Ring, role: Role, exclusive: bool, recover: impl FnMut(u16)) -> Result<Self> {
-        let participant = Participant::join(ring.segment(), role, exclusive, recover)?;
+impl<E: Edge> Attachment<E> {
+    /// Joins `ring`, which has to be of `kind`; recovers what dead participants held in it.
+    pub(super) fn join(ring: &Ring, kind: Kind, role: Role) -> Result<Self> {
+        ring.expect(kind)?;
+        let mut recovered = Ok(());
+        let participant = Participant::join(ring.segment(), role, !E::SHARED, |id| {
+            if let Err(e) = ring.recover(id) {
+                recovered = Err(e);
+            }
+        })?;
+        recovered?;
         let lifecycle = ring.segment().table().lifecycle();
         let baseline = match role {
             // A consumer that starts late must still learn that the producer has finished.
             Role::Consumer => lifecycle.acknowledged(Role::Producer),
-            // A producer cares for what happens to consumers from now on.
+            // A producer is told of consumers that end from now on.
             Role::Producer => lifecycle.ends(Role::Consumer),
+        };
+        let (data, space) = E::both(ring);
+        let (ours, theirs) = match role {
+            Role::Consumer => (data, space),
+            Role::Producer => (space, data),
         };
         Ok(Attachment {
             ring: ring.clone(),
+            ours,
+            theirs,
+            pace: Pace::new(ring.idle()),
             counters: participant.counters(),
-            participant,
+            home: Home::new(),
             baseline,
             told: Mutex::new((baseline, false)),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
             last_probe: AtomicU64::new(0),
+            participant,
         })
+    }
+
+    /// To be called once the handle is complete: participants may be waiting for a peer, or for
+    /// what was recovered.
+    pub(super) fn announce(&self) {
+        self.ring.wake_all();
     }
 
     #[inline(always)]
@@ -69,78 +143,19 @@ impl Attachment {
         self.participant.id()
     }
 
-    #[inline(always)]
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(super) fn set_idle(&mut self, idle: Idle) {
+        self.pace.set_idle(idle);
     }
 
-    /// Whether a peer holds a seat: joining, living, or dead and not yet noticed.
+    /// Whether a peer is attached: joining, living, or dead and not yet noticed.
     pub(super) fn has_peer(&self) -> bool {
         self.ring.segment().table().present(self.participant.role().peer()) > 0
     }
 
-    /// What a `try_…` that found nothing asks: have our peers ended? A load, as long as nobody has come or gone; now and then
-    /// (never in poll mode, where even that is too much) a search for the dead.
-    pub(super) fn glance(&self, recover: impl FnMut(u16)) -> Result<Option<Ends>> {
-        let membership = self.ring.segment().table().lifecycle().membership();
-        if membership != self.quiet_membership.load(Ordering::Relaxed) {
-            if let Some(ends) = self.peers_ended() {
-                return Ok(Some(ends));
-            }
-            self.quiet_membership.store(membership, Ordering::Relaxed);
-        }
-        if self.ring.wake() != WakeMode::Poll && self.is_probe_due() {
-            self.bury_dead(recover)?;
-        }
-        Ok(None)
-    }
-
-    fn is_probe_due(&self) -> bool {
-        let tries = self.tries.load(Ordering::Relaxed).wrapping_add(1);
-        self.tries.store(tries, Ordering::Relaxed);
-        if tries % TRIES_PER_LOOK != 0 {
-            return false;
-        }
-        let now = monotonic_ns();
-        if now.saturating_sub(self.last_probe.load(Ordering::Relaxed)) < PROBE_NS {
-            return false;
-        }
-        self.last_probe.store(now, Ordering::Relaxed);
-        true
-    }
-
-    /// What a blocking call asks before it sleeps: buries the dead, and says whether our peers have ended. Some lock calls.
-    pub(super) fn look_around(&self, recover: impl FnMut(u16)) -> Result<Option<Ends>> {
-        self.bury_dead(recover)?;
-        Ok(self.peers_ended())
-    }
-
-    fn bury_dead(&self, recover: impl FnMut(u16)) -> Result<usize> {
-        let buried = self.participant.reap_dead(recover)?;
-        if buried > 0 {
-            self.ring.wake_all();
-        }
-        Ok(buried)
-    }
-
-    fn peers_ended(&self) -> Option<Ends> {
-        self.participant.peers_ended(self.baseline)
-    }
-
-    /// Remembers that our user is being told of `ends`, and says what to tell. The same answer until somebody new ends.
-    pub(super) fn tell(&self, ends: Ends) -> Error {
-        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.0 != ends {
-            *told = (ends, ends.death > told.0.death);
-            self.participant.report(ends);
-        }
-        if told.1 { Error::PeerDead } else { Error::Closed }
-    }
-
-    /// Blocks until a peer is attached. Sleeps in short naps: nothing wakes us for this.
-    pub(super) fn wait_for_peer(&self, deadline: Deadline, mut recover: impl FnMut(u16)) -> Result<()> {
+    /// Blocks until a peer is attached. Sleeps briefly again and again: nothing wakes us for this.
+    pub(super) fn wait_for_peer(&self, deadline: Deadline) -> Result<()> {
         loop {
-            self.bury_dead(&mut recover)?;
+            self.reap_dead()?;
             if self.has_peer() {
                 return Ok(());
             }
@@ -152,12 +167,125 @@ impl Attachment {
         }
     }
 
-    /// Leaves, and wakes everybody who may be waiting for us. The second time, and in a forked child, does nothing.
-    pub(super) fn leave(&mut self) {
-        if self.participant.is_attached() {
-            self.participant.leave();
+    /// What a `try_…` call answers that found the ring full (a producer) or empty (a consumer):
+    /// what `again` finds, if the peers have ended or died; otherwise why there is nothing. A load
+    /// as long as no participant has come or gone; now and then (never in poll mode, where even
+    /// that is too much) a search for the dead.
+    pub(super) fn explain<T>(&self, mut again: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        self.count_nothing();
+        let (ends, reaped) = self.poll_peers()?;
+        if ends.is_some() || reaped {
+            // SYNC(ticket): what the ended ones committed or released is visible by now.
+            if let Some(found) = again()? {
+                return Ok(found);
+            }
+        }
+        Err(match (ends, self.participant.role()) {
+            (Some(ends), _) => self.tell(ends),
+            (None, Role::Producer) => Error::Full,
+            (None, Role::Consumer) => Error::Empty,
+        })
+    }
+
+    /// Waits at our edge until `attempt` finds something, the peers have ended, or the deadline
+    /// passes.
+    ///
+    /// `prepare` is called before every sleep and before the last attempt; it says how long that
+    /// sleep may be.
+    pub(super) fn wait<T>(
+        &self,
+        deadline: Deadline,
+        attempt: impl FnMut() -> Result<Option<T>>,
+        mut prepare: impl FnMut() -> Duration,
+    ) -> Result<T> {
+        self.check_fork()?;
+        self.count_nothing();
+        let mut ended = None;
+        let outcome = block_on(&self.ours, &self.pace, deadline, attempt, || {
+            ended = self.check_peers()?;
+            let longest = prepare();
+            if ended.is_some() { Err(Error::Closed) } else { Ok(longest) }
+        });
+        self.count(Counter::Sleeps, self.pace.take_sleeps());
+        match (outcome, ended) {
+            (Err(Error::Closed), Some(ends)) => Err(self.tell(ends)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn count_nothing(&self) {
+        self.count(
+            match self.participant.role() {
+                Role::Producer => Counter::Full,
+                Role::Consumer => Counter::Empty,
+            },
+            1,
+        );
+    }
+
+    /// The ends of our peers, and whether dead participants were reaped on the way. Cheap, and
+    /// therefore late.
+    fn poll_peers(&self) -> Result<(Option<Ends>, bool)> {
+        let reaped = self.ring.wake() != WakeMode::Poll && self.is_probe_due() && self.reap_dead()? > 0;
+        let membership = self.ring.segment().table().lifecycle().membership();
+        if membership == self.quiet_membership.load(Ordering::Relaxed) {
+            return Ok((None, reaped));
+        }
+        let ends = self.peers_ended();
+        if ends.is_none() {
+            self.quiet_membership.store(membership, Ordering::Relaxed);
+        }
+        Ok((ends, reaped))
+    }
+
+    fn is_probe_due(&self) -> bool {
+        let tries = self.tries.load(Ordering::Relaxed).wrapping_add(1);
+        self.tries.store(tries, Ordering::Relaxed);
+        if tries % TRIES_PER_READING != 0 {
+            return false;
+        }
+        let now = monotonic_ns();
+        if now.saturating_sub(self.last_probe.load(Ordering::Relaxed)) < PROBE_NS {
+            return false;
+        }
+        self.last_probe.store(now, Ordering::Relaxed);
+        true
+    }
+
+    /// What a blocking call asks before it sleeps: reaps the dead, and says whether our peers have
+    /// ended. Some lock calls.
+    fn check_peers(&self) -> Result<Option<Ends>> {
+        self.reap_dead()?;
+        Ok(self.peers_ended())
+    }
+
+    /// A slot in no known state is left for the participant that comes to it to report.
+    fn reap_dead(&self) -> Result<usize> {
+        let reaped = self.participant.reap_dead(|id| drop(self.ring.recover(id)))?;
+        if reaped > 0 {
             self.ring.wake_all();
         }
+        Ok(reaped)
+    }
+
+    fn peers_ended(&self) -> Option<Ends> {
+        self.participant.peers_ended(self.baseline)
+    }
+
+    /// Remembers that our user is being told of `ends`, and says what to tell. The same answer
+    /// until another peer ends.
+    fn tell(&self, ends: Ends) -> Error {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0 != ends {
+            *told = (ends, ends.death > told.0.death);
+            self.participant.report(ends);
+        }
+        if told.1 { Error::PeerDead } else { Error::Closed }
+    }
+
+    /// In a child of the process that attached, no handle may be used.
+    pub(super) fn check_fork(&self) -> Result<()> {
+        self.participant.check_fork()
     }
 
     /// Whether we still have to leave: false in a forked child, whose copy of a handle must not touch the ring.
@@ -165,20 +293,53 @@ impl Attachment {
         self.participant.is_attached()
     }
 
-    /// Makes the drop that follows a death by `SIGKILL`.
-    #[cfg(test)]
-    pub(super) fn doom_for_test(&mut self) {
-        self.participant.doom_for_test();
+    /// Wakes up to `count` peers that sleep.
+    #[inline(always)]
+    pub(super) fn wake_peers(&self, count: u32) {
+        if self.theirs.notify(count) {
+            self.count(Counter::Wakes, 1);
+        }
     }
 
-    /// In a child of the process that attached, every handle is dead weight.
-    pub(super) fn check_fork(&self) -> Result<()> {
-        self.participant.check_fork()
+    /// Wakes up to `count` participants of our own role that sleep.
+    #[inline(always)]
+    pub(super) fn wake_fellows(&self, count: u32) {
+        if self.ours.notify(count) {
+            self.count(Counter::Wakes, 1);
+        }
     }
 
     /// Adds to a counter of this participant.
     #[inline(always)]
     pub(super) fn count(&self, counter: Counter, n: u64) {
-        self.counters.add(counter, n);
+        if !E::SHARED || self.home.is_here() {
+            self.counters.add(counter, n);
+        } else {
+            self.counters.add_in_other_thread(counter, n);
+        }
+    }
+
+    /// The most that was ever waiting in the ring.
+    pub(super) fn raise_high_water(&self, to: u64) {
+        self.counters.raise(Counter::HighWater, to);
+    }
+
+    /// Makes the drop that follows a death by `SIGKILL`.
+    #[cfg(test)]
+    pub(super) fn doom_for_test(&mut self) {
+        self.participant.doom_for_test();
+    }
+}
+
+impl<E: Edge> Drop for Attachment<E> {
+    fn drop(&mut self) {
+        if self.participant.is_attached() {
+            // Grants and views that were forgotten (`mem::forget`) are still ours, and would block
+            // the ring for ever. What is wrong with a slot, the participant that comes to it
+            // reports.
+            let _ = self.ring.recover(self.id());
+            self.participant.leave();
+            self.ring.wake_all();
+        }
     }
 }

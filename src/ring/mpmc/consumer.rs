@@ -11,7 +11,6 @@ use crate::frame::{Flags, Frame, Header};
 use crate::ring::{Options, Ring};
 use crate::segment::Role;
 use crate::segment::counters::Counter;
-use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -75,7 +74,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.0.attachment.wait_for_peer(deadline.into(), |id| self.0.recover(id))
+        self.0.attachment.wait_for_peer(deadline.into())
     }
 
     /// The next frame, in place, if there is one. Lock-free. Released when the view is dropped.
@@ -208,12 +207,12 @@ impl Consumer {
     fn look(seat: &Seat) -> Result<Taken> {
         let redeliveries = seat.core.redeliveries();
         if redeliveries != seat.searched.load(Ordering::Relaxed) {
-            match seat.core.take_redelivered(seat.id) {
+            match seat.core.take_redelivered(seat.attachment.id()) {
                 Err(Error::Empty) => seat.searched.store(redeliveries, Ordering::Relaxed),
                 found => return found,
             }
         }
-        seat.core.take(seat.id)
+        seat.core.take(seat.attachment.id())
     }
 
     #[inline(always)]
@@ -236,49 +235,36 @@ impl Consumer {
     #[inline(never)]
     fn empty(&self) -> Result<Taken> {
         let seat = &*self.0;
-        seat.count(Counter::Empty, 1);
-        self.tell_producers();
-        let ends = seat.glance()?;
-        // SYNC(ticket): whoever ended had committed before; and the glance may have taken frames back from the dead.
-        match (Self::look(seat), ends) {
-            (Err(Error::Empty), Some(ends)) => Err(seat.attachment.tell(ends)),
-            (taken, _) => taken,
-        }
+        seat.attachment.wake_peers(ALL);
+        seat.attachment.explain(|| Self::attempt(seat))
     }
 
     #[cold]
     #[inline(never)]
     fn wait_for_frame(&self, deadline: Deadline) -> Result<Taken> {
         let seat = &*self.0;
-        seat.attachment.check_fork()?;
-        seat.count(Counter::Empty, 1);
-        self.tell_producers();
-        let mut gone = None;
-        let outcome = block_on(
-            &seat.data,
-            &seat.pace,
-            deadline,
-            || match Self::look(seat) {
-                Ok(taken) => Ok(Some(taken)),
-                Err(Error::Empty) => Ok(None),
-                Err(e) => Err(e),
-            },
-            || {
-                // Whoever took a frame back may have died before announcing it: search before every sleep.
-                seat.searched.store(u64::MAX, Ordering::Relaxed);
-                gone = seat.look_around()?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(seat.nap()) }
-            },
-        );
-        seat.count_sleeps();
-        // A frame that is committed before the one in front of it wakes somebody who then finds nothing, and the one in front
-        // wakes only one: who gets that passes it on.
-        if outcome.is_ok() && seat.core.has_more() && seat.data.notify(1) {
-            seat.count(Counter::Wakes, 1);
+        seat.attachment.wake_peers(ALL);
+        let prepare = || {
+            // A participant that recovered a frame may have died before announcing it: search
+            // before every sleep.
+            seat.searched.store(u64::MAX, Ordering::Relaxed);
+            seat.longest_sleep()
+        };
+        let outcome = seat.attachment.wait(deadline, || Self::attempt(seat), prepare);
+        // A frame that is committed before the one in front of it wakes a consumer that then finds
+        // nothing, and the one in front wakes only one: the consumer that gets it passes the
+        // wake-up on.
+        if outcome.is_ok() && seat.core.has_more() {
+            seat.attachment.wake_fellows(1);
         }
-        match (outcome, gone) {
-            (Err(Error::Closed), Some(ends)) => Err(seat.attachment.tell(ends)),
-            (outcome, _) => outcome,
+        outcome
+    }
+
+    fn attempt(seat: &Seat) -> Result<Option<Taken>> {
+        match Self::look(seat) {
+            Ok(taken) => Ok(Some(taken)),
+            Err(Error::Empty) => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
@@ -286,7 +272,7 @@ impl Consumer {
         let mut batch = Batch { consumer: self, taken: [const { None }; BATCH], len: 1 };
         batch.taken[0] = Some(first);
         while batch.len < max.min(BATCH) {
-            let Ok(next) = self.0.core.take(self.0.id) else { break };
+            let Ok(next) = self.0.core.take(self.0.attachment.id()) else { break };
             batch.taken[batch.len] = Some(next);
             batch.len += 1;
         }
@@ -314,23 +300,16 @@ impl Consumer {
     /// when it is found empty.
     #[inline(always)]
     fn release(&self, taken: Taken) {
-        let Header { len, flags, .. } = taken.header;
+        let (Header { len, flags, .. }, attachment) = (taken.header, &self.0.attachment);
         let quarter = self.0.core.is_quarter(&taken);
         self.0.core.release(taken);
         if quarter {
-            self.tell_producers();
+            attachment.wake_peers(ALL);
         }
-        self.0.count(Counter::Received, 1);
-        self.0.count(Counter::Bytes, len.into());
+        attachment.count(Counter::Received, 1);
+        attachment.count(Counter::Bytes, len.into());
         if flags.contains(Flags::REDELIVERED) {
-            self.0.count(Counter::Redelivered, 1);
-        }
-    }
-
-    #[inline(always)]
-    fn tell_producers(&self) {
-        if self.0.space.notify(ALL) {
-            self.0.count(Counter::Wakes, 1);
+            attachment.count(Counter::Redelivered, 1);
         }
     }
 }

@@ -39,12 +39,9 @@ use self::core::{Recovered, Shared};
 use super::attachment::Attachment;
 use super::{Options, Ring};
 use crate::error::Result;
-use crate::os::home::Home;
 use crate::segment::counters::{Counter, Counters};
-use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Redelivery, Role};
 use crate::wait::eventcount::{Many, SLEEP_CAP};
-use crate::wait::idle::Pace;
 
 /// An anonymous ring in this process: both ends. Sizes as for [`Options::mpmc`].
 ///
@@ -71,75 +68,24 @@ pub(super) fn recover(core: &Shared, counters: &Counters, id: u16, policy: Redel
     Ok(())
 }
 
-/// One seat in the ring, shared by the clones of a handle.
+/// What the clones of a handle share.
 struct Seat {
     core: Shared,
-    id: u16,
-    data: Many,
-    space: Many,
-    pace: Pace,
     /// The count of redeliveries at which a search found none left.
     searched: AtomicU64,
-    /// The thread that counts without read-modify-writes.
-    home: Home,
-    attachment: Attachment,
+    attachment: Attachment<Many>,
 }
 
 impl Seat {
     fn take(ring: &Ring, role: Role) -> Result<Self> {
-        ring.expect(Kind::Mpmc)?;
-        let core = ring.mpmc_shared();
-        let mut outcome = Ok(());
-        let attachment = Attachment::join(ring, role, false, |id| {
-            if let Err(e) = ring.recover(id) {
-                outcome = Err(e);
-            }
-        })?;
-        outcome?;
-        let (data, space) = ring.events_many();
-        let (id, pace) = (attachment.id(), Pace::new(ring.idle()));
-        let seat = Seat { core, id, data, space, pace, searched: AtomicU64::new(0), home: Home::new(), attachment };
-        ring.wake_all(); // somebody may wait for a peer, or for what was just taken back
-        Ok(seat)
+        let attachment = Attachment::join(ring, Kind::Mpmc, role)?;
+        attachment.announce();
+        Ok(Seat { core: ring.mpmc_shared(), searched: AtomicU64::new(0), attachment })
     }
 
-    /// Takes back what the dead `id` holds. A corrupt slot is left for whoever comes to it to report.
-    fn recover(&self, id: u16) {
-        let _ = self.attachment.ring().recover(id);
-    }
-
-    fn glance(&self) -> Result<Option<Ends>> {
-        self.attachment.glance(|id| self.recover(id))
-    }
-
-    fn look_around(&self) -> Result<Option<Ends>> {
-        self.attachment.look_around(|id| self.recover(id))
-    }
-
-    /// How soon to look around again: soon if somebody is at work in the slot that everybody waits for, for if it dies there,
-    /// nobody is woken.
-    fn nap(&self) -> Duration {
+    /// How soon to check the peers again: soon if one is at work in the slot that all of us wait
+    /// for, for if it dies there, we are not woken.
+    fn longest_sleep(&self) -> Duration {
         if self.core.is_somebody_at_work() { SLEEP_CAP / 10 } else { SLEEP_CAP }
-    }
-
-    /// Adds to a counter. A seat may be shared by threads.
-    #[inline(always)]
-    fn count(&self, counter: Counter, n: u64) {
-        let counters = self.attachment.counters();
-        if self.home.is_here() { counters.add(counter, n) } else { counters.add_in_other_thread(counter, n) }
-    }
-
-    fn count_sleeps(&self) {
-        self.count(Counter::Sleeps, self.pace.take_sleeps());
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.attachment.is_attached() {
-            // Grants and views that were forgotten (`mem::forget`) are still ours, and would block the ring for ever.
-            self.recover(self.id);
-            self.attachment.leave();
-        }
     }
 }

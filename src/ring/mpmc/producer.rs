@@ -10,7 +10,6 @@ use crate::frame::Header;
 use crate::ring::{Options, Ring};
 use crate::segment::Role;
 use crate::segment::counters::Counter;
-use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -78,7 +77,7 @@ impl Producer {
     /// # Errors
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.0.attachment.wait_for_peer(deadline.into(), |id| self.0.recover(id))
+        self.0.attachment.wait_for_peer(deadline.into())
     }
 
     /// Sends a copy of `payload`, if a slot is free. Lock-free.
@@ -238,7 +237,7 @@ impl Producer {
     #[inline(always)]
     fn try_claim(&self, len: usize) -> Result<Claim> {
         self.check_len(len)?;
-        match self.0.core.claim(self.0.id) {
+        match self.0.core.claim(self.0.attachment.id()) {
             Err(Error::Full) => self.full(),
             claimed => claimed,
         }
@@ -247,7 +246,7 @@ impl Producer {
     #[inline(always)]
     fn claim(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Claim> {
         self.check_len(len)?;
-        match self.0.core.claim(self.0.id) {
+        match self.0.core.claim(self.0.attachment.id()) {
             Err(Error::Full) => self.wait_for_slot(deadline.into()),
             claimed => claimed,
         }
@@ -257,42 +256,23 @@ impl Producer {
     #[inline(never)]
     fn full(&self) -> Result<Claim> {
         let seat = &*self.0;
-        seat.count(Counter::Full, 1);
-        seat.attachment.counters().raise(Counter::HighWater, seat.core.slots());
-        let ends = seat.glance()?;
-        // The glance may have freed a dead participant's slot; and whoever ended may have released one before.
-        match (seat.core.claim(seat.id), ends) {
-            (Err(Error::Full), Some(ends)) => Err(seat.attachment.tell(ends)),
-            (claimed, _) => claimed,
-        }
+        seat.attachment.raise_high_water(seat.core.slots());
+        seat.attachment.explain(|| Self::attempt(seat))
     }
 
     #[cold]
     #[inline(never)]
     fn wait_for_slot(&self, deadline: Deadline) -> Result<Claim> {
         let seat = &*self.0;
-        seat.attachment.check_fork()?;
-        seat.count(Counter::Full, 1);
-        seat.attachment.counters().raise(Counter::HighWater, seat.core.slots());
-        let mut gone = None;
-        let outcome = block_on(
-            &seat.space,
-            &seat.pace,
-            deadline,
-            || match seat.core.claim(seat.id) {
-                Ok(claim) => Ok(Some(claim)),
-                Err(Error::Full) => Ok(None),
-                Err(e) => Err(e),
-            },
-            || {
-                gone = seat.look_around()?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(seat.nap()) }
-            },
-        );
-        seat.count_sleeps();
-        match (outcome, gone) {
-            (Err(Error::Closed), Some(ends)) => Err(seat.attachment.tell(ends)),
-            (outcome, _) => outcome,
+        seat.attachment.raise_high_water(seat.core.slots());
+        seat.attachment.wait(deadline, || Self::attempt(seat), || seat.longest_sleep())
+    }
+
+    fn attempt(seat: &Seat) -> Result<Option<Claim>> {
+        match seat.core.claim(seat.attachment.id()) {
+            Ok(claim) => Ok(Some(claim)),
+            Err(Error::Full) => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
@@ -311,11 +291,10 @@ impl Producer {
     /// Wakes consumers that sleep, and counts.
     #[inline(always)]
     fn committed(&self, frames: usize, bytes: usize) {
-        if self.0.data.notify(frames as u32) {
-            self.0.count(Counter::Wakes, 1);
-        }
-        self.0.count(Counter::Sent, frames as u64);
-        self.0.count(Counter::Bytes, bytes as u64);
+        let attachment = &self.0.attachment;
+        attachment.wake_peers(frames as u32);
+        attachment.count(Counter::Sent, frames as u64);
+        attachment.count(Counter::Bytes, bytes as u64);
     }
 }
 
@@ -385,9 +364,8 @@ impl Drop for Grant<'_> {
             let seat = &self.producer.0;
             seat.core.abort(claim);
             // Consumers may wait for what is committed behind it, producers for the slot.
-            if seat.data.notify(ALL) | seat.space.notify(ALL) {
-                seat.count(Counter::Wakes, 1);
-            }
+            seat.attachment.wake_peers(ALL);
+            seat.attachment.wake_fellows(ALL);
         }
     }
 }

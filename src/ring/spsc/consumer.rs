@@ -1,6 +1,6 @@
 //! The consumer's handle: receiving in place, by copy, by batch; blocking when the ring is empty.
 //!
-//! Relies on `core.rs` for the algorithm, on `wait/` for sleeping, on `attachment.rs` for the peer's life.
+//! Relies on `core.rs` for the algorithm, on `attachment.rs` for waiting and for the peer's life.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -16,10 +16,9 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
-use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::{Idle, Pace};
+use crate::wait::idle::Idle;
 
 /// The receiving end. One at a time: the role passes on when it is dropped, or when its process dies; frames that it had in
 /// hand then come again, marked.
@@ -30,10 +29,7 @@ use crate::wait::idle::{Idle, Pace};
 pub struct Consumer {
     pub(super) core: core::Consumer,
     run: Run,
-    data: One,
-    space: One,
-    pace: Pace,
-    attachment: Attachment,
+    attachment: Attachment<One>,
     /// A consumer is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -63,25 +59,14 @@ impl Consumer {
     /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind of ring;
     /// [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        ring.expect(Kind::Spsc)?;
         expect_mirror(ring)?;
-        let attachment = Attachment::join(ring, Role::Consumer, true, |_| ())?;
+        let attachment = Attachment::join(ring, Kind::Spsc, Role::Consumer)?;
         let mut core = core::Consumer::attach(ring.spsc_shared())?;
         if ring.redelivery() == Redelivery::AtMostOnce {
             core.skip_shown(|| attachment.count(Counter::Lost, 1))?;
         }
-        let (data, space) = ring.events_one();
-        let consumer = Consumer {
-            core,
-            run: Run::new(),
-            data,
-            space,
-            pace: Pace::new(ring.idle()),
-            attachment,
-            _not_sync: PhantomData,
-        };
-        ring.wake_all(); // somebody may wait for a consumer
-        Ok(consumer)
+        attachment.announce();
+        Ok(Consumer { core, run: Run::new(), attachment, _not_sync: PhantomData })
     }
 
     /// The ring.
@@ -101,7 +86,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into(), |_| ())
+        self.attachment.wait_for_peer(deadline.into())
     }
 
     /// What `SIGKILL` does, as far as the ring can tell.
@@ -112,7 +97,7 @@ impl Consumer {
 
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
-        self.pace.set_idle(idle);
+        self.attachment.set_idle(idle);
     }
 
     /// The next frame, in place, if there is one. Wait-free. Released when the view is dropped.
@@ -274,13 +259,11 @@ impl Consumer {
     /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and then look once more. Where
     /// there is nothing to tell, this is one of many looks, and as few of them as possible take the line from the producer.
     #[inline(always)]
-    fn look_again(core: &mut core::Consumer, space: &One, run: &mut Run, attachment: &Attachment) -> Result<bool> {
+    fn look_again(core: &mut core::Consumer, run: &mut Run, attachment: &Attachment<One>) -> Result<bool> {
         if !core.publish() {
             return core.check().map(|()| false);
         }
-        if space.notify() {
-            attachment.count(Counter::Wakes, 1);
-        }
+        attachment.wake_peers(1);
         run.end();
         core.peek().map(|frame| frame.is_some())
     }
@@ -289,44 +272,22 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn expect_frame(&mut self) -> Result<()> {
-        let Consumer { core, space, run, attachment, .. } = self;
-        if Self::look_again(core, space, run, attachment)? {
+        let Consumer { core, run, attachment, .. } = self;
+        if Self::look_again(core, run, attachment)? {
             return Ok(());
         }
-        attachment.count(Counter::Empty, 1);
-        match attachment.glance(|_| ())? {
-            None => Err(Error::Empty),
-            // SYNC(ticket): whoever ended had committed before; so look once more.
-            Some(ends) => core.peek()?.map(drop).ok_or_else(|| attachment.tell(ends)),
-        }
+        attachment.explain(|| core.peek().map(|frame| frame.map(drop)))
     }
 
     /// Returns when there is a frame.
     #[cold]
     #[inline(never)]
     fn wait_for_frame(&mut self, deadline: Deadline) -> Result<()> {
-        let Consumer { core, data, space, run, pace, attachment, .. } = self;
-        if Self::look_again(core, space, run, attachment)? {
+        let Consumer { core, run, attachment, .. } = self;
+        if Self::look_again(core, run, attachment)? {
             return Ok(());
         }
-        attachment.check_fork()?;
-        attachment.count(Counter::Empty, 1);
-        let mut gone = None;
-        let outcome = block_on(
-            data,
-            pace,
-            deadline,
-            || core.peek().map(|frame| frame.map(drop)),
-            || {
-                gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
-            },
-        );
-        attachment.count(Counter::Sleeps, pace.take_sleeps());
-        match (outcome, gone) {
-            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
-            (outcome, _) => outcome,
-        }
+        attachment.wait(deadline, || core.peek().map(|frame| frame.map(drop)), || SLEEP_CAP)
     }
 
     fn copy_out(&mut self, frame: Peeked, buffer: &mut [u8]) -> Result<Header> {
@@ -363,9 +324,7 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn wake_producer(&self) {
-        if self.space.notify() {
-            self.attachment.count(Counter::Wakes, 1);
-        }
+        self.attachment.wake_peers(1);
     }
 
     /// The payload of a frame in hand.
@@ -395,7 +354,6 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         if self.attachment.is_attached() {
             self.core.hand_back();
-            self.attachment.leave();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The producer's handle: sending by copy, by grant, by batch; blocking when the ring is full.
 //!
-//! Relies on `core.rs` for the algorithm, on `wait/` for sleeping, on `attachment.rs` for the peer's life.
+//! Relies on `core.rs` for the algorithm, on `attachment.rs` for waiting and for the peer's life.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -14,10 +14,9 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::{Idle, Pace, pause_for_ns};
+use crate::wait::idle::{Idle, pause_for_ns};
 
 /// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line: long enough that a caller
 /// who tries in a tight loop does not slow the consumer down.
@@ -31,10 +30,7 @@ const FULL_PAUSE_NS: u32 = 100;
 pub struct Producer {
     core: core::Producer,
     sequencer: Sequencer,
-    data: One,
-    space: One,
-    pace: Pace,
-    attachment: Attachment,
+    attachment: Attachment<One>,
     /// A producer is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -74,15 +70,11 @@ impl Producer {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn attach(ring: &Ring) -> Result<Self> {
-        ring.expect(Kind::Spsc)?;
         expect_mirror(ring)?;
-        let attachment = Attachment::join(ring, Role::Producer, true, |_| ())?;
+        let attachment = Attachment::join(ring, Kind::Spsc, Role::Producer)?;
         let core = core::Producer::attach(ring.spsc_shared())?;
-        let (data, space) = ring.events_one();
-        let (sequencer, pace) = (Sequencer::new(), Pace::new(ring.idle()));
-        let producer = Producer { core, sequencer, data, space, pace, attachment, _not_sync: PhantomData };
-        ring.wake_all(); // somebody may wait for a producer
-        Ok(producer)
+        attachment.announce();
+        Ok(Producer { core, sequencer: Sequencer::new(), attachment, _not_sync: PhantomData })
     }
 
     /// The ring.
@@ -109,7 +101,7 @@ impl Producer {
     /// # Errors
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into(), |_| ())
+        self.attachment.wait_for_peer(deadline.into())
     }
 
     /// What `SIGKILL` does, as far as the ring can tell.
@@ -120,7 +112,7 @@ impl Producer {
 
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
-        self.pace.set_idle(idle);
+        self.attachment.set_idle(idle);
     }
 
     /// Sends a copy of `payload`, if there is room. Wait-free.
@@ -297,28 +289,18 @@ impl Producer {
         if self.core.has_room(len) || self.core.has_room_exactly(len) {
             return Ok(());
         }
-        self.attachment.count(Counter::Full, 1);
-        self.attachment.counters().raise(Counter::HighWater, self.core.high_water());
-        match self.attachment.glance(|_| ())? {
-            None => Err(Error::Full),
-            // The last release of a consumer that has gone may have come after our look.
-            Some(_) if self.core.has_room_exactly(len) => Ok(()),
-            Some(ends) => Err(self.attachment.tell(ends)),
-        }
+        self.attachment.raise_high_water(self.core.high_water());
+        let core = &mut self.core;
+        self.attachment.explain(|| Ok(core.has_room_exactly(len).then_some(())))
     }
 
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
-        let Producer { core, space, pace, attachment, .. } = self;
-        attachment.check_fork()?;
-        attachment.count(Counter::Full, 1);
-        let mut gone = None;
+        let Producer { core, attachment, .. } = self;
         // Polls the published head while awake, and asks the consumer's own line before every sleep.
         let exactly = Cell::new(false);
-        let outcome = block_on(
-            space,
-            pace,
+        let outcome = attachment.wait(
             deadline,
             || {
                 let room = core.has_room(len) || (exactly.take() && core.has_room_exactly(len));
@@ -326,17 +308,15 @@ impl Producer {
             },
             || {
                 exactly.set(true);
-                gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
+                SLEEP_CAP
             },
         );
-        attachment.count(Counter::Sleeps, pace.take_sleeps());
-        attachment.counters().raise(Counter::HighWater, core.high_water());
-        match (outcome, gone) {
-            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
-            // Whoever did not get as far as sleeping has seen the published head only, which lags.
-            (Err(Error::Timeout), _) if core.has_room_exactly(len) => Ok(()),
-            (outcome, _) => outcome,
+        attachment.raise_high_water(core.high_water());
+        match outcome {
+            // A call that did not get as far as sleeping has seen the published head only, which
+            // lags.
+            Err(Error::Timeout) if core.has_room_exactly(len) => Ok(()),
+            outcome => outcome,
         }
     }
 
@@ -349,9 +329,7 @@ impl Producer {
     /// Counts what has just become visible, and wakes the consumer if it sleeps.
     #[inline(always)]
     fn published(&mut self, frames: u64, bytes: u64) {
-        if self.data.notify() {
-            self.attachment.count(Counter::Wakes, 1);
-        }
+        self.attachment.wake_peers(1);
         self.attachment.count(Counter::Sent, frames);
         self.attachment.count(Counter::Bytes, bytes);
     }
@@ -359,8 +337,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.attachment.counters().raise(Counter::HighWater, self.core.high_water());
-        self.attachment.leave();
+        self.attachment.raise_high_water(self.core.high_water());
     }
 }
 

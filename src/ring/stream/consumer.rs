@@ -11,19 +11,15 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::{Idle, Pace};
+use crate::wait::idle::Idle;
 
 /// The reading end. One at a time: the role passes on when it is dropped, or when its process dies; the successor starts at
 /// the first byte that was not released.
 pub struct Consumer {
     core: core::Consumer,
-    data: One,
-    space: One,
-    pace: Pace,
-    attachment: Attachment,
+    attachment: Attachment<One>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -50,14 +46,11 @@ impl Consumer {
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        ring.expect(Kind::Stream)?;
         expect_mirror(ring)?;
-        let attachment = Attachment::join(ring, Role::Consumer, true, |_| ())?;
+        let attachment = Attachment::join(ring, Kind::Stream, Role::Consumer)?;
         let core = core::Consumer::attach(ring.stream_shared())?;
-        let (data, space) = ring.events_one();
-        let consumer = Consumer { core, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
-        ring.wake_all();
-        Ok(consumer)
+        attachment.announce();
+        Ok(Consumer { core, attachment, _not_sync: PhantomData })
     }
 
     /// The ring.
@@ -77,7 +70,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into(), |_| ())
+        self.attachment.wait_for_peer(deadline.into())
     }
 
     /// What `SIGKILL` does, as far as the ring can tell.
@@ -88,7 +81,7 @@ impl Consumer {
 
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
-        self.pace.set_idle(idle);
+        self.attachment.set_idle(idle);
     }
 
     /// Bytes that can be read now; a moment later there may be more. Wait-free.
@@ -195,9 +188,7 @@ impl Consumer {
     #[inline(always)]
     fn release(&mut self, n: usize) {
         self.core.release(n);
-        if self.space.notify() {
-            self.attachment.count(Counter::Wakes, 1);
-        }
+        self.attachment.wake_peers(1);
         self.attachment.count(Counter::Received, 1);
         self.attachment.count(Counter::Bytes, n as u64);
     }
@@ -206,14 +197,11 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn empty(&mut self, wanted: usize) -> Result<usize> {
-        self.attachment.count(Counter::Empty, 1);
-        let ends = self.attachment.glance(|_| ())?;
-        // SYNC(ticket): whoever ended had committed before; so look once more.
-        let there = self.core.available(wanted)?;
-        match ends {
-            Some(ends) if there < wanted => Err(self.attachment.tell(ends)),
-            _ => Ok(there),
-        }
+        let Consumer { core, attachment, .. } = self;
+        attachment.explain(|| {
+            let there = core.available(wanted)?;
+            Ok((there >= wanted).then_some(there))
+        })
     }
 
     #[inline(always)]
@@ -225,34 +213,12 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn wait_for_data(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
-        let Consumer { core, data, pace, attachment, .. } = self;
-        attachment.check_fork()?;
-        attachment.count(Counter::Empty, 1);
-        let mut gone = None;
-        let outcome = block_on(
-            data,
-            pace,
-            deadline,
-            || {
-                let there = core.available(wanted)?;
-                Ok((there >= wanted).then_some(there))
-            },
-            || {
-                gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
-            },
-        );
-        attachment.count(Counter::Sleeps, pace.take_sleeps());
-        match (outcome, gone) {
-            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
-            (outcome, _) => outcome,
-        }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.attachment.leave();
+        let Consumer { core, attachment, .. } = self;
+        let attempt = || {
+            let there = core.available(wanted)?;
+            Ok((there >= wanted).then_some(there))
+        };
+        attachment.wait(deadline, attempt, || SLEEP_CAP)
     }
 }
 

@@ -11,18 +11,14 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::block::block_on;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::{Idle, Pace};
+use crate::wait::idle::Idle;
 
 /// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
 pub struct Producer {
     core: core::Producer,
-    data: One,
-    space: One,
-    pace: Pace,
-    attachment: Attachment,
+    attachment: Attachment<One>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -49,14 +45,11 @@ impl Producer {
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        ring.expect(Kind::Stream)?;
         expect_mirror(ring)?;
-        let attachment = Attachment::join(ring, Role::Producer, true, |_| ())?;
+        let attachment = Attachment::join(ring, Kind::Stream, Role::Producer)?;
         let core = core::Producer::attach(ring.stream_shared())?;
-        let (data, space) = ring.events_one();
-        let producer = Producer { core, data, space, pace: Pace::new(ring.idle()), attachment, _not_sync: PhantomData };
-        ring.wake_all();
-        Ok(producer)
+        attachment.announce();
+        Ok(Producer { core, attachment, _not_sync: PhantomData })
     }
 
     /// The ring.
@@ -76,7 +69,7 @@ impl Producer {
     /// # Errors
     /// [`Error::Timeout`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into(), |_| ())
+        self.attachment.wait_for_peer(deadline.into())
     }
 
     /// What `SIGKILL` does, as far as the ring can tell.
@@ -87,7 +80,7 @@ impl Producer {
 
     /// How this handle's blocking calls wait from now on.
     pub fn set_idle(&mut self, idle: Idle) {
-        self.pace.set_idle(idle);
+        self.attachment.set_idle(idle);
     }
 
     /// Bytes that can be written now; a moment later there may be more. Wait-free.
@@ -111,11 +104,12 @@ impl Producer {
     /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written in part.
     #[inline(always)]
     pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
-        let n = self.core.free(bytes.len()).min(bytes.len());
-        let n = n - n % unit;
-        if n == 0 && !bytes.is_empty() {
-            return self.full();
+        let mut free = self.core.free(bytes.len());
+        if free < unit && !bytes.is_empty() {
+            free = self.full(unit)?;
         }
+        let n = free.min(bytes.len());
+        let n = n - n % unit;
         self.core.write(&bytes[..n]);
         self.commit(n);
         Ok(n)
@@ -162,8 +156,7 @@ impl Producer {
     pub fn try_write_chunk(&mut self, len: usize) -> Result<WriteChunk<'_>> {
         self.check_len(len)?;
         if self.core.free(len) < len {
-            self.full()?;
-            return Err(Error::Full);
+            self.full(len)?;
         }
         Ok(WriteChunk { producer: self, len })
     }
@@ -189,22 +182,21 @@ impl Producer {
     #[inline(always)]
     fn commit(&mut self, n: usize) {
         self.core.commit(n);
-        if self.data.notify() {
-            self.attachment.count(Counter::Wakes, 1);
-        }
+        self.attachment.wake_peers(1);
         self.attachment.count(Counter::Sent, 1);
         self.attachment.count(Counter::Bytes, n as u64);
     }
 
+    /// Less than `wanted` is free: will there be more? If so, how much there is after all.
     #[cold]
     #[inline(never)]
-    fn full(&mut self) -> Result<usize> {
-        self.attachment.count(Counter::Full, 1);
-        self.attachment.counters().raise(Counter::HighWater, self.core.high_water());
-        match self.attachment.glance(|_| ())? {
-            Some(ends) => Err(self.attachment.tell(ends)),
-            None => Err(Error::Full),
-        }
+    fn full(&mut self, wanted: usize) -> Result<usize> {
+        let Producer { core, attachment, .. } = self;
+        attachment.raise_high_water(core.high_water());
+        attachment.explain(|| {
+            let free = core.free(wanted);
+            Ok((free >= wanted).then_some(free))
+        })
     }
 
     #[inline(always)]
@@ -216,35 +208,14 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
-        let Producer { core, space, pace, attachment, .. } = self;
-        attachment.check_fork()?;
-        attachment.count(Counter::Full, 1);
-        let mut gone = None;
-        let outcome = block_on(
-            space,
-            pace,
-            deadline,
-            || {
-                let free = core.free(wanted);
-                Ok((free >= wanted).then_some(free))
-            },
-            || {
-                gone = attachment.look_around(|_| ())?;
-                if gone.is_some() { Err(Error::Closed) } else { Ok(SLEEP_CAP) }
-            },
-        );
-        attachment.count(Counter::Sleeps, pace.take_sleeps());
-        attachment.counters().raise(Counter::HighWater, core.high_water());
-        match (outcome, gone) {
-            (Err(Error::Closed), Some(ends)) => Err(attachment.tell(ends)),
-            (outcome, _) => outcome,
-        }
-    }
-}
-
-impl Drop for Producer {
-    fn drop(&mut self) {
-        self.attachment.leave();
+        let Producer { core, attachment, .. } = self;
+        let attempt = || {
+            let free = core.free(wanted);
+            Ok((free >= wanted).then_some(free))
+        };
+        let outcome = attachment.wait(deadline, attempt, || SLEEP_CAP);
+        attachment.raise_high_water(core.high_water());
+        outcome
     }
 }
 
