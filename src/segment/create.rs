@@ -103,13 +103,32 @@ impl Segment {
 fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     let len = geometry.total_len as u64;
     ftruncate(file, len).map_err(|e| Error::io("size the segment", e))?;
-    fallocate(file, FallocateFlags::empty(), 0, len).map_err(|e| match e {
+    in_steps(len, |at, part| fallocate(file, FallocateFlags::empty(), at, part)).map_err(|e| match e {
         Errno::NOSPC => {
             let needed = format!("{len} bytes are needed: free some, or create the segment smaller");
             Error::io("allocate the segment", io::Error::new(StorageFull, needed))
         }
         e => Error::io("allocate the segment", e),
     })
+}
+
+/// Bytes that are allocated in one call, at first and after signals.
+const LARGEST_STEP: u64 = 1 << 30;
+const SMALLEST_STEP: u64 = 64 << 10;
+
+/// Calls `allocate` with a position and a length until `len` bytes are allocated. A signal undoes a whole call, so the next
+/// one is half as long: it must be over before the next signal.
+fn in_steps(len: u64, mut allocate: impl FnMut(u64, u64) -> Result<(), Errno>) -> Result<(), Errno> {
+    let (mut done, mut step) = (0, LARGEST_STEP);
+    while done < len {
+        let part = step.min(len - done);
+        match allocate(done, part) {
+            Ok(()) => done += part,
+            Err(Errno::INTR) => step = (part / 2).max(SMALLEST_STEP),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
@@ -154,5 +173,27 @@ fn new_header(geometry: Geometry) -> Header {
         creator_pid: std::process::id(),
         creator_uid,
         created: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_delay_an_allocation_and_do_not_end_it() {
+        const QUICK: u64 = 1 << 20; // what can be allocated between two signals
+        let (len, mut allocated, mut interrupted) = ((3 << 30) + 4096, 0, 0);
+        let allocated_all = in_steps(len, |at, part| {
+            if part > QUICK {
+                interrupted += 1;
+                return Err(Errno::INTR);
+            }
+            assert_eq!(at, allocated, "without a hole");
+            allocated += part;
+            Ok(())
+        });
+        assert_eq!((allocated_all, allocated, interrupted), (Ok(()), len, 10));
+        assert_eq!(in_steps(len, |_, _| Err(Errno::NOSPC)), Err(Errno::NOSPC));
     }
 }

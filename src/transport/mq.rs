@@ -287,7 +287,7 @@ impl Inlet for Queue {
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
         if patience == Duration::MAX {
-            return self.take(buffer, NAP)?.ok_or(Error::Empty);
+            return self.take(buffer, NAP)?.ok_or(Error::Empty); // also after a signal: the caller has looks of its own to keep
         }
         let patience = patience.min(NAP);
         if patience.is_zero() || !self.habit.expects_to_wait() {
@@ -313,13 +313,13 @@ impl Inlet for Queue {
 }
 
 impl Queue {
-    /// One message, if one comes within `patience`.
+    /// One message, if one comes within `patience`, or before a signal.
     fn take(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<Pulled<u64>>> {
         loop {
             match mq::receive_within(self.fd.as_fd(), buffer, patience) {
                 Ok(len) => return Ok(Some(Pulled { start: 0, len, source: sender_of(&buffer[..len]) })),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::TimedOut => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::Interrupted && patience.is_zero() => {}
+                Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => return Ok(None),
                 Err(e) => return Err(Error::io("receive from the message queue", e)),
             }
         }
