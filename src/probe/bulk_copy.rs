@@ -126,7 +126,7 @@ impl Writer {
     /// # Errors
     /// [`Error::Timeout`] if none has become free for ten seconds.
     pub fn write(&mut self, count: u64, mut fill: impl FnMut(&mut [u8])) -> Result<()> {
-        (0..count).try_for_each(|_| await_that(|| self.0.try_write(&mut fill)))
+        (0..count).try_for_each(|_| await_that(true, || self.0.try_write(&mut fill)))
     }
 }
 
@@ -145,7 +145,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Timeout`] if none has come for ten seconds.
     pub fn read(&mut self, count: u64, mut look: impl FnMut(&[u8])) -> Result<()> {
-        (0..count).try_for_each(|_| await_that(|| self.0.try_read(&mut look)))
+        (0..count).try_for_each(|_| await_that(true, || self.0.try_read(&mut look)))
     }
 }
 

@@ -58,13 +58,15 @@ fn map(memfd: &OwnedFd, control: usize, data: usize) -> Result<Memory> {
     memory::map(memfd.as_fd(), control, data, rustix::param::page_size(), false, &options)
 }
 
-/// Busy until `ready`.
+/// Busy until `ready`, with a `PAUSE` between two looks if `pause` says so.
 #[inline]
-fn await_that(mut ready: impl FnMut() -> bool) -> Result<()> {
+fn await_that(pause: bool, mut ready: impl FnMut() -> bool) -> Result<()> {
     let mut looks = 0u32;
     let mut give_up = None;
     while !ready() {
-        spin_loop();
+        if pause {
+            spin_loop();
+        }
         looks = looks.wrapping_add(1);
         if looks % LOOKS_PER_READING == 0 {
             let now = monotonic_ns();

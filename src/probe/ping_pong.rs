@@ -1,7 +1,7 @@
 //! [`PingPong`]: the round trip of one cache line to another processor and back.
 //!
-//! Awake, it is what any exchange through shared memory takes at least; asleep, what any exchange between two processes that
-//! sleep does. Relies on `os/futex.rs` for the latter.
+//! Awake, it is the least that an exchange through shared memory takes; asleep, the least between two processes that sleep.
+//! Relies on `os/futex.rs` for the latter.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -11,16 +11,21 @@ use rustix::param::page_size;
 use super::{PATIENCE_NS, await_that, is_sealed, map, sealed};
 use crate::error::{Error, Result};
 use crate::os::clock::monotonic_ns;
-use crate::sync::{Area, AtomicU32, AtomicU64, LINE, Ordering, futex};
+use crate::sync::{Area, AtomicU32, LINE, Ordering, futex};
 
-/// Longest sleep of one call: a peer that died cannot wake anybody.
+/// Longest sleep of one call: a peer that died wakes no one.
 const NAP: Duration = Duration::from_secs(1);
+/// Where the second line of a page begins: the cache line after the first, as in a frame that lies across two lines.
+const SECOND: usize = 64;
 
-/// Two cache lines that two processes play ping-pong with: what any exchange through shared memory takes at least.
+/// A cache line in each direction, passed to and fro by two processes: the floor of any exchange through shared memory.
 ///
 /// One process makes it and passes [`PingPong::as_fd`] to the other, which attaches with [`PingPong::from_fd`]. Then one
 /// calls [`PingPong::ping`], the other [`PingPong::pong`] with the same number of rounds. Both are busy meanwhile: without
-/// a processor for each, what is measured is the scheduler.
+/// a processor for each, the scheduler is measured.
+///
+/// [`PingPong::two_lines`] makes a message of two lines, [`PingPong::without_pause`] polls without a `PAUSE` between two
+/// looks.
 ///
 /// ```
 /// use slipring::probe::PingPong;
@@ -40,6 +45,15 @@ pub struct PingPong {
     ping: Area,
     pong: Area,
     memfd: OwnedFd,
+    lines: Lines,
+    pause: bool,
+}
+
+/// What a message consists of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    One,
+    Two,
 }
 
 impl std::fmt::Debug for PingPong {
@@ -71,13 +85,49 @@ impl PingPong {
 
     fn over(memfd: OwnedFd) -> Result<Self> {
         let memory = map(&memfd, page_size(), page_size())?;
-        Ok(PingPong { ping: memory.control, pong: memory.data, memfd })
+        Ok(PingPong { ping: memory.control, pong: memory.data, memfd, lines: Lines::One, pause: true })
     }
 
     /// The memfd, to be passed to the other process.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.memfd.as_fd()
+    }
+
+    /// Makes each message two cache lines long. Both sides must agree.
+    ///
+    /// ```
+    /// use slipring::probe::PingPong;
+    /// let here = PingPong::new()?.two_lines();
+    /// let there = PingPong::from_fd(here.as_fd().try_clone_to_owned().unwrap())?.two_lines();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(move || there.pong(10).unwrap());
+    ///     here.ping(10, |nanoseconds| assert!(nanoseconds > 0))
+    /// })?;
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn two_lines(mut self) -> Self {
+        self.lines = Lines::Two;
+        self
+    }
+
+    /// Polls without `PAUSE`: what an answer takes when the poller looks as often as it can.
+    ///
+    /// ```
+    /// use slipring::probe::PingPong;
+    /// let here = PingPong::new()?.without_pause();
+    /// let there = PingPong::from_fd(here.as_fd().try_clone_to_owned().unwrap())?.without_pause();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(move || there.pong(10).unwrap());
+    ///     here.ping(10, |nanoseconds| assert!(nanoseconds > 0))
+    /// })?;
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn without_pause(mut self) -> Self {
+        self.pause = false;
+        self
     }
 
     /// Serves `rounds` times and waits for each answer. `observe` gets the nanoseconds of each round trip, which contain one
@@ -88,9 +138,8 @@ impl PingPong {
     pub fn ping(&self, rounds: u64, mut observe: impl FnMut(u64)) -> Result<()> {
         for round in 1..=rounds {
             let start = monotonic_ns();
-            // SYNC(ping): pairs with `await_value` in `pong`.
-            self.ping.word(0).store(round, Ordering::Release);
-            await_value(self.pong.word(0), round)?;
+            self.serve(&self.ping, round);
+            self.receive(&self.pong, round)?;
             observe(monotonic_ns() - start);
         }
         self.reset()
@@ -102,19 +151,38 @@ impl PingPong {
     /// As [`PingPong::ping`].
     pub fn pong(&self, rounds: u64) -> Result<()> {
         for round in 1..=rounds {
-            await_value(self.ping.word(0), round)?;
-            // SYNC(pong): pairs with `await_value` in `ping`.
-            self.pong.word(0).store(round, Ordering::Release);
+            self.receive(&self.ping, round)?;
+            self.serve(&self.pong, round);
         }
-        await_value(self.ping.word(0), 0)?;
-        self.pong.word(0).store(0, Ordering::Release);
+        self.receive(&self.ping, 0)?;
+        self.serve(&self.pong, 0);
+        Ok(())
+    }
+
+    #[inline]
+    fn serve(&self, page: &Area, round: u64) {
+        if self.lines == Lines::Two {
+            page.word(SECOND).store(round, Ordering::Relaxed);
+        }
+        // SYNC(ball): pairs with the load in `receive`.
+        page.word(0).store(round, Ordering::Release);
+    }
+
+    /// Busy until the message of `round` is there, and reads all of it.
+    #[inline]
+    fn receive(&self, page: &Area, round: u64) -> Result<()> {
+        // SYNC(ball): pairs with the store in `serve`.
+        await_that(self.pause, || page.word(0).load(Ordering::Acquire) == round)?;
+        if self.lines == Lines::Two && page.word(SECOND).load(Ordering::Relaxed) != round {
+            return Err(Error::Corrupt { what: "the second line of a ping-pong" });
+        }
         Ok(())
     }
 
     /// Both words back to 0, so that another game can follow.
     fn reset(&self) -> Result<()> {
-        self.ping.word(0).store(0, Ordering::Release);
-        await_value(self.pong.word(0), 0)
+        self.serve(&self.ping, 0);
+        self.receive(&self.pong, 0)
     }
 
     /// [`PingPong::ping`] between two sides that sleep while they wait: each sends with one `FUTEX_WAKE` and waits with one
@@ -163,13 +231,6 @@ impl PingPong {
 
 fn size() -> usize {
     2 * page_size()
-}
-
-/// Busy until `word` is `value`, whose writer stored it with release.
-#[inline]
-fn await_value(word: &AtomicU64, value: u64) -> Result<()> {
-    // SYNC(ping), SYNC(pong): pairs with the stores in `ping`, `pong` and `reset`.
-    await_that(|| word.load(Ordering::Acquire) == value)
 }
 
 fn wake_with(word: &AtomicU32, value: u32) {

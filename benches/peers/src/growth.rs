@@ -12,7 +12,7 @@ use slipring::{Options, Ring, spsc};
 use crate::job::Result;
 use crate::measures::{Effort, KIB, MIB, Measure};
 use crate::report::{self, bytes};
-use crate::table::{digits, markdown, median};
+use crate::table::{cell as cell_of, digits, markdown, median};
 
 /// All tables.
 pub(crate) fn run(effort: &Effort) -> Result<()> {
@@ -32,7 +32,7 @@ fn participants(effort: &Effort) {
     let mut rows = Vec::new();
     for pairs in [1, 2, 4, 8, 16] {
         let measured = Measure::many(pairs).run(&effort);
-        let cell = |name| measured.of(name).map_or_else(String::new, |runs| runs.cell());
+        let cell = |name| measured.of(name).map_or_else(String::new, |runs| cell_of(&runs.all()));
         let share = if 2 * pairs <= cpus { "a processor each" } else { "oversubscribed" };
         rows.push(vec![format!("{pairs} + {pairs}, {share}"), cell("slipring-mpmc"), cell("slipring-lanes")]);
         report::print_failures(&measured);
@@ -46,7 +46,7 @@ fn sizes(effort: &Effort) {
     let mut rows = Vec::new();
     for ring in [64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB] {
         let measured = Measure::stream(64, ring).run(&effort);
-        let cell = |name| measured.of(name).map_or_else(String::new, |runs| runs.cell());
+        let cell = |name| measured.of(name).map_or_else(String::new, |runs| cell_of(&runs.all()));
         let attach = |prefault| made(ring, prefault).map_or_else(|e| e.to_string(), |made| micro(made.open));
         rows.push(vec![bytes(ring), cell("slipring"), cell("bulk-copy"), attach(false), attach(true)]);
         report::print_failures(&measured);

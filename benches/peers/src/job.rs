@@ -112,6 +112,7 @@ pub(crate) struct Report {
     /// Nanoseconds per message or round trip: the median inside this run. NaN (null) where only all ends together know.
     pub(crate) median: Option<f64>,
     pub(crate) p99: Option<f64>,
+    pub(crate) p9999: Option<f64>,
     /// `CLOCK_MONOTONIC` before the first message and after the last.
     pub(crate) from: u64,
     pub(crate) to: u64,

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! Each run of a peer is a pair of new processes, pinned to a processor each ("t": a pair of threads, for peers that cannot
-//! do more). Payloads are written, read and verified in full. Peers take turns, in an order that is rotated from round to
-//! round; a figure is the median of the rounds, with the middle half of them, and ratios are taken within a round. What the
-//! machine itself takes (a bare cache line, a bulk copy, a futex) takes part like a peer.
+//! do more). Payloads are written, read and verified in full, on both sides. Peers take turns, in an order that is rotated
+//! from round to round; a figure is the median of the rounds, with the middle half of them. The floors of the machine (a
+//! bare cache line, a bulk copy, a futex) take part like peers. A bare cache line is also timed before and after each run:
+//! it tells whether the two processors were near each other or far apart, and ratios are formed within a round between
+//! runs of the same placement.
 
 mod growth;
 mod job;
@@ -48,8 +50,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// 64 bytes there and back, both ends busy.
-    RoundTrip,
+    /// There and back, both ends busy.
+    RoundTrip {
+        /// Only messages of these sizes, in bytes.
+        #[arg(long, value_delimiter = ',')]
+        sizes: Vec<usize>,
+    },
     /// One sender, one receiver.
     Stream {
         /// Only messages of these sizes, in bytes.
@@ -84,8 +90,13 @@ fn part(job: &str) -> Result<()> {
     part::finish((entry.run)(&job)?)
 }
 
+fn trips(sizes: &[usize]) -> Vec<Measure> {
+    let wanted = |size: &usize| sizes.is_empty() || sizes.contains(size);
+    [8, 64, 256, 1024].into_iter().filter(wanted).map(Measure::round_trip).collect()
+}
+
 fn streams(sizes: &[usize], rings: &[usize]) -> Vec<Measure> {
-    let all = [(8, 256 * KIB), (64, 64 * KIB), (64, MIB), (64, 4 * MIB), (1024, MIB), (BLOCK, MIB)];
+    let all = [(8, 256 * KIB), (64, 64 * KIB), (64, MIB), (64, 4 * MIB), (256, MIB), (1024, MIB), (BLOCK, MIB)];
     let wanted = |(size, ring): &(usize, usize)| {
         (sizes.is_empty() || sizes.contains(size)) && (rings.is_empty() || rings.contains(&(ring / KIB)))
     };
@@ -108,11 +119,11 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(Verb::Growth) => Vec::new(),
-        Some(Verb::RoundTrip) => vec![Measure::ROUND_TRIP],
+        Some(Verb::RoundTrip { sizes }) => trips(&sizes),
         Some(Verb::Stream { sizes, rings }) => streams(&sizes, &rings),
         Some(Verb::WakeUp) => vec![Measure::WAKE_UP],
         Some(Verb::Mpmc) => many(),
-        None => [vec![Measure::ROUND_TRIP], streams(&[], &[]), vec![Measure::WAKE_UP], many()].concat(),
+        None => [trips(&[]), streams(&[], &[]), vec![Measure::WAKE_UP], many()].concat(),
     };
     if let Some(stranger) = cli.peers.iter().find(|name| !ENTRIES.iter().any(|entry| entry.name == **name)) {
         eprintln!("no peer is called {stranger}: see `list`");

@@ -3,7 +3,7 @@
 use crate::job::{Task, Wait};
 use crate::peers::{ENTRIES, Entry};
 use crate::run::{Outcome, Plan, run};
-use crate::table::Runs;
+use crate::table::{Figure, Runs};
 
 pub(crate) const KIB: usize = 1 << 10;
 pub(crate) const MIB: usize = 1 << 20;
@@ -15,6 +15,8 @@ pub(crate) const BLOCK: usize = 64 * KIB;
 const LAPS: u64 = 100;
 /// ... a run of a fast peer takes about so long, even if that is more laps, ...
 const RUN_NS: f64 = 50e6;
+/// ... a run of round trips so long, so that a 99.99th percentile has some tens of them behind it, ...
+const TRIPS_NS: f64 = 150e6;
 /// ... and no run takes longer, even if that is fewer: a busy machine makes a peer a hundred times slower.
 const LONGEST_RUN_NS: f64 = 1e9;
 
@@ -52,11 +54,19 @@ impl Measured {
 }
 
 impl Measure {
-    pub(crate) const ROUND_TRIP: Self = Measure { task: Task::RoundTrip, size: 64, ring: 64 * KIB, wait: Wait::Spin };
-    pub(crate) const WAKE_UP: Self = Measure { wait: Wait::Sleep, ..Self::ROUND_TRIP };
+    pub(crate) const WAKE_UP: Self = Measure { wait: Wait::Sleep, ..Self::round_trip(64) };
+
+    pub(crate) const fn round_trip(size: usize) -> Self {
+        Measure { task: Task::RoundTrip, size, ring: 64 * KIB, wait: Wait::Spin }
+    }
 
     pub(crate) const fn stream(size: usize, ring: usize) -> Self {
         Measure { task: Task::Stream, size, ring, wait: Wait::Spin }
+    }
+
+    /// The ring that frames of this size are compared in: some thousand frames, and no more than a cache holds.
+    pub(crate) const fn usual_stream(size: usize) -> Self {
+        Measure::stream(size, if size == 8 { 256 * KIB } else { MIB })
     }
 
     /// Ends that share a processor let each other go first.
@@ -82,7 +92,7 @@ impl Measure {
             (Task::RoundTrip, _, None) => 2_000,
             (_, _, None) => laps(4).min(FIRST_GUESS),
             (Task::RoundTrip, Wait::Sleep, Some(_)) => 500,
-            (Task::RoundTrip, _, Some(ns)) => (RUN_NS / ns).clamp(500.0, 1e6) as u64,
+            (Task::RoundTrip, _, Some(ns)) => (TRIPS_NS / ns).clamp(500.0, 1e6) as u64,
             (_, _, Some(ns)) => laps(LAPS).min((LONGEST_RUN_NS / ns) as u64).max((RUN_NS / ns) as u64).max(laps(4)),
         };
         if let Task::Many(pairs) = plan.task { total / pairs as u64 } else { total }
@@ -102,7 +112,7 @@ impl Measure {
             let first = Plan { count: self.count(&first, None), ..first };
             let mut runs = Runs::default();
             match run(entry, &first) {
-                Ok(outcome) if effort.quick => self.note(&mut runs, &first, outcome),
+                Ok(outcome) if effort.quick => self.note(&mut runs, &first, outcome, [0.0; 2]),
                 Ok(outcome) => counts.push(self.count(&first, Some(outcome.median))),
                 Err(error) => runs.failure = Some(error.to_string()),
             }
@@ -112,6 +122,7 @@ impl Measure {
             peers.push((entry, runs));
         }
         let rounds = if effort.quick { 0 } else { effort.rounds };
+        let mut before = if rounds > 0 { bare_line() } else { f64::NAN };
         for round in 0..rounds {
             eprint!("\r{}: round {} of {rounds}  ", self.title(), round + 1);
             for turn in 0..peers.len() {
@@ -119,10 +130,13 @@ impl Measure {
                 let (entry, runs) = &mut peers[i];
                 if counts[i] > 0 {
                     let plan = self.plan(entry, counts[i]);
-                    match run(entry, &plan) {
-                        Ok(outcome) => self.note(runs, &plan, outcome),
+                    let outcome = run(entry, &plan);
+                    let after = bare_line();
+                    let lines = [std::mem::replace(&mut before, after), after];
+                    match outcome {
+                        Ok(outcome) => self.note(runs, &plan, outcome, lines),
                         Err(error) => {
-                            runs.figures.push(f64::NAN);
+                            runs.rounds.push(None);
                             runs.failure = Some(format!("in round {}: {error}", round + 1));
                         }
                     }
@@ -138,6 +152,7 @@ impl Measure {
     /// Large frames are there for the comparison with the bulk copy, other rings than the usual one for that with rtrb.
     fn concerns(&self, name: &str) -> bool {
         match (self.task, self.size, self.ring) {
+            (Task::RoundTrip, size, _) if size != 64 => matches!(name, "cache-line" | "slipring" | "rtrb"),
             (Task::Stream, BLOCK, _) => matches!(name, "bulk-copy" | "slipring-in-place"),
             (Task::Stream, 64, ring) if ring != MIB => {
                 matches!(name, "bulk-copy" | "slipring" | "slipring-t" | "rtrb" | "ringbuf")
@@ -147,8 +162,14 @@ impl Measure {
     }
 
     /// A figure per message of this measure, also for a floor with messages of its own.
-    fn note(&self, runs: &mut Runs, plan: &Plan, outcome: Outcome) {
-        runs.figures.push(outcome.median * self.size as f64 / plan.size as f64);
-        runs.p99.extend(outcome.p99);
+    fn note(&self, runs: &mut Runs, plan: &Plan, outcome: Outcome, lines: [f64; 2]) {
+        let Outcome { median, p99, p9999 } = outcome;
+        runs.rounds.push(Some(Figure { ns: median * self.size as f64 / plan.size as f64, p99, p9999, lines }));
     }
+}
+
+/// What a bare cache line takes there and back right now: tells how the processors lie. NaN if it cannot be measured.
+fn bare_line() -> f64 {
+    let plan = Plan { count: 20_000, ..Measure::round_trip(64).plan(&ENTRIES[0], 0) };
+    run(&ENTRIES[0], &plan).map_or(f64::NAN, |outcome| outcome.median)
 }

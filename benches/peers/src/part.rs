@@ -21,6 +21,7 @@ macro_rules! for_words {
         match $job.words {
             1 => $function::<$peer, 1>($job),
             8 => $function::<$peer, 8>($job),
+            32 => $function::<$peer, 32>($job),
             128 => $function::<$peer, 128>($job),
             8192 => $function::<$peer, 8192>($job),
             words => Err(format!("no messages of {words} words").into()),

@@ -2,7 +2,7 @@
 
 use crate::job::{Task, Wait};
 use crate::measures::{BLOCK, KIB, MIB, Measure, Measured};
-use crate::table::{Runs, digits, markdown, median, nanoseconds, ratio};
+use crate::table::{Figure, Placement, Runs, cell, digits, markdown, median, nanoseconds, quantile, ratios};
 
 impl Measure {
     pub(crate) fn title(&self) -> String {
@@ -36,32 +36,55 @@ pub(crate) fn bytes(n: usize) -> String {
     }
 }
 
-/// One table per measure.
+fn ns(figure: &Figure) -> Option<f64> {
+    Some(figure.ns)
+}
+
+fn p9999(figure: &Figure) -> Option<f64> {
+    figure.p9999
+}
+
+/// A table per measure and placement: figures are compared only where the processors lay alike.
 pub(crate) fn print(measured: &Measured) {
+    for placement in Placement::ALL {
+        print_placed(measured, placement);
+    }
+    print_failures(measured);
+}
+
+fn print_placed(measured: &Measured, placement: Placement) {
     let floor = measured.measure.floor().and_then(|name| measured.of(name));
     let ours = measured.of("slipring").or_else(|| measured.of("slipring-mpmc"));
     let against = |runs: &Runs, those: Option<&Runs>| {
-        those.and_then(|those| ratio(runs, those)).map_or_else(|| "–".to_owned(), |ratio| format!("{}×", digits(ratio)))
+        let ratio = those.and_then(|those| median(&ratios(runs, those, placement, ns)));
+        ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{}×", digits(ratio)))
     };
     let round_trip = measured.measure.task == Task::RoundTrip;
     let mut header = vec!["peer".to_owned(), "median (middle half)".to_owned()];
-    header.extend(round_trip.then(|| "p99".to_owned()));
+    header.extend(["p99", "p99.99"].iter().filter(|_| round_trip).map(|name| (*name).to_owned()));
     header.extend(floor.is_some().then(|| "÷ floor".to_owned()));
-    header.push("÷ slipring".to_owned());
+    header.extend(["÷ slipring", "rounds"].map(str::to_owned));
     let rows: Vec<Vec<String>> = measured
         .peers
         .iter()
-        .filter(|(_, runs)| median(&runs.figures).is_some())
-        .map(|(entry, runs)| {
-            let mut row = vec![entry.label(), runs.cell()];
-            row.extend(round_trip.then(|| median(&runs.p99).map_or_else(|| "–".to_owned(), nanoseconds)));
+        .filter_map(|(entry, runs)| {
+            let figures = runs.at(placement, ns);
+            if figures.is_empty() {
+                return None;
+            }
+            let mut row = vec![entry.label(), cell(&figures)];
+            let tail = |of: fn(&Figure) -> Option<f64>| {
+                median(&runs.at(placement, of)).map_or_else(|| "–".to_owned(), nanoseconds)
+            };
+            row.extend([tail(|figure| figure.p99), tail(p9999)].into_iter().filter(|_| round_trip));
             row.extend(floor.is_some().then(|| against(runs, floor)));
-            row.push(against(runs, ours));
-            row
+            row.extend([against(runs, ours), figures.len().to_string()]);
+            Some(row)
         })
         .collect();
-    println!("**{}**\n\n{}", measured.measure.title(), markdown(&header, &rows));
-    print_failures(measured);
+    if !rows.is_empty() {
+        println!("**{}** ({} processors)\n\n{}", measured.measure.title(), placement.name(), markdown(&header, &rows));
+    }
 }
 
 /// Who failed, and why.
@@ -73,76 +96,116 @@ pub(crate) fn print_failures(measured: &Measured) {
     }
 }
 
-/// Which way a target is to be missed.
+/// Which side of its limit holds a target.
 #[derive(Clone, Copy)]
 enum Must {
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// A target: the ratio of `this` to `that` in `measure`.
+/// What a target is about.
+enum Subject {
+    /// The ratio of the first peer's figure to the second's.
+    Ratio(&'static str, &'static str),
+    /// The same of their 99.99th percentiles.
+    Tails(&'static str, &'static str),
+    /// Third quartile ÷ first quartile of the rounds of one peer: whether it has one steady state.
+    Spread(&'static str),
+}
+
 struct Target {
-    name: &'static str,
-    what: &'static str,
+    what: String,
     measure: Measure,
-    this: &'static str,
-    that: &'static str,
+    subject: Subject,
     must: Must,
 }
 
 /// The targets that can be told from these measurements.
 fn targets() -> Vec<Target> {
     use Must::{AtLeast, AtMost};
-    let stream = Measure::stream(64, MIB);
-    let target = |name, what, measure, this, that, must| Target { name, what, measure, this, that, must };
-    let mut all =
-        vec![target("P1", "round trip ÷ bare cache line", Measure::ROUND_TRIP, "slipring", "cache-line", AtMost(1.25))];
-    for (ring, what) in [
-        (64 * KIB, "stream, ring of 64 KiB ÷ rtrb"),
-        (MIB, "stream, ring of 1 MiB ÷ rtrb"),
-        (4 * MIB, "stream, ring of 4 MiB ÷ rtrb"),
-    ] {
-        all.push(target("P2", what, Measure::stream(64, ring), "slipring", "rtrb", AtMost(1.25)));
+    use Subject::{Ratio, Spread, Tails};
+    let mut all = Vec::new();
+    let mut add = |what: String, measure, subject, must| all.push(Target { what, measure, subject, must });
+    let trip = Measure::round_trip(64);
+    add("round trip of 64 B ÷ bare cache line".into(), trip, Ratio("slipring", "cache-line"), AtMost(1.25));
+    for (size, limit) in [(8, 0.9), (64, 0.7), (256, 0.9), (1024, 0.9)] {
+        let what = format!("round trip of {} ÷ rtrb", bytes(size));
+        add(what, Measure::round_trip(size), Ratio("slipring", "rtrb"), AtMost(limit));
     }
-    all.extend([
-        target("P3", "stream ÷ ringfire", stream, "slipring", "ringfire", AtMost(1.0 / 3.0)),
-        target("P3", "stream ÷ shaq", stream, "slipring", "shaq", AtMost(0.1)),
-        target("P3", "stream ÷ iceoryx2", stream, "slipring", "iceoryx2", AtMost(0.02)),
-        target(
-            "P4",
-            "64 KiB in place, bytes a second ÷ bulk copy",
-            Measure::stream(BLOCK, MIB),
-            "bulk-copy",
-            "slipring-in-place",
-            AtLeast(0.8),
-        ),
-        target("P5", "stream, parking ÷ spinning", stream, "slipring-park", "slipring", AtMost(1.2)),
-        target("P6", "round trip of sleeping ends ÷ futex", Measure::WAKE_UP, "slipring", "futex", AtMost(1.15)),
-    ]);
-    for (pairs, what) in [(1, "MPMC 1+1 ÷ ArrayQueue"), (2, "MPMC 2+2 ÷ ArrayQueue"), (4, "MPMC 4+4 ÷ ArrayQueue")] {
-        all.push(target("P8", what, Measure::many(pairs), "slipring-mpmc", "crossbeam-array-queue", AtMost(1.5)));
+    for (size, limit) in [(8, 1.0), (64, 0.6), (256, 0.7), (1024, 0.8)] {
+        let what = format!("stream of {} ÷ rtrb", bytes(size));
+        add(what, Measure::usual_stream(size), Ratio("slipring", "rtrb"), AtMost(limit));
     }
-    all.push(target("P9", "MPMC 1+1 ÷ shaq", Measure::many(1), "slipring-mpmc", "shaq-mpmc", AtMost(0.5)));
+    let stream = Measure::usual_stream(64);
+    for (peer, limit) in [("ringfire", 0.4), ("iceoryx2", 1.0 / 40.0), ("shaq", 0.25)] {
+        add(format!("stream of 64 B ÷ {peer}"), stream, Ratio("slipring", peer), AtMost(limit));
+    }
+    for (pairs, limit) in [(1, 0.7), (2, 1.0), (4, 0.7)] {
+        let what = format!("MPMC {pairs} + {pairs} ÷ ArrayQueue");
+        add(what, Measure::many(pairs), Ratio("slipring-mpmc", "crossbeam-array-queue"), AtMost(limit));
+    }
+    let what = "MPMC round trip of 64 B ÷ ArrayQueue".into();
+    add(what, trip, Ratio("slipring-mpmc", "crossbeam-array-queue"), AtMost(0.75));
+    add("stream of 64 B, parking ÷ spinning".into(), stream, Ratio("slipring-park", "slipring"), AtMost(1.05));
+    for size in [8, 64, 256, 1024] {
+        let what = format!("stream of {}, third ÷ first quartile of its rounds", bytes(size));
+        add(what, Measure::usual_stream(size), Spread("slipring"), AtMost(1.5));
+    }
+    let what = "p99.99 of the round trip of 64 B ÷ p99.99 of the bare cache line".into();
+    add(what, trip, Tails("slipring", "cache-line"), AtMost(1.3));
+    let what = "64 KiB in place, bytes a second ÷ bulk copy".into();
+    add(what, Measure::usual_stream(BLOCK), Ratio("bulk-copy", "slipring-in-place"), AtLeast(0.95));
+    let what = "round trip of sleeping ends ÷ futex".into();
+    add(what, Measure::WAKE_UP, Ratio("slipring", "futex"), AtMost(1.15));
     all
 }
 
-/// Every target whose two sides were measured.
+/// The figure, and of how many rounds it is.
+fn achieved(measured: &Measured, subject: &Subject, placement: Placement) -> Option<(f64, usize)> {
+    let of_ratios = |this, that, of: fn(&Figure) -> Option<f64>| {
+        let ratios = ratios(measured.of(this)?, measured.of(that)?, placement, of);
+        Some((median(&ratios)?, ratios.len()))
+    };
+    match subject {
+        Subject::Ratio(this, that) => of_ratios(this, that, ns),
+        Subject::Tails(this, that) => of_ratios(this, that, p9999),
+        Subject::Spread(peer) => {
+            let figures = measured.of(peer)?.at(placement, ns);
+            // Quartiles of fewer say nothing.
+            (figures.len() >= 5).then_some(())?;
+            Some((quantile(&figures, 0.75)? / quantile(&figures, 0.25)?, figures.len()))
+        }
+    }
+}
+
+/// Every target whose two sides were measured, near and far.
 pub(crate) fn print_targets(all: &[Measured]) {
     let mut rows = Vec::new();
-    for Target { name, what, measure, this, that, must } in targets() {
-        let measured = all.iter().find(|measured| measured.measure == measure);
-        let got = measured.and_then(|measured| ratio(measured.of(this)?, measured.of(that)?));
-        if let Some(got) = got {
-            let (target, held) = match must {
-                Must::AtMost(limit) => (format!("≤ {}", digits(limit)), got <= limit),
-                Must::AtLeast(limit) => (format!("≥ {}", digits(limit)), got >= limit),
+    for Target { what, measure, subject, must } in targets() {
+        let Some(measured) = all.iter().find(|measured| measured.measure == measure) else { continue };
+        let cells = Placement::ALL.map(|placement| {
+            achieved(measured, &subject, placement).map_or_else(
+                || "–".to_owned(),
+                |(got, rounds)| {
+                    let held = match must {
+                        Must::AtMost(limit) => got <= limit,
+                        Must::AtLeast(limit) => got >= limit,
+                    };
+                    format!("{} {} ({rounds})", digits(got), if held { "held" } else { "**missed**" })
+                },
+            )
+        });
+        if cells.iter().any(|cell| cell != "–") {
+            let target = match must {
+                Must::AtMost(limit) => format!("≤ {}", digits(limit)),
+                Must::AtLeast(limit) => format!("≥ {}", digits(limit)),
             };
-            let held = if held { "yes" } else { "**no**" };
-            rows.push(vec![name.to_owned(), what.to_owned(), target, digits(got), held.to_owned()]);
+            let [near, far] = cells;
+            rows.push(vec![what, target, near, far]);
         }
     }
     if !rows.is_empty() {
-        let header = ["", "ratio in the same round, median", "target", "got", "held?"].map(str::to_owned);
+        let header = ["ratio within a round, median", "target", "near (rounds)", "far (rounds)"].map(str::to_owned);
         println!("{}", markdown(&header, &rows));
     }
 }

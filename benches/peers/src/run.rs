@@ -31,6 +31,7 @@ pub(crate) struct Plan {
 pub(crate) struct Outcome {
     pub(crate) median: f64,
     pub(crate) p99: Option<f64>,
+    pub(crate) p9999: Option<f64>,
 }
 
 /// The processors that we may use.
@@ -189,8 +190,9 @@ fn lines(parts: &mut [Part]) -> Result<Vec<String>> {
 fn outcome(plan: &Plan, pairs: usize, reports: &[Report]) -> Result<Outcome> {
     let Task::Many(_) = plan.task else {
         let p99 = reports.iter().find_map(|report| report.p99);
+        let p9999 = reports.iter().find_map(|report| report.p9999);
         let median = reports.iter().find_map(|report| report.median).ok_or("nothing was measured")?;
-        return Ok(Outcome { median, p99 });
+        return Ok(Outcome { median, p99, p9999 });
     };
     let all = plan.count * pairs as u64;
     let received: u64 = reports.iter().map(|report| report.received).sum();
@@ -200,5 +202,5 @@ fn outcome(plan: &Plan, pairs: usize, reports: &[Report]) -> Result<Outcome> {
     }
     let from = reports.iter().map(|report| report.from).min().ok_or("nothing was measured")?;
     let to = reports.iter().map(|report| report.to).max().ok_or("nothing was measured")?;
-    Ok(Outcome { median: (to - from) as f64 / all as f64, p99: None })
+    Ok(Outcome { median: (to - from) as f64 / all as f64, p99: None, p9999: None })
 }

@@ -1,10 +1,58 @@
-//! Figures of several runs, what is said about them, and how that looks as Markdown.
+//! Figures of several runs, sorted by how the processors lay, and how that looks as Markdown.
 
-/// The figures of one peer in one measure, one per round; NaN for a round that failed.
+/// How the two processors lay to each other while a figure was taken. On a virtual machine that changes by the minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    Near,
+    Far,
+}
+
+/// A bare cache line takes less than this, there and back, between processors that share a cache (some 50 to 200 ns), and
+/// more between those that do not (300 ns and more).
+const FAR_NS: f64 = 250.0;
+
+impl Placement {
+    pub(crate) const ALL: [Placement; 2] = [Placement::Near, Placement::Far];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Placement::Near => "near",
+            Placement::Far => "far",
+        }
+    }
+}
+
+/// What one run of a peer found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure {
+    /// Nanoseconds per message or round trip.
+    pub(crate) ns: f64,
+    /// The 99th and the 99.99th percentile of round trips.
+    pub(crate) p99: Option<f64>,
+    pub(crate) p9999: Option<f64>,
+    /// What a bare cache line took right before and right after the run.
+    pub(crate) lines: [f64; 2],
+}
+
+impl Figure {
+    /// `None` if the processors moved during the run, or a line could not be timed.
+    pub(crate) fn placement(&self) -> Option<Placement> {
+        let all = |wanted: fn(f64) -> bool| self.lines.into_iter().all(wanted);
+        if all(|ns| ns < FAR_NS) {
+            Some(Placement::Near)
+        } else if all(|ns| ns >= FAR_NS) {
+            Some(Placement::Far)
+        } else {
+            None
+        }
+    }
+}
+
+/// The figures of one peer in one measure, one per round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs {
-    pub(crate) figures: Vec<f64>,
-    pub(crate) p99: Vec<f64>,
+    /// `None` for a round that failed.
+    pub(crate) rounds: Vec<Option<Figure>>,
     /// Why there are none, or fewer.
     pub(crate) failure: Option<String>,
 }
@@ -20,10 +68,22 @@ pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     quantile(figures, 0.5)
 }
 
-/// The median over the rounds of the ratio of `these` to `those` in the same round: what drifts, drifts in both.
-pub(crate) fn ratio(these: &Runs, those: &Runs) -> Option<f64> {
-    let ratios: Vec<f64> = these.figures.iter().zip(&those.figures).map(|(this, that)| this / that).collect();
-    median(&ratios)
+/// The ratios of `these` to `those`, each within a round and between two runs of the same `placement`: what drifts, drifts
+/// in both. `of` says which figure of a run is compared.
+pub(crate) fn ratios(
+    these: &Runs,
+    those: &Runs,
+    placement: Placement,
+    of: impl Fn(&Figure) -> Option<f64>,
+) -> Vec<f64> {
+    let pairs = these.rounds.iter().zip(&those.rounds);
+    pairs
+        .filter_map(|(this, that)| {
+            let (this, that) = (this.as_ref()?, that.as_ref()?);
+            let together = this.placement() == Some(placement) && that.placement() == Some(placement);
+            together.then(|| Some(of(this)? / of(that)?))?
+        })
+        .collect()
 }
 
 /// Three digits, with a unit that leaves few of them before the point.
@@ -40,16 +100,27 @@ pub(crate) fn digits(value: f64) -> String {
 }
 
 impl Runs {
-    /// The median, and between which figures the middle half of the rounds lies.
-    pub(crate) fn cell(&self) -> String {
-        let at = |part| quantile(&self.figures, part);
-        match (at(0.5), at(0.25), at(0.75)) {
-            (Some(median), Some(low), Some(high)) if self.figures.len() > 1 => {
-                format!("**{}** ({}–{})", nanoseconds(median), nanoseconds(low), nanoseconds(high))
-            }
-            (Some(median), ..) => format!("**{}**", nanoseconds(median)),
-            _ => "–".to_owned(),
+    /// What `of` takes from each round of one placement.
+    pub(crate) fn at(&self, placement: Placement, of: impl Fn(&Figure) -> Option<f64>) -> Vec<f64> {
+        let here = self.rounds.iter().flatten().filter(|figure| figure.placement() == Some(placement));
+        here.filter_map(of).collect()
+    }
+
+    /// All figures, wherever the processors lay.
+    pub(crate) fn all(&self) -> Vec<f64> {
+        self.rounds.iter().flatten().map(|figure| figure.ns).collect()
+    }
+}
+
+/// The median, and the middle half of the figures.
+pub(crate) fn cell(figures: &[f64]) -> String {
+    let at = |part| quantile(figures, part);
+    match (at(0.5), at(0.25), at(0.75)) {
+        (Some(median), Some(low), Some(high)) if figures.len() > 1 => {
+            format!("**{}** ({}–{})", nanoseconds(median), nanoseconds(low), nanoseconds(high))
         }
+        (Some(median), ..) => format!("**{}**", nanoseconds(median)),
+        _ => "–".to_owned(),
     }
 }
 
@@ -81,13 +152,27 @@ pub(crate) fn markdown(header: &[String], rows: &[Vec<String>]) -> String {
 mod tests {
     use super::*;
 
+    fn figure(ns: f64, lines: [f64; 2]) -> Option<Figure> {
+        Some(Figure { ns, p99: None, p9999: None, lines })
+    }
+
     #[test]
-    fn medians_and_ratios_are_per_round() {
-        let runs = |figures: &[f64]| Runs { figures: figures.to_vec(), ..Runs::default() };
+    fn medians_leave_out_what_is_not_there() {
         assert_eq!(median(&[3.0, 1.0, f64::NAN, 2.0]), Some(2.0));
         assert_eq!(median(&[]), None);
-        // The machine slowed down by ten between the rounds: no ratio changed.
-        assert_eq!(ratio(&runs(&[1.0, 10.0, 100.0]), &runs(&[2.0, 20.0, 200.0])), Some(0.5));
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round_and_a_placement() {
+        let (near, far, moved) = ([100.0, 120.0], [450.0, 460.0], [100.0, 450.0]);
+        let runs = |rounds: [Option<Figure>; 5]| Runs { rounds: rounds.to_vec(), failure: None };
+        let these = runs([figure(1.0, near), figure(10.0, far), figure(7.0, moved), None, figure(100.0, near)]);
+        let those =
+            runs([figure(2.0, near), figure(40.0, far), figure(1.0, near), figure(1.0, near), figure(1.0, far)]);
+        let ns = |figure: &Figure| Some(figure.ns);
+        assert_eq!(ratios(&these, &those, Placement::Near, ns), [0.5]);
+        assert_eq!(ratios(&these, &those, Placement::Far, ns), [0.25]);
+        assert_eq!(these.at(Placement::Near, ns), [1.0, 100.0]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Times {
 
     pub(crate) fn report(&self) -> Report {
         let at = |quantile| Some(self.histogram.value_at_quantile(quantile) as f64);
-        Report { median: at(0.5), p99: at(0.99), ..Report::default() }
+        Report { median: at(0.5), p99: at(0.99), p9999: at(0.9999), ..Report::default() }
     }
 }
 

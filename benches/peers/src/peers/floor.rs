@@ -1,6 +1,7 @@
 //! What the machine itself takes, with nothing that deserves to be called a queue: the yardsticks of the tables.
 //!
-//! - `line`: the round trip of one bare cache line, busy (`slipring::probe::PingPong`).
+//! - `line`: the round trip of a bare cache line, busy (`slipring::probe::PingPong`): with a PAUSE between two looks,
+//!   without, and of two lines.
 //! - `Blocks`: a bulk copy from one processor to the other: blocks of 64 KiB, written by one and read by the other, with
 //!   one flag for each.
 //! - `Futex`: one message in shared memory, a word that says so, and a futex for each direction: what two ends that sleep
@@ -26,6 +27,11 @@ pub(crate) fn create_line(_link: &Link) -> Result<Vec<OwnedFd>> {
 pub(crate) fn line(job: &Job) -> Result<Found> {
     part::pin(job.cpus.first());
     let line = PingPong::from_fd(job.links[0].inherited(0)?)?;
+    let line = match job.peer.as_str() {
+        "cache-line-busy" => line.without_pause(),
+        "two-lines" => line.two_lines(),
+        _ => line,
+    };
     part::start()?;
     if job.end == End::Receiver(0) {
         line.pong(job.count)?;
