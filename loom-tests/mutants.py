@@ -42,12 +42,12 @@ SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eve
 SEM, MUTEX = "src/wait/semaphore.rs", "src/wait/mutex.rs"
 TABLE, LIFE = "src/segment/participants.rs", "src/segment/lifecycle.rs"
 RULES = [
-    (SPSC, "fn finish", "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);", ";",
+    (SPSC, "fn finish", "self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);", ";",
      "the successor is not zeroed"),
     (SPSC, "fn fits", "level <= self.shared.capacity", "level <= self.shared.capacity + SUCCESSOR",
      "no room kept for the successor"),
-    (SPSC, "fn finish", "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);",
-     "self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);"
+    (SPSC, "fn finish", "self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);",
+     "self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);"
      "self.shared.word(self.tail).store(header.commit_word(), Ordering::Release);", "a batch shows its frames one by one"),
     (SPSC, "fn show", "self.shared.taken().store(self.next, Ordering::Relaxed);", ";", "what is shown is not recorded"),
     (SPSC, "fn show", "(self.next.wrapping_sub(self.shown) as i64) > 0", "true", "the record of what was shown moves back"),
@@ -55,7 +55,8 @@ RULES = [
      "an orderly end leaves the record of what was shown"),
     (SPSC, "pub(crate) fn hand_back", "later(self.released, self.redelivered_before)", "self.released",
      "an orderly end wipes out what a dead predecessor was shown"),
-    (SPSC, "pub(crate) fn abort_batch", "self.tail = self.batch();", ";", "an aborted batch is not forgotten"),
+    (SPSC, "pub(crate) fn stage", "self.fetch_lines(batch.tail);", "self.tail = batch.tail;",
+     "an aborted batch moves the producer's tail"),
     (MPMC, "pub(crate) fn claim(", "position = position.wrapping_add(1);", "return Err(Error::Full);",
      "producers do not walk past a claim that the tail does not tell of"),
     (MPMC, "pub(crate) fn claim(", "position = self.last_claim(position, ahead, seen).wrapping_add(1);",

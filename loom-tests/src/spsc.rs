@@ -8,7 +8,7 @@ use loom::thread;
 
 use crate::explore;
 use crate::frame::header::{Flags, Header};
-use crate::ring::spsc::core::{Consumer, Producer};
+use crate::ring::spsc::core::{Consumer, Producer, Staged};
 use crate::ring::spsc::shared::{HEAD, Shared, TAKEN};
 use crate::ring::stream_core as stream;
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
@@ -23,14 +23,24 @@ pub(crate) fn header(seq: u32) -> Header {
 }
 
 pub(crate) fn has_room(tx: &mut Producer) -> bool {
-    tx.has_room(8) || tx.has_room_exactly(8)
+    tx.has_room(tx.tail(), 8) || tx.has_room_exactly(tx.tail(), 8)
 }
 
 pub(crate) fn send(tx: &mut Producer, value: u32) -> bool {
     let room = has_room(tx);
     if room {
-        tx.write(&u64::from(value).to_le_bytes());
+        tx.write(tx.tail(), &u64::from(value).to_le_bytes());
         tx.commit(header(value));
+    }
+    room
+}
+
+/// Adds a frame to a batch.
+fn stage(tx: &mut Producer, batch: &mut Staged, value: u32) -> bool {
+    let room = tx.has_room(batch.tail(), 8) || tx.has_room_exactly(batch.tail(), 8);
+    if room {
+        tx.write(batch.tail(), &u64::from(value).to_le_bytes());
+        tx.stage(batch, header(value));
     }
     room
 }
@@ -105,7 +115,7 @@ fn never_quite_full() {
         let (mut tx, mut rx) = ends(&ring(32));
         let sender = thread::spawn(move || {
             for seq in 0..3 {
-                while !tx.has_room(0) {
+                while !tx.has_room(tx.tail(), 0) {
                     thread::yield_now();
                 }
                 tx.commit(Header { len: 0, ..header(seq) });
@@ -132,17 +142,11 @@ fn batches_appear_at_once() {
         let (mut tx, mut rx) = ends(&ring(64));
         assert!(send(&mut tx, 7) && recv(&mut rx) == Some(7));
         let sender = thread::spawn(move || {
-            for batch in [[8, 9], [0, 1]] {
-                for value in batch {
-                    assert!(has_room(&mut tx));
-                    tx.write(&u64::from(value).to_le_bytes());
-                    tx.stage(header(value));
-                }
-                if batch[0] == 8 {
-                    tx.abort_batch();
-                }
-            }
-            tx.publish_batch();
+            let mut forgotten = tx.begin();
+            [8, 9].into_iter().for_each(|value| assert!(stage(&mut tx, &mut forgotten, value)));
+            let mut batch = tx.begin();
+            [0, 1].into_iter().for_each(|value| assert!(stage(&mut tx, &mut batch, value)));
+            tx.publish(batch);
         });
         assert_eq!(recv_waiting(&mut rx), 0);
         assert_eq!(recv(&mut rx), Some(1), "the batch came in pieces");
@@ -186,10 +190,8 @@ fn takeover_of_the_producer() {
         let sender = thread::spawn(move || {
             let mut tx = Producer::attach(shared.clone()).unwrap();
             assert!(send(&mut tx, 0));
-            assert!(has_room(&mut tx));
-            tx.write(&77u64.to_le_bytes());
-            tx.stage(header(77));
-            tx.stage(header(78));
+            let mut batch = tx.begin();
+            assert!(stage(&mut tx, &mut batch, 77) && stage(&mut tx, &mut batch, 78));
             drop(tx); // dead: the batch's first header was never released
             let mut next = Producer::attach(shared).unwrap();
             assert!(send(&mut next, 1));

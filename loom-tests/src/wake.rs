@@ -47,7 +47,7 @@ impl Spsc {
 
     fn send(&self, tx: &mut Producer, values: std::ops::Range<u32>) {
         for value in values {
-            if !tx.has_room(8) {
+            if !tx.has_room(tx.tail(), 8) {
                 wait_for(&self.space, || spsc::has_room(tx).then_some(()));
             }
             assert!(spsc::send(tx, value));

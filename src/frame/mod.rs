@@ -42,6 +42,7 @@ pub use fragment::{Fragments, Reassembler, fragments};
 pub(crate) use header::IDENTIFIED;
 pub use header::{DEFAULT_MAX_PAYLOAD, Flags, Header, LONG, MAX_HEADER, MAX_LEN, SHORT, control, padded};
 pub use hello::{Clock, Hello};
+pub(crate) use sequence::StagedNumbers;
 pub use sequence::{Order, Sequencer, Tracker};
 
 /// Makes room for `len` bytes in all: doubling, so that a byte is moved O(1) times, but never beyond `limit`, and never

@@ -65,11 +65,48 @@ impl Sequencer {
         self.advance(header.stream, 1);
         seq
     }
+}
 
-    /// Undoes [`Sequencer::give_out`] for a frame that was never sent.
-    pub(crate) fn take_back(&mut self, header: Header) {
-        if !header.is_control() {
-            self.advance(header.stream, u32::MAX); // one less, modulo 2^32
+/// Numbers of frames that are sent together or not at all. The [`Sequencer`] counts them at the commit, so a batch that is
+/// aborted, dropped or forgotten leaves no gap.
+///
+/// Stream 0 is kept inline; the table of the others allocates at its first use and keeps its memory.
+#[derive(Debug, Default)]
+pub(crate) struct StagedNumbers {
+    zero: u32,
+    others: HashMap<u16, u32>,
+}
+
+impl StagedNumbers {
+    /// Starts a batch: whatever an earlier one staged and did not commit is discarded.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.zero = 0;
+        if !self.others.is_empty() {
+            self.others.clear();
+        }
+    }
+
+    /// The number of the batch's next frame, which has this header.
+    #[inline]
+    pub(crate) fn stage(&mut self, sequencer: &Sequencer, header: Header) -> u32 {
+        if header.is_control() {
+            return 0;
+        }
+        let staged = if header.stream == 0 { &mut self.zero } else { self.others.entry(header.stream).or_insert(0) };
+        let seq = sequencer.next(header.stream).wrapping_add(*staged);
+        *staged = staged.wrapping_add(1);
+        seq
+    }
+
+    /// Counts the whole batch as sent.
+    #[inline]
+    pub(crate) fn commit(&mut self, sequencer: &mut Sequencer) {
+        sequencer.advance(0, std::mem::take(&mut self.zero));
+        if !self.others.is_empty() {
+            for (stream, frames) in self.others.drain() {
+                sequencer.advance(stream, frames);
+            }
         }
     }
 }
@@ -195,6 +232,21 @@ mod tests {
             assert_eq!(sequencer.next(stream), 3);
             assert_eq!(tracker.check(frame(stream, u32::MAX)), Order::Duplicate { expected: 3 });
         }
+    }
+
+    #[test]
+    fn staged_numbers_count_only_once_committed() {
+        let (mut sequencer, mut staged) = (Sequencer::new(), StagedNumbers::default());
+        for committed in [false, true, false, true] {
+            staged.clear();
+            let first = [sequencer.next(0), sequencer.next(7)];
+            let seen = [0, 7, 7, 0].map(|stream| staged.stage(&sequencer, frame(stream, 0)));
+            assert_eq!(seen, [first[0], first[1], first[1] + 1, first[0] + 1]);
+            if committed {
+                staged.commit(&mut sequencer);
+            }
+        }
+        assert_eq!((sequencer.next(0), sequencer.next(7)), (4, 4));
     }
 
     #[test]

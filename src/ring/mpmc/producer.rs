@@ -298,7 +298,8 @@ impl Producer {
     }
 }
 
-/// A claimed slot, to be filled and committed. Dropped without [`Grant::commit`], the claim is given up.
+/// A claimed slot, to be filled and committed. Dropped without [`Grant::commit`], the claim is given up; forgotten
+/// (`mem::forget`), it is given up when the last clone of its handle is dropped.
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct Grant<'a> {
     producer: &'a Producer,

@@ -26,8 +26,10 @@
 //!   word with Release. Everything before `tail` is a chain of headers that ends in a zero word.
 //! * **peek**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the zero behind it are visible.
 //! * **release**: store `exact` (and, lazily, `head`) with Release: the bytes before it may be overwritten.
-//! * **batch**: later frames are written with plain stores; the *first* header is released last and uncovers them all.
-//! * **abort**: nothing to do, the header is still zero.
+//! * **batch**: later frames are written with plain stores; the *first* header is released last and uncovers them all. What
+//!   is staged belongs to the batch ([`Staged`]), and the producer's tail stays where it is until then.
+//! * **abort**: nothing to do: the header is still zero, and the tail has not moved. So a batch or grant that is forgotten
+//!   (`mem::forget`) is aborted, too, and nothing that was staged is read back from shared memory.
 //!
 //! # Why it is right
 //!
@@ -57,15 +59,21 @@ use crate::sync::{Ordering, compiler_fence, later};
 /// How far ahead of the tail the producer asks for its lines.
 const AHEAD: u64 = 512;
 
+/// Frames that have been written behind the producer's tail and are not published. It belongs to the batch, not to the
+/// producer, so a batch that is dropped or forgotten is aborted: the tail has not moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Staged {
+    /// Where the next record of the batch goes.
+    tail: u64,
+    /// Commit word of the first frame, withheld until the batch is published; 0 while there is none.
+    withheld: u64,
+}
+
 /// The producer's private half.
 pub(crate) struct Producer {
     shared: Shared,
     /// Where the next record goes.
     tail: u64,
-    /// Bytes of the open batch, which ends at `tail`; 0 when there is none.
-    staged: u64,
-    /// Commit word of that first frame, withheld until the batch is published.
-    withheld: u64,
     /// The consumer's position as last seen.
     head: u64,
     /// Fill level at which to look at the consumer again: the capacity, or less while the high-water mark is being learnt.
@@ -82,7 +90,7 @@ impl Producer {
         let head = shared.exact().load(Ordering::Relaxed);
         let tail = shared.walk(|_, _, _| true)?;
         shared.tail().store(tail, Ordering::Relaxed);
-        Ok(Producer { shared, tail, staged: 0, withheld: 0, head, limit: 0, high_water: 0 })
+        Ok(Producer { shared, tail, head, limit: 0, high_water: 0 })
     }
 
     #[inline(always)]
@@ -95,10 +103,17 @@ impl Producer {
         self.high_water
     }
 
-    /// Whether a record for `len ≤ max_payload` bytes fits at the tail, by the published head.
+    /// Where the next record goes, unless a batch is open.
     #[inline(always)]
-    pub(crate) fn has_room(&mut self, len: usize) -> bool {
-        let end = self.tail.wrapping_add(record_size(len) + SUCCESSOR);
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Whether a record for `len ≤ max_payload` bytes fits at `tail`, by the published head. `tail` is the producer's, or
+    /// that of a batch.
+    #[inline(always)]
+    pub(crate) fn has_room(&mut self, tail: u64, len: usize) -> bool {
+        let end = tail.wrapping_add(record_size(len) + SUCCESSOR);
         end.wrapping_sub(self.head) <= self.limit || self.look(end)
     }
 
@@ -116,22 +131,21 @@ impl Producer {
     /// As [`Producer::has_room`], by the exact head: tells a full ring for certain, at the price of the consumer's line.
     #[cold]
     #[inline(never)]
-    pub(crate) fn has_room_exactly(&mut self, len: usize) -> bool {
+    pub(crate) fn has_room_exactly(&mut self, tail: u64, len: usize) -> bool {
         self.fetch_head(true);
-        self.fits(self.tail.wrapping_add(record_size(len) + SUCCESSOR))
+        self.fits(tail.wrapping_add(record_size(len) + SUCCESSOR))
     }
 
     fn fetch_head(&mut self, exactly: bool) {
         let word = if exactly { self.shared.exact() } else { self.shared.head() };
         // SYNC(release): the consumer has finished reading everything before this position.
         let head = word.load(Ordering::Acquire);
-        let published = self.batch();
         // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move forward only, and only
         // within what has been published.
-        if head.wrapping_sub(self.head) <= published.wrapping_sub(self.head) {
+        if head.wrapping_sub(self.head) <= self.tail.wrapping_sub(self.head) {
             self.head = head;
         }
-        self.high_water = self.high_water.max(published.wrapping_sub(self.head));
+        self.high_water = self.high_water.max(self.tail.wrapping_sub(self.head));
     }
 
     fn fits(&mut self, end: u64) -> bool {
@@ -146,20 +160,20 @@ impl Producer {
         self.shared.payload_offset(self.tail)
     }
 
-    /// Writes payload into the record being built.
+    /// Writes payload into the record being built at `tail`.
     ///
-    /// The caller has just got `true` from [`Producer::has_room`] for at least `payload.len()` bytes.
+    /// The caller has just got `true` from [`Producer::has_room`] for this tail and at least `payload.len()` bytes.
     #[inline(always)]
-    pub(crate) fn write(&mut self, payload: &[u8]) {
+    pub(crate) fn write(&mut self, tail: u64, payload: &[u8]) {
         debug_assert!(payload.len() <= self.shared.max_payload());
         // SAFETY: `has_room` established that the bytes behind `tail` are free, i.e. already released by the consumer, and
         // we hold the only producer.
-        unsafe { self.shared.copy_in(self.payload_offset(), payload) };
+        unsafe { self.shared.copy_in(self.shared.payload_offset(tail), payload) };
     }
 
-    /// Finishes the record at the tail (padding, second word, the zero behind it) and returns its commit word and size.
+    /// Finishes the record at `tail` (padding, second word, the zero behind it) and returns its commit word and size.
     #[inline(always)]
-    fn finish(&mut self, header: Header) -> (u64, u64) {
+    fn finish(&mut self, tail: u64, header: Header) -> (u64, u64) {
         let len = header.len as usize;
         let size = record_size(len);
         let padding = size as usize - SHORT - len;
@@ -167,86 +181,74 @@ impl Producer {
         compiler_fence(Ordering::Release);
         if padding > 0 {
             // The padding lies inside the record's last 8-byte unit, so it never straddles the end of the area.
-            let at = self.shared.offset(self.tail.wrapping_add((SHORT + len) as u64));
+            let at = self.shared.offset(tail.wrapping_add((SHORT + len) as u64));
             // SAFETY: `at + padding` is the end of a unit inside the area; free and ours as in `write`.
             unsafe { self.shared.data.zero(at, padding) };
         }
         let second = header.tail_word().to_le_bytes();
         // SAFETY: the second word of the record at `tail`: 8 bytes at a multiple of 8 below the capacity, free and ours as
         // in `write`.
-        unsafe { self.shared.data.write(self.shared.offset(self.tail.wrapping_add(8)), &second) };
+        unsafe { self.shared.data.write(self.shared.offset(tail.wrapping_add(8)), &second) };
         // Ordered before whatever uncovers this record by SYNC(commit).
-        self.shared.word(self.tail.wrapping_add(size)).store(0, Ordering::Relaxed);
+        self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);
         (header.commit_word(), size)
     }
 
     /// Publishes the record at the tail, whose payload has been written.
     #[inline(always)]
     pub(crate) fn commit(&mut self, header: Header) {
-        debug_assert!(self.staged == 0, "a batch is open");
-        let (word, size) = self.finish(header);
+        let (word, size) = self.finish(self.tail, header);
         // SYNC(commit): pairs with the loads in `peek` and `walk`; publishes payload, second word and successor.
         self.shared.word(self.tail).store(word, Ordering::Release);
         self.tail = self.tail.wrapping_add(size);
         self.shared.tail().store(self.tail, Ordering::Relaxed);
-        self.fetch_lines();
+        self.fetch_lines(self.tail);
     }
 
     /// The lines of the frames to come were read by the consumer last. Stores leave in order, so one that has to wait for its
     /// line holds up all that follow: ask for the lines some frames early (docs/benchmarks.md).
     #[inline(always)]
-    fn fetch_lines(&self) {
-        self.shared.data.prefetch_to_write(self.shared.offset(self.tail.wrapping_add(AHEAD)));
+    fn fetch_lines(&self, tail: u64) {
+        self.shared.data.prefetch_to_write(self.shared.offset(tail.wrapping_add(AHEAD)));
     }
 
-    /// Adds the record at the tail to the open batch, invisible until [`Producer::publish_batch`].
+    /// An empty batch, which begins at the tail.
     #[inline(always)]
-    pub(crate) fn stage(&mut self, header: Header) {
-        let (word, size) = self.finish(header);
-        if self.staged == 0 {
-            self.withheld = word;
+    pub(crate) fn begin(&self) -> Staged {
+        Staged { tail: self.tail, withheld: 0 }
+    }
+
+    /// Adds the record at the batch's tail to the batch, invisible until [`Producer::publish`].
+    #[inline(always)]
+    pub(crate) fn stage(&mut self, batch: &mut Staged, header: Header) {
+        let (word, size) = self.finish(batch.tail, header);
+        if batch.withheld == 0 {
+            batch.withheld = word;
         } else {
             // Hidden behind the first header of the batch, which is still zero; published by its release.
-            self.shared.word(self.tail).store(word, Ordering::Relaxed);
+            self.shared.word(batch.tail).store(word, Ordering::Relaxed);
         }
-        self.tail = self.tail.wrapping_add(size);
-        self.staged += size;
-        self.fetch_lines();
+        batch.tail = batch.tail.wrapping_add(size);
+        self.fetch_lines(batch.tail);
     }
 
     /// Publishes the whole batch at once.
     #[inline(always)]
-    pub(crate) fn publish_batch(&mut self) {
-        if self.staged != 0 {
+    pub(crate) fn publish(&mut self, batch: Staged) {
+        if batch.withheld != 0 {
             // SYNC(commit): as in `commit`, for every frame of the batch.
-            self.shared.word(self.batch()).store(self.withheld, Ordering::Release);
-            self.staged = 0;
+            self.shared.word(self.tail).store(batch.withheld, Ordering::Release);
+            self.tail = batch.tail;
             self.shared.tail().store(self.tail, Ordering::Relaxed);
         }
     }
+}
 
-    /// Shows the headers of the open batch.
-    pub(crate) fn staged(&self, mut show: impl FnMut(Header)) {
-        let mut position = self.batch();
-        while position != self.tail {
-            let uncovered = self.shared.word(position).load(Ordering::Relaxed);
-            let first = if position == self.batch() { self.withheld } else { uncovered };
-            let frame = self.shared.record(position, first);
-            show(frame.header());
-            position = frame.end();
-        }
-    }
-
-    /// Forgets the open batch: its first header is still zero, so none of it ever was.
-    pub(crate) fn abort_batch(&mut self) {
-        self.tail = self.batch();
-        self.staged = 0;
-    }
-
-    /// Where the first frame of the open batch lies.
+impl Staged {
+    /// Where the batch's next record goes.
     #[inline(always)]
-    fn batch(&self) -> u64 {
-        self.tail.wrapping_sub(self.staged)
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail
     }
 }
 
@@ -312,7 +314,7 @@ impl Consumer {
     /// The next committed frame, if there is one. Looking again without releasing shows the frame after it.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Result<Option<Peeked>> {
-        // SYNC(commit): pairs with the Release store in `commit` and `publish_batch`.
+        // SYNC(commit): pairs with the Release store in `commit` and `publish`.
         match self.shared.word(self.next).load(Ordering::Acquire) {
             0 => Ok(None),
             first if self.shared.is_record(first) => Ok(Some(self.show(first))),

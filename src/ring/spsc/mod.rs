@@ -47,6 +47,20 @@
 //! tx.try_send(b"overtakes the grant").unwrap();
 //! drop(grant);
 //! ```
+//! ```compile_fail
+//! let (mut tx, _rx) = slipring::spsc::pair(4096).unwrap();
+//! let mut batch = tx.batch();
+//! batch.push(b"first").unwrap();
+//! tx.try_send(b"overtakes the batch").unwrap();
+//! batch.commit();
+//! ```
+//! ```compile_fail
+//! let (_tx, mut rx) = slipring::spsc::pair(4096).unwrap();
+//! let mut batch = rx.try_recv_batch().unwrap();
+//! let frame = batch.iter().next().unwrap();
+//! drop(batch); // releases the frame while it is still borrowed
+//! assert!(frame.payload.is_empty());
+//! ```
 
 mod consumer;
 pub(crate) mod core;

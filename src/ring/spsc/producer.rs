@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::core;
 use crate::error::{Error, Result};
-use crate::frame::{Header, Sequencer};
+use crate::frame::{Header, Sequencer, StagedNumbers};
 use crate::ring::attachment::Attachment;
 use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
@@ -30,6 +30,7 @@ const FULL_PAUSE_NS: u32 = 100;
 pub struct Producer {
     core: core::Producer,
     sequencer: Sequencer,
+    staged_numbers: StagedNumbers,
     attachment: Attachment<One>,
     /// A producer is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
@@ -74,7 +75,13 @@ impl Producer {
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Producer)?;
         let core = core::Producer::attach(ring.spsc_shared())?;
         attachment.announce();
-        Ok(Producer { core, sequencer: Sequencer::new(), attachment, _not_sync: PhantomData })
+        Ok(Producer {
+            core,
+            sequencer: Sequencer::new(),
+            staged_numbers: StagedNumbers::default(),
+            attachment,
+            _not_sync: PhantomData,
+        })
     }
 
     /// The ring.
@@ -149,7 +156,7 @@ impl Producer {
     #[inline]
     pub fn try_send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.try_room(payload.len())?;
-        self.core.write(payload);
+        self.core.write(self.core.tail(), payload);
         self.commit(header, payload.len());
         Ok(())
     }
@@ -197,7 +204,7 @@ impl Producer {
     #[inline]
     pub fn send_frame_deadline(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         self.room(payload.len(), deadline)?;
-        self.core.write(payload);
+        self.core.write(self.core.tail(), payload);
         self.commit(header, payload.len());
         Ok(())
     }
@@ -258,7 +265,8 @@ impl Producer {
     /// ```
     #[inline]
     pub fn batch(&mut self) -> Batch<'_> {
-        Batch { producer: self, frames: 0, bytes: 0 }
+        self.staged_numbers.clear();
+        Batch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
     }
 
     /// Says that nothing more will come: the consumer gets what is in the ring, then [`Error::Closed`]. So does dropping.
@@ -271,27 +279,32 @@ impl Producer {
 
     #[inline(always)]
     fn try_room(&mut self, len: usize) -> Result<()> {
-        self.check_len(len)?;
-        if self.core.has_room(len) { Ok(()) } else { self.full(len) }
+        self.try_room_at(self.core.tail(), len)
     }
 
     #[inline(always)]
     fn room(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<()> {
         self.check_len(len)?;
-        if self.core.has_room(len) { Ok(()) } else { self.wait_for_room(len, deadline.into()) }
+        if self.core.has_room(self.core.tail(), len) { Ok(()) } else { self.wait_for_room(len, deadline.into()) }
+    }
+
+    #[inline(always)]
+    fn try_room_at(&mut self, tail: u64, len: usize) -> Result<()> {
+        self.check_len(len)?;
+        if self.core.has_room(tail, len) { Ok(()) } else { self.full(tail, len) }
     }
 
     /// The published head says full: make sure, and find out whether it will ever be otherwise.
     #[cold]
     #[inline(never)]
-    fn full(&mut self, len: usize) -> Result<()> {
+    fn full(&mut self, tail: u64, len: usize) -> Result<()> {
         pause_for_ns(FULL_PAUSE_NS);
-        if self.core.has_room(len) || self.core.has_room_exactly(len) {
+        if self.core.has_room(tail, len) || self.core.has_room_exactly(tail, len) {
             return Ok(());
         }
         self.attachment.raise_high_water(self.core.high_water());
         let core = &mut self.core;
-        self.attachment.explain(|| Ok(core.has_room_exactly(len).then_some(())))
+        self.attachment.explain(|| Ok(core.has_room_exactly(tail, len).then_some(())))
     }
 
     #[cold]
@@ -303,7 +316,8 @@ impl Producer {
         let outcome = attachment.wait(
             deadline,
             || {
-                let room = core.has_room(len) || (exactly.take() && core.has_room_exactly(len));
+                let room =
+                    core.has_room(core.tail(), len) || (exactly.take() && core.has_room_exactly(core.tail(), len));
                 Ok(room.then_some(()))
             },
             || {
@@ -315,7 +329,7 @@ impl Producer {
         match outcome {
             // A call that did not get as far as sleeping has seen the published head only, which
             // lags.
-            Err(Error::Timeout) if core.has_room_exactly(len) => Ok(()),
+            Err(Error::Timeout) if core.has_room_exactly(core.tail(), len) => Ok(()),
             outcome => outcome,
         }
     }
@@ -341,7 +355,7 @@ impl Drop for Producer {
     }
 }
 
-/// Room in the ring, to be filled and committed. Dropped without [`Grant::commit`], nothing happened.
+/// Room in the ring, to be filled and committed. Dropping or forgetting it without [`Grant::commit`] aborts: nothing is sent.
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct Grant<'a> {
     producer: &'a mut Producer,
@@ -396,10 +410,11 @@ impl DerefMut for Grant<'_> {
     }
 }
 
-/// Frames that become visible together. Dropped without [`Batch::commit`], none of them ever was.
+/// Frames that become visible together. Dropping or forgetting it without [`Batch::commit`] aborts: none of them is sent.
 #[must_use = "a batch that is not committed sends nothing"]
 pub struct Batch<'a> {
     producer: &'a mut Producer,
+    staged: core::Staged,
     frames: u64,
     bytes: u64,
 }
@@ -420,17 +435,11 @@ impl Batch<'_> {
     /// As [`Batch::push`].
     #[inline]
     pub fn push_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        let Producer { core, sequencer, .. } = &mut *self.producer;
-        let len = payload.len();
-        if len > core.shared().max_payload() {
-            return Err(Error::TooLarge { max: core.shared().max_payload() });
-        }
-        if !core.has_room(len) {
-            self.producer.full(len)?;
-            return self.push_frame(header, payload);
-        }
-        core.write(payload);
-        core.stage(header.sent(len, sequencer.give_out(header)));
+        let (tail, len) = (self.staged.tail(), payload.len());
+        self.producer.try_room_at(tail, len)?;
+        let Producer { core, sequencer, staged_numbers, .. } = &mut *self.producer;
+        core.write(tail, payload);
+        core.stage(&mut self.staged, header.sent(len, staged_numbers.stage(sequencer, header)));
         self.frames += 1;
         self.bytes += len as u64;
         Ok(())
@@ -451,17 +460,9 @@ impl Batch<'_> {
     /// Makes the whole batch visible.
     #[inline]
     pub fn commit(self) {
-        self.producer.core.publish_batch();
+        let Producer { core, sequencer, staged_numbers, .. } = &mut *self.producer;
+        core.publish(self.staged);
+        staged_numbers.commit(sequencer);
         self.producer.published(self.frames, self.bytes);
-    }
-}
-
-impl Drop for Batch<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // After a commit there is nothing to abort.
-        let Producer { core, sequencer, .. } = &mut *self.producer;
-        core.staged(|header| sequencer.take_back(header));
-        core.abort_batch();
     }
 }

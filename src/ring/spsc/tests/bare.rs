@@ -1,7 +1,7 @@
 //! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not reached: any position up to the
 //! last one before 2^64, records that end where the ring ends, full, empty, and whatever the dead leave behind.
 
-use super::super::core::{Consumer, Producer};
+use super::super::core::{Consumer, Producer, Staged};
 use super::super::shared::{EXACT, HEAD, Shared, TAIL, TAKEN};
 use crate::error::Error;
 use crate::frame::{Flags, Header};
@@ -77,15 +77,25 @@ fn payload(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|i| (i as u64).wrapping_mul(31).wrapping_add(seed) as u8 | 1).collect()
 }
 
-fn write(tx: &mut Producer, bytes: &[u8]) -> Header {
-    tx.write(bytes);
+fn write(tx: &mut Producer, tail: u64, bytes: &[u8]) -> Header {
+    tx.write(tail, bytes);
     Header { len: bytes.len() as u32, ..Header::PLAIN }
 }
 
+fn has_room(tx: &mut Producer, tail: u64, len: usize) -> bool {
+    tx.has_room(tail, len) || tx.has_room_exactly(tail, len)
+}
+
+/// Adds a frame to a batch.
+fn stage(tx: &mut Producer, batch: &mut Staged, bytes: &[u8]) {
+    let header = write(tx, batch.tail(), bytes);
+    tx.stage(batch, header);
+}
+
 fn send(tx: &mut Producer, bytes: &[u8]) -> bool {
-    let room = tx.has_room(bytes.len()) || tx.has_room_exactly(bytes.len());
+    let room = has_room(tx, tx.tail(), bytes.len());
     if room {
-        let header = write(tx, bytes);
+        let header = write(tx, tx.tail(), bytes);
         tx.commit(header);
     }
     room
@@ -168,19 +178,18 @@ fn a_batch_appears_at_once_or_never() {
         let bare = Bare::used_up_to(position);
         let (mut tx, mut rx) = (bare.producer(), bare.consumer());
         for published in [false, true] {
-            let mut staged = 0;
-            while tx.has_room(8) || tx.has_room_exactly(8) {
-                let header = write(&mut tx, &payload(8, staged));
-                tx.stage(header);
+            let (mut batch, mut staged) = (tx.begin(), 0);
+            while has_room(&mut tx, batch.tail(), 8) {
+                stage(&mut tx, &mut batch, &payload(8, staged));
                 staged += 1;
             }
             assert_eq!(staged, 5, "24 bytes each, and the zero behind the last");
             assert_eq!(recv(&mut rx), None, "nothing is visible before the first header");
             if published {
-                tx.publish_batch();
+                tx.publish(batch);
                 (0..staged).for_each(|i| assert_eq!(recv(&mut rx), Some((payload(8, i), false))));
             } else {
-                tx.abort_batch();
+                // Dropped or forgotten, it is aborted.
                 assert!(send(&mut tx, b"a"));
                 assert_eq!(recv(&mut rx), Some((b"a".to_vec(), false)), "where the batch would have begun");
             }
@@ -197,15 +206,13 @@ fn a_producer_that_died_at_any_point_left_nothing_to_repair() {
             let mut rx = bare.consumer();
             let mut tx = bare.producer();
             assert!(send(&mut tx, b"first"));
+            let mut batch = tx.begin();
             let many = if died == "staged many" { 3 } else { 1 };
             for _ in 0..many {
                 match died {
                     "before" => {}
-                    "writing" => _ = write(&mut tx, &payload(MAX - 24, 0)),
-                    _ => {
-                        let header = write(&mut tx, b"never");
-                        tx.stage(header);
-                    }
+                    "writing" => _ = write(&mut tx, batch.tail(), &payload(MAX - 24, 0)),
+                    _ => stage(&mut tx, &mut batch, b"never"),
                 }
             }
             drop(tx);

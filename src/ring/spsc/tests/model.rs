@@ -208,7 +208,6 @@ fn play(steps: &[Step]) {
                 if let Some(staged) = killed {
                     let mut batch = tx.batch();
                     (0..staged).for_each(|_| _ = batch.push(b"never sent"));
-                    std::mem::forget(batch);
                     tx.kill_for_test();
                 } else {
                     tx.close();
