@@ -159,7 +159,9 @@ mod std_backend {
             debug_assert!(offset + src.len() <= self.len);
             // SAFETY: in bounds by contract.
             let at = unsafe { self.base.add(offset) };
-            // SAFETY: in bounds and exclusively ours by contract; `src` is a Rust slice, hence elsewhere.
+            // SAFETY: in bounds by contract. They do not overlap: by contract nobody else reads the
+            // bytes written to, and a live slice is read. `src` may well be a frame in this very
+            // ring: that is committed and not released, and what is written to is free.
             unsafe { std::ptr::copy_nonoverlapping(src.as_ptr(), at.as_ptr(), src.len()) };
         }
 
@@ -185,7 +187,9 @@ mod std_backend {
             debug_assert!(offset + dst.len() <= self.len);
             // SAFETY: in bounds by contract.
             let at = unsafe { self.base.add(offset) };
-            // SAFETY: in bounds and stable by contract; `dst` is a Rust slice, hence elsewhere.
+            // SAFETY: in bounds by contract. They do not overlap: by contract nobody writes the
+            // bytes read, and `dst` is a slice to be written. It may well be a grant in this very
+            // ring: that is free, and what is read is committed.
             unsafe { std::ptr::copy_nonoverlapping(at.as_ptr(), dst.as_mut_ptr(), dst.len()) };
         }
     }

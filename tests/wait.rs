@@ -86,11 +86,49 @@ fn permits_of_a_killed_process_come_back() {
     assert_eq!(semaphore.available(), 0);
     assert!(matches!(semaphore.acquire_deadline(Duration::ZERO), Err(Error::Timeout)));
     kill(child);
-    assert!(semaphore.try_acquire().unwrap().is_none(), "try_acquire asks nobody who is dead");
     let permit = semaphore.acquire_deadline(SOON).unwrap();
     assert_eq!(semaphore.available(), 2, "all three came back at once");
     drop(permit);
     Semaphore::remove(&name).unwrap();
+}
+
+/// Calls until it gives something: a handle asks about the holders now and then, not at every call.
+fn soon<T>(mut call: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match call() {
+            Some(found) => return found,
+            None => assert!(start.elapsed() < SOON, "what the dead held never comes back"),
+        }
+    }
+}
+
+#[test]
+fn calls_that_do_not_wait_take_from_the_dead_as_well() {
+    let name = name("trying");
+    for idle in [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park] {
+        let semaphore = Semaphore::create(&name, 2).unwrap().with_idle(idle);
+        let child = start("hold permits", &name);
+        assert!(semaphore.try_acquire().unwrap().is_none());
+        kill(child);
+        let tried = soon(|| semaphore.try_acquire().unwrap());
+        assert_eq!(semaphore.available(), 1, "both came back at once");
+        drop(tried);
+        kill(start("hold permits", &name));
+        drop(soon(|| semaphore.acquire_deadline(Duration::ZERO).ok()));
+        Semaphore::remove(&name).unwrap();
+
+        let mutex = Mutex::create(&name, 8).unwrap().with_idle(idle);
+        let child = start("hold mutex", &name);
+        assert!(mutex.try_lock().unwrap().is_none());
+        kill(child);
+        assert!(soon(|| mutex.try_lock().unwrap()).owner_died());
+        kill(start("hold mutex", &name));
+        for deadline in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1)] {
+            assert!(soon(|| mutex.lock_deadline(deadline).ok()).owner_died());
+        }
+        Mutex::remove(&name).unwrap();
+    }
 }
 
 #[test]

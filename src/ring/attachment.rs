@@ -16,15 +16,13 @@ use crate::os::home::Home;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Participant, Role, WakeMode};
-use crate::wait::block::block_on;
+use crate::wait::block::{Check, block_on};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 use crate::wait::idle::{Idle, Pace};
 
 /// Fruitless `try_…` calls between two readings of the clock.
 const TRIES_PER_READING: u32 = 256;
-/// Time between two searches for dead peers by a caller who never sleeps.
-const PROBE_NS: u64 = 10_000_000;
 
 /// The eventcount at one edge of a ring, and what it says about the ring's handles.
 pub(super) trait Edge: Sleep + Sized {
@@ -84,7 +82,6 @@ pub(super) struct Attachment<E: Edge> {
     /// The membership at which no peer had ended.
     quiet_membership: AtomicU64,
     tries: AtomicU32,
-    last_probe: AtomicU64,
     participant: Participant,
 }
 
@@ -122,7 +119,6 @@ impl<E: Edge> Attachment<E> {
             told: Mutex::new((baseline, false)),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
-            last_probe: AtomicU64::new(0),
             participant,
         })
     }
@@ -201,8 +197,8 @@ impl<E: Edge> Attachment<E> {
         self.check_fork()?;
         self.count_nothing();
         let mut ended = None;
-        let outcome = block_on(&self.ours, &self.pace, deadline, attempt, || {
-            ended = self.check_peers()?;
+        let outcome = block_on(&self.ours, &self.pace, deadline, attempt, |check| {
+            ended = self.check_peers(check)?;
             let longest = prepare();
             if ended.is_some() { Err(Error::Closed) } else { Ok(longest) }
         });
@@ -226,37 +222,48 @@ impl<E: Edge> Attachment<E> {
     /// The ends of our peers, and whether dead participants were reaped on the way. Cheap, and
     /// therefore late.
     fn poll_peers(&self) -> Result<(Option<Ends>, bool)> {
-        let reaped = self.ring.wake() != WakeMode::Poll && self.is_probe_due() && self.reap_dead()? > 0;
+        let reaped = self.ring.wake() != WakeMode::Poll && self.is_search_due() && self.reap_dead()? > 0;
+        Ok((self.news_of_ends(), reaped))
+    }
+
+    /// The ends of our peers, if none of them is left. A load as long as no participant has come or
+    /// gone.
+    fn news_of_ends(&self) -> Option<Ends> {
         let membership = self.ring.segment().table().lifecycle().membership();
         if membership == self.quiet_membership.load(Ordering::Relaxed) {
-            return Ok((None, reaped));
+            return None;
         }
-        let ends = self.peers_ended();
+        let ends = self.participant.peers_ended(self.baseline);
         if ends.is_none() {
             self.quiet_membership.store(membership, Ordering::Relaxed);
         }
-        Ok((ends, reaped))
+        ends
     }
 
-    fn is_probe_due(&self) -> bool {
+    fn is_search_due(&self) -> bool {
         let tries = self.tries.load(Ordering::Relaxed).wrapping_add(1);
         self.tries.store(tries, Ordering::Relaxed);
         if tries % TRIES_PER_READING != 0 {
             return false;
         }
         let now = monotonic_ns();
-        if now.saturating_sub(self.last_probe.load(Ordering::Relaxed)) < PROBE_NS {
-            return false;
+        let due = self.pace.is_check_due(now);
+        if due {
+            self.pace.checked(now);
         }
-        self.last_probe.store(now, Ordering::Relaxed);
-        true
+        due
     }
 
-    /// What a blocking call asks before it sleeps: reaps the dead, and says whether our peers have
-    /// ended. Some lock calls.
-    fn check_peers(&self) -> Result<Option<Ends>> {
+    /// What a blocking call asks before it sleeps or gives up: whether our peers have ended. A
+    /// thorough check reaps the dead first, by some lock calls.
+    fn check_peers(&self, check: Check) -> Result<Option<Ends>> {
+        if check == Check::Quick {
+            return Ok(self.news_of_ends());
+        }
         self.reap_dead()?;
-        Ok(self.peers_ended())
+        // Not by the membership: a participant that was killed while it left may not have changed
+        // it.
+        Ok(self.participant.peers_ended(self.baseline))
     }
 
     /// A slot in no known state is left for the participant that comes to it to report.
@@ -266,10 +273,6 @@ impl<E: Edge> Attachment<E> {
             self.ring.wake_all();
         }
         Ok(reaped)
-    }
-
-    fn peers_ended(&self) -> Option<Ends> {
-        self.participant.peers_ended(self.baseline)
     }
 
     /// Remembers that our user is being told of `ends`, and says what to tell. The same answer

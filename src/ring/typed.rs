@@ -1,8 +1,11 @@
 //! Typed messages and streams: values that are their bytes, sent by copy or written in place, read in place.
 //!
-//! Every call here is a call of the untyped interface with a view of its bytes; `zerocopy` proves at compile time that `T`
-//! has no padding to leak (`IntoBytes`) and that any bytes are a `T` (`FromBytes`): a peer may send nonsense, never
-//! undefined behaviour. Which type a frame holds, the peers agree upon; `Header::kind` can tell several apart.
+//! Every call here is a call of the untyped interface with a view of its bytes; `zerocopy` proves
+//! at compile time that `T` has no padding to leak (`IntoBytes`) and that any bytes are a `T`
+//! (`FromBytes`): what a peer sends may be nonsense as a `T`, never an invalid one. That a peer
+//! does not change a frame after it has committed it is trusted here as everywhere (see "Trust" in
+//! the crate's documentation). Which type a frame holds, the peers agree upon; `Header::kind` can
+//! tell several apart.
 //!
 //! Payloads in rings lie at multiples of 8, so messages of a larger alignment do not compile:
 //!

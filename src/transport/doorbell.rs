@@ -206,6 +206,7 @@ impl Shared {
                 break; // damaged: what is wrong is the consumer's to say
             }
         }
+        self.watch.pass_on(); // also when the bell is dropped
         if self.state.compare_exchange(ARMED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.ring();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::deadline::Deadline;
 use super::eventcount::{SLEEP_CAP, Sleep};
-use super::idle::{Pace, Step};
+use super::idle::{CHECK_NS, Pace, Step};
 use crate::error::{Error, Result};
 use crate::sync::spin_loop;
 
@@ -15,14 +15,24 @@ use crate::sync::spin_loop;
 /// looking.
 const QUICK_LOOKS: u32 = 64;
 
-const CHECK_NS: u64 = SLEEP_CAP.as_nanos() as u64;
+/// How much a check may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Loads only: has a peer said that it leaves?
+    Quick,
+    /// System calls as well: is a peer dead?
+    Thorough,
+}
 
-/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but never without an
-/// attempt.
+/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but
+/// never without an attempt.
 ///
-/// `check` is asked before each sleep, hence after each wake-up that brought nothing, and as often as [`SLEEP_CAP`] by
-/// those who never sleep: it fails when waiting has become pointless (the peer has left or died). What the peer
-/// published before its end is still found: a last attempt follows. Otherwise it says how soon it wants to be asked again.
+/// `check` fails when waiting has become pointless (the peers have left or died). What they
+/// published before their end is still found: a last attempt follows. Otherwise it says how soon it
+/// wants to be asked again. It is asked thoroughly before each sleep, hence after each wake-up that
+/// brought nothing, and every [`CHECK_NS`](super::idle::CHECK_NS) by a caller that never sleeps;
+/// and before a timeout, so that no deadline, however short, hides an end: then thoroughly only if
+/// the handle's last such check is that long ago.
 ///
 /// The re-check that the sleeper owes (S3 in `eventcount.rs`) is an attempt as well, so nothing is looked up twice. An
 /// attempt must not sleep, and one that yields `None` must have no effect.
@@ -31,7 +41,7 @@ pub(crate) fn block_on<T>(
     pace: &Pace,
     deadline: Deadline,
     mut attempt: impl FnMut() -> Result<Option<T>>,
-    mut check: impl FnMut() -> Result<Duration>,
+    mut check: impl FnMut(Check) -> Result<Duration>,
 ) -> Result<T> {
     let quick_looks = if pace.spins() { QUICK_LOOKS } else { 0 };
     for _ in 0..quick_looks {
@@ -45,22 +55,28 @@ pub(crate) fn block_on<T>(
     }
     let mut idler = pace.idler();
     let mut next_check = idler.now_ns() + CHECK_NS;
-    let mut nap = SLEEP_CAP;
+    let mut longest_sleep = SLEEP_CAP;
     loop {
-        if deadline.is_behind(idler.now_ns()) {
-            return Err(Error::Timeout);
-        }
+        let late = deadline.is_behind(idler.now_ns());
         let mut outcome = Ok(None);
-        let park = idler.step() == Step::Park;
-        if park || idler.now_ns() >= next_check {
-            match check() {
-                Ok(patience) => nap = patience,
+        let park = !late && idler.step() == Step::Park;
+        let thorough = park || idler.now_ns() >= next_check || (late && pace.is_check_due(idler.now_ns()));
+        if late || thorough {
+            if thorough {
+                pace.checked(idler.now_ns());
+                next_check = idler.now_ns() + CHECK_NS;
+            }
+            match check(if thorough { Check::Thorough } else { Check::Quick }) {
+                Ok(patience) => longest_sleep = patience,
                 Err(end) => return attempt()?.ok_or(end),
             }
-            next_check = idler.now_ns() + CHECK_NS;
+        }
+        if late {
+            // The check may have recovered something from a dead participant.
+            return attempt()?.ok_or(Error::Timeout);
         }
         if park {
-            let slept = event.sleep(deadline.remaining().min(nap), &mut || {
+            let slept = event.sleep(deadline.remaining().min(longest_sleep), &mut || {
                 outcome = attempt();
                 !matches!(outcome, Ok(None))
             });
@@ -84,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::memory;
+    use crate::os::clock::monotonic_ns;
     use crate::sync::LINE;
     use crate::wait::eventcount::{Barrier, One};
     use crate::wait::idle::Idle;
@@ -100,7 +117,7 @@ mod tests {
     fn a_passed_deadline_allows_an_attempt_and_no_sleep() {
         let pace = Pace::new(Idle::Park);
         assert_eq!(
-            block_on(&event(), &pace, Deadline::from(Duration::ZERO), || Ok(Some(7)), || Ok(SLEEP_CAP)).unwrap(),
+            block_on(&event(), &pace, Deadline::from(Duration::ZERO), || Ok(Some(7)), |_| Ok(SLEEP_CAP)).unwrap(),
             7
         );
         let attempts = Cell::new(0);
@@ -108,7 +125,7 @@ mod tests {
             attempts.set(attempts.get() + 1);
             never::<()>()
         };
-        let late = block_on(&event(), &pace, Deadline::from(Duration::ZERO), count, || Ok(SLEEP_CAP));
+        let late = block_on(&event(), &pace, Deadline::from(Duration::ZERO), count, |_| Ok(SLEEP_CAP));
         assert!(matches!(late, Err(Error::Timeout)));
         assert!(attempts.get() >= 1);
         assert_eq!(pace.sleeps(), 0);
@@ -117,21 +134,21 @@ mod tests {
     #[test]
     fn what_was_published_before_the_end_is_found() {
         let published = Cell::new(None);
-        let check = || {
+        let check = |_| {
             published.set(Some(7)); // between our look and our finding out
             Err(Error::Closed)
         };
         let pace = Pace::new(Idle::Park);
         let found = block_on(&event(), &pace, Deadline::never(), || Ok(published.get()), check);
         assert_eq!(found.unwrap(), 7);
-        let nothing = block_on(&event(), &pace, Deadline::never(), never::<()>, || Err(Error::PeerDead));
+        let nothing = block_on(&event(), &pace, Deadline::never(), never::<()>, |_| Err(Error::PeerDead));
         assert!(matches!(nothing, Err(Error::PeerDead)));
     }
 
     #[test]
     fn an_error_ends_the_wait() {
         let failing = || Err::<Option<()>, _>(Error::Full);
-        let ended = block_on(&event(), &Pace::new(Idle::Park), Deadline::never(), failing, || Ok(SLEEP_CAP));
+        let ended = block_on(&event(), &Pace::new(Idle::Park), Deadline::never(), failing, |_| Ok(SLEEP_CAP));
         assert!(matches!(ended, Err(Error::Full)));
     }
 
@@ -139,17 +156,56 @@ mod tests {
     fn those_who_never_sleep_check_as_well() {
         for idle in [Idle::Spin, Idle::Yield] {
             let pace = Pace::new(idle);
-            let ended = block_on(&event(), &pace, Deadline::never(), never::<()>, || Err(Error::PeerDead));
+            let ended = block_on(&event(), &pace, Deadline::never(), never::<()>, |_| Err(Error::PeerDead));
             assert!(matches!(ended, Err(Error::PeerDead)), "{idle}");
             assert_eq!(pace.sleeps(), 0);
         }
     }
 
     #[test]
+    fn no_deadline_is_too_short_for_a_check_and_few_are_thorough() {
+        for idle in [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park] {
+            for deadline in [Duration::ZERO, Duration::from_micros(1), Duration::from_micros(200)] {
+                let pace = Pace::new(idle);
+                let end = |kind| if kind == Check::Quick { Err(Error::Closed) } else { Ok(SLEEP_CAP) };
+                pace.checked(monotonic_ns() + 3_600_000_000_000);
+                let left = block_on(&event(), &pace, deadline.into(), never::<()>, end);
+                assert!(matches!(left, Err(Error::Closed)), "{idle} {deadline:?}");
+                let died = |kind| if kind == Check::Thorough { Err(Error::PeerDead) } else { Ok(SLEEP_CAP) };
+                let pace = Pace::new(idle);
+                let dead = block_on(&event(), &pace, deadline.into(), never::<()>, died);
+                assert!(matches!(dead, Err(Error::PeerDead)), "{idle} {deadline:?}");
+            }
+            // Of many calls that never wait, only one in CHECK_NS pays for system calls.
+            let (pace, thorough, began) = (Pace::new(idle), Cell::new(0), monotonic_ns());
+            for _ in 0..1000 {
+                let count = |kind| {
+                    thorough.set(thorough.get() + u64::from(kind == Check::Thorough));
+                    Ok(SLEEP_CAP)
+                };
+                let late = block_on(&event(), &pace, Duration::ZERO.into(), never::<()>, count);
+                assert!(matches!(late, Err(Error::Timeout)));
+            }
+            assert!(thorough.get() >= 1 && thorough.get() <= 1 + (monotonic_ns() - began) / CHECK_NS, "{idle}");
+        }
+    }
+
+    #[test]
+    fn what_a_check_before_a_timeout_recovered_is_found() {
+        let recovered = Cell::new(None);
+        let check = |_| {
+            recovered.set(Some(7));
+            Ok(SLEEP_CAP)
+        };
+        let pace = Pace::new(Idle::Spin);
+        assert_eq!(block_on(&event(), &pace, Duration::ZERO.into(), || Ok(recovered.get()), check).unwrap(), 7);
+    }
+
+    #[test]
     fn every_wake_up_that_brings_nothing_is_followed_by_a_check() {
         let pace = Pace::new(Idle::Park);
         let checks = Cell::new(0);
-        let check = || {
+        let check = |_| {
             checks.set(checks.get() + 1);
             if checks.get() < 3 { Ok(SLEEP_CAP) } else { Err(Error::Closed) }
         };

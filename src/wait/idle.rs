@@ -82,22 +82,32 @@ const LONG_WAIT_NS: u64 = 2 * MAX_SPIN_NS;
 const FIRST_GUESS_NS: u32 = 2_500;
 /// One wait in so many spins for the maximum: a wait that slept includes the wake-up, and looks longer than it was.
 const PROBE: u32 = 64;
+/// Time between two thorough checks of the peers by a handle that never sleeps.
+pub(crate) const CHECK_NS: u64 = 10_000_000;
 /// Looks between two readings of the clock.
 const LOOKS_PER_READING: u32 = 16;
 
-/// A handle's idle strategy, with what it has learned of its waits and the number of its sleeps. Shared by clones of
-/// the handle's threads: updates are relaxed and may be lost, it is only a guess.
+/// A handle's idle strategy, with what it has learned of its waits, the number of its sleeps, and
+/// when its peers are to be checked again. Shared by clones of the handle's threads: updates are
+/// relaxed and may be lost, it is only a guess.
 #[derive(Debug)]
 pub(crate) struct Pace {
     idle: Idle,
     average_ns: AtomicU32,
     waits: AtomicU32,
     sleeps: AtomicU64,
+    next_check: AtomicU64,
 }
 
 impl Pace {
     pub(crate) fn new(idle: Idle) -> Self {
-        Pace { idle, average_ns: AtomicU32::new(FIRST_GUESS_NS), waits: AtomicU32::new(0), sleeps: AtomicU64::new(0) }
+        Pace {
+            idle,
+            average_ns: AtomicU32::new(FIRST_GUESS_NS),
+            waits: AtomicU32::new(0),
+            sleeps: AtomicU64::new(0),
+            next_check: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn set_idle(&mut self, idle: Idle) {
@@ -119,6 +129,17 @@ impl Pace {
     pub(crate) fn take_sleeps(&self) -> u64 {
         // Nearly always there was none, and a swap costs as much as the rest of a wait.
         if self.sleeps.load(Relaxed) == 0 { 0 } else { self.sleeps.swap(0, Relaxed) }
+    }
+
+    /// Whether the last thorough check of the peers is long enough ago for a call that is about to
+    /// give up.
+    pub(crate) fn is_check_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_check.load(Relaxed)
+    }
+
+    /// The peers are checked thoroughly now.
+    pub(crate) fn checked(&self, now_ns: u64) {
+        self.next_check.store(now_ns + CHECK_NS, Relaxed);
     }
 
     /// The state of one wait, begun now.

@@ -9,7 +9,7 @@ use slipring::{Deadline, Error};
 
 use super::script::{Dice, Script};
 use super::storm;
-use super::subject::{Subject, soon};
+use super::subject::{PATIENCE, Subject, soon};
 
 /// Longest payload of the mixed scripts.
 pub const LONGEST: usize = 64 << 10;
@@ -244,6 +244,15 @@ pub fn an_orderly_end(subject: &Subject) {
     assert!(matches!(tx.send_deadline(plain(), b"three", soon()), Err(Error::Closed)));
     expect(rx.as_mut(), b"one");
     expect(rx.as_mut(), b"two");
+    // No deadline is too short to learn of an end.
+    let begun = Instant::now();
+    let told = loop {
+        match rx.recv_deadline(Duration::ZERO.into()) {
+            Err(Error::Timeout) => assert!(begun.elapsed() < PATIENCE, "a deadline hides the end"),
+            told => break told.map(drop),
+        }
+    };
+    assert!(matches!(told, Err(Error::Closed)), "{told:?}");
     for _ in 0..2 {
         assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
         assert!(matches!(rx.try_recv(), Err(Error::Closed)));

@@ -176,6 +176,12 @@ fn open_sender(meeting: &Meeting, receiver: u32) -> Box<dyn FrameSender> {
 }
 
 pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
+    sender_killed(subject, true);
+    sender_killed(subject, false);
+}
+
+/// Told to a receiver that is `patient`, or asks again and again without waiting.
+fn sender_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
     // Larger than what the kernel holds, where frames may be: the sender stands in the middle of one.
     let largest = (1 << 20).min(subject.longest);
@@ -194,7 +200,14 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
     child.kill();
     expected.sender_died = true;
     let patience = if subject.capabilities.reports_death { PATIENCE } else { Duration::from_millis(300) };
-    let end = expected.receive_to_the_end(rx.as_mut(), patience.into());
+    let begun = Instant::now();
+    let end = loop {
+        let deadline = if patient { patience } else { Duration::ZERO };
+        match expected.receive_to_the_end(rx.as_mut(), deadline.into()) {
+            Error::Timeout if !patient && begun.elapsed() < patience => {}
+            end => break end,
+        }
+    };
     match end {
         Error::PeerDead if subject.capabilities.reports_death => {
             assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "it stays so");
@@ -224,6 +237,12 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
 }
 
 pub fn a_receiver_killed(subject: &Subject) {
+    receiver_killed(subject, true);
+    receiver_killed(subject, false);
+}
+
+/// Told to a sender that is `patient`, or tries again and again without waiting.
+fn receiver_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
     let script = Script::large(14, 100_000, 1000.min(subject.longest));
     let mut child = Other::start("take", &meeting, &meeting.receiver, script);
@@ -240,7 +259,14 @@ pub fn a_receiver_killed(subject: &Subject) {
     let mut outcome = Ok(());
     for n in 20..if subject.capabilities.lossless { script.frames } else { 100 } {
         let (header, payload) = script.frame(n);
-        outcome = tx.send_deadline(header, &payload, patience.into());
+        let begun = Instant::now();
+        outcome = loop {
+            let deadline = if patient { patience } else { Duration::ZERO };
+            match tx.send_deadline(header, &payload, deadline.into()) {
+                Err(Error::Timeout) if !patient && begun.elapsed() < patience => {}
+                other => break other,
+            }
+        };
         if outcome.is_err() {
             break;
         }

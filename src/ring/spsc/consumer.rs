@@ -458,8 +458,10 @@ impl<'b> Iterator for Iter<'b> {
         let frame = self.consumer.core.peek_on().ok()??;
         self.tally.add(&frame);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
-        // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is released: by the batch's drop,
-        // which the borrow 'b of the batch outlasts; `peek` and `payload` do not release.
+        // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is
+        // released. Only the batch's drop releases, and the batch cannot be dropped, nor used
+        // otherwise, while it is borrowed for 'b; what this iterator calls meanwhile (`peek_on`,
+        // `payload`) releases nothing.
         let payload: &'b [u8] = unsafe { &*payload };
         Some(Frame { header: frame.header(), stamp: 0, payload })
     }

@@ -157,7 +157,7 @@ impl UntrustedConsumer {
             Err(Error::Empty) => Ok(None),
             Err(e) => Err(e),
         };
-        block_on(&event, &pace, deadline.into(), attempt, || Ok(SLEEP_CAP))
+        block_on(&event, &pace, deadline.into(), attempt, |_| Ok(SLEEP_CAP))
     }
 
     /// Tells the sender what was released, and wakes it if it sleeps on a full ring.

@@ -10,8 +10,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::os::clock::monotonic_ns;
 use crate::os::fork;
 use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings};
+use crate::wait::idle::Pace;
 
 /// Handles that may be attached to one primitive at a time.
 const PARTICIPANTS: usize = 255;
@@ -90,15 +92,20 @@ impl<C: Core> Member<C> {
         if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 
-    /// Takes back what the dead hold, if one of `holders` is dead.
+    /// Takes back what the dead hold, if one of `holders` is dead. One system call for each of
+    /// them.
     fn recover_if_dead(&self, holders: impl Iterator<Item = u16>) -> Result<()> {
-        let mut last = 0;
+        let mut asked = [0u64; PARTICIPANTS / 64 + 1];
         for holder in holders {
-            // Consecutive permits of one holder are one question.
-            if holder != last && holder != 0 && self.participant.is_dead(holder) {
+            let (word, bit) = (usize::from(holder) / 64, 1 << (holder % 64));
+            // 0 is free; what is beyond the ids of this segment, no correct participant wrote.
+            if holder == 0 || asked.get(word).is_none_or(|asked| asked & bit != 0) {
+                continue;
+            }
+            asked[word] |= bit;
+            if self.participant.is_dead(holder) {
                 self.recover_dead()?;
             }
-            last = holder;
         }
         Ok(())
     }
@@ -106,6 +113,26 @@ impl<C: Core> Member<C> {
     fn recover_dead(&self) -> Result<usize> {
         self.participant.reap_dead(|dead| self.core.recover(dead))
     }
+}
+
+/// One attempt; and if it yields nothing, and the handle has not asked for some time whether the
+/// holders live, another one after what dead holders held has been taken back.
+fn attempt_or_check<T>(
+    pace: &Pace,
+    mut attempt: impl FnMut() -> Option<T>,
+    recover: impl FnOnce() -> Result<()>,
+) -> Result<Option<T>> {
+    let found = attempt();
+    if found.is_some() {
+        return Ok(found);
+    }
+    let now = monotonic_ns();
+    if !pace.is_check_due(now) {
+        return Ok(None);
+    }
+    pace.checked(now);
+    recover()?;
+    Ok(attempt())
 }
 
 impl<C: Core> Drop for Member<C> {

@@ -6,11 +6,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::slice;
 use std::sync::Arc;
 
-use super::{Core, Member, Place};
+use super::{Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
 use crate::segment::{Geometry, Kind, Segment};
 use crate::sync::{Area, LINE};
-use crate::wait::block::block_on;
+use crate::wait::block::{Check, block_on};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::SLEEP_CAP;
 use crate::wait::idle::{Idle, Pace};
@@ -152,13 +152,16 @@ impl Mutex {
         self
     }
 
-    /// Locks if nobody holds it now. Lock-free, no system call. A dead holder counts as one here.
+    /// Locks if it is free, or if its holder is dead. Lock-free; no system call, except that a
+    /// handle which finds it held asks the kernel about the holder, at most every 10 ms.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child of the process that attached.
     pub fn try_lock(&self) -> Result<Option<Locked<'_>>> {
         self.member.check_fork()?;
-        Ok(self.take(&self.member.core.claim(self.member.id())))
+        let lock = &self.member.core;
+        let claim = lock.claim(self.member.id());
+        attempt_or_check(&self.pace, || self.take(&claim), || self.member.recover_if_dead([lock.owner()].into_iter()))
     }
 
     /// Locks, and waits as long as it takes. See [`Mutex::lock_deadline`].
@@ -180,14 +183,17 @@ impl Mutex {
         self.member.check_fork()?;
         let lock = &self.member.core;
         let claim = lock.claim(self.member.id());
-        let holder_lives = || self.member.recover_if_dead([lock.owner()].into_iter()).map(|()| SLEEP_CAP);
+        let holder_lives = |check| match check {
+            Check::Quick => Ok(SLEEP_CAP),
+            Check::Thorough => self.member.recover_if_dead([lock.owner()].into_iter()).map(|()| SLEEP_CAP),
+        };
         block_on(&claim, &self.pace, deadline.into(), || Ok(self.take(&claim)), holder_lives)
     }
 
     /// Takes the mutex from a dead holder, and says how many handles had died. One system call for each attached
     /// handle.
     ///
-    /// Waiting does this by itself; [`try_lock`](Mutex::try_lock) does not.
+    /// Waiting and [`try_lock`](Mutex::try_lock) do this by themselves.
     ///
     /// # Errors
     /// [`Error::Forked`], [`Error::Io`].

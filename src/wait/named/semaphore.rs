@@ -4,12 +4,12 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{Core, Member, Place};
+use super::{Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
 use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Geometry, Kind, Segment};
 use crate::sync::LINE;
-use crate::wait::block::block_on;
+use crate::wait::block::{Check, block_on};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Barrier, Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
@@ -161,16 +161,17 @@ impl Semaphore {
         self
     }
 
-    /// Takes a permit if one is free now. Lock-free, no system call.
+    /// Takes a permit if one is free, or held by a dead process. Lock-free; no system call, except
+    /// that a handle which finds none free asks the kernel about the holders (one call each), at
+    /// most every 10 ms.
     ///
-    /// `None` means that none was free when looked at; a moment later one may be. Permits of the dead count as held
-    /// here.
+    /// `None` means that none was free when looked at; a moment later one may be.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child of the process that attached.
     pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
         self.member.check_fork()?;
-        Ok(self.take())
+        attempt_or_check(&self.pace, || self.take(), || self.member.recover_if_dead(self.member.core.holders()))
     }
 
     /// Takes a permit, and waits for it as long as it takes. See [`Semaphore::acquire_deadline`].
@@ -191,13 +192,16 @@ impl Semaphore {
     pub fn acquire_deadline(&self, deadline: impl Into<Deadline>) -> Result<Permit<'_>> {
         self.member.check_fork()?;
         let permits = &self.member.core;
-        let holders_live = || self.member.recover_if_dead(permits.holders()).map(|()| SLEEP_CAP);
+        let holders_live = |check| match check {
+            Check::Quick => Ok(SLEEP_CAP),
+            Check::Thorough => self.member.recover_if_dead(permits.holders()).map(|()| SLEEP_CAP),
+        };
         block_on(permits, &self.pace, deadline.into(), || Ok(self.take()), holders_live)
     }
 
     /// Frees what dead processes hold, and says how many handles had died. One system call for each attached handle.
     ///
-    /// Waiting does this by itself; [`try_acquire`](Semaphore::try_acquire) does not.
+    /// Waiting and [`try_acquire`](Semaphore::try_acquire) do this by themselves.
     ///
     /// # Errors
     /// [`Error::Forked`], [`Error::Io`].
