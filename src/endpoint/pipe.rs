@@ -26,8 +26,13 @@ fn parse_options(text: &str) -> Result<Options> {
     Ok(options)
 }
 
-/// `-[?…]`, also written `pipe:`: frames on standard input and output. `fd:N[?…]`, also written `pipe:N`: on a descriptor that
-/// the parent has passed.
+/// `-[?…]`, also written `pipe:`: frames on standard input and output. `fd:N[?…]`, also written `pipe:N`: on the descriptor that has
+/// this number when the endpoint is opened, such as one that the parent has passed.
+///
+/// It is duplicated, as opening `/dev/fd/N` would do: whatever is behind the number in this process can be named. A program that
+/// takes endpoints from others, and has descriptors that those must not use, refuses the scheme. The descriptor with the number
+/// stays open until the process ends, so the other side sees our end by BYE, not by the end of the stream. Programs that hold a
+/// descriptor use [`pipe::sender`] and [`pipe::receiver`].
 ///
 /// | option | value | default |
 /// |---|---|---|
@@ -57,7 +62,7 @@ impl PipeEndpoint {
         let options = self.options.clone().batch(batch);
         match self.number {
             None => pipe::stdout(&options),
-            Some(number) => pipe::sender(pipe::fd(number)?, &options),
+            Some(number) => pipe::sender(pipe::numbered(number)?, &options),
         }
     }
 
@@ -65,7 +70,7 @@ impl PipeEndpoint {
     pub(super) fn open_receiver(&self) -> Result<Receiver> {
         match self.number {
             None => pipe::stdin(&self.options),
-            Some(number) => pipe::receiver(pipe::fd(number)?, &self.options),
+            Some(number) => pipe::receiver(pipe::numbered(number)?, &self.options),
         }
     }
 
@@ -74,7 +79,7 @@ impl PipeEndpoint {
         match self.number {
             None => Ok((Box::new(self.open_sender(true)?), Box::new(self.open_receiver()?))),
             Some(number) => {
-                let (tx, rx) = pipe::duplex(pipe::fd(number)?, &self.options.clone().batch(true))?;
+                let (tx, rx) = pipe::duplex(pipe::numbered(number)?, &self.options.clone().batch(true))?;
                 Ok((Box::new(tx), Box::new(rx)))
             }
         }

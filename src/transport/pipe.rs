@@ -78,16 +78,18 @@ pub fn pair(options: &Options) -> Result<(Sender, Receiver)> {
 pub fn spawn(mut command: Command, options: &Options) -> Result<(Child, Sender, Receiver)> {
     let (their_reader, writer) = new_pipe(options)?;
     let (reader, their_writer) = new_pipe(options)?;
-    spawn::hand_over(&mut command, vec![their_reader, their_writer]);
+    let passed = spawn::hand_over(&mut command, vec![their_reader, their_writer]);
+    passed.map_err(|e| Error::io("examine the pipe", e))?;
     let child = command.spawn().map_err(|e| Error::io("start the child", e))?;
     drop(command); // and with it the child's ends here: who is gone must be seen to be gone
     Ok((child, sender(writer, options)?, receiver(reader, options)?))
 }
 
-/// In the child: the two ends of the pipes that the parent made with [`spawn`]. Once.
+/// In the child: the two ends of the pipes that the parent made with [`spawn`]. Once. Descriptors that are not those that the parent
+/// made (their device and inode are compared) are left alone.
 ///
 /// # Errors
-/// [`Error::NotFound`] if the parent made none, or they have been taken; [`Error::Io`].
+/// [`Error::NotFound`] if the parent made none, or they have been taken, or closed; [`Error::Io`].
 ///
 /// ```
 /// use slipring::transport::{pipe, stream::Options};
@@ -166,17 +168,8 @@ pub fn duplex(fd: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
     stream::connection(fd, WIRE, options)
 }
 
-/// The descriptor with this number, as one of our own: `fd:3`. That with the number stays open until the process ends, so the
-/// other side sees our end by BYE, not by the end of the stream.
-///
-/// # Errors
-/// [`Error::Invalid`] if it is not open.
-///
-/// ```
-/// assert!(slipring::transport::pipe::fd(2).is_ok());
-/// assert!(slipring::transport::pipe::fd(-1).is_err());
-/// ```
-pub fn fd(number: RawFd) -> Result<OwnedFd> {
+/// What has this number now, for endpoints that name one, `fd:3`, as one of our own.
+pub(crate) fn numbered(number: RawFd) -> Result<OwnedFd> {
     match spawn::duplicate(number) {
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => {
             Err(Error::Invalid { what: "descriptor number: it is not open; the parent has to pass it, as in 3<file" })
