@@ -273,3 +273,39 @@ fn what_is_passed_is_no_ring() {
     assert!(matches!(cheat(&control_frame(control::PING, &[]), &[ring()]), Err(Error::Corrupt { .. })), "no doorbell");
     assert!(matches!(cheat(&[0x5A; 16], &[ring()]), Err(Error::Corrupt { .. })), "garbage");
 }
+
+/// Two ends in this process that went over to rings.
+fn pair(place: &Place) -> [Connection; 2] {
+    let options = Options::default();
+    let listener = Listener::bind(place.socket(), &options).unwrap();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| connect_upgrading(place.socket(), &options, CAPACITY, soon()).unwrap());
+        let server = listener.accept_upgrading(CAPACITY, soon()).unwrap();
+        [client.join().unwrap(), server]
+    })
+}
+
+#[test]
+fn a_sender_is_told_that_its_peer_has_gone_while_its_ring_has_room() {
+    let place = Place::new();
+    for reads in [true, false] {
+        let [mut client, mut server] = pair(&place);
+        client.sender().send(Header::PLAIN, b"one").unwrap();
+        if reads {
+            assert!(matches!(server.receiver().recv_deadline(soon()), Ok(Event::Frame(_))));
+        }
+        drop(server);
+        let (mut tx, _rx) = client.into_ends();
+        assert_eq!(tx.flush(soon()).is_err(), !reads, "what lies in the ring is lost");
+        // A sender that pauses for longer than it goes on without a look.
+        std::thread::sleep(Duration::from_millis(30));
+        for _ in 0..2 {
+            let sent = tx.try_send(Header::PLAIN, b"two");
+            assert!(matches!(sent, Err(Error::Closed)), "{sent:?}");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        for _ in 0..2 {
+            assert_eq!(tx.close(soon()).is_err(), !reads);
+        }
+    }
+}

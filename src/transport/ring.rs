@@ -92,6 +92,16 @@ impl RingSender {
     fn end(&mut self) -> Result<&mut SendingEnd> {
         self.end.as_mut().ok_or(Error::Closed)
     }
+
+    /// Whether frames wait in the ring for a consumer.
+    pub(super) fn has_backlog(&self) -> Result<bool> {
+        let ring = match &self.end {
+            Some(SendingEnd::Spsc(producer)) => producer.ring(),
+            Some(SendingEnd::Mpmc(producer)) => producer.ring(),
+            None => return Ok(false),
+        };
+        Ok(ring.stats()?.used() > 0)
+    }
 }
 
 impl From<spsc::Producer> for RingSender {

@@ -14,6 +14,11 @@
 //! peer of another user could write anything there at any time, so its ring is read by [`spsc::UntrustedConsumer`], and the
 //! socket says how its life ended. What it writes into *our* ring can cost it frames that we send it, and nothing else: a
 //! producer's positions are private.
+//!
+//! # When the peer has gone
+//! Nobody can take its place, so frames that lie in its ring are lost. The sender looks at the socket at most every
+//! [`LOOK_WHILE_SENDING`] as it sends, whenever the ring is full, at every flush, and at the end. In between it reads a clock,
+//! and makes no system call.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -34,6 +39,7 @@ use super::unix::{Connection, credentials};
 use super::{Capabilities, FrameReceiver, FrameSender, RingReceiver, RingSender, ring};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Form, Frame, Header, Hello, SHORT, control};
+use crate::os::clock;
 use crate::os::poll::{self, Ready};
 use crate::ring::{Options, Ring, spsc};
 use crate::wait::deadline::Deadline;
@@ -51,6 +57,8 @@ pub(super) const RINGS: u64 = 1 << 32;
 
 /// How long a wait on the ring of a stranger may be before its socket is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a sender whose ring has room goes on before it looks at the socket again.
+const LOOK_WHILE_SENDING: Duration = Duration::from_millis(10);
 /// How long the rest of a HELLO may be under way. Ours comes in one piece.
 const HELLO_IN_PIECES: Duration = Duration::from_secs(1);
 
@@ -83,7 +91,7 @@ pub(super) fn negotiate(
     hear(&socket, control::ACK, deadline)?;
     let socket = Arc::new(socket);
     let max_payload = tx.max_payload().min(theirs.max_payload as usize);
-    let tx = Sender { ring: tx, socket: Some(socket.clone()), max_payload };
+    let tx = Sender { ring: tx, socket: Some(socket.clone()), max_payload, next_look: 0, lost: None };
     Ok(Connection::Rings(tx, Receiver { ring: rx, socket, is_stranger, end: None }))
 }
 
@@ -94,6 +102,10 @@ pub struct Sender {
     /// None once it is closed.
     socket: Option<Arc<OwnedFd>>,
     max_payload: usize,
+    /// When to look at the socket again, in ns of the coarse clock.
+    next_look: u64,
+    /// How the peer went that left frames in the ring: what `close` has to say.
+    lost: Option<End>,
 }
 
 impl Sender {
@@ -102,19 +114,27 @@ impl Sender {
         if payload.len() > max { Err(Error::TooLarge { max }) } else { Ok(()) }
     }
 
-    /// The ring is full: because nobody is there to read it?
-    fn check_peer(&self) -> Result<()> {
-        match &self.socket {
-            Some(socket) if !has_hung_up(socket)? => Ok(()),
-            Some(_) => Err(Error::PeerDead),
-            None => Err(Error::Closed),
+    /// Looks whether the peer is still there, if the last look is long ago: a full ring would tell only much later.
+    #[inline]
+    fn look_at_times(&mut self) -> Result<()> {
+        let now = clock::coarse_ns();
+        if now < self.next_look {
+            return Ok(());
         }
+        self.next_look = now + LOOK_WHILE_SENDING.as_nanos() as u64;
+        self.check_peer()
+    }
+
+    fn check_peer(&self) -> Result<()> {
+        let socket = self.socket.as_ref().ok_or(Error::Closed)?;
+        peer_end(socket)?.map_or(Ok(()), |end| Err(end.error()))
     }
 }
 
 impl FrameSender for Sender {
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.check_len(payload)?;
+        self.look_at_times()?;
         match self.ring.try_send(header, payload) {
             Err(Error::Full) => self.check_peer().and(Err(Error::Full)),
             sent => sent,
@@ -123,6 +143,7 @@ impl FrameSender for Sender {
 
     fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
         self.check_len(payload)?;
+        self.look_at_times()?;
         let mut sent = self.ring.try_send(header, payload);
         while let Err(Error::Full | Error::Timeout) = sent {
             self.check_peer()?;
@@ -134,9 +155,13 @@ impl FrameSender for Sender {
         sent
     }
 
-    /// Nothing is ever collected.
+    /// Nothing is ever collected; but looks whether the peer is still there to read what is in the ring.
     fn flush(&mut self, deadline: Deadline) -> Result<()> {
-        self.ring.flush(deadline)
+        self.ring.flush(deadline)?;
+        match self.check_peer() {
+            Err(gone) if self.ring.has_backlog()? => Err(gone),
+            _ => Ok(()),
+        }
     }
 
     /// Says BYE on the socket, and leaves the ring. What is in it waits for the receiver.
@@ -145,8 +170,10 @@ impl FrameSender for Sender {
             // The peer may have gone first: then nobody is left to be told.
             let _ = say(&socket, control::BYE, &[], None);
             let _ = shutdown(&*socket, Shutdown::Write);
+            self.lost = peer_end(&socket)?.filter(|_| self.ring.has_backlog().unwrap_or(true));
+            self.ring.close(deadline)?;
         }
-        self.ring.close(deadline)
+        self.lost.map_or(Ok(()), |end| Err(end.error()))
     }
 
     fn max_payload(&self) -> usize {
@@ -177,6 +204,15 @@ pub struct Receiver {
 enum End {
     Bye,
     Death,
+}
+
+impl End {
+    fn error(self) -> Error {
+        match self {
+            End::Bye => Error::Closed,
+            End::Death => Error::PeerDead,
+        }
+    }
 }
 
 impl Receiver {
@@ -253,14 +289,20 @@ fn slice(deadline: Deadline) -> Deadline {
     deadline.min(Deadline::after(LOOK))
 }
 
-fn has_hung_up(socket: &OwnedFd) -> Result<bool> {
-    poll::has_hung_up(socket.as_fd()).map_err(|e| Error::io("look at the connection", e))
+/// How the peer went, if it has closed both directions.
+fn peer_end(socket: &OwnedFd) -> Result<Option<End>> {
+    match poll::has_hung_up(socket.as_fd()) {
+        Ok(false) => Ok(None),
+        Ok(true) => Ok(look_for_end(socket)?.or(Some(End::Death))),
+        Err(e) => Err(Error::io("look at the connection", e)),
+    }
 }
 
-/// After the handshake nothing comes but BYE, and then the end.
+/// After the handshake nothing comes but BYE, and then the end. Takes nothing, so that it says the same to both ends, again
+/// and again.
 fn look_for_end(socket: &OwnedFd) -> Result<Option<End>> {
     let mut bytes = [0; SHORT];
-    match recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+    match recv(socket, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(Errno::CONNRESET) | Ok((_, 0)) => Ok(Some(End::Death)),
         Err(e) => Err(Error::io("look at the connection", e)),
