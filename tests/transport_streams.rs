@@ -1,8 +1,9 @@
 //! Unix sockets and TCP: what only they do. Who may connect, what is left of the dead, how a connection ends; and children that get
-//! their pipes from `pipe::spawn`.
+//! their pipes from `pipe::spawn`. Whom a listener takes for a peer: `transport_accept.rs`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use slipring::transport::{FrameReceiver, FrameSender, pipe, tcp, unix};
 use slipring::{Deadline, Error};
 
 const CHILD: &str = "SLIPRING_TEST_STREAMS_CHILD";
+const REPLACED: &str = "descriptors replaced";
 
 fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
@@ -27,8 +29,10 @@ fn payload(event: Event<'_>) -> Vec<u8> {
 /// Not a test of its own: the child, another program that returns each frame reversed until its parent has finished.
 #[test]
 fn child() {
-    if std::env::var(CHILD).is_err() {
-        return;
+    match std::env::var(CHILD).as_deref() {
+        Err(_) => return,
+        Ok(REPLACED) => return whose_descriptors_were_replaced(),
+        Ok(_) => {}
     }
     let (mut tx, mut rx) = pipe::inherited(&Options::new()).unwrap();
     assert!(matches!(pipe::inherited(&Options::new()), Err(Error::NotFound)), "once");
@@ -48,16 +52,36 @@ fn child() {
     tx.close(deadline()).unwrap();
 }
 
-fn spawn() -> (std::process::Child, pipe::Sender, pipe::Receiver) {
+/// The numbers that the variable names lead elsewhere by now.
+fn whose_descriptors_were_replaced() {
+    let value = std::env::var("SLIPRING_INHERIT").unwrap();
+    let other = std::fs::File::open("/dev/null").unwrap();
+    for passed in value.split_once(':').unwrap().1.split(',') {
+        let number = passed.split(':').next().unwrap().parse().unwrap();
+        // SAFETY: dup2(2) takes numbers; what was open under this one was passed for `inherited`, which has not taken it.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), number) }, number);
+        assert!(matches!(pipe::inherited(&Options::new()), Err(Error::NotFound)));
+        // SAFETY: as above.
+        assert_ne!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1, "it was not closed either");
+    }
+}
+
+#[test]
+fn a_number_that_leads_elsewhere_is_not_taken_over() {
+    let (mut child, _tx, _rx) = spawn(REPLACED);
+    assert!(child.wait().unwrap().success());
+}
+
+fn spawn(what: &str) -> (std::process::Child, pipe::Sender, pipe::Receiver) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["child", "--exact", "--test-threads=1"]).env(CHILD, "1").stdout(std::process::Stdio::null());
+    command.args(["child", "--exact", "--test-threads=1"]).env(CHILD, what).stdout(std::process::Stdio::null());
     command.stderr(std::process::Stdio::null());
     pipe::spawn(command, &Options::new()).unwrap()
 }
 
 #[test]
 fn a_child_that_is_another_program_gets_both_pipes() {
-    let (mut child, mut tx, mut rx) = spawn();
+    let (mut child, mut tx, mut rx) = spawn("1");
     for word in ["parent", &"long".repeat(50_000)] {
         tx.send_deadline(Header::PLAIN, word.as_bytes(), deadline()).unwrap();
         let answer: Vec<u8> = payload(rx.recv_deadline(deadline()).unwrap()).into_iter().rev().collect();
@@ -70,7 +94,7 @@ fn a_child_that_is_another_program_gets_both_pipes() {
 
 #[test]
 fn a_child_that_dies_is_seen_to_die() {
-    let (mut child, mut tx, mut rx) = spawn();
+    let (mut child, mut tx, mut rx) = spawn("1");
     tx.send_deadline(Header::PLAIN, b"die", deadline()).unwrap();
     let end = rx.recv_deadline(deadline()).map(drop);
     assert!(!child.wait().unwrap().success());
@@ -123,6 +147,49 @@ fn a_sender_that_closes_and_goes_loses_nothing_on_the_way() {
         assert!(matches!(their_rx.recv_deadline(deadline()), Err(Error::Closed)));
         drop(their_tx);
     });
+}
+
+#[test]
+fn closing_tells_of_what_the_other_machine_did_not_acknowledge() {
+    let refused = |closed: Result<(), Error>| matches!(closed, Err(Error::Closed | Error::PeerDead));
+    // Everything was read before the peer left.
+    let (_listener, (mut tx, rx), (their_tx, mut their_rx)) = tcp_pair();
+    tx.send(Header::PLAIN, b"arrives").unwrap();
+    assert_eq!(payload(their_rx.recv_deadline(deadline()).unwrap()), b"arrives");
+    drop((their_tx, their_rx));
+    tx.close(deadline()).unwrap();
+    tx.close(deadline()).unwrap();
+    drop(rx);
+
+    // The peer had left before it was sent.
+    for batch in [false, true] {
+        let options = tcp::Options::default().stream(Options::new().batch(batch));
+        let listener = tcp::Listener::bind("127.0.0.1:0", &options).unwrap();
+        let (mut tx, mut rx) = tcp::connect(listener.local_address().unwrap(), &options, deadline()).unwrap();
+        drop(listener.accept(deadline()).unwrap());
+        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "it has left");
+        tx.send(Header::PLAIN, b"is lost").unwrap();
+        let _ = tx.flush(deadline()); // the kernel takes it
+        for _ in 0..2 {
+            assert!(refused(tx.close(deadline())), "batch {batch}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_is_reset_is_no_orderly_end() {
+    let mut wire = Vec::new();
+    Frame::new(Header::PLAIN, b"foreign").unwrap().encode(Form::Long, &mut wire).unwrap();
+    let listener = tcp::Listener::bind("127.0.0.1:0", &tcp::Options::default()).unwrap();
+    let mut raw = TcpStream::connect(listener.local_address().unwrap()).unwrap();
+    let (_tx, mut rx) = listener.accept(deadline()).unwrap();
+    raw.write_all(&wire).unwrap();
+    assert_eq!(payload(rx.recv_deadline(deadline()).unwrap()), b"foreign");
+    rustix::net::sockopt::set_socket_linger(&raw, Some(Duration::ZERO)).unwrap();
+    drop(raw);
+    for _ in 0..2 {
+        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::PeerDead)));
+    }
 }
 
 #[test]

@@ -363,13 +363,19 @@ impl Decoder {
         self.at == self.carry.len() && self.lost.is_none()
     }
 
+    /// How many bytes wait for more.
+    pub(crate) fn undecided(&self) -> usize {
+        self.carry.len() - self.at
+    }
+
     /// The sender of these bytes is gone: forgets those that were no whole frame, and says how many of them were being
     /// skipped (with `more`, which follow them). Unlike [`Decoder::finish`] it never takes them for frames.
     pub(crate) fn abandon(&mut self, more: usize) -> Option<Step> {
-        let undecided = (self.carry.len() - self.at + more) as u64;
+        let undecided = (self.undecided() + more) as u64;
         self.carry.clear();
         self.at = 0;
         self.need = SHORT;
+        self.refused = false;
         self.lost.take().map(|(what, bytes)| Step::Skipped { bytes: bytes + undecided, what })
     }
 

@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, OFlags, fcntl_setfl, fstat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, writev};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::net::sockopt::socket_domain;
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 
 use super::fork;
 use super::poll::{self, Ready};
@@ -181,10 +182,12 @@ impl ByteFd {
 }
 
 impl Drop for ByteFd {
-    /// A TCP socket that is closed with bytes in it that nobody read resets the connection, and what it has sent may be lost
-    /// on the way; so they are read.
+    /// A TCP socket that is closed with unread bytes in it resets the connection, and what it has sent may be lost on the
+    /// way; so they are read. On a Unix socket nothing that was sent is lost, and the reset is what tells the peer that its
+    /// bytes were not read.
     fn drop(&mut self) {
-        if self.is_socket() && !self.is_the_parents() {
+        let is_unix = || socket_domain(&self.fd).is_ok_and(|family| family == AddressFamily::UNIX);
+        if self.is_socket() && !self.is_the_parents() && !is_unix() {
             let mut nowhere = [0; 4096];
             for _ in 0..LEFTOVERS {
                 if !matches!(self.read(&mut nowhere, false), Ok(1..)) {

@@ -22,7 +22,6 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mknodat, openat};
 use rustix::io::Errno;
@@ -30,7 +29,7 @@ use rustix::process::geteuid;
 
 pub use super::stream::Sender;
 use super::stream::{self, Options, Wire};
-use super::{Arrival, Capabilities, FrameReceiver, pipe};
+use super::{Arrival, Capabilities, FrameReceiver, pipe, retry};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};
 use crate::os::poll::{self, Ready};
@@ -51,9 +50,6 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 };
 
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Resync, features: 0 };
-
-/// How often a writer looks for a reader: the kernel offers nothing to wait for.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Becomes one of the writers, waiting for a reader until the deadline.
 ///
@@ -81,17 +77,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// ```
 pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<Sender> {
     let fifo = Fifo::at(path.as_ref())?;
-    loop {
-        match fifo.open(OFlags::WRONLY)? {
-            Some(fd) => {
-                fifo.check(&fd)?;
-                pipe::set_size(&fd, options)?;
-                return stream::one_of_many(fd, WIRE, options);
-            }
-            None if deadline.has_passed() => return Err(Error::Timeout),
-            None => std::thread::sleep(LOOK.min(deadline.remaining())),
-        }
-    }
+    // The kernel offers nothing to wait for.
+    let fd = retry::until(deadline, || fifo.open(OFlags::WRONLY))?.ok_or(Error::Timeout)?;
+    fifo.check(&fd)?;
+    pipe::set_size(&fd, options)?;
+    stream::one_of_many(fd, WIRE, options)
 }
 
 /// Becomes the reader. Waits for nobody.

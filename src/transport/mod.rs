@@ -20,6 +20,7 @@ pub mod fifo;
 mod message;
 pub mod mq;
 pub mod pipe;
+mod retry;
 pub mod ring;
 pub mod seqpacket;
 pub mod signal;
@@ -103,8 +104,12 @@ pub trait FrameSender: Send {
     /// Flushes, says BYE where the transport has one, and shuts the sending side. Dropping without it tries the same
     /// without waiting. Later sends give [`Error::Closed`].
     ///
+    /// `Ok` means that nothing of what was accepted is known to be lost: the peer has read it or, if the peer is still there, the kernel
+    /// or the ring holds it for it. (TCP: the other machine has acknowledged it.)
+    ///
     /// # Errors
-    /// As [`FrameSender::flush`].
+    /// [`Error::Closed`] or [`Error::PeerDead`] if the peer has gone and frames that were accepted did not arrive;
+    /// [`Error::Timeout`], and it may be called again; [`Error::Io`].
     fn close(&mut self, deadline: Deadline) -> Result<()>;
 
     /// The largest payload in bytes that both sides take. Larger ones are refused, never cut.

@@ -19,8 +19,9 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg_addr};
 
-use super::datagram::{LONGEST_NAP, pull, push, wait_for_room, wake_up_at_times};
+use super::datagram::{pull, push, wait_for_room, wake_up_at_times};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::retry::Pauses;
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, control};
@@ -144,13 +145,12 @@ impl Sender {
         socket.connect(address).map_err(|e| Error::io("connect the UDP socket", e))?;
         let wire = Wire { form: Form::Long, identified: false, message: options.datagram };
         let mut outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket: socket.into() }))?;
-        let mut nap = Duration::from_millis(1);
+        let mut pauses = Pauses::new();
         while outbox.outlet().was_refused()? {
             if deadline.has_passed() {
                 return Err(Error::NotFound);
             }
-            std::thread::sleep(nap.min(deadline.remaining()));
-            nap = (nap * 2).min(LONGEST_NAP);
+            std::thread::sleep(pauses.next().min(deadline.remaining()));
             match outbox.greet_again() {
                 Ok(()) | Err(Error::Full | Error::Closed) => {}
                 Err(error) => return Err(error),

@@ -40,7 +40,8 @@ pub(in crate::transport) trait Inlet: Send {
     /// Takes one message, waiting for it at most `patience` (and maybe less).
     ///
     /// # Errors
-    /// [`Error::Empty`] if there is none; [`Error::Closed`] if there never will be another one.
+    /// [`Error::Empty`] if there is none; [`Error::Closed`] if there never will be another one, [`Error::PeerDead`] if that is
+    /// because the connection broke.
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<Self::Source>>;
 
     /// Whether the kernel says that this sender, which said HELLO and not BYE, is no more.
@@ -225,7 +226,8 @@ impl<I: Inlet> Inbox<I> {
                         return Err(late(deadline));
                     }
                 }
-                Err(Error::Closed) => return self.hang_up(),
+                Err(Error::Closed) => return self.hang_up(false),
+                Err(Error::PeerDead) => return self.hang_up(true),
                 Err(error) => return Err(error),
             }
         }
@@ -355,9 +357,9 @@ impl<I: Inlet> Inbox<I> {
     }
 
     /// The end of the channel itself.
-    fn hang_up(&mut self) -> Result<Report> {
+    fn hang_up(&mut self, broke: bool) -> Result<Report> {
         let lost: u64 = self.talkers.iter().map(|talker| self.reassembler.forget(talker.number)).sum();
-        let died = self.died || I::CONNECTED && (self.is_open() || lost > 0);
+        let died = self.died || broke || I::CONNECTED && (self.is_open() || lost > 0);
         self.talkers.clear();
         let died = *self.end.get_or_insert(died);
         if lost > 0 { Ok(Report::Skipped { bytes: lost, what: UNFINISHED }) } else { Err(ended(died)) }

@@ -40,6 +40,11 @@ pub(in crate::transport) trait Outlet: Send {
         usize::MAX
     }
 
+    /// Whether a peer that has gone had read all that it was sent, so that a BYE was all that it missed.
+    fn has_peer_read_all(&self) -> bool {
+        false
+    }
+
     /// Polls writable when there may be room.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -159,7 +164,10 @@ impl<O: Outlet> Outbox<O> {
         }
         self.flush(deadline)?;
         let bye = Header::control(control::BYE, 0)?;
-        self.waiting(Some(deadline), |outbox| outbox.push(bye, &[]))?;
+        match self.waiting(Some(deadline), |outbox| outbox.push(bye, &[])) {
+            Err(Error::Closed) if self.outlet.has_peer_read_all() => {}
+            said => said?,
+        }
         self.waiting(Some(deadline), |outbox| outbox.outlet.drain())?;
         self.closed = true;
         self.outlet.shut();

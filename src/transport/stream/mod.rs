@@ -121,6 +121,8 @@ struct Link {
     /// Answers to PINGs, as frames, that the sending side has yet to take.
     pongs: Mutex<Vec<u8>>,
     pongs_wait: AtomicBool,
+    /// The kernel said, to either direction, that the peer reset the connection. It says so only once.
+    was_reset: AtomicBool,
     /// How the connection is made anew when it breaks, if it is.
     reconnect: Option<Reconnect>,
 }
@@ -132,6 +134,7 @@ impl Link {
             peer_max: AtomicUsize::new(usize::MAX),
             pongs: Mutex::new(Vec::new()),
             pongs_wait: AtomicBool::new(false),
+            was_reset: AtomicBool::new(false),
             reconnect,
         }
     }

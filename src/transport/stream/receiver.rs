@@ -155,7 +155,10 @@ impl Receiver {
             let chunk = &self.buffer[start..self.end];
             let mut rest = if self.is_unfinished(chunk) { &[][..] } else { chunk };
             let handed = rest.len();
-            let step = self.decoder.advance(&mut rest, false)?;
+            let step = match self.decoder.advance(&mut rest, false) {
+                Err(error) => break (self.disown(error, start)?, self.at),
+                Ok(step) => step,
+            };
             self.at += handed - rest.len();
             let Some(step) = step else {
                 if self.eof {
@@ -171,11 +174,12 @@ impl Receiver {
                 self.fill(wait)?;
                 continue;
             };
-            match self.consider(step, start)? {
-                Outcome::Show => break (step, start),
-                Outcome::Swallowed => {}
-                Outcome::Missing(gap) => break (gap, start),
-                Outcome::Whole(header, stamp) => {
+            match self.consider(step, start) {
+                Ok(Outcome::Show) => break (step, start),
+                Ok(Outcome::Swallowed) => {}
+                Ok(Outcome::Missing(gap)) => break (gap, start),
+                Err(error) => break (self.disown(error, start)?, self.at),
+                Ok(Outcome::Whole(header, stamp)) => {
                     return Ok(Event::Frame(Frame { header, stamp, payload: self.reassembler.last() }));
                 }
             }
@@ -330,8 +334,9 @@ impl Receiver {
                 Err(Errno::AGAIN) => {
                     wait.wait(&self.fd, Ready::Read, Error::Empty).map_err(|e| self.ended_or(e))?;
                 }
-                // The peer closed before it had read all that we sent: what it had sent has been read by now.
+                // What the peer had sent, and the kernel received, has been read by now.
                 Err(e) if is_lost(e) => {
+                    self.link.was_reset.store(true, Ordering::Relaxed);
                     self.eof = true;
                     return Ok(());
                 }
@@ -361,6 +366,23 @@ impl Receiver {
         }
     }
 
+    /// What came over this socket, from `start` on, is not what a peer sends. That ends the stream, unless other sockets follow:
+    /// then it ends this one, and is reported.
+    fn disown(&mut self, error: Error, start: usize) -> Result<Step> {
+        let what = match error {
+            _ if self.link.reconnect.is_none() => return Err(error),
+            Error::Corrupt { what } | Error::Incompatible { what, .. } => what,
+            Error::TooLarge { .. } => "a frame larger than this end takes",
+            error => return Err(error), // PeerDead: the sender before this one
+        };
+        let bytes = (self.decoder.undecided() + self.end - start) as u64;
+        self.decoder.abandon(0);
+        (self.at, self.end) = (0, 0);
+        (self.eof, self.refused) = (true, false);
+        self.settle(true);
+        Ok(Step::Skipped { bytes, what })
+    }
+
     /// The stream has ended: what became of the bytes that were no whole frame, if that is to be told.
     fn finish(&mut self) -> Option<Step> {
         if std::mem::replace(&mut self.finished, true) {
@@ -369,10 +391,19 @@ impl Receiver {
         let torn = self.at < self.end || !self.decoder.is_idle();
         let report = self.decoder.abandon(self.end - self.at);
         (self.at, self.end) = (0, 0);
+        self.settle(torn && report.is_none());
+        report
+    }
+
+    /// What the end of this socket means; whether it was `torn` off in the middle of a frame, or because of one.
+    fn settle(&mut self, torn: bool) {
+        self.finished = true;
         // Who came and went without a word is no sender that has closed, if another is to follow.
         let follows = self.link.reconnect.is_some();
         let no_word = follows && self.decoder.stats().frames == self.heard;
-        let dead = !self.senders.is_empty() || (torn && report.is_none()) || no_word;
+        // A reset is an orderly end only behind a BYE.
+        let was_reset = self.link.was_reset.load(Ordering::Relaxed) && self.ended != Some(End::Closed);
+        let dead = !self.senders.is_empty() || torn || no_word || was_reset;
         self.ended = Some(if dead { End::PeerDead } else { End::Closed });
         let mut last = None;
         for epoch in self.senders.take() {
@@ -384,7 +415,6 @@ impl Receiver {
             self.set_aside(last);
         }
         self.active = false;
-        report
     }
 }
 

@@ -24,7 +24,7 @@ use super::sender::{self, Shared};
 use super::{Wait, byte_fd};
 use crate::error::{Error, Result};
 use crate::os::bytes::ByteFd;
-use crate::transport::datagram::LONGEST_NAP;
+use crate::transport::retry;
 
 /// One step towards the next socket, without waiting; `None` if there is none yet.
 pub(in crate::transport) type Next = Box<dyn FnMut() -> Result<Option<OwnedFd>> + Send>;
@@ -73,18 +73,8 @@ impl Reconnect {
     /// # Errors
     /// [`Error::PeerDead`] when there is none for too long; `temporary`; [`Error::Timeout`].
     pub(super) fn next(&self, lost: &Arc<ByteFd>, core: &Shared, wait: Wait, temporary: Error) -> Result<Arc<ByteFd>> {
-        let mut nap = Duration::from_micros(500);
-        loop {
-            if let Some(found) = self.step(lost, core)? {
-                return Ok(found);
-            }
-            let Wait::Until(deadline) = wait else { return Err(temporary) };
-            if deadline.has_passed() {
-                return Err(Error::Timeout);
-            }
-            std::thread::sleep(nap.min(deadline.remaining()));
-            nap = (nap * 2).min(LONGEST_NAP);
-        }
+        let Wait::Until(deadline) = wait else { return self.step(lost, core)?.ok_or(temporary) };
+        retry::until(deadline, || self.step(lost, core))?.ok_or(Error::Timeout)
     }
 
     fn step(&self, lost: &Arc<ByteFd>, core: &Shared) -> Result<Option<Arc<ByteFd>>> {
@@ -114,7 +104,7 @@ impl Reconnect {
 impl Line {
     fn try_next(&mut self) -> Result<Option<OwnedFd>> {
         // Somebody who lets us in and leaves at once is not asked again at once.
-        if self.since.elapsed() < LONGEST_NAP {
+        if self.since.elapsed() < retry::LONGEST {
             return Ok(None);
         }
         match (self.next)() {

@@ -332,6 +332,69 @@ fn who_sends_to_nobody_is_told() {
     assert_eq!(payload(rx.recv().unwrap()), b"still open this way");
 }
 
+/// Whether `close` says that what was sent did not arrive, and says so again.
+fn tells_of_loss(mut tx: impl FrameSender) -> bool {
+    let closed = tx.close(Duration::from_secs(60).into());
+    assert!(matches!(closed, Ok(()) | Err(Error::Closed | Error::PeerDead)), "{closed:?}");
+    assert_eq!(tx.close(Duration::ZERO.into()).is_err(), closed.is_err(), "the same answer again");
+    closed.is_err()
+}
+
+#[test]
+fn closing_tells_whether_everything_arrived() {
+    for batch in [false, true] {
+        let options = Options::new().batch(batch);
+        let sockets = || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (tx, _) = connection(ours.into(), SOCKET, &options).unwrap();
+            let (_, rx) = connection(theirs.into(), SOCKET, &options).unwrap();
+            (tx, rx)
+        };
+        for (mut tx, mut rx) in [pipe::pair(&options).unwrap(), sockets()] {
+            // Everything was read, by a peer that then left; or nothing was sent at all.
+            tx.send(Header::PLAIN, b"arrives").unwrap();
+            tx.flush(Deadline::never()).unwrap();
+            assert_eq!(payload(rx.recv().unwrap()), b"arrives");
+            drop(rx);
+            assert!(!tells_of_loss(tx));
+        }
+        for (tx, rx) in [pipe::pair(&options).unwrap(), sockets()] {
+            drop(rx);
+            assert!(!tells_of_loss(tx));
+        }
+        for (mut tx, rx) in [pipe::pair(&options).unwrap(), sockets()] {
+            // The peer leaves without reading it: before it has left here, or afterwards.
+            tx.send(Header::PLAIN, b"is lost").unwrap();
+            drop(rx);
+            assert!(tells_of_loss(tx), "batch {batch}");
+        }
+        for (mut tx, rx) in [pipe::pair(&options).unwrap(), sockets()] {
+            tx.send(Header::PLAIN, b"is lost").unwrap();
+            drop(rx);
+            assert_eq!(tx.flush(Deadline::never()).is_err(), batch);
+            assert!(tells_of_loss(tx), "batch {batch}, flushed");
+        }
+    }
+}
+
+#[test]
+fn a_reset_is_an_orderly_end_only_behind_a_bye() {
+    let whole = app(0, b"frame");
+    for (said, is_orderly) in [(whole.clone(), false), ([whole, bye(1)].concat(), true)] {
+        let (mut rx, _tx, mut raw) = raw_socket(); // its HELLO is not read: closing `raw` resets the connection
+        raw.write_all(&said).unwrap();
+        drop(raw);
+        assert_eq!(payload(rx.recv().unwrap()), b"frame");
+        for _ in 0..2 {
+            match rx.recv() {
+                Err(Error::Closed) if is_orderly => {}
+                Err(Error::PeerDead) if !is_orderly => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn hello_and_bye_are_the_transports() {
     let (mut tx, _rx) = pipe::pair(&Options::new()).unwrap();

@@ -1,6 +1,7 @@
 //! The sending end of a byte stream: one write a frame, or one for many; what the kernel took only a part of is finished first.
 //!
-//! Used through the transports that open the stream. Relies on `os/bytes.rs`. `renew.rs` goes on after a break.
+//! Used through the transports that open the stream. Relies on `os/bytes.rs`. `renew.rs` goes on after a break, `close.rs`
+//! tells at the end whether everything arrived.
 //!
 //! `out[at..]` is what has been accepted and is not yet with the kernel: HELLO, collected frames, the rest of a frame that
 //! was taken in part. Frames always begin and end in it as wholes but for its very beginning.
@@ -9,24 +10,22 @@
 //! that nobody else's bytes can come in between and nobody's death leaves a part. There `out` consists of pieces: all of
 //! exactly `PIPE_BUF` bytes, but the last.
 
+mod close;
 mod renew;
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown};
 
 use super::reconnect::Reconnect;
 use super::{Link, Options, Wait, Wire, hello, is_lost};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, Hello, IDENTIFIED, SHORT, Sequencer, control, fragments, padded, padding};
 use crate::os::bytes::{ByteFd, PIPE_BUF};
-use crate::os::poll::{Ready, has_hung_up};
-use crate::os::socket::unacknowledged;
+use crate::os::poll::Ready;
 use crate::transport::{Capabilities, FrameSender};
 use crate::wait::deadline::Deadline;
 
@@ -47,6 +46,8 @@ pub struct Sender {
     max_payload: usize,
     capabilities: &'static Capabilities,
     closing: bool,
+    /// Frames were accepted and did not arrive: what `close` has to say of them.
+    lost: Option<Broken>,
 }
 
 /// The sender's state, which a receiver of the same connection uses to answer a PING.
@@ -55,6 +56,7 @@ pub(super) type Shared = Arc<Mutex<Core>>;
 #[derive(Debug)]
 pub(super) struct Core {
     fd: Option<Arc<ByteFd>>,
+    link: Arc<Link>,
     wire: Wire,
     hello: Hello,
     sequencer: Sequencer,
@@ -66,6 +68,10 @@ pub(super) struct Core {
     /// What was not taken whole by one socket is sent again over the next: frames stay in `out` from their beginning.
     repeats: bool,
     said_bye: bool,
+    /// At least one frame of the caller's was accepted.
+    accepted: bool,
+    /// The kernel has all frames that were accepted.
+    settled: bool,
     /// Why nothing can be sent any more.
     broken: Option<Broken>,
 }
@@ -117,6 +123,7 @@ impl Sender {
     ) -> Self {
         let core = Core {
             fd: Some(fd.clone()),
+            link: link.clone(),
             wire,
             hello,
             sequencer: Sequencer::new(),
@@ -126,6 +133,8 @@ impl Sender {
             several,
             repeats: link.reconnect.is_some(),
             said_bye: false,
+            accepted: false,
+            settled: true,
             broken: None,
         };
         Sender {
@@ -135,6 +144,7 @@ impl Sender {
             max_payload: options.max_payload,
             capabilities: wire.capabilities,
             closing: false,
+            lost: None,
         }
     }
 
@@ -216,24 +226,7 @@ impl FrameSender for Sender {
     }
 
     fn close(&mut self, deadline: Deadline) -> Result<()> {
-        self.closing = true;
-        let wait = Wait::Until(deadline);
-        while self.fd.is_some() {
-            match self.on_line(wait, |core| core.finish(wait)) {
-                // Nobody who is gone already needs to be told that we go.
-                Err(Error::Closed | Error::PeerDead) if self.link.reconnect.is_none() => {}
-                finished => finished?,
-            }
-            let Some(fd) = self.fd.clone() else { break };
-            let arrived = !self.capabilities.remote || is_acknowledged(&fd, deadline)?;
-            if arrived || self.link.reconnect.is_none() {
-                lock(&self.core).hang_up();
-                self.fd = None;
-            } else {
-                lock(&self.core).lose(&fd);
-            }
-        }
-        Ok(())
+        self.finish(deadline)
     }
 
     fn max_payload(&self) -> usize {
@@ -257,24 +250,6 @@ impl Drop for Sender {
         let mut core = lock(&self.core);
         let _ = core.finish(Wait::No); // nobody is here to hear of it
         core.hang_up();
-    }
-}
-
-/// Whether the other machine has everything; not if the connection is gone. The kernel tells nobody when the last byte was
-/// acknowledged, so it is asked: at once, and then ever more seldom.
-fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
-    let mut nap = Duration::from_micros(50);
-    loop {
-        match unacknowledged(fd.as_fd()) {
-            Ok(0) => return Ok(true),
-            Ok(_) if !has_hung_up(fd.as_fd()).unwrap_or(true) => {}
-            _ => return Ok(false),
-        }
-        if deadline.has_passed() {
-            return Err(Error::Timeout);
-        }
-        std::thread::sleep(nap.min(deadline.remaining()));
-        nap = (nap * 2).min(Duration::from_millis(5));
     }
 }
 
@@ -336,10 +311,17 @@ impl Core {
         bye.encode(self.wire.form, &mut self.out)
     }
 
+    /// Frames of the caller's are with the kernel now, or in `out`, with nothing else behind them.
+    fn has_accepted(&mut self) {
+        self.accepted = true;
+        self.settled = self.pending() == 0;
+    }
+
     fn submit(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<()> {
         let seq = if header.is_control() { 0 } else { self.sequencer.next(header.stream) };
         let frame = Frame::new(header.sent(payload.len(), seq), payload)?;
         let frames = self.accept(&frame, wait)?;
+        self.has_accepted();
         if !header.is_control() {
             self.sequencer.advance(header.stream, frames);
         }
@@ -440,6 +422,7 @@ impl Core {
                 Err(_) => break, // a matter for the next call
             }
         }
+        self.has_accepted();
         Ok(sent)
     }
 
@@ -504,6 +487,7 @@ impl Core {
         }
         self.out.clear();
         self.at = 0;
+        self.settled = true;
         Ok(())
     }
 
@@ -515,7 +499,10 @@ impl Core {
                 Ok(n) => return Ok(n),
                 Err(Errno::AGAIN) => wait.wait(fd, Ready::Write, Error::Full)?,
                 Err(Errno::PIPE) => return Err(self.breaks(Broken::Closed)),
-                Err(e) if is_lost(e) => return Err(self.breaks(Broken::PeerDead)),
+                Err(e) if is_lost(e) => {
+                    self.link.was_reset.store(true, Ordering::Relaxed);
+                    return Err(self.breaks(Broken::PeerDead));
+                }
                 Err(e) => return Err(Error::io("write to the stream", e)),
             }
         }
@@ -528,28 +515,6 @@ impl Core {
 
     fn check(&self) -> Result<()> {
         self.broken.map_or(Ok(()), |broken| Err(broken.error()))
-    }
-
-    /// Says BYE, and hands the kernel all that is pending.
-    fn finish(&mut self, wait: Wait) -> Result<()> {
-        self.check()?;
-        if !self.said_bye {
-            if self.several {
-                self.drain(wait)?; // a piece of its own
-            }
-            self.say_bye()?;
-            self.said_bye = true;
-        }
-        self.drain(wait)
-    }
-
-    fn hang_up(&mut self) {
-        self.broken = Some(Broken::Closed);
-        if let Some(fd) = self.fd.take() {
-            if fd.is_socket() {
-                let _ = shutdown(&fd, Shutdown::Write); // fails only if the peer is gone
-            }
-        }
     }
 }
 

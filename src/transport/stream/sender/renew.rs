@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Broken, Core, Wait};
 use crate::error::{Error, Result};
@@ -57,6 +58,8 @@ impl Core {
             self.said_bye = true;
         }
         (self.fd, self.broken, self.at) = (Some(fd), None, 0);
+        self.link.was_reset.store(false, Ordering::Relaxed);
+        self.settled = repeated.is_empty();
         // Without waiting: what finds no room goes ahead of the next frame.
         match self.drain(Wait::No) {
             Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
