@@ -31,6 +31,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::segment::Directory;
+use crate::transport::accept::Wanted;
 use crate::transport::{FrameReceiver, FrameSender};
 use crate::wait::deadline::Deadline;
 
@@ -45,6 +46,10 @@ const ONE_WAY: Error = Error::Unsupported {
 pub type Duplex = (Box<dyn FrameSender>, Box<dyn FrameReceiver>);
 
 /// Where frames come from or go to. One variant per scheme.
+///
+/// An endpoint with `listen` serves one connection: that of the first peer that sends a byte, as those of this library do at once
+/// (HELLO). Connections that close before that, such as liveness probes and health checks, and those of users that are not allowed are
+/// passed over. To send to, a peer counts as well that ends its own direction, or says nothing for a second.
 ///
 /// ```
 /// use slipring::{Kind, endpoint::Endpoint};
@@ -148,9 +153,9 @@ impl Endpoint {
             Endpoint::Fifo(fifo) => Box::new(fifo.open_sender(batch, deadline)?),
             Endpoint::Mq(queue) => Box::new(queue.open_sender()?),
             Endpoint::Sysv(queue) => Box::new(queue.open_sender()?),
-            Endpoint::Unix(socket) => Box::new(Half::sending(socket.open_duplex(batch, deadline)?)),
-            Endpoint::Tcp(socket) => Box::new(Half::sending(socket.open_duplex(batch, deadline)?)),
-            Endpoint::Seqpacket(socket) => Box::new(Half::sending(socket.open_duplex(deadline)?)),
+            Endpoint::Unix(socket) => Box::new(Half::sending(socket.open_duplex(Wanted::Listener, batch, deadline)?)),
+            Endpoint::Tcp(socket) => Box::new(Half::sending(socket.open_duplex(Wanted::Listener, batch, deadline)?)),
+            Endpoint::Seqpacket(socket) => Box::new(Half::sending(socket.open_duplex(Wanted::Listener, deadline)?)),
             Endpoint::Dgram(socket) => Box::new(socket.open_sender(deadline)?),
             Endpoint::Udp(socket) => Box::new(socket.open_sender(deadline)?),
             Endpoint::Signal(signal) => Box::new(signal.open_sender(deadline)?),
@@ -169,9 +174,9 @@ impl Endpoint {
             Endpoint::Fifo(fifo) => Box::new(fifo.open_receiver()?),
             Endpoint::Mq(queue) => Box::new(queue.open_receiver()?),
             Endpoint::Sysv(queue) => Box::new(queue.open_receiver()?),
-            Endpoint::Unix(socket) => Box::new(Half::receiving(socket.open_duplex(false, deadline)?)),
-            Endpoint::Tcp(socket) => Box::new(Half::receiving(socket.open_duplex(false, deadline)?)),
-            Endpoint::Seqpacket(socket) => Box::new(Half::receiving(socket.open_duplex(deadline)?)),
+            Endpoint::Unix(socket) => Box::new(Half::receiving(socket.open_duplex(Wanted::Talker, false, deadline)?)),
+            Endpoint::Tcp(socket) => Box::new(Half::receiving(socket.open_duplex(Wanted::Talker, false, deadline)?)),
+            Endpoint::Seqpacket(socket) => Box::new(Half::receiving(socket.open_duplex(Wanted::Talker, deadline)?)),
             Endpoint::Dgram(socket) => Box::new(socket.open_receiver()?),
             Endpoint::Udp(socket) => Box::new(socket.open_receiver()?),
             Endpoint::Signal(signal) => Box::new(signal.open_receiver()?),
@@ -186,9 +191,9 @@ impl Endpoint {
     pub fn open_duplex(&self, deadline: impl Into<Deadline>) -> Result<Duplex> {
         match self {
             Endpoint::Pipe(pipe) => pipe.open_duplex(),
-            Endpoint::Unix(socket) => socket.open_duplex(false, deadline.into()),
-            Endpoint::Tcp(socket) => socket.open_duplex(false, deadline.into()),
-            Endpoint::Seqpacket(socket) => socket.open_duplex(deadline.into()),
+            Endpoint::Unix(socket) => socket.open_duplex(Wanted::Listener, false, deadline.into()),
+            Endpoint::Tcp(socket) => socket.open_duplex(Wanted::Listener, false, deadline.into()),
+            Endpoint::Seqpacket(socket) => socket.open_duplex(Wanted::Listener, deadline.into()),
             _ => Err(ONE_WAY),
         }
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::Duplex;
 use super::query::{self, parse_size, parse_switch, parse_uid};
 use crate::error::{Error, Result};
+use crate::transport::accept::Wanted;
 use crate::transport::{dgram, seqpacket, udp};
 use crate::wait::deadline::Deadline;
 
@@ -18,7 +19,7 @@ const UDP_KEYS: &str = "endpoint option: known for udp are datagram, max_payload
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection | `false` |
+/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection: see [`Endpoint`](super::Endpoint) | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `uid` | a user beside ourselves and root; may be repeated | nobody |
 #[derive(Clone, Debug)]
@@ -45,9 +46,9 @@ impl SeqpacketEndpoint {
         Ok(parsed)
     }
 
-    pub(super) fn open_duplex(&self, deadline: Deadline) -> Result<Duplex> {
+    pub(super) fn open_duplex(&self, wanted: Wanted, deadline: Deadline) -> Result<Duplex> {
         let (tx, rx) = if self.listen {
-            seqpacket::Listener::bind(&self.path, &self.options)?.accept(deadline)
+            seqpacket::Listener::bind(&self.path, &self.options)?.accept_wanted(wanted, deadline)
         } else {
             seqpacket::connect(&self.path, &self.options, deadline)
         }?;

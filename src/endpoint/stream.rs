@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::query::{self, parse_duration, parse_size, parse_switch, parse_uid};
 use super::{DEFAULT_CAPACITY, Duplex};
 use crate::error::{Error, Result};
+use crate::transport::accept::Wanted;
 use crate::transport::{stream, tcp, unix};
 use crate::wait::deadline::Deadline;
 
@@ -16,7 +17,7 @@ const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, 
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection | `false` |
+/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection: see [`Endpoint`](super::Endpoint) | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `uid` | a user beside ourselves and root; may be repeated | nobody |
 /// | `upgrade` | `ring` or `no`: whether to go on over a ring each way, if the peer wants that, too | `no` |
@@ -61,21 +62,18 @@ impl UnixEndpoint {
         Ok(parsed)
     }
 
-    pub(super) fn open_duplex(&self, batch: bool, deadline: Deadline) -> Result<Duplex> {
+    pub(super) fn open_duplex(&self, wanted: Wanted, batch: bool, deadline: Deadline) -> Result<Duplex> {
         let options = self.options.clone().stream(self.stream.clone().batch(batch));
-        let listener = if self.listen { Some(unix::Listener::bind(&self.path, &options)?) } else { None };
-        if self.upgrade {
-            let connection = match listener {
-                Some(listener) => listener.accept_upgrading(self.capacity, deadline),
-                None => unix::connect_upgrading(&self.path, &options, self.capacity, deadline),
-            }?;
-            return Ok(connection.into_ends());
-        }
-        let (tx, rx) = match listener {
-            Some(listener) => listener.accept(deadline),
-            None => unix::connect(&self.path, &options, deadline),
-        }?;
-        Ok((Box::new(tx), Box::new(rx)))
+        let connection = if self.listen {
+            let upgrade = self.upgrade.then_some(self.capacity);
+            unix::Listener::bind(&self.path, &options)?.accept_wanted(wanted, upgrade, deadline)
+        } else if self.upgrade {
+            unix::connect_upgrading(&self.path, &options, self.capacity, deadline)
+        } else {
+            let connected = unix::connect(&self.path, &options, deadline);
+            connected.map(|(tx, rx)| unix::Connection::Stream(tx, rx))
+        };
+        Ok(connection?.into_ends())
     }
 }
 
@@ -89,7 +87,7 @@ impl fmt::Display for UnixEndpoint {
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `listen` | `true` or `false`: whether to wait for one connection there | `false` |
+/// | `listen` | `true` or `false`: whether to wait for one connection there: see [`Endpoint`](super::Endpoint) | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `reconnect` | a [duration](super::parse_duration): when the connection breaks, how long to wait for the next one | the break is the end |
 /// | `remote` | `true` or `false`: whether the address may lie beyond this machine | `false` |
@@ -122,10 +120,10 @@ impl TcpEndpoint {
         Ok(parsed)
     }
 
-    pub(super) fn open_duplex(&self, batch: bool, deadline: Deadline) -> Result<Duplex> {
+    pub(super) fn open_duplex(&self, wanted: Wanted, batch: bool, deadline: Deadline) -> Result<Duplex> {
         let options = self.options.clone().stream(self.stream.clone().batch(batch));
         let (tx, rx) = if self.listen {
-            tcp::Listener::bind(self.address.as_str(), &options)?.accept_only(deadline)
+            tcp::Listener::bind(self.address.as_str(), &options)?.accept_wanted(wanted, deadline)
         } else {
             tcp::connect(self.address.as_str(), &options, deadline)
         }?;

@@ -1,4 +1,4 @@
-//! `poll(2)`: waiting for one descriptor until a deadline.
+//! `poll(2)`: waiting for descriptors until a deadline.
 //!
 //! Used by `transport/`. Signals do not end the wait.
 
@@ -17,13 +17,32 @@ pub(crate) enum Ready {
     Write,
 }
 
+impl Ready {
+    fn flags(self) -> PollFlags {
+        match self {
+            Ready::Read => PollFlags::IN,
+            Ready::Write => PollFlags::OUT,
+        }
+    }
+}
+
 /// Waits until `fd` is ready or in error, at most `timeout`, and says whether it is. A [`Duration::MAX`] waits for ever. One
 /// system call, more after signals.
 pub(crate) fn wait(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> Result<bool, Errno> {
-    let flags = match ready {
-        Ready::Read => PollFlags::IN,
-        Ready::Write => PollFlags::OUT,
-    };
+    wait_for(&mut [PollFd::from_borrowed_fd(fd, ready.flags())], timeout)
+}
+
+/// The same for the first of several. Allocates.
+pub(crate) fn wait_any<'f>(
+    fds: impl Iterator<Item = BorrowedFd<'f>>,
+    ready: Ready,
+    timeout: Duration,
+) -> Result<bool, Errno> {
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, ready.flags())).collect();
+    wait_for(&mut fds, timeout)
+}
+
+fn wait_for(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<bool, Errno> {
     let start = std::time::Instant::now();
     loop {
         let left = timeout.saturating_sub(start.elapsed());
@@ -32,7 +51,7 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> Resul
             tv_nsec: i64::from(left.subsec_nanos()),
         };
         let timeout = (timeout != Duration::MAX).then_some(&left);
-        match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], timeout) {
+        match poll(fds, timeout) {
             Err(Errno::INTR) => {}
             polled => return polled.map(|ready| ready > 0),
         }

@@ -17,6 +17,7 @@ use rustix::net::{
 };
 
 use super::message::NAP;
+use super::retry;
 use super::socket_path::peer_address;
 use crate::error::{Error, Result};
 use crate::os::poll::{Ready, wait};
@@ -47,38 +48,46 @@ pub(super) fn unix_message(socket: &OwnedFd) -> Result<usize> {
     Ok((size / 2).clamp(2048, UNIX_MESSAGE)) // the kernel's least is 4,608
 }
 
-/// Connects to the socket at `path`, waiting until somebody listens there.
+/// Connects to the socket at `path`, waiting until somebody listens there and has room for one more.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody does until the deadline; otherwise as [`peer_address`].
+/// [`Error::NotFound`] if nobody listens there until the deadline, [`Error::Timeout`] if the listener has too many connections to
+/// accept; otherwise as [`peer_address`].
 pub(super) fn connect_unix(
     socket: &OwnedFd,
     path: &std::path::Path,
     uids: &[u32],
     deadline: Deadline,
 ) -> Result<SocketAddrUnix> {
-    let mut nap = Duration::from_millis(1);
-    loop {
-        let connected = peer_address(path, uids).and_then(|address| match connect(socket, &address) {
-            // Between its `bind` and its `listen`, or just gone; or it has too many to accept.
-            Err(Errno::CONNREFUSED | Errno::NOENT | Errno::AGAIN | Errno::INTR) => Err(Error::NotFound),
-            Err(Errno::PROTOTYPE) => Err(Error::Untrusted {
-                what: "the socket under this path is of another type: seqpacket, dgram or unix",
-            }),
-            connected => connected.map(|()| address).map_err(|e| Error::io("connect to the socket", e)),
-        });
-        match connected {
-            Err(Error::NotFound) if !deadline.has_passed() => {
-                std::thread::sleep(nap.min(deadline.remaining()));
-                nap = (nap * 2).min(LONGEST_NAP);
+    let set_nonblocking = |on| rustix::io::ioctl_fionbio(socket, on).map_err(|e| Error::io("set up the socket", e));
+    // Otherwise a full backlog would be waited for in the system call, beyond any deadline.
+    set_nonblocking(true)?;
+    let mut last = Error::NotFound;
+    let connected = retry::until(deadline, || {
+        let address = match peer_address(path, uids) {
+            Err(Error::NotFound) => {
+                last = Error::NotFound;
+                return Ok(None);
             }
-            done => return done,
+            address => address?,
+        };
+        match connect(socket, &address) {
+            // Between its `bind` and its `listen`, or just gone.
+            Err(Errno::CONNREFUSED | Errno::NOENT) => last = Error::NotFound,
+            Err(Errno::AGAIN) => last = Error::Timeout,
+            Err(Errno::INTR) => {}
+            Err(Errno::PROTOTYPE) => {
+                return Err(Error::Untrusted {
+                    what: "the socket under this path is of another type: seqpacket, dgram or unix",
+                });
+            }
+            connected => return connected.map(|()| Some(address)).map_err(|e| Error::io("connect to the socket", e)),
         }
-    }
+        Ok(None)
+    })?;
+    set_nonblocking(false)?;
+    connected.ok_or(last)
 }
-
-/// How long to sleep at most between two attempts to connect.
-pub(super) const LONGEST_NAP: Duration = Duration::from_millis(20);
 
 /// Sends one message now.
 pub(super) fn push(socket: BorrowedFd<'_>, head: &[u8], payload: &[u8]) -> Result<(), Errno> {

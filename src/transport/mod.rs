@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod accept;
 mod datagram;
 pub mod dgram;
 mod doorbell;

@@ -12,13 +12,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
-use rustix::net::{Shutdown, SocketFlags, SocketType, accept_with, listen, recv, shutdown};
+use rustix::net::sockopt::{socket_error, socket_peercred};
+use rustix::net::{Shutdown, SocketType, listen, recv, shutdown};
 
+use super::accept::{self, BACKLOG, Silent, Wanted};
 use super::datagram::{
     UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room, wake_up_at_times,
 };
@@ -28,7 +29,7 @@ use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Frame, Header, Hello, control};
 use crate::os::fork;
-use crate::os::poll::{Ready, wait};
+use crate::os::socket::unacknowledged;
 use crate::wait::deadline::Deadline;
 
 /// What sequenced-packet sockets promise.
@@ -100,9 +101,6 @@ pub struct Listener {
     _path: BoundPath,
 }
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 64;
-
 impl Listener {
     /// Listens at `path`, at most 107 bytes, in a directory that others cannot change; the socket has mode 0600. One that is
     /// left over from a dead process is replaced. Some twelve system calls.
@@ -112,34 +110,33 @@ impl Listener {
     /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let socket = unix_socket(SocketType::SEQPACKET)?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| Error::io("set up the socket", e))?;
         let path = BoundPath::bind(&socket, SocketType::SEQPACKET, path.as_ref())?;
         listen(&socket, BACKLOG).map_err(|e| Error::io("listen at the socket", e))?;
         Ok(Listener { socket, options: options.clone(), _path: path })
     }
 
-    /// The next connection. Two system calls, and three to set it up.
+    /// The next connection. A peer that has shut its sending side is served; one that has gone already, as liveness probes
+    /// do, is passed over. Three system calls, and three to set it up.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
     /// again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        loop {
-            if !wait(self.socket.as_fd(), Ready::Read, deadline.remaining())
-                .map_err(|e| Error::io("poll the socket", e))?
-            {
-                return Err(Error::Timeout);
-            }
-            // The listener wakes up at times: whoever came first may have taken the connection.
-            match accept_with(&self.socket, SocketFlags::CLOEXEC) {
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) if !deadline.has_passed() => {}
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Err(Error::Timeout),
-                accepted => {
-                    let socket = accepted.map_err(|e| Error::io("accept a connection", e))?;
-                    wake_up_at_times(&socket)?;
-                    return ends(socket, &self.options);
-                }
-            }
-        }
+        let socket = accept::next(self.socket.as_fd(), deadline)?;
+        check_peer(&socket, &self.options)?;
+        self.ends(socket)
+    }
+
+    /// The connection of the first peer that is `wanted`. Strangers are passed over.
+    pub(crate) fn accept_wanted(&self, wanted: Wanted, deadline: Deadline) -> Result<(Sender, Receiver)> {
+        let admit = |socket: &OwnedFd| check_peer(socket, &self.options);
+        self.ends(accept::first_to_speak(self.socket.as_fd(), &mut Silent::default(), wanted, deadline, admit)?)
+    }
+
+    fn ends(&self, socket: OwnedFd) -> Result<(Sender, Receiver)> {
+        wake_up_at_times(&socket)?;
+        ends(socket, &self.options)
     }
 }
 
@@ -153,22 +150,30 @@ impl AsFd for Listener {
 /// Connects to the listener at `path`, waiting for one until the deadline. Some nine system calls.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody listens there; [`Error::Untrusted`] if the path is no socket, or the listener is of a user that
-/// is not allowed; [`Error::Invalid`]; [`Error::Io`].
+/// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if the listener has too many connections to accept;
+/// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
+/// [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
     let socket = unix_socket(SocketType::SEQPACKET)?;
     connect_unix(&socket, path.as_ref(), &options.uids, deadline)?;
+    check_peer(&socket, options)?;
     ends(socket, options)
 }
 
-/// Both ends of a connected socket, once the peer is known to be allowed.
-fn ends(socket: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
-    let peer = socket_peercred(&socket).map_err(|e| Error::io("ask who the peer is", e))?;
-    if !is_allowed(peer.uid.as_raw(), &options.uids) {
-        return Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" });
+/// Whether the peer of a connected socket is allowed.
+fn check_peer(socket: &OwnedFd, options: &Options) -> Result<()> {
+    let peer = socket_peercred(socket).map_err(|e| Error::io("ask who the peer is", e))?;
+    match is_allowed(peer.uid.as_raw(), &options.uids) {
+        true => Ok(()),
+        false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
     }
+}
+
+/// Both ends of a connected socket, whose peer is allowed.
+fn ends(socket: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
     let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
-    let link = Arc::new(Link { socket, peer_limit: AtomicU32::new(u32::MAX), born: fork::generation() });
+    let (peer_limit, was_reset) = (AtomicU32::new(u32::MAX), AtomicBool::new(false));
+    let link = Arc::new(Link { socket, peer_limit, was_reset, born: fork::generation() });
     let inbox = Inbox::new(ReceivingEnd { link: Arc::clone(&link) }, UNIX_BUFFER, options.max_payload);
     let outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { link }))?;
     Ok((Sender(outbox), Receiver(inbox)))
@@ -189,6 +194,8 @@ struct Link {
     socket: OwnedFd,
     /// The payload limit of the peer's HELLO.
     peer_limit: AtomicU32,
+    /// The kernel said, to either end, that the peer left unread what was sent to it. It says so only once.
+    was_reset: AtomicBool,
     born: u32,
 }
 
@@ -210,8 +217,8 @@ impl Outlet for SendingEnd {
         loop {
             match push(self.link.socket.as_fd(), head, payload) {
                 Err(Errno::AGAIN) => return Err(Error::Full),
-                // Said once, by a peer that has not read all of what it got; what is next is the truth.
-                Err(Errno::CONNRESET) => {}
+                // Said once, of a peer that has not read all of what it got; what is next is the truth.
+                Err(Errno::CONNRESET) => self.link.was_reset.store(true, Ordering::Relaxed),
                 Err(Errno::PIPE | Errno::NOTCONN) => return Err(Error::Closed),
                 sent => return sent.map_err(|e| Error::io("send to the socket", e)),
             }
@@ -228,6 +235,14 @@ impl Outlet for SendingEnd {
 
     fn peer_limit(&self) -> usize {
         self.link.peer_limit.load(Ordering::Relaxed) as usize
+    }
+
+    fn has_peer_read_all(&self) -> bool {
+        let socket = &self.link.socket;
+        if matches!(socket_error(socket), Ok(Err(Errno::CONNRESET))) {
+            self.link.was_reset.store(true, Ordering::Relaxed);
+        }
+        !self.link.was_reset.load(Ordering::Relaxed) && matches!(unacknowledged(socket.as_fd()), Ok(0))
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -256,11 +271,13 @@ impl Inlet for ReceivingEnd {
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<()>> {
         loop {
             match pull(&self.link.socket, patience, |flags| recv(&self.link.socket, &mut *buffer, flags)) {
-                Ok((_, 0)) => return Err(Error::Closed), // every frame has a header: this is the end
+                // Every frame has a header: this is the end.
+                Ok((_, 0)) if self.link.was_reset.load(Ordering::Relaxed) => return Err(Error::PeerDead),
+                Ok((_, 0)) => return Err(Error::Closed),
                 Ok((_, len)) => return Ok(Pulled { start: 0, len, source: Some(()) }),
                 Err(Errno::AGAIN) => return Err(Error::Empty),
                 // The peer left without reading all of what we had sent, such as our HELLO. What it sent is still there.
-                Err(Errno::CONNRESET) => {}
+                Err(Errno::CONNRESET) => self.link.was_reset.store(true, Ordering::Relaxed),
                 Err(e) => return Err(Error::io("receive from the socket", e)),
             }
         }

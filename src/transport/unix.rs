@@ -11,10 +11,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, accept_with, listen, recv, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
 
+use super::accept::{self, BACKLOG, Silent, Wanted};
 use super::datagram::connect_unix;
 use super::socket_path::{BoundPath, is_allowed};
 use super::stream::{self, Wire};
@@ -22,7 +22,6 @@ pub use super::stream::{Receiver, Sender};
 use super::{Arrival, Capabilities, FrameReceiver, FrameSender, upgrade};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
-use crate::os::poll::{self, Ready};
 use crate::wait::deadline::Deadline;
 
 /// What Unix stream sockets promise.
@@ -40,9 +39,6 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 };
 
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Close, features: 0 };
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 64;
 
 /// How to listen or connect: [`Options::default`], then what differs.
 #[derive(Clone, Debug, Default)]
@@ -105,13 +101,14 @@ impl Listener {
         Ok(Listener { socket, options: options.clone(), _path: path })
     }
 
-    /// The next connection. Two system calls, and four to set it up.
+    /// The next connection. A peer that has shut its sending side is served; one that has gone already, as liveness probes
+    /// do, is passed over. Three system calls, and four to set it up.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
     /// again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        stream::connection(self.accept_socket(deadline)?, WIRE, &self.options.stream)
+        self.stream_over(self.accept_socket(deadline)?)
     }
 
     /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring for what is sent from here,
@@ -122,24 +119,37 @@ impl Listener {
     /// [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity
     /// that cannot be.
     pub fn accept_upgrading(&self, capacity: usize, deadline: Deadline) -> Result<Connection> {
-        upgrade::negotiate(self.accept_socket(deadline)?, WIRE, &self.options.stream, capacity, deadline)
+        self.upgrade(self.accept_socket(deadline)?, capacity, deadline)
+    }
+
+    /// The connection of the first peer that is `wanted`, over rings of `upgrade` bytes if that is asked for. Strangers are
+    /// passed over.
+    pub(crate) fn accept_wanted(
+        &self,
+        wanted: Wanted,
+        upgrade: Option<usize>,
+        deadline: Deadline,
+    ) -> Result<Connection> {
+        let admit = |socket: &OwnedFd| check_peer(socket, &self.options);
+        let socket = accept::first_to_speak(self.socket.as_fd(), &mut Silent::default(), wanted, deadline, admit)?;
+        match upgrade {
+            Some(capacity) => self.upgrade(socket, capacity, deadline),
+            None => self.stream_over(socket).map(|(tx, rx)| Connection::Stream(tx, rx)),
+        }
+    }
+
+    fn stream_over(&self, socket: OwnedFd) -> Result<(Sender, Receiver)> {
+        stream::connection(socket, WIRE, &self.options.stream)
+    }
+
+    fn upgrade(&self, socket: OwnedFd, capacity: usize, deadline: Deadline) -> Result<Connection> {
+        upgrade::negotiate(socket, WIRE, &self.options.stream, capacity, deadline)
     }
 
     fn accept_socket(&self, deadline: Deadline) -> Result<OwnedFd> {
-        loop {
-            match accept_with(&self.socket, SocketFlags::CLOEXEC) {
-                // Whoever looks whether somebody listens here connects and goes, without a word.
-                Ok(socket) if has_gone(&socket) => {}
-                Ok(socket) => return allowed(socket, &self.options),
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::AGAIN) => match poll::wait(self.socket.as_fd(), Ready::Read, deadline.remaining()) {
-                    Ok(true) => {}
-                    Ok(false) => return Err(Error::Timeout),
-                    Err(e) => return Err(Error::io("wait for a connection", e)),
-                },
-                Err(e) => return Err(Error::io("accept a connection", e)),
-            }
-        }
+        let socket = accept::next(self.socket.as_fd(), deadline)?;
+        check_peer(&socket, &self.options)?;
+        Ok(socket)
     }
 }
 
@@ -153,8 +163,9 @@ impl AsFd for Listener {
 /// Connects to the listener at `path`, waiting for one until the deadline. Some nine system calls.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody listens there; [`Error::Untrusted`] if the path is no socket, or the listener is of a user that
-/// is not allowed; [`Error::Invalid`]; [`Error::Io`].
+/// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if the listener has too many connections to accept;
+/// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
+/// [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
     stream::connection(connect_socket(path.as_ref(), options, deadline)?, WIRE, &options.stream)
 }
@@ -248,11 +259,10 @@ impl Connection {
 }
 
 fn connect_socket(path: &Path, options: &Options, deadline: Deadline) -> Result<OwnedFd> {
-    // Without waiting: a full backlog must not outlast the deadline.
-    let socket = socket(SocketFlags::NONBLOCK)?;
+    let socket = socket(SocketFlags::empty())?;
     connect_unix(&socket, path, &options.uids, deadline)?;
-    rustix::io::ioctl_fionbio(&socket, false).map_err(|e| Error::io("set up the socket", e))?;
-    allowed(socket, options)
+    check_peer(&socket, options)?;
+    Ok(socket)
 }
 
 /// The process at the other end of a connection, as it was when it connected or began to listen.
@@ -288,14 +298,10 @@ fn socket(flags: SocketFlags) -> Result<OwnedFd> {
         .map_err(|e| Error::io("make a socket", e))
 }
 
-fn has_gone(socket: &OwnedFd) -> bool {
-    recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, bytes)| bytes == 0)
-}
-
-/// A connected socket, once its peer is known to be allowed.
-fn allowed(socket: OwnedFd, options: &Options) -> Result<OwnedFd> {
-    match is_allowed(credentials(&socket)?.uid, &options.uids) {
-        true => Ok(socket),
+/// Whether the peer of a connected socket is allowed.
+fn check_peer(socket: &OwnedFd, options: &Options) -> Result<()> {
+    match is_allowed(credentials(socket)?.uid, &options.uids) {
+        true => Ok(()),
         false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
     }
 }

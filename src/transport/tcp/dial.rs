@@ -2,133 +2,236 @@
 //!
 //! Used by `mod.rs`, which waits between the steps, and by connections that are made anew when they break, which take one
 //! whenever somebody calls. Relies on rustix.
+//!
+//! Of several addresses, the next one is tried when all before it have refused, or when one of them has not answered for
+//! [`STAGGER`]; those that have refused are tried again after a pause. An address that cannot be had now (no route yet, no
+//! IPv6 on this machine) counts as one that refused: only if none of them can ever be had is that an error at once.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, connect, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::error::{Error, Result};
 use crate::os::poll::{self, Ready};
-use crate::transport::datagram::LONGEST_NAP;
+use crate::transport::retry::Pauses;
 use crate::wait::deadline::Deadline;
+
+/// How long an address may be silent before the next one is tried as well.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connecting to the first of several addresses that lets us in.
 #[derive(Debug)]
 pub(super) struct Dial {
-    addresses: Vec<SocketAddr>,
-    /// Which of them is next, or under way.
-    at: usize,
-    /// A socket that waits for an answer.
-    under_way: Option<OwnedFd>,
-    /// What the last of them said.
-    refused: Errno,
+    targets: Vec<Target>,
+    /// How many of them have been begun in this round, and when the last one was.
+    begun: usize,
+    since: Instant,
     /// After all of them have refused: not before, and how much longer the next time.
     not_before: Instant,
-    nap: Duration,
+    pauses: Pauses,
+}
+
+#[derive(Debug)]
+struct Target {
+    address: SocketAddr,
+    /// A socket that waits for an answer.
+    under_way: Option<OwnedFd>,
+    /// What the last attempt said.
+    refused: Option<Errno>,
 }
 
 impl Dial {
     /// At least one address.
     pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
-        let nap = Duration::from_millis(1);
-        Dial { addresses, at: 0, under_way: None, refused: Errno::CONNREFUSED, not_before: Instant::now(), nap }
+        let target = |address| Target { address, under_way: None, refused: None };
+        let (targets, now) = (addresses.into_iter().map(target).collect(), Instant::now());
+        Dial { targets, begun: 0, since: now, not_before: now, pauses: Pauses::new() }
     }
 
     /// A connection, if there is one now.
     ///
     /// # Errors
-    /// [`Error::Io`], after the last of the addresses, for what waiting seldom mends.
+    /// [`Error::Io`], after all of the addresses, for what waiting does not mend.
     pub(super) fn step(&mut self) -> Result<Option<OwnedFd>> {
-        if self.under_way.is_none() && Instant::now() < self.not_before {
+        let Some(socket) = self.advance()? else { return Ok(None) };
+        // One is enough: what else is under way is dropped.
+        self.targets.iter_mut().for_each(|target| target.under_way = None);
+        (self.begun, self.pauses) = (0, Pauses::new());
+        rustix::io::ioctl_fionbio(&socket, false).map_err(|e| Error::io("set up the socket", e))?;
+        Ok(Some(socket))
+    }
+
+    fn advance(&mut self) -> Result<Option<OwnedFd>> {
+        for target in &mut self.targets {
+            if let Some(socket) = target.look() {
+                return Ok(Some(socket));
+            }
+        }
+        if self.begun == 0 && Instant::now() < self.not_before {
             return Ok(None);
         }
-        loop {
-            match self.try_one() {
-                Ok(Some(socket)) => {
-                    (self.at, self.nap) = (0, Duration::from_millis(1));
-                    rustix::io::ioctl_fionbio(&socket, false).map_err(|e| Error::io("set up the socket", e))?;
+        while self.begun < self.targets.len() && (!self.is_under_way() || self.since.elapsed() >= STAGGER) {
+            self.since = Instant::now();
+            self.begun += 1;
+            let target = &mut self.targets[self.begun - 1];
+            if target.under_way.is_none() {
+                if let Some(socket) = target.begin() {
                     return Ok(Some(socket));
                 }
-                Ok(None) => return Ok(None),
-                Err(error) => self.refused = error,
             }
-            self.at += 1;
-            if self.at < self.addresses.len() {
-                continue;
-            }
-            self.at = 0;
-            self.not_before = Instant::now() + self.nap;
-            self.nap = (self.nap * 2).min(LONGEST_NAP);
-            return match self.refused {
-                Errno::CONNREFUSED | Errno::TIMEDOUT => Ok(None),
-                error => Err(Error::io("connect", error)),
-            };
+        }
+        if self.begun < self.targets.len() {
+            return Ok(None);
+        }
+        self.begun = 0;
+        self.not_before = Instant::now() + self.pauses.next();
+        let mut refused = self.targets.iter().filter_map(|target| target.refused);
+        match self.is_under_way() || refused.clone().any(may_pass) {
+            true => Ok(None),
+            false => Err(Error::io("connect", refused.next().unwrap_or(Errno::CONNREFUSED))),
         }
     }
 
-    /// Begins with the address whose turn it is, or looks what became of it.
-    fn try_one(&mut self) -> Result<Option<OwnedFd>, Errno> {
-        let socket = match self.under_way.take() {
-            Some(socket) => socket,
-            None => {
-                let address = self.addresses[self.at];
-                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-                let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-                match connect(&socket, &address) {
-                    Ok(()) => return Ok(Some(socket)),
-                    Err(Errno::INPROGRESS | Errno::INTR) => socket,
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        if poll::wait(socket.as_fd(), Ready::Write, Duration::ZERO)? {
-            socket_error(&socket)??;
-            return Ok(Some(socket));
-        }
-        self.under_way = Some(socket);
-        Ok(None)
+    fn is_under_way(&self) -> bool {
+        self.targets.iter().any(|target| target.under_way.is_some())
     }
 
     /// Waits until another step is worth while, at most until the deadline, but as long as an answer takes on one machine.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let left = deadline.remaining();
-        match &self.under_way {
-            Some(socket) => {
-                let answered = poll::wait(socket.as_fd(), Ready::Write, left.max(Duration::from_millis(1)));
-                answered.map(drop).map_err(|e| Error::io("wait for the connection", e))
-            }
-            None => {
-                std::thread::sleep(self.not_before.saturating_duration_since(Instant::now()).min(left));
-                Ok(())
-            }
+        let stagger = if self.is_under_way() { STAGGER.saturating_sub(self.since.elapsed()) } else { Duration::ZERO };
+        let due = self.not_before.saturating_duration_since(Instant::now()).max(stagger);
+        if !self.is_under_way() {
+            std::thread::sleep(due.min(left));
+            return Ok(());
         }
+        let all_are = self.targets.iter().all(|target| target.under_way.is_some());
+        let answer = left.max(Duration::from_millis(1));
+        let patience = if all_are { answer } else { answer.min(due) };
+        let sockets = self.targets.iter().filter_map(|target| target.under_way.as_ref()).map(AsFd::as_fd);
+        let answered = poll::wait_any(sockets, Ready::Write, patience);
+        answered.map(drop).map_err(|e| Error::io("wait for the connection", e))
     }
 
-    /// Why there is no connection.
+    /// Why there is no connection: the answer of the address that came closest to one.
     pub(super) fn why_not(&self) -> Error {
-        match self.under_way.is_some() || self.refused == Errno::TIMEDOUT {
-            true => Error::Timeout,
-            false => Error::NotFound,
+        let said = |errno| self.targets.iter().any(|target| target.refused == Some(errno));
+        if self.is_under_way() || said(Errno::TIMEDOUT) {
+            return Error::Timeout;
+        }
+        match self.targets.iter().find_map(|target| target.refused) {
+            Some(error) if !said(Errno::CONNREFUSED) => Error::io("connect", error),
+            _ => Error::NotFound,
         }
     }
 }
 
-/// The next connection to a listener that does not wait, if there is one now.
-///
-/// # Errors
-/// [`Error::Io`].
-pub(super) fn accept(listener: &TcpListener) -> Result<Option<OwnedFd>> {
-    loop {
-        match accept_with(listener, SocketFlags::CLOEXEC) {
-            Ok(socket) => return Ok(Some(socket)),
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(error) => return Err(Error::io("accept a connection", error)),
+impl Target {
+    /// Begins to connect; gives the connection if there is one at once.
+    fn begin(&mut self) -> Option<OwnedFd> {
+        let family = if self.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let begun = socket_with(family, SocketType::STREAM, flags, None).and_then(|socket| {
+            match connect(&socket, &self.address) {
+                Ok(()) => Ok((socket, true)),
+                Err(Errno::INPROGRESS | Errno::INTR) => Ok((socket, false)),
+                Err(error) => Err(error),
+            }
+        });
+        match begun {
+            Ok((socket, true)) => return Some(socket),
+            Ok((socket, false)) => self.under_way = Some(socket),
+            Err(error) => self.refused = Some(error),
         }
+        self.look()
+    }
+
+    /// What became of the attempt that is under way.
+    fn look(&mut self) -> Option<OwnedFd> {
+        let socket = self.under_way.take()?;
+        let answer = match poll::wait(socket.as_fd(), Ready::Write, Duration::ZERO) {
+            Ok(false) => {
+                self.under_way = Some(socket);
+                return None;
+            }
+            polled => polled.and_then(|_| socket_error(&socket)?),
+        };
+        self.refused = answer.err();
+        answer.is_ok().then_some(socket)
+    }
+}
+
+/// Whether waiting may mend it: somebody begins to listen, a route comes up.
+fn may_pass(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::CONNABORTED
+            | Errno::TIMEDOUT
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+            | Errno::HOSTUNREACH
+            | Errno::HOSTDOWN
+            | Errno::ADDRNOTAVAIL
+            | Errno::AGAIN
+    )
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn connects(addresses: &[SocketAddr]) -> bool {
+        let mut dial = Dial::new(addresses.to_vec());
+        let deadline = Deadline::after(Duration::from_secs(60));
+        while !deadline.has_passed() {
+            if dial.step().unwrap().is_some() {
+                return true;
+            }
+            dial.wait(deadline).unwrap();
+        }
+        false
+    }
+
+    #[test]
+    fn every_address_is_tried_whatever_the_others_say() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let impossible: SocketAddr = "[fe80::1]:9".parse().unwrap(); // link-local, and of no link: an error at once
+        for addresses in [&[good, impossible][..], &[impossible, good], &[refusing, impossible, good]] {
+            assert!(connects(addresses), "{addresses:?}");
+        }
+        // Somebody listens at last.
+        let mut dial = Dial::new(vec![refusing, impossible]);
+        assert!(dial.step().unwrap().is_none());
+        assert!(matches!(dial.why_not(), Error::NotFound));
+        let _listener = TcpListener::bind(refusing).unwrap();
+        assert!(connects(&[refusing, impossible]));
+        assert!(matches!(Dial::new(vec![impossible]).step(), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_does_not_keep_the_next_one_waiting() {
+        // A listener whose backlog is full answers no more.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&silent, 0).unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut fill = Vec::new();
+        while fill.len() < 16 {
+            let mut dial = Dial::new(vec![address]);
+            match dial.step().unwrap() {
+                Some(socket) => fill.push(socket),
+                None => break,
+            }
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(connects(&[address, listener.local_addr().unwrap()]));
     }
 }

@@ -24,17 +24,18 @@ mod dial;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt;
 
 use self::dial::Dial;
+use super::accept::{self, Silent, Wanted};
 use super::stream::{self, Next, Wire};
 pub use super::stream::{Receiver, Sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
-use crate::os::poll::{self, Ready};
 use crate::wait::deadline::Deadline;
 
 /// What TCP promises.
@@ -162,7 +163,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Io`].
     pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        ends(self.accept_socket(deadline)?, None, &self.options)
+        ends(accept::next(self.socket.as_fd(), deadline)?, None, &self.options)
     }
 
     /// The next connection, and no other, but for those that follow it if [`Options::reconnect`] says so: then the listener lives as
@@ -171,23 +172,29 @@ impl Listener {
     /// # Errors
     /// As [`Listener::accept`].
     pub fn accept_only(self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        let socket = self.accept_socket(deadline)?;
-        let Listener { socket: listener, options } = self;
-        ends(socket, Some(Box::new(move || dial::accept(&listener))), &options)
+        let socket = accept::next(self.socket.as_fd(), deadline)?;
+        ends(socket, Some(following(Arc::new(self.socket))), &self.options)
     }
 
-    fn accept_socket(&self, deadline: Deadline) -> Result<OwnedFd> {
+    /// [`Listener::accept_only`] for the first peer that is `wanted`.
+    pub(crate) fn accept_wanted(self, wanted: Wanted, deadline: Deadline) -> Result<(Sender, Receiver)> {
+        let Listener { socket: listener, options } = self;
+        let (listener, mut silent) = (Arc::new(listener), Silent::default());
         loop {
-            if let Some(socket) = dial::accept(&self.socket)? {
-                return Ok(socket);
-            }
-            match poll::wait(self.socket.as_fd(), Ready::Read, deadline.remaining()) {
-                Ok(true) => {}
-                Ok(false) => return Err(Error::Timeout),
-                Err(e) => return Err(Error::io("wait for a connection", e)),
+            let socket = accept::first_to_speak(listener.as_fd(), &mut silent, wanted, deadline, |_| Ok(()))?;
+            let is_mute = accept::is_mute(&socket);
+            let (tx, rx) = ends(socket, Some(following(Arc::clone(&listener))), &options)?;
+            // One that has ended its direction wants to receive, or has gone: what answers our HELLO tells.
+            if !is_mute || tx.is_heard(deadline.min(Deadline::after(accept::PATIENCE))) {
+                return Ok((tx, rx));
             }
         }
     }
+}
+
+/// The connections that follow the first one.
+fn following(listener: Arc<TcpListener>) -> Next {
+    Box::new(move || accept::try_next(listener.as_fd()))
 }
 
 impl AsFd for Listener {
@@ -197,12 +204,14 @@ impl AsFd for Listener {
     }
 }
 
-/// Connects to the listener at an address, waiting for one until the deadline. A host name is looked up first, and only then,
-/// which the deadline does not bound.
+/// Connects to the listener at an address, waiting for one until the deadline. Of a host name with several addresses, all are
+/// tried, in turn, again and again: one that does not answer holds up the next by a quarter of a second. A host name is
+/// looked up first, and only then, which the deadline does not bound.
 ///
 /// # Errors
 /// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if nothing answers; [`Error::Untrusted`] for an address beyond
-/// this machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
+/// this machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the
+/// deadline.
 pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
     let mut dial = Dial::new(options.resolve(address)?);
     let mut has_passed = false;

@@ -1,0 +1,250 @@
+//! Whom a listener takes for a peer, and how long a connecting one waits: probes, half-closed peers, full backlogs.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with};
+use slipring::endpoint::Endpoint;
+use slipring::frame::{Event, Header};
+use slipring::transport::{FrameReceiver, FrameSender, seqpacket, tcp, unix};
+use slipring::{Deadline, Error};
+
+fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(120))
+}
+
+/// A path in a directory of its own, which goes with it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("slipring-accept-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(unique);
+        std::fs::create_dir(&path).unwrap();
+        Place(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A connection without the library, if somebody listens.
+fn raw(kind: SocketType, path: &Path) -> Option<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&socket, &SocketAddrUnix::new(path).unwrap()).ok().map(|()| socket)
+}
+
+fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120));
+        std::thread::yield_now();
+    }
+}
+
+fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
+    match rx.recv_deadline(deadline()) {
+        Ok(Event::Frame(frame)) => assert_eq!(frame.payload, payload),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_peer_that_only_receives_and_says_so_is_served() {
+    let place = Place::new();
+    let listener = unix::Listener::bind(place.socket(), &unix::Options::default()).unwrap();
+    for upgrading in [false, true] {
+        let mut peer = UnixStream::connect(place.socket()).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let connection = match upgrading {
+            false => listener.accept(deadline()).map(|(tx, rx)| unix::Connection::Stream(tx, rx)),
+            true => listener.accept_upgrading(1 << 16, deadline()),
+        };
+        let (mut tx, mut rx) = connection.unwrap().into_ends();
+        tx.send(Header::PLAIN, b"hello").unwrap();
+        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "the other direction has ended");
+        tx.close(deadline()).unwrap();
+        drop((tx, rx));
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).unwrap();
+        assert!(heard.windows(5).any(|bytes| bytes == b"hello"));
+    }
+    drop(listener);
+
+    let listener = seqpacket::Listener::bind(place.socket(), &seqpacket::Options::default()).unwrap();
+    let peer = raw(SocketType::SEQPACKET, &place.socket()).unwrap();
+    shutdown(&peer, rustix::net::Shutdown::Write).unwrap();
+    let (mut tx, _rx) = listener.accept(deadline()).unwrap();
+    tx.send(Header::PLAIN, b"hello").unwrap();
+    let mut message = [0; 256];
+    let mut next = || rustix::net::recv(&peer, &mut message, rustix::net::RecvFlags::empty()).unwrap().1;
+    assert_eq!([next(), next()], [48, 16 + 5], "HELLO, and the frame");
+}
+
+#[test]
+fn connecting_to_a_full_backlog_ends_at_the_deadline() {
+    let place = Place::new();
+    let soon = || Deadline::after(Duration::from_millis(50));
+    let mut kept: Vec<Box<dyn std::any::Any>> = Vec::new();
+
+    let options = unix::Options::default();
+    let listener = unix::Listener::bind(place.socket(), &options).unwrap();
+    let error = loop {
+        match unix::connect(place.socket(), &options, soon()) {
+            Ok(connection) => kept.push(Box::new(connection)),
+            Err(error) => break error,
+        }
+        assert!(kept.len() < 1000);
+    };
+    assert!(matches!(error, Error::Timeout), "{error:?}");
+    drop(listener);
+
+    kept.clear();
+    let options = seqpacket::Options::default();
+    let _listener = seqpacket::Listener::bind(place.socket(), &options).unwrap();
+    let error = loop {
+        match seqpacket::connect(place.socket(), &options, soon()) {
+            Ok(connection) => kept.push(Box::new(connection)),
+            Err(error) => break error,
+        }
+        assert!(kept.len() < 1000);
+    };
+    assert!(matches!(error, Error::Timeout), "{error:?}");
+}
+
+/// A listening endpoint of each kind, where to connect to it, and how to connect without a word.
+struct Listening {
+    endpoint: String,
+    peer: String,
+    probe: Box<dyn Fn() -> Option<OwnedFd> + Send>,
+}
+
+fn listening(place: &Place) -> Vec<Listening> {
+    let unix = |scheme: &str, options: &str, kind| {
+        let path = place.0.join(format!("{scheme}{}", options.len()));
+        let at = path.display().to_string();
+        Listening {
+            endpoint: format!("{scheme}:{at}?listen{options}"),
+            peer: format!("{scheme}:{at}{}", options.replace('&', "?")),
+            probe: Box::new(move || raw(kind, &path)),
+        }
+    };
+    let tcp = |options: &str| {
+        let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Listening {
+            endpoint: format!("tcp:{address}?listen{options}"),
+            peer: format!("tcp:{address}"),
+            probe: Box::new(move || TcpStream::connect(address).ok().map(OwnedFd::from)),
+        }
+    };
+    vec![
+        unix("unix", "", SocketType::STREAM),
+        unix("unix", "&upgrade=ring", SocketType::STREAM),
+        unix("seqpacket", "", SocketType::SEQPACKET),
+        tcp(""),
+        tcp("&reconnect=2m"),
+    ]
+}
+
+#[test]
+fn a_listening_endpoint_waits_for_a_peer_that_speaks() {
+    let place = Place::new();
+    for Listening { endpoint, peer, probe } in listening(&place) {
+        std::thread::scope(|scope| {
+            let receiver = scope.spawn(|| {
+                let mut rx = Endpoint::parse(&endpoint).unwrap().open_receiver(deadline()).unwrap();
+                expect(rx.as_mut(), b"hello");
+                assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
+            });
+            // One that comes and goes, one that says that it will say nothing, one that stays and says nothing.
+            drop(patiently(&probe));
+            let ended = patiently(&probe);
+            shutdown(&ended, rustix::net::Shutdown::Write).unwrap();
+            let silent = patiently(&probe);
+            let second = Endpoint::parse(&endpoint).unwrap().open_receiver(deadline()).map(drop);
+            assert!(matches!(second, Err(Error::Exists)), "{endpoint}: {second:?}");
+            let mut tx = Endpoint::parse(&peer).unwrap().open_sender(deadline()).unwrap();
+            tx.send(Header::PLAIN, b"hello").unwrap();
+            tx.close(deadline()).unwrap();
+            receiver.join().unwrap();
+            drop((ended, silent));
+        });
+    }
+}
+
+#[test]
+fn a_listening_endpoint_that_sends_passes_over_those_that_have_gone() {
+    let place = Place::new();
+    for Listening { endpoint, peer, probe } in listening(&place) {
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut tx = Endpoint::parse(&endpoint).unwrap().open_sender(deadline()).unwrap();
+                tx.send(Header::PLAIN, b"hello").unwrap();
+                tx.close(deadline()).unwrap();
+            });
+            drop(patiently(&probe));
+            drop(patiently(&probe));
+            let mut rx = Endpoint::parse(&peer).unwrap().open_receiver(deadline()).unwrap();
+            expect(rx.as_mut(), b"hello");
+            assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
+            drop(rx);
+            sender.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_foreign_receiver_that_says_nothing_is_served_by_a_listening_endpoint() {
+    let place = Place::new();
+    for Listening { endpoint, probe, .. } in listening(&place) {
+        if endpoint.starts_with("seqpacket") || endpoint.contains("upgrade") {
+            continue; // the rest of it is the same
+        }
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut tx = Endpoint::parse(&endpoint).unwrap().open_sender(deadline()).unwrap();
+                tx.send(Header::PLAIN, b"hello").unwrap();
+                tx.close(deadline()).unwrap();
+            });
+            let mut silent = std::fs::File::from(patiently(&probe));
+            let mut heard = Vec::new();
+            silent.read_to_end(&mut heard).unwrap();
+            assert!(heard.windows(5).any(|bytes| bytes == b"hello"));
+            drop(silent);
+            sender.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn one_byte_is_a_peer() {
+    let listener = tcp::Listener::bind("127.0.0.1:0", &tcp::Options::default()).unwrap();
+    let address = listener.local_address().unwrap();
+    drop(listener);
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            let endpoint = Endpoint::parse(&format!("tcp:{address}?listen")).unwrap();
+            endpoint.open_receiver(deadline()).unwrap().recv_deadline(deadline()).map(drop)
+        });
+        let mut peer = patiently(|| TcpStream::connect(address).ok());
+        peer.write_all(&[0xB7]).unwrap();
+        drop(peer);
+        assert!(matches!(receiver.join().unwrap(), Err(Error::PeerDead)));
+    });
+}
