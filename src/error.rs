@@ -35,6 +35,9 @@ pub enum Error {
     /// The deadline passed.
     #[error("the deadline passed")]
     Timeout,
+    /// A [`Canceller`](crate::Canceller) ended the call instead of letting it wait.
+    #[error("cancelled: the call was told not to wait; reset its canceller to wait again")]
+    Cancelled,
     /// The payload can never fit: send smaller frames or make a larger ring.
     #[error("the payload is too large: at most {max} bytes fit; split it, or ask for more at creation")]
     TooLarge {

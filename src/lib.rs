@@ -33,10 +33,18 @@
 //! Inside it, received frames are shown in place, by safe functions; a peer that writes where it must not breaks the memory
 //! safety of the others. Named rings are refused unless only their user can write them.
 //!
+//! # Features
+//!
+//! * `zerocopy` (off by default): typed messages and streams, e.g.
+//!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
+//!   that derives the traits of the crate `zerocopy`.
+//!
 //! # Where to read on
 //!
 //! `docs/memory-model.md` proves the orderings, `docs/crash-behaviour.md` tells what happens when somebody dies at any
 //! point, `docs/framing.md` describes the bytes.
+
+#![warn(missing_debug_implementations)]
 
 pub mod endpoint;
 pub mod error;
@@ -55,6 +63,7 @@ pub use memory::Downgrade;
 pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
 pub use segment::{Counts, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use wait::{
+    cancel::Canceller,
     deadline::Deadline,
     idle::Idle,
     named::{

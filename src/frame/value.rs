@@ -34,6 +34,12 @@ pub(crate) fn value<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Res
     T::ref_from_bytes(bytes).map_err(|_| mismatch::<T>(bytes))
 }
 
+/// A copy of `bytes` as a `T`, from wherever they lie.
+#[inline(always)]
+pub(crate) fn copy<T: FromBytes>(bytes: &[u8]) -> Result<T> {
+    T::read_from_bytes(bytes).map_err(|_| mismatch::<T>(bytes))
+}
+
 /// `bytes` as a `T`, to be written.
 #[inline(always)]
 pub(crate) fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(bytes: &mut [u8]) -> Result<&mut T> {

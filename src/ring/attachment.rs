@@ -6,7 +6,7 @@
 //! for who came and went, on `wait/` for sleeping.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Ring;
@@ -17,6 +17,7 @@ use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Participant, Role, WakeMode};
 use crate::wait::block::{Check, block_on};
+use crate::wait::cancel::{Cancellable, Canceller, Sleepers};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 use crate::wait::idle::{Idle, Pace};
@@ -25,7 +26,7 @@ use crate::wait::idle::{Idle, Pace};
 const TRIES_PER_READING: u32 = 256;
 
 /// The eventcount at one edge of a ring, and what it says about the ring's handles.
-pub(super) trait Edge: Sleep + Sized {
+pub(super) trait Edge: Sleep + Sleepers + Sized + 'static {
     /// Whether several participants hold the role at a time, and a handle is used by several
     /// threads at once.
     const SHARED: bool;
@@ -67,8 +68,8 @@ impl Edge for Many {
 /// the ring.
 pub(super) struct Attachment<E: Edge> {
     ring: Ring,
-    /// What participants of our role sleep on.
-    ours: E,
+    /// What participants of our role sleep on, and whether our calls have been cancelled.
+    ours: Arc<Cancellable<E>>,
     /// What our peers sleep on.
     theirs: E,
     pace: Pace,
@@ -110,7 +111,7 @@ impl<E: Edge> Attachment<E> {
         };
         Ok(Attachment {
             ring: ring.clone(),
-            ours,
+            ours: Cancellable::new(ours),
             theirs,
             pace: Pace::new(ring.idle()),
             counters: participant.counters(),
@@ -139,6 +140,10 @@ impl<E: Edge> Attachment<E> {
         self.participant.id()
     }
 
+    pub(super) fn canceller(&self) -> Canceller {
+        self.ours.canceller()
+    }
+
     pub(super) fn set_idle(&mut self, idle: Idle) {
         self.pace.set_idle(idle);
     }
@@ -154,6 +159,9 @@ impl<E: Edge> Attachment<E> {
             self.reap_dead()?;
             if self.has_peer() {
                 return Ok(());
+            }
+            if self.ours.is_cancelled() {
+                return Err(Error::Cancelled);
             }
             let left = deadline.remaining();
             if left.is_zero() {
@@ -197,7 +205,8 @@ impl<E: Edge> Attachment<E> {
         self.check_fork()?;
         self.count_nothing();
         let mut ended = None;
-        let outcome = block_on(&self.ours, &self.pace, deadline, attempt, |check| {
+        let attempt = self.ours.unless_cancelled(attempt);
+        let outcome = block_on(&self.ours.sleepers, &self.pace, deadline, attempt, |check| {
             ended = self.check_peers(check)?;
             let longest = prepare();
             if ended.is_some() { Err(Error::Closed) } else { Ok(longest) }
@@ -307,7 +316,7 @@ impl<E: Edge> Attachment<E> {
     /// Wakes up to `count` participants of our own role that sleep.
     #[inline(always)]
     pub(super) fn wake_fellows(&self, count: u32) {
-        if self.ours.notify(count) {
+        if self.ours.sleepers.notify(count) {
             self.count(Counter::Wakes, 1);
         }
     }

@@ -10,6 +10,7 @@
 //! `…_deadline` calls. A [`Ring`] is the mapping; a producer or consumer attaches to one.
 
 mod attachment;
+mod guards;
 mod handle;
 pub mod mpmc;
 mod observe;

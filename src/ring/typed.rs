@@ -23,6 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::{mpmc, spsc, stream};
 use crate::error::Result;
 use crate::frame::value;
+use crate::wait::deadline::Deadline;
 
 /// Alignment of every payload in a ring: behind headers of 16 (spsc) and 24 bytes (mpmc) at multiples of 8.
 const PAYLOAD_ALIGN: usize = 8;
@@ -42,6 +43,18 @@ impl<T> Item<T> {
         assert!(size_of::<T>() > 0, "a stream of values without bytes has no length");
         size_of::<T>()
     };
+}
+
+/// A copy of a frame; one of another length stays where it is.
+#[inline(always)]
+fn copy_spsc<T: FromBytes>(view: spsc::View<'_>) -> Result<T> {
+    value::copy(&view).inspect_err(|_| view.keep())
+}
+
+/// A copy of a frame.
+#[inline(always)]
+fn copy_mpmc<T: FromBytes>(view: mpmc::View<'_>) -> Result<T> {
+    value::copy(&view)
 }
 
 impl spsc::Producer {
@@ -79,6 +92,59 @@ impl spsc::Producer {
     pub fn send_value<T: IntoBytes + Immutable>(&mut self, value: &T) -> Result<()> {
         let () = Message::<T>::FITS;
         self.send(value.as_bytes())
+    }
+
+    /// [`send_deadline`](spsc::Producer::send_deadline) of a value.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](spsc::Producer::send_deadline).
+    #[inline]
+    pub fn send_value_deadline<T: IntoBytes + Immutable>(
+        &mut self,
+        value: &T,
+        deadline: impl Into<Deadline>,
+    ) -> Result<()> {
+        let () = Message::<T>::FITS;
+        self.send_deadline(value.as_bytes(), deadline)
+    }
+}
+
+impl spsc::Consumer {
+    /// A copy of the next frame as a `T`, released at once, if there is one.
+    ///
+    /// # Errors
+    /// As [`try_recv`](spsc::Consumer::try_recv);
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a
+    /// `T`. The frame then stays in the ring.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send_value(&[17u32, 4])?;
+    /// assert_eq!(rx.try_recv_value::<[u32; 2]>()?, [17, 4]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_value<T: FromBytes>(&mut self) -> Result<T> {
+        copy_spsc(self.try_recv()?)
+    }
+
+    /// [`try_recv_value`](spsc::Consumer::try_recv_value); waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`recv`](spsc::Consumer::recv) and [`try_recv_value`](spsc::Consumer::try_recv_value).
+    #[inline]
+    pub fn recv_value<T: FromBytes>(&mut self) -> Result<T> {
+        copy_spsc(self.recv()?)
+    }
+
+    /// [`recv_value`](spsc::Consumer::recv_value), until a deadline.
+    ///
+    /// # Errors
+    /// As [`recv_value`](spsc::Consumer::recv_value), and
+    /// [`Error::Timeout`](crate::Error::Timeout).
+    #[inline]
+    pub fn recv_value_deadline<T: FromBytes>(&mut self, deadline: impl Into<Deadline>) -> Result<T> {
+        copy_spsc(self.recv_deadline(deadline)?)
     }
 }
 
@@ -150,6 +216,59 @@ impl mpmc::Producer {
         let () = Message::<T>::FITS;
         self.send(value.as_bytes())
     }
+
+    /// [`send_deadline`](mpmc::Producer::send_deadline) of a value.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](mpmc::Producer::send_deadline).
+    #[inline]
+    pub fn send_value_deadline<T: IntoBytes + Immutable>(
+        &self,
+        value: &T,
+        deadline: impl Into<Deadline>,
+    ) -> Result<()> {
+        let () = Message::<T>::FITS;
+        self.send_deadline(value.as_bytes(), deadline)
+    }
+}
+
+impl mpmc::Consumer {
+    /// A copy of the next frame as a `T`, released at once, if there is one.
+    ///
+    /// # Errors
+    /// As [`try_recv`](mpmc::Consumer::try_recv);
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a
+    /// `T`. That frame was taken from the queue, and is released.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.send_value(&[17u32, 4])?;
+    /// assert_eq!(rx.try_recv_value::<[u32; 2]>()?, [17, 4]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_value<T: FromBytes>(&self) -> Result<T> {
+        copy_mpmc(self.try_recv()?)
+    }
+
+    /// [`try_recv_value`](mpmc::Consumer::try_recv_value); waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`recv`](mpmc::Consumer::recv) and [`try_recv_value`](mpmc::Consumer::try_recv_value).
+    #[inline]
+    pub fn recv_value<T: FromBytes>(&self) -> Result<T> {
+        copy_mpmc(self.recv()?)
+    }
+
+    /// [`recv_value`](mpmc::Consumer::recv_value), until a deadline.
+    ///
+    /// # Errors
+    /// As [`recv_value`](mpmc::Consumer::recv_value), and
+    /// [`Error::Timeout`](crate::Error::Timeout).
+    #[inline]
+    pub fn recv_value_deadline<T: FromBytes>(&self, deadline: impl Into<Deadline>) -> Result<T> {
+        copy_mpmc(self.recv_deadline(deadline)?)
+    }
 }
 
 impl mpmc::Grant<'_> {
@@ -194,6 +313,35 @@ impl stream::Producer {
     pub fn try_write_values<T: IntoBytes + Immutable>(&mut self, values: &[T]) -> Result<usize> {
         Ok(self.try_write_units(values.as_bytes(), Item::<T>::SIZE)? / Item::<T>::SIZE)
     }
+
+    /// Writes all of `values`; waits while the stream is full.
+    ///
+    /// # Errors
+    /// As [`write_all`](stream::Producer::write_all): some of the values may have been written,
+    /// none of them in part.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// tx.write_all_values(&[0.5f32; 64])?;
+    /// let mut block = [0f32; 100];
+    /// assert_eq!(rx.read_values(&mut block)?, 64);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn write_all_values<T: IntoBytes + Immutable>(&mut self, values: &[T]) -> Result<()> {
+        self.write_all_values_deadline(values, Deadline::never())
+    }
+
+    /// [`write_all_values`](stream::Producer::write_all_values), until a deadline.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn write_all_values_deadline<T: IntoBytes + Immutable>(
+        &mut self,
+        values: &[T],
+        deadline: impl Into<Deadline>,
+    ) -> Result<()> {
+        self.write_all_units(values.as_bytes(), Item::<T>::SIZE, deadline.into())
+    }
 }
 
 impl stream::Consumer {
@@ -206,6 +354,27 @@ impl stream::Consumer {
     #[inline]
     pub fn try_read_values<T: FromBytes + IntoBytes>(&mut self, values: &mut [T]) -> Result<usize> {
         Ok(self.try_read_units(values.as_mut_bytes(), Item::<T>::SIZE)? / Item::<T>::SIZE)
+    }
+
+    /// [`try_read_values`](stream::Consumer::try_read_values); waits until one whole value is
+    /// there.
+    ///
+    /// # Errors
+    /// As [`read`](stream::Consumer::read).
+    pub fn read_values<T: FromBytes + IntoBytes>(&mut self, values: &mut [T]) -> Result<usize> {
+        self.read_values_deadline(values, Deadline::never())
+    }
+
+    /// [`read_values`](stream::Consumer::read_values), until a deadline.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn read_values_deadline<T: FromBytes + IntoBytes>(
+        &mut self,
+        values: &mut [T],
+        deadline: impl Into<Deadline>,
+    ) -> Result<usize> {
+        Ok(self.read_units(values.as_mut_bytes(), Item::<T>::SIZE, deadline.into())? / Item::<T>::SIZE)
     }
 }
 
@@ -247,6 +416,8 @@ impl stream::ReadChunk<'_> {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::Error;
 
@@ -338,6 +509,44 @@ mod tests {
         drop(tx);
         assert!(matches!(rx.try_read_values(&mut out), Err(Error::Closed)));
         assert_eq!(rx.available().unwrap(), 8);
+    }
+
+    #[test]
+    fn values_are_copied_out_and_waited_for() {
+        let soon = Duration::from_secs(20);
+        let (mut tx, mut rx) = spsc::pair(4096).unwrap();
+        assert!(matches!(rx.recv_value_deadline::<Tick>(Duration::ZERO), Err(Error::Timeout)));
+        tx.send_value_deadline(&tick(1), soon).unwrap();
+        assert!(matches!(rx.try_recv_value::<u64>(), Err(Error::Incompatible { expected: 8, found: 16, .. })));
+        assert_eq!(rx.recv_value::<Tick>().unwrap(), tick(1), "a frame of another length stays");
+        assert!(matches!(rx.try_recv_value::<Tick>(), Err(Error::Empty)));
+        let (tx, rx) = mpmc::pair(2, 16).unwrap();
+        tx.send_value_deadline(&tick(2), soon).unwrap();
+        tx.send_value(&tick(3)).unwrap();
+        assert!(matches!(tx.send_value_deadline(&tick(4), Duration::ZERO), Err(Error::Timeout)));
+        assert_eq!(rx.recv_value_deadline::<Tick>(soon).unwrap(), tick(2));
+        assert_eq!(rx.try_recv_value::<Tick>().unwrap(), tick(3));
+        assert!(matches!(rx.recv_value_deadline::<Tick>(Duration::ZERO), Err(Error::Timeout)));
+
+        let (mut tx, mut rx) = stream::pair(4096).unwrap();
+        tx.try_write(b"other").unwrap();
+        let values: Vec<_> = (0..300).map(tick).collect();
+        let late = tx.write_all_values_deadline(&values, Duration::from_millis(1));
+        assert!(matches!(late, Err(Error::Timeout)));
+        rx.try_read_chunk(5).unwrap().release(5);
+        let mut out = [tick(0); 300];
+        assert_eq!(rx.read_values(&mut out).unwrap(), 255, "none of them in part");
+        assert_eq!(out[..255], values[..255]);
+        assert!(matches!(rx.read_values_deadline(&mut out, Duration::ZERO), Err(Error::Timeout)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| tx.write_all_values(&values).unwrap());
+            let mut got = Vec::new();
+            while got.len() < 300 {
+                let n = rx.read_values_deadline(&mut out, soon).unwrap();
+                got.extend_from_slice(&out[..n]);
+            }
+            assert_eq!(got, values);
+        });
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(crate) mod semaphore;
 #[cfg(not(slipring_loom))]
 pub(crate) mod block;
 #[cfg(not(slipring_loom))]
+pub(crate) mod cancel;
+#[cfg(not(slipring_loom))]
 pub(crate) mod deadline;
 #[cfg(not(slipring_loom))]
 pub(crate) mod idle;

@@ -89,6 +89,13 @@ impl Lock {
         false
     }
 
+    /// Wakes all who sleep on the word, in vain: they look at it again. A waiter on its way to
+    /// sleep is missed.
+    #[cfg(not(slipring_loom))]
+    pub(crate) fn wake_all(&self) {
+        futex::wake(self.word(), super::eventcount::ALL);
+    }
+
     fn pass_on(&self, before: u32) {
         if before & WAITERS != 0 {
             futex::wake(self.word(), 1);

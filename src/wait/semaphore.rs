@@ -78,6 +78,12 @@ impl Permits {
         freed
     }
 
+    /// What waiters sleep on.
+    #[cfg(not(slipring_loom))]
+    pub(crate) fn freed(&self) -> &Many {
+        &self.freed
+    }
+
     /// How many permits there are.
     pub(crate) fn count(&self) -> usize {
         self.count

@@ -10,6 +10,7 @@ use crate::frame::Header;
 use crate::ring::{Options, Ring};
 use crate::segment::Role;
 use crate::segment::counters::Counter;
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -66,6 +67,13 @@ impl Producer {
         self.0.attachment.has_peer()
     }
 
+    /// A handle that ends the blocking calls of this one and its clones from another thread or a
+    /// signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.0.attachment.canceller()
+    }
+
     /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
@@ -75,7 +83,7 @@ impl Producer {
     /// Blocks until a consumer is attached.
     ///
     /// # Errors
-    /// [`Error::Timeout`]
+    /// [`Error::Timeout`], [`Error::Cancelled`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.0.attachment.wait_for_peer(deadline.into())
     }

@@ -16,6 +16,7 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
@@ -84,7 +85,7 @@ impl Consumer {
     /// Blocks until a producer is attached.
     ///
     /// # Errors
-    /// [`Error::Timeout`]
+    /// [`Error::Timeout`], [`Error::Cancelled`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into())
     }
@@ -93,6 +94,12 @@ impl Consumer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
+    }
+
+    /// A handle that ends this one's blocking calls from another thread or a signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.attachment.canceller()
     }
 
     /// How this handle's blocking calls wait from now on.

@@ -14,6 +14,7 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, pause_for_ns};
@@ -106,7 +107,7 @@ impl Producer {
     /// Blocks until a consumer is attached.
     ///
     /// # Errors
-    /// [`Error::Timeout`]
+    /// [`Error::Timeout`], [`Error::Cancelled`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into())
     }
@@ -115,6 +116,12 @@ impl Producer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
+    }
+
+    /// A handle that ends this one's blocking calls from another thread or a signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.attachment.canceller()
     }
 
     /// How this handle's blocking calls wait from now on.

@@ -14,6 +14,7 @@
 //! What a stranger can still do: send nonsense as payload, send nothing, and wake us for nothing.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::fstatfs;
 
@@ -25,6 +26,7 @@ use crate::ring::{Options, Ring};
 use crate::segment::Kind;
 use crate::sync::{Area, Ordering};
 use crate::wait::block::block_on;
+use crate::wait::cancel::{Cancellable, Canceller};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Pace;
@@ -54,7 +56,7 @@ pub struct UntrustedConsumer {
     position: u64,
     /// What the sender has been told.
     published: u64,
-    data_event: One,
+    data_event: Arc<Cancellable<One>>,
     space_event: One,
     pace: Pace,
     /// What the sender did wrong; nothing is read after that.
@@ -93,7 +95,7 @@ impl UntrustedConsumer {
             max_payload: ring.max_payload(),
             position,
             published: position,
-            data_event,
+            data_event: Cancellable::new(data_event),
             space_event,
             pace: Pace::new(ring.idle()),
             violation: None,
@@ -157,7 +159,13 @@ impl UntrustedConsumer {
             Err(Error::Empty) => Ok(None),
             Err(e) => Err(e),
         };
-        block_on(&event, &pace, deadline.into(), attempt, |_| Ok(SLEEP_CAP))
+        block_on(&event.sleepers, &pace, deadline.into(), event.unless_cancelled(attempt), |_| Ok(SLEEP_CAP))
+    }
+
+    /// A handle that ends this one's blocking calls from another thread or a signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.data_event.canceller()
     }
 
     /// Tells the sender what was released, and wakes it if it sleeps on a full ring.

@@ -11,6 +11,7 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
@@ -68,7 +69,7 @@ impl Consumer {
     /// Blocks until a producer is attached.
     ///
     /// # Errors
-    /// [`Error::Timeout`]
+    /// [`Error::Timeout`], [`Error::Cancelled`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into())
     }
@@ -77,6 +78,12 @@ impl Consumer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
+    }
+
+    /// A handle that ends this one's blocking calls from another thread or a signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.attachment.canceller()
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -132,10 +139,18 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::read`], and [`Error::Timeout`].
     pub fn read_deadline(&mut self, buffer: &mut [u8], deadline: impl Into<Deadline>) -> Result<usize> {
+        self.read_units(buffer, 1, deadline.into())
+    }
+
+    /// [`Consumer::read_deadline`] of bytes that belong together by `unit`s: none of them is read
+    /// in part.
+    pub(in crate::ring) fn read_units(&mut self, buffer: &mut [u8], unit: usize, deadline: Deadline) -> Result<usize> {
+        self.check_len(unit)?;
         if buffer.is_empty() {
             return Ok(0);
         }
-        let n = self.wait_for(1, deadline.into())?.min(buffer.len());
+        let n = self.wait_for(unit, deadline)?.min(buffer.len());
+        let n = n - n % unit;
         self.take_out(&mut buffer[..n]);
         Ok(n)
     }

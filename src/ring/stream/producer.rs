@@ -11,6 +11,7 @@ use crate::ring::handle::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
@@ -67,7 +68,7 @@ impl Producer {
     /// Blocks until a consumer is attached.
     ///
     /// # Errors
-    /// [`Error::Timeout`]
+    /// [`Error::Timeout`], [`Error::Cancelled`]
     pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.attachment.wait_for_peer(deadline.into())
     }
@@ -76,6 +77,12 @@ impl Producer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
+    }
+
+    /// A handle that ends this one's blocking calls from another thread or a signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.attachment.canceller()
     }
 
     /// How this handle's blocking calls wait from now on.
@@ -127,13 +134,19 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::write_all`], and [`Error::Timeout`]: some of the bytes may have been written.
-    pub fn write_all_deadline(&mut self, mut bytes: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        let deadline = deadline.into();
+    pub fn write_all_deadline(&mut self, bytes: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.write_all_units(bytes, 1, deadline.into())
+    }
+
+    /// [`Producer::write_all_deadline`] of `bytes` that belong together by `unit`s: none of them is
+    /// written in part.
+    pub(in crate::ring) fn write_all_units(&mut self, mut bytes: &[u8], unit: usize, deadline: Deadline) -> Result<()> {
+        self.check_len(unit)?;
         while !bytes.is_empty() {
-            let n = self.room(1, deadline)?.min(bytes.len());
-            let (now, later) = bytes.split_at(n);
+            let n = self.room(unit, deadline)?.min(bytes.len());
+            let (now, later) = bytes.split_at(n - n % unit);
             self.core.write(now);
-            self.commit(n);
+            self.commit(now.len());
             bytes = later;
         }
         Ok(())

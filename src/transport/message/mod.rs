@@ -47,6 +47,16 @@ impl Habit {
 /// The trait over a newtype of an [`Outbox`].
 macro_rules! sender {
     ($name:ident) => {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let scheme = CAPABILITIES.scheme;
+                f.debug_struct(stringify!($name))
+                    .field("scheme", &scheme)
+                    .field("max_payload", &self.0.max_payload())
+                    .finish_non_exhaustive()
+            }
+        }
+
         impl crate::transport::FrameSender for $name {
             fn try_send(&mut self, header: crate::frame::Header, payload: &[u8]) -> crate::Result<()> {
                 self.0.send(header, payload, None)
@@ -87,6 +97,16 @@ macro_rules! sender {
 /// The trait over a newtype of an [`Inbox`].
 macro_rules! receiver {
     ($name:ident) => {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let scheme = CAPABILITIES.scheme;
+                f.debug_struct(stringify!($name))
+                    .field("scheme", &scheme)
+                    .field("max_payload", &self.0.max_payload())
+                    .finish_non_exhaustive()
+            }
+        }
+
         impl crate::transport::FrameReceiver for $name {
             fn try_recv(&mut self) -> crate::Result<crate::frame::Event<'_>> {
                 self.0.receive(None)

@@ -38,6 +38,7 @@ use crate::wait::deadline::Deadline;
 /// child.wait().unwrap();
 /// # Ok::<(), slipring::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Notifier {
     /// Readable when one of the others is.
     epoll: OwnedFd,

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::os::clock::monotonic_ns;
 use crate::os::fork;
 use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings};
+use crate::wait::cancel::{Cancellable, Sleepers};
 use crate::wait::idle::Pace;
 
 /// Handles that may be attached to one primitive at a time.
@@ -61,6 +62,11 @@ fn remove(kind: Kind, name: &str) -> Result<()> {
 
 /// What of a primitive must be taken back from a dead holder.
 trait Core {
+    /// What waiters sleep on.
+    type Sleepers: Sleepers + 'static;
+
+    fn sleepers(&self) -> Self::Sleepers;
+
     /// Takes back all that participant `dead` holds, idempotently.
     fn recover(&self, dead: u16);
 }
@@ -70,13 +76,15 @@ struct Member<C: Core> {
     core: C,
     participant: Participant,
     born: u32,
+    cancel: Arc<Cancellable<C::Sleepers>>,
 }
 
 impl<C: Core> Member<C> {
     /// Joins, and takes back what the dead held.
     fn join(segment: &Arc<Segment>, core: C) -> Result<Arc<Self>> {
         let participant = Participant::join(segment, Role::Consumer, false, |dead| core.recover(dead))?;
-        Ok(Arc::new(Member { core, participant, born: fork::generation() }))
+        let cancel = Cancellable::new(core.sleepers());
+        Ok(Arc::new(Member { core, participant, born: fork::generation(), cancel }))
     }
 
     fn id(&self) -> u16 {

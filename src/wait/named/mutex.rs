@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::segment::{Geometry, Kind, Segment};
 use crate::sync::{Area, LINE};
 use crate::wait::block::{Check, block_on};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::SLEEP_CAP;
 use crate::wait::idle::{Idle, Pace};
@@ -50,6 +51,12 @@ pub struct Mutex {
 }
 
 impl Core for Lock {
+    type Sleepers = Lock;
+
+    fn sleepers(&self) -> Lock {
+        self.clone()
+    }
+
     fn recover(&self, dead: u16) {
         Lock::recover(self, dead);
     }
@@ -178,7 +185,8 @@ impl Mutex {
     /// alive, and sleeps on a futex. Not fair: a running thread may overtake a woken one.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Forked`] in a child of the process that attached; [`Error::Io`].
+    /// [`Error::Timeout`]; [`Error::Cancelled`]; [`Error::Forked`] in a child of the process that
+    /// attached; [`Error::Io`].
     pub fn lock_deadline(&self, deadline: impl Into<Deadline>) -> Result<Locked<'_>> {
         self.member.check_fork()?;
         let lock = &self.member.core;
@@ -187,7 +195,8 @@ impl Mutex {
             Check::Quick => Ok(SLEEP_CAP),
             Check::Thorough => self.member.recover_if_dead([lock.owner()].into_iter()).map(|()| SLEEP_CAP),
         };
-        block_on(&claim, &self.pace, deadline.into(), || Ok(self.take(&claim)), holder_lives)
+        let attempt = self.member.cancel.unless_cancelled(|| Ok(self.take(&claim)));
+        block_on(&claim, &self.pace, deadline.into(), attempt, holder_lives)
     }
 
     /// Takes the mutex from a dead holder, and says how many handles had died. One system call for each attached
@@ -211,6 +220,13 @@ impl Mutex {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.len() == 0
+    }
+
+    /// A handle that ends the blocking calls of this one and its clones from another thread or a
+    /// signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.member.cancel.canceller()
     }
 
     /// The descriptor to pass to another process; `None` for a mutex on the heap.

@@ -10,6 +10,7 @@ use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Geometry, Kind, Segment};
 use crate::sync::LINE;
 use crate::wait::block::{Check, block_on};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Barrier, Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
@@ -48,6 +49,12 @@ pub struct Semaphore {
 }
 
 impl Core for Permits {
+    type Sleepers = Many;
+
+    fn sleepers(&self) -> Many {
+        self.freed().clone()
+    }
+
     fn recover(&self, dead: u16) {
         Permits::recover(self, dead);
     }
@@ -188,7 +195,8 @@ impl Semaphore {
     /// (one call each), and sleeps on a futex. Not fair: a running thread may overtake a woken one.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Forked`] in a child of the process that attached; [`Error::Io`].
+    /// [`Error::Timeout`]; [`Error::Cancelled`]; [`Error::Forked`] in a child of the process that
+    /// attached; [`Error::Io`].
     pub fn acquire_deadline(&self, deadline: impl Into<Deadline>) -> Result<Permit<'_>> {
         self.member.check_fork()?;
         let permits = &self.member.core;
@@ -196,7 +204,8 @@ impl Semaphore {
             Check::Quick => Ok(SLEEP_CAP),
             Check::Thorough => self.member.recover_if_dead(permits.holders()).map(|()| SLEEP_CAP),
         };
-        block_on(permits, &self.pace, deadline.into(), || Ok(self.take()), holders_live)
+        let attempt = self.member.cancel.unless_cancelled(|| Ok(self.take()));
+        block_on(permits, &self.pace, deadline.into(), attempt, holders_live)
     }
 
     /// Frees what dead processes hold, and says how many handles had died. One system call for each attached handle.
@@ -219,6 +228,13 @@ impl Semaphore {
     #[must_use]
     pub fn available(&self) -> usize {
         self.member.core.holders().filter(|holder| *holder == 0).count()
+    }
+
+    /// A handle that ends the blocking calls of this one and its clones from another thread or a
+    /// signal handler.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.member.cancel.canceller()
     }
 
     /// The descriptor to pass to another process; `None` for a semaphore on the heap.
