@@ -42,7 +42,8 @@ pub enum Idle {
     Yield,
     /// Spin and yield for exponentially longer times (some 10 µs altogether), then sleep.
     Backoff,
-    /// Spin for as long as has lately paid off (0.5 to 20 µs), then sleep.
+    /// Spin for as long as has lately paid off (0.5 to 20 µs), then sleep; sleep almost at once
+    /// while spinning does not pay off, as when the peer has no processor to run on.
     #[default]
     Park,
 }
@@ -76,11 +77,13 @@ impl FromStr for Idle {
 /// what a sleep and a wake-up cost, so that spinning at most doubles the price of any wait).
 const MIN_SPIN_NS: u64 = 500;
 const MAX_SPIN_NS: u64 = 20_000;
-/// Waits longer than this are all alike to the average.
-const LONG_WAIT_NS: u64 = 2 * MAX_SPIN_NS;
 /// What a handle that has not waited yet takes for the average.
 const FIRST_GUESS_NS: u32 = 2_500;
-/// One wait in so many spins for the maximum: a wait that slept includes the wake-up, and looks longer than it was.
+/// After so many waits in a row that spun and slept nevertheless, the peer is taken to be slow, or
+/// not to run at all (another thread has its processor, or we have): spinning would only keep the
+/// processor from it.
+const VAIN: u32 = 2;
+/// One wait in so many spins for the maximum, to find out that the peer answers soon again.
 const PROBE: u32 = 64;
 /// Time between two thorough checks of the peers by a handle that never sleeps.
 pub(crate) const CHECK_NS: u64 = 10_000_000;
@@ -93,8 +96,11 @@ const LOOKS_PER_READING: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Pace {
     idle: Idle,
+    /// How long the waits took that ended before the caller slept.
     average_ns: AtomicU32,
     waits: AtomicU32,
+    /// The waits since then that spun in vain.
+    vain: AtomicU32,
     sleeps: AtomicU64,
     next_check: AtomicU64,
 }
@@ -105,6 +111,7 @@ impl Pace {
             idle,
             average_ns: AtomicU32::new(FIRST_GUESS_NS),
             waits: AtomicU32::new(0),
+            vain: AtomicU32::new(0),
             sleeps: AtomicU64::new(0),
             next_check: AtomicU64::new(0),
         }
@@ -122,7 +129,11 @@ impl Pace {
 
     /// Whether a wait may begin by looking again and again.
     pub(crate) fn spins(&self) -> bool {
-        self.idle != Idle::Yield && cpu::available() > 1
+        self.idle != Idle::Yield && cpu::available() > 1 && !(self.idle == Idle::Park && self.is_vain())
+    }
+
+    fn is_vain(&self) -> bool {
+        self.vain.load(Relaxed) >= VAIN
     }
 
     /// The sleeps since this was asked last, for a counter that outlives the handle.
@@ -147,27 +158,35 @@ impl Pace {
         let spins = cpu::available() > 1;
         let now = monotonic_ns();
         let budget = if spins && self.idle == Idle::Park { self.budget_ns() } else { 0 };
-        Idler { pace: self, spins, backoff: Backoff::new(), start: now, now, spin_until: now + budget, looks: 0 }
+        let spin_until = now + budget;
+        Idler { pace: self, spins, backoff: Backoff::new(), start: now, now, spin_until, looks: 0, slept: false }
     }
 
-    /// Twice the average wait, if a wait is short enough for spinning to pay.
+    /// Twice the average wait, if spinning has lately paid off.
     fn budget_ns(&self) -> u64 {
-        let average = u64::from(self.average_ns.load(Relaxed));
         if self.waits.load(Relaxed) % PROBE == PROBE - 1 {
             MAX_SPIN_NS
-        } else if average > MAX_SPIN_NS {
+        } else if self.is_vain() {
             MIN_SPIN_NS
         } else {
-            (2 * average).clamp(MIN_SPIN_NS, MAX_SPIN_NS)
+            (2 * u64::from(self.average_ns.load(Relaxed))).clamp(MIN_SPIN_NS, MAX_SPIN_NS)
         }
     }
 
-    /// Moves the average an eighth of the way towards what was observed.
-    fn learn(&self, waited_ns: u64) {
-        let average = u64::from(self.average_ns.load(Relaxed));
-        let average = average - average / 8 + waited_ns.min(LONG_WAIT_NS) / 8;
-        self.average_ns.store(u32::try_from(average).unwrap_or(FIRST_GUESS_NS), Relaxed);
+    /// What a wait has shown. How long one took that `slept` says nothing: it includes the wake-up,
+    /// and the time until there was a processor to run on.
+    fn learn(&self, waited_ns: u64, slept: bool) {
         self.waits.store(self.waits.load(Relaxed).wrapping_add(1), Relaxed);
+        if slept {
+            self.vain.store(self.vain.load(Relaxed).saturating_add(1), Relaxed);
+            return;
+        }
+        let waited = waited_ns.min(MAX_SPIN_NS);
+        let average = u64::from(self.average_ns.load(Relaxed));
+        // An eighth of the way towards what was observed; all of it, if what was known had failed.
+        let average = if self.is_vain() { waited } else { average - average / 8 + waited / 8 };
+        self.average_ns.store(average as u32, Relaxed);
+        self.vain.store(0, Relaxed);
     }
 }
 
@@ -196,6 +215,7 @@ pub(crate) struct Idler<'a> {
     now: u64,
     spin_until: u64,
     looks: u32,
+    slept: bool,
 }
 
 impl Idler<'_> {
@@ -236,12 +256,13 @@ impl Idler<'_> {
     /// A sleep is over.
     pub(crate) fn slept(&mut self) {
         self.pace.sleeps.fetch_add(1, Relaxed);
+        self.slept = true;
         self.now = monotonic_ns();
     }
 
     /// The wait is over, successfully: what it took decides how long the next one spins.
     pub(crate) fn done(&self) {
-        self.pace.learn(monotonic_ns().saturating_sub(self.start));
+        self.pace.learn(monotonic_ns().saturating_sub(self.start), self.slept);
     }
 }
 
@@ -294,15 +315,33 @@ mod tests {
     #[test]
     fn the_budget_follows_short_waits_and_gives_up_on_long_ones() {
         let pace = Pace::new(Idle::Park);
-        (0..40).for_each(|_| pace.learn(100));
+        let awake = |ns| pace.learn(ns, false);
+        (0..40).for_each(|_| awake(100));
         assert_eq!(pace.budget_ns(), MIN_SPIN_NS);
-        (0..20).for_each(|_| pace.learn(8_000));
+        (0..20).for_each(|_| awake(8_000));
         assert!((10_000..=16_000).contains(&pace.budget_ns()), "{}", pace.budget_ns());
-        (0..30).for_each(|_| pace.learn(u64::MAX));
-        assert_eq!(pace.budget_ns(), MIN_SPIN_NS);
-        // … but for the probe, which finds out when they become short again.
-        (0..).take_while(|_| pace.budget_ns() != MAX_SPIN_NS).take(65).for_each(|_| pace.learn(u64::MAX));
-        assert_eq!(pace.budget_ns(), MAX_SPIN_NS);
+    }
+
+    #[test]
+    fn who_spins_in_vain_stops_whatever_the_wait_took_and_a_probe_starts_it_again() {
+        // The peer answers at once when it runs; but it waits for our processor, and a wake-up
+        // takes some microseconds.
+        let pace = Pace::new(Idle::Park);
+        for _ in 0..VAIN {
+            assert!(pace.budget_ns() > MIN_SPIN_NS);
+            pace.learn(12_000, true);
+        }
+        assert!(!pace.spins());
+        let probed = (0..10 * PROBE).filter(|_| {
+            let probe = pace.budget_ns() == MAX_SPIN_NS;
+            assert!(probe || pace.budget_ns() == MIN_SPIN_NS);
+            pace.learn(12_000, true);
+            probe
+        });
+        assert_eq!(probed.count(), 10, "a probe now and then, and nothing else");
+        // Found by a probe to answer within 8 µs: that is enough.
+        pace.learn(8_000, false);
+        assert_eq!((pace.budget_ns(), pace.spins()), (16_000, cpu::available() > 1));
     }
 
     #[test]
