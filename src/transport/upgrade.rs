@@ -16,9 +16,8 @@
 //! producer's positions are private.
 //!
 //! # When the peer has gone
-//! Nobody can take its place, so frames that lie in its ring are lost. The sender looks at the socket at most every
-//! [`LOOK_WHILE_SENDING`] as it sends, whenever the ring is full, at every flush, and at the end. In between it reads a clock,
-//! and makes no system call.
+//! No other peer can take its place, so frames that lie in its ring are lost. The sender looks at the socket every 10 ms at most
+//! as it sends, whenever the ring is full, at every flush, and at the end. In between it reads a clock, and makes no system call.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
