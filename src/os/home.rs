@@ -1,6 +1,6 @@
 //! Which thread this is, without a system call.
 //!
-//! Used by the MPMC handles, which count without read-modify-writes in the thread that counts most.
+//! Used by the MPMC handles, which count without read-modify-writes in the thread that counts most, and by `os/fork.rs`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,7 +34,7 @@ impl Home {
 
 /// An address that no other living thread has.
 #[inline(always)]
-fn address() -> usize {
+pub(crate) fn address() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }

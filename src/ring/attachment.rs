@@ -202,7 +202,6 @@ impl<E: Edge> Attachment<E> {
         attempt: impl FnMut() -> Result<Option<T>>,
         mut prepare: impl FnMut() -> Duration,
     ) -> Result<T> {
-        self.check_fork()?;
         self.count_nothing();
         let mut ended = None;
         let attempt = self.ours.unless_cancelled(attempt);
@@ -295,11 +294,6 @@ impl<E: Edge> Attachment<E> {
         if told.1 { Error::PeerDead } else { Error::Closed }
     }
 
-    /// In a child of the process that attached, no handle may be used.
-    pub(super) fn check_fork(&self) -> Result<()> {
-        self.participant.check_fork()
-    }
-
     /// Whether we still have to leave: false in a forked child, whose copy of a handle must not touch the ring.
     pub(super) fn is_attached(&self) -> bool {
         self.participant.is_attached()
@@ -319,6 +313,20 @@ impl<E: Edge> Attachment<E> {
         if self.ours.sleepers.notify(count) {
             self.count(Counter::Wakes, 1);
         }
+    }
+
+    /// Whether this is a copy in a forked child of the process that attached: it must not touch the
+    /// ring. One load.
+    #[inline(always)]
+    pub(super) fn is_forked(&self) -> bool {
+        self.participant.is_forked()
+    }
+
+    /// [`Error::Forked`] in a forked child of the process that attached: for the beginning of every
+    /// call. One load.
+    #[inline(always)]
+    pub(super) fn check_fork(&self) -> Result<()> {
+        self.participant.check_fork()
     }
 
     /// Adds to a counter of this participant.

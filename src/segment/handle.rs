@@ -16,6 +16,7 @@ use super::locks::{HeapHolder, HeldLocks};
 use super::participants::{Locks, Role, State, Table};
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, Memory, MemoryOptions};
+use crate::os::fork::LockFd;
 use crate::os::process;
 use crate::sync::Area;
 
@@ -189,7 +190,7 @@ impl Segment {
             Backing::File(fd) => {
                 // Through /proc, because the name may be gone or bear another segment by now, and a memfd has none.
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-                rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                LockFd::open(|| rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
                     .map(HeldLocks::File)
                     .map_err(|e| Error::io("open the segment again (is /proc mounted?)", e))
             }

@@ -3,18 +3,19 @@
 //! Used by `participant.rs` and `handle.rs`.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::participants::Locks;
 use crate::error::{Error, Result};
+use crate::os::fork::{self, LockFd};
 use crate::os::lock;
 
 /// The locks of one holder. Dropping it drops them all, as death does.
 pub(super) enum HeldLocks {
-    /// An open file description of its own.
-    File(OwnedFd),
+    /// An open file description of its own, which forked children do not keep.
+    File(LockFd),
     /// An entry in the table of a heap segment.
     Heap(HeapHolder),
 }
@@ -55,13 +56,15 @@ type LockTable = Mutex<BTreeMap<u64, u64>>;
 pub(super) struct HeapHolder {
     table: Arc<LockTable>,
     number: u64,
+    born: u32,
 }
 
 impl HeapHolder {
     /// A new holder of nothing.
     pub(super) fn new(table: &Arc<LockTable>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        HeapHolder { table: Arc::clone(table), number: NEXT.fetch_add(1, Ordering::Relaxed) }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        HeapHolder { table: Arc::clone(table), number, born: fork::generation() }
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
@@ -71,6 +74,9 @@ impl HeapHolder {
 
 impl Drop for HeapHolder {
     fn drop(&mut self) {
-        self.table().retain(|_, by| *by != self.number);
+        // In a forked child the table is a copy that nobody asks, and a thread that is not there may hold its mutex.
+        if !fork::is_child_of(self.born) {
+            self.table().retain(|_, by| *by != self.number);
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! Used by every ring handle, which owns one and drops it last. Relies on `participants.rs` for the algorithm and on
 //! `locks.rs` for an open file description that belongs to this handle alone.
 //!
-//! After `fork` the description is shared with the child, so the child's copy does nothing when dropped, and the parent
-//! counts as alive until the child has exited, executed something or dropped its copy, too.
+//! A child made by `fork(3)` has a copy of the handle but not of its locks (`os/fork.rs`): the copy does nothing when
+//! dropped, every call on it is [`Error::Forked`], and the parent's death is noticed while the child lives.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,9 +73,16 @@ impl Participant {
         self.segment.table().counters(self.seat.id)
     }
 
-    /// [`Error::Forked`] in a child of the process that joined. No system call: for every wait.
+    /// Whether this is a copy in a child of the process that joined. One load: for every call.
+    #[inline(always)]
+    pub(crate) fn is_forked(&self) -> bool {
+        fork::is_child_of(self.forks)
+    }
+
+    /// [`Error::Forked`] in a child of the process that joined. One load: for every call.
+    #[inline(always)]
     pub(crate) fn check_fork(&self) -> Result<()> {
-        if fork::generation() == self.forks { Ok(()) } else { Err(Error::Forked) }
+        if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 
     /// [`Participant::check_fork`], also for children that no C library made. One system call.
@@ -97,7 +104,7 @@ impl Participant {
     /// Whether `id` is held by a participant that is proven dead and not yet buried. False if that cannot be found out.
     /// One system call.
     pub(crate) fn is_dead(&self, id: u16) -> bool {
-        id != self.seat.id && self.segment.table().is_dead(&self.locks, id).unwrap_or(false)
+        !self.is_forked() && id != self.seat.id && self.segment.table().is_dead(&self.locks, id).unwrap_or(false)
     }
 
     /// The end of our peers' role, if it is newer than `known` and nobody of the role is left: call after
@@ -144,7 +151,7 @@ impl Participant {
 
     /// Whether there is something to leave: not yet left, and not a copy in a forked child.
     pub(crate) fn is_attached(&self) -> bool {
-        !self.left && self.check_fork().is_ok()
+        !self.left && !self.is_forked()
     }
 
     /// What our user has been told, or our predecessors' users.

@@ -27,6 +27,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::FrameSender;
 use crate::error::{Error, Result};
 use crate::frame::{Header, control};
+use crate::os::fork;
 use crate::os::poll::{Ready, wait};
 use crate::os::thread::spawn_deaf;
 use crate::ring::{Mark, Ring, Watch};
@@ -64,6 +65,7 @@ const STOPPED: u32 = 2;
 pub struct Doorbell {
     shared: Arc<Shared>,
     watcher: Option<JoinHandle<()>>,
+    born: u32,
 }
 
 /// What the consumer's side and the watcher share.
@@ -126,13 +128,14 @@ impl Doorbell {
         let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), since, watch, bell });
         let watched = Arc::clone(&shared);
         let watcher = spawn_deaf("slipring-bell", move || watched.run()).map_err(|e| Error::io("start a thread", e))?;
-        Ok(Doorbell { shared, watcher: Some(watcher) })
+        Ok(Doorbell { shared, watcher: Some(watcher), born: fork::generation() })
     }
 
     /// Quiets the bell and arms it. False if it was armed already, so that nothing has changed since the look that followed.
     /// Two system calls if it was not, none if it was.
     pub fn arm(&self) -> bool {
-        if self.shared.state.load(Ordering::Acquire) == ARMED {
+        // A copy in a forked child leaves the parent's eventfd alone.
+        if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) == ARMED {
             return false;
         }
         if let Bell::Eventfd(fd) = &self.shared.bell {
@@ -150,8 +153,12 @@ impl Doorbell {
     /// Waits until the bell rings or has rung, and quiets and arms it. At once if it was not armed. Three system calls.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Unsupported`] if it does not ring here but elsewhere ([`Doorbell::frame`]).
+    /// [`Error::Timeout`]; [`Error::Unsupported`] if it does not ring here but elsewhere ([`Doorbell::frame`]);
+    /// [`Error::Forked`] in a forked child of the process that made it.
     pub fn wait(&self, deadline: Deadline) -> Result<()> {
+        if fork::is_child_of(self.born) {
+            return Err(Error::Forked);
+        }
         let Some(fd) = self.eventfd_to_poll() else {
             return Err(Error::Unsupported { what: "waiting for a bell that rings elsewhere; wait for its frame" });
         };
@@ -177,6 +184,11 @@ impl Doorbell {
 
 impl Drop for Doorbell {
     fn drop(&mut self) {
+        if fork::is_child_of(self.born) {
+            // The watcher runs in the parent only; its join handle here refers to no thread.
+            std::mem::forget(self.watcher.take());
+            return;
+        }
         self.shared.state.store(STOPPED, Ordering::Release);
         if let Some(watcher) = self.watcher.take() {
             watcher.thread().unpark();

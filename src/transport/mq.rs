@@ -26,6 +26,7 @@ use super::message::{Habit, Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Wire, rec
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
+use crate::os::fork::LockFd;
 use crate::os::poll::{Ready, wait};
 use crate::os::{lock, mq};
 use crate::wait::deadline::Deadline;
@@ -126,7 +127,7 @@ impl Sender {
     /// system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others
     /// may write to; [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        let (fd, shape) = open(name, options)?;
+        let (fd, shape) = open_to_lock(name, options)?;
         let wire = Wire { form: Form::Short, identified: true, message: shape.message_size };
         Outbox::open(wire, options.max_payload, |epoch| {
             lock::try_lock(fd.as_fd(), byte_of(epoch))
@@ -148,13 +149,13 @@ impl Receiver {
     /// # Errors
     /// [`Error::RoleTaken`] if another receiver has it; otherwise as [`Sender::open`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        let (fd, shape) = open(name, options)?;
+        let (fd, shape) = open_to_lock(name, options)?;
         match lock::try_lock(fd.as_fd(), RECEIVER) {
             Ok(true) => {}
             Ok(false) => return Err(Error::RoleTaken { role: "receiver" }),
             Err(e) => return Err(Error::io("lock the receiver's byte of the queue", e)),
         }
-        fcntl_setfl(&fd, OFlags::empty()).map_err(|e| Error::io("let the queue wait", e))?;
+        fcntl_setfl(fd.as_fd(), OFlags::empty()).map_err(|e| Error::io("let the queue wait", e))?;
         let queue = Queue { fd, habit: Habit::default(), message: Vec::new() };
         Ok(Receiver(Inbox::new(queue, shape.message_size, options.max_payload)))
     }
@@ -244,7 +245,7 @@ pub fn list() -> Result<Vec<Listed>> {
 
 /// An open queue, for either end.
 struct Queue {
-    fd: OwnedFd,
+    fd: LockFd,
     habit: Habit,
     /// Where a message is put together; a queue takes one piece.
     message: Vec<u8>,
@@ -331,12 +332,19 @@ fn byte_of(epoch: u64) -> u64 {
     epoch % RECEIVER
 }
 
-fn poll(fd: &OwnedFd, ready: Ready, patience: Duration) -> Result<bool> {
+fn poll(fd: &LockFd, ready: Ready, patience: Duration) -> Result<bool> {
     wait(fd.as_fd(), ready, patience).map_err(|e| Error::io("poll the message queue", e))
 }
 
 /// How often to try when others create and remove the name all the time.
 const ATTEMPTS: usize = 100;
+
+/// [`open`], for an end that will lock a byte: forked children do not keep the lock.
+fn open_to_lock(name: &str, options: &Options) -> Result<(LockFd, mq::Attributes)> {
+    let fd = LockFd::open(|| open(name, options).map(|(fd, _)| fd))?;
+    let shape = shape_of(fd.as_fd())?;
+    Ok((fd, shape))
+}
 
 fn open(name: &str, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
     let name = checked_name(name)?;
@@ -381,7 +389,7 @@ fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attribu
             what: "others may send to the message queue: remove it, it is created with 0600",
         });
     }
-    let shape = mq::attributes(fd.as_fd()).map_err(|e| Error::io("ask for the shape of the message queue", e))?;
+    let shape = shape_of(fd.as_fd())?;
     expect("messages in the queue that exists", options.messages, shape.messages)?;
     expect("message size of the queue that exists", options.message_size, shape.message_size)?;
     if shape.message_size < Wire::MIN_MESSAGE {
@@ -389,6 +397,10 @@ fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attribu
         return Err(Error::Incompatible { what: "message size of the queue that exists, at least", expected, found });
     }
     Ok((fd, shape))
+}
+
+fn shape_of(queue: BorrowedFd<'_>) -> Result<mq::Attributes> {
+    mq::attributes(queue).map_err(|e| Error::io("ask for the shape of the message queue", e))
 }
 
 fn expect(what: &'static str, asked: Option<usize>, found: usize) -> Result<()> {

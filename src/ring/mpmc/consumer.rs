@@ -213,6 +213,7 @@ impl Consumer {
     /// One look at the ring. A frame to be delivered again comes first.
     #[inline(always)]
     fn look(seat: &Seat) -> Result<Taken> {
+        seat.attachment.check_fork()?;
         let redeliveries = seat.core.redeliveries();
         if redeliveries != seat.searched.load(Ordering::Relaxed) {
             match seat.core.take_redelivered(seat.attachment.id()) {
@@ -308,6 +309,9 @@ impl Consumer {
     /// when it is found empty.
     #[inline(always)]
     fn release(&self, taken: Taken) {
+        if self.0.attachment.is_forked() {
+            return; // a copy in a forked child: the slot is the parent's to release
+        }
         let (Header { len, flags, .. }, attachment) = (taken.header, &self.0.attachment);
         let quarter = self.0.core.is_quarter(&taken);
         self.0.core.release(taken);

@@ -238,13 +238,14 @@ impl Producer {
     pub fn close(self) {}
 
     #[inline(always)]
-    fn check_len(&self, len: usize) -> Result<()> {
+    fn check_call(&self, len: usize) -> Result<()> {
+        self.0.attachment.check_fork()?;
         if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
     }
 
     #[inline(always)]
     fn try_claim(&self, len: usize) -> Result<Claim> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         match self.0.core.claim(self.0.attachment.id()) {
             Err(Error::Full) => self.full(),
             claimed => claimed,
@@ -253,7 +254,7 @@ impl Producer {
 
     #[inline(always)]
     fn claim(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Claim> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         match self.0.core.claim(self.0.attachment.id()) {
             Err(Error::Full) => self.wait_for_slot(deadline.into()),
             claimed => claimed,
@@ -333,7 +334,8 @@ impl Grant<'_> {
     #[inline]
     pub fn commit_frame(mut self, header: Header, len: usize) {
         assert!(len <= self.len, "commit of more than was reserved");
-        if let Some(claim) = self.claim.take() {
+        // A copy of the grant in a forked child sends nothing: the slot is the parent's.
+        if let Some(claim) = self.claim.take().filter(|_| !self.producer.0.attachment.is_forked()) {
             self.producer.commit(claim, header, len);
         }
     }
@@ -369,7 +371,7 @@ impl DerefMut for Grant<'_> {
 impl Drop for Grant<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
+        if let Some(claim) = self.claim.take().filter(|_| !self.producer.0.attachment.is_forked()) {
             let seat = &self.producer.0;
             seat.core.abort(claim);
             // Consumers may wait for what is committed behind it, producers for the slot.

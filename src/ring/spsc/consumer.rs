@@ -242,6 +242,7 @@ impl Consumer {
 
     #[inline(always)]
     pub(super) fn try_next(&mut self) -> Result<Peeked> {
+        self.attachment.check_fork()?;
         loop {
             self.core.rewind(); // a view that was forgotten or kept
             match self.core.glimpse() {
@@ -253,6 +254,7 @@ impl Consumer {
 
     #[inline(always)]
     pub(super) fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Peeked> {
+        self.attachment.check_fork()?;
         let deadline = deadline.into();
         loop {
             self.core.rewind();
@@ -305,8 +307,12 @@ impl Consumer {
         Ok(frame.header())
     }
 
+    /// Frees everything before `end`. In a forked child, whose copy of the frames is its parent's to release, does nothing.
     #[inline(always)]
     pub(super) fn release(&mut self, end: u64, tally: Tally) {
+        if self.attachment.is_forked() {
+            return;
+        }
         if self.core.release(end) {
             self.wake_producer();
         }

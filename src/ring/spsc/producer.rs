@@ -218,7 +218,7 @@ impl Producer {
 
     /// Room for a payload of up to `len` bytes, to be written in place. Wait-free.
     ///
-    /// Nobody sees it before [`Grant::commit`]; dropped without that, it never was.
+    /// Invisible to the consumer until [`Grant::commit`]. Dropping it without committing aborts; nothing is sent.
     ///
     /// # Errors
     /// As [`Producer::try_send`].
@@ -280,7 +280,8 @@ impl Producer {
     pub fn close(self) {}
 
     #[inline(always)]
-    fn check_len(&self, len: usize) -> Result<()> {
+    fn check_call(&self, len: usize) -> Result<()> {
+        self.attachment.check_fork()?;
         if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
     }
 
@@ -291,13 +292,13 @@ impl Producer {
 
     #[inline(always)]
     fn room(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<()> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         if self.core.has_room(self.core.tail(), len) { Ok(()) } else { self.wait_for_room(len, deadline.into()) }
     }
 
     #[inline(always)]
     fn try_room_at(&mut self, tail: u64, len: usize) -> Result<()> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         if self.core.has_room(tail, len) { Ok(()) } else { self.full(tail, len) }
     }
 
@@ -358,7 +359,9 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.attachment.raise_high_water(self.core.high_water());
+        if self.attachment.is_attached() {
+            self.attachment.raise_high_water(self.core.high_water());
+        }
     }
 }
 
@@ -386,7 +389,10 @@ impl Grant<'_> {
     #[inline]
     pub fn commit_frame(self, header: Header, len: usize) {
         assert!(len <= self.len, "commit of more than was reserved");
-        self.producer.commit(header, len);
+        // A copy of the grant in a forked child sends nothing: the ring is the parent's.
+        if !self.producer.attachment.is_forked() {
+            self.producer.commit(header, len);
+        }
     }
 
     #[inline(always)]
@@ -467,6 +473,10 @@ impl Batch<'_> {
     /// Makes the whole batch visible.
     #[inline]
     pub fn commit(self) {
+        // A copy of the batch in a forked child sends nothing: the ring is the parent's.
+        if self.producer.attachment.is_forked() {
+            return;
+        }
         let Producer { core, sequencer, staged_numbers, .. } = &mut *self.producer;
         core.publish(self.staged);
         staged_numbers.commit(sequencer);

@@ -22,6 +22,7 @@ use super::shared::{EXACT, HEAD};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::frame::header::{SHORT, padded};
+use crate::os::fork;
 use crate::ring::{Options, Ring};
 use crate::segment::Kind;
 use crate::sync::{Area, Ordering};
@@ -59,6 +60,8 @@ pub struct UntrustedConsumer {
     data_event: Arc<Cancellable<One>>,
     space_event: One,
     pace: Pace,
+    /// Forks of this process before it was made.
+    born: u32,
     /// What the sender did wrong; nothing is read after that.
     violation: Option<&'static str>,
 }
@@ -98,6 +101,7 @@ impl UntrustedConsumer {
             data_event: Cancellable::new(data_event),
             space_event,
             pace: Pace::new(ring.idle()),
+            born: fork::generation(),
             violation: None,
         })
     }
@@ -111,9 +115,12 @@ impl UntrustedConsumer {
     /// Copies the next frame into `buffer`, checks it and releases it, if there is one. Wait-free; no system call.
     ///
     /// # Errors
-    /// [`Error::Empty`]; [`Error::TooLarge`] if `buffer` is too short (the frame stays); [`Error::Corrupt`] or
+    /// [`Error::Forked`]; [`Error::Empty`]; [`Error::TooLarge`] if `buffer` is too short (the frame stays); [`Error::Corrupt`] or
     /// [`Error::Incompatible`] once the sender broke the protocol, and [`Error::Corrupt`] for ever after.
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Header> {
+        if fork::is_child_of(self.born) {
+            return Err(Error::Forked);
+        }
         if let Some(what) = self.violation {
             return Err(Error::Corrupt { what });
         }

@@ -113,6 +113,7 @@ impl Consumer {
     /// [`Consumer::try_read`] of bytes that belong together by `unit`s: none of them is read in part.
     #[inline(always)]
     pub(in crate::ring) fn try_read_units(&mut self, buffer: &mut [u8], unit: usize) -> Result<usize> {
+        self.attachment.check_fork()?;
         let mut there = self.core.available(buffer.len())?;
         if there < unit && !buffer.is_empty() {
             there = self.empty(unit)?;
@@ -145,7 +146,7 @@ impl Consumer {
     /// [`Consumer::read_deadline`] of bytes that belong together by `unit`s: none of them is read
     /// in part.
     pub(in crate::ring) fn read_units(&mut self, buffer: &mut [u8], unit: usize, deadline: Deadline) -> Result<usize> {
-        self.check_len(unit)?;
+        self.check_call(unit)?;
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -170,7 +171,7 @@ impl Consumer {
     /// ```
     #[inline]
     pub fn try_read_chunk(&mut self, len: usize) -> Result<ReadChunk<'_>> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         if self.core.available(len)? < len && self.empty(len)? < len {
             return Err(Error::Empty);
         }
@@ -182,7 +183,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Closed`], [`Error::PeerDead`].
     pub fn read_chunk_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<ReadChunk<'_>> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         self.wait_for(len, deadline.into())?;
         Ok(ReadChunk { consumer: self, len })
     }
@@ -190,7 +191,8 @@ impl Consumer {
     /// Stops reading. Bytes in the stream wait for another consumer. So does dropping.
     pub fn close(self) {}
 
-    fn check_len(&self, len: usize) -> Result<()> {
+    fn check_call(&self, len: usize) -> Result<()> {
+        self.attachment.check_fork()?;
         let max = self.core.shared().capacity();
         if len <= max { Ok(()) } else { Err(Error::TooLarge { max }) }
     }
@@ -202,6 +204,9 @@ impl Consumer {
 
     #[inline(always)]
     fn release(&mut self, n: usize) {
+        if self.attachment.is_forked() {
+            return; // the bytes are the parent's to release
+        }
         self.core.release(n);
         self.attachment.wake_peers(1);
         self.attachment.count(Counter::Received, 1);
@@ -221,6 +226,7 @@ impl Consumer {
 
     #[inline(always)]
     fn wait_for(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
+        self.attachment.check_fork()?;
         let there = self.core.available(wanted)?;
         if there >= wanted { Ok(there) } else { self.wait_for_data(wanted, deadline) }
     }

@@ -111,6 +111,7 @@ impl Producer {
     /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written in part.
     #[inline(always)]
     pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
+        self.attachment.check_fork()?;
         let mut free = self.core.free(bytes.len());
         if free < unit && !bytes.is_empty() {
             free = self.full(unit)?;
@@ -141,7 +142,7 @@ impl Producer {
     /// [`Producer::write_all_deadline`] of `bytes` that belong together by `unit`s: none of them is
     /// written in part.
     pub(in crate::ring) fn write_all_units(&mut self, mut bytes: &[u8], unit: usize, deadline: Deadline) -> Result<()> {
-        self.check_len(unit)?;
+        self.check_call(unit)?;
         while !bytes.is_empty() {
             let n = self.room(unit, deadline)?.min(bytes.len());
             let (now, later) = bytes.split_at(n - n % unit);
@@ -167,7 +168,7 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_write_chunk(&mut self, len: usize) -> Result<WriteChunk<'_>> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         if self.core.free(len) < len {
             self.full(len)?;
         }
@@ -179,7 +180,7 @@ impl Producer {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Closed`], [`Error::PeerDead`].
     pub fn write_chunk_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<WriteChunk<'_>> {
-        self.check_len(len)?;
+        self.check_call(len)?;
         self.room(len, deadline.into())?;
         Ok(WriteChunk { producer: self, len })
     }
@@ -187,7 +188,8 @@ impl Producer {
     /// Says that nothing more will come. So does dropping.
     pub fn close(self) {}
 
-    fn check_len(&self, len: usize) -> Result<()> {
+    fn check_call(&self, len: usize) -> Result<()> {
+        self.attachment.check_fork()?;
         let max = self.core.shared().capacity();
         if len <= max { Ok(()) } else { Err(Error::TooLarge { max }) }
     }
@@ -214,6 +216,7 @@ impl Producer {
 
     #[inline(always)]
     fn room(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
+        self.attachment.check_fork()?;
         let free = self.core.free(wanted);
         if free >= wanted { Ok(free) } else { self.wait_for_room(wanted, deadline) }
     }
@@ -247,7 +250,10 @@ impl WriteChunk<'_> {
     #[inline]
     pub fn commit(self, n: usize) {
         assert!(n <= self.len, "commit of more than was reserved");
-        self.producer.commit(n);
+        // A copy of the chunk in a forked child writes nothing: the stream is the parent's.
+        if !self.producer.attachment.is_forked() {
+            self.producer.commit(n);
+        }
     }
 
     #[inline(always)]

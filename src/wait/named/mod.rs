@@ -9,9 +9,8 @@ pub(crate) mod semaphore;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::os::clock::monotonic_ns;
-use crate::os::fork;
 use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings};
 use crate::wait::cancel::{Cancellable, Sleepers};
 use crate::wait::idle::Pace;
@@ -75,7 +74,6 @@ trait Core {
 struct Member<C: Core> {
     core: C,
     participant: Participant,
-    born: u32,
     cancel: Arc<Cancellable<C::Sleepers>>,
 }
 
@@ -84,7 +82,7 @@ impl<C: Core> Member<C> {
     fn join(segment: &Arc<Segment>, core: C) -> Result<Arc<Self>> {
         let participant = Participant::join(segment, Role::Consumer, false, |dead| core.recover(dead))?;
         let cancel = Cancellable::new(core.sleepers());
-        Ok(Arc::new(Member { core, participant, born: fork::generation(), cancel }))
+        Ok(Arc::new(Member { core, participant, cancel }))
     }
 
     fn id(&self) -> u16 {
@@ -93,11 +91,11 @@ impl<C: Core> Member<C> {
 
     /// Whether `fork` carried this handle into a child. No system call.
     fn is_forked(&self) -> bool {
-        fork::generation() != self.born
+        self.participant.is_forked()
     }
 
     fn check_fork(&self) -> Result<()> {
-        if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
+        self.participant.check_fork()
     }
 
     /// Takes back what the dead hold, if one of `holders` is dead. One system call for each of

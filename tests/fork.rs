@@ -1,0 +1,263 @@
+//! fork without exec: a child has copies of its parent's handles, and none of their rights.
+//!
+//! Each test forks a *parent*, which opens handles and forks a *child*, which tries its copies and lives on while the
+//! parent is killed. What must hold: the child's calls are refused, the parent's death is noticed at once.
+
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use slipring::frame::Header;
+use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, mq};
+use slipring::{Error, Mutex, Options, Ring, Semaphore, mpmc, spsc, stream};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A parent that has been killed, whose child lives as long as this value.
+struct Orphan {
+    _alive: UnixStream,
+}
+
+/// Runs `open` in a forked process, forks once more there, runs `try_copies` on what it opened, and kills the first.
+fn orphan<T>(open: impl FnOnce() -> T, try_copies: impl FnOnce(T) -> bool) -> Orphan {
+    let (alive, stay) = UnixStream::pair().unwrap();
+    let (mut report, tell) = UnixStream::pair().unwrap();
+    let parent = fork(|| {
+        let opened = open();
+        // Forked once more, and not waited for: it outlives us.
+        fork(|| {
+            // SAFETY: the child's own copy, which it never closes otherwise: it ends by `_exit`.
+            unsafe { libc::close(stay.as_raw_fd()) };
+            say(&tell, try_copies(opened));
+            hold(&alive);
+        });
+        hold(&alive);
+    });
+    drop(tell);
+    let mut answer = [0];
+    report.read_exact(&mut answer).expect("the child reports");
+    // SAFETY: kills a process that we have just forked and not waited for.
+    unsafe { libc::kill(parent, libc::SIGKILL) };
+    let mut status = 0;
+    // SAFETY: `parent` is our child, and `status` lives through the call.
+    assert_eq!(unsafe { libc::waitpid(parent, &raw mut status, 0) }, parent);
+    assert_eq!(answer, [1], "a copy in the child did something");
+    Orphan { _alive: stay }
+}
+
+fn fork(body: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the C library keeps its allocator usable in the child; `body` takes no lock of another thread.
+    match unsafe { libc::fork() } {
+        0 => {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            // SAFETY: ends the child at once, without running the test harness's handlers.
+            unsafe { libc::_exit(i32::from(done.is_err())) };
+        }
+        pid => {
+            std::mem::forget(body); // what it owns is neither closed nor released here
+            assert!(pid > 0, "fork");
+            pid
+        }
+    }
+}
+
+fn say(mut socket: &UnixStream, refused: bool) {
+    socket.write_all(&[u8::from(refused)]).unwrap();
+}
+
+/// Until the other end is closed everywhere.
+fn hold(mut socket: &UnixStream) {
+    let _ = socket.read(&mut [0]);
+}
+
+fn is_forked<T>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Forked))
+}
+
+#[test]
+fn a_byte_rings_producer_is_dead_though_its_child_lives() {
+    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let mut rx = spsc::Consumer::attach(&ring).unwrap();
+    let child = orphan(
+        || {
+            let mut tx = spsc::Producer::attach(&ring).unwrap();
+            tx.try_send(b"parent's").unwrap();
+            tx
+        },
+        |mut tx| {
+            let refused = is_forked(tx.try_send(b"child's").map(drop))
+                && is_forked(tx.send(b"child's"))
+                && is_forked(tx.try_reserve(8).map(drop))
+                && is_forked(tx.batch().push(b"child's"));
+            drop(tx);
+            refused
+        },
+    );
+    assert_eq!(&*rx.recv_deadline(SOON).unwrap(), b"parent's");
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
+    spsc::Producer::attach(&ring).expect("the role is free");
+    drop(child);
+}
+
+#[test]
+fn grants_batches_and_views_of_a_child_do_nothing() {
+    let (mut tx, mut rx) = spsc::pair(4096).unwrap();
+    tx.try_send(b"first").unwrap();
+    let (many_tx, many_rx) = mpmc::pair(8, 64).unwrap();
+    many_tx.try_send(b"first").unwrap();
+    {
+        let mut grant = tx.try_reserve(5).unwrap();
+        let view = rx.try_recv().unwrap();
+        let mut many_grant = many_tx.try_reserve(5).unwrap();
+        let many_view = many_rx.try_recv().unwrap();
+        grant.copy_from_slice(b"grant");
+        many_grant.copy_from_slice(b"grant");
+        let both_ends = mpmc::pair(8, 64).unwrap();
+        both_ends.0.try_send(b"x").unwrap();
+        let status = wait_for(fork(|| {
+            drop(view);
+            drop(many_view);
+            grant.commit(5);
+            many_grant.commit(5);
+            assert!(is_forked(both_ends.1.try_recv().map(drop)));
+            assert!(is_forked(both_ends.0.try_send(b"y")));
+        }));
+        assert_eq!(status, 0);
+        std::mem::forget(both_ends);
+    }
+    // The parent's own grants and views were forgotten, so nothing has been sent or released at all.
+    assert_eq!(ring_counts(tx.ring()), (1, 0));
+    assert_eq!(ring_counts(many_tx.ring()), (1, 0));
+    assert_eq!(&*rx.try_recv().unwrap(), b"first");
+    assert!(matches!(rx.try_recv().map(drop), Err(Error::Empty)));
+    drop((many_tx, many_rx));
+}
+
+fn ring_counts(ring: &Ring) -> (u64, u64) {
+    let counts = ring.stats().unwrap().counts;
+    (counts.sent, counts.received)
+}
+
+fn wait_for(pid: libc::pid_t) -> i32 {
+    let mut status = -1;
+    // SAFETY: `pid` is our child, and `status` lives through the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    status
+}
+
+#[test]
+fn a_work_queues_consumer_is_dead_though_its_child_lives() {
+    let ring = Ring::memfd(&Options::mpmc(8, 64)).unwrap();
+    let tx = mpmc::Producer::attach(&ring).unwrap();
+    let rx = mpmc::Consumer::attach(&ring).unwrap();
+    tx.try_send(b"job").unwrap();
+    let child = orphan(
+        || {
+            let rx = mpmc::Consumer::attach(&ring).unwrap();
+            std::mem::forget(rx.try_recv().unwrap());
+            rx
+        },
+        |rx| is_forked(rx.try_recv().map(drop)) && is_forked(rx.recv_batch(2).map(drop)),
+    );
+    let again = rx.recv_deadline(SOON).unwrap();
+    assert!(again.header().flags.contains(slipring::frame::Flags::REDELIVERED));
+    drop(child);
+}
+
+#[test]
+fn a_streams_ends_are_dead_though_their_child_lives() {
+    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+    let mut rx = stream::Consumer::attach(&ring).unwrap();
+    let child = orphan(
+        || stream::Producer::attach(&ring).unwrap(),
+        |mut tx| {
+            is_forked(tx.try_write(b"child's"))
+                && is_forked(tx.write_all(b"x"))
+                && is_forked(tx.try_write_chunk(1).map(drop))
+        },
+    );
+    assert!(matches!(rx.read_deadline(&mut [0; 8], SOON), Err(Error::PeerDead)));
+    drop((child, rx));
+    let mut tx = stream::Producer::attach(&ring).unwrap();
+    tx.try_write(b"bytes").unwrap();
+    let child = orphan(
+        || stream::Consumer::attach(&ring).unwrap(),
+        |mut rx| is_forked(rx.try_read(&mut [0; 8])) && is_forked(rx.try_read_chunk(1).map(drop)),
+    );
+    stream::Consumer::attach(&ring).expect("the role is free");
+    drop(child);
+}
+
+#[test]
+fn locks_and_permits_of_the_dead_are_free_though_their_child_lives() {
+    let (mutex, semaphore) = (Mutex::memfd(8).unwrap(), Semaphore::memfd(1).unwrap());
+    let fd = |fd: Option<std::os::fd::BorrowedFd<'_>>| fd.unwrap().try_clone_to_owned().unwrap();
+    let child = orphan(
+        || {
+            let mutex = Mutex::from_fd(fd(mutex.fd())).unwrap();
+            let semaphore = Semaphore::from_fd(fd(semaphore.fd())).unwrap();
+            std::mem::forget(mutex.lock().unwrap());
+            std::mem::forget(semaphore.acquire().unwrap());
+            (mutex, semaphore)
+        },
+        |(mutex, semaphore)| {
+            is_forked(mutex.try_lock().map(drop))
+                && is_forked(semaphore.try_acquire().map(drop))
+                && is_forked(mutex.recover_dead())
+        },
+    );
+    assert!(mutex.lock_deadline(SOON).unwrap().owner_died());
+    drop(semaphore.acquire_deadline(SOON).unwrap());
+    drop(child);
+}
+
+#[test]
+fn a_queues_ends_are_dead_though_their_child_lives() {
+    let name = format!("/slipring-fork-{}", std::process::id());
+    let options = mq::Options::default();
+    let mut rx = match mq::Receiver::open(&name, &options) {
+        Err(Error::Unsupported { what }) => return eprintln!("skipped: {what}"),
+        opened => opened.unwrap(),
+    };
+    let child = orphan(
+        || {
+            let mut tx = mq::Sender::open(&name, &options).unwrap();
+            tx.send(Header::PLAIN, b"parent's").unwrap();
+            tx
+        },
+        |mut tx| is_forked(tx.try_send(Header::PLAIN, b"child's")) && is_forked(tx.flush(SOON.into())),
+    );
+    assert!(rx.recv_deadline(SOON.into()).is_ok());
+    assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::PeerDead)));
+    drop((child, rx));
+    let child = orphan(|| mq::Receiver::open(&name, &options).unwrap(), |mut rx| is_forked(rx.try_recv().map(drop)));
+    mq::Receiver::open(&name, &options).expect("the role is free");
+    mq::remove(&name).unwrap();
+    drop(child);
+}
+
+#[test]
+fn a_childs_copy_of_a_receiver_with_a_doorbell_is_dropped_like_any_other() {
+    let (mut tx, rx) = spsc::pair(4096).unwrap();
+    let mut rx = RingReceiver::from(rx).with_doorbell().unwrap();
+    assert!(matches!(rx.try_recv(), Err(Error::Empty)), "armed");
+    let status = wait_for(fork(|| {
+        assert!(is_forked(rx.try_recv().map(drop)) && is_forked(rx.recv_deadline(SOON.into()).map(drop)));
+        // SAFETY: the child's own copy, read once; the parent's is another one.
+        drop(unsafe { std::ptr::read(&rx) });
+    }));
+    assert_eq!(status, 0);
+    tx.send(b"to the parent").unwrap();
+    assert!(rx.recv_deadline(SOON.into()).is_ok());
+}
+
+#[test]
+fn an_untrusting_consumer_is_the_parents_alone() {
+    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    spsc::Producer::attach(&ring).unwrap().try_send(b"stranger's").unwrap();
+    let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
+    let mut rx = spsc::UntrustedConsumer::attach(passed).unwrap();
+    assert_eq!(wait_for(fork(|| assert!(is_forked(rx.try_recv_into(&mut [0; 64]))))), 0);
+    rx.try_recv_into(&mut [0; 64]).unwrap();
+}
