@@ -84,6 +84,14 @@ impl FrameReceiver for Half<dyn FrameReceiver, dyn FrameSender> {
         self.used.release_encoded(bytes)
     }
 
+    fn expect_at_most(&mut self, frames: u64) {
+        self.used.expect_at_most(frames);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.used.stop()
+    }
+
     fn max_payload(&self) -> usize {
         self.used.max_payload()
     }

@@ -368,6 +368,12 @@ impl Decoder {
         self.carry.len() - self.at
     }
 
+    /// How many bytes have been taken in and not decided, and how many more are needed to decide anything.
+    pub(crate) fn wanting(&self) -> (usize, usize) {
+        let held = self.carry.len() - self.at;
+        (held, self.need.saturating_sub(held).max(1))
+    }
+
     /// The sender of these bytes is gone: forgets those that were no whole frame, and says how many of them were being
     /// skipped (with `more`, which follow them). Unlike [`Decoder::finish`] it never takes them for frames.
     pub(crate) fn abandon(&mut self, more: usize) -> Option<Step> {

@@ -208,6 +208,11 @@ impl Reassembler {
         self.dropped
     }
 
+    /// Whether no frame is unfinished.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.partials.is_empty()
+    }
+
     /// The payload of the frame that was put together last.
     pub(crate) fn last(&self) -> &[u8] {
         &self.done

@@ -85,6 +85,11 @@ impl ByteFd {
         matches!(self.way, Way::Socket)
     }
 
+    /// Whether it is a pipe or a FIFO.
+    pub(crate) fn is_pipe(&self) -> bool {
+        !matches!(self.way, Way::Socket | Way::Poll)
+    }
+
     /// Reads what is there: 0 at the end. `EAGAIN` if nothing is, unless it may `wait`.
     pub(crate) fn read(&self, buffer: &mut [u8], wait: bool) -> Result<usize, Errno> {
         loop {

@@ -17,11 +17,12 @@ use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketType, bind, connect, recvmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrUnix, SocketType, bind, connect, recvmsg,
+    shutdown,
 };
 
 use super::datagram::{UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room};
-use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
 use super::socket_path::{BoundPath, is_allowed};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
@@ -194,12 +195,21 @@ impl Inlet for ReceivingEnd {
             Ok(Datagram { uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
                 Err(Error::Untrusted { what: "a datagram from a process of another user: allow its uid" })
             }
+            Ok(Datagram { uid: None, len: 0, .. }) => Err(Error::Empty), // shut, and nothing waits
             Ok(Datagram { uid: None, .. }) => {
                 Err(Error::Untrusted { what: "a datagram without its sender's credentials" })
             }
             Ok(Datagram { len, source, .. }) => Ok(Pulled { start: 0, len, source }),
             Err(Errno::AGAIN) => Err(Error::Empty),
             Err(e) => Err(Error::io("receive from the socket", e)),
+        }
+    }
+
+    /// Senders get an error from now on.
+    fn stop(&mut self) -> Waiting {
+        match shutdown(&self.socket, Shutdown::Read) {
+            Ok(()) => Waiting::Last,
+            Err(_) => Waiting::Lost,
         }
     }
 

@@ -164,6 +164,14 @@ impl FrameReceiver for Receiver {
         self.inner.recv_deadline(deadline)
     }
 
+    fn expect_at_most(&mut self, frames: u64) {
+        self.inner.expect_at_most(frames);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.inner.stop()
+    }
+
     fn max_payload(&self) -> usize {
         self.inner.max_payload()
     }

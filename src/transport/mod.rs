@@ -155,6 +155,39 @@ pub trait FrameReceiver: Send {
     /// Lets go of what was lent last, as the next call would.
     fn release(&mut self) {}
 
+    /// Announces that at most `frames` more frames will be received here. A byte stream then reads nothing behind the last
+    /// of them, so that the next reader of the same pipe, FIFO or file finds it whole. Near the last frame, each costs two
+    /// reads. Other transports take frames one by one anyway.
+    ///
+    /// ```
+    /// use slipring::frame::{Event, Header};
+    /// use slipring::transport::{FrameReceiver, FrameSender, pipe, stream::Options};
+    /// use std::os::fd::OwnedFd;
+    /// let (reader, writer) = std::io::pipe().unwrap();
+    /// let mut tx = pipe::sender(writer.into(), &Options::new())?;
+    /// tx.send(Header::PLAIN, b"one")?;
+    /// tx.send(Header::PLAIN, b"two")?;
+    /// for word in ["one", "two"] {
+    ///     let mut rx = pipe::receiver(reader.try_clone().unwrap().into(), &Options::new())?;
+    ///     rx.expect_at_most(1);
+    ///     assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == word.as_bytes()));
+    /// }
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    fn expect_at_most(&mut self, _frames: u64) {}
+
+    /// Stops: from now on only those frames are received that would be lost with this end. Says whether there may be any;
+    /// receive them until [`Error::Closed`].
+    ///
+    /// * Rings and queues keep what was not received for the next receiver: nothing is left to do, except that a queue gives
+    ///   the frames of which it has taken a part.
+    /// * Pipes, FIFOs and sockets give what has been read and what the kernel holds at this moment, and complete the frames
+    ///   that have begun. Unix sockets take nothing more from their peer, which is told ([`Error::Closed`]); a peer over TCP
+    ///   that goes on is reset when this end is dropped.
+    fn stop(&mut self) -> bool {
+        false
+    }
+
     /// Frames that are there now, encoded one behind the other in the short form, where they lie: what
     /// [`FrameSender::send_encoded`] takes. What was lent last, and not released, is the first of them. Empty if there is
     /// none, or one that is marked as redelivered, which only [`FrameReceiver::try_recv`] shows. They stay until

@@ -22,7 +22,7 @@ use rustix::fs::{Mode, OFlags, fcntl_setfl, fstat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::message::{Habit, Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Habit, Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
@@ -301,6 +301,11 @@ impl Inlet for Queue {
             return Err(Error::Empty);
         }
         self.take(buffer, Duration::ZERO)?.ok_or(Error::Empty)
+    }
+
+    /// The queue keeps them.
+    fn stop(&mut self) -> Waiting {
+        Waiting::Kept
     }
 
     fn is_gone(&mut self, epoch: &u64) -> Result<bool> {

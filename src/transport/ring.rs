@@ -258,6 +258,14 @@ impl RingReceiver {
         }
     }
 
+    /// Bytes of the frames that wait, with their headers; unknown of a stranger's.
+    pub(super) fn waiting(&self) -> Result<u64> {
+        match &self.end {
+            ReceivingEnd::Spsc(holder) => Ok(holder.consumer().ring().stats()?.used()),
+            _ => Ok(u64::MAX),
+        }
+    }
+
     /// What is in hand, after an advance.
     pub(super) fn event(&self) -> Result<Event<'_>> {
         let frame = match &self.end {

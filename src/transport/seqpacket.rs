@@ -23,12 +23,13 @@ use super::accept::{self, BACKLOG, Silent, Wanted};
 use super::datagram::{
     UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room, wake_up_at_times,
 };
-use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
 use super::socket_path::{BoundPath, is_allowed};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Frame, Header, Hello, control};
 use crate::os::fork;
+use crate::os::poll::has_hung_up;
 use crate::os::socket::unacknowledged;
 use crate::wait::deadline::Deadline;
 
@@ -281,6 +282,12 @@ impl Inlet for ReceivingEnd {
                 Err(e) => return Err(Error::io("receive from the socket", e)),
             }
         }
+    }
+
+    /// The peer gets an error from now on, unless it has gone: then it still shows how it went.
+    fn stop(&mut self) -> Waiting {
+        let has_gone = has_hung_up(self.link.socket.as_fd()).unwrap_or(true);
+        if !has_gone && shutdown(&self.link.socket, Shutdown::Read).is_ok() { Waiting::Last } else { Waiting::Lost }
     }
 
     fn greeted(&mut self, hello: &Hello) {

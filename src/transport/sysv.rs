@@ -23,7 +23,7 @@ use std::time::Duration;
 use libc::{E2BIG, EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOMSG, ENOSPC, ENOSYS, EPERM, ERANGE};
 use rustix::process::geteuid;
 
-use super::message::{Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, sender_of};
@@ -503,6 +503,11 @@ impl Inlet for ReceivingEnd {
             std::thread::sleep(nap.min(left));
             nap = (nap * 2).min(LONGEST_NAP);
         }
+    }
+
+    /// The queue keeps them.
+    fn stop(&mut self) -> Waiting {
+        Waiting::Kept
     }
 
     /// All are, if none is there. If some are, we cannot know which.

@@ -37,7 +37,7 @@ use super::stream::{self, Wire};
 use super::unix::{Connection, credentials};
 use super::{Capabilities, FrameReceiver, FrameSender, RingReceiver, RingSender, ring};
 use crate::error::{Error, Result};
-use crate::frame::{Event, Form, Frame, Header, Hello, SHORT, control};
+use crate::frame::{Event, Form, Frame, Header, Hello, SHORT, control, padded};
 use crate::os::clock;
 use crate::os::poll::{self, Ready};
 use crate::ring::{Options, Ring, spsc};
@@ -91,7 +91,7 @@ pub(super) fn negotiate(
     let socket = Arc::new(socket);
     let max_payload = tx.max_payload().min(theirs.max_payload as usize);
     let tx = Sender { ring: tx, socket: Some(socket.clone()), max_payload, next_look: 0, lost: None };
-    Ok(Connection::Rings(tx, Receiver { ring: rx, socket, is_stranger, end: None }))
+    Ok(Connection::Rings(tx, Receiver { ring: rx, socket, is_stranger, end: None, left: None }))
 }
 
 /// The sending end of an upgraded connection.
@@ -197,6 +197,8 @@ pub struct Receiver {
     socket: Arc<OwnedFd>,
     is_stranger: bool,
     end: Option<End>,
+    /// Stopped: bytes of those frames that were in the ring then.
+    left: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -221,6 +223,14 @@ impl Receiver {
         self.is_stranger
     }
 
+    fn event(&mut self) -> Result<Event<'_>> {
+        let event = self.ring.event()?;
+        if let (Some(left), Event::Frame(frame)) = (&mut self.left, &event) {
+            *left = left.saturating_sub((SHORT + padded(frame.payload.len())) as u64);
+        }
+        Ok(event)
+    }
+
     /// The ring of a stranger is empty. Whatever it sent before its end is in the ring by the time that the end can be seen.
     fn advance_or_end(&mut self) -> Result<()> {
         if self.end.is_none() {
@@ -236,17 +246,21 @@ impl Receiver {
 
 impl FrameReceiver for Receiver {
     fn try_recv(&mut self) -> Result<Event<'_>> {
-        if !self.is_stranger {
-            return self.ring.try_recv();
+        if self.left == Some(0) {
+            return Err(Error::Closed);
         }
         match self.ring.try_advance() {
-            Err(Error::Empty) => self.advance_or_end()?,
+            Err(Error::Empty) if self.left.is_some() => return Err(Error::Closed),
+            Err(Error::Empty) if self.is_stranger => self.advance_or_end()?,
             advanced => advanced?,
         }
-        self.ring.event()
+        self.event()
     }
 
     fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        if self.left.is_some() {
+            return self.try_recv();
+        }
         if !self.is_stranger {
             return self.ring.recv_deadline(deadline);
         }
@@ -261,6 +275,11 @@ impl FrameReceiver for Receiver {
             }
             return self.ring.event();
         }
+    }
+
+    fn stop(&mut self) -> bool {
+        self.left = Some(self.ring.waiting().unwrap_or(u64::MAX));
+        true
     }
 
     fn release(&mut self) {

@@ -62,10 +62,26 @@ pub(in crate::transport) trait Inlet: Send {
         false
     }
 
+    /// Takes no more messages from senders, if they can be told, and says what becomes of those that wait.
+    fn stop(&mut self) -> Waiting {
+        Waiting::Lost
+    }
+
     /// Polls readable when there may be a message.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+}
+
+/// What becomes of the messages that wait when the receiver leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transport) enum Waiting {
+    /// The channel keeps them for the next receiver.
+    Kept,
+    /// They go with this end.
+    Lost,
+    /// The same, and no others will follow: the channel is shut.
+    Last,
 }
 
 /// One message, in the buffer that was lent to the inlet.
@@ -95,6 +111,8 @@ pub(in crate::transport) struct Inbox<I: Inlet> {
     end: Option<bool>,
     /// When to look for the dead again, in ns of the monotonic clock.
     next_look: u64,
+    /// Stopped: only what would be lost is still received.
+    stopped: Option<Waiting>,
     born: u32,
 }
 
@@ -157,6 +175,7 @@ impl<I: Inlet> Inbox<I> {
             died: false,
             end: None,
             next_look: 0,
+            stopped: None,
             born: fork::generation(),
         }
     }
@@ -171,6 +190,13 @@ impl<I: Inlet> Inbox<I> {
 
     pub(in crate::transport) fn inlet(&self) -> &I {
         &self.inlet
+    }
+
+    /// Stops: see [`FrameReceiver::stop`](crate::transport::FrameReceiver::stop).
+    pub(in crate::transport) fn stop(&mut self) -> bool {
+        let waiting = self.inlet.stop();
+        self.stopped = Some(waiting);
+        waiting != Waiting::Kept || self.after_gap.is_some() || !self.reassembler.is_idle()
     }
 
     /// The next event: what is there now or, with a deadline, what comes until then.
@@ -189,6 +215,9 @@ impl<I: Inlet> Inbox<I> {
             }
         }
         let late = |deadline: Option<Deadline>| if deadline.is_some() { Error::Timeout } else { Error::Empty };
+        if self.stopped == Some(Waiting::Kept) && self.reassembler.is_idle() {
+            return Err(Error::Closed);
+        }
         let mut dead = Vec::new(); // allocates only when somebody has died
         let mut silent = 0;
         loop {
@@ -220,6 +249,9 @@ impl<I: Inlet> Inbox<I> {
                     }
                     if let Some(died) = self.end {
                         return Err(ended(died));
+                    }
+                    if self.stopped.is_some() && self.reassembler.is_idle() {
+                        return Err(Error::Closed);
                     }
                     self.look_for_dead(&mut dead)?;
                     if dead.is_empty() && deadline.is_none_or(Deadline::has_passed) {
@@ -359,7 +391,8 @@ impl<I: Inlet> Inbox<I> {
     /// The end of the channel itself.
     fn hang_up(&mut self, broke: bool) -> Result<Report> {
         let lost: u64 = self.talkers.iter().map(|talker| self.reassembler.forget(talker.number)).sum();
-        let died = self.died || broke || I::CONNECTED && (self.is_open() || lost > 0);
+        let cut = self.is_open() && self.stopped != Some(Waiting::Last); // by the peer, not by us
+        let died = self.died || broke || I::CONNECTED && (cut || lost > 0);
         self.talkers.clear();
         let died = *self.end.get_or_insert(died);
         if lost > 0 { Ok(Report::Skipped { bytes: lost, what: UNFINISHED }) } else { Err(ended(died)) }

@@ -12,7 +12,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-pub(super) use inbox::{Inbox, Inlet, Pulled};
+pub(super) use inbox::{Inbox, Inlet, Pulled, Waiting};
 pub(super) use outbox::{Outbox, Outlet, Wire};
 
 use std::time::Duration;
@@ -114,6 +114,10 @@ macro_rules! receiver {
 
             fn recv_deadline(&mut self, deadline: crate::Deadline) -> crate::Result<crate::frame::Event<'_>> {
                 self.0.receive(Some(deadline))
+            }
+
+            fn stop(&mut self) -> bool {
+                self.0.stop()
             }
 
             fn max_payload(&self) -> usize {

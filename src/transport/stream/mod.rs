@@ -16,6 +16,7 @@
 //! # Connections that break
 //! are mended only where that was asked for, which TCP offers: see `reconnect.rs`.
 
+mod ahead;
 mod receiver;
 mod reconnect;
 mod sender;

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::net::{Shutdown, shutdown};
 
+use super::ahead::Ahead;
 use super::sender::{Sender, Shared, pong};
 use super::senders::Senders;
 use super::{Link, Options, Wait, Wire, is_lost, our_fifo};
@@ -22,7 +24,7 @@ use crate::frame::{
     Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, Tracker, control, padded,
 };
 use crate::os::bytes::ByteFd;
-use crate::os::poll::Ready;
+use crate::os::poll::{Ready, has_hung_up};
 use crate::transport::{Capabilities, FrameReceiver};
 use crate::wait::deadline::Deadline;
 
@@ -58,6 +60,9 @@ pub struct Receiver {
     ended: Option<End>,
     /// The peer broke the protocol on a stream that ends with that.
     refused: bool,
+    ahead: Ahead,
+    /// The socket takes nothing more because we said so.
+    shut: bool,
     /// How many frames had come before this socket, if one follows another.
     heard: u64,
     /// Whose frames came over the sockets before this one.
@@ -112,6 +117,8 @@ impl Receiver {
             finished: false,
             ended: None,
             refused: false,
+            ahead: Ahead::Free,
+            shut: false,
             heard: 0,
             before: None,
         }
@@ -164,7 +171,10 @@ impl Receiver {
                 if self.eof {
                     match self.finish() {
                         Some(step) => break (step, self.at),
-                        None if self.ended == Some(End::PeerDead) && self.link.reconnect.is_some() => {
+                        None if self.ended == Some(End::PeerDead)
+                            && self.link.reconnect.is_some()
+                            && !self.ahead.is_stopped() =>
+                        {
                             self.go_on(wait)?;
                             continue;
                         }
@@ -180,10 +190,14 @@ impl Receiver {
                 Ok(Outcome::Missing(gap)) => break (gap, start),
                 Err(error) => break (self.disown(error, start)?, self.at),
                 Ok(Outcome::Whole(header, stamp)) => {
+                    self.ahead.gave();
                     return Ok(Event::Frame(Frame { header, stamp, payload: self.reassembler.last() }));
                 }
             }
         };
+        if matches!(step, Step::Frame { .. }) {
+            self.ahead.gave();
+        }
         Ok(self.decoder.event(step, &self.buffer[start..self.end]))
     }
 
@@ -309,7 +323,12 @@ impl Receiver {
             self.make_room();
         }
         loop {
-            match self.fd.read(&mut self.buffer[self.end..], wait.is_endless()) {
+            let most = self.most();
+            if most == 0 {
+                return Err(self.ended_or(Error::Closed)); // stopped, and nothing has begun
+            }
+            let until = self.end + most.min(self.buffer.len() - self.end);
+            match self.fd.read(&mut self.buffer[self.end..until], wait.is_endless()) {
                 Ok(0) if self.many && !self.active => {
                     // Nobody writes: nobody does yet, or somebody did, and went without a byte.
                     let waited = match wait {
@@ -329,8 +348,11 @@ impl Receiver {
                 Ok(n) => {
                     (self.active, self.ended) = (true, None);
                     self.end += n;
+                    self.ahead.read(n);
                     return Ok(());
                 }
+                // What the kernel had when we stopped is gone: another reader has taken it.
+                Err(Errno::AGAIN) if matches!(self.ahead, Ahead::Stopped(1..)) => self.ahead = Ahead::Stopped(0),
                 Err(Errno::AGAIN) => {
                     wait.wait(&self.fd, Ready::Read, Error::Empty).map_err(|e| self.ended_or(e))?;
                 }
@@ -343,6 +365,21 @@ impl Receiver {
                 Err(e) => return Err(Error::io("read from the stream", e)),
             }
         }
+    }
+
+    /// How many bytes the next read may take, 0 for none.
+    fn most(&self) -> usize {
+        if self.ahead == Ahead::Free {
+            return usize::MAX;
+        }
+        let chunk = &self.buffer[self.at..self.end];
+        let (held, missing) = match (self.decoder.is_idle(), chunk.first_chunk::<SHORT>().map(Header::from_bytes)) {
+            (true, Some(Ok((header, SHORT)))) => (0, (SHORT + padded(header.len as usize)).saturating_sub(chunk.len())),
+            (true, _) => (0, SHORT.saturating_sub(chunk.len())),
+            (false, _) => self.decoder.wanting(),
+        };
+        let held = held + chunk.len();
+        self.ahead.most(held, missing.max(1), held > 0 || !self.reassembler.is_idle())
     }
 
     /// Behind what is unfinished.
@@ -403,7 +440,8 @@ impl Receiver {
         let no_word = follows && self.decoder.stats().frames == self.heard;
         // A reset is an orderly end only behind a BYE.
         let was_reset = self.link.was_reset.load(Ordering::Relaxed) && self.ended != Some(End::Closed);
-        let dead = !self.senders.is_empty() || torn || no_word || was_reset;
+        let cut = !self.senders.is_empty() || torn || no_word || was_reset;
+        let dead = cut && !self.shut; // not by the peer, if we have shut the socket
         self.ended = Some(if dead { End::PeerDead } else { End::Closed });
         let mut last = None;
         for epoch in self.senders.take() {
@@ -425,6 +463,21 @@ impl FrameReceiver for Receiver {
 
     fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
         self.next(Wait::Until(deadline))
+    }
+
+    fn expect_at_most(&mut self, frames: u64) {
+        self.ahead = Ahead::Frames(frames);
+    }
+
+    fn stop(&mut self) -> bool {
+        // A socket whose peer has gone still says how it went.
+        if self.fd.is_socket() && !self.wire.capabilities.remote && !has_hung_up(self.fd.as_fd()).unwrap_or(true) {
+            self.shut = shutdown(&self.fd, Shutdown::Read).is_ok();
+        }
+        let is_flow = self.fd.is_socket() || self.fd.is_pipe();
+        let left = if is_flow { ioctl_fionread(&self.fd).unwrap_or(0) } else { 0 }; // a file keeps what is in it
+        self.ahead = Ahead::Stopped(left);
+        true
     }
 
     fn max_payload(&self) -> usize {

@@ -403,3 +403,70 @@ fn hello_and_bye_are_the_transports() {
     }
     assert!(matches!(tx.try_send(Header::PLAIN, &vec![0; (16 << 20) + 1]), Err(Error::TooLarge { .. })));
 }
+
+#[test]
+fn a_receiver_that_expects_few_frames_leaves_the_rest_in_the_pipe() {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let mut raw = std::fs::File::from(writer);
+    let lens = [0, 1, 8, 100, 3000, 5, 7, 20_000];
+    let mut long = Vec::new();
+    Frame::new(Header { seq: 8, ..Header::PLAIN }, b"long").unwrap().encode(Form::Long, &mut long).unwrap();
+    raw.write_all(&hello(1)).unwrap();
+    for (seq, len) in lens.iter().enumerate() {
+        raw.write_all(&app(seq as u32, &vec![seq as u8; *len])).unwrap();
+    }
+    raw.write_all(&[&long, &b"noise that is no frame"[..], &app(9, b"last"), &bye(1)].concat()).unwrap();
+    drop(raw);
+    let mut next = 0;
+    let mut skipped = 0;
+    for few in [1, 1, 3, 2, 1, 2] {
+        let mut rx = pipe::receiver(reader.try_clone().unwrap(), &Options::new()).unwrap();
+        rx.expect_at_most(few);
+        let mut left = few;
+        while left > 0 {
+            match rx.recv().unwrap() {
+                Event::Frame(frame) => {
+                    assert_eq!(frame.header.seq, next);
+                    next += 1;
+                    left -= 1;
+                }
+                Event::Skipped { bytes, .. } => skipped += bytes,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!((next, skipped), (10, 22));
+    let mut rx = pipe::receiver(reader, &Options::new()).unwrap();
+    assert!(matches!(rx.recv(), Err(Error::Closed)));
+}
+
+#[test]
+fn a_stopped_receiver_gives_what_would_be_lost_with_it_and_no_more() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (fifo_reader, fifo_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let socket = connection(ours.into(), SOCKET, &Options::new()).unwrap();
+    let mut ends: [(Box<dyn FrameReceiver>, std::fs::File); 2] = [
+        (Box::new(socket.1), std::os::fd::OwnedFd::from(theirs).into()),
+        (Box::new(pipe::receiver(fifo_reader, &Options::new()).unwrap()), fifo_writer.into()),
+    ];
+    for (rx, raw) in &mut ends {
+        let frames: Vec<u8> = (1..1000).flat_map(|seq| app(seq, &[3; 50])).collect();
+        let (half, rest) = frames.split_at(frames.len() - 20);
+        raw.write_all(&[hello(1), app(0, b"first")].concat()).unwrap();
+        assert_eq!(payload(rx.recv().unwrap()), b"first");
+        raw.write_all(half).unwrap();
+        assert_eq!(payload(rx.recv().unwrap()), [3; 50]); // reads ahead
+        assert!(rx.stop());
+        for _ in 2..999 {
+            assert_eq!(payload(rx.try_recv().unwrap()), [3; 50]);
+        }
+        // What has begun is completed, if its sender can do so still; what follows is not taken.
+        match raw.write_all(&[rest, &app(1000, b"too late")].concat()) {
+            Ok(()) => assert_eq!(payload(rx.recv().unwrap()), [3; 50]),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe),
+        }
+        for _ in 0..2 {
+            assert!(matches!(rx.recv(), Err(Error::Closed)));
+        }
+    }
+}
