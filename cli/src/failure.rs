@@ -9,6 +9,7 @@
 //! | 4 | data was lost |
 //! | 5 | not found |
 //! | 124 | timeout |
+//! | 130, 143 | ended in an orderly way by SIGINT, SIGTERM |
 
 use std::fmt::Display;
 use std::io;

@@ -3,7 +3,7 @@
 //! Used by `send`. What a read brought is split at once, so a frame is never delayed by one that has not been typed yet.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -13,6 +13,7 @@ use memchr::memchr;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::framing::Framing;
 use crate::interrupt::Interrupt;
+use crate::standard;
 
 /// Bytes asked of one read.
 const BLOCK: usize = 256 << 10;
@@ -40,7 +41,10 @@ impl Input {
     pub(crate) fn open(path: Option<&Path>, framing: Framing, max: usize, interrupt: &Interrupt) -> Outcome<Self> {
         let (source, name) = match path {
             Some(path) => (File::open(path), path.display().to_string()),
-            None => (io::stdin().as_fd().try_clone_to_owned().map(File::from), "stdin".to_owned()),
+            None => {
+                standard::check_input()?;
+                (io::stdin().as_fd().try_clone_to_owned().map(File::from), "stdin".to_owned())
+            }
         };
         let source = source.map_err(|e| Failure::new(FAILED, e).at(&name))?;
         Ok(Input { interrupt: Some(interrupt.clone()), ..Self::over(source, name, framing, max) })
@@ -97,12 +101,13 @@ impl Input {
         if self.end + BLOCK / 4 > self.buffer.len() {
             self.buffer.resize(2 * self.buffer.len(), 0);
         }
-        if self.interrupt.as_ref().is_some_and(|interrupt| !interrupt.wait_readable(&self.source)) {
-            return Ok(false);
-        }
         let read = loop {
+            if self.interrupt.as_ref().is_some_and(|interrupt| !interrupt.wait_readable(&self.source)) {
+                return Ok(false);
+            }
             match self.source.read(&mut self.buffer[self.end..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // It is O_NONBLOCK, and another reader was faster.
+                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 read => {
                     break read.map_err(|e| Failure::new(FAILED, format_args!("cannot read {}: {e}", self.name)))?;
                 }
@@ -111,6 +116,26 @@ impl Input {
         self.end += read;
         self.ended = read == 0;
         Ok(true)
+    }
+
+    /// Takes back frames that [`Input::split`] gave last and that were not sent.
+    pub(crate) fn take_back(&mut self, frames: &[Range<usize>]) {
+        let Some(first) = frames.first() else { return };
+        self.start = first.start - if self.framing == Framing::Len32 { 4 } else { 0 };
+        self.scanned = self.scanned.min(self.start);
+        self.number -= frames.len() as u64;
+    }
+
+    /// Bytes that were read and have not been given as frames: 0 at the end of the input.
+    pub(crate) fn left(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Leaves a file at the first byte that was not given as a frame, for its next reader. False if the input is no file, and
+    /// what was read ahead is lost.
+    pub(crate) fn hand_back(&mut self) -> bool {
+        let left = self.left();
+        left == 0 || self.len().is_some() && self.source.seek(SeekFrom::Current(-(left as i64))).is_ok()
     }
 
     fn next(&mut self) -> Outcome<Option<Range<usize>>> {

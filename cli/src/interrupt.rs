@@ -1,29 +1,35 @@
-//! An orderly end on SIGINT and SIGTERM: the first one asks, the second one is the system's answer.
+//! An orderly end on SIGINT and SIGTERM: the first one asks, the second one kills.
 //!
-//! Used by the verbs that run until they are told to stop. Whoever waits does so in slices, or in `poll` together with a pipe
-//! that the signal writes to.
+//! Used by the verbs that run until they are told to stop. A wait is cut into slices, or is a `poll` of a descriptor together
+//! with a pipe that the signal writes to. A signal that was ignored when the program began (SIGINT in a background job of a
+//! shell) stays ignored.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use slipring::{Deadline, endpoint::Endpoint};
+use slipring::Deadline;
 
 use crate::failure::{FAILED, Failure, Outcome};
 
-/// How long somebody waits before looking whether to stop.
+/// How long a wait lasts before it looks whether to stop.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// How long, after an end was asked for, what has been read may wait for its receiver without getting on.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// Whether the user wants an end.
 #[derive(Clone)]
 pub(crate) struct Interrupt {
     asked: Arc<AtomicBool>,
+    /// The signal that asked.
+    signal: Arc<AtomicUsize>,
     /// Becomes readable with the signal.
     pipe: Arc<UnixStream>,
 }
@@ -32,17 +38,20 @@ impl Interrupt {
     /// From now on SIGINT and SIGTERM ask instead of killing; after one has asked, they kill.
     pub(crate) fn install() -> Outcome<Self> {
         let asked = Arc::new(AtomicBool::new(false));
+        let signal = Arc::new(AtomicUsize::new(0));
+        let ignored = ignored_signals();
         let install = || -> io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
-            for signal in [SIGINT, SIGTERM] {
-                signal_hook::flag::register_conditional_default(signal, Arc::clone(&asked))?;
-                signal_hook::flag::register(signal, Arc::clone(&asked))?;
-                signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+            for number in [SIGINT, SIGTERM].into_iter().filter(|number| ignored & (1 << (number - 1)) == 0) {
+                signal_hook::flag::register_conditional_default(number, Arc::clone(&asked))?;
+                signal_hook::flag::register_usize(number, Arc::clone(&signal), number.unsigned_abs() as usize)?;
+                signal_hook::flag::register(number, Arc::clone(&asked))?;
+                signal_hook::low_level::pipe::register(number, writer.try_clone()?)?;
             }
             Ok(reader)
         };
         let pipe = install().map_err(|e| Failure::new(FAILED, format_args!("cannot watch for signals: {e}")))?;
-        Ok(Interrupt { asked, pipe: Arc::new(pipe) })
+        Ok(Interrupt { asked, signal, pipe: Arc::new(pipe) })
     }
 
     /// Whether an end was asked for.
@@ -50,57 +59,64 @@ impl Interrupt {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// The exit code of an end that was asked for, and went in an orderly way: 128 and the number of the signal, as shells
+    /// count.
+    pub(crate) fn code(&self) -> u8 {
+        128 + self.signal.load(Ordering::Relaxed) as u8
+    }
+
+    /// What the verb returns when all is done: an end that was asked for says so by its exit code.
+    pub(crate) fn ended(&self) -> Outcome {
+        if self.asked() { Err(Failure::silent(self.code())) } else { Ok(()) }
+    }
+
     /// Waits until `fd` can be read, or is at its end; false if an end was asked for first.
     pub(crate) fn wait_readable(&self, fd: impl AsFd) -> bool {
+        self.wait_for(&fd, PollFlags::IN, None)
+    }
+
+    /// Waits until `fd` can be written, or its reader has gone; false if an end was asked for and [`GRACE`] has passed.
+    pub(crate) fn wait_writable(&self, fd: impl AsFd) -> bool {
+        self.wait_for(&fd, PollFlags::OUT, None) || self.wait_for(&fd, PollFlags::OUT, Some(GRACE))
+    }
+
+    /// For at most `time`; without a limit, until an end is asked for.
+    fn wait_for(&self, fd: &impl AsFd, flags: PollFlags, time: Option<Duration>) -> bool {
+        let until = time.map(Deadline::after);
         loop {
-            if self.asked() {
+            if until.is_none() && self.asked() {
                 return false;
             }
-            let mut both = [PollFd::new(&fd, PollFlags::IN), PollFd::new(&*self.pipe, PollFlags::IN)];
-            match poll(&mut both, None) {
+            let mut both = [PollFd::new(fd, flags), PollFd::new(&*self.pipe, PollFlags::IN)];
+            let watched = if until.is_some() { &mut both[..1] } else { &mut both[..] };
+            let left = until.map(|until| timespec(until.remaining()));
+            match poll(watched, left.as_ref()) {
                 Err(Errno::INTR) => {}
-                Err(_) => return true, // the read that follows says what is wrong
+                Err(_) => return true, // the call that follows says what is wrong
+                Ok(0) => return false,
                 Ok(_) if !both[0].revents().is_empty() => return true,
                 Ok(_) => {}
             }
         }
     }
 
-    /// Opens an endpoint, which may wait for its other side, in a thread of its own; `None` if an end was asked for meanwhile.
-    /// (It then waits on until the program ends: taking it up again in slices would drop whoever has just connected.)
-    pub(crate) fn open<T: Send + 'static>(
-        &self,
-        endpoint: &Endpoint,
-        deadline: Deadline,
-        how: fn(&Endpoint, Deadline) -> slipring::Result<T>,
-    ) -> slipring::Result<Option<T>> {
-        if matches!(endpoint, Endpoint::Signal(_)) {
-            return how(endpoint, deadline).map(Some); // blocks its signal in the thread that opens it, so in the only one
-        }
-        let (give, opened) = mpsc::channel();
-        let endpoint = endpoint.clone();
-        std::thread::spawn(move || give.send(how(&endpoint, deadline)));
-        loop {
-            match opened.recv_timeout(SLICE) {
-                Ok(result) => return result.map(Some),
-                Err(_) if self.asked() => return Ok(None),
-                Err(_) => {}
-            }
-        }
-    }
-
     /// Sleeps, unless an end is asked for.
-    pub(crate) fn sleep(&self, mut left: Duration) {
-        while !left.is_zero() && !self.asked() {
-            let slice = left.min(SLICE);
-            std::thread::sleep(slice);
-            left -= slice;
+    pub(crate) fn sleep(&self, time: Duration) {
+        let until = Deadline::after(time);
+        while !self.asked() && !until.has_passed() {
+            let left = timespec(until.remaining());
+            let _ = poll(&mut [PollFd::new(&*self.pipe, PollFlags::IN)], Some(&left)); // a signal ends it, too
         }
     }
 
-    /// A wait of at most `timeout` that an end ends.
+    /// A wait of at most `timeout` for something to come; it ends when an end is asked for.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Wait<'_> {
-        Wait { interrupt: self, timeout, until: None }
+        Wait { interrupt: self, timeout, until: None, grace: None, asked_until: None }
+    }
+
+    /// A wait of at most `timeout` for room; when an end is asked for, it goes on for at most `grace`.
+    pub(crate) fn wait_for_room(&self, timeout: Option<Duration>, grace: Duration) -> Wait<'_> {
+        Wait { grace: Some(grace), ..self.wait(timeout) }
     }
 }
 
@@ -110,6 +126,9 @@ pub(crate) struct Wait<'a> {
     timeout: Option<Duration>,
     /// The end of the wait that has begun.
     until: Option<Deadline>,
+    /// How long it goes on after an end was asked for.
+    grace: Option<Duration>,
+    asked_until: Option<Deadline>,
 }
 
 impl Wait<'_> {
@@ -125,13 +144,32 @@ impl Wait<'_> {
     }
 
     /// Whether neither the time is up nor an end asked for.
-    pub(crate) fn goes_on(&self) -> bool {
-        !self.interrupt.asked() && self.until.is_none_or(|until| !until.has_passed())
+    pub(crate) fn goes_on(&mut self) -> bool {
+        if self.until.is_some_and(Deadline::has_passed) {
+            return false;
+        }
+        match self.grace {
+            _ if !self.interrupt.asked() => true,
+            None => false,
+            Some(grace) => !self.asked_until.get_or_insert_with(|| Deadline::after(grace)).has_passed(),
+        }
     }
 
     /// What was waited for has come; the next wait begins.
     #[inline]
     pub(crate) fn done(&mut self) {
-        self.until = None;
+        (self.until, self.asked_until) = (None, None);
     }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    let time = time.min(Duration::from_secs(3600));
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
+}
+
+/// The signals that were ignored when the program began, signal `n` at bit `n - 1`; none where /proc cannot be read.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -2,7 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are in [`failure`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bench;
 mod child;
@@ -19,12 +19,14 @@ mod input;
 mod interrupt;
 mod ls;
 mod man;
+mod opening;
 mod output;
 mod progress;
 mod recv;
 mod relay;
 mod rm;
 mod send;
+mod standard;
 mod stat;
 mod target;
 mod transports;
@@ -50,7 +52,8 @@ A work queue that survives kill -9 of anybody:
   slipring recv ring:jobs &  slipring recv ring:jobs &  seq 1000 | slipring send ring:jobs
   slipring ls                                     who is there, and what waits
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout,
+130 and 143 ended in an orderly way by SIGINT and SIGTERM";
 
 /// The command line.
 #[derive(Parser)]

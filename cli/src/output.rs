@@ -2,21 +2,128 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use serde::Serialize;
 
 use crate::failure::{FAILED, Failure, Outcome};
+use crate::interrupt::Interrupt;
+use crate::standard;
 
-/// Stdout without a buffer of its own.
-pub(crate) fn stdout() -> Outcome<File> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(Failure::output)
+/// What a pipe that polls writable takes without blocking (pipe(7)).
+const PIPE_BUF: usize = 4096;
+
+/// Where data goes: stdout or a file, without a buffer of its own.
+///
+/// Whether a write waits does not depend on `O_NONBLOCK`, which another holder of the same pipe may have set. Where a write
+/// could block for long, in a pipe or a socket, it waits in `poll`, so that a signal ends the wait.
+pub(crate) struct Output {
+    file: File,
+    may_block: bool,
+}
+
+impl Output {
+    /// Stdout, which must be open.
+    pub(crate) fn stdout() -> Outcome<Self> {
+        standard::check_output()?;
+        let file = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(Failure::output)?;
+        Ok(Self::from(file))
+    }
+
+    /// Writes `bytes`, or as many of them as go at once, at least one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if an end was asked for and the reader takes nothing.
+    pub(crate) fn write(&self, bytes: &[u8], interrupt: &Interrupt) -> io::Result<usize> {
+        loop {
+            match self.try_write(bytes) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    if !interrupt.wait_writable(&self.file) {
+                        return Err(ErrorKind::TimedOut.into());
+                    }
+                }
+                written => return written,
+            }
+        }
+    }
+
+    /// Writes all of `bytes`. Errors as of [`Output::write`].
+    pub(crate) fn write_all(&self, mut bytes: &[u8], interrupt: &Interrupt) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.write(bytes, interrupt)?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// [`ErrorKind::WouldBlock`] where a pipe or a socket has no room.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.may_block {
+            return (&self.file).write(bytes);
+        }
+        match pwritev2(&self.file, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
+            // Before Linux 6.4, pipes do not know this flag.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            written => return Ok(written?),
+        }
+        let mut file = [PollFd::new(&self.file, PollFlags::OUT)];
+        match poll(&mut file, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            _ => (&self.file).write(&bytes[..bytes.len().min(PIPE_BUF)]),
+        }
+    }
+}
+
+impl From<File> for Output {
+    fn from(file: File) -> Self {
+        let kind = file.metadata().map(|metadata| metadata.file_type());
+        Output { file, may_block: kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) }
+    }
+}
+
+/// Stdout for those who write without a signal to watch: every write waits.
+pub(crate) struct Stdout(File);
+
+/// Stdout, which must be open.
+pub(crate) fn stdout() -> Outcome<Stdout> {
+    Output::stdout().map(|output| Stdout(output.file))
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_waiting(self.0.as_fd(), bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes `text` to stdout.
 pub(crate) fn print(text: &str) -> Outcome {
-    stdout()?.write_all(text.as_bytes()).map_err(Failure::output)
+    standard::check_output()?;
+    write_waiting(io::stdout().as_fd(), text.as_bytes()).map_err(Failure::output)
+}
+
+/// Writes all of `bytes`, also where the descriptor is `O_NONBLOCK`.
+fn write_waiting(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            },
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Writes `value` to stdout as one line of JSON.
@@ -28,7 +135,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
 
 /// A line on stderr. If nobody reads it, so be it.
 pub(crate) fn remark(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = write_waiting(io::stderr().lock().as_fd(), format!("{text}\n").as_bytes());
 }
 
 /// Left-aligned text in columns; columns whose heading starts with `>` are right-aligned.

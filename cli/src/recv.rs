@@ -5,20 +5,23 @@
 //! frames stream in keeps a write from carrying a handful of them.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Flags, Frame};
+use slipring::transport::FrameReceiver;
 use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
-use crate::interrupt::{Interrupt, Wait};
+use crate::interrupt::{GRACE, Interrupt, Wait};
+use crate::opening;
+use crate::output::Output;
 use crate::progress::Progress;
-use crate::{Context, output, target, units};
+use crate::{Context, standard, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,8 +32,10 @@ Examples:
   slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit code 124
 
 The ring is created if it is not there; the sender may come later. When the last sender has closed and the ring is empty,
-recv ends with 0; when it died without closing, with 1, after everything that it had committed. `lines` ends every frame
-with a newline, also where the sender's last line had none.";
+recv ends with 0; when it died without closing, with 1, after everything that it had committed; with --follow it waits for the
+next sender instead. SIGINT and SIGTERM end it in an orderly way, with 130 and 143: what was not written stays where it was, and
+what only this receiver has (over a socket, in a pipe) is written first. `lines` ends every frame with a newline, also where the
+sender's last line had none.";
 
 /// How long a burst may take to fill the buffer before what there is of it is written.
 const GATHER: Duration = Duration::from_micros(50);
@@ -38,6 +43,8 @@ const GATHER: Duration = Duration::from_micros(50);
 const WRITE: usize = 256 << 10;
 /// Frames in one batch of a slot ring.
 const BATCH: usize = 64;
+/// How often to look for the next sender, with --follow.
+const FOLLOW: Duration = Duration::from_millis(10);
 
 /// Receive frames, from a ring or any other endpoint, to stdout or a file
 #[derive(Args)]
@@ -61,6 +68,9 @@ pub(crate) struct Recv {
     /// Give up (exit code 124) when nothing has come for so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     timeout: Option<Duration>,
+    /// When the last sender has left or died, wait for the next one
+    #[arg(long)]
+    follow: bool,
     /// Pass on only frames of this kind; others are taken and dropped
     #[arg(long, value_name = "N", value_parser = units::frame_kind)]
     kind: Option<u16>,
@@ -73,12 +83,21 @@ impl Recv {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let interrupt = Interrupt::install()?;
         let subject = &self.endpoint;
-        match target::endpoint(subject, context)? {
-            Endpoint::Ring(endpoint) => {
-                self.run_ring(&target::open_or_create(&endpoint, context)?, &interrupt, context)
-            }
-            endpoint => self.run_transport(&endpoint, &interrupt, context),
+        let endpoint = target::endpoint(subject, context)?;
+        if self.follow && matches!(endpoint, Endpoint::Pipe(_)) {
+            return Err(Failure::new(USAGE, format_args!("{subject}: --follow: a pipe has no next sender")));
         }
+        if self.file.is_none() {
+            standard::check_output()?; // before anything is taken
+        }
+        if endpoint.to_string() == "-" {
+            standard::check_input()?;
+        }
+        match &endpoint {
+            Endpoint::Ring(ring) => self.run_ring(&target::open_or_create(ring, context)?, &interrupt, context),
+            endpoint => self.run_transport(endpoint, &interrupt, context),
+        }
+        .and_then(|()| interrupt.ended())
         .map_err(|failure| failure.at(subject))
     }
 
@@ -89,27 +108,54 @@ impl Recv {
         if ring.kind() == Kind::Stream && context.json {
             return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: no --json"));
         }
+        let writer = &mut Writer::new(self, interrupt, context)?;
+        writer.stays_in_ring = true;
+        writer.enough = (ring.capacity() / 4).min(writer.enough);
         let lost_before = ring.stats()?.counts.lost;
-        let wait = interrupt.wait(self.timeout);
         match ring.kind() {
-            Kind::Mpmc => self.drain_mpmc(mpmc::Consumer::attach(ring)?, wait, context),
-            Kind::Stream => self.drain_stream(stream::Consumer::attach(ring)?, wait, context),
-            _ => self.drain_spsc(spsc::Consumer::attach(ring)?, wait, context),
+            Kind::Mpmc => self.drain_mpmc(mpmc::Consumer::attach(ring)?, writer),
+            Kind::Stream => self.drain_stream(stream::Consumer::attach(ring)?, writer),
+            _ => self.drain_spsc(spsc::Consumer::attach(ring)?, writer),
         }?;
         check_loss(ring, lost_before)
     }
 
     fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
-        let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
-        let opened = interrupt.open(endpoint, deadline, |from, until| from.open_receiver(until))?;
-        let Some(mut rx) = opened else { return Ok(()) };
-        let mut wait = interrupt.wait(self.timeout);
-        let mut writer = Writer::new(self, context, usize::MAX)?;
-        while !writer.is_done() {
+        // A connection has one sender: the next one needs another connection.
+        let reopens = self.follow && matches!(endpoint, Endpoint::Unix(_) | Endpoint::Seqpacket(_) | Endpoint::Tcp(_));
+        let open = || {
+            let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
+            opening::open(interrupt, endpoint, deadline, |from, until| from.open_receiver(until))
+        };
+        let Some(mut rx) = open()? else { return Ok(()) };
+        let mut writer = Writer::new(self, interrupt, context)?;
+        loop {
+            if self.count.is_some() {
+                rx.expect_at_most(writer.left);
+            }
+            self.drain_transport(rx.as_mut(), reopens, &mut writer)?;
+            if !reopens || writer.is_over() {
+                return writer.check_gaps();
+            }
+            match open()? {
+                Some(next) => rx = next,
+                None => return writer.check_gaps(),
+            }
+        }
+    }
+
+    /// Until the end, or the end of this sender, if another receiver is to be opened for the next one.
+    fn drain_transport(&self, rx: &mut dyn FrameReceiver, reopens: bool, writer: &mut Writer) -> Outcome {
+        let mut wait = writer.interrupt.wait(self.timeout);
+        while !writer.is_over() {
             match rx.recv_deadline(wait.slice()) {
                 Ok(event) => writer.take_event(event)?,
                 Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(error) => return writer.end(error, &wait),
+                Err(error) if reopens && writer.is_followed(&error) => return Ok(()),
+                Err(error) => match writer.end(error, &mut wait)? {
+                    Next::Wait => continue,
+                    Next::Stop => break,
+                },
             }
             wait.done();
             writer.gather(|writer| {
@@ -122,16 +168,47 @@ impl Recv {
                 Ok(true)
             })?;
         }
-        writer.check_gaps()
+        if writer.interrupt.asked() && !writer.is_done() && rx.stop() { self.drain_stopped(rx, writer) } else { Ok(()) }
     }
 
-    fn drain_spsc(&self, mut rx: spsc::Consumer, mut wait: Wait, context: &Context) -> Outcome {
-        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
+    /// Writes what would be lost with this receiver.
+    fn drain_stopped(&self, rx: &mut dyn FrameReceiver, writer: &mut Writer) -> Outcome {
+        let is_lossless = rx.capabilities().lossless;
+        let end = Deadline::after(if is_lossless { 10 * GRACE } else { GRACE });
         while !writer.is_done() {
+            match rx.recv_deadline(end.min(Deadline::after(GRACE))) {
+                Ok(event) => writer.take_event(event)?,
+                Err(Error::Closed) => break,
+                Err(Error::Timeout | Error::Empty) if !is_lossless => break,
+                Err(Error::Timeout | Error::Empty) => {
+                    writer.write()?;
+                    return Err(Failure::new(LOST, "interrupted inside a frame, whose sender does not finish it"));
+                }
+                Err(error) => {
+                    writer.write()?;
+                    return Err(writer.failure(error));
+                }
+            }
+            if !writer.has_room() {
+                writer.write()?;
+            }
+            if end.has_passed() {
+                break;
+            }
+        }
+        writer.write()
+    }
+
+    fn drain_spsc(&self, mut rx: spsc::Consumer, writer: &mut Writer) -> Outcome {
+        let mut wait = writer.interrupt.wait(self.timeout);
+        while !writer.is_over() {
             let mut batch = match rx.recv_batch_deadline(wait.slice()) {
                 Ok(batch) => batch,
                 Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(error) => return writer.end(error, &wait),
+                Err(error) => match writer.end(error, &mut wait)? {
+                    Next::Wait => continue,
+                    Next::Stop => break,
+                },
             };
             wait.done();
             let written = writer.gather(|writer| {
@@ -152,14 +229,17 @@ impl Recv {
         Ok(())
     }
 
-    fn drain_mpmc(&self, rx: mpmc::Consumer, mut wait: Wait, context: &Context) -> Outcome {
-        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
+    fn drain_mpmc(&self, rx: mpmc::Consumer, writer: &mut Writer) -> Outcome {
+        let mut wait = writer.interrupt.wait(self.timeout);
         let most = rx.ring().slots() / 4;
-        while !writer.is_done() {
+        while !writer.is_over() {
             let first = match rx.recv_batch_deadline(writer.wanted(BATCH), wait.slice()) {
                 Ok(batch) => batch,
                 Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(error) => return writer.end(error, &wait),
+                Err(error) => match writer.end(error, &mut wait)? {
+                    Next::Wait => continue,
+                    Next::Stop => break,
+                },
             };
             wait.done();
             let mut held = vec![first];
@@ -189,31 +269,46 @@ impl Recv {
         Ok(())
     }
 
-    fn drain_stream(&self, mut rx: stream::Consumer, mut wait: Wait, context: &Context) -> Outcome {
-        let mut writer = Writer::new(self, context, rx.ring().capacity())?;
-        while !writer.is_done() {
+    fn drain_stream(&self, mut rx: stream::Consumer, writer: &mut Writer) -> Outcome {
+        let mut wait = writer.interrupt.wait(self.timeout);
+        while !writer.is_over() {
             match rx.read_chunk_deadline(1, wait.slice()).map(drop) {
                 Ok(()) => wait.done(),
                 Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(error) => return writer.end(error, &wait),
+                Err(error) => match writer.end(error, &mut wait)? {
+                    Next::Wait => continue,
+                    Next::Stop => break,
+                },
             }
             let there = rx.available()?.min(WRITE);
             let chunk = rx.try_read_chunk(there)?;
-            let written = writer.file.write(&chunk).map_err(Failure::output)?;
+            let written = writer.output.write(&chunk, writer.interrupt).map_err(|e| writer.not_written(e))?;
             chunk.release(written);
             writer.progress.add(1, written as u64);
             writer.left -= 1;
+            writer.pace();
         }
         Ok(())
     }
+}
+
+/// What follows the end of a sender.
+enum Next {
+    Wait,
+    Stop,
 }
 
 /// Encodes frames into a buffer and writes it.
 struct Writer<'a> {
     options: &'a Recv,
     context: &'a Context,
+    interrupt: &'a Interrupt,
     framing: Framing,
-    file: File,
+    output: Output,
+    /// What was not written stays in a ring.
+    stays_in_ring: bool,
+    /// The death of a sender has been told, and another one has not come since.
+    said_death: bool,
     out: Vec<u8>,
     /// Frames until `--count`.
     left: u64,
@@ -230,21 +325,24 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(options: &'a Recv, context: &'a Context, capacity: usize) -> Outcome<Self> {
-        let file = match &options.file {
-            Some(path) => File::create(path).map_err(|e| Failure::new(FAILED, e).at(path.display()))?,
-            None => output::stdout()?,
+    fn new(options: &'a Recv, interrupt: &'a Interrupt, context: &'a Context) -> Outcome<Self> {
+        let output = match &options.file {
+            Some(path) => File::create(path).map_err(|e| Failure::new(FAILED, e).at(path.display()))?.into(),
+            None => Output::stdout()?,
         };
         let on_terminal = options.file.is_none() && io::stdout().is_terminal();
         Ok(Writer {
             options,
             context,
             framing: options.framing.unwrap_or(Framing::Lines),
-            file,
+            interrupt,
+            output,
+            stays_in_ring: false,
+            said_death: false,
             out: Vec::with_capacity(WRITE),
             left: options.count.unwrap_or(u64::MAX),
             pending: (0, 0),
-            enough: (capacity / 4).min(WRITE / 4),
+            enough: WRITE / 4,
             redelivered: 0,
             missing: 0,
             skipped: 0,
@@ -255,6 +353,11 @@ impl<'a> Writer<'a> {
 
     fn is_done(&self) -> bool {
         self.left == 0
+    }
+
+    /// Whether there is nothing more to do, or an end was asked for.
+    fn is_over(&self) -> bool {
+        self.is_done() || self.interrupt.asked()
     }
 
     /// Whether another frame may be taken before the buffer is written.
@@ -281,9 +384,11 @@ impl<'a> Writer<'a> {
             framing::encode_json(header, frame.payload, &mut self.out);
         } else if !self.framing.encode(frame.payload, &mut self.out) {
             let (framing, len) = (self.framing, header.len);
-            let message = format_args!("a frame of {len} bytes cannot be written as {framing}; it stays in the ring");
+            let stays = if self.stays_in_ring { "it stays in the ring" } else { "it is dropped" };
+            let message = format_args!("a frame of {len} bytes cannot be written as {framing}; {stays}");
             return Err(Failure::new(FAILED, message));
         }
+        self.said_death = false;
         self.redelivered += u64::from(header.flags.contains(Flags::REDELIVERED));
         self.pending.0 += 1;
         self.pending.1 += u64::from(header.len);
@@ -338,20 +443,63 @@ impl<'a> Writer<'a> {
     }
 
     fn write(&mut self) -> Outcome {
-        self.file.write_all(&self.out).map_err(Failure::output)?;
+        self.output.write_all(&self.out, self.interrupt).map_err(|e| self.not_written(e))?;
         self.out.clear();
         let (frames, bytes) = std::mem::take(&mut self.pending);
         self.progress.add(frames, bytes);
-        if let Some(rate) = self.options.rate {
-            let due = Duration::try_from_secs_f64(self.progress.frames as f64 / rate).unwrap_or(Duration::MAX);
-            std::thread::sleep(due.saturating_sub(self.start.elapsed()));
-        }
+        self.pace();
         Ok(())
     }
 
-    /// No more frames: what that means.
-    fn end(&self, error: Error, wait: &Wait) -> Outcome {
-        let frames = self.progress.frames;
+    /// Waits until the next frame is due.
+    fn pace(&self) {
+        if let Some(rate) = self.options.rate {
+            let due = Duration::try_from_secs_f64(self.progress.frames as f64 / rate).unwrap_or(Duration::MAX);
+            self.interrupt.sleep(due.saturating_sub(self.start.elapsed()));
+        }
+    }
+
+    /// Why the output could not be written, and what becomes of the frames.
+    fn not_written(&self, error: io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::TimedOut if self.stays_in_ring => Failure::silent(self.interrupt.code()),
+            ErrorKind::TimedOut => {
+                let frames = self.pending.0;
+                let message = format_args!("interrupted, and the output takes nothing: {frames} frames are lost");
+                Failure::new(LOST, message)
+            }
+            _ => Failure::output(error),
+        }
+    }
+
+    /// Whether this is an end of a sender that another one may follow.
+    fn is_followed(&self, error: &Error) -> bool {
+        if !self.options.follow || !matches!(error, Error::Closed | Error::PeerDead) {
+            return false;
+        }
+        if matches!(error, Error::PeerDead) {
+            self.context.note("a sender died without closing; waiting for the next one");
+        }
+        true
+    }
+
+    /// No more frames: what that means, or that the next sender is waited for.
+    fn end(&mut self, error: Error, wait: &mut Wait) -> Outcome<Next> {
+        if self.options.follow && matches!(error, Error::Closed | Error::PeerDead) {
+            let is_dead = matches!(error, Error::PeerDead);
+            if is_dead && !std::mem::replace(&mut self.said_death, is_dead) {
+                self.is_followed(&error);
+            }
+            if wait.goes_on() {
+                self.interrupt.sleep(FOLLOW);
+                return Ok(Next::Wait);
+            }
+            return self.finish(Error::Timeout, wait).map(|()| Next::Stop);
+        }
+        self.finish(error, wait).map(|()| Next::Stop)
+    }
+
+    fn finish(&self, error: Error, wait: &Wait) -> Outcome {
         if self.redelivered > 0 {
             let n = self.redelivered;
             self.context.note(format_args!("{n} of the frames had been given to a consumer that died with them"));
@@ -359,17 +507,24 @@ impl<'a> Writer<'a> {
         match error {
             Error::Closed => self.check_gaps(),
             Error::Timeout if wait.is_interrupted() => self.check_gaps(),
+            error => Err(self.failure(error)),
+        }
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        let frames = self.progress.frames;
+        match error {
             Error::PeerDead => {
                 let message = format_args!(
                     "the sender died without closing; what it had committed was delivered ({frames} frames)"
                 );
-                Err(Failure::new(FAILED, message))
+                Failure::new(FAILED, message)
             }
             Error::Timeout => {
                 let waited = units::nanoseconds(self.options.timeout.unwrap_or_default().as_nanos() as f64);
-                Err(Failure::new(TIMEOUT, format_args!("nothing came for {waited} (after {frames} frames)")))
+                Failure::new(TIMEOUT, format_args!("nothing came for {waited} (after {frames} frames)"))
             }
-            error => Err(error.into()),
+            error => error.into(),
         }
     }
 }

@@ -13,10 +13,11 @@ use slipring::frame::{Event, Flags, Frame};
 use slipring::transport::{FrameReceiver, FrameSender};
 use slipring::{Deadline, Error, endpoint::Endpoint};
 
-use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT};
-use crate::interrupt::Interrupt;
+use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
+use crate::interrupt::{GRACE, Interrupt};
+use crate::opening;
 use crate::progress::Progress;
-use crate::{Context, output, target, units};
+use crate::{Context, output, standard, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,8 +27,10 @@ Examples:
   slipring relay --duplex 'unix:/run/a.sock?listen' tcp:127.0.0.1:7000
 
 When SRC ends in an orderly way, DST is closed and relay ends with 0: chains end by themselves. When SRC's sender died, what had
-come is passed on, DST learns of the death, and the exit code is 1. Frames that are known to be missing: 4. SIGINT and SIGTERM
-end it after the frame in hand; a second one does not wait for that.";
+come is passed on, DST learns of the death, and the exit code is 1. Frames that are known to be missing: 4.
+
+SIGINT and SIGTERM end it in an orderly way, with 130 and 143. What rings and queues hold stays there; what a socket or a pipe
+holds is passed on first, and what DST does not take within 2 seconds is lost, and the exit code is 4. A second signal kills.";
 
 /// How often --stats says how it goes.
 const STATS: Duration = Duration::from_secs(1);
@@ -51,7 +54,7 @@ pub(crate) struct Relay {
     /// Pass frames on in both directions; both endpoints must be duplex
     #[arg(long)]
     duplex: bool,
-    /// Give up (exit code 124) when the endpoints have not opened, or nothing has come, for so long
+    /// Give up (exit code 124) when the endpoints have not opened, nothing has come, or nothing could be passed on, for so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     timeout: Option<Duration>,
 }
@@ -60,18 +63,43 @@ impl Relay {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let source = target::endpoint(&self.source, context)?;
         let destination = target::endpoint(&self.destination, context)?;
-        let interrupt = Interrupt::install()?;
-        if self.duplex {
-            return self.run_duplex(&source, &destination, &interrupt, context);
+        if target::is_same(&source, &destination) {
+            let message = format_args!("{destination}: a relay from an endpoint into itself would never end");
+            return Err(Failure::new(USAGE, message));
         }
+        let is_standard = |endpoint: &Endpoint| endpoint.to_string() == "-";
+        if is_standard(&source) || self.duplex && is_standard(&destination) {
+            standard::check_input()?;
+        }
+        if is_standard(&destination) || self.duplex && is_standard(&source) {
+            standard::check_output()?;
+        }
+        let interrupt = Interrupt::install()?;
+        let outcome = match self.duplex {
+            true => self.run_duplex(&source, &destination, &interrupt, context),
+            false => self.run_one_way(&source, &destination, &interrupt, context),
+        };
+        outcome.and_then(|()| interrupt.ended())
+    }
+
+    fn run_one_way(
+        &self,
+        source: &Endpoint,
+        destination: &Endpoint,
+        interrupt: &Interrupt,
+        context: &Context,
+    ) -> Outcome {
         // The destination first: nothing is taken that could not be passed on.
-        let tx =
-            open(&destination, &self.destination, &self, &interrupt, |to, until| to.open_collecting_sender(until))?;
+        let tx = open(destination, &self.destination, self, interrupt, |to, until| to.open_collecting_sender(until))?;
         let Some(tx) = tx else { return Ok(()) };
-        let rx = open(&source, &self.source, &self, &interrupt, |from, until| from.open_receiver(until))?;
-        let Some(rx) = rx else { return Ok(()) };
+        let rx = open(source, &self.source, self, interrupt, |from, until| from.open_receiver(until))?;
+        let Some(mut rx) = rx else { return Ok(()) };
+        if let Some(count) = self.count {
+            rx.expect_at_most(count);
+        }
         let stop = AtomicBool::new(false);
-        Way::new(&self, [&self.source, &self.destination], &interrupt, &stop, context).run(rx, tx)
+        let keeps = matches!(source, Endpoint::Ring(_));
+        Way::new(self, [&self.source, &self.destination], keeps, interrupt, &stop, context).run(rx, tx)
     }
 
     fn run_duplex(
@@ -89,8 +117,13 @@ impl Relay {
         let Some((to_here, from_here)) = here else { return Ok(()) };
         let stop = AtomicBool::new(false);
         let outcomes = std::thread::scope(|scope| {
-            let back = scope.spawn(|| Way::new(self, back_names, interrupt, &stop, context).run(from_there, to_here));
-            let forth = Way::new(self, names, interrupt, &stop, context).run(from_here, to_there);
+            let way = |names, rx, tx| Way::new(self, names, false, interrupt, &stop, context).run(rx, tx);
+            let back = std::thread::Builder::new().spawn_scoped(scope, move || way(back_names, from_there, to_here));
+            let back = match back {
+                Ok(back) => back,
+                Err(error) => return [Err(opening::no_thread(&error)), Ok(())],
+            };
+            let forth = way(names, from_here, to_there);
             let back = back.join().unwrap_or_else(|_| Err(Failure::new(FAILED, "one direction failed")));
             [forth, back]
         });
@@ -107,7 +140,24 @@ fn open<T: Send + 'static>(
     how: fn(&Endpoint, Deadline) -> slipring::Result<T>,
 ) -> Outcome<Option<T>> {
     let deadline = options.timeout.map_or(Deadline::never(), Deadline::after);
-    interrupt.open(endpoint, deadline, how).map_err(|error| Failure::from(error).at(name))
+    opening::open(interrupt, endpoint, deadline, how).map_err(|failure| failure.at(name))
+}
+
+/// What becomes of the frame in hand at the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Released,
+    /// It was not passed on, and is to stay in the ring.
+    InHand,
+}
+
+/// Why DST did not take a frame.
+enum Stuck {
+    /// An end was asked for.
+    Interrupted,
+    /// `--timeout`
+    TimedOut,
+    Failed(Error),
 }
 
 /// One direction.
@@ -115,6 +165,8 @@ struct Way<'a> {
     options: &'a Relay,
     context: &'a Context,
     names: [&'a str; 2],
+    /// What was not passed on stays in SRC, which is a ring.
+    keeps: bool,
     interrupt: &'a Interrupt,
     /// The other direction has failed.
     stop: &'a AtomicBool,
@@ -139,6 +191,7 @@ impl<'a> Way<'a> {
     fn new(
         options: &'a Relay,
         names: [&'a str; 2],
+        keeps: bool,
         interrupt: &'a Interrupt,
         stop: &'a AtomicBool,
         context: &'a Context,
@@ -146,22 +199,31 @@ impl<'a> Way<'a> {
         let start = Instant::now();
         let progress = Progress::new(context, None, options.stats);
         let (encoded, tally) = (options.count.is_none(), Tally::default());
-        Way { options, context, names, interrupt, stop, encoded, progress, tally, start, said: start }
+        Way { options, context, names, keeps, interrupt, stop, encoded, progress, tally, start, said: start }
     }
 
     fn run(mut self, mut rx: Box<dyn FrameReceiver>, mut tx: Box<dyn FrameSender>) -> Outcome {
         let pumped = self.pump(rx.as_mut(), tx.as_mut());
         self.stop.store(pumped.is_err(), Ordering::Relaxed);
-        // Whatever happened: what was taken goes on, if there is anybody.
         let outcome = match pumped {
-            Ok(()) => self.patiently(|until| tx.close(until)).map_err(|error| self.at_destination(error)),
+            // What DST has collected is to arrive.
+            Ok(end) => {
+                if end == End::InHand && rx.encoded().is_none() {
+                    std::mem::forget(rx); // dropping it would release the frame that was not passed on
+                }
+                self.patiently(GRACE, |until| tx.close(until)).map_err(|stuck| self.lost(stuck))
+            }
             Err(failure) => {
                 let _ = tx.flush(Deadline::after(Duration::from_secs(1)));
-                // No goodbye from us: the frame in hand stays in a ring, and DST learns that it did not end in order.
-                std::mem::forget((rx, tx));
+                if self.keeps {
+                    std::mem::forget(rx); // the frame in hand stays in the ring
+                }
                 Err(failure)
             }
         };
+        if outcome.is_err() {
+            std::mem::forget(tx); // no goodbye from us: DST learns that it did not end in order
+        }
         self.say(true)?;
         outcome.and_then(|()| match self.tally.missing + self.tally.skipped_bytes {
             0 => Ok(()),
@@ -173,27 +235,45 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Passes frames on until there are no more, or nobody wants more.
-    fn pump(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome {
+    /// Passes frames on until there are no more, or DST takes no more.
+    fn pump(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome<End> {
         let mut wait = self.interrupt.wait(self.options.timeout);
         let mut left = self.options.count.unwrap_or(u64::MAX);
         let mut is_flushed = true;
-        while left > 0 && !self.interrupt.asked() && !self.stop.load(Ordering::Relaxed) {
+        // Once an end was asked for: until when SRC may give what would be lost with us.
+        let mut stopping: Option<Deadline> = None;
+        while left > 0 && !self.stop.load(Ordering::Relaxed) {
+            if self.interrupt.asked() && stopping.is_none() {
+                if !rx.stop() {
+                    break;
+                }
+                let time = if rx.capabilities().lossless { 10 * GRACE } else { GRACE };
+                stopping = Some(Deadline::after(time));
+            }
             // Where they lie as they would be sent, they go as they lie.
-            if self.encoded && self.pass_on_encoded(rx, tx)? {
-                wait.done();
-                self.say(false)?;
-                is_flushed = false;
-                continue;
+            if self.encoded {
+                match self.pass_on_encoded(rx, tx) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        wait.done();
+                        self.say(false)?;
+                        is_flushed = false;
+                        continue;
+                    }
+                    Err(stuck) => return self.stuck(stuck),
+                }
             }
             // As long as frames come, they are collected.
-            let received = if is_flushed { rx.recv_deadline(wait.slice()) } else { rx.try_recv() };
+            let until = stopping.map_or_else(|| wait.slice(), |end| end.min(Deadline::after(GRACE)));
+            let received = if is_flushed { rx.recv_deadline(until) } else { rx.try_recv() };
             match received {
                 // It lies there still, and is the first of those that go at once.
                 Ok(Event::Frame(frame)) if self.encoded && !frame.header.flags.contains(Flags::REDELIVERED) => continue,
                 Ok(Event::Frame(frame)) => {
                     left -= 1;
-                    self.pass_on(tx, frame)?;
+                    if let Err(stuck) = self.pass_on(tx, frame) {
+                        return self.stuck(stuck);
+                    }
                     if self.encoded {
                         rx.release(); // or it would be the first of the next ones
                     }
@@ -201,7 +281,9 @@ impl<'a> Way<'a> {
                 }
                 Ok(Event::Duplicate { frame, .. }) => {
                     self.tally.duplicates += 1;
-                    self.pass_on(tx, frame)?;
+                    if let Err(stuck) = self.pass_on(tx, frame) {
+                        return self.stuck(stuck);
+                    }
                     is_flushed = false;
                 }
                 Ok(Event::Gap { stream, expected, found }) => {
@@ -218,44 +300,82 @@ impl<'a> Way<'a> {
                     continue;
                 }
                 Err(Error::Empty) => {
-                    self.patiently(|until| tx.flush(until)).map_err(|error| self.at_destination(error))?;
+                    if let Err(stuck) = self.patiently(GRACE, |until| tx.flush(until)) {
+                        return Err(self.lost(stuck));
+                    }
                     is_flushed = true;
                     continue;
                 }
-                Err(Error::Timeout) if wait.goes_on() => {
+                Err(Error::Timeout) if stopping.is_some() => {
+                    if !rx.capabilities().lossless {
+                        break;
+                    }
+                    let text = "interrupted inside a frame, whose sender does not finish it";
+                    return Err(Failure::new(LOST, text).at(self.names[0]));
+                }
+                Err(Error::Timeout) if wait.goes_on() || self.interrupt.asked() => {
                     self.say(false)?;
                     continue;
                 }
-                Err(Error::Timeout) if self.interrupt.asked() => return Ok(()),
                 Err(Error::Timeout) => {
-                    let waited = units::nanoseconds(self.options.timeout.unwrap_or_default().as_nanos() as f64);
-                    return Err(Failure::new(TIMEOUT, format_args!("nothing came for {waited}")).at(self.names[0]));
+                    let text = format_args!("nothing came for {}", self.timeout());
+                    return Err(Failure::new(TIMEOUT, text).at(self.names[0]));
                 }
-                Err(Error::Closed) => return Ok(()),
+                Err(Error::Closed) => return Ok(End::Released),
                 Err(error) => return Err(Failure::from(error).at(self.names[0])),
             }
             wait.done();
             self.say(false)?;
+            if stopping.is_some_and(Deadline::has_passed) {
+                break;
+            }
         }
         match self.encoded {
             true => drop(rx.encoded()), // what is in hand has not been passed on, and stays in the ring
             false => rx.release(),
         }
-        Ok(())
+        Ok(End::Released)
     }
 
-    fn pass_on(&mut self, tx: &mut dyn FrameSender, frame: Frame<'_>) -> Outcome {
-        let sent = match tx.try_send(frame.header, frame.payload) {
-            Err(Error::Full) => self.patiently(|until| tx.send_deadline(frame.header, frame.payload, until)),
-            sent => sent,
+    /// DST did not take a frame: what that means for the relay, and for the frame.
+    fn stuck(&self, stuck: Stuck) -> Outcome<End> {
+        match stuck {
+            Stuck::Interrupted if self.keeps => Ok(End::InHand),
+            Stuck::TimedOut if self.keeps => {
+                let text = format_args!("nothing could be passed on for {}", self.timeout());
+                Err(Failure::new(TIMEOUT, text).at(self.names[1]))
+            }
+            stuck => Err(self.lost(stuck)),
+        }
+    }
+
+    /// DST did not take what only we have.
+    fn lost(&self, stuck: Stuck) -> Failure {
+        let why = match stuck {
+            Stuck::Failed(error) => return Failure::from(error).at(self.names[1]),
+            Stuck::Interrupted => "interrupted, and nothing could be passed on any more".to_owned(),
+            Stuck::TimedOut => format!("nothing could be passed on for {}", self.timeout()),
         };
-        sent.map_err(|error| self.at_destination(error))?;
+        Failure::new(LOST, format_args!("{why}: what had been read from {} is lost", self.names[0])).at(self.names[1])
+    }
+
+    fn timeout(&self) -> String {
+        units::nanoseconds(self.options.timeout.unwrap_or_default().as_nanos() as f64)
+    }
+
+    fn pass_on(&mut self, tx: &mut dyn FrameSender, frame: Frame<'_>) -> Result<(), Stuck> {
+        match tx.try_send(frame.header, frame.payload) {
+            Err(Error::Full) => {
+                self.patiently(self.grace(), |until| tx.send_deadline(frame.header, frame.payload, until))?;
+            }
+            sent => sent.map_err(Stuck::Failed)?,
+        }
         self.progress.add(1, frame.payload.len() as u64);
         Ok(())
     }
 
     /// Passes on all that lies in a ring, if DST takes it so. False if there is nothing, or no such way, which is then remembered.
-    fn pass_on_encoded(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome<bool> {
+    fn pass_on_encoded(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Result<bool, Stuck> {
         let Some(frames) = rx.encoded() else {
             self.encoded = false;
             return Ok(false);
@@ -264,34 +384,32 @@ impl<'a> Way<'a> {
             return Ok(false);
         }
         let mut sent = 0;
-        let sending = self.patiently(|until| {
+        self.patiently(self.grace(), |until| {
             sent = tx.send_encoded(frames, until)?;
             Ok(())
-        });
-        sending.map_err(|error| self.at_destination(error))?;
+        })?;
         self.encoded = sent > 0;
         let released = rx.release_encoded(sent);
         self.progress.add(released.frames, released.payload);
         Ok(released.frames > 0)
     }
 
-    /// Waits for DST as long as it takes: what is in hand is to arrive. (A second signal ends it all the same.)
-    fn patiently(&self, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> slipring::Result<()> {
-        let mut is_said = false;
-        loop {
-            match how(Deadline::after(Duration::from_millis(500))) {
-                Err(Error::Timeout) => {}
-                done => return done,
-            }
-            if self.interrupt.asked() && !std::mem::replace(&mut is_said, true) {
-                let name = self.names[1];
-                self.context.note(format_args!("{name} is full, and a frame is in hand; interrupt again to drop it"));
-            }
-        }
+    /// How long DST may still refuse a frame after an end was asked for: not at all if the frame is safe where it is.
+    fn grace(&self) -> Duration {
+        if self.keeps { Duration::ZERO } else { GRACE }
     }
 
-    fn at_destination(&self, error: Error) -> Failure {
-        Failure::from(error).at(self.names[1])
+    /// Waits for DST until `--timeout` or, once an end was asked for, `grace`.
+    fn patiently(&self, grace: Duration, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Stuck> {
+        let mut wait = self.interrupt.wait_for_room(self.options.timeout, grace);
+        loop {
+            match how(wait.slice()) {
+                Err(Error::Timeout) if wait.goes_on() => {}
+                Err(Error::Timeout) if self.interrupt.asked() => return Err(Stuck::Interrupted),
+                Err(Error::Timeout) => return Err(Stuck::TimedOut),
+                done => return done.map_err(Stuck::Failed),
+            }
+        }
     }
 
     /// What has passed, every second and at the end, for those who want to know.

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use slipring::endpoint::Endpoint;
+use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::Header;
 use slipring::transport::FrameSender;
-use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
+use slipring::{Deadline, Error, Kind, Ring, Role, mpmc, spsc, stream};
 
-use crate::failure::{FAILED, Failure, Outcome, TIMEOUT, USAGE};
+use crate::failure::{Failure, LOST, NOT_FOUND, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
 use crate::input::Input;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{GRACE, Interrupt};
+use crate::opening;
 use crate::progress::Progress;
-use crate::{Context, output, target, units};
+use crate::{Context, output, standard, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +32,8 @@ Examples:
 
 The ring is created if it is not there; the receiver may come later. When the ring is full, send waits; when it is full
 and its consumer has left or died, it says so and waits for another. At the end of the input it closes: the receiver gets
-what is in the ring and then knows that nothing follows.";
+what is in the ring and then knows that nothing follows. SIGINT and SIGTERM end it, with 130 and 143, after the frames that it
+has read; 4 if they find no room.";
 
 /// Send frames from stdin or a file: into a ring, or to any other endpoint
 #[derive(Args)]
@@ -55,6 +57,9 @@ pub(crate) struct Send {
     /// Give up (exit code 124) when a frame has found no room for so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     timeout: Option<Duration>,
+    /// Fail at once (exit code 5) if no receiver is there, and when the last one leaves, instead of filling the ring
+    #[arg(long)]
+    require_receiver: bool,
     /// Frame kind, an application's message type
     #[arg(long, value_name = "N", value_parser = units::frame_kind, default_value = "0x0100")]
     kind: u16,
@@ -66,6 +71,8 @@ pub(crate) struct Send {
 /// Bytes and frames in one batch: enough to make its cost vanish, little enough for the receiver to start at once.
 const BATCH_BYTES: usize = 16 << 10;
 const BATCH_FRAMES: u64 = 512;
+/// How long --require-receiver takes to find a receiver.
+const CONNECT: Duration = Duration::from_millis(200);
 /// The largest raw frame.
 const RAW_CHUNK: usize = 64 << 10;
 
@@ -75,10 +82,15 @@ impl Send {
         let subject = &self.endpoint;
         match target::endpoint(subject, context)? {
             Endpoint::Ring(endpoint) => {
+                // Before joining: a producer that joins and leaves would end the wait of a consumer to come.
+                if self.require_receiver && !has_consumer(&endpoint) {
+                    return Err(no_receiver().at(subject));
+                }
                 self.run_ring(&target::open_or_create(&endpoint, context)?, &interrupt, context)
             }
             endpoint => self.run_transport(&endpoint, &interrupt, context),
         }
+        .and_then(|()| interrupt.ended())
         .map_err(|failure| failure.at(subject))
     }
 
@@ -103,19 +115,46 @@ impl Send {
             _ => spsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
         }?;
         let what = if ring.kind() == Kind::Stream { "stream" } else { "ring" };
-        self.pump(&mut input, sink.as_mut(), what, interrupt, context)
+        let pumped = self.pump(&mut input, sink.as_mut(), what, interrupt, context);
+        if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
+            std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all
+        }
+        pumped
     }
 
     fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
         let framing = self.framing.unwrap_or(Framing::Lines);
-        let deadline = self.timeout.map_or(Deadline::never(), Deadline::after);
-        let opened = interrupt.open(endpoint, deadline, |to, until| to.open_collecting_sender(until))?;
+        if self.require_receiver && matches!(endpoint, Endpoint::Mq(_) | Endpoint::Sysv(_) | Endpoint::Udp(_)) {
+            let message = "--require-receiver: this endpoint does not tell whether there is a receiver";
+            return Err(Failure::new(USAGE, message));
+        }
+        let timeout = if self.require_receiver { Some(CONNECT) } else { self.timeout };
+        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
+        if endpoint.to_string() == "-" {
+            standard::check_output()?;
+        }
+        let opened = match opening::open(interrupt, endpoint, deadline, |to, until| to.open_collecting_sender(until)) {
+            Err(failure) if self.require_receiver && [TIMEOUT, NOT_FOUND].contains(&failure.code()) => {
+                return Err(no_receiver());
+            }
+            opened => opened?,
+        };
         let Some(mut sink) = opened else { return Ok(()) };
         let max = if framing == Framing::Raw { sink.max_payload().min(RAW_CHUNK) } else { sink.max_payload() };
         let mut input = Input::open(self.file.as_deref(), framing, max, interrupt)?;
-        self.pump(&mut input, &mut sink, "channel", interrupt, context)?;
-        let patience = Patience { timeout: self.timeout, what: "channel", interrupt, context };
-        Ok(patience.insist(|until| sink.close(until))?)
+        let pumped = self.pump(&mut input, &mut sink, "channel", interrupt, context);
+        if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
+            std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all
+            return pumped;
+        }
+        pumped?;
+        let patience =
+            Patience { timeout: self.timeout, what: "channel", is_strict: self.require_receiver, interrupt, context };
+        let closed = patience.insist(|until| sink.close(until)).map_err(|gone| patience.collected(gone));
+        if closed.is_err() && interrupt.asked() {
+            std::mem::forget(sink);
+        }
+        closed
     }
 
     fn pump(
@@ -127,13 +166,13 @@ impl Send {
         context: &Context,
     ) -> Outcome {
         let header = Header { stream: self.stream, ..Header::new(self.kind, 0)? };
-        let patience = Patience { timeout: self.timeout, what, interrupt, context };
+        let patience = Patience { timeout: self.timeout, what, is_strict: self.require_receiver, interrupt, context };
         let typed = self.file.is_none() && io::stdin().is_terminal();
         let mut progress = Progress::new(context, input.len(), typed);
         let mut pace = self.rate.map(Pace::new);
         let mut frames = Vec::new();
         let mut left = self.count.unwrap_or(u64::MAX);
-        while left > 0 && !interrupt.asked() {
+        while left > 0 {
             frames.clear();
             let due = pace.as_mut().map_or(BATCH_FRAMES, |pace| pace.due(progress.frames, interrupt));
             let problem = input.split(&mut frames, due.min(BATCH_FRAMES).min(left), BATCH_BYTES);
@@ -144,17 +183,45 @@ impl Send {
                 }
                 continue;
             }
-            sink.send(header, input.bytes(), &frames, &patience)?;
-            let count = frames.len() as u64;
-            left -= count;
-            progress.add(count, frames.iter().map(|frame| frame.len() as u64).sum());
+            if self.require_receiver && !sink.has_receiver() {
+                return Err(no_receiver());
+            }
+            let mut sent = 0;
+            let sending = sink.send(header, input.bytes(), &frames, &mut sent, &patience);
+            left -= sent as u64;
+            progress.add(sent as u64, frames[..sent].iter().map(|frame| frame.len() as u64).sum());
+            if let Err(failure) = sending {
+                input.take_back(&frames[sent..]);
+                let unsent = input.left();
+                if !interrupt.asked() || failure.code() == LOST || input.hand_back() {
+                    return Err(failure);
+                }
+                let message = format_args!(
+                    "interrupted while the {what} was full: {unsent} bytes that had been read were not sent"
+                );
+                return Err(Failure::new(LOST, message));
+            }
             problem?;
+        }
+        let rest = input.left();
+        if !input.hand_back() && interrupt.asked() && left > 0 {
+            context.note(format_args!("interrupted inside a frame: {rest} bytes that had been read were not sent"));
         }
         if context.json {
             output::print_json(&json!({ "frames": progress.frames, "bytes": progress.bytes }))?;
         }
         Ok(())
     }
+}
+
+/// Whether a living consumer is attached to the ring.
+fn has_consumer(ring: &RingEndpoint) -> bool {
+    let participants = ring.open().and_then(|ring| ring.participants()).unwrap_or_default();
+    participants.iter().any(|participant| participant.alive && participant.role == Some(Role::Consumer))
+}
+
+fn no_receiver() -> Failure {
+    Failure::new(NOT_FOUND, "no receiver is there; start one first, or leave out --require-receiver")
 }
 
 /// When the next frame may go, so that there are `rate` of them in a second. Late frames go at once.
@@ -170,7 +237,10 @@ impl Pace {
 
     /// Waits until frame number `sent` is due, and says how many are.
     fn due(&mut self, sent: u64, interrupt: &Interrupt) -> u64 {
-        while !interrupt.asked() {
+        loop {
+            if interrupt.asked() {
+                return BATCH_FRAMES; // what has been read goes now
+            }
             let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64 + 1;
             if due > sent {
                 return due - sent;
@@ -178,7 +248,6 @@ impl Pace {
             let next = Duration::try_from_secs_f64(sent as f64 / self.rate).unwrap_or(Duration::MAX);
             interrupt.sleep(next.saturating_sub(self.start.elapsed()));
         }
-        0
     }
 }
 
@@ -187,19 +256,22 @@ struct Patience<'a> {
     timeout: Option<Duration>,
     /// What has no room.
     what: &'static str,
+    /// Not for another receiver, if the last one has gone.
+    is_strict: bool,
     interrupt: &'a Interrupt,
     context: &'a Context,
 }
 
 impl Patience<'_> {
-    /// Sends one frame into a ring, however long it takes to find room or a consumer. When an end is asked for meanwhile, it is
-    /// not sent, and says so.
+    /// Sends one frame into a ring, however long it takes to find room or a consumer. When an end was asked for, and there is none
+    /// for [`GRACE`], it is not sent.
     fn send_one(&self, sink: &mut (impl RingSink + ?Sized), header: Header, payload: &[u8]) -> Outcome {
         let mut rest = payload;
         loop {
             let how = match self.insist(|until| sink.send_now(header, &mut rest, until)) {
                 Ok(()) => return Ok(()),
                 Err(Gone::Failed(failure)) => return Err(failure),
+                Err(_) if self.is_strict => return Err(no_receiver()),
                 Err(Gone::Left) => "left",
                 Err(Gone::Died) => "died",
             };
@@ -209,9 +281,9 @@ impl Patience<'_> {
         }
     }
 
-    /// Calls `how` until it is done, the time is up, or an end is asked for.
+    /// Calls `how` until it is done, the time is up, or an end was asked for [`GRACE`] ago.
     fn insist(&self, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Gone> {
-        let mut wait = self.interrupt.wait(self.timeout);
+        let mut wait = self.interrupt.wait_for_room(self.timeout, GRACE);
         loop {
             return match how(wait.slice()) {
                 Ok(()) => Ok(()),
@@ -224,10 +296,22 @@ impl Patience<'_> {
         }
     }
 
+    /// The same for frames that the channel has collected, and that nobody can send any more.
+    fn collected(&self, gone: Gone) -> Failure {
+        match gone {
+            Gone::Failed(failure) if self.interrupt.asked() && failure.code() == self.interrupt.code() => {
+                let what = self.what;
+                Failure::new(LOST, format_args!("interrupted while the {what} was full: frames were not sent"))
+            }
+            gone => gone.into(),
+        }
+    }
+
     fn given_up(&self) -> Failure {
         let what = self.what;
         if self.interrupt.asked() {
-            return Failure::new(FAILED, format_args!("interrupted while the {what} was full: the frame was not sent"));
+            let message = format_args!("interrupted while the {what} was full: the frame was not sent");
+            return Failure::new(self.interrupt.code(), message);
         }
         let waited = units::nanoseconds(self.timeout.unwrap_or_default().as_nanos() as f64);
         Failure::new(TIMEOUT, format_args!("the {what} was full for {waited}, and nobody made room"))
@@ -253,8 +337,18 @@ impl From<Gone> for Failure {
 
 /// Takes frames.
 trait Sink {
-    /// Sends the frames in `bytes`. When it fails, those before the failure have been sent.
-    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome;
+    /// Whether there is a receiver, or there may be one.
+    fn has_receiver(&self) -> bool;
+
+    /// Sends the frames in `bytes`, and adds their number to `sent`: when it fails, that of those before the failure.
+    fn send(
+        &mut self,
+        header: Header,
+        bytes: &[u8],
+        frames: &[Range<usize>],
+        sent: &mut usize,
+        patience: &Patience,
+    ) -> Outcome;
 }
 
 /// The producing end of any kind of ring, which outlives its consumers.
@@ -265,12 +359,26 @@ trait RingSink {
 }
 
 impl Sink for spsc::Producer {
-    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+    fn has_receiver(&self) -> bool {
+        self.has_peer()
+    }
+
+    fn send(
+        &mut self,
+        header: Header,
+        bytes: &[u8],
+        frames: &[Range<usize>],
+        sent: &mut usize,
+        patience: &Patience,
+    ) -> Outcome {
         let mut batch = self.batch();
         for frame in frames {
             let payload = &bytes[frame.clone()];
             match batch.push_frame(header, payload) {
-                Ok(()) => continue,
+                Ok(()) => {
+                    *sent += 1;
+                    continue;
+                }
                 Err(Error::Full | Error::Closed | Error::PeerDead) => batch.commit(),
                 Err(error) => {
                     batch.commit();
@@ -278,6 +386,7 @@ impl Sink for spsc::Producer {
                 }
             }
             patience.send_one(self, header, payload)?;
+            *sent += 1;
             batch = self.batch();
         }
         batch.commit();
@@ -296,7 +405,18 @@ impl RingSink for spsc::Producer {
 }
 
 impl Sink for mpmc::Producer {
-    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+    fn has_receiver(&self) -> bool {
+        self.has_peer()
+    }
+
+    fn send(
+        &mut self,
+        header: Header,
+        bytes: &[u8],
+        frames: &[Range<usize>],
+        sent: &mut usize,
+        patience: &Patience,
+    ) -> Outcome {
         for frame in frames {
             let payload = &bytes[frame.clone()];
             match self.try_send_frame(header, payload) {
@@ -304,6 +424,7 @@ impl Sink for mpmc::Producer {
                 Err(Error::Full | Error::Closed | Error::PeerDead) => patience.send_one(self, header, payload)?,
                 Err(error) => return Err(error.into()),
             }
+            *sent += 1;
         }
         Ok(())
     }
@@ -320,8 +441,23 @@ impl RingSink for mpmc::Producer {
 }
 
 impl Sink for stream::Producer {
-    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
-        frames.iter().try_for_each(|frame| patience.send_one(self, header, &bytes[frame.clone()]))
+    fn has_receiver(&self) -> bool {
+        self.has_peer()
+    }
+
+    fn send(
+        &mut self,
+        header: Header,
+        bytes: &[u8],
+        frames: &[Range<usize>],
+        sent: &mut usize,
+        patience: &Patience,
+    ) -> Outcome {
+        for frame in frames {
+            patience.send_one(self, header, &bytes[frame.clone()])?;
+            *sent += 1;
+        }
+        Ok(())
     }
 }
 
@@ -343,7 +479,19 @@ impl RingSink for stream::Producer {
 }
 
 impl Sink for Box<dyn FrameSender> {
-    fn send(&mut self, header: Header, bytes: &[u8], frames: &[Range<usize>], patience: &Patience) -> Outcome {
+    /// It was there when this was opened, and sending fails when it has gone.
+    fn has_receiver(&self) -> bool {
+        true
+    }
+
+    fn send(
+        &mut self,
+        header: Header,
+        bytes: &[u8],
+        frames: &[Range<usize>],
+        sent: &mut usize,
+        patience: &Patience,
+    ) -> Outcome {
         for frame in frames {
             let payload = &bytes[frame.clone()];
             match self.try_send(header, payload) {
@@ -351,8 +499,9 @@ impl Sink for Box<dyn FrameSender> {
                 Err(Error::Full) => patience.insist(|until| self.send_deadline(header, payload, until))?,
                 Err(error) => return Err(error.into()),
             }
+            *sent += 1;
         }
         // What was read so far is not to wait for what comes next.
-        Ok(patience.insist(|until| self.flush(until))?)
+        patience.insist(|until| self.flush(until)).map_err(|gone| patience.collected(gone))
     }
 }

@@ -53,6 +53,24 @@ pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) 
     }
 }
 
+/// Whether both name the same thing, so that what is written to one comes back from the other.
+pub(crate) fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
+    if let (Endpoint::Ring(one), Endpoint::Ring(other)) = (one, other) {
+        return one.name() == other.name();
+    }
+    let (one, other) = (one.to_string(), other.to_string());
+    // Stdin and stdout are two things, and what comes back over a passed socket comes from its other end.
+    if one.starts_with('-') || one.starts_with("fd:") || one.starts_with("signal:") {
+        return false;
+    }
+    let place = |text: &str| {
+        let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+        let path = std::fs::canonicalize(rest).map_or_else(|_| rest.to_owned(), |path| path.display().to_string());
+        (scheme.to_owned(), path)
+    };
+    place(&one) == place(&other)
+}
+
 /// For listing, removing: only the directory matters.
 pub(crate) fn anywhere(context: &Context) -> Options {
     match &context.dir {

@@ -65,11 +65,11 @@ impl Peer {
     fn thread(cpu: Option<usize>) -> Outcome<Self> {
         let pipe = || std::io::pipe().map_err(|e| Failure::new(FAILED, e).at("a pipe"));
         let ((its, to), (from, ours)) = (pipe()?, pipe()?);
-        std::thread::spawn(move || {
+        crate::opening::spawn(move || {
             cpu.into_iter().for_each(|cpu| child::confine([cpu]));
             // What it has to say it has said over the pipe.
             let _ = part::serve(BufReader::new(its), ours);
-        });
+        })?;
         Ok(Peer { to: OwnedFd::from(to).into(), from: BufReader::new(OwnedFd::from(from).into()), process: None })
     }
 

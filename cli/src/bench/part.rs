@@ -151,7 +151,7 @@ impl Worker {
             }
             Task::Busy { threads, cpus } => {
                 self.busy = None; // ends those that there are
-                self.busy = Some(runs::Busy::start(threads, &cpus));
+                self.busy = Some(runs::Busy::start(threads, &cpus)?);
             }
             Task::Wait { from, ns } => {
                 let receiver = attached(&mut self.receivers, from.fd, || Receiver::attach(&from.open()?))?;

@@ -78,10 +78,12 @@ impl Relay {
 /// Sends from another thread and receives here: how many, and the nanoseconds of each.
 fn transfer(tx: &mut (impl Tx + Send), rx: &mut impl Rx, size: usize, until: &Until) -> Outcome<(u64, f64)> {
     let (produced, consumed) = std::thread::scope(|scope| {
-        let producing = scope.spawn(|| runs::produce(tx, size, 0, until, None, true));
+        let producing = || runs::produce(tx, size, 0, until, None, true);
+        let producing = std::thread::Builder::new().spawn_scoped(scope, producing);
+        let producing = producing.map_err(|error| crate::opening::no_thread(&error))?;
         let consumed = runs::consume(rx);
-        (producing.join(), consumed)
-    });
+        Ok::<_, Failure>((producing.join(), consumed))
+    })?;
     let (went, sum_sent, _) = produced.map_err(|_| Failure::new(FAILED, "the sending thread failed"))??;
     match consumed? {
         Answer::Consumed { count, sum, first_ns, last_ns } if (count, sum) == (went, sum_sent) => {

@@ -11,6 +11,7 @@ use super::figures::{Times, now_ns};
 use super::part::Answer;
 use super::payload::{STOP, check, fill, mix, number};
 use super::ports::{Rx, Tx};
+use crate::failure::Outcome;
 
 /// Messages between two readings of the clock, where it is read for the end of a run only.
 const CLOCK_EVERY: u64 = 64;
@@ -277,11 +278,11 @@ pub(super) struct Busy {
 
 impl Busy {
     /// So many, each on whichever of `cpus` it gets.
-    pub(super) fn start(count: usize, cpus: &[usize]) -> Self {
+    pub(super) fn start(count: usize, cpus: &[usize]) -> Outcome<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let threads = (0..count).map(|_| {
             let (over, cpus) = (Arc::clone(&over), cpus.to_vec());
-            std::thread::spawn(move || {
+            crate::opening::spawn(move || {
                 crate::child::confine(cpus);
                 let mut work = 1u64;
                 while !over.load(Ordering::Relaxed) {
@@ -289,7 +290,9 @@ impl Busy {
                 }
             })
         });
-        Busy { threads: threads.collect(), over }
+        let threads = threads.collect::<Outcome<_>>();
+        over.store(threads.is_err(), Ordering::Relaxed); // ends those that there are
+        Ok(Busy { threads: threads?, over })
     }
 }
 

@@ -121,7 +121,7 @@ impl Transports {
         command.process_group(0); // Ctrl-C is for us
         let mut peer = Peer::over(Part::spawn(command)?)?;
         let names = Shared::default();
-        let _guard = Guard::new(&peer, &names);
+        let _guard = Guard::new(&peer, &names)?;
         let mechanisms = if self.only.is_empty() { &ALL[..] } else { &self.only };
         let mut tracks = Vec::new();
         for mechanism in mechanisms {
@@ -203,12 +203,12 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(peer: &Peer, names: &Shared) -> Self {
+    fn new(peer: &Peer, names: &Shared) -> Outcome<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let pid = peer.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) {
             let (is_over, names) = (Arc::clone(&over), Arc::clone(names));
-            std::thread::spawn(move || {
+            crate::opening::spawn(move || {
                 while poll(&mut [PollFd::new(&process, PollFlags::IN)], None).is_err() {}
                 // Whoever notices by itself says it better, and has a moment for it.
                 std::thread::sleep(std::time::Duration::from_secs(1));
@@ -217,9 +217,9 @@ impl Guard {
                     output::remark("slipring: the other side of the bench ended early");
                     std::process::exit(FAILED.into());
                 }
-            });
+            })?;
         }
-        Guard { over, names: Arc::clone(names) }
+        Ok(Guard { over, names: Arc::clone(names) })
     }
 }
 

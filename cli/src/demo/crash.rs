@@ -173,7 +173,7 @@ impl Ledger {
     fn of(part: &mut Part, notify: &Sender<u32>) -> Outcome<Self> {
         let (stdout, pid, notify) = (part.stdout()?, part.pid(), notify.clone());
         let holding = move || notify.send(pid).unwrap_or_default(); // nobody listens any more: fine
-        Ok(Ledger { reader: std::thread::spawn(move || collect(stdout, holding)) })
+        Ok(Ledger { reader: crate::opening::spawn(move || collect(stdout, holding))? })
     }
 
     /// Everything until the process ended.
@@ -221,10 +221,10 @@ fn hold() -> ! {
 /// Sends numbered frames until stdin ends, and writes how many; or so many, and then waits for its death over half a frame.
 pub(super) fn produce(ring: &Ring, who: u64, dies_after: Option<u64>) -> Outcome {
     static STOP: AtomicBool = AtomicBool::new(false);
-    std::thread::spawn(|| {
+    crate::opening::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         STOP.store(true, Ordering::Relaxed);
-    });
+    })?;
     let tx = mpmc::Producer::attach(ring)?;
     for number in 0.. {
         let payload = (who << SENDER_SHIFT | number).to_le_bytes();

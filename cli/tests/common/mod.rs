@@ -78,6 +78,15 @@ impl Place {
     }
 }
 
+/// Waits until something is so.
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}: never");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn living(info: &Value) -> usize {
     let participants = info["participants"].as_array().map(Vec::as_slice).unwrap_or_default();
     participants.iter().filter(|participant| participant["alive"] == true && participant["state"] == "live").count()
