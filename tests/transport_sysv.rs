@@ -52,6 +52,11 @@ fn payload(event: Event<'_>) -> Vec<u8> {
     }
 }
 
+/// No orderly end: there may have been messages in the queue.
+fn is_removed(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
 #[test]
 fn removal_ends_it_for_those_who_wait() {
     let (_file, key) = File::new();
@@ -71,10 +76,10 @@ fn removal_ends_it_for_those_who_wait() {
             std::thread::yield_now(); // until HELLO was taken
         }
         sysv::remove(key).unwrap();
-        assert!(matches!(received.join().unwrap(), Error::Closed));
+        assert!(is_removed(&received.join().unwrap()));
     });
     assert!(matches!(tx.send(Header::PLAIN, b"too late"), Err(Error::Closed)));
-    assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+    assert!(is_removed(&rx.try_recv().unwrap_err()));
     assert!(matches!(sysv::remove(key), Err(Error::NotFound)));
 }
 

@@ -6,6 +6,8 @@
 //! A fragment is a frame: `BEGIN` marks the first, `END` the last, and a frame that is both was not split. The fragments
 //! of a frame have one kind and one stream, and consecutive sequence numbers. Control frames are never split.
 
+use std::collections::BTreeMap;
+
 use super::encode::Frame;
 use super::grow;
 use super::header::{Flags, Header, MAX_LEN};
@@ -74,13 +76,15 @@ impl<'a> Iterator for Fragments<'a> {
 impl ExactSizeIterator for Fragments<'_> {}
 
 /// How many streams may be in the middle of a frame at once.
-const MAX_PARTIALS: usize = 256;
+const MAX_PARTIALS: usize = 65_536;
+/// Bytes that unfinished frames may have together, where four of the largest have less.
+const MIN_HELD: usize = 64 << 20;
 
 /// Puts fragments together again: one unfinished frame per stream of each sender.
 ///
-/// Bounded: a frame by `max_payload`; the unfinished frames together by four times that and by 256 streams. Beyond, the
-/// one that has waited longest for its next fragment is given up (its sender is probably dead). Buffers hold at most
-/// twice the bytes that have arrived for them. No system calls.
+/// Bounded: a frame by `max_payload`; the unfinished frames together by four times that, or 64 MiB if that is more, and by
+/// 65,536 streams. Beyond, the one that has waited longest for its next fragment is given up (its sender is probably dead)
+/// and [counted](Reassembler::dropped). Buffers hold at most twice the bytes that have arrived for them. No system calls.
 ///
 /// ```
 /// use slipring::frame::{Frame, Header, Reassembler, fragments};
@@ -97,20 +101,32 @@ const MAX_PARTIALS: usize = 256;
 #[derive(Debug)]
 pub struct Reassembler {
     max_payload: usize,
-    partials: Vec<Partial>,
+    /// By source and stream.
+    partials: BTreeMap<(u64, u16), Partial>,
+    /// Which of them got a fragment when: the stalest is the first.
+    touched: BTreeMap<u64, (u64, u16)>,
     /// Payload bytes in `partials`.
     held: usize,
-    /// Ticks at each fragment, so that the stalest partial can be told.
+    /// Ticks at each fragment.
     now: u64,
     dropped: u64,
+    lost: Lost,
     /// The frame lent last; its buffer serves the next one.
     done: Vec<u8>,
+}
+
+/// Payload bytes that were dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Others of their frame were missing.
+    pub(crate) torn: u64,
+    /// There were too many unfinished frames.
+    pub(crate) crowded: u64,
 }
 
 /// A frame whose END has not arrived.
 #[derive(Debug)]
 struct Partial {
-    source: u64,
     /// Of its first fragment.
     header: Header,
     stamp: u64,
@@ -130,7 +146,16 @@ impl Reassembler {
     #[must_use]
     pub fn new(max_payload: usize) -> Self {
         let max_payload = max_payload.min(MAX_LEN as usize);
-        Reassembler { max_payload, partials: Vec::new(), held: 0, now: 0, dropped: 0, done: Vec::new() }
+        Reassembler {
+            max_payload,
+            partials: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            held: 0,
+            now: 0,
+            dropped: 0,
+            lost: Lost::default(),
+            done: Vec::new(),
+        }
     }
 
     /// Takes a frame in, and gives a whole one if that is what it was, or if it was the last fragment of one.
@@ -151,37 +176,29 @@ impl Reassembler {
         if header.is_control() {
             return Ok(Some(frame));
         }
-        let mut open = self.partials.iter().position(|p| (p.source, p.header.stream) == (source, header.stream));
+        let key = (source, header.stream);
         if header.flags.contains(Flags::BEGIN) {
-            if let Some(at) = open.take() {
-                self.give_up(at);
-            }
+            self.lost.torn += self.give_up(key);
             if header.is_whole() {
                 return self.fits(frame.payload.len()).map(|()| Some(frame));
             }
-        } else if !open.is_some_and(|at| self.partials[at].continues_with(header)) {
-            if let Some(at) = open {
-                self.give_up(at);
-            }
+        } else if !self.partials.get(&key).is_some_and(|partial| partial.continues_with(header)) {
+            self.lost.torn += self.give_up(key) + frame.payload.len() as u64;
             self.dropped += 1;
             return Ok(None);
         }
-        let len = open.map_or(0, |at| self.partials[at].payload.len()) + frame.payload.len();
+        let len = self.partials.get(&key).map_or(0, |partial| partial.payload.len()) + frame.payload.len();
         if let Err(error) = self.fits(len) {
-            if let Some(at) = open {
-                self.give_up(at);
-            }
+            self.lost.torn += self.give_up(key);
             self.dropped += 1;
             return Err(error);
         }
-        let mut partial = match open {
-            Some(at) => self.close(at),
-            None => {
-                let mut payload = std::mem::take(&mut self.done);
-                payload.clear();
-                Partial { source, header, stamp: frame.stamp, fragments: 0, touched: 0, payload }
-            }
-        };
+        let mut partial = self.close(key).unwrap_or_else(|| {
+            // One that others may overtake gets no more room than it needs.
+            let mut payload = if self.partials.is_empty() { std::mem::take(&mut self.done) } else { Vec::new() };
+            payload.clear();
+            Partial { header, stamp: frame.stamp, fragments: 0, touched: 0, payload }
+        });
         grow(&mut partial.payload, len, self.max_payload);
         partial.payload.extend_from_slice(frame.payload);
         partial.fragments += 1;
@@ -192,13 +209,13 @@ impl Reassembler {
             self.done = partial.payload;
             return Ok(Some(Frame { header, stamp: partial.stamp, payload: &self.done }));
         }
-        while self.partials.len() >= MAX_PARTIALS || self.held + len > 4 * self.max_payload {
-            let stalest = (0..self.partials.len()).min_by_key(|at| self.partials[*at].touched);
-            let Some(at) = stalest else { break };
-            self.give_up(at);
+        while self.partials.len() >= MAX_PARTIALS || self.held + len > self.most_held() {
+            let Some((_, &stalest)) = self.touched.first_key_value() else { break };
+            self.lost.crowded += self.give_up(stalest);
         }
         self.held += len;
-        self.partials.push(partial);
+        self.touched.insert(self.now, key);
+        self.partials.insert(key, partial);
         Ok(None)
     }
 
@@ -221,25 +238,37 @@ impl Reassembler {
     /// Gives up the unfinished frames of a source that will not finish them, and says how many bytes that were.
     pub(crate) fn forget(&mut self, source: u64) -> u64 {
         let mut bytes = 0;
-        while let Some(at) = self.partials.iter().position(|partial| partial.source == source) {
-            bytes += self.partials[at].payload.len() as u64;
-            self.give_up(at);
+        while let Some((&key, _)) = self.partials.range((source, 0)..=(source, u16::MAX)).next() {
+            bytes += self.give_up(key);
         }
         bytes
+    }
+
+    /// What was dropped since the last call; not the fragment for which `push` gave an error.
+    pub(crate) fn take_lost(&mut self) -> Lost {
+        std::mem::take(&mut self.lost)
     }
 
     fn fits(&self, len: usize) -> Result<()> {
         if len <= self.max_payload { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload }) }
     }
 
-    fn close(&mut self, at: usize) -> Partial {
-        let partial = self.partials.swap_remove(at);
-        self.held -= partial.payload.len();
-        partial
+    fn most_held(&self) -> usize {
+        MIN_HELD.max(4 * self.max_payload)
     }
 
-    fn give_up(&mut self, at: usize) {
-        self.dropped += u64::from(self.close(at).fragments);
+    fn close(&mut self, key: (u64, u16)) -> Option<Partial> {
+        let partial = self.partials.remove(&key)?;
+        self.touched.remove(&partial.touched);
+        self.held -= partial.payload.len();
+        Some(partial)
+    }
+
+    /// Gives the bytes of what was unfinished there.
+    fn give_up(&mut self, key: (u64, u16)) -> u64 {
+        let Some(partial) = self.close(key) else { return 0 };
+        self.dropped += u64::from(partial.fragments);
+        partial.payload.len() as u64
     }
 }
 
@@ -280,7 +309,7 @@ mod tests {
         assert_eq!(r.push(part(Flags::END, 1, 0, b"1")).unwrap().unwrap().payload, b"one-1");
         let two = r.push(part(Flags::END, 2, 9, b"2")).unwrap().unwrap();
         assert_eq!((two.payload, two.header.seq, two.header.len, two.header.is_whole()), (&b"two-2"[..], 8, 5, true));
-        assert_eq!((r.held, r.partials.len(), r.dropped()), (0, 0, 0));
+        assert_eq!((r.held, r.partials.len(), r.touched.len(), r.dropped()), (0, 0, 0, 0));
     }
 
     #[test]
@@ -317,20 +346,38 @@ mod tests {
 
     #[test]
     fn unfinished_frames_are_bounded_and_the_stalest_goes_first() {
-        let mut r = Reassembler::new(10);
+        const LARGE: usize = MIN_HELD / 4;
+        let mut r = Reassembler::new(LARGE);
+        let payload = vec![0; LARGE - 1];
         for stream in 0..4 {
-            assert_eq!(r.push(part(Flags::BEGIN, stream, 0, &[0; 9])).unwrap(), None);
+            assert_eq!(r.push(part(Flags::BEGIN, stream, 0, &payload)).unwrap(), None);
         }
         assert_eq!(r.push(part(Flags::NONE, 0, 1, b"x")).unwrap(), None); // now stream 1 is the stalest
-        assert_eq!(r.push(part(Flags::BEGIN, 4, 0, &[0; 9])).unwrap(), None);
-        assert!(r.held <= 40);
-        assert_eq!(r.push(part(Flags::END, 1, 1, b"")).unwrap(), None);
-        assert_eq!(r.push(part(Flags::END, 0, 2, b"")).unwrap().unwrap().payload.len(), 10);
+        assert_eq!(r.take_lost(), Lost::default());
+        assert_eq!(r.push(part(Flags::BEGIN, 4, 0, &payload)).unwrap(), None);
+        assert!(r.held <= MIN_HELD);
+        assert_eq!(r.take_lost(), Lost { torn: 0, crowded: LARGE as u64 - 1 });
+        assert_eq!(r.push(part(Flags::END, 1, 1, b"rest")).unwrap(), None);
+        assert_eq!(r.take_lost(), Lost { torn: 4, crowded: 0 });
+        assert_eq!(r.push(part(Flags::END, 0, 2, b"")).unwrap().unwrap().payload.len(), LARGE);
 
         let mut r = Reassembler::new(10);
-        for stream in 0..=MAX_PARTIALS as u16 {
-            assert_eq!(r.push(part(Flags::BEGIN, stream, 0, b"")).unwrap(), None);
+        for source in 0..=MAX_PARTIALS as u64 {
+            assert_eq!(r.push_from(source, part(Flags::BEGIN, 0, 0, b"1")).unwrap(), None);
         }
-        assert_eq!((r.partials.len(), r.dropped()), (MAX_PARTIALS, 1));
+        assert_eq!((r.partials.len(), r.touched.len(), r.dropped()), (MAX_PARTIALS, MAX_PARTIALS, 1));
+        assert_eq!(r.take_lost(), Lost { torn: 0, crowded: 1 });
+    }
+
+    #[test]
+    fn the_room_of_a_large_frame_is_not_held_by_many_small_ones() {
+        let mut r = Reassembler::new(1 << 20);
+        for stream in 0..100 {
+            assert_eq!(r.push(part(Flags::BEGIN, 200, 0, &[0; 1 << 19])).unwrap(), None);
+            assert!(r.push(part(Flags::END, 200, 1, b"")).unwrap().is_some());
+            assert_eq!(r.push(part(Flags::BEGIN, stream, 0, b"small")).unwrap(), None);
+        }
+        let room: usize = r.partials.values().map(|partial| partial.payload.capacity()).sum();
+        assert!(room < 1 << 20, "{room}");
     }
 }

@@ -38,6 +38,7 @@ pub(crate) mod value;
 pub(crate) use decode::Step;
 pub use decode::{Decoder, Event, OnCorrupt, Stats, sender_of};
 pub use encode::{Form, Frame, Head, padding};
+pub(crate) use fragment::Lost;
 pub use fragment::{Fragments, Reassembler, fragments};
 pub(crate) use header::IDENTIFIED;
 pub use header::{DEFAULT_MAX_PAYLOAD, Flags, Header, LONG, MAX_HEADER, MAX_LEN, SHORT, control, padded};

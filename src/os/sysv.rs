@@ -58,6 +58,16 @@ pub(crate) fn receive(queue: i32, buffer: &mut [u8], wait: bool) -> io::Result<u
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
+/// Takes the oldest message without waiting, and as much of its text as `buffer` has room for; the rest is gone. One system
+/// call, `msgrcv`.
+pub(crate) fn receive_cut(queue: i32, buffer: &mut [u8]) -> io::Result<usize> {
+    let room = buffer.len().checked_sub(TYPE).ok_or(io::ErrorKind::InvalidInput)?;
+    let flags = libc::IPC_NOWAIT | libc::MSG_NOERROR;
+    // SAFETY: writes a `long` and at most `room` bytes, for which `buffer` has room.
+    let received = unsafe { libc::msgrcv(queue, buffer.as_mut_ptr().cast(), room, 0, flags) };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
 /// The semaphores of `key`, at least `count`, all 0 at first; with `create` the set must not exist, and has mode 0600. One
 /// system call, `semget`.
 pub(crate) fn semaphores(key: i32, count: u16, create: bool) -> io::Result<i32> {

@@ -192,14 +192,14 @@ impl Inlet for ReceivingEnd {
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<SocketAddrUnix>> {
         match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
-            Ok(Datagram { uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
-                Err(Error::Untrusted { what: "a datagram from a process of another user: allow its uid" })
+            Ok(Datagram { len, uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
+                Ok(Pulled::refused(len, "a datagram from a process of another user: allow its uid"))
             }
             Ok(Datagram { uid: None, len: 0, .. }) => Err(Error::Empty), // shut, and nothing waits
-            Ok(Datagram { uid: None, .. }) => {
-                Err(Error::Untrusted { what: "a datagram without its sender's credentials" })
+            Ok(Datagram { len, uid: None, .. }) => {
+                Ok(Pulled::refused(len, "a datagram without its sender's credentials"))
             }
-            Ok(Datagram { len, source, .. }) => Ok(Pulled { start: 0, len, source }),
+            Ok(Datagram { len, source, .. }) => Ok(Pulled::new(len, source)),
             Err(Errno::AGAIN) => Err(Error::Empty),
             Err(e) => Err(Error::io("receive from the socket", e)),
         }

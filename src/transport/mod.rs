@@ -135,7 +135,8 @@ pub trait FrameReceiver: Send {
     /// # Errors
     /// [`Error::Empty`] if nothing has come; [`Error::Closed`] and [`Error::PeerDead`] at the end (see the
     /// [module](self)); [`Error::Corrupt`], [`Error::Incompatible`], [`Error::TooLarge`] for what no correct peer sends
-    /// (byte streams of sockets: for good); [`Error::Untrusted`] for a peer that may not send here; [`Error::Io`].
+    /// (byte streams of sockets: for good; messages that no correct peer sends are skipped, and reported as
+    /// [`Event::Skipped`]); [`Error::Untrusted`] for a peer that may not send here; [`Error::Io`].
     fn try_recv(&mut self) -> Result<Event<'_>>;
 
     /// The same, waiting until the deadline.

@@ -323,7 +323,7 @@ impl Queue {
     fn take(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<Pulled<u64>>> {
         loop {
             match mq::receive_within(self.fd.as_fd(), buffer, patience) {
-                Ok(len) => return Ok(Some(Pulled { start: 0, len, source: sender_of(&buffer[..len]) })),
+                Ok(len) => return Ok(Some(Pulled::new(len, sender_of(&buffer[..len])))),
                 Err(e) if e.kind() == ErrorKind::Interrupted && patience.is_zero() => {}
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => return Ok(None),
                 Err(e) => return Err(Error::io("receive from the message queue", e)),

@@ -275,7 +275,7 @@ impl Inlet for ReceivingEnd {
                 // Every frame has a header: this is the end.
                 Ok((_, 0)) if self.link.was_reset.load(Ordering::Relaxed) => return Err(Error::PeerDead),
                 Ok((_, 0)) => return Err(Error::Closed),
-                Ok((_, len)) => return Ok(Pulled { start: 0, len, source: Some(()) }),
+                Ok((_, len)) => return Ok(Pulled::new(len, Some(()))),
                 Err(Errno::AGAIN) => return Err(Error::Empty),
                 // The peer left without reading all of what we had sent, such as our HELLO. What it sent is still there.
                 Err(Errno::CONNRESET) => self.link.was_reset.store(true, Ordering::Relaxed),

@@ -2,13 +2,14 @@
 //!
 //! Used by endpoints and programs. Relies on `os/sysv.rs`, and on `message/` for all that is not the queue itself.
 //!
-//! A queue is there until it is removed, with what is in it, whoever comes and goes; `remove` also ends it for those who have
-//! it open ([`Error::Closed`]). Several senders may share one; one receiver at a time.
+//! A queue is there until it is removed, with what is in it, whatever process comes and goes. `remove` also ends it for those
+//! that have it open: a sender gets [`Error::Closed`], a receiver an [`Error::Io`] of kind `NotFound`, because messages may
+//! have been in it. Several senders may share one; one receiver at a time.
 //!
 //! * **Type**: a message's type is its frame's stream + 1, so that other programs may receive one stream only.
 //! * **Life**: beside the queue, under the same key, are three semaphores: senders, receivers, and a mark that says whose they
-//!   are. Whoever takes part adds 1 to its own with `SEM_UNDO`, so the kernel takes it back at its death. It does not tell
-//!   *who* died: a death shows when no sender is left, or when the others have said BYE.
+//!   are. A participant adds 1 to its own with `SEM_UNDO`, so the kernel takes it back at its death. It does not tell
+//!   *which* died: a death shows when no sender is left, or when the others have said BYE.
 //! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in `msgrcv`, as long as it has at
 //!   least 100 ms; a thread of its own (the `Metronome`) then sends it an empty message of type 65,537 every 50 to 100 ms, so
 //!   that it can look at its deadline and at the senders. The last 100 ms before a deadline, and a sender at a full queue,
@@ -166,8 +167,9 @@ impl Options {
 /// let mut rx = sysv::Receiver::open(key, &sysv::Options::default())?;
 /// tx.send(Header::PLAIN, b"hello")?;
 /// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
-/// sysv::remove(key)?;
+/// drop(tx);
 /// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
+/// sysv::remove(key)?;
 /// # std::fs::remove_file(file).unwrap();
 /// # Ok::<(), slipring::Error>(())
 /// ```
@@ -219,7 +221,8 @@ receiver!(Receiver);
 /// Bytes of message that a receiver is always ready for, if the queue can hold them.
 const LARGEST: usize = 64 << 10;
 
-/// Removes a queue, with all that is in it, and its semaphores. Those who have it open are told [`Error::Closed`].
+/// Removes a queue, with all that is in it, and its semaphores. Senders that have it open are told [`Error::Closed`], receivers
+/// an [`Error::Io`] of kind `NotFound`.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Untrusted`] if it is another user's; [`Error::Io`].
@@ -367,7 +370,7 @@ fn refusal(op: &'static str, error: std::io::Error) -> Error {
     }
 }
 
-/// A participant's 1 in a semaphore; the kernel takes it back if we do not.
+/// A participant's 1 in a semaphore; the kernel takes it back when the process ends.
 struct Seat {
     set: i32,
     semaphore: u16,
@@ -393,18 +396,17 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         // A child of `fork` has no undo of its parent's, and took no seat.
-        if self.born == fork::generation() {
-            let _ = sysv::operate(self.set, &[sysv::Step::Add(self.semaphore, -1)]);
+        if self.born != fork::generation() {
+            return;
         }
+        let _ = sysv::operate(self.set, &[sysv::Step::Add(self.semaphore, -1)]);
     }
 }
 
-/// The errors of sending and receiving.
-fn failure(op: &'static str, error: std::io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(EIDRM | EINVAL) => Error::Closed, // removed while we slept, or before
-        _ => Error::io(op, error),
-    }
+/// What a receiver is told when its queue was removed: no orderly end, since messages may have been in it.
+fn removed() -> Error {
+    const WHAT: &str = "the queue was removed, with the messages that were in it";
+    Error::io("receive from the queue", std::io::Error::new(std::io::ErrorKind::NotFound, WHAT))
 }
 
 struct SendingEnd {
@@ -430,7 +432,8 @@ impl Outlet for SendingEnd {
                 }
                 Err((Some(EINTR), _)) => {}
                 Err((Some(EAGAIN), _)) => return Err(Error::Full),
-                Err((_, e)) => return Err(failure("send to the queue", e)),
+                Err((Some(EIDRM | EINVAL), _)) => return Err(Error::Closed), // removed
+                Err((_, e)) => return Err(Error::io("send to the queue", e)),
             }
         }
     }
@@ -457,13 +460,17 @@ impl ReceivingEnd {
                 Ok(len) => len,
                 Err((Some(EINTR), _)) if !wait => continue,
                 Err((Some(EINTR | ENOMSG), _)) => return Ok(None),
-                // It stays in the queue, and would be there again. Only a limit raised meanwhile lets one in.
-                Err((Some(E2BIG), _)) => return Err(Error::TooLarge { max: buffer.len() - sysv::TYPE }),
-                Err((_, e)) => return Err(failure("receive from the queue", e)),
+                // It stays in the queue, before all others. Only a limit that was raised meanwhile lets one in.
+                Err((Some(E2BIG), _)) => match sysv::receive_cut(self.queue.id, buffer) {
+                    Ok(len) => return Ok(Some(Pulled::refused(len, "a message larger than this end takes, at least"))),
+                    Err(_) => continue,
+                },
+                Err((Some(EIDRM | EINVAL), _)) => return Err(removed()),
+                Err((_, e)) => return Err(Error::io("receive from the queue", e)),
             };
             let (kind, text) = buffer.split_at(sysv::TYPE);
-            if kind != WAKE.to_ne_bytes() {
-                return Ok(Some(Pulled { start: sysv::TYPE, len, source: sender_of(&text[..len]) }));
+            if kind != WAKE.to_ne_bytes() || len > 0 {
+                return Ok(Some(Pulled { start: sysv::TYPE, ..Pulled::new(len, sender_of(&text[..len])) }));
             }
             if wait {
                 return Ok(None);

@@ -270,6 +270,23 @@ impl ReceivingEnd {
     }
 }
 
+/// Whether an error is one that any machine on the way can cause (icmp(7) names them), and so nothing to end for.
+fn is_answer(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNREFUSED
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::MSGSIZE
+            | Errno::PROTO
+            | Errno::ACCESS
+    )
+}
+
 impl Inlet for ReceivingEnd {
     type Source = SocketAddr;
 
@@ -282,7 +299,7 @@ impl Inlet for ReceivingEnd {
         let received = match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
             Err(Errno::AGAIN) => return Err(Error::Empty),
             // The answers to our questions.
-            Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) => {
+            Err(error) if is_answer(error) => {
                 self.take_errors(error == Errno::CONNREFUSED);
                 return Err(Error::Empty);
             }
@@ -291,9 +308,9 @@ impl Inlet for ReceivingEnd {
         let source = received.address.and_then(|address| SocketAddr::try_from(address).ok());
         let is_known = |address: SocketAddr| self.sources.contains(&address.ip());
         if !self.sources.is_empty() && !source.is_some_and(is_known) {
-            return Err(Error::Untrusted { what: "a datagram from an address that is not allowed" });
+            return Ok(Pulled::refused(received.bytes, "a datagram from an address that is not allowed"));
         }
-        Ok(Pulled { start: 0, len: received.bytes, source })
+        Ok(Pulled::new(received.bytes, source))
     }
 
     fn is_gone(&mut self, source: &SocketAddr) -> Result<bool> {

@@ -8,22 +8,31 @@
 //! [`Error::Closed`]; again and again, until another talker begins. A death is looked for while nothing comes, at most every
 //! [`Inlet::LOOK`]: what the dead have sent before is received first.
 //!
+//! A BYE ends the talk only if its sender was heard of, or frames of unknown senders have come, which may have been its own:
+//! a stranger's BYE ends nothing.
+//!
+//! # Strangers
+//! What is no frame, or one of another version, is dropped and reported as [`Event::Skipped`]; so is what comes from a sender
+//! that may not send here. Only the mechanism itself can fail.
+//!
 //! # Bounds
-//! 256 talkers; the reassembler's limits on unfinished frames.
+//! Those of `talkers.rs`, and the reassembler's limits on unfinished frames. What they cut off is reported.
 
+use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::NAP;
+use super::talkers::{Standing, Talkers};
 use crate::error::{Error, Result};
-use crate::frame::{Event, Frame, Header, Hello, Order, Reassembler, Tracker, control};
+use crate::frame::{Event, Frame, Header, Hello, Lost, Order, Reassembler, Tracker, control};
 use crate::os::{clock, fork};
 use crate::wait::deadline::Deadline;
 
 /// Carries messages to an [`Inbox`].
 pub(in crate::transport) trait Inlet: Send {
     /// By what the mechanism tells senders apart.
-    type Source: Clone + PartialEq + Send;
+    type Source: Clone + Eq + Hash + Send;
 
     /// Whether all frames of a sender can be told from those of others, so that their sequence can be checked.
     const TRACKED: bool;
@@ -92,6 +101,20 @@ pub(in crate::transport) struct Pulled<S> {
     pub(in crate::transport) len: usize,
     /// Its sender, if that is known.
     pub(in crate::transport) source: Option<S>,
+    /// Why it is dropped unseen, if it is.
+    pub(in crate::transport) refused: Option<&'static str>,
+}
+
+impl<S> Pulled<S> {
+    /// `len` bytes at the beginning of the buffer.
+    pub(in crate::transport) fn new(len: usize, source: Option<S>) -> Self {
+        Pulled { start: 0, len, source, refused: None }
+    }
+
+    /// A message that is dropped.
+    pub(in crate::transport) fn refused(len: usize, what: &'static str) -> Self {
+        Pulled { start: 0, len, source: None, refused: Some(what) }
+    }
 }
 
 /// The receiving end of a message transport.
@@ -100,9 +123,11 @@ pub(in crate::transport) struct Inbox<I: Inlet> {
     buffer: Vec<u8>,
     max_payload: usize,
     reassembler: Reassembler,
-    talkers: Vec<Talker<I::Source>>,
-    /// Numbers given to talkers; 0 is for frames of unknown senders.
-    numbers: u64,
+    talkers: Talkers<I::Source>,
+    /// Whether frames of unknown senders have come since the last end.
+    unnamed: bool,
+    /// Bytes that were lost with the last report, and are told by the next one.
+    lost: Option<(u64, &'static str)>,
     /// The frame whose gap was reported by the last call.
     after_gap: Option<Piece>,
     /// Whether an open talker has died since the talk began.
@@ -114,26 +139,6 @@ pub(in crate::transport) struct Inbox<I: Inlet> {
     /// Stopped: only what would be lost is still received.
     stopped: Option<Waiting>,
     born: u32,
-}
-
-/// A sender that was heard of.
-struct Talker<S> {
-    /// `None`: all those whom nothing tells apart.
-    source: Option<S>,
-    /// For the reassembler.
-    number: u64,
-    standing: Standing,
-    tracker: Tracker,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// Sends, and never said HELLO.
-    Foreign,
-    /// Said HELLO with this epoch, and not BYE.
-    Open(u64),
-    /// Said BYE.
-    Left,
 }
 
 /// A frame of the message in the buffer: where its payload lies, and whose it is.
@@ -155,11 +160,12 @@ enum Report {
     Skipped { bytes: u64, what: &'static str },
 }
 
-const MAX_TALKERS: usize = 256;
 /// Messages without a frame after which a call looks at its deadline.
 const MAX_SILENT: usize = 1024;
 /// What control frames may hold, however little the application's may.
 const CONTROL_ROOM: usize = 1024;
+/// Senders that are looked at in one look for the dead.
+const MAX_LOOKED_AT: usize = 256;
 
 impl<I: Inlet> Inbox<I> {
     /// `message`: bytes of the largest message to expect.
@@ -169,8 +175,9 @@ impl<I: Inlet> Inbox<I> {
             buffer: vec![0; message],
             max_payload,
             reassembler: Reassembler::new(max_payload),
-            talkers: Vec::new(),
-            numbers: 0,
+            talkers: Talkers::new(),
+            unnamed: false,
+            lost: None,
             after_gap: None,
             died: false,
             end: None,
@@ -196,7 +203,7 @@ impl<I: Inlet> Inbox<I> {
     pub(in crate::transport) fn stop(&mut self) -> bool {
         let waiting = self.inlet.stop();
         self.stopped = Some(waiting);
-        waiting != Waiting::Kept || self.after_gap.is_some() || !self.reassembler.is_idle()
+        waiting != Waiting::Kept || self.after_gap.is_some() || self.lost.is_some() || !self.reassembler.is_idle()
     }
 
     /// The next event: what is there now or, with a deadline, what comes until then.
@@ -214,25 +221,26 @@ impl<I: Inlet> Inbox<I> {
                 return Ok(report);
             }
         }
+        if let Some((bytes, what)) = self.lost.take() {
+            return Ok(Report::Skipped { bytes, what });
+        }
         let late = |deadline: Option<Deadline>| if deadline.is_some() { Error::Timeout } else { Error::Empty };
         if self.stopped == Some(Waiting::Kept) && self.reassembler.is_idle() {
             return Err(Error::Closed);
         }
-        let mut dead = Vec::new(); // allocates only when somebody has died
+        let mut dead = Vec::new();
         let mut silent = 0;
         loop {
-            let patience = match deadline {
-                Some(deadline) if self.end.is_none() && dead.is_empty() => deadline.remaining(),
-                _ => Duration::ZERO,
-            };
-            let patience = if self.is_open() { patience.min(I::PATIENCE) } else { patience };
+            let left = deadline.map_or(Duration::ZERO, Deadline::remaining);
+            let patience = if self.end.is_none() && dead.is_empty() { left } else { Duration::ZERO };
+            let patience = if self.talkers.is_open() { patience.min(I::PATIENCE) } else { patience };
             match self.inlet.pull(&mut self.buffer, patience) {
                 Ok(message) => {
                     dead.clear();
                     if let Some(report) = self.digest(message)? {
                         return Ok(report);
                     }
-                    // Somebody may talk for ever without saying anything.
+                    // A sender may talk for ever without a frame.
                     silent += 1;
                     if silent % MAX_SILENT == 0 && deadline.is_none_or(Deadline::has_passed) {
                         return Err(late(deadline));
@@ -240,8 +248,8 @@ impl<I: Inlet> Inbox<I> {
                 }
                 Err(Error::Empty) => {
                     if !dead.is_empty() {
-                        // They were dead before we looked the last time: nothing more can come from them.
-                        let bytes = self.bury(&dead);
+                        // They were dead before the last look for messages: nothing more can come from them.
+                        let bytes = self.reap(&dead);
                         dead.clear();
                         if bytes > 0 {
                             return Ok(Report::Skipped { bytes, what: UNFINISHED });
@@ -254,7 +262,8 @@ impl<I: Inlet> Inbox<I> {
                         return Err(Error::Closed);
                     }
                     self.look_for_dead(&mut dead)?;
-                    if dead.is_empty() && deadline.is_none_or(Deadline::has_passed) {
+                    // Only a look after the deadline is the last one: this process may have been stopped since.
+                    if dead.is_empty() && left.is_zero() {
                         return Err(late(deadline));
                     }
                 }
@@ -282,16 +291,17 @@ impl<I: Inlet> Inbox<I> {
 
     /// What a message means; `None` if nothing for the caller.
     fn digest(&mut self, message: Pulled<I::Source>) -> Result<Option<Report>> {
-        let Pulled { start, len, source } = message;
+        let Pulled { start, len, source, refused } = message;
         let skipped = |what| Ok(Some(Report::Skipped { bytes: len as u64, what }));
+        if let Some(what) = refused {
+            return skipped(what);
+        }
         let Some(bytes) = self.buffer.get(start..start + len) else {
             return skipped("a message larger than this end takes");
         };
         let frame = match Frame::from_message(bytes, self.max_payload.max(CONTROL_ROOM)) {
             Ok(frame) => frame,
-            Err(Error::Corrupt { what }) => return skipped(what),
-            Err(Error::TooLarge { .. }) => return skipped(TOO_LARGE),
-            Err(error) => return Err(error),
+            Err(error) => return what_is_wrong(error).map_or_else(Err, skipped),
         };
         let (header, stamp, end) = (frame.header, frame.stamp, start + len);
         let piece = Piece { header, stamp, start: end - frame.payload.len(), end, number: 0 };
@@ -300,11 +310,10 @@ impl<I: Inlet> Inbox<I> {
         }
         match header.kind {
             control::HELLO => match Hello::decode(frame.payload) {
-                Ok(hello) => Ok(self.hello(source, header.stream, &hello)),
-                Err(Error::Corrupt { what }) => skipped(what),
-                Err(error) => Err(error),
+                Ok(hello) => Ok(self.hello(source, header.stream, &hello, len as u64)),
+                Err(error) => what_is_wrong(error).map_or_else(Err, skipped),
             },
-            control::BYE => Ok(self.bye(source.as_ref())),
+            control::BYE => Ok(self.bye(&source)),
             control::PING if self.inlet.answer(frame.payload) => Ok(None),
             kind if control::is_known(kind) => Ok(Some(Report::Whole(piece))),
             _ => Ok(None),
@@ -314,15 +323,23 @@ impl<I: Inlet> Inbox<I> {
     /// Judges the sequence, where it can be judged.
     fn application_frame(&mut self, mut piece: Piece, source: Option<I::Source>) -> Option<Report> {
         let header = piece.header;
-        let known = self.talkers.iter().position(|talker| talker.source == source);
-        if known.is_none_or(|at| self.talkers[at].standing != Standing::Left) {
+        let known = self.talkers.position(&source);
+        let is_late = known.is_some_and(|at| self.talkers.get_mut(at).standing() == Standing::Left);
+        if !is_late {
             self.end = None;
         }
-        if known.is_none() && source.is_none() {
-            return self.assemble(piece); // number 0: those whom nothing tells apart, and who said no HELLO
-        }
-        let at = known.unwrap_or_else(|| self.admit(source, Standing::Foreign));
-        let talker = &mut self.talkers[at];
+        let talker = match (known, source) {
+            (Some(at), _) => self.talkers.get_mut(at),
+            (None, None) => {
+                self.unnamed = true; // and no HELLO: number 0
+                return self.assemble(piece);
+            }
+            (None, source) => {
+                let (reassembler, lost) = (&mut self.reassembler, &mut self.lost);
+                self.talkers
+                    .admit(source, Standing::Foreign, |gone| lose(lost, reassembler.forget(gone.number), CROWDED))
+            }
+        };
         piece.number = talker.number;
         if !I::TRACKED || talker.source.is_none() {
             return self.assemble(piece);
@@ -340,49 +357,80 @@ impl<I: Inlet> Inbox<I> {
 
     fn assemble(&mut self, piece: Piece) -> Option<Report> {
         let frame = Frame { header: piece.header, stamp: piece.stamp, payload: &self.buffer[piece.start..piece.end] };
-        let bytes = frame.payload.len() as u64;
-        match self.reassembler.push_from(piece.number, frame) {
+        let mut bytes = frame.payload.len() as u64;
+        let pushed = match self.reassembler.push_from(piece.number, frame) {
             Ok(Some(whole)) if piece.header.is_whole() => {
                 debug_assert_eq!(whole.payload.len() as u64, bytes);
-                Some(Report::Whole(piece))
+                Ok(Some(Report::Whole(piece)))
             }
-            Ok(Some(joined)) => Some(Report::Joined { header: joined.header, stamp: joined.stamp }),
-            Ok(None) => None,
-            Err(_) => Some(Report::Skipped { bytes, what: TOO_LARGE }),
+            Ok(Some(joined)) => Ok(Some(Report::Joined { header: joined.header, stamp: joined.stamp })),
+            Ok(None) => Ok(None),
+            Err(_) => Err(TOO_LARGE),
+        };
+        let Lost { torn, crowded } = self.reassembler.take_lost();
+        lose(&mut self.lost, crowded, CROWDED);
+        // Where the sequence is judged, a gap has told of it.
+        if !I::TRACKED && pushed.is_ok() {
+            lose(&mut self.lost, torn, TORN);
+        }
+        match pushed {
+            Ok(Some(report)) => Some(report),
+            Ok(None) => self.lost.take().map(|(bytes, what)| Report::Skipped { bytes, what }),
+            Err(what) => {
+                bytes += torn;
+                Some(Report::Skipped { bytes, what })
+            }
         }
     }
 
-    fn hello(&mut self, source: Option<I::Source>, stream: u16, hello: &Hello) -> Option<Report> {
+    fn hello(&mut self, source: Option<I::Source>, stream: u16, hello: &Hello, len: u64) -> Option<Report> {
         self.inlet.greeted(hello);
         let open = Standing::Open(hello.epoch);
-        let mut lost = 0;
-        let at = match self.talkers.iter().position(|talker| talker.source == source) {
-            Some(at) if self.talkers[at].standing == open => return None,
+        let known = self.talkers.position(&source);
+        let standing = known.map(|at| self.talkers.get_mut(at).standing());
+        if standing == Some(open) {
+            return None;
+        }
+        let is_open = matches!(standing, Some(Standing::Open(_)));
+        if !is_open && !self.talkers.may_open() {
+            self.died = true; // the end of this one cannot be told
+            return Some(Report::Skipped { bytes: len, what: TOO_MANY });
+        }
+        let talker = match known {
             Some(at) => {
                 // Another life under the same address: what the former one has left unfinished stays so.
-                lost = self.reassembler.forget(self.talkers[at].number);
-                self.talkers[at].standing = open;
-                at
+                let bytes = self.reassembler.forget(self.talkers.get_mut(at).number);
+                lose(&mut self.lost, bytes, UNFINISHED);
+                self.talkers.set_standing(at, open);
+                self.talkers.get_mut(at)
             }
-            None => self.admit(source, open),
+            None => {
+                let (reassembler, lost) = (&mut self.reassembler, &mut self.lost);
+                self.talkers.admit(source, open, |gone| lose(lost, reassembler.forget(gone.number), CROWDED))
+            }
         };
-        let tracker = &mut self.talkers[at].tracker;
-        *tracker = Tracker::new();
-        tracker.expect(stream, hello.first_seq);
+        talker.tracker = Tracker::new();
+        talker.tracker.expect(stream, hello.first_seq);
         self.end = None;
-        (lost > 0).then_some(Report::Skipped { bytes: lost, what: UNFINISHED })
+        self.lost.take().map(|(bytes, what)| Report::Skipped { bytes, what })
     }
 
-    fn bye(&mut self, source: Option<&I::Source>) -> Option<Report> {
-        let Some(at) = self.talkers.iter().position(|talker| talker.source.as_ref() == source) else {
-            self.end_if_deserted(); // all that it had to say was received before our time
+    fn bye(&mut self, source: &Option<I::Source>) -> Option<Report> {
+        let Some(at) = self.talkers.position(source) else {
+            if self.unnamed {
+                self.end_if_deserted();
+            }
             return None;
         };
-        let lost = self.reassembler.forget(self.talkers[at].number);
+        let talker = self.talkers.get_mut(at);
+        if talker.standing() == Standing::Left {
+            return None; // said twice
+        }
+        let lost = self.reassembler.forget(talker.number);
         if I::TRACKED {
-            self.talkers[at].standing = Standing::Left; // its late frames may still come
+            self.talkers.set_standing(at, Standing::Left); // its late frames may still come
         } else {
-            self.talkers.swap_remove(at);
+            self.talkers.remove(at);
         }
         self.end_if_deserted();
         (lost > 0).then_some(Report::Skipped { bytes: lost, what: UNFINISHED })
@@ -390,27 +438,23 @@ impl<I: Inlet> Inbox<I> {
 
     /// The end of the channel itself.
     fn hang_up(&mut self, broke: bool) -> Result<Report> {
-        let lost: u64 = self.talkers.iter().map(|talker| self.reassembler.forget(talker.number)).sum();
-        let cut = self.is_open() && self.stopped != Some(Waiting::Last); // by the peer, not by us
+        let cut = self.talkers.is_open() && self.stopped != Some(Waiting::Last); // by the peer, not by us
+        let lost: u64 = self.talkers.take().iter().map(|talker| self.reassembler.forget(talker.number)).sum();
         let died = self.died || broke || I::CONNECTED && (cut || lost > 0);
-        self.talkers.clear();
         let died = *self.end.get_or_insert(died);
         if lost > 0 { Ok(Report::Skipped { bytes: lost, what: UNFINISHED }) } else { Err(ended(died)) }
     }
 
-    fn is_open(&self) -> bool {
-        self.talkers.iter().any(|talker| matches!(talker.standing, Standing::Open(_)))
-    }
-
     fn end_if_deserted(&mut self) {
-        if !self.is_open() {
+        if !self.talkers.is_open() {
             self.end = Some(std::mem::take(&mut self.died));
+            self.unnamed = false;
         }
     }
 
-    /// Collects the numbers of those open talkers that are gone.
-    fn look_for_dead(&mut self, dead: &mut Vec<u64>) -> Result<()> {
-        if !self.is_open() {
+    /// Collects those open talkers that are gone. At most so many are looked at in one look, in turns.
+    fn look_for_dead(&mut self, dead: &mut Vec<I::Source>) -> Result<()> {
+        if !self.talkers.is_open() {
             return Ok(());
         }
         let now = clock::monotonic_ns();
@@ -418,54 +462,50 @@ impl<I: Inlet> Inbox<I> {
             return Ok(());
         }
         self.next_look = now + I::LOOK.as_nanos() as u64;
-        for talker in &self.talkers {
-            if let (Standing::Open(_), Some(source)) = (talker.standing, &talker.source) {
-                if self.inlet.is_gone(source)? {
-                    dead.push(talker.number);
-                }
+        for source in self.talkers.next_open(MAX_LOOKED_AT) {
+            if self.inlet.is_gone(&source)? {
+                dead.push(source);
             }
         }
         Ok(())
     }
 
     /// Takes the dead off the list, and gives the bytes of the frames that they did not finish.
-    fn bury(&mut self, dead: &[u64]) -> u64 {
+    fn reap(&mut self, dead: &[I::Source]) -> u64 {
         let mut lost = 0;
-        self.talkers.retain(|talker| {
-            let lives = !dead.contains(&talker.number);
-            if !lives {
-                lost += talker.source.as_ref().map_or(0, |source| self.inlet.forget(source));
-                lost += self.reassembler.forget(talker.number);
+        for source in dead {
+            lost += self.inlet.forget(source);
+            if let Some(at) = self.talkers.position(&Some(source.clone())) {
+                lost += self.reassembler.forget(self.talkers.remove(at).number);
             }
-            lives
-        });
+        }
         self.died = true;
         self.end_if_deserted();
         lost
     }
+}
 
-    /// A new talker; if there are too many, in the place of the one that is missed least.
-    fn admit(&mut self, source: Option<I::Source>, standing: Standing) -> usize {
-        self.numbers += 1;
-        let talker = Talker { source, number: self.numbers, standing, tracker: Tracker::new() };
-        if self.talkers.len() < MAX_TALKERS {
-            self.talkers.push(talker);
-            return self.talkers.len() - 1;
-        }
-        let rank = |talker: &Talker<I::Source>| match talker.standing {
-            Standing::Left => (0, talker.number),
-            Standing::Foreign => (1, talker.number),
-            Standing::Open(_) => (2, talker.number),
-        };
-        let at = (0..MAX_TALKERS).min_by_key(|at| rank(&self.talkers[*at])).unwrap_or(0);
-        self.reassembler.forget(self.talkers[at].number);
-        self.talkers[at] = talker;
-        at
+/// Adds to what the next report tells.
+fn lose(lost: &mut Option<(u64, &'static str)>, bytes: u64, what: &'static str) {
+    if bytes > 0 {
+        lost.get_or_insert((0, what)).0 += bytes;
+    }
+}
+
+/// What to report of a message that is no frame for us.
+fn what_is_wrong(error: Error) -> Result<&'static str> {
+    match error {
+        Error::Corrupt { what } | Error::Incompatible { what, .. } => Ok(what),
+        Error::TooLarge { .. } => Ok(TOO_LARGE),
+        error => Err(error),
     }
 }
 
 const TOO_LARGE: &str = "a frame larger than this end takes";
 const UNFINISHED: &str = "the beginning of a frame whose sender is gone";
+const TORN: &str = "parts of a frame of which others are missing";
+const CROWDED: &str = "the beginning of a frame, given up: too many unfinished frames at once";
+const TOO_MANY: &str = "HELLO of a sender beyond 65,536 open ones: its end cannot be told";
 
 fn ended(died: bool) -> Error {
     if died { Error::PeerDead } else { Error::Closed }

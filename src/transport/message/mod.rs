@@ -9,6 +9,7 @@
 
 mod inbox;
 mod outbox;
+mod talkers;
 #[cfg(test)]
 mod tests;
 

@@ -14,6 +14,8 @@ struct State {
     messages: VecDeque<Vec<u8>>,
     capacity: usize,
     dead: HashSet<u64>,
+    /// Comes while a receiver waits, and is not seen by it.
+    late: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -73,12 +75,21 @@ impl Inlet for Memory {
     const TRACKED: bool = false;
     const LOOK: Duration = Duration::ZERO;
 
-    fn pull(&mut self, buffer: &mut [u8], _: Duration) -> Result<Pulled<u64>> {
-        let message = self.0.lock().unwrap().messages.pop_front().ok_or(Error::Empty)?;
+    fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
+        let mut state = self.0.lock().unwrap();
+        if !patience.is_zero() {
+            if let Some(late) = state.late.take() {
+                std::thread::sleep(patience); // stopped meanwhile, it finds out that the time is up
+                state.messages.push_back(late);
+                return Err(Error::Empty);
+            }
+        }
+        let message = state.messages.pop_front().ok_or(Error::Empty)?;
+        drop(state);
         if let Some(room) = buffer.get_mut(..message.len()) {
             room.copy_from_slice(&message);
         }
-        Ok(Pulled { start: 0, len: message.len(), source: sender_of(&message) })
+        Ok(Pulled::new(message.len(), sender_of(&message)))
     }
 
     fn is_gone(&mut self, epoch: &u64) -> Result<bool> {
@@ -222,7 +233,17 @@ fn garbage_is_skipped_and_reported() {
     let mut other_version = head.to_vec();
     other_version[2] = 0x22;
     memory.push_raw(&other_version);
-    assert!(next(&mut inbox).starts_with("Incompatible"));
+    assert!(next(&mut inbox).starts_with("Skipped { bytes: 16, what: \"frame version"));
+    let mut reserved_flag = head.to_vec();
+    reserved_flag[3] |= 0x10;
+    memory.push_raw(&reserved_flag);
+    assert!(next(&mut inbox).starts_with("Skipped { bytes: 16,"));
+    for (at, byte) in [(0, 2), (8, 1)] {
+        let mut hello = Hello::new(64).encode(); // of another version, and with a feature that must be understood
+        hello[at] = byte;
+        memory.push_raw(&control_message(control::HELLO, &hello, None));
+        assert!(next(&mut inbox).starts_with("Skipped { bytes: 48, what: \"HELLO"));
+    }
     tx.send(Header::PLAIN, b"good", None).unwrap();
     assert_eq!(next(&mut inbox), "0:good");
 }
@@ -238,6 +259,42 @@ fn talk_without_frames_keeps_nobody_longer_than_its_deadline() {
     assert!(memory.0.lock().unwrap().messages.len() > 2000);
 }
 
+/// A control frame, of a sender with a name or without.
+fn control_message(kind: u16, payload: &[u8], sender: Option<u64>) -> Vec<u8> {
+    let frame = Frame::new(Header::control(kind, payload.len()).unwrap(), payload).unwrap();
+    let head = match sender {
+        Some(epoch) => frame.head_from(epoch).unwrap(),
+        None => frame.head(Form::Short).unwrap(),
+    };
+    [&head, payload].concat()
+}
+
+fn hello_of(epoch: u64) -> Vec<u8> {
+    control_message(control::HELLO, &Hello { epoch, ..Hello::new(1000) }.encode(), Some(epoch))
+}
+
+#[test]
+fn a_lone_bye_ends_nothing() {
+    let memory = Memory::new(100);
+    let mut inbox = memory.receiver();
+    let bye = |sender| memory.push_raw(&control_message(control::BYE, b"", sender));
+    bye(Some(7));
+    bye(None);
+    assert_eq!(next(&mut inbox), "Empty");
+    let (mut tx, _) = memory.sender();
+    bye(Some(7));
+    tx.send(Header::PLAIN, b"still here", None).unwrap();
+    assert_eq!([next(&mut inbox), next(&mut inbox)], ["0:still here", "Empty"]);
+    tx.close(Deadline::never()).unwrap();
+    assert_eq!(next(&mut inbox), "Closed");
+    // But that of a sender whose HELLO an earlier receiver has taken does, after what it had to say.
+    let frame = Frame::new(Header::PLAIN, b"the rest").unwrap();
+    memory.push_raw(&[&frame.head(Form::Short).unwrap(), frame.payload].concat());
+    assert_eq!([next(&mut inbox), next(&mut inbox)], ["0:the rest", "Empty"]);
+    bye(Some(7));
+    assert_eq!(next(&mut inbox), "Closed");
+}
+
 #[test]
 fn strangers_cannot_fill_the_list_of_talkers() {
     let memory = Memory::new(100);
@@ -245,11 +302,72 @@ fn strangers_cannot_fill_the_list_of_talkers() {
     let mut inbox = memory.receiver();
     assert_eq!(next(&mut inbox), "Empty");
     let header = Header { flags: Flags::BEGIN, ..Header::PLAIN };
-    for stranger in 0..1000u64 {
+    let mut told = 0;
+    for stranger in 0..10_000u64 {
         let frame = Frame { header, ..Frame::new(header, b"begun").unwrap() };
         memory.push_raw(&[&frame.head_from(stranger).unwrap(), frame.payload].concat());
-        assert_eq!(next(&mut inbox), "Empty");
+        match inbox.receive(None) {
+            Err(Error::Empty) => {}
+            Ok(Event::Skipped { bytes, .. }) => told += bytes / 5,
+            other => panic!("{other:?}"),
+        }
     }
+    assert!((5_000..10_000).contains(&told), "what is given up is told: {told}");
     tx.close(Deadline::never()).unwrap();
     assert_eq!(next(&mut inbox), "Closed", "the open talker was not the one to go");
+}
+
+#[test]
+fn a_thousand_senders_in_mid_frame_lose_nothing_and_all_are_waited_for() {
+    let memory = Memory::new(usize::MAX);
+    let mut inbox = memory.receiver();
+    let mut senders: Vec<_> = (0..1000).map(|_| memory.sender().0).collect();
+    for capacity in 1001..=2000 {
+        memory.raise_capacity(capacity); // each is full after its first fragment
+        senders[capacity - 1001].send(Header::PLAIN, large('a').as_bytes(), None).unwrap();
+    }
+    memory.raise_capacity(usize::MAX);
+    assert_eq!(next(&mut inbox), "Empty");
+    for tx in &mut senders {
+        tx.flush(Deadline::never()).unwrap();
+        assert_eq!(next(&mut inbox), format!("0:{}", large('a')));
+    }
+    let last = senders.pop();
+    drop(senders);
+    assert_eq!(next(&mut inbox), "Empty", "one is still there");
+    drop(last);
+    assert_eq!(next(&mut inbox), "Closed");
+}
+
+#[test]
+fn senders_beyond_the_bound_are_told_of() {
+    let memory = Memory::new(usize::MAX);
+    let mut inbox = memory.receiver();
+    for epoch in 0..65_536 {
+        memory.push_raw(&hello_of(epoch));
+    }
+    let next = |inbox: &mut Inbox<Memory>| {
+        // A call takes so many messages that say nothing, and no more.
+        std::iter::repeat_with(|| next(inbox))
+            .find(|it| it != "Empty" || memory.0.lock().unwrap().messages.is_empty())
+            .unwrap()
+    };
+    assert_eq!(next(&mut inbox), "Empty");
+    memory.push_raw(&hello_of(65_536));
+    assert!(next(&mut inbox).contains("its end cannot be told"));
+    for epoch in 0..65_536 {
+        memory.push_raw(&control_message(control::BYE, b"", Some(epoch)));
+    }
+    let ends = [next(&mut inbox), next(&mut inbox)];
+    assert_eq!(ends[1], "PeerDead", "no orderly end is claimed");
+}
+
+#[test]
+fn the_last_look_is_after_the_deadline() {
+    let memory = Memory::new(100);
+    let mut inbox = memory.receiver();
+    let frame = Frame::new(Header::PLAIN, b"it was there in time").unwrap();
+    memory.0.lock().unwrap().late = Some([&frame.head(Form::Short).unwrap(), frame.payload].concat());
+    let received = inbox.receive(Some(Duration::from_millis(20).into()));
+    assert!(matches!(received, Ok(Event::Frame(frame)) if frame.payload == b"it was there in time"));
 }

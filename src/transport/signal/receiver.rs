@@ -18,8 +18,8 @@ use crate::wait::deadline::Deadline;
 
 /// Signals read at once.
 const BATCH: usize = 32;
-/// Senders whose messages may be unfinished at the same time, and whose processes are watched.
-const MAX_SENDERS: usize = 64;
+/// Senders that are remembered. Beyond, those go first of which no message is unfinished.
+const MAX_SENDERS: usize = 1024;
 
 /// The receiving end: whatever is sent to this process by one signal. A second one in the same process would take half of it.
 ///
@@ -59,6 +59,7 @@ impl Receiver {
             len: 0,
             habit: Habit::default(),
             senders: Vec::new(),
+            crowded: 0,
         };
         Ok(Receiver(Inbox::new(signals, options.message(), options.max_payload)))
     }
@@ -77,10 +78,12 @@ struct Signals {
     len: usize,
     habit: Habit,
     senders: Vec<Talking>,
+    /// Bytes of unfinished messages that had to make room, to be reported.
+    crowded: usize,
 }
 
 /// A sender, as far as signals tell: a process and a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Source {
     pid: u32,
     lane: u8,
@@ -88,9 +91,17 @@ struct Source {
 
 struct Talking {
     source: Source,
-    /// `None` if it had ended when we first heard of it.
-    process: Option<OwnedFd>,
+    process: Process,
     assembly: Assembly,
+}
+
+/// A sender's process.
+enum Process {
+    Watched(OwnedFd),
+    /// It had ended when it was first heard of.
+    Ended,
+    /// There were no descriptors left to watch it: it is looked up by its pid.
+    Unwatched,
 }
 
 impl Signals {
@@ -119,7 +130,10 @@ impl Signals {
             return Ok(Some(lend(&[], buffer, None)));
         }
         if !is_allowed(info.uid, &self.uids) {
-            return Err(Error::Untrusted { what: "a signal from a process of another user: allow its uid" });
+            return Ok(Some(Pulled::refused(
+                size_of_val(&info.value),
+                "a signal from a process of another user: allow its uid",
+            )));
         }
         let (lane, chunk) = match Cell::decode(info.value) {
             None => return Ok(Some(lend(&info.value.to_le_bytes(), buffer, None))),
@@ -142,10 +156,10 @@ impl Signals {
         match assembly.take(begin, end, index, &bytes[..usize::from(len).min(CHUNK)], limit) {
             Made::Part => Ok(None),
             Made::Whole => Ok(Some(lend(assembly.bytes(), buffer, Some(source)))),
-            Made::Lost(bytes) => {
-                buffer[..bytes.min(limit)].fill(0); // no frame: it is reported, with its length
-                Ok(Some(Pulled { start: 0, len: bytes, source: None }))
-            }
+            Made::Lost(bytes) => Ok(Some(Pulled::refused(
+                bytes,
+                "signals of a message of which others are missing, or that is too large",
+            ))),
         }
     }
 
@@ -155,12 +169,13 @@ impl Signals {
             return Ok(at);
         }
         let process = match open_process(source.pid) {
-            Ok(process) => Some(process),
-            Err(Error::NotFound | Error::Invalid { .. }) => None,
-            Err(error) => return Err(error),
+            Ok(process) => Process::Watched(process),
+            Err(Error::NotFound | Error::Invalid { .. }) => Process::Ended,
+            Err(_) => Process::Unwatched,
         };
         if self.senders.len() == MAX_SENDERS {
-            self.senders.remove(0);
+            let idle = self.senders.iter().position(|sender| sender.assembly.unfinished() == 0);
+            self.crowded += self.senders.remove(idle.unwrap_or(0)).assembly.unfinished();
         }
         self.senders.push(Talking { source, process, assembly: Assembly::default() });
         Ok(self.senders.len() - 1)
@@ -172,7 +187,7 @@ fn lend(message: &[u8], buffer: &mut [u8], source: Option<Source>) -> Pulled<Sou
     if let Some(room) = buffer.get_mut(..message.len()) {
         room.copy_from_slice(message);
     }
-    Pulled { start: 0, len: message.len(), source }
+    Pulled::new(message.len(), source)
 }
 
 impl Inlet for Signals {
@@ -185,6 +200,12 @@ impl Inlet for Signals {
         // A message is many signals, of which the first ones may come alone.
         let mut look = patience.is_zero() || self.taken < self.len || !self.habit.expects_to_wait();
         loop {
+            if self.crowded > 0 {
+                return Ok(Pulled::refused(
+                    std::mem::take(&mut self.crowded),
+                    "unfinished messages of too many senders at once",
+                ));
+            }
             if look {
                 while let Some(info) = self.next()? {
                     if let Some(message) = self.digest(info, buffer)? {
@@ -208,8 +229,9 @@ impl Inlet for Signals {
     fn is_gone(&mut self, source: &Source) -> Result<bool> {
         let at = self.sender(*source)?;
         match &self.senders[at].process {
-            Some(process) => has_ended(process, Duration::ZERO),
-            None => Ok(true),
+            Process::Watched(process) => has_ended(process, Duration::ZERO),
+            Process::Ended => Ok(true),
+            Process::Unwatched => Ok(matches!(open_process(source.pid), Err(Error::NotFound))),
         }
     }
 

@@ -238,8 +238,14 @@ impl Receiver {
             if header.is_whole() {
                 return Ok(Outcome::Show);
             }
-            let whole = self.reassembler.push_from(sender.unwrap_or(0), frame)?;
-            return Ok(whole.map_or(Outcome::Swallowed, |whole| Outcome::Whole(whole.header, whole.stamp)));
+            if let Some(whole) = self.reassembler.push_from(sender.unwrap_or(0), frame)? {
+                return Ok(Outcome::Whole(whole.header, whole.stamp));
+            }
+            let lost = self.reassembler.take_lost();
+            // Where the sequence is judged, a gap has told of what is torn.
+            let bytes = lost.crowded + if self.many { lost.torn } else { 0 };
+            let what = "parts of a frame of which others are missing, or were given up: too many unfinished frames";
+            return Ok(if bytes > 0 { Outcome::Missing(Step::Skipped { bytes, what }) } else { Outcome::Swallowed });
         }
         match header.kind {
             control::HELLO => match Hello::decode(frame.payload) {
