@@ -1,5 +1,6 @@
 //! What only System V queues have: keys, removal under those who use them, seats, waiting without a descriptor.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +18,8 @@ use asleep::wait_until_asleep;
 
 const SOON: Duration = Duration::from_secs(60);
 const KEY: &str = "SLIPRING_TEST_SYSV";
+const EXEC_KEY: &str = "SLIPRING_TEST_SYSV_EXEC";
+const LIFE: &str = "SLIPRING_TEST_SYSV_LIFE";
 const END: &str = "SLIPRING_TEST_SYSV_END";
 
 /// A file whose key nobody else uses, gone afterwards with its queue.
@@ -142,6 +145,49 @@ fn start(key: Key) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "sending_process"]).env(KEY, key.get().to_string()).stdout(Stdio::null());
     command
+}
+
+/// Not a test: a receiver that starts itself again in the same process, without closing, and takes its seat over.
+#[test]
+fn receiving_process() {
+    let (Ok(key), Ok(life)) = (std::env::var(EXEC_KEY), std::env::var(LIFE)) else { return };
+    let key = Key::parse(&key).unwrap();
+    let mut rx = Receiver::open(key, &Options::default()).unwrap();
+    let second = Receiver::open(key, &Options::default()).err();
+    assert!(matches!(second, Some(Error::RoleTaken { .. })), "{second:?}");
+    assert_eq!(payload(rx.recv_deadline(SOON.into()).unwrap()), life.as_bytes());
+    if life == "first" {
+        let error = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "receiving_process"])
+            .env(LIFE, "second")
+            .exec();
+        panic!("{error}");
+    }
+    drop(rx);
+    assert!(Receiver::open(key, &Options::default()).is_ok());
+}
+
+#[test]
+fn a_program_that_execs_itself_may_receive_again() {
+    let (_file, key) = File::new();
+    let mut tx = Sender::open(key, &Options::default()).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "receiving_process"])
+        .envs([(EXEC_KEY, key.get().to_string()), (LIFE, "first".into())])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    tx.send(Header::PLAIN, b"first").unwrap();
+    tx.flush(SOON.into()).unwrap();
+    // It is the second program that waits now; the seat is still its process's.
+    while sysv::list().unwrap().iter().any(|queue| queue.key == key && queue.messages > 0) {
+        std::thread::yield_now();
+    }
+    let other = Receiver::open(key, &Options::default()).err();
+    assert!(matches!(other, Some(Error::RoleTaken { .. })), "{other:?}");
+    tx.send(Header::PLAIN, b"second").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(Receiver::open(key, &Options::default()).is_ok());
 }
 
 #[test]

@@ -81,6 +81,14 @@ pub(crate) fn value(set: i32, semaphore: u16) -> io::Result<i32> {
     number(unsafe { libc::syscall(libc::SYS_semctl, set, c_int::from(semaphore), libc::GETVAL, 0 as c_long) })
 }
 
+/// The process that changed one semaphore last. One system call, `semctl(GETPID)`.
+pub(crate) fn last_changed_by(set: i32, semaphore: u16) -> io::Result<u32> {
+    // SAFETY: GETPID takes numbers only.
+    let pid =
+        number(unsafe { libc::syscall(libc::SYS_semctl, set, c_int::from(semaphore), libc::GETPID, 0 as c_long) })?;
+    Ok(pid.unsigned_abs())
+}
+
 /// Sets the value of one semaphore. One system call, `semctl(SETVAL)`.
 pub(crate) fn set_value(set: i32, semaphore: u16, value: u16) -> io::Result<()> {
     let value = c_long::from(value);

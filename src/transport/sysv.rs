@@ -10,6 +10,9 @@
 //! * **Life**: beside the queue, under the same key, are three semaphores: senders, receivers, and a mark that says whose they
 //!   are. A participant adds 1 to its own with `SEM_UNDO`, so the kernel takes it back at its death. It does not tell
 //!   *which* died: a death shows when no sender is left, or when the others have said BYE.
+//! * **exec** is no death here: `SEM_UNDO` belongs to the process and not to the program. A sender that execs without closing
+//!   is missed when its process ends. A receiver that does so keeps its seat: the next program in the same process may open
+//!   the queue and takes it over, others get [`Error::RoleTaken`] until the process ends.
 //! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in `msgrcv`, as long as it has at
 //!   least 100 ms; a thread of its own (the `Metronome`) then sends it an empty message of type 65,537 every 50 to 100 ms, so
 //!   that it can look at its deadline and at the senders. The last 100 ms before a deadline, and a sender at a full queue,
@@ -19,6 +22,7 @@ mod metronome;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use libc::{E2BIG, EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOMSG, ENOSPC, ENOSYS, EPERM, ERANGE};
@@ -377,19 +381,40 @@ struct Seat {
     born: u32,
 }
 
+/// The sets at which this program has the receiver's seat, each with the [`fork::generation`] in which it took it.
+///
+/// The kernel takes a seat back at the end of the process, and not at `execve`, which ends the program only. So a program
+/// that is started in the place of another one in the same process may find a seat taken by that process, and has not taken
+/// it itself: then it was its predecessor's, and nothing but this process can ever give it back.
+static RECEIVING: Mutex<Vec<(i32, u32)>> = Mutex::new(Vec::new());
+
+/// Whether the receiver's seat is a predecessor's in this process.
+fn is_left_behind(set: i32, receiving: &[(i32, u32)]) -> bool {
+    !receiving.contains(&(set, fork::generation()))
+        && sysv::last_changed_by(set, RECEIVERS).is_ok_and(|pid| pid == std::process::id())
+        && sysv::value(set, RECEIVERS).is_ok_and(|seats| seats == 1)
+}
+
 impl Seat {
     fn take(set: i32, semaphore: u16) -> Result<Self> {
         let steps = [sysv::Step::Zero(semaphore), sysv::Step::Add(semaphore, 1)];
         let steps = if semaphore == RECEIVERS { &steps[..] } else { &steps[1..] };
+        let mut receiving = RECEIVING.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match sysv::operate(set, steps).map_err(|e| (e.raw_os_error(), e)) {
-                Ok(()) => return Ok(Seat { set, semaphore, born: fork::generation() }),
+                Ok(()) => break,
                 Err((Some(EINTR), _)) => {}
+                Err((Some(EAGAIN), _)) if is_left_behind(set, &receiving) => break,
                 Err((Some(EAGAIN), _)) => return Err(Error::RoleTaken { role: "receiver" }),
                 Err((Some(ERANGE), _)) => return Err(Error::TooManyParticipants { max: 32_767 }),
                 Err((_, e)) => return Err(refusal("take a seat at the queue", e)),
             }
         }
+        let born = fork::generation();
+        if semaphore == RECEIVERS {
+            receiving.push((set, born));
+        }
+        Ok(Seat { set, semaphore, born })
     }
 }
 
@@ -399,7 +424,11 @@ impl Drop for Seat {
         if self.born != fork::generation() {
             return;
         }
+        let mut receiving = RECEIVING.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = sysv::operate(self.set, &[sysv::Step::Add(self.semaphore, -1)]);
+        if self.semaphore == RECEIVERS {
+            receiving.retain(|seat| *seat != (self.set, self.born));
+        }
     }
 }
 
