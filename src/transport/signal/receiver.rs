@@ -244,3 +244,46 @@ impl Inlet for Signals {
         Some(self.fd.as_fd())
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::super::cell::chunk;
+    use super::*;
+
+    #[test]
+    fn senders_beyond_the_bound_are_reported_and_no_unfinished_message_goes_before_them() {
+        let fd = std::fs::File::open("/dev/null").unwrap().into(); // at its end: no signals
+        let mut signals = Signals {
+            fd,
+            uids: vec![7],
+            limit: 100,
+            read: [0; BATCH * Info::LEN],
+            taken: 0,
+            len: 0,
+            habit: Habit::default(),
+            senders: Vec::new(),
+            crowded: 0,
+        };
+        let mut buffer = [0; 100];
+        let mut send = |signals: &mut Signals, sender: usize, at| {
+            // Pids above the largest that Linux gives.
+            let pid = (1 << 22) + 1 + sender as u32;
+            let value = chunk(&[1; 10], at, 0).encode();
+            let info = Info { signal: 0, queued: true, pid, uid: 7, value };
+            signals.digest(info, &mut buffer).unwrap().map(|message| (message.len, message.refused))
+        };
+        for sender in 0..MAX_SENDERS {
+            assert_eq!(send(&mut signals, sender, 0), None);
+        }
+        // One that has finished makes room, and all others are still there.
+        assert_eq!(send(&mut signals, 5, CHUNK), Some((10, None)));
+        assert_eq!(send(&mut signals, MAX_SENDERS, 0), None);
+        assert_eq!((signals.crowded, signals.senders.len()), (0, MAX_SENDERS));
+        // Then the oldest goes, which is told.
+        assert_eq!(send(&mut signals, MAX_SENDERS + 1, 0), None);
+        let told = signals.pull(&mut [0; 100], Duration::ZERO).unwrap();
+        assert!(told.len == CHUNK && told.refused.is_some());
+        assert_eq!(send(&mut signals, 1, CHUNK), Some((10, None)));
+        assert!(matches!(send(&mut signals, 0, CHUNK), Some((4, Some(_)))));
+    }
+}
