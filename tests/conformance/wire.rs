@@ -18,14 +18,21 @@ fn good(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A receiver, and a stranger connected to it.
-fn stranger(subject: &Subject) -> Option<(Box<dyn FrameReceiver>, Wire, Meeting)> {
+/// A receiver, and a stranger connected to it, who has said `first`.
+fn stranger(subject: &Subject, first: &[u8]) -> Option<(Box<dyn FrameReceiver>, Wire, Meeting)> {
     let connect = subject.wire?;
     let meeting = (subject.meet)();
     let (rx, wire) = std::thread::scope(|scope| {
         let rx = scope.spawn(|| meeting.open_receiver().unwrap());
-        let wire = connect(&meeting);
-        (rx.join().unwrap(), wire)
+        let mut wire = connect(&meeting);
+        // A receiver of connections waits for one that says something; others must be there to hear it.
+        if subject.capabilities.duplex {
+            wire(first);
+            return (rx.join().unwrap(), wire);
+        }
+        let rx = rx.join().unwrap();
+        wire(first);
+        (rx, wire)
     });
     Some((rx, wire, meeting))
 }
@@ -33,8 +40,7 @@ fn stranger(subject: &Subject) -> Option<(Box<dyn FrameReceiver>, Wire, Meeting)
 /// What a receiver makes of `bad`, which is no frame: it must say so, or go on as if nothing had been.
 #[track_caller]
 fn refuses(subject: &Subject, bad: &[u8]) {
-    let Some((mut rx, mut wire, _meeting)) = stranger(subject) else { return };
-    wire(bad);
+    let Some((mut rx, mut wire, _meeting)) = stranger(subject, bad) else { return };
     // One that searches for the next frame finds it; one that refuses has refused by then.
     wire(&good(b"all good"));
     let start = Instant::now();
@@ -90,8 +96,7 @@ pub fn another_version(subject: &Subject) {
 
 /// Half a frame, then nothing: the frame is not delivered, and the end is clear where the transport has ends.
 pub fn half_a_frame(subject: &Subject) {
-    let Some((mut rx, mut wire, _meeting)) = stranger(subject) else { return };
-    wire(&good(b"it whole"));
+    let Some((mut rx, mut wire, _meeting)) = stranger(subject, &good(b"it whole")) else { return };
     match rx.recv_deadline(soon()) {
         Ok(Event::Frame(frame)) => assert_eq!(frame.payload, b"it whole"),
         other => panic!("{other:?}"),
@@ -120,7 +125,8 @@ pub fn pieces_of_every_size(subject: &Subject) {
     if subject.capabilities.boundaries {
         return;
     }
-    let Some((mut rx, mut wire, _meeting)) = stranger(subject) else { return };
+    let Some((mut rx, mut wire, _meeting)) = stranger(subject, &good(b"it whole")) else { return };
+    assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Frame(frame)) if frame.payload == b"it whole"));
     let payload = Dice::new(9).bytes(80);
     let bytes = [good(&payload), good(b""), good(&[1; 8])].concat();
     for size in 1..=bytes.len() {
