@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header, control};
@@ -31,6 +31,40 @@ impl Drop for Name {
     fn drop(&mut self) {
         let _ = mq::remove(&self.0);
     }
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a cleaner does between the open and the lock of a sender would take its frame with it.
+#[test]
+fn no_frame_is_lost_beside_a_remover() {
+    let name = Name::new();
+    let options = mq::Options::default().messages(4);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let empty = || mq::list().is_ok_and(|all| all.iter().any(|q| q.name == name.0 && q.bytes == 0));
+                assert!(matches!(mq::remove_if(&name.0, empty), Ok(_) | Err(Error::NotFound)));
+            }
+        });
+        let _stop = StopOnDrop(&stop); // also when we panic
+        let lost = (0..300).filter(|_| {
+            let mut tx = mq::Sender::open(&name.0, &options).unwrap();
+            tx.send(Header::PLAIN, b"precious").unwrap();
+            tx.close(Deadline::never()).unwrap();
+            let mut rx = mq::Receiver::open(&name.0, &options).unwrap();
+            let frame = rx.recv_deadline(Duration::from_secs(5).into()).is_ok();
+            !(frame && matches!(rx.recv(), Err(Error::Closed))) // and the queue is empty
+        });
+        assert_eq!(lost.count(), 0, "of 300");
+    });
 }
 
 fn payload(event: Event<'_>) -> Vec<u8> {

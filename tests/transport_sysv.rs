@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Header};
@@ -84,6 +84,41 @@ fn removal_ends_it_for_those_who_wait() {
     assert!(matches!(tx.send(Header::PLAIN, b"too late"), Err(Error::Closed)));
     assert!(is_removed(&rx.try_recv().unwrap_err()));
     assert!(matches!(sysv::remove(key), Err(Error::NotFound)));
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a cleaner does between the open and the seat of a sender would take its frame with it.
+#[test]
+fn no_frame_is_lost_beside_a_remover() {
+    let (_file, key) = File::new();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let removed = sysv::remove_if(key, |messages| messages == 0);
+                // Incompatible: of a queue that has just been made, the semaphores are not there or not marked yet.
+                let fine = matches!(removed, Ok(_) | Err(Error::NotFound | Error::Incompatible { .. }));
+                assert!(fine, "{removed:?}");
+            }
+        });
+        let _stop = StopOnDrop(&stop); // also when we panic
+        let lost = (0..300).filter(|_| {
+            let mut tx = Sender::open(key, &Options::default()).unwrap();
+            tx.send(Header::PLAIN, b"precious").unwrap();
+            tx.close(Deadline::never()).unwrap();
+            let mut rx = Receiver::open(key, &Options::default()).unwrap();
+            let frame = rx.recv_deadline(Duration::from_secs(5).into()).is_ok();
+            !(frame && matches!(rx.recv(), Err(Error::Closed)))
+        });
+        assert_eq!(lost.count(), 0, "of 300");
+    });
 }
 
 #[test]

@@ -59,6 +59,12 @@ impl Failure {
         self
     }
 
+    /// The same, and what else can be done.
+    pub(crate) fn and(mut self, advice: impl Display) -> Self {
+        self.message = self.message.map(|message| format!("{message}; {advice}"));
+        self
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }

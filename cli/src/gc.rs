@@ -16,17 +16,22 @@ use crate::{Context, output, target, units};
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring gc --dry-run      what would be done
-  slipring gc                bury the dead, remove rings without users and without frames
-  slipring gc --all          remove rings without users, also those in which frames wait
+  slipring gc                reap the dead, remove empty rings that they left behind
+  slipring gc --idle         remove all empty rings without users
+  slipring gc --all          remove all rings without users, also those in which frames wait
   slipring gc --queues       the same for System V queues, which are only told of otherwise
 
 A dead participant is one whose lock the kernel has released: never a guess by time or process id. Rings with a living
-participant are never removed, nor, without --all, is data that waits. System V queues count their users, POSIX queues do
+participant are never removed, nor, without --all, is data that waits, nor, without --idle or --all, a ring whose last
+users closed it or that had none yet. System V queues count their users, POSIX queues do
 not, except those that are slipring's: they are told of, and it is for you to say `slipring rm mq:/NAME`.")]
 pub(crate) struct Gc {
-    /// Also remove rings without users in which frames wait
+    /// Remove every ring without users, also those in which frames wait
     #[arg(long)]
     all: bool,
+    /// Also remove empty rings that are merely idle
+    #[arg(long)]
+    idle: bool,
     /// Also remove System V queues of slipring's without users, and without messages unless --all
     #[arg(long)]
     queues: bool,
@@ -59,9 +64,9 @@ impl Gc {
                 )?;
                 continue;
             }
-            let [buried, gone] = if self.dry_run { ["would bury", "would remove"] } else { ["buried", "removed"] };
+            let [reaped, gone] = if self.dry_run { ["would reap", "would remove"] } else { ["reaped", "removed"] };
             if dead > 0 {
-                output::print(&format!("{name}: {buried} {dead} dead\n"))?;
+                output::print(&format!("{name}: {reaped} {dead} dead\n"))?;
             }
             if removed {
                 output::print(&format!("{name}: {gone}\n"))?;
@@ -83,14 +88,14 @@ impl Gc {
                 let (messages, bytes) = (queue.messages, units::bytes(queue.bytes));
                 let how = if self.queues { "--all" } else { "--queues" };
                 context.note(format_args!(
-                    "{name}: nobody uses it, {messages} messages ({bytes}) wait; {how} or `slipring rm {name}` removes it"
+                    "{name}: unused, {messages} messages ({bytes}) wait; {how} or `slipring rm {name}` removes it"
                 ));
                 continue;
             }
             if !self.dry_run {
-                match sysv::remove(queue.key) {
-                    Ok(()) => {}
-                    Err(Error::NotFound) => continue, // somebody else was quicker
+                match sysv::remove_if(queue.key, |messages| self.all || messages == 0) {
+                    Ok(true) => {}
+                    Ok(false) | Err(Error::NotFound) => continue, // taken into use, or removed, since it was listed
                     Err(error) => return Err(Failure::from(error).at(name)),
                 }
             }
@@ -108,27 +113,34 @@ impl Gc {
         for queue in listed(mq::list())?.iter().filter(|queue| !queue.in_use) {
             let (name, bytes) = (&queue.name, units::bytes(queue.bytes));
             context.note(format_args!(
-                "mq:{name}: nobody of slipring's uses it, {bytes} wait; `slipring rm mq:{name}` removes it"
+                "mq:{name}: no slipring process uses it, {bytes} wait; `slipring rm mq:{name}` removes it"
             ));
         }
         Ok(())
     }
 
-    /// How many dead there were, and whether the ring went.
+    /// How many dead there were, and whether the ring was removed.
     fn collect(&self, ring: &Ring, name: &str, context: &Context) -> slipring::Result<(usize, bool)> {
+        let left_by_dead = ring.was_left_by_dead()?;
         let dead = match self.dry_run {
             true => ring.participants()?.iter().filter(|participant| !participant.alive).count(),
             false => ring.sweep()?,
         };
-        let is_ring = matches!(ring.kind(), Kind::Spsc | Kind::Mpmc | Kind::Stream);
-        let report = ring.verify()?;
-        let empty = report.is_clean() && report.frames + report.bytes + report.redeliver == 0;
-        let remove = is_ring && ring.is_idle()? && (self.all || empty);
-        if remove && !self.dry_run {
-            Ring::remove(name, &target::anywhere(context))?;
-        }
-        Ok((dead, remove))
+        let wanted = |ring: &Ring| {
+            let is_ring = matches!(ring.kind(), Kind::Spsc | Kind::Mpmc | Kind::Stream);
+            Ok(is_ring && (self.all || ((self.idle || left_by_dead) && is_empty(ring)?)))
+        };
+        let removed = match self.dry_run {
+            true => ring.is_idle()? && wanted(ring)?,
+            false => Ring::remove_if(name, &target::anywhere(context), wanted)?,
+        };
+        Ok((dead, removed))
     }
+}
+
+fn is_empty(ring: &Ring) -> slipring::Result<bool> {
+    let report = ring.verify()?;
+    Ok(report.is_clean() && report.frames + report.bytes + report.redeliver == 0)
 }
 
 /// Where queues cannot be listed, there is nothing to tell of.

@@ -94,7 +94,7 @@ impl Recv {
             standard::check_input()?;
         }
         match &endpoint {
-            Endpoint::Ring(ring) => self.run_ring(&target::open_or_create(ring, context)?, &interrupt, context),
+            Endpoint::Ring(ring) => target::join(ring, context, |ring| self.run_ring(ring, &interrupt, context)),
             endpoint => self.run_transport(endpoint, &interrupt, context),
         }
         .and_then(|()| interrupt.ended())

@@ -1,4 +1,4 @@
-//! `slipring rm`: takes names away, of rings and of queues, but not from under somebody's feet.
+//! `slipring rm`: removes the names of rings and of queues, unless they are in use.
 
 use std::fmt::Display;
 
@@ -7,8 +7,10 @@ use slipring::endpoint::Endpoint;
 use slipring::transport::{mq, sysv};
 use slipring::{Error, Ring};
 
-use crate::failure::{FAILED, Failure, Outcome, USAGE};
+use crate::failure::{CORRUPT, FAILED, Failure, Outcome, USAGE};
 use crate::{Context, output, target};
+
+const FORCE: &str = "--force removes it all the same";
 
 /// Remove rings and message queues
 #[derive(Args)]
@@ -17,14 +19,14 @@ use crate::{Context, output, target};
   slipring rm --force jobs
   slipring rm mq:/ticks
 
-A ring with somebody attached is refused (exit code 1), as is one that another version made; --force takes the name away
-all the same. Whoever is attached goes on undisturbed, and the memory goes with the last of them. Frames that wait are
-gone: look with `slipring dump` first.")]
+A ring to which a process is attached is refused (exit code 1), as is a file that is no ring of this version (exit code 3);
+--force removes the name all the same. Attached processes go on undisturbed, and the memory goes with the last of them.
+Frames that wait are gone: look with `slipring dump` first.")]
 pub(crate) struct Rm {
     /// ring:NAME, or NAME; mq:/NAME; sysv:KEY
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Also those with somebody attached, and what cannot be opened
+    /// Also those to which a process is attached, and files that are no rings
     #[arg(short, long)]
     force: bool,
 }
@@ -46,14 +48,12 @@ impl Rm {
         match target::endpoint(text, context)? {
             Endpoint::Ring(ring) => self.remove_ring(ring.name(), context)?,
             Endpoint::Mq(queue) => {
-                // A queue that cannot be opened can still be removed by its owner.
-                let in_use = !self.force && mq::is_in_use(queue.name())?;
-                self.remove_queue(&queue, in_use, || mq::remove(queue.name()))?;
+                let name = queue.name();
+                self.remove_queue(&queue, || mq::remove_if(name, || true), || mq::remove(name))?;
             }
             Endpoint::Sysv(queue) => {
                 let key = queue.key()?;
-                let is_open = |listed: &sysv::Listed| listed.key == key && listed.senders + listed.receivers > 0;
-                self.remove_queue(&queue, sysv::list()?.iter().any(is_open), || sysv::remove(key))?;
+                self.remove_queue(&queue, || sysv::remove_if(key, |_| true), || sysv::remove(key))?;
             }
             other => return Err(Failure::new(USAGE, format_args!("{other}: neither a ring nor a queue"))),
         }
@@ -63,30 +63,33 @@ impl Rm {
         Ok(())
     }
 
-    fn remove_queue(&self, queue: &dyn Display, in_use: bool, remove: impl Fn() -> slipring::Result<()>) -> Outcome {
-        if in_use && !self.force {
-            return Err(Failure::new(
-                FAILED,
-                format_args!("{queue}: somebody has it open; --force removes it all the same"),
-            ));
+    fn remove_queue(
+        &self,
+        queue: &dyn Display,
+        unused: impl FnOnce() -> slipring::Result<bool>,
+        always: impl FnOnce() -> slipring::Result<()>,
+    ) -> Outcome {
+        let removed = if self.force { always().map(|()| true) } else { unused() };
+        match removed.map_err(Failure::from) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(FAILED, "a process has it open").and(FORCE).at(queue)),
+            Err(failure) if failure.code() == CORRUPT => Err(failure.and(FORCE).at(queue)),
+            Err(failure) => Err(failure.at(queue)),
         }
-        remove().map_err(|error| Failure::from(error).at(queue))
     }
 
     fn remove_ring(&self, name: &str, context: &Context) -> Outcome {
         let anywhere = target::anywhere(context);
-        if !self.force {
-            match Ring::open(name, &anywhere) {
-                Ok(ring) if !ring.is_idle()? => {
-                    let message =
-                        format_args!("somebody is attached (`slipring info {name}`); --force removes it all the same");
-                    return Err(Failure::new(FAILED, message).at(format_args!("ring:{name}")));
-                }
-                // What is broken is for removal; what is merely foreign may be in use.
-                Ok(_) | Err(Error::Corrupt { .. }) => {}
-                Err(error) => return Err(Failure::from(error).at(format_args!("ring:{name}"))),
-            }
+        let fail = |failure: Failure| failure.at(format_args!("ring:{name}"));
+        if self.force {
+            return Ring::force_remove(name, &anywhere).map_err(|error| fail(error.into()));
         }
-        Ring::remove(name, &anywhere).map_err(|error| Failure::from(error).at(format_args!("ring:{name}")))
+        let why = match Ring::remove_if(name, &anywhere, |_| Ok(true)) {
+            Ok(true) => return Ok(()),
+            Ok(false) => Failure::new(FAILED, format_args!("a process is attached (`slipring info {name}`)")),
+            Err(error @ (Error::Corrupt { .. } | Error::Incompatible { .. })) => error.into(),
+            Err(error) => return Err(fail(error.into())),
+        };
+        Err(fail(why.and(FORCE)))
     }
 }

@@ -86,7 +86,7 @@ impl Send {
                 if self.require_receiver && !has_consumer(&endpoint) {
                     return Err(no_receiver().at(subject));
                 }
-                self.run_ring(&target::open_or_create(&endpoint, context)?, &interrupt, context)
+                target::join(&endpoint, context, |ring| self.run_ring(ring, &interrupt, context))
             }
             endpoint => self.run_transport(&endpoint, &interrupt, context),
         }

@@ -4,7 +4,7 @@ use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::{Kind, Options, Ring};
 
 use crate::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, NOT_FOUND, Outcome};
 
 /// Any endpoint; a word without a scheme is the name of a ring.
 pub(crate) fn endpoint(text: &str, context: &Context) -> Outcome<Endpoint> {
@@ -39,6 +39,20 @@ pub(crate) fn open_or_create(endpoint: &RingEndpoint, context: &Context) -> Outc
     let ring = endpoint.open_or_create().map_err(|e| Failure::from(e).at(format_args!("ring:{}", endpoint.name())))?;
     remark_size(endpoint, &ring, context);
     Ok(ring)
+}
+
+/// How often [`join`] tries when others create and remove the name all the time.
+const ATTEMPTS: usize = 100;
+
+/// Opens the ring, or creates it, for `attach` to attach to and to use; once more if its name was removed in between.
+pub(crate) fn join(endpoint: &RingEndpoint, context: &Context, mut attach: impl FnMut(&Ring) -> Outcome) -> Outcome {
+    for _ in 1..ATTEMPTS {
+        match attach(&open_or_create(endpoint, context)?) {
+            Err(failure) if failure.code() == NOT_FOUND => {}
+            joined => return joined,
+        }
+    }
+    attach(&open_or_create(endpoint, context)?)
 }
 
 /// Says so when the ring is of another size than asked for, because it was rounded up or is older than the wish.

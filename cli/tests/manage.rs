@@ -80,35 +80,44 @@ fn rm_spares_the_living_unless_forced() {
     let place = Place::new();
     let receiver = place.start("recv ring:x");
     place.wait_for_living("x", 1);
-    place.run("rm x").fails(1, "somebody is attached");
+    place.run("rm x").fails(1, "a process is attached");
     place.run("rm --force x").succeeds();
     place.run("rm x").fails(5, "ring:x: not found");
     drop(receiver);
     place.run("create ring:a").succeeds();
     place.run("create ring:b").succeeds();
     std::fs::write(place.file("broken"), b"nonsense").unwrap();
-    place.run("rm a nothing broken ring:b").fails(5, "ring:nothing");
+    place.run("rm a nothing ring:b").fails(5, "ring:nothing");
+    place.run("rm broken").fails(3, "--force removes it all the same");
+    assert_eq!(std::fs::read(place.file("broken")).unwrap(), b"nonsense");
+    place.run("rm --force broken").succeeds();
     assert_eq!(place.run("ls --json").succeeds().text(), "", "what could be removed is gone");
 }
 
 #[test]
-fn gc_buries_the_dead_and_keeps_what_waits() {
+fn gc_reaps_the_dead_and_keeps_what_waits() {
     let place = Place::new();
     let mut dead = place.start("send ring:full");
     dead.write(b"precious\n");
     place.wait_for("stat full", |stat| stat["sent"] == 1);
     dead.kill();
-    place.run("create ring:empty").succeeds();
+    let mut dead = place.start("send ring:left");
+    place.wait_for_living("left", 1);
+    dead.kill();
+    place.run("create ring:empty?kind=mpmc").succeeds();
+    place.feed("send ring:used", b"frame\n").succeeds();
+    place.run("recv ring:used").succeeds();
     let receiver = place.start("recv ring:live");
     place.wait_for_living("live", 1);
 
     let dry = place.run("gc --dry-run").succeeds().text();
-    assert!(dry.contains("full: would bury 1 dead") && dry.contains("empty: would remove"), "{dry}");
-    assert_eq!(place.run("ls --json").succeeds().text().lines().count(), 3);
+    assert_eq!(dry, "full: would reap 1 dead\nleft: would reap 1 dead\nleft: would remove\n");
+    assert_eq!(place.run("ls --json").succeeds().text().lines().count(), 5);
     let text = place.run("gc").succeeds().text();
-    assert!(text.contains("full: buried 1 dead") && text.contains("empty: removed"), "{text}");
-    assert!(!text.contains("live") && !text.contains("full: removed"), "{text}");
+    assert_eq!(text, "full: reaped 1 dead\nleft: reaped 1 dead\nleft: removed\n");
     assert_eq!(place.run("dump full --raw").succeeds().text(), "precious");
+    assert_eq!(place.json("info empty")["kind"], "mpmc", "created on purpose, and merely idle");
+    assert_eq!(place.run("gc --idle").succeeds().text(), "empty: removed\nused: removed\n");
     assert!(
         place
             .run("gc --all --json")
@@ -118,6 +127,31 @@ fn gc_buries_the_dead_and_keeps_what_waits() {
     );
     place.run("info full").fails(5, "not found");
     drop(receiver);
+}
+
+/// A ring that a cleaner removes between the open and the attach of a sender would take its frame with it.
+#[test]
+fn no_frame_is_lost_beside_a_cleaner() {
+    let place = Place::new();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    place.run("gc -q --idle");
+                }
+            });
+        }
+        let rounds = (0..100).map(|round| {
+            let line = format!("{round}\n");
+            let sent = place.feed("send -q ring:r", line.as_bytes());
+            let received = place.run("recv -q ring:r --count 1 --timeout 20s");
+            (sent.code, received.stdout == line.as_bytes())
+        });
+        let lost = rounds.filter(|round| *round != (0, true)).count();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(lost, 0, "of 100");
+    });
 }
 
 /// In an IPC namespace of its own: other tests use queues, too.
@@ -148,7 +182,7 @@ fn gc_tells_of_queues_and_removes_them_on_request() {
     let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let removed = "sysv:0x51: would remove\n{\"dry_run\":false,\"name\":\"sysv:0x51\",\"removed\":true}\n";
     assert_eq!(out, format!("--\n--\n{removed}--\ncode 5\n"), "{told}");
-    assert!(told.contains("sysv:0x51: nobody uses it, 3 messages") && told.contains("--queues or"), "{told}");
+    assert!(told.contains("sysv:0x51: unused, 3 messages") && told.contains("--queues or"), "{told}");
     assert!(told.contains("--all or `slipring rm sysv:0x51`"), "{told}");
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::query::{self, parse_mode, parse_size, parse_switch};
 use crate::error::{Error, Result};
 use crate::ring::{Options, Ring};
-use crate::segment::{Kind, Redelivery, WakeMode, directory::check_name};
+use crate::segment::{Kind, Redelivery, WakeMode, directory::check_name, open_and_join};
 use crate::transport::{RingReceiver, RingSender};
 use crate::wait::idle::Idle;
 
@@ -204,7 +204,7 @@ impl RingEndpoint {
     /// # Errors
     /// As [`RingEndpoint::open_or_create`] and [`RingSender::attach`].
     pub fn open_sender(&self) -> Result<RingSender> {
-        RingSender::attach(&self.open_or_create()?)
+        open_and_join(|| self.open_or_create(), RingSender::attach)
     }
 
     /// Becomes a consumer of the ring, which is created if it is not there.
@@ -212,7 +212,7 @@ impl RingEndpoint {
     /// # Errors
     /// As [`RingEndpoint::open_or_create`] and [`RingReceiver::attach`].
     pub fn open_receiver(&self) -> Result<RingReceiver> {
-        RingReceiver::attach(&self.open_or_create()?)
+        open_and_join(|| self.open_or_create(), RingReceiver::attach)
     }
 }
 

@@ -6,16 +6,35 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use libc::{F_OFD_GETLK, F_OFD_SETLK, F_UNLCK, F_WRLCK};
+use libc::{F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK};
 
 /// Tries to write-lock `byte`. False if another description holds it. One system call, never blocks.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
-    match command(fd, F_OFD_SETLK, F_WRLCK, byte, 1) {
-        Ok(_) => Ok(true),
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-        Err(e) => Err(e),
+    acquire(fd, F_WRLCK, byte)
+}
+
+/// Tries to read-lock `byte`, which other descriptions may do as well. False if one has write-locked it. One system call,
+/// never blocks.
+pub(crate) fn try_lock_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
+    acquire(fd, F_RDLCK, byte)
+}
+
+/// Calls `lock` until it gets what others hold for some system calls only. `TimedOut` after 5 s, which means that the holder
+/// is stopped.
+pub(crate) fn insist(lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+    let (start, mut pause) = (Instant::now(), Duration::from_micros(50));
+    while !lock()? {
+        if start.elapsed() > PATIENCE {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock, and is stopped"));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    Ok(())
 }
 
 /// Unlocks `byte`, whether or not this description held it. One system call.
@@ -31,6 +50,14 @@ pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
 /// Whether *another* description holds any byte. One system call; works on read-only descriptors.
 pub(crate) fn is_any_locked(fd: BorrowedFd<'_>) -> io::Result<bool> {
     command(fd, F_OFD_GETLK, F_WRLCK, 0, TO_THE_END).map(|found| found != F_UNLCK)
+}
+
+fn acquire(fd: BorrowedFd<'_>, kind: i32, byte: u64) -> io::Result<bool> {
+    match command(fd, F_OFD_SETLK, kind, byte, 1) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// The length that means all bytes from the first one on (fcntl(2)).
@@ -78,6 +105,10 @@ mod tests {
         assert!(is_locked(two.as_fd(), 5).unwrap());
         assert!(is_any_locked(one.as_fd()).unwrap());
         assert!(!is_locked(one.as_fd(), 5).unwrap(), "one's own lock is not another's");
+        assert!(try_lock_shared(one.as_fd(), 7).unwrap() && try_lock_shared(two.as_fd(), 7).unwrap());
+        assert!(!try_lock(two.as_fd(), 7).unwrap(), "others read");
+        unlock(one.as_fd(), 7).unwrap();
+        assert!(try_lock(two.as_fd(), 7).unwrap() && !try_lock_shared(one.as_fd(), 7).unwrap());
         drop(one);
         assert!(!is_locked(two.as_fd(), 5).unwrap(), "closing the last descriptor releases");
         assert!(try_lock(two.as_fd(), 5).unwrap());

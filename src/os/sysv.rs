@@ -14,6 +14,8 @@ pub(crate) struct QueueState {
     pub(crate) mode: u32,
     /// Bytes that all its messages together may have.
     pub(crate) capacity: usize,
+    /// Messages in it.
+    pub(crate) messages: u64,
 }
 
 /// The queue of `key`; with `create` it must not exist, and has mode 0600. One system call, `msgget`.
@@ -29,7 +31,8 @@ pub(crate) fn queue_state(queue: i32) -> io::Result<QueueState> {
     // SAFETY: `state` is written, and lives through the call.
     number(c_long::from(unsafe { libc::msgctl(queue, libc::IPC_STAT, &raw mut state) }))?;
     let capacity = usize::try_from(state.msg_qbytes).unwrap_or(usize::MAX);
-    Ok(QueueState { uid: state.msg_perm.uid, mode: u32::from(state.msg_perm.mode), capacity })
+    let (uid, mode) = (state.msg_perm.uid, u32::from(state.msg_perm.mode));
+    Ok(QueueState { uid, mode, capacity, messages: state.msg_qnum })
 }
 
 /// Removes the queue with all that is in it, also for those who wait at it (`EIDRM`). One system call.

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use super::options::Options;
 use super::{mpmc, spsc, stream};
 use crate::error::{Error, Result};
-use crate::memory::Downgrade;
+use crate::memory::{Downgrade, MemoryOptions};
 use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
-use crate::segment::{Geometry, Kind, ParticipantInfo, Redelivery, Segment, WakeMode};
+use crate::segment::{
+    self, Directory, Geometry, Kind, ParticipantInfo, Redelivery, Role, Segment, WakeMode, open_and_join,
+};
 use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{ALL, Many, One};
 use crate::wait::idle::Idle;
@@ -69,13 +71,27 @@ impl Ring {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        let directory = options.open_directory()?;
-        let segment = Segment::open(&directory, name, options.segment_options())?;
+        Self::open_in(&options.open_directory()?, name, options, options.segment_options())
+    }
+
+    fn open_in(directory: &Directory, name: &str, options: &Options, how: &segment::Options) -> Result<Self> {
+        let segment = Segment::open(directory, name, how)?;
         let segment = match options.kind() {
             Some(kind) => segment.expect_kind(kind)?,
             None => segment,
         };
         Ok(Self::over(segment, options))
+    }
+
+    /// Opens the named ring of `kind`, or creates it, and attaches to it.
+    pub(super) fn open_and_attach<T>(
+        kind: Kind,
+        name: &str,
+        options: &Options,
+        attach: impl Fn(&Ring) -> Result<T>,
+    ) -> Result<T> {
+        options.expect(kind)?;
+        open_and_join(|| Self::open_or_create(name, options), attach)
     }
 
     /// Opens the named ring, or creates it: whoever comes first does.
@@ -118,12 +134,67 @@ impl Ring {
         Ok(Self::over(segment, options))
     }
 
-    /// Takes the name away. Whoever is attached goes on undisturbed; the memory goes with the last of them.
+    /// Unlinks the ring's name. Attached participants go on undisturbed; the memory goes with the last of them.
+    ///
+    /// A participant that attaches at the same time is either attached before, or finds that the name is gone and opens the
+    /// ring again. What is no ring of the kind of `options` is left alone: see [`Ring::force_remove`].
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::Io`].
+    /// As [`Ring::open`].
     pub fn remove(name: &str, options: &Options) -> Result<()> {
+        let directory = options.open_directory()?;
+        Self::to_remove(&directory, name, options)?.segment.unlink(&directory, name, || Ok(true)).map(drop)
+    }
+
+    /// Unlinks the ring's name if no living participant is attached and `wanted` agrees. It is asked while no participant
+    /// can attach, so what it sees of the ring does not change. Says whether the name was unlinked.
+    ///
+    /// # Errors
+    /// As [`Ring::open`], and what `wanted` says.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("slipring-doc-remove-{}", std::process::id()));
+    /// use slipring::{Options, Ring, spsc};
+    /// let options = Options::spsc(4096).directory(&dir);
+    /// let mut tx = spsc::Producer::open("ticks", &options)?;
+    /// let is_empty = |ring: &Ring| Ok(ring.stats()?.used() == 0);
+    /// assert!(!Ring::remove_if("ticks", &options, is_empty)?, "a producer is attached");
+    /// tx.try_send(b"precious")?;
+    /// tx.close();
+    /// assert!(!Ring::remove_if("ticks", &options, is_empty)?, "a frame waits");
+    /// assert!(Ring::remove_if("ticks", &options, |_| Ok(true))?);
+    /// # std::fs::remove_dir(dir).unwrap();
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn remove_if(name: &str, options: &Options, wanted: impl FnOnce(&Ring) -> Result<bool>) -> Result<bool> {
+        let directory = options.open_directory()?;
+        let ring = Self::to_remove(&directory, name, options)?;
+        ring.segment.unlink(&directory, name, || Ok(ring.is_idle()? && wanted(&ring)?))
+    }
+
+    /// Unlinks the name, whatever it leads to: also what is no ring, or cannot be opened, but no directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::Untrusted`] for the directory, [`Error::Io`].
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("slipring-doc-force-{}", std::process::id()));
+    /// use slipring::{Options, Ring};
+    /// let options = Options::any().directory(&dir);
+    /// std::fs::write(Ring::directory(&options)?.join("broken"), b"nonsense").unwrap();
+    /// assert!(Ring::remove("broken", &options).is_err());
+    /// Ring::force_remove("broken", &options)?;
+    /// # std::fs::remove_dir(dir).unwrap();
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn force_remove(name: &str, options: &Options) -> Result<()> {
         options.open_directory()?.remove(name)
+    }
+
+    /// Opened to be removed: without prefaulting, locking or huge pages.
+    fn to_remove(directory: &Directory, name: &str, options: &Options) -> Result<Self> {
+        let light = segment::Options { memory: MemoryOptions::default(), ..*options.segment_options() };
+        Self::open_in(directory, name, options, &light)
     }
 
     /// Names in the directory of `options`, sorted. Not looked into: opening one may still fail.
@@ -301,6 +372,30 @@ impl Ring {
     /// [`Error::Io`].
     pub fn is_idle(&self) -> Result<bool> {
         self.segment.is_idle()
+    }
+
+    /// Whether its last participants died: a dead one is attached, or no participant of either role has closed in an orderly
+    /// way after the last death. False for a ring to which none was ever attached. Some system calls.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// ```
+    /// use slipring::{Options, Ring, spsc};
+    /// let ring = Ring::memfd(&Options::spsc(4096))?;
+    /// spsc::Producer::attach(&ring)?.close();
+    /// assert!(ring.is_idle()? && !ring.was_left_by_dead()?);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn was_left_by_dead(&self) -> Result<bool> {
+        let participants = self.participants()?;
+        if !participants.is_empty() {
+            return Ok(participants.iter().all(|participant| !participant.alive));
+        }
+        let lifecycle = self.segment.table().lifecycle();
+        let ends = [Role::Producer, Role::Consumer].map(|role| lifecycle.ends(role));
+        let died = ends.iter().any(|ends| ends.death > 0);
+        Ok(died && ends.iter().all(|ends| ends.death >= ends.close))
     }
 
     /// Buries every dead participant: takes back its slots, frees its id, wakes whoever waits. Safe at any time; attached

@@ -158,6 +158,14 @@ impl Options {
         }
     }
 
+    /// Fails unless these are options of `kind`, before anything is created.
+    pub(super) fn expect(&self, kind: Kind) -> Result<()> {
+        match self.kind() {
+            Some(ours) if ours != kind => Err(segment::wrong_kind(kind, ours)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn geometry(&self) -> Result<Geometry> {
         let mut settings = self.settings;
         let MemoryOptions { huge, .. } = self.segment.memory;

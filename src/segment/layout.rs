@@ -5,7 +5,7 @@
 //! ```text
 //! page 0   immutable header (header.rs); its bytes are also the lock bytes:     byte i of the file = participant i
 //! page 1   words that the producer writes                                      byte 4096 + r      = exclusive role r
-//! page 2   words that the consumer writes
+//! page 2   words that the consumer writes                                      byte 4112          = gate (removal.rs)
 //! page 3   wait and lifecycle words, written by both sides, each on a line of its own:
 //!            DATA_EVENT    u32 eventcount, u32 needs_fence     consumers sleep here
 //!            SPACE_EVENT   u32 eventcount, u32 needs_fence     producers sleep here
@@ -63,6 +63,9 @@ pub(crate) const COUNTER_COUNT: usize = 11;
 pub(crate) const MAX_PARTICIPANTS: usize = 4095;
 /// The lock byte of role `r` is `ROLE_LOCK + r`; the lock byte of participant `i` is `i`.
 pub(crate) const ROLE_LOCK: u64 = 4096;
+/// The lock byte that joiners hold shared and removers exclusively.
+#[cfg(not(slipring_loom))]
+pub(super) const GATE: u64 = ROLE_LOCK + 16;
 
 static_assertions::const_assert!(LIFECYCLE + 2 * ROLE_SIZE <= PAGE);
 static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT <= OTHER_COUNTERS);

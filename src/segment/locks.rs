@@ -3,7 +3,7 @@
 //! Used by `participant.rs` and `handle.rs`.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,16 @@ pub(super) enum HeldLocks {
     File(LockFd),
     /// An entry in the table of a heap segment.
     Heap(HeapHolder),
+}
+
+impl HeldLocks {
+    /// The description that holds the locks; `None` on the heap.
+    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            HeldLocks::File(fd) => Some(fd.as_fd()),
+            HeldLocks::Heap(_) => None,
+        }
+    }
 }
 
 impl Locks for HeldLocks {

@@ -26,6 +26,8 @@ mod locks;
 mod open;
 #[cfg(not(slipring_loom))]
 pub(crate) mod participant;
+#[cfg(not(slipring_loom))]
+mod removal;
 #[cfg(all(test, not(slipring_loom), not(miri)))]
 mod tests;
 
@@ -41,5 +43,7 @@ pub(crate) use {
     directory::Directory,
     geometry::{Geometry, Settings},
     handle::{Options, Segment},
+    open::wrong_kind,
     participant::Participant,
+    removal::open_and_join,
 };

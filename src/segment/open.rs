@@ -88,12 +88,14 @@ impl Segment {
         if found == kind {
             return Ok(self);
         }
-        Err(Error::Incompatible {
-            what: "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex)",
-            expected: kind as u64,
-            found: found as u64,
-        })
+        Err(wrong_kind(kind, found))
     }
+}
+
+/// Another kind than was expected.
+pub(crate) fn wrong_kind(expected: Kind, found: Kind) -> Error {
+    const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex)";
+    Error::Incompatible { what: WHAT, expected: expected as u64, found: found as u64 }
 }
 
 const NOT_REGULAR: &str = "the segment is not a regular file";

@@ -38,10 +38,12 @@ impl Participant {
     /// the dead `id` holds in the ring. An `exclusive` role is refused while a living participant holds it.
     ///
     /// # Errors
-    /// [`Error::RoleTaken`], [`Error::TooManyParticipants`], or [`Error::Io`].
+    /// [`Error::RoleTaken`], [`Error::TooManyParticipants`], [`Error::NotFound`] if the segment's name has been removed and no
+    /// living participant is attached: open it again; or [`Error::Io`].
     pub(crate) fn join(segment: &Arc<Segment>, role: Role, exclusive: bool, recover: impl FnMut(u16)) -> Result<Self> {
         let locks = segment.new_locks()?;
-        let seat = segment.table().join(&locks, role, exclusive, identity(), recover)?;
+        let join = || segment.table().join(&locks, role, exclusive, identity(), recover);
+        let seat = segment.while_named(&locks, join)?;
         let Ends { close, death } = segment.table().lifecycle().acknowledged(role.peer());
         Ok(Participant {
             segment: Arc::clone(segment),

@@ -51,6 +51,9 @@ const DEFAULT_MESSAGE_SIZE: usize = 8192;
 const DEFAULT_MESSAGES: usize = 10;
 /// The receiver's byte; senders have those below.
 const RECEIVER: u64 = 1 << 62;
+/// The byte that those who open the queue hold shared while they lock their own, and a remover exclusively: see
+/// [`remove_if`].
+const GATE: u64 = RECEIVER + 1;
 
 const DATA: u32 = 0;
 const URGENT: u32 = 1;
@@ -127,11 +130,12 @@ impl Sender {
     /// system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others
     /// may write to; [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        let (fd, shape) = open_to_lock(name, options)?;
+        let (fd, shape) = enter(name, options)?;
         let wire = Wire { form: Form::Short, identified: true, message: shape.message_size };
         Outbox::open(wire, options.max_payload, |epoch| {
             lock::try_lock(fd.as_fd(), byte_of(epoch))
                 .map_err(|e| Error::io("lock the sender's byte of the queue", e))?;
+            leave_gate(&fd)?;
             Ok(Queue { fd, habit: Habit::default(), message: Vec::with_capacity(shape.message_size) })
         })
         .map(Sender)
@@ -149,12 +153,13 @@ impl Receiver {
     /// # Errors
     /// [`Error::RoleTaken`] if another receiver has it; otherwise as [`Sender::open`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        let (fd, shape) = open_to_lock(name, options)?;
+        let (fd, shape) = enter(name, options)?;
         match lock::try_lock(fd.as_fd(), RECEIVER) {
             Ok(true) => {}
             Ok(false) => return Err(Error::RoleTaken { role: "receiver" }),
             Err(e) => return Err(Error::io("lock the receiver's byte of the queue", e)),
         }
+        leave_gate(&fd)?;
         fcntl_setfl(fd.as_fd(), OFlags::empty()).map_err(|e| Error::io("let the queue wait", e))?;
         let queue = Queue { fd, habit: Habit::default(), message: Vec::new() };
         Ok(Receiver(Inbox::new(queue, shape.message_size, options.max_payload)))
@@ -172,6 +177,38 @@ pub fn remove(name: &str) -> Result<()> {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Err(Error::NotFound),
         removed => removed.map_err(|e| Error::io("remove the message queue", e)),
     }
+}
+
+/// Removes the name of a queue that no sender or receiver of this crate has open, if `wanted` agrees, which is asked while
+/// none can open it. Says whether it was removed.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Untrusted`] if it is another user's, [`Error::Invalid`], [`Error::Io`].
+///
+/// ```
+/// use slipring::transport::mq::{self, Options};
+/// let name = format!("/slipring-doc-remove-{}", std::process::id());
+/// let tx = mq::Sender::open(&name, &Options::default().messages(2))?;
+/// assert!(!mq::remove_if(&name, || true)?);
+/// drop(tx);
+/// assert!(mq::remove_if(&name, || true)?);
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn remove_if(name: &str, wanted: impl FnOnce() -> bool) -> Result<bool> {
+    let existing = Options::default().create(false);
+    let (fd, _) = open(name, &existing)?;
+    lock::insist(|| lock::try_lock(fd.as_fd(), GATE)).map_err(|e| Error::io(AT_GATE, e))?; // and until `fd` is dropped
+    let identity = |fd: &OwnedFd| {
+        fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|e| Error::io("examine the message queue", e))
+    };
+    if identity(&open(name, &existing)?.0)? != identity(&fd)? {
+        return Err(Error::NotFound); // removed, and made again
+    }
+    let removed = !is_locked(&fd)? && wanted();
+    if removed {
+        remove(name)?;
+    }
+    Ok(removed)
 }
 
 /// A queue that exists.
@@ -343,6 +380,24 @@ fn poll(fd: &LockFd, ready: Ready, patience: Duration) -> Result<bool> {
 
 /// How often to try when others create and remove the name all the time.
 const ATTEMPTS: usize = 100;
+
+const AT_GATE: &str = "lock the queue against its removal, or for it";
+
+/// Opens the queue, whose name is not removed before [`leave_gate`].
+fn enter(name: &str, options: &Options) -> Result<(LockFd, mq::Attributes)> {
+    for _ in 0..ATTEMPTS {
+        let (fd, shape) = open_to_lock(name, options)?;
+        lock::insist(|| lock::try_lock_shared(fd.as_fd(), GATE)).map_err(|e| Error::io(AT_GATE, e))?;
+        if fstat(fd.as_fd()).map_err(|e| Error::io("examine the message queue", e))?.st_nlink > 0 {
+            return Ok((fd, shape));
+        }
+    }
+    Err(Error::NotFound)
+}
+
+fn leave_gate(queue: &LockFd) -> Result<()> {
+    lock::unlock(queue.as_fd(), GATE).map_err(|e| Error::io(AT_GATE, e))
+}
 
 /// [`open`], for an end that will lock a byte: forked children do not keep the lock.
 fn open_to_lock(name: &str, options: &Options) -> Result<(LockFd, mq::Attributes)> {

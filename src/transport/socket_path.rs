@@ -71,8 +71,12 @@ impl Drop for BoundPath {
         if self.born != fork::generation() {
             return; // the parent's
         }
+        // Another process may put its own socket there between our look and the removal, but not while we hold the lock. What
+        // we cannot remove, the next one to bind replaces.
+        let Ok(directory) = checked_directory(&self.path, OFlags::RDONLY, &[]) else { return };
         let ours = |stat: &Stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode);
-        if statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| ours(&stat)) {
+        let found = || statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW);
+        if lock(&directory).is_ok() && found().is_ok_and(|stat| ours(&stat)) {
             let _ = unlinkat(CWD, &self.path, AtFlags::empty());
         }
     }

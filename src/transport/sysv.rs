@@ -62,6 +62,10 @@ const SENDERS: u16 = 0;
 const RECEIVERS: u16 = 1;
 const MARK: u16 = 2;
 const SEMAPHORES: u16 = 3;
+/// What a remover adds to the senders, so that no end can take a seat: the largest value of a semaphore.
+const CLOSED: i16 = i16::MAX;
+/// How long an end waits for a remover.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What the third one holds: the sync bytes of a frame, as a number.
 const MARKED: u16 = 0x52B7;
 
@@ -187,10 +191,9 @@ impl Sender {
     /// [`Error::Incompatible`] if the semaphores under the key are another program's, or the system's limits are too low;
     /// [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
     pub fn open(key: Key, options: &Options) -> Result<Self> {
-        let queue = Queue::open(key, options.create)?;
+        let (queue, seat) = Queue::enter(key, options.create, SENDERS)?;
         let wire = Wire { form: Form::Short, identified: true, message: queue.message };
         Outbox::open(wire, options.max_payload, |_| {
-            let seat = Seat::take(queue.semaphores, SENDERS)?;
             let message = Vec::with_capacity(sysv::TYPE + queue.message);
             Ok(SendingEnd { queue: queue.id, message, nap: SHORTEST_NAP, _seat: seat })
         })
@@ -211,8 +214,7 @@ impl Receiver {
     /// # Errors
     /// [`Error::RoleTaken`] if another receiver has it; otherwise as [`Sender::open`].
     pub fn open(key: Key, options: &Options) -> Result<Self> {
-        let queue = Queue::open(key, options.create)?;
-        let seat = Seat::take(queue.semaphores, RECEIVERS)?;
+        let (queue, seat) = Queue::enter(key, options.create, RECEIVERS)?;
         let end = ReceivingEnd { queue, metronome: None, _seat: seat };
         // Somebody may raise the limit while we are here.
         let largest = queue.message.max(LARGEST).min(queue.capacity);
@@ -231,14 +233,61 @@ const LARGEST: usize = 64 << 10;
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Untrusted`] if it is another user's; [`Error::Io`].
 pub fn remove(key: Key) -> Result<()> {
+    remove_both(sysv::queue(key.0, false), || sysv::semaphores(key.0, SEMAPHORES, false))
+}
+
+/// Removes a queue that no sender or receiver of this crate has open, if `wanted` agrees to how many messages are in it. It is
+/// asked while none can open the queue. Says whether the queue was removed.
+///
+/// # Errors
+/// As [`remove`]; [`Error::Incompatible`] for a queue of another program, whose users cannot be counted.
+///
+/// ```
+/// # let file = std::env::temp_dir().join(format!("slipring-doc-sysv-remove-{}", std::process::id()));
+/// # std::fs::write(&file, b"").unwrap();
+/// use slipring::transport::sysv::{self, Key, Options, Sender};
+/// let key = Key::path(&file)?;
+/// let tx = Sender::open(key, &Options::default())?;
+/// assert!(!sysv::remove_if(key, |_| true)?);
+/// drop(tx);
+/// assert!(sysv::remove_if(key, |_| true)?);
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn remove_if(key: Key, wanted: impl FnOnce(u64) -> bool) -> Result<bool> {
+    let id = find(false, |create| sysv::queue(key.0, create))?;
+    let set = match find(false, |create| sysv::semaphores(key.0, SEMAPHORES, create)) {
+        Ok(set) => set,
+        Err(Error::NotFound) => return Err(another_programs(0)),
+        Err(error) => return Err(error),
+    };
+    match sysv::value(set, MARK).map_err(|e| vanished("examine the queue's semaphores", e))? {
+        mark if mark == i32::from(MARKED) => {}
+        mark => return Err(another_programs(mark)),
+    }
+    let steps = [sysv::Step::Zero(SENDERS), sysv::Step::Zero(RECEIVERS), sysv::Step::Add(SENDERS, CLOSED)];
+    match sysv::operate(set, &steps).map_err(|e| (e.raw_os_error(), e)) {
+        Ok(()) => {}
+        Err((Some(EAGAIN), _)) => return Ok(false),
+        Err((_, e)) => return Err(vanished("close the queue for its removal", e)),
+    }
+    let state = sysv::queue_state(id).map_err(|e| vanished("examine the queue", e));
+    if state.is_ok_and(|state| wanted(state.messages)) {
+        return remove_both(Ok(id), || Ok(set)).map(|()| true);
+    }
+    sysv::operate(set, &[sysv::Step::Add(SENDERS, -CLOSED)]).map_err(|e| vanished("open the queue again", e))?;
+    Ok(false)
+}
+
+fn remove_both(queue: std::io::Result<i32>, semaphores: impl FnOnce() -> std::io::Result<i32>) -> Result<()> {
     let removed = |result: std::io::Result<()>| match result.map_err(|e| (e.raw_os_error(), e)) {
         Ok(()) => Ok(true),
         Err((Some(ENOENT | EIDRM | EINVAL), _)) => Ok(false),
         Err((Some(EPERM | EACCES), _)) => Err(Error::Untrusted { what: FOREIGN }),
         Err((_, e)) => Err(Error::io("remove the queue", e)),
     };
-    let queue = removed(sysv::queue(key.0, false).and_then(sysv::remove_queue))?;
-    if let Ok(set) = sysv::semaphores(key.0, SEMAPHORES, false) {
+    let queue = removed(queue.and_then(sysv::remove_queue))?;
+    if let Ok(set) = semaphores() {
         if sysv::value(set, MARK).is_ok_and(|mark| mark == i32::from(MARKED)) {
             removed(sysv::remove_semaphores(set))?;
         }
@@ -294,6 +343,11 @@ fn listed(line: &str) -> Option<Listed> {
 
 const FOREIGN: &str = "the queue belongs to another user, or is open to others: choose another key";
 
+fn another_programs(mark: i32) -> Error {
+    const WHAT: &str = "semaphores under the queue's key, which are another program's: choose another key";
+    Error::Incompatible { what: WHAT, expected: MARKED.into(), found: u64::from(mark.unsigned_abs()) }
+}
+
 /// A queue and its semaphores, opened and checked.
 #[derive(Clone, Copy)]
 struct Queue {
@@ -306,22 +360,36 @@ struct Queue {
 }
 
 impl Queue {
+    /// Opens the queue and takes a seat. If another process removes the queue in between, or is about to, once more.
+    fn enter(key: Key, create: bool, semaphore: u16) -> Result<(Self, Seat)> {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let entered = Self::open(key, create).and_then(|queue| {
+                let seat = Seat::take(queue.semaphores, semaphore)?;
+                sysv::queue_state(queue.id).map_err(|e| vanished("examine the queue", e))?;
+                Ok((queue, seat))
+            });
+            match entered {
+                Err(Error::NotFound) if create && !deadline.has_passed() => {}
+                Err(Error::TooManyParticipants { .. }) if !deadline.has_passed() => {}
+                entered => return entered,
+            }
+            std::thread::sleep(SHORTEST_NAP);
+        }
+    }
+
     fn open(key: Key, create: bool) -> Result<Self> {
         let id = find(create, |create| sysv::queue(key.0, create))?;
-        let state = sysv::queue_state(id).map_err(|e| refusal("examine the queue", e))?;
+        let state = sysv::queue_state(id).map_err(|e| vanished("examine the queue", e))?;
         if state.uid != geteuid().as_raw() || state.mode & 0o066 != 0 {
             return Err(Error::Untrusted { what: FOREIGN });
         }
         let semaphores = find(true, |create| sysv::semaphores(key.0, SEMAPHORES, create))?;
-        match sysv::value(semaphores, MARK).map_err(|e| refusal("examine the queue's semaphores", e))? {
+        match sysv::value(semaphores, MARK).map_err(|e| vanished("examine the queue's semaphores", e))? {
             // New, made by us or by somebody who has not come to mark it yet: who comes second does the same.
-            0 => sysv::set_value(semaphores, MARK, MARKED).map_err(|e| refusal("mark the queue's semaphores", e))?,
+            0 => sysv::set_value(semaphores, MARK, MARKED).map_err(|e| vanished("mark the queue's semaphores", e))?,
             mark if mark == i32::from(MARKED) => {}
-            mark => {
-                const WHAT: &str = "semaphores under the queue's key, which are another program's: choose another key";
-                let (expected, found) = (MARKED.into(), u64::from(mark.unsigned_abs()));
-                return Err(Error::Incompatible { what: WHAT, expected, found });
-            }
+            mark => return Err(another_programs(mark)),
         }
         let limit = std::fs::read_to_string("/proc/sys/kernel/msgmax").ok().and_then(|max| max.trim().parse().ok());
         let message = limit.unwrap_or(8192).min(state.capacity);
@@ -374,6 +442,14 @@ fn refusal(op: &'static str, error: std::io::Error) -> Error {
     }
 }
 
+/// The same for calls that take what was found before, and may have been removed since.
+fn vanished(op: &'static str, error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(EIDRM | EINVAL) => Error::NotFound,
+        _ => refusal(op, error),
+    }
+}
+
 /// A participant's 1 in a semaphore; the kernel takes it back when the process ends.
 struct Seat {
     set: i32,
@@ -396,18 +472,21 @@ fn is_left_behind(set: i32, receiving: &[(i32, u32)]) -> bool {
 }
 
 impl Seat {
+    /// [`Error::TooManyParticipants`] also while the queue is being removed; [`Error::NotFound`] if it has been.
     fn take(set: i32, semaphore: u16) -> Result<Self> {
         let steps = [sysv::Step::Zero(semaphore), sysv::Step::Add(semaphore, 1)];
-        let steps = if semaphore == RECEIVERS { &steps[..] } else { &steps[1..] };
+        // A receiver moves the number of senders, too, which the kernel refuses while the queue is closed.
+        let open = [sysv::Step::Add(SENDERS, 1), sysv::Step::Add(SENDERS, -1)];
+        let steps = if semaphore == RECEIVERS { [open, steps].concat() } else { steps[1..].to_vec() };
         let mut receiving = RECEIVING.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match sysv::operate(set, steps).map_err(|e| (e.raw_os_error(), e)) {
+            match sysv::operate(set, &steps).map_err(|e| (e.raw_os_error(), e)) {
                 Ok(()) => break,
                 Err((Some(EINTR), _)) => {}
                 Err((Some(EAGAIN), _)) if is_left_behind(set, &receiving) => break,
                 Err((Some(EAGAIN), _)) => return Err(Error::RoleTaken { role: "receiver" }),
                 Err((Some(ERANGE), _)) => return Err(Error::TooManyParticipants { max: 32_767 }),
-                Err((_, e)) => return Err(refusal("take a seat at the queue", e)),
+                Err((_, e)) => return Err(vanished("take a seat at the queue", e)),
             }
         }
         let born = fork::generation();

@@ -9,8 +9,8 @@ use super::core::Taken;
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
 use crate::ring::{Options, Ring};
-use crate::segment::Role;
 use crate::segment::counters::Counter;
+use crate::segment::{Kind, Role};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
@@ -40,7 +40,7 @@ impl Consumer {
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Consumer::attach`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        Self::attach(&Ring::open_or_create(name, options)?)
+        Ring::open_and_attach(Kind::Mpmc, name, options, Self::attach)
     }
 
     /// Becomes one of the ring's consumers. Buries the dead on the way; some system calls.

@@ -8,8 +8,8 @@ use super::core::{Claim, Shared};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::{Options, Ring};
-use crate::segment::Role;
 use crate::segment::counters::Counter;
+use crate::segment::{Kind, Role};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
@@ -36,7 +36,7 @@ impl Producer {
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Producer::attach`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        Self::attach(&Ring::open_or_create(name, options)?)
+        Ring::open_and_attach(Kind::Mpmc, name, options, Self::attach)
     }
 
     /// Becomes one of the ring's producers. Buries the dead on the way; some system calls.

@@ -50,7 +50,7 @@ impl Consumer {
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Consumer::attach`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        Self::attach(&Ring::open_or_create(name, options)?)
+        Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
     /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames that a dead one had in

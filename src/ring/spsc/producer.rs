@@ -52,7 +52,7 @@ impl Producer {
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Producer::attach`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        Self::attach(&Ring::open_or_create(name, options)?)
+        Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
     /// Becomes the ring's producer. Continues behind the last committed frame, whoever wrote it and however that producer

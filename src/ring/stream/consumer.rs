@@ -39,7 +39,7 @@ impl Consumer {
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Consumer::attach`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        Self::attach(&Ring::open_or_create(name, options)?)
+        Ring::open_and_attach(Kind::Stream, name, options, Self::attach)
     }
 
     /// Becomes the stream's consumer. Some system calls.

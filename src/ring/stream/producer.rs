@@ -38,7 +38,7 @@ impl Producer {
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Producer::attach`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
-        Self::attach(&Ring::open_or_create(name, options)?)
+        Ring::open_and_attach(Kind::Stream, name, options, Self::attach)
     }
 
     /// Becomes the stream's producer, and continues where the last committed byte is. Some system calls.

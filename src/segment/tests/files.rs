@@ -38,12 +38,11 @@ fn memory_outlives_its_segment_and_its_name() {
     let dir = TestDir::new();
     let directory = dir.open();
     let segment = Segment::create(&directory, "gone", small(), &Options::default()).unwrap();
+    let participant = Participant::join(&segment, Role::Producer, true, |_| ()).unwrap();
+    assert_eq!(participant.id(), 1);
     directory.remove("gone").unwrap();
     assert!(matches!(directory.remove("gone"), Err(Error::NotFound)));
     assert!(matches!(Segment::open(&directory, "gone", &Options::default()), Err(Error::NotFound)));
-    // A nameless segment still takes participants.
-    let participant = Participant::join(&segment, Role::Producer, true, |_| ()).unwrap();
-    assert_eq!(participant.id(), 1);
     let data = segment.data();
     drop((segment, participant));
     data.word(0).store(1, Relaxed);

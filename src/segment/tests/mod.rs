@@ -2,7 +2,9 @@
 //!
 //! Each test has a directory of its own, which is removed afterwards.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -10,6 +12,7 @@ use crate::memory::MemoryOptions;
 
 mod files;
 mod liveness;
+mod removal;
 mod security;
 
 /// A directory that is removed with everything in it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::os::clock::monotonic_ns;
-use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings};
+use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings, open_and_join};
 use crate::wait::cancel::{Cancellable, Sleepers};
 use crate::wait::idle::Pace;
 
@@ -35,15 +35,20 @@ enum Place<'a> {
 }
 
 impl Place<'_> {
-    fn make(self, geometry: Geometry) -> Result<Arc<Segment>> {
+    fn make(&self, geometry: Geometry) -> Result<Arc<Segment>> {
         let options = Options::default();
-        match self {
+        match *self {
             Place::Create(name) => Segment::create(&Directory::from_env()?, name, geometry, &options),
             Place::OpenOrCreate(name) => Segment::open_or_create(&Directory::from_env()?, name, geometry, &options),
             Place::Memfd => Segment::memfd(geometry, &options),
             Place::Heap => Segment::heap(geometry),
         }
     }
+}
+
+/// Opens the segment `name` and attaches to it.
+fn join<T>(kind: Kind, name: &str, attach: impl Fn(&Arc<Segment>) -> Result<T>) -> Result<T> {
+    open_and_join(|| open(kind, name), attach)
 }
 
 fn open(kind: Kind, name: &str) -> Result<Arc<Segment>> {
@@ -55,8 +60,7 @@ fn accept(kind: Kind, fd: OwnedFd) -> Result<Arc<Segment>> {
 }
 
 fn remove(kind: Kind, name: &str) -> Result<()> {
-    open(kind, name)?;
-    Directory::from_env()?.remove(name)
+    open(kind, name)?.unlink(&Directory::from_env()?, name, || Ok(true)).map(drop)
 }
 
 /// What of a primitive must be taken back from a dead holder.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
-use crate::segment::{Geometry, Kind, Segment};
+use crate::segment::{Geometry, Kind, Segment, open_and_join};
 use crate::sync::{Area, LINE};
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
@@ -92,7 +92,7 @@ impl Mutex {
     /// [`Error::NotFound`]; [`Error::Incompatible`] if it is something else; [`Error::Untrusted`], [`Error::Corrupt`];
     /// [`Error::TooManyParticipants`].
     pub fn open(name: &str) -> Result<Self> {
-        Self::attach(&super::open(Kind::Mutex, name)?)
+        super::join(Kind::Mutex, name, Self::attach)
     }
 
     /// The mutex under `name`, made if there is none.
@@ -101,13 +101,15 @@ impl Mutex {
     /// As of [`Mutex::create`] and [`Mutex::open`]; [`Error::Incompatible`] if it guards another number of bytes.
     pub fn open_or_create(name: &str, bytes: usize) -> Result<Self> {
         let geometry = geometry(bytes)?;
-        let segment = Place::OpenOrCreate(name).make(geometry)?;
-        let (expected, found) = (geometry.capacity as u64, segment.geometry().capacity as u64);
-        if expected != found {
-            let (expected, found) = (expected - LINE as u64, found.saturating_sub(LINE as u64));
-            return Err(Error::Incompatible { what: "number of bytes", expected, found });
-        }
-        Self::attach(&segment)
+        let attach = |segment: &Arc<Segment>| {
+            let (expected, found) = (geometry.capacity as u64, segment.geometry().capacity as u64);
+            if expected != found {
+                let (expected, found) = (expected - LINE as u64, found.saturating_sub(LINE as u64));
+                return Err(Error::Incompatible { what: "number of bytes", expected, found });
+            }
+            Self::attach(segment)
+        };
+        open_and_join(|| Place::OpenOrCreate(name).make(geometry), attach)
     }
 
     /// A new mutex without a name, in a sealed memfd: pass [`Mutex::fd`] to the other processes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
 use crate::segment::layout::DATA_EVENT;
-use crate::segment::{Geometry, Kind, Segment};
+use crate::segment::{Geometry, Kind, Segment, open_and_join};
 use crate::sync::LINE;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
@@ -90,7 +90,7 @@ impl Semaphore {
     /// [`Error::NotFound`]; [`Error::Incompatible`] if it is something else; [`Error::Untrusted`], [`Error::Corrupt`];
     /// [`Error::TooManyParticipants`].
     pub fn open(name: &str) -> Result<Self> {
-        Self::attach(&super::open(Kind::Semaphore, name)?)
+        super::join(Kind::Semaphore, name, Self::attach)
     }
 
     /// The semaphore under `name`, made if there is none.
@@ -99,7 +99,8 @@ impl Semaphore {
     /// As of [`Semaphore::create`] and [`Semaphore::open`]; [`Error::Incompatible`] if it has another number of
     /// permits.
     pub fn open_or_create(name: &str, permits: usize) -> Result<Self> {
-        let semaphore = Self::attach(&Place::OpenOrCreate(name).make(geometry(permits)?)?)?;
+        let geometry = geometry(permits)?;
+        let semaphore = open_and_join(|| Place::OpenOrCreate(name).make(geometry), Self::attach)?;
         if semaphore.permits() != permits {
             let (expected, found) = (permits as u64, semaphore.permits() as u64);
             return Err(Error::Incompatible { what: "number of permits", expected, found });
