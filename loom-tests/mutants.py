@@ -206,7 +206,7 @@ def build(all_mutants):
     """Compiles the models with every mutant behind its switch; returns the test binary."""
     copy = WORK / "sources"
     copy_sources(copy, [(*mutant[:4], number) for number, mutant in enumerate(all_mutants)])
-    return compile(copy, ["-p", "slipring-loom-tests"], "slipring_loom_tests")
+    return compile(copy, ["-p", "slipring-loom-tests", "--profile", "full"], "slipring_loom_tests")
 
 
 def compile(copy, arguments, target):
@@ -222,7 +222,7 @@ def compile(copy, arguments, target):
 
 def run(binary, model, mutant, seconds=TIMEOUT):
     """'passed', 'caught' or 'timeout'."""
-    environment = dict(os.environ, SLIPRING_MUTANT=str(mutant))
+    environment = dict(os.environ, SLIPRING_TESTS="full", SLIPRING_MUTANT=str(mutant))
     try:
         done = subprocess.run([binary, "--exact", model], env=environment, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -10,6 +10,8 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::futex;
 use rustix::thread::{MembarrierQuery, membarrier_query, sched_getaffinity};
 use serde_json::json;
+use slipring::Error;
+use slipring::transport::mq;
 
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::{Context, output, transports, units};
@@ -41,7 +43,9 @@ impl Doctor {
             return transports::print(context);
         }
         let directory = slipring::endpoint::segment_directory(context.dir.as_deref());
-        let place = directory.as_deref().unwrap_or(Path::new("/dev/shm"));
+        // A directory that is not there yet will be made beside what is.
+        let place = directory.as_deref().ok().and_then(|path| path.ancestors().find(|path| path.is_dir()));
+        let place = place.unwrap_or(Path::new("/dev/shm"));
         let checks = [
             ("kernel", kernel()),
             ("processors", processors()),
@@ -81,7 +85,11 @@ pub(crate) fn present(checks: &[(&str, Finding)], context: &Context) -> Outcome 
         }
         output::print(&line)?;
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::new(FAILED, format_args!("{failed} checks failed"))) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(FAILED, format_args!("{} failed", units::counted(failed, "check"))))
+    }
 }
 
 /// A file of a few words in /proc or /sys.
@@ -121,7 +129,8 @@ fn proc() -> Finding {
 
 fn trust(directory: &slipring::Result<std::path::PathBuf>) -> Finding {
     match directory {
-        Ok(path) => Fine(format!("{} is ours alone", path.display())),
+        Ok(path) if path.exists() => Fine(format!("{} is ours alone", path.display())),
+        Ok(path) => Fine(format!("{} will be made when it is needed", path.display())),
         Err(error) => Fail(error.to_string(), "point SLIPRING_DIR to a directory of your own with mode 0700"),
     }
 }
@@ -226,13 +235,13 @@ pub(crate) fn clock() -> Finding {
 }
 
 fn mqueue() -> Finding {
+    if let Err(error @ Error::Unsupported { .. }) = mq::is_in_use("/slipring-doctor") {
+        return Warn(error.to_string(), "a kernel with CONFIG_POSIX_MQUEUE; only mq: endpoints need it");
+    }
     let mounts = read("/proc/self/mounts").unwrap_or_default();
     if mounts.lines().any(|line| line.split(' ').nth(2) == Some("mqueue")) {
-        Fine("/dev/mqueue is mounted".to_owned())
+        Fine("/dev/mqueue is mounted: queues can be listed".to_owned())
     } else {
-        Warn(
-            "not mounted (only POSIX message queues need it)".to_owned(),
-            "mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue",
-        )
+        Fine("queues work; to list them, mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue".to_owned())
     }
 }

@@ -41,12 +41,18 @@ pub(crate) fn bytes(n: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = n as f64;
     let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
+    // What would be shown as 1024.0 is 1 of the next unit.
+    while value >= 1023.95 && (unit > 0 || value >= 1024.0) && unit + 1 < units.len() {
         value /= 1024.0;
         unit += 1;
     }
-    let digits = if unit == 0 || value.fract() == 0.0 { 0 } else { 1 };
-    format!("{value:.digits$} {}", units[unit])
+    let text = format!("{value:.1}");
+    format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), units[unit])
+}
+
+/// `1 check`, `2 checks`
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `3.2 M`
@@ -98,6 +104,7 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!([bytes(0), bytes(4096), bytes(1_600_000)], ["0 B", "4 KiB", "1.5 MiB"]);
+        assert_eq!([bytes(1023), bytes((1 << 20) - 1), bytes((1 << 20) - 60)], ["1023 B", "1 MiB", "1023.9 KiB"]);
         assert_eq!([count(12.0), count(3.24e6)], ["12 ", "3.2 M"]);
         assert_eq!([nanoseconds(2.66), nanoseconds(134.2), nanoseconds(1234.0)], ["2.7 ns", "134 ns", "1.2 µs"]);
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::failure::{CORRUPT, Failure, Outcome};
-use crate::{Context, output, target};
+use crate::{Context, output, target, units};
 
 /// Check a ring without touching it
 #[derive(Args)]
@@ -43,7 +43,7 @@ impl Verify {
         }
         match report.problems.len() {
             0 => Ok(()),
-            n => Err(Failure::new(CORRUPT, format_args!("{}: {n} problems", self.ring))),
+            n => Err(Failure::new(CORRUPT, format_args!("{}: {}", self.ring, units::counted(n, "problem")))),
         }
     }
 }

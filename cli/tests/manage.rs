@@ -35,6 +35,47 @@ fn ls_shows_every_state() {
 }
 
 #[test]
+fn verbs_that_look_create_nothing() {
+    let place = Place::new();
+    let missing = place.file("missing");
+    for (verb, code) in [("ls", 0), ("gc", 0), ("info x", 5), ("stat x", 5), ("rm x", 5), ("rm -f x", 5), ("doctor", 0)]
+    {
+        let run = place.run(&format!("--dir {} {verb}", missing.display()));
+        assert_eq!(run.code, code, "{verb}: {}", run.stderr);
+        assert!(!missing.exists(), "{verb}");
+    }
+}
+
+/// As with `sudo`, which may leave the variable as it was.
+#[test]
+fn the_runtime_directory_of_another_user_is_left_alone() {
+    let place = Place::new();
+    if std::os::unix::fs::chown(place.path(), Some(12345), None).is_err() {
+        eprintln!("skipped: only root can give directories away");
+        return;
+    }
+    let name = format!("ring:foreign-{}", std::process::id());
+    for verb in [["create", &name], ["rm", &name]] {
+        let mut command = place.command("");
+        command.env_remove("SLIPRING_DIR").env("XDG_RUNTIME_DIR", place.path()).args(verb);
+        assert!(command.status().unwrap().success(), "{verb:?}");
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+/// 0177 takes the right to search from a directory that is made.
+#[test]
+fn a_strict_umask_makes_a_directory_that_can_be_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let dir = place.file("strict");
+    let script =
+        format!("umask 0177; exec '{}' --dir '{}' create ring:x", env!("CARGO_BIN_EXE_slipring"), dir.display());
+    assert!(run("sh", &["-c", &script]));
+    assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn info_and_stat_tell_who_and_how_much() {
     let place = Place::new();
     place.feed("send ring:x?capacity=64KiB", b"12345678\n").succeeds();

@@ -2,7 +2,8 @@
 //!
 //! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs`
 //! hand out loom's types. Each model states what it would catch; `mutants.py` shows that it does.
-//! `cargo test --workspace` runs them all.
+//! `cargo test --workspace` runs them all with at most [`SHORT`] involuntary switches, which takes seconds;
+//! `SLIPRING_TESTS=full` runs each with as many as it names.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
 #![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]
@@ -47,12 +48,18 @@ mod spsc;
 #[cfg(test)]
 mod wake;
 
+/// Involuntary switches in the short form.
+#[cfg(test)]
+const SHORT: usize = 2;
+
 /// Explores every execution of `model` with at most `preemptions` involuntary switches, and says how many there were.
 #[cfg(test)]
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+    let is_full = std::env::var_os("SLIPRING_TESTS").is_some_and(|how| how == "full");
+    let preemptions = if is_full { preemptions } else { preemptions.min(SHORT) };
     let executions = Arc::new(AtomicU64::new(0));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);

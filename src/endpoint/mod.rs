@@ -227,13 +227,12 @@ impl fmt::Display for Endpoint {
 }
 
 /// The directory in which named rings live: `custom`, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
-/// `/dev/shm/slipring-<uid>`. Created if it is missing, and checked.
+/// `/dev/shm/slipring-<uid>`. Checked if it is there, and not created if it is not.
 ///
 /// # Errors
 /// [`Error::Untrusted`] if others may change what is in it, [`Error::Io`].
 pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
-    let directory = custom.map_or_else(Directory::from_env, Directory::at)?;
-    Ok(directory.path().to_owned())
+    Directory::locate(custom)
 }
 
 #[cfg(test)]

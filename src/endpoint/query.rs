@@ -7,11 +7,22 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+/// Options that may be given several times, each adding to the others.
+const LISTS: [&str; 2] = ["uid", "source"];
+
 /// Calls `set(key, value)` for every option of `text`, in order. An option without a value is `true`.
+///
+/// # Errors
+/// [`Error::Invalid`] if an option is given twice; what `set` says.
 pub(super) fn each<'t>(text: &'t str, mut set: impl FnMut(&'t str, &'t str) -> Result<()>) -> Result<()> {
+    let mut keys = Vec::new();
     for option in text.split('&').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, "true"));
         set(key, value)?;
+        if keys.contains(&key) && !LISTS.contains(&key) {
+            return Err(Error::Invalid { what: "endpoint option: given twice" });
+        }
+        keys.push(key);
     }
     Ok(())
 }
@@ -102,8 +113,8 @@ pub(super) fn parse_mode(value: &str) -> Result<u32> {
     let is_octal = (1..=4).contains(&value.len()) && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     let mode = u32::from_str_radix(value, 8).ok().filter(|_| is_octal);
     match mode {
-        Some(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Ok(mode),
-        _ => Err(Error::Invalid { what: "mode: octal, and its owner may read and write, as in 0600" }),
+        Some(mode) if mode & 0o622 == 0o600 && mode <= 0o777 => Ok(mode),
+        _ => Err(Error::Invalid { what: "mode: octal, and its owner alone may write, as in 0600 or 0640" }),
     }
 }
 

@@ -256,12 +256,12 @@ mod tests {
 
     #[test]
     fn every_option_is_understood() {
-        let text = "ring:a.b-c_D?kind=stream&capacity=64KiB&wake=poll&idle=spin&mode=0660&participants=3&\
+        let text = "ring:a.b-c_D?kind=stream&capacity=64KiB&wake=poll&idle=spin&mode=0640&participants=3&\
                     redelivery=at-most-once&huge&prefault=false&mlock=true";
         let ring = ring(text).unwrap();
         assert_eq!((ring.name(), ring.kind(), ring.capacity()), ("a.b-c_D", Some(Kind::Stream), Some(65_536)));
         assert_eq!((ring.wake, ring.idle, ring.redelivery), (WakeMode::Poll, Idle::Spin, Redelivery::AtMostOnce));
-        assert_eq!((ring.mode, ring.participants), (Some(0o660), Some(3)));
+        assert_eq!((ring.mode, ring.participants), (Some(0o640), Some(3)));
         assert_eq!((ring.huge, ring.prefault, ring.lock), (true, false, true));
     }
 
@@ -295,6 +295,10 @@ mod tests {
             "ring:x?mode=0888",
             "ring:x?mode=+600",
             "ring:x?mode=0400",
+            "ring:x?mode=0660",
+            "ring:x?mode=0602",
+            "ring:x?capacity=4K&capacity=8K",
+            "ring:x?huge&huge=false",
             "ring:x?mode=4777",
             "ring:x?huge=perhaps",
             "ring:x?wake=up",

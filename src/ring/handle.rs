@@ -62,7 +62,7 @@ impl Ring {
     /// ```
     pub fn create(name: &str, options: &Options) -> Result<Self> {
         let geometry = options.geometry()?;
-        let directory = options.open_directory()?;
+        let directory = options.create_directory()?;
         Ok(Self::over(Segment::create(&directory, name, geometry, options.segment_options())?, options))
     }
 
@@ -100,7 +100,7 @@ impl Ring {
     /// As [`Ring::open`] and [`Ring::create`].
     pub fn open_or_create(name: &str, options: &Options) -> Result<Self> {
         let geometry = options.geometry()?;
-        let directory = options.open_directory()?;
+        let directory = options.create_directory()?;
         Ok(Self::over(Segment::open_or_create(&directory, name, geometry, options.segment_options())?, options))
     }
 
@@ -180,10 +180,12 @@ impl Ring {
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("slipring-doc-force-{}", std::process::id()));
     /// use slipring::{Options, Ring};
-    /// let options = Options::any().directory(&dir);
-    /// std::fs::write(Ring::directory(&options)?.join("broken"), b"nonsense").unwrap();
+    /// let options = Options::spsc(4096).directory(&dir);
+    /// Ring::create("ticks", &options)?; // and with it the directory
+    /// std::fs::write(dir.join("broken"), b"nonsense").unwrap();
     /// assert!(Ring::remove("broken", &options).is_err());
     /// Ring::force_remove("broken", &options)?;
+    /// # Ring::remove("ticks", &options)?;
     /// # std::fs::remove_dir(dir).unwrap();
     /// # Ok::<(), slipring::Error>(())
     /// ```
@@ -202,15 +204,18 @@ impl Ring {
     /// # Errors
     /// [`Error::Untrusted`], [`Error::Io`].
     pub fn list(options: &Options) -> Result<Vec<String>> {
-        options.open_directory()?.list()
+        match options.open_directory() {
+            Err(Error::NotFound) => Ok(Vec::new()),
+            directory => directory?.list(),
+        }
     }
 
-    /// Where the named rings of `options` live. Creates the directory if it is missing.
+    /// Where the named rings of `options` live. The directory is checked if it is there, and not created if it is not.
     ///
     /// # Errors
     /// [`Error::Untrusted`], [`Error::Io`].
     pub fn directory(options: &Options) -> Result<PathBuf> {
-        Ok(options.open_directory()?.path().to_owned())
+        options.locate_directory()
     }
 
     /// A ring between threads of this process, for tests: no files, and byte rings are not mirrored.

@@ -145,8 +145,18 @@ impl Options {
         &self.segment
     }
 
+    /// Where named rings live, if it is there.
     pub(super) fn open_directory(&self) -> Result<Directory> {
-        self.directory.as_deref().map_or_else(Directory::from_env, Directory::at)
+        Directory::open(self.directory.as_deref())
+    }
+
+    /// The same, made if it is missing.
+    pub(super) fn create_directory(&self) -> Result<Directory> {
+        Directory::create(self.directory.as_deref())
+    }
+
+    pub(super) fn locate_directory(&self) -> Result<PathBuf> {
+        Directory::locate(self.directory.as_deref())
     }
 
     pub(super) fn kind(&self) -> Option<Kind> {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate,
-    linkat, memfd_create, openat,
+    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, fstatvfs,
+    ftruncate, linkat, memfd_create, openat,
 };
 use rustix::io::Errno;
 use rustix::param::page_size;
@@ -40,6 +40,7 @@ impl Segment {
         options: &Options,
     ) -> Result<Arc<Self>> {
         check_name(name)?;
+        check_mode(options)?;
         check_alignment(&geometry, &options.memory)?;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = match openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
@@ -103,13 +104,23 @@ impl Segment {
 fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     let len = geometry.total_len as u64;
     ftruncate(file, len).map_err(|e| Error::io("size the segment", e))?;
-    in_steps(len, |at, part| fallocate(file, FallocateFlags::empty(), at, part)).map_err(|e| match e {
+    let allocated = if has_room(file, len) {
+        in_steps(len, |at, part| fallocate(file, FallocateFlags::empty(), at, part))
+    } else {
+        Err(Errno::NOSPC) // found out by allocating, it would take the system's last memory first
+    };
+    allocated.map_err(|e| match e {
         Errno::NOSPC => {
             let needed = format!("{len} bytes are needed: free some, or create the segment smaller");
             Error::io("allocate the segment", io::Error::new(StorageFull, needed))
         }
         e => Error::io("allocate the segment", e),
     })
+}
+
+/// False if the file system says that it has less. It may have no limit (a memfd), or not know it.
+fn has_room(file: &OwnedFd, len: u64) -> bool {
+    fstatvfs(file).map_or(true, |fs| fs.f_blocks == 0 || len <= fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
 /// Bytes that are allocated in one call, at first and after signals.
@@ -148,6 +159,21 @@ fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
         }
         made => made,
     }
+}
+
+/// A file that no opener would accept is not made.
+fn check_mode(options: &Options) -> Result<()> {
+    let mode = Mode::from_raw_mode(options.mode);
+    let what = if !mode.contains(Mode::RUSR | Mode::WUSR) {
+        "mode: its owner must be allowed to read and write, as with 0600"
+    } else if mode.contains(Mode::WOTH) {
+        "mode: all users could write, as with 0602"
+    } else if mode.contains(Mode::WGRP) && !options.trust_group {
+        "mode: its group could write, as with 0660: trust the group (`Options::trust_group`), or choose 0600 or 0640"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Invalid { what })
 }
 
 fn check_alignment(geometry: &Geometry, memory: &MemoryOptions) -> Result<()> {

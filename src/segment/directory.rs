@@ -3,10 +3,11 @@
 //! Used by `create.rs` and `open.rs`. Everything happens relative to one descriptor, whose owner and mode were checked:
 //! renaming or replacing the path afterwards changes nothing for us.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fstat, mkdirat, openat, stat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -15,31 +16,35 @@ use crate::error::{Error, Result};
 /// An open, checked segment directory.
 pub(crate) struct Directory {
     fd: OwnedFd,
-    path: PathBuf,
 }
 
 impl Directory {
-    /// `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else `/dev/shm/slipring-<uid>`; created 0700 if it is missing.
-    pub(crate) fn from_env() -> Result<Self> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        if let Some(path) = variable("SLIPRING_DIR") {
-            return Self::at(&path);
+    /// The directory of the user's choice, or that of the environment; created 0700 if it is missing.
+    pub(crate) fn create(custom: Option<&Path>) -> Result<Self> {
+        let Place { path, forbidden } = Place::choose(custom);
+        match mkdirat(CWD, &path, Mode::RWXU) {
+            Ok(()) => ignore_umask(&path)?,
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(io_error("create the segment directory", &path, e)),
         }
-        let path = match variable("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()) {
-            Some(runtime) => runtime.join("slipring"),
-            None => PathBuf::from(format!("/dev/shm/slipring-{}", geteuid().as_raw())),
-        };
-        Self::checked(&path, Mode::RWXG | Mode::RWXO)
+        Self::checked(&path, forbidden)
     }
 
-    /// A directory of the user's choice; created 0700 if it is missing. Others may read it, if the user says so.
-    pub(crate) fn at(path: &Path) -> Result<Self> {
-        Self::checked(path, Mode::WGRP | Mode::WOTH)
+    /// The same, which must exist: what only looks creates nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Untrusted`]; [`Error::Io`].
+    pub(crate) fn open(custom: Option<&Path>) -> Result<Self> {
+        let Place { path, forbidden } = Place::choose(custom);
+        Self::checked(&path, forbidden)
     }
 
-    /// Where it was opened. For messages: files are reached through the descriptor.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Where the segments are, or will be. Checked, if it is there.
+    pub(crate) fn locate(custom: Option<&Path>) -> Result<PathBuf> {
+        match Self::open(custom) {
+            Ok(_) | Err(Error::NotFound) => Ok(Place::choose(custom).path),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names of the segments in it, sorted. A file is not looked into: opening it may still fail.
@@ -69,26 +74,75 @@ impl Directory {
     }
 
     fn checked(path: &Path, forbidden: Mode) -> Result<Self> {
-        match mkdirat(CWD, path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(Error::io("create the segment directory", e)),
-        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match openat(CWD, path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(Error::NotFound),
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 return Err(Error::Untrusted { what: "the segment directory is a symbolic link or no directory" });
             }
-            opened => opened.map_err(|e| Error::io("open the segment directory", e))?,
+            opened => opened.map_err(|e| io_error("open the segment directory", path, e))?,
         };
-        let stat = fstat(&fd).map_err(|e| Error::io("examine the segment directory", e))?;
+        let stat = fstat(&fd).map_err(|e| io_error("examine the segment directory", path, e))?;
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        if mode.intersects(forbidden) && mode.contains(Mode::SVTX) {
+            return Err(Error::Untrusted { what: "the segment directory is shared with others: choose one inside it" });
+        }
         if stat.st_uid != geteuid().as_raw() {
             return Err(Error::Untrusted { what: "the segment directory belongs to another user" });
         }
-        if Mode::from_raw_mode(stat.st_mode).intersects(forbidden) {
+        if mode.intersects(forbidden) {
             return Err(Error::Untrusted { what: "others have access to the segment directory: chmod 700 it" });
         }
-        Ok(Directory { fd, path: path.to_owned() })
+        Ok(Directory { fd })
     }
+}
+
+/// A directory before it is opened.
+struct Place {
+    path: PathBuf,
+    /// What others must not be allowed there.
+    forbidden: Mode,
+}
+
+impl Place {
+    /// The user's choice, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else `/dev/shm/slipring-<uid>`. Others may
+    /// read what the user chose, if its mode says so.
+    ///
+    /// A runtime directory of another user is passed over: `sudo` may leave the variable as it was, and a directory of root's
+    /// would shut its owner out.
+    fn choose(custom: Option<&Path>) -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(path) = custom.map(Path::to_owned).or_else(|| variable("SLIPRING_DIR")) {
+            return Place { path, forbidden: Mode::WGRP | Mode::WOTH };
+        }
+        let uid = geteuid().as_raw();
+        let is_foreign = |path: &Path| stat(path).is_ok_and(|stat| stat.st_uid != uid);
+        let runtime = variable("XDG_RUNTIME_DIR").filter(|path| path.is_absolute() && !is_foreign(path));
+        let path = match runtime {
+            Some(runtime) => runtime.join("slipring"),
+            None => PathBuf::from(format!("/dev/shm/slipring-{uid}")),
+        };
+        Place { path, forbidden: Mode::RWXG | Mode::RWXO }
+    }
+}
+
+/// Gives a directory that was just made the mode that it was made with, which a umask such as 0177 takes from it.
+fn ignore_umask(path: &Path) -> Result<()> {
+    let failed = |e| io_error("set the mode of the segment directory", path, e);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
+    let stat = fstat(&fd).map_err(failed)?;
+    if stat.st_uid != geteuid().as_raw() || Mode::from_raw_mode(stat.st_mode).contains(Mode::RWXU) {
+        return Ok(());
+    }
+    // Through /proc, because a descriptor that only names a file cannot be changed itself, and the path could lead elsewhere.
+    chmodat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::RWXU, AtFlags::empty()).map_err(failed)
+}
+
+/// An error that names the path.
+fn io_error(op: &'static str, path: &Path, error: Errno) -> Error {
+    let error = io::Error::from(error);
+    Error::io(op, io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 impl AsFd for Directory {

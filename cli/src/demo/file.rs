@@ -19,23 +19,23 @@ const CHUNK: usize = 4 << 10;
 const SLOT: usize = 8 + CHUNK;
 /// No more of a large file than this.
 const MOST: u64 = 64 << 20;
-/// About so much goes through each ring.
-const TOTAL: usize = 512 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The file in memory.
 pub(super) struct Load {
     path: PathBuf,
     bytes: Vec<u8>,
+    /// About so much goes through each ring.
+    total: usize,
 }
 
 impl Load {
     /// `path`, or this program.
-    pub(super) fn read(path: Option<&Path>) -> Outcome<Self> {
+    pub(super) fn read(path: Option<&Path>, total: usize) -> Outcome<Self> {
         let own = || std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
         let path = path.map_or_else(own, Path::to_owned);
         let bytes = read(&path)?;
-        Ok(Load { path, bytes })
+        Ok(Load { path, bytes, total })
     }
 
     pub(super) fn name(&self) -> String {
@@ -52,7 +52,7 @@ impl Load {
     }
 
     fn rounds(&self) -> u64 {
-        TOTAL.div_ceil(self.len()) as u64
+        self.total.div_ceil(self.len()) as u64
     }
 }
 

@@ -32,13 +32,16 @@ pub(crate) struct Demo {
     /// The file to send [default: this program]
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// How many bytes go through each kind of ring: less for tests
+    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "512MiB", hide = true)]
+    total: usize,
 }
 
 impl Demo {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let say = |text: String| if context.json { Ok(()) } else { output::print(&text) };
         let cpus = child::Cpus::available();
-        let load = file::Load::read(self.file.as_deref())?;
+        let load = file::Load::read(self.file.as_deref(), self.total)?;
         let alone = if cpus.is_alone() { " (only one: these figures measure its scheduler)" } else { "" };
         say(format!("\n  frames between processes, through shared memory, on {} processors{alone}\n\n", cpus.count()))?;
 

@@ -167,7 +167,7 @@ impl Consumer {
     /// batch is dropped. Lock-free.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`].
+    /// As [`Consumer::try_recv`]; [`Error::Invalid`] if `max` is 0.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
@@ -179,6 +179,7 @@ impl Consumer {
     /// ```
     #[inline]
     pub fn try_recv_batch(&self, max: usize) -> Result<Batch<'_>> {
+        check_max(max)?;
         let first = self.try_take()?;
         Ok(self.batch(first, max))
     }
@@ -198,6 +199,7 @@ impl Consumer {
     /// As [`Consumer::recv`], and [`Error::Timeout`].
     #[inline]
     pub fn recv_batch_deadline(&self, max: usize, deadline: impl Into<Deadline>) -> Result<Batch<'_>> {
+        check_max(max)?;
         let first = self.take(deadline)?;
         Ok(self.batch(first, max))
     }
@@ -332,6 +334,10 @@ pub struct View<'a> {
     consumer: &'a Consumer,
     /// `Some` until dropped.
     taken: Option<Taken>,
+}
+
+fn check_max(max: usize) -> Result<()> {
+    if max == 0 { Err(Error::Invalid { what: "size of a batch: at least 1 frame" }) } else { Ok(()) }
 }
 
 impl View<'_> {

@@ -27,7 +27,7 @@ impl TestDir {
     }
 
     fn open(&self) -> Directory {
-        Directory::at(&self.0).unwrap()
+        Directory::create(Some(&self.0)).unwrap()
     }
 }
 

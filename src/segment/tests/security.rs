@@ -79,6 +79,21 @@ fn what_others_may_write_is_refused_unless_configured() {
 }
 
 #[test]
+fn what_no_opener_would_accept_is_not_created() {
+    let (_dir, directory) = ground();
+    let create = |name, mode, trust_group| {
+        let options = Options { mode, trust_group, ..Options::default() };
+        Segment::create(&directory, name, small(), &options)
+    };
+    for (mode, trust_group) in [(0o660, false), (0o602, false), (0o602, true), (0o400, false), (0o200, true)] {
+        assert!(matches!(create("new", mode, trust_group), Err(Error::Invalid { .. })), "{mode:o}");
+    }
+    create("shared", 0o660, true).unwrap();
+    create("readable", 0o640, false).unwrap();
+    assert_eq!(directory.list().unwrap(), ["good", "readable", "shared"]);
+}
+
+#[test]
 fn what_belongs_to_another_user_is_refused() {
     let (dir, directory) = ground();
     if !chown(&dir.0.join("good"), 12345) {
@@ -87,7 +102,7 @@ fn what_belongs_to_another_user_is_refused() {
     }
     assert_untrusted(open(&directory, "good"));
     assert!(chown(&dir.0, 12345));
-    assert_untrusted(Directory::at(&dir.0));
+    assert_untrusted(Directory::create(Some(&dir.0)));
 }
 
 #[test]
@@ -95,13 +110,15 @@ fn directories_are_checked() {
     let (dir, _) = ground();
     for (mode, fine) in [(0o700, true), (0o755, true), (0o770, false), (0o702, false), (0o1777, false)] {
         chmod(&dir.0, mode);
-        assert_eq!(Directory::at(&dir.0).is_ok(), fine, "{mode:o}");
+        assert_eq!(Directory::create(Some(&dir.0)).is_ok(), fine, "{mode:o}");
     }
     chmod(&dir.0, 0o700);
     symlink(&dir.0, dir.0.join("alias")).unwrap();
-    assert_untrusted(Directory::at(&dir.0.join("alias")));
-    assert_untrusted(Directory::at(&dir.0.join("good")));
-    assert!(matches!(Directory::at(&dir.0.join("no/such/place")), Err(Error::Io { .. })));
+    assert_untrusted(Directory::create(Some(&dir.0.join("alias"))));
+    assert_untrusted(Directory::create(Some(&dir.0.join("good"))));
+    assert!(matches!(Directory::create(Some(&dir.0.join("no/such/place"))), Err(Error::Io { .. })));
+    assert!(matches!(Directory::open(Some(&dir.0.join("missing"))), Err(Error::NotFound)));
+    assert!(!dir.0.join("missing").exists());
 }
 
 #[test]

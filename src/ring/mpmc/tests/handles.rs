@@ -119,7 +119,8 @@ fn batches_are_bounded_and_in_order() {
     assert!(matches!(tx.try_send_batch(all()), Err(Error::Full)));
     assert_eq!(tx.try_send_batch([]).unwrap(), 0);
     let mut next = 0;
-    for (max, expected) in [(0, 1), (1, 1), (5, 5), (usize::MAX, BATCH), (usize::MAX, 64 - 7 - BATCH)] {
+    assert!(matches!(rx.try_recv_batch(0).map(drop), Err(Error::Invalid { .. })));
+    for (max, expected) in [(2, 2), (5, 5), (usize::MAX, BATCH), (usize::MAX, 64 - 7 - BATCH)] {
         let batch = rx.try_recv_batch(max).unwrap();
         assert_eq!(batch.iter().len(), expected, "of {max}");
         for frame in batch.iter() {
