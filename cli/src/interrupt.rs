@@ -111,7 +111,7 @@ impl Interrupt {
 
     /// A wait of at most `timeout` for something to come; it ends when an end is asked for.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Wait<'_> {
-        Wait { interrupt: self, timeout, until: None, grace: None, asked_until: None }
+        Wait { interrupt: self, timeout, until: None, last: false, grace: None, asked_until: None }
     }
 
     /// A wait of at most `timeout` for room; when an end is asked for, it goes on for at most `grace`.
@@ -126,6 +126,8 @@ pub(crate) struct Wait<'a> {
     timeout: Option<Duration>,
     /// The end of the wait that has begun.
     until: Option<Deadline>,
+    /// Whether the present slice ends with it.
+    last: bool,
     /// How long it goes on after an end was asked for.
     grace: Option<Duration>,
     asked_until: Option<Deadline>,
@@ -135,7 +137,9 @@ impl Wait<'_> {
     /// Until when to wait before asking [`Wait::goes_on`].
     pub(crate) fn slice(&mut self) -> Deadline {
         let until = *self.until.get_or_insert_with(|| self.timeout.map_or(Deadline::never(), Deadline::after));
-        until.min(Deadline::after(SLICE))
+        let slice = until.min(Deadline::after(SLICE));
+        self.last = slice == until;
+        slice
     }
 
     /// Whether an end was asked for.
@@ -143,9 +147,10 @@ impl Wait<'_> {
         self.interrupt.asked()
     }
 
-    /// Whether neither the time is up nor an end asked for.
+    /// Whether neither the time is up nor an end asked for. The time is up when a slice has ended with it: this process may have
+    /// been stopped after an earlier slice, without a look since.
     pub(crate) fn goes_on(&mut self) -> bool {
-        if self.until.is_some_and(Deadline::has_passed) {
+        if self.last && self.until.is_some_and(Deadline::has_passed) {
             return false;
         }
         match self.grace {

@@ -24,6 +24,7 @@ mod output;
 mod progress;
 mod recv;
 mod relay;
+mod reports;
 mod rm;
 mod send;
 mod standard;

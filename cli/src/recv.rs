@@ -21,6 +21,7 @@ use crate::interrupt::{GRACE, Interrupt, Wait};
 use crate::opening;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::reports::Reports;
 use crate::{Context, standard, target, units};
 
 const EXAMPLES: &str = "\
@@ -317,6 +318,7 @@ struct Writer<'a> {
     /// So much is worth a write at once: the sender should have most of the ring to go on with.
     enough: usize,
     redelivered: u64,
+    reports: Reports<'a>,
     /// Frames that are known to be missing, and bytes that were no frame.
     missing: u64,
     skipped: u64,
@@ -344,6 +346,7 @@ impl<'a> Writer<'a> {
             pending: (0, 0),
             enough: WRITE / 4,
             redelivered: 0,
+            reports: Reports::new(context),
             missing: 0,
             skipped: 0,
             start: Instant::now(),
@@ -384,9 +387,9 @@ impl<'a> Writer<'a> {
             framing::encode_json(header, frame.payload, &mut self.out);
         } else if !self.framing.encode(frame.payload, &mut self.out) {
             let (framing, len) = (self.framing, header.len);
-            let stays = if self.stays_in_ring { "it stays in the ring" } else { "it is dropped" };
-            let message = format_args!("a frame of {len} bytes cannot be written as {framing}; {stays}");
-            return Err(Failure::new(FAILED, message));
+            let (code, fate) = if self.stays_in_ring { (FAILED, "it stays in the ring") } else { (LOST, "it is lost") };
+            let message = format_args!("a frame of {len} bytes cannot be written as {framing}; {fate}");
+            return Err(Failure::new(code, message));
         }
         self.said_death = false;
         self.redelivered += u64::from(header.flags.contains(Flags::REDELIVERED));
@@ -404,12 +407,12 @@ impl<'a> Writer<'a> {
             Event::Gap { stream, expected, found } => {
                 let missing = found.wrapping_sub(expected);
                 self.missing += u64::from(missing);
-                self.context.note(format_args!("{missing} frames of stream {stream} are missing"));
+                self.reports.add(format_args!("{missing} frames of stream {stream} are missing"));
                 Ok(())
             }
             Event::Skipped { bytes, what } => {
                 self.skipped += bytes;
-                self.context.note(format_args!("{bytes} bytes skipped: {what}"));
+                self.reports.add(format_args!("{bytes} bytes skipped: {what}"));
                 Ok(())
             }
         }
@@ -428,7 +431,10 @@ impl<'a> Writer<'a> {
     /// what it took.
     fn gather(&mut self, mut take_some: impl FnMut(&mut Self) -> Outcome<bool>) -> Outcome {
         let mut since = None;
-        while !take_some(self)? {
+        while !take_some(self).or_else(|failure| {
+            // What was taken from a ring comes again; from anything else, it is written first.
+            if self.stays_in_ring { Ok(()) } else { self.write() }.and(Err(failure))
+        })? {
             // A single frame should not wait, and a good deal of them need not.
             if self.pending.0 < 2 || self.out.len() > self.enough {
                 break;

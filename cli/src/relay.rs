@@ -17,6 +17,7 @@ use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::opening;
 use crate::progress::Progress;
+use crate::reports::Reports;
 use crate::{Context, output, standard, target, units};
 
 const EXAMPLES: &str = "\
@@ -173,6 +174,7 @@ struct Way<'a> {
     /// Whether frames go as they lie, where they can.
     encoded: bool,
     progress: Progress,
+    reports: Reports<'a>,
     tally: Tally,
     start: Instant,
     said: Instant,
@@ -198,8 +200,8 @@ impl<'a> Way<'a> {
     ) -> Self {
         let start = Instant::now();
         let progress = Progress::new(context, None, options.stats);
-        let (encoded, tally) = (options.count.is_none(), Tally::default());
-        Way { options, context, names, keeps, interrupt, stop, encoded, progress, tally, start, said: start }
+        let (encoded, tally, reports) = (options.count.is_none(), Tally::default(), Reports::new(context));
+        Way { options, context, names, keeps, interrupt, stop, encoded, progress, reports, tally, start, said: start }
     }
 
     fn run(mut self, mut rx: Box<dyn FrameReceiver>, mut tx: Box<dyn FrameSender>) -> Outcome {
@@ -291,12 +293,12 @@ impl<'a> Way<'a> {
                     self.tally.gaps += 1;
                     self.tally.missing += u64::from(missing);
                     let text = format_args!("{}: {missing} frames of stream {stream} are missing", self.names[0]);
-                    self.context.note(text);
+                    self.reports.add(text);
                     continue;
                 }
                 Ok(Event::Skipped { bytes, what }) => {
                     self.tally.skipped_bytes += bytes;
-                    self.context.note(format_args!("{}: {bytes} bytes skipped: {what}", self.names[0]));
+                    self.reports.add(format_args!("{}: {bytes} bytes skipped: {what}", self.names[0]));
                     continue;
                 }
                 Err(Error::Empty) => {

@@ -1,0 +1,53 @@
+//! What was wrong with what came: said on stderr at a bounded rate, and counted beyond that.
+//!
+//! Used by `recv` and `relay`: a flood of unreadable messages is not to become a flood of lines.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use crate::Context;
+
+/// Lines that are said in one second.
+const LINES: u32 = 10;
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) struct Reports<'a> {
+    context: &'a Context,
+    /// When the present second began.
+    since: Instant,
+    said: u32,
+    unsaid: u64,
+}
+
+impl<'a> Reports<'a> {
+    pub(crate) fn new(context: &'a Context) -> Self {
+        Reports { context, since: Instant::now(), said: 0, unsaid: 0 }
+    }
+
+    /// Says it, or counts it.
+    pub(crate) fn add(&mut self, text: impl Display) {
+        if self.since.elapsed() >= SECOND {
+            self.say_the_rest();
+            (self.since, self.said) = (Instant::now(), 0);
+        }
+        if self.said < LINES {
+            self.said += 1;
+            self.context.note(text);
+        } else {
+            self.unsaid += 1;
+        }
+    }
+
+    fn say_the_rest(&mut self) {
+        let unsaid = std::mem::take(&mut self.unsaid);
+        if unsaid > 0 {
+            self.context.note(format_args!("{unsaid} more reports like these were left out"));
+        }
+    }
+}
+
+impl Drop for Reports<'_> {
+    fn drop(&mut self) {
+        self.say_the_rest();
+    }
+}
