@@ -21,31 +21,31 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// There is no room now; a consumer makes some.
-    #[error("full: wait for the consumer, or use a blocking call")]
+    #[error("full: wait for the consumer to make room")]
     Full,
     /// There is no frame now.
-    #[error("empty: wait for the producer, or use a blocking call")]
+    #[error("empty: wait for the producer to send")]
     Empty,
     /// Every peer of the other role has left in an orderly way, and nothing is left to receive.
     #[error("closed: the other side has finished")]
     Closed,
     /// A peer died without closing. What it had committed has been delivered first.
-    #[error("the peer died without closing; what it had committed was delivered, what it had not is gone")]
+    #[error("the peer died without closing; all that it had committed was delivered first")]
     PeerDead,
     /// The deadline passed.
-    #[error("the deadline passed")]
+    #[error("timed out")]
     Timeout,
     /// A [`Canceller`](crate::Canceller) ended the call instead of letting it wait.
     #[error("cancelled: the call was told not to wait; reset its canceller to wait again")]
     Cancelled,
     /// The payload can never fit: send smaller frames or make a larger ring.
-    #[error("the payload is too large: at most {max} bytes fit; split it, or ask for more at creation")]
+    #[error("the payload is too large: at most {max} bytes fit; split it, or create the channel with a higher limit")]
     TooLarge {
         /// The largest payload that fits, in bytes.
         max: usize,
     },
     /// Shared memory or a byte stream holds what no correct peer writes.
-    #[error("corrupt: {what}; remove what has a name (`slipring rm`) and create it anew, or connect anew")]
+    #[error("corrupt: {what}; create it again, or connect again")]
     Corrupt {
         /// What was found wrong.
         what: &'static str,
@@ -60,14 +60,14 @@ pub enum Error {
         /// What the other side has.
         found: u64,
     },
-    /// Nothing exists under that name, or nobody listens there.
-    #[error("not found: create it or start the other side first, or use `open_or_create`")]
+    /// Nothing exists under that name, or no peer listens there.
+    #[error("not found: create it, or start the other side first")]
     NotFound,
     /// The name or address is taken.
-    #[error("exists already, or is in use: open it, remove it, take another name, or use `open_or_create`")]
+    #[error("already exists: open it, remove it, or choose another name")]
     Exists,
     /// A role that only one participant may hold is held by a living one.
-    #[error("there is a living {role} already: wait until it leaves, or use an mpmc ring")]
+    #[error("a {role} is already attached: wait for it to close, or use an mpmc ring")]
     RoleTaken {
         /// "producer" or "consumer".
         role: &'static str,

@@ -3,9 +3,9 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done; also when the reader of our output has seen enough (a closed pipe) |
-//! | 1 | failed |
+//! | 1 | failed, or refused for safety |
 //! | 2 | usage: arguments that can never work |
-//! | 3 | corrupt, incompatible or not trustworthy |
+//! | 3 | corrupt or incompatible |
 //! | 4 | data was lost |
 //! | 5 | not found |
 //! | 124 | timeout |
@@ -85,7 +85,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Invalid { .. } => USAGE,
-            Error::Corrupt { .. } | Error::Incompatible { .. } | Error::Untrusted { .. } => CORRUPT,
+            Error::Corrupt { .. } | Error::Incompatible { .. } => CORRUPT,
             Error::NotFound => NOT_FOUND,
             Error::Timeout => TIMEOUT,
             _ => FAILED,

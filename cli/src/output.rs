@@ -138,6 +138,36 @@ pub(crate) fn remark(text: impl Display) {
     let _ = write_waiting(io::stderr().lock().as_fd(), format!("{text}\n").as_bytes());
 }
 
+/// Columns of a terminal that does not say how many it has, and of a pipe.
+const USUAL_WIDTH: usize = 80;
+
+/// How long a line may be.
+fn line_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    size.map_or(USUAL_WIDTH, |size| usize::from(size.ws_col)).max(USUAL_WIDTH)
+}
+
+/// `text` in lines no longer than the terminal's, each with a newline; longer words stay whole.
+pub(crate) fn wrapped(text: &str) -> String {
+    let limit = line_width();
+    let mut lines = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let len = word.chars().count();
+        if used > 0 && used + 1 + len > limit {
+            lines.push('\n');
+            used = 0;
+        } else if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += len;
+    }
+    lines.push('\n');
+    lines
+}
+
 /// Left-aligned text in columns; columns whose heading starts with `>` are right-aligned.
 pub(crate) struct Table {
     right: Vec<bool>,
@@ -155,20 +185,55 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    /// The table, no wider than the terminal: columns that do not fit follow in further blocks, each
+    /// of which begins with the first column.
     pub(crate) fn render(&self) -> String {
+        self.folded(line_width())
+    }
+
+    fn folded(&self, limit: usize) -> String {
         let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
+        let mut blocks = vec![vec![0]];
+        let mut used = widths[0];
+        for (column, width) in widths.iter().enumerate().skip(1) {
+            if used + 2 + width > limit && blocks.last().is_some_and(|block| block.len() > 1) {
+                blocks.push(vec![0]);
+                used = widths[0];
+            }
+            blocks.last_mut().expect("there is one").push(column);
+            used += 2 + width;
+        }
+        let blocks: Vec<String> = blocks.iter().map(|columns| self.block(columns, &widths)).collect();
+        blocks.join("\n")
+    }
+
+    fn block(&self, columns: &[usize], widths: &[usize]) -> String {
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
-            for ((cell, &width), &right) in row.iter().zip(&widths).zip(&self.right) {
-                let padding = " ".repeat(width - cell.chars().count());
-                let (before, after) = if right { (padding.as_str(), "") } else { ("", padding.as_str()) };
-                line.extend([before, cell, after, "  "]);
+            for &column in columns {
+                let padding = " ".repeat(widths[column] - row[column].chars().count());
+                let (before, after) = if self.right[column] { (padding.as_str(), "") } else { ("", padding.as_str()) };
+                line.extend([before, &row[column], after, "  "]);
             }
             text.push_str(line.trim_end());
             text.push('\n');
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_table_continues_in_further_blocks() {
+        let mut table = Table::new(&["NAME", ">BYTES", "STATE"]);
+        table.row(["ticks", "4096", "live"].map(str::to_owned));
+        assert_eq!(table.folded(80), "NAME   BYTES  STATE\nticks   4096  live\n");
+        assert_eq!(table.folded(12), "NAME   BYTES\nticks   4096\n\nNAME   STATE\nticks  live\n");
+        assert_eq!(table.folded(3), table.folded(12), "never less than a column beside the first");
     }
 }

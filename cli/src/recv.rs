@@ -32,10 +32,10 @@ Examples:
   slipring recv ring:ticks --json | jq .payload
   slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit code 124
 
-The ring is created if it is not there; the sender may come later. When the last sender has closed and the ring is empty,
-recv ends with 0; when it died without closing, with 1, after everything that it had committed; with --follow it waits for the
-next sender instead. SIGINT and SIGTERM end it in an orderly way, with 130 and 143: what was not written stays where it was, and
-what only this receiver has (over a socket, in a pipe) is written first. `lines` ends every frame with a newline, also where the
+The ring is created if it is not there; the sender may come later. When the last sender has closed and the ring is empty, \
+recv ends with 0; when it died without closing, with 1, after everything that it had committed; with --follow it waits for the \
+next sender instead. SIGINT and SIGTERM end it in an orderly way, with 130 and 143: what was not written stays where it was, and \
+what only this receiver has (over a socket, in a pipe) is written first. `lines` ends every frame with a newline, also where the \
 sender's last line had none.";
 
 /// How long a burst may take to fill the buffer before what there is of it is written.
@@ -51,8 +51,8 @@ const FOLLOW: Duration = Duration::from_millis(10);
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Recv {
-    /// Where from: ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&…], or any other
-    /// SCHEME:ADDRESS[?OPTIONS] (slipring doctor --transports); - is stdin
+    /// Where from: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS] (slipring doctor
+    /// --transports); - is stdin
     #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]

@@ -22,15 +22,16 @@ use crate::{Context, output, standard, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
-  slipring relay ring:ticks fifo:/run/user/1000/ticks      whoever reads the FIFO gets the ring's frames
+  slipring relay ring:ticks fifo:/run/user/1000/ticks
   slipring relay ring:ticks - | ssh far slipring relay - ring:ticks
-  slipring relay 'tcp:127.0.0.1:7000?listen' ring:ticks & slipring relay ring:far tcp:127.0.0.1:7000
+  slipring relay 'tcp:127.0.0.1:7000?listen' ring:ticks
+  slipring relay ring:far tcp:127.0.0.1:7000
   slipring relay --duplex 'unix:/run/a.sock?listen' tcp:127.0.0.1:7000
 
-When SRC ends in an orderly way, DST is closed and relay ends with 0: chains end by themselves. When SRC's sender died, what had
+When SRC ends in an orderly way, DST is closed and relay ends with 0: chains end by themselves. When SRC's sender died, what had \
 come is passed on, DST learns of the death, and the exit code is 1. Frames that are known to be missing: 4.
 
-SIGINT and SIGTERM end it in an orderly way, with 130 and 143. What rings and queues hold stays there; what a socket or a pipe
+SIGINT and SIGTERM end it in an orderly way, with 130 and 143. What rings and queues hold stays there; what a socket or a pipe \
 holds is passed on first, and what DST does not take within 2 seconds is lost, and the exit code is 4. A second signal kills.";
 
 /// How often --stats says how it goes.
@@ -73,7 +74,7 @@ impl Relay {
             standard::check_input()?;
         }
         if is_standard(&destination) || self.duplex && is_standard(&source) {
-            standard::check_output()?;
+            standard::check_output_of_frames()?;
         }
         let interrupt = Interrupt::install()?;
         let outcome = match self.duplex {

@@ -30,17 +30,17 @@ Examples:
   find . -print0 | slipring send 'ring:jobs?kind=mpmc' --framing nul
   slipring send ring:ticks --rate 1000/s < ticks.txt
 
-The ring is created if it is not there; the receiver may come later. When the ring is full, send waits; when it is full
-and its consumer has left or died, it says so and waits for another. At the end of the input it closes: the receiver gets
-what is in the ring and then knows that nothing follows. SIGINT and SIGTERM end it, with 130 and 143, after the frames that it
+The ring is created if it is not there; the receiver may come later. When the ring is full, send waits; when it is full \
+and its consumer has left or died, it says so and waits for another. At the end of the input it closes: the receiver gets \
+what is in the ring and then knows that nothing follows. SIGINT and SIGTERM end it, with 130 and 143, after the frames that it \
 has read; 4 if they find no room.";
 
 /// Send frames from stdin or a file: into a ring, or to any other endpoint
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Send {
-    /// Where to: ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&slots=1024&slot=256&…], or any other SCHEME:ADDRESS[?OPTIONS]
-    /// (slipring doctor --transports); - is stdout
+    /// Where to: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS] (slipring doctor
+    /// --transports); - is stdout
     #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]
@@ -131,7 +131,7 @@ impl Send {
         let timeout = if self.require_receiver { Some(CONNECT) } else { self.timeout };
         let deadline = timeout.map_or(Deadline::never(), Deadline::after);
         if endpoint.to_string() == "-" {
-            standard::check_output()?;
+            standard::check_output_of_frames()?;
         }
         let opened = match opening::open(interrupt, endpoint, deadline, |to, until| to.open_collecting_sender(until)) {
             Err(failure) if self.require_receiver && [TIMEOUT, NOT_FOUND].contains(&failure.code()) => {

@@ -7,9 +7,10 @@
 #![allow(unsafe_code, reason = "a function that runs before main has to be placed in a section of its own")]
 
 use std::ffi::c_int;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::failure::{FAILED, Failure, Outcome};
+use crate::failure::{FAILED, Failure, Outcome, USAGE};
 
 /// A bit for each number that was no open descriptor.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
@@ -37,6 +38,15 @@ pub(crate) fn check_input() -> Outcome {
 /// An error if stdout was closed.
 pub(crate) fn check_output() -> Outcome {
     check(1, "stdout")
+}
+
+/// An error if stdout cannot take encoded frames: it was closed, or is a terminal.
+pub(crate) fn check_output_of_frames() -> Outcome {
+    check_output()?;
+    if io::stdout().is_terminal() {
+        return Err(Failure::new(USAGE, "stdout is a terminal, and frames are binary: redirect it"));
+    }
+    Ok(())
 }
 
 fn check(number: u8, name: &str) -> Outcome {

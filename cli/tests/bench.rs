@@ -70,14 +70,21 @@ fn stream() {
         assert!((gigabytes / row["gb_per_s"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{row}");
         assert_eq!(row["floors"][0]["name"], "bulk copy");
     }
-    assert_eq!(rows(&found)[1]["targets"][0]["id"], "P4");
+    assert_eq!(rows(&found)[1]["targets"][0]["what"], "stream of 64 KiB messages ÷ bulk copy, in time");
 }
 
 #[test]
 fn stream_with_parking_is_compared_with_spinning() {
     let found = bench("stream -s 64 -c 9000 --idle park");
     assert_eq!(rows(&found)[0]["floors"][1]["name"], "spsc spin");
-    assert!(rows(&found)[0]["targets"].as_array().unwrap().iter().any(|target| target["id"] == "P5"), "{found}");
+    assert!(
+        rows(&found)[0]["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|target| target["what"] == "stream of 64 bytes, parking ÷ spinning"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -132,7 +139,8 @@ fn transports() {
     assert_eq!(names, all);
     for row in rows(&found) {
         assert_eq!(row["floors"][0]["name"], "bare calls");
-        assert_eq!(row["targets"][0]["id"], "P10", "{row}");
+        let target = row["targets"][0]["what"].as_str().unwrap();
+        assert!(target.starts_with("round trip of ") && target.ends_with(" ÷ bare calls"), "{row}");
         assert!(row["count"].as_u64() >= Some(90), "{row}");
     }
     let left: Vec<_> = queues().into_iter().filter(|key| !before.contains(key)).collect();
@@ -143,7 +151,11 @@ fn transports() {
 fn relay() {
     let found = bench("relay -c 9000");
     assert_eq!(rows(&found)[0]["floors"][0]["name"], "one write each");
-    assert_eq!(rows(&found)[0]["targets"][0]["id"], "P11", "{found}");
+    assert_eq!(
+        rows(&found)[0]["targets"][0]["what"],
+        "64 bytes from ring to ring through a pipe ÷ one write each, in time",
+        "{found}"
+    );
     assert!(rows(&found)[0]["count"].as_u64() >= Some(9000), "{found}");
 }
 
@@ -156,7 +168,7 @@ fn attach() {
 #[test]
 fn idle() {
     let found = bench("idle -c 9");
-    assert_eq!(rows(&found)[0]["targets"][0]["id"], "P14");
+    assert_eq!(rows(&found)[0]["targets"][0]["what"], "processor time of a parked receiver, in percent");
 }
 
 #[test]
@@ -220,7 +232,8 @@ fn other_formats() {
     assert_eq!(columns, [20, 20, 20], "{table}");
 
     let table = place.run("bench ping-pong -s 64 -c 90").succeeds().text();
-    assert!(table.contains("P1: "), "{table}");
+    assert!(table.contains("round trip of 64 bytes ÷ raw cache line: "), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
 }
 
 #[test]

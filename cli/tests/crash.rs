@@ -110,10 +110,10 @@ fn one_producer_at_a_time() {
     let place = Place::new();
     let sender = place.start("send ring:x");
     place.wait_for_living("x", 1);
-    place.feed("send ring:x", b"mine\n").fails(1, "living producer");
+    place.feed("send ring:x", b"mine\n").fails(1, "a producer is already attached");
     let receiver = place.start("recv ring:x");
     place.wait_for_living("x", 2);
-    place.run("recv ring:x").fails(1, "living consumer");
+    place.run("recv ring:x").fails(1, "a consumer is already attached");
     sender.finish().succeeds();
     assert_eq!(receiver.finish().succeeds().stdout, b"");
 }

@@ -49,8 +49,8 @@ Examples:
   slipring bench doctor                           what makes figures poor on this machine
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
 
-Between two processes, each on a processor of its own; every message is written, read and compared. Each figure is the
-median of 9 runs that take turns with the floor they are compared with; beside it stand the least and the most of those runs,
+Between two processes, each on a processor of its own; every message is written, read and compared. Each figure is the \
+median of 9 runs that take turns with the floor they are compared with; beside it stand the least and the most of those runs, \
 and the median and the spread of the 9 ratios. Percentiles are of single times without the reading of the clock.";
 
 /// Measure rings on this machine, beside what the machine itself can do

@@ -24,8 +24,8 @@ use crate::units;
 const ROUNDS: u64 = 50;
 const RING: usize = 64 << 10;
 const MESSAGE: usize = 64;
-const P13: Target = Target { id: "P13", what: "create or open a ring, and the first message, in ms", at_most: 1.0 };
-const P14: Target = Target { id: "P14", what: "processor time of a parked receiver, in percent", at_most: 0.1 };
+const FIRST_MESSAGE: Target = Target { what: "create or open a ring, and the first message, in ms", at_most: 1.0 };
+const IDLE_COST: Target = Target { what: "processor time of a parked receiver, in percent", at_most: 0.1 };
 /// How often a parked receiver looks whether its peer lives (docs/design-notes.md).
 const NAP_NS: u64 = 50_000_000;
 
@@ -62,7 +62,7 @@ impl Attach {
         }
         for (row, runs) in rows.iter_mut().zip(floors) {
             row.floors.push(Floor { name: "bare file", runs });
-            row.targets.push((P13, row.runs.median() / 1e6));
+            row.targets.push((FIRST_MESSAGE, row.runs.median() / 1e6));
         }
         let how = format!("a named ring of {}, and the first message", units::bytes(RING as u64));
         self.common.finish(Report { bench: "attach", how, rows: rows.into(), notes: Vec::new() }, context)
@@ -160,7 +160,7 @@ impl Resting {
         for ((row, runs), idle) in rows.iter_mut().zip(floors).zip(&self.idle) {
             row.floors.push(Floor { name: "bare naps", runs });
             if *idle == Idle::Park {
-                row.targets.push((P14, row.runs.median() / 1e7));
+                row.targets.push((IDLE_COST, row.runs.median() / 1e7));
             }
         }
         let how = format!("waits of {}, processor time", units::nanoseconds(ns as f64));

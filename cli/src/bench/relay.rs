@@ -24,13 +24,13 @@ use crate::units;
 const CAPACITY: usize = 1 << 20;
 /// Longer than relays take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
-const P11: Target =
-    Target { id: "P11", what: "64 bytes from ring to ring through a pipe ÷ one write each, in time", at_most: 0.33 };
+const RELAYED: Target =
+    Target { what: "64 bytes from ring to ring through a pipe ÷ one write each, in time", at_most: 0.33 };
 
 /// Messages from ring to ring through a pipe and two relays, beside a pipe with one write for each
 #[derive(Args)]
 #[command(after_help = "\
-Two processes of `slipring relay` stand between the sender and the receiver, which are threads of this one: four that share the
+Two processes of `slipring relay` stand between the sender and the receiver, which are threads of this one: four that share the \
 processors, against the two of the bare pipe, through which the same frames go with one write each.")]
 pub(super) struct Relay {
     #[command(flatten)]
@@ -68,7 +68,7 @@ impl Relay {
         row.laps = row.count as f64 / lap as f64;
         row.floors.push(Floor { name: "one write each", runs: floor });
         if self.size == 64 {
-            row.aim(P11, 0);
+            row.aim(RELAYED, 0);
         }
         let how = format!("frames through rings of {} and a pipe", units::bytes(CAPACITY as u64));
         self.common.finish(Report { bench: "relay", how, rows: vec![row], notes: Vec::new() }, context)

@@ -61,8 +61,7 @@ pub(super) struct Floor {
 /// What a ratio should be.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
-    /// As in docs/benchmarks.md.
-    pub(super) id: &'static str,
+    /// What is compared, in words: the target's name.
     pub(super) what: &'static str,
     pub(super) at_most: f64,
 }
@@ -125,7 +124,7 @@ impl Row {
             .iter()
             .map(|floor| json!({ "name": floor.name, "ns": floor.runs.json(), "ratio": self.ratio(floor).json() }));
         let targets = self.targets.iter().map(|(target, got)| {
-            json!({ "id": target.id, "what": target.what, "at_most": target.at_most, "got": got,
+            json!({ "what": target.what, "at_most": target.at_most, "got": got,
                     "held": *got <= target.at_most })
         });
         json!({
@@ -166,7 +165,7 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut text = format!("\n{}: {}\n\n", self.bench, self.how);
+        let mut text = format!("\n{}\n", output::wrapped(&format!("{}: {}", self.bench, self.how)));
         let stream = self.rows.iter().any(|row| row.unit == Unit::Message);
         let single = self.rows.iter().any(|row| row.times.is_some()) && !stream;
         let mut headings = vec!["", ">BYTES", ">MEDIAN", ">SPREAD OF RUNS"];
@@ -207,11 +206,12 @@ impl Report {
         text.push('\n');
         for &(target, got) in self.rows.iter().flat_map(|row| &row.targets) {
             let verdict = if got <= target.at_most { "held" } else { "missed" };
-            let Target { id, what, at_most } = target;
-            let _ = writeln!(text, "{id}: {what}: at most {at_most}, got {}: {verdict}", figure(got));
+            let Target { what, at_most } = target;
+            let line = format!("{what}: {}, target at most {at_most}: {verdict}", figure(got));
+            text.push_str(&output::wrapped(&line));
         }
         for note in &self.notes {
-            let _ = writeln!(text, "note: {note}");
+            text.push_str(&output::wrapped(&format!("note: {note}")));
         }
         text
     }

@@ -25,9 +25,9 @@ const BLOCK: usize = 64 << 10;
 const PART: usize = 4;
 /// Laps before those that count.
 const WARM_UP_LAPS: u64 = 2;
-const P4: Target = Target { id: "P4", what: "stream of 64 KiB messages ÷ bulk copy, in time", at_most: 1.25 };
-const P5: Target = Target { id: "P5", what: "stream of 64 bytes, parking ÷ spinning", at_most: 1.2 };
-const P7: Target = Target { id: "P7", what: "calls of the kernel per message", at_most: 0.001 };
+const BLOCKS: Target = Target { what: "stream of 64 KiB messages ÷ bulk copy, in time", at_most: 1.25 };
+const PARKED: Target = Target { what: "stream of 64 bytes, parking ÷ spinning", at_most: 1.2 };
+const CALLS: Target = Target { what: "calls of the kernel per message", at_most: 0.001 };
 
 /// Messages one way, as fast as they go, beside a bulk copy from processor to processor
 #[derive(Args)]
@@ -112,14 +112,14 @@ impl Stream {
             return Ok(row);
         }
         match row.size {
-            64 => row.targets.push((P7, calls)),
-            BLOCK => row.aim(P4, 0),
+            64 => row.targets.push((CALLS, calls)),
+            BLOCK => row.aim(BLOCKS, 0),
             _ => {}
         }
         if let Some(spinning) = spinning {
             row.floors.push(Floor { name: "spsc spin", runs: spinning.runs });
             if row.size == 64 {
-                row.aim(P5, 1);
+                row.aim(PARKED, 1);
             }
         }
         Ok(row)

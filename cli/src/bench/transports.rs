@@ -32,8 +32,8 @@ const LARGEST: usize = 1024;
 /// Round trips through pipes, queues, sockets and signals, as frames, beside the bare system calls
 #[derive(Args)]
 #[command(after_help = "\
-Both sides wait inside the kernel. The bare calls carry the same payload and nothing else: no header, no time-out, nothing that
-tells whether the other side still lives. A signal carries 8 bytes of a bare message, and 6 of a frame, which also has a
+Both sides wait inside the kernel. The bare calls carry the same payload and nothing else: no header, no time-out, nothing that \
+tells whether the other side still lives. A signal carries 8 bytes of a bare message, and 6 of a frame, which also has a \
 header of 16: 8 signals and 14 for 64 bytes. `bell` is what signals are for: a frame that is one signal.")]
 pub(super) struct Transports {
     /// Only these
@@ -94,7 +94,7 @@ impl Mechanism {
             Mechanism::Signal => "round trip of 64 bytes, signal ÷ bare calls",
             Mechanism::Bell => "round trip of a doorbell, signal ÷ bare calls",
         };
-        Target { id: "P10", what, at_most: 1.1 }
+        Target { what, at_most: 1.1 }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Common, Sizes, message_size, usage};
 use crate::failure::Outcome;
 use crate::{Context, units};
 
-const P1: Target = Target { id: "P1", what: "round trip of 64 bytes ÷ raw cache line", at_most: 1.25 };
+const ROUND_TRIP: Target = Target { what: "round trip of 64 bytes ÷ raw cache line", at_most: 1.25 };
 
 /// Round trips of messages, beside a bare cache line that goes to and fro
 #[derive(Args)]
@@ -41,13 +41,13 @@ impl PingPong {
             cells: self.sizes.sizes.iter().map(cell).collect(),
             floor: Awake,
             tempo: Tempo { rate: self.rate, pause: None },
-            aim: (self.idle == Idle::Spin && self.rate.is_none()).then_some((P1, 64)),
+            aim: (self.idle == Idle::Spin && self.rate.is_none()).then_some((ROUND_TRIP, 64)),
         };
         self.common.finish(plan.measure(&self.common)?, context)
     }
 }
 
-const P6: Target = Target { id: "P6", what: "round trip of two sleepers ÷ raw futex", at_most: 1.15 };
+const WAKE_UP: Target = Target { what: "round trip of two sleepers ÷ raw futex", at_most: 1.15 };
 /// Each side is woken and sleeps once in a round trip: four calls. A trip or two without sleeping may be among them.
 const CALLS_ASLEEP: f64 = 3.6;
 /// Longer than a parked side spins before it sleeps.
@@ -56,8 +56,8 @@ const PAUSE: Duration = Duration::from_micros(100);
 /// Round trips between two sides that sleep, beside a bare futex
 #[derive(Args)]
 #[command(after_help = "\
-Before each round trip this side pauses for 100 µs, so that the other one has stopped spinning and sleeps; the pause is no part
-of the figure, and the bare futex has the same. Whether both did sleep is counted: a side that was still spinning is not
+Before each round trip this side pauses for 100 µs, so that the other one has stopped spinning and sleeps; the pause is no part \
+of the figure, and the bare futex has the same. Whether both did sleep is counted: a side that was still spinning is not \
 compared with a target.")]
 pub(super) struct Wakeup {
     #[command(flatten)]
@@ -82,7 +82,7 @@ impl Wakeup {
             return Err(usage("--idle: whoever is to be woken has to sleep: park or backoff"));
         }
         let cell = Cell::new(Kind::Spsc, self.size, Some(self.capacity), self.idle);
-        let aim = (self.idle == Idle::Park && self.rate.is_none()).then_some((P6, self.size));
+        let aim = (self.idle == Idle::Park && self.rate.is_none()).then_some((WAKE_UP, self.size));
         // An open loop has its own pauses.
         let pause = self.rate.is_none().then_some(PAUSE);
         let tempo = Tempo { rate: self.rate, pause };

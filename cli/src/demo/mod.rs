@@ -25,8 +25,8 @@ use crate::{Context, child, output, units};
   slipring demo --file /usr/bin/python3
   slipring demo --json
 
-Two processes play ping-pong with a bare cache line, then with frames; one streams to the other; a file goes through both
-kinds of ring and is compared byte for byte; then a sender and a receiver are killed with what they had in their hands.
+Two processes play ping-pong with a bare cache line, then with frames; one streams to the other; a file goes through both \
+kinds of ring and is compared byte for byte; then a sender and a receiver are killed, each while it holds a frame. \
 Exit code 0 only if every byte was right and nothing was lost.")]
 pub(crate) struct Demo {
     /// The file to send [default: this program]
