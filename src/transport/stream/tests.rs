@@ -450,18 +450,20 @@ fn a_stopped_receiver_gives_what_would_be_lost_with_it_and_no_more() {
         (Box::new(pipe::receiver(fifo_reader, &Options::new()).unwrap()), fifo_writer.into()),
     ];
     for (rx, raw) in &mut ends {
-        let frames: Vec<u8> = (1..1000).flat_map(|seq| app(seq, &[3; 50])).collect();
-        let (half, rest) = frames.split_at(frames.len() - 20);
+        let frames: Vec<u8> = (1..600).flat_map(|seq| app(seq, &[3; 50])).collect();
+        let (early, late) = frames.split_at(frames.len() / 2);
+        let (late, rest) = late.split_at(late.len() - 20);
         raw.write_all(&[hello(1), app(0, b"first")].concat()).unwrap();
         assert_eq!(payload(rx.recv().unwrap()), b"first");
-        raw.write_all(half).unwrap();
+        raw.write_all(early).unwrap();
         assert_eq!(payload(rx.recv().unwrap()), [3; 50]); // reads ahead
+        raw.write_all(late).unwrap(); // the kernel has it
         assert!(rx.stop());
-        for _ in 2..999 {
+        for _ in 2..599 {
             assert_eq!(payload(rx.try_recv().unwrap()), [3; 50]);
         }
         // What has begun is completed, if its sender can do so still; what follows is not taken.
-        match raw.write_all(&[rest, &app(1000, b"too late")].concat()) {
+        match raw.write_all(&[rest, &app(600, b"too late")].concat()) {
             Ok(()) => assert_eq!(payload(rx.recv().unwrap()), [3; 50]),
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe),
         }
