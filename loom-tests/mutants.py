@@ -19,7 +19,8 @@ CONTROL = 600  # the same for the run without any mutant, which every model has 
 # Which models look at which file.
 FILES = {
     "src/ring/spsc/core.rs": ["spsc", "wake::spsc"],
-    "src/ring/spsc/shared.rs": ["spsc", "wake::spsc"],
+    "src/ring/spsc/ahead.rs": ["spsc", "wake::spsc"],
+    "src/ring/spsc/layout.rs": ["spsc", "wake::spsc"],
     "src/ring/mpmc/core.rs": ["mpmc", "wake::mpmc"],
     "src/ring/stream/core.rs": ["spsc::stream"],
     "src/wait/eventcount.rs": ["eventcount", "wake"],
@@ -38,25 +39,41 @@ SLOW = {
 }
 
 # file, text to search from, the exact text after it, what replaces it, name
+AHEAD = "src/ring/spsc/ahead.rs"
 SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
 SEM, MUTEX = "src/wait/semaphore.rs", "src/wait/mutex.rs"
 TABLE, LIFE = "src/segment/participants.rs", "src/segment/lifecycle.rs"
 RULES = [
-    (SPSC, "fn finish", "self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);", ";",
-     "the successor is not zeroed"),
+    (SPSC, "fn finish", "self.shared.word(next).store(0, Ordering::Relaxed);", ";", "the successor is not zeroed"),
+    (AHEAD, "pub(super) fn covers", "(self.zero_end.wrapping_sub(next) as i64) > 0", "self.zero_end != next",
+     "the window is believed to have no end"),
+    (AHEAD, "fn refill", "later(self.zero_end, next.wrapping_add(8))", "self.zero_end",
+     "the window goes back to where a record lies"),
+    (AHEAD, "fn refill", "later(self.zero_end, next.wrapping_add(8))", "later(self.zero_end, next.wrapping_add(32))",
+     "the window has a hole"),
+    (AHEAD, "fn refill", "end.wrapping_add(CACHE_LINE).wrapping_sub(head) > shared.capacity", "false",
+     "the window reaches into what is not released"),
+    (AHEAD, "pub(super) fn nothing", "zero_end: tail", "zero_end: tail.wrapping_add(64)",
+     "a new producer believes in its predecessor's window"),
+    (SPSC, "pub(crate) fn lend_ahead", "std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail))", "self.ahead",
+     "the producer keeps the window while a grant writes into it"),
+    (SPSC, "pub(crate) fn commit_grant", "record_size(header.len as usize) == record_size(granted)", "true",
+     "a shortened grant gives back what it overwrote"),
+    (SPSC, "pub(crate) fn stage", "batch.ahead.advance(&self.shared, self.head, next, size);",
+     "batch.ahead.advance(&self.shared, self.head, next.wrapping_add(24), size);", "a batch's window begins behind its tail"),
     (SPSC, "fn fits", "level <= self.shared.capacity", "level <= self.shared.capacity + SUCCESSOR",
      "no room kept for the successor"),
-    (SPSC, "fn finish", "self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);",
-     "self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);"
-     "self.shared.word(self.tail).store(header.commit_word(), Ordering::Release);", "a batch shows its frames one by one"),
+    (SPSC, "fn finish", "(header.commit_word(), next)",
+     "{ self.shared.word(tail).store(header.commit_word(), Ordering::Release); (header.commit_word(), next) }",
+     "a batch shows its frames one by one"),
     (SPSC, "fn show", "self.shared.taken().store(self.next, Ordering::Relaxed);", ";", "what is shown is not recorded"),
     (SPSC, "fn show", "(self.next.wrapping_sub(self.shown) as i64) > 0", "true", "the record of what was shown moves back"),
     (SPSC, "pub(crate) fn hand_back", "self.shared.taken().store(self.shown, Ordering::Relaxed);", ";",
      "an orderly end leaves the record of what was shown"),
     (SPSC, "pub(crate) fn hand_back", "later(self.released, self.redelivered_before)", "self.released",
      "an orderly end wipes out what a dead predecessor was shown"),
-    (SPSC, "pub(crate) fn stage", "self.fetch_lines(batch.tail);", "self.tail = batch.tail;",
-     "an aborted batch moves the producer's tail"),
+    (SPSC, "pub(crate) fn stage", "let size = next.wrapping_sub(batch.tail);",
+     "let size = next.wrapping_sub(batch.tail); self.tail = next;", "an aborted batch moves the producer's tail"),
     (MPMC, "pub(crate) fn claim(", "position = position.wrapping_add(1);", "return Err(Error::Full);",
      "producers do not walk past a claim that the tail does not tell of"),
     (MPMC, "pub(crate) fn claim(", "position = self.last_claim(position, ahead, seen).wrapping_add(1);",

@@ -286,6 +286,9 @@ mod loom_backend {
         /// As for `write`.
         pub(crate) unsafe fn zero(&self, offset: usize, len: usize) {
             for i in offset..offset + len {
+                if i % 8 == 0 && i + 8 <= offset + len {
+                    self.unit(i).word.store(0, Ordering::Relaxed); // all of it
+                }
                 // SAFETY: loom verifies that nobody else touches the cell meanwhile.
                 self.unit(i).payload.with_mut(|p| unsafe { (*p)[i % 8] = 0 });
             }

@@ -28,8 +28,9 @@ pub(crate) mod ring {
     #[path = "stream/core.rs"]
     pub(crate) mod stream_core;
     pub(crate) mod spsc {
+        pub(crate) mod ahead;
         pub(crate) mod core;
-        pub(crate) mod shared;
+        pub(crate) mod layout;
     }
 }
 

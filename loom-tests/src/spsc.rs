@@ -9,7 +9,7 @@ use loom::thread;
 use crate::explore;
 use crate::frame::header::{Flags, Header};
 use crate::ring::spsc::core::{Consumer, Producer, Staged};
-use crate::ring::spsc::shared::{HEAD, Shared, TAKEN};
+use crate::ring::spsc::layout::{Fault, HEAD, Shared, TAKEN};
 use crate::ring::stream_core as stream;
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
 
@@ -47,7 +47,7 @@ fn stage(tx: &mut Producer, batch: &mut Staged, value: u32) -> bool {
 
 /// Reads and releases the next frame; what has been released is published when there is none.
 pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
-    let Some(frame) = rx.glimpse() else {
+    let Ok(frame) = rx.look() else {
         let _ = rx.publish();
         return None;
     };
@@ -123,9 +123,9 @@ fn never_quite_full() {
         });
         for expected in 0..3 {
             let frame = loop {
-                match rx.peek().unwrap() {
-                    Some(frame) => break frame,
-                    None => thread::yield_now(),
+                match rx.look() {
+                    Ok(frame) => break frame,
+                    Err(_) => thread::yield_now(),
                 }
             };
             assert_eq!(frame.header().seq, expected);
@@ -150,6 +150,128 @@ fn batches_appear_at_once() {
         });
         assert_eq!(recv_waiting(&mut rx), 0);
         assert_eq!(recv(&mut rx), Some(1), "the batch came in pieces");
+        sender.join().unwrap();
+        assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// A ring of 128 bytes through which a lap of frames has gone, so that every word of it holds something; and a window that
+/// covers the next frame, but not the one after it.
+fn used_ring() -> (Shared, Producer, Consumer) {
+    let shared = ring(128);
+    let (mut tx, mut rx) = ends(&shared);
+    (100..106).for_each(|value| assert!(send(&mut tx, value) && recv(&mut rx) == Some(value)));
+    (shared, tx, rx)
+}
+
+/// The zero behind a frame comes from a window that was stored before the frame: in the middle of the ring, across its end,
+/// and, where there is no room for a window, from the frame's own commit.
+#[test]
+fn a_window_ends_the_chain() {
+    explore(2, || {
+        let (_, mut tx, mut rx) = used_ring();
+        let sender = thread::spawn(move || {
+            for value in 0..4 {
+                while !send(&mut tx, value) {
+                    thread::yield_now();
+                }
+            }
+        });
+        (0..4).for_each(|expected| assert_eq!(recv_waiting(&mut rx), expected));
+        sender.join().unwrap();
+        assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// A window ends before what the consumer has not released.
+#[test]
+fn a_window_leaves_what_is_not_released() {
+    explore(2, || {
+        let (_, mut tx, mut rx) = used_ring();
+        assert!(send(&mut tx, 0) && send(&mut tx, 1));
+        let sender = thread::spawn(move || {
+            let sent = (2..6).take_while(|value| send(&mut tx, *value)).count() as u32;
+            assert!(sent >= 3, "nothing is full that would not be full without a window");
+            sent
+        });
+        let held = rx.look().unwrap();
+        thread::yield_now();
+        let mut payload = [0; 8];
+        rx.read(&held, &mut payload);
+        assert_eq!(u64::from_le_bytes(payload), 0);
+        let _ = rx.release(held.end());
+        let sent = sender.join().unwrap();
+        (1..2 + sent).for_each(|expected| assert_eq!(recv(&mut rx), Some(expected)));
+        assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// Grants that are shortened, dropped or forgotten, and batches that are forgotten, leave anything behind the tail: no later
+/// commit takes it for zeros.
+#[test]
+fn what_was_written_ahead_ends_no_chain() {
+    explore(2, || {
+        let (_, mut tx, mut rx) = used_ring();
+        let sender = thread::spawn(move || {
+            // Shortened: a record of 16 bytes, and something behind it.
+            let lent = tx.lend_ahead();
+            assert!(has_room(&mut tx));
+            tx.write(tx.tail(), &[0xFF; 8]);
+            tx.commit_grant(lent, 8, Header { len: 0, ..header(0) });
+            // Forgotten, as dropped: a batch, then a grant.
+            let mut batch = tx.begin();
+            assert!(stage(&mut tx, &mut batch, 77) && stage(&mut tx, &mut batch, 78));
+            let _ = tx.lend_ahead();
+            tx.write(tx.tail(), &[0xFF; 8]);
+            tx.commit(Header { len: 0, ..header(1) });
+        });
+        for expected in 0..2 {
+            let frame = loop {
+                match rx.look() {
+                    Ok(frame) => break frame,
+                    Err(fault) => assert_eq!(fault, Fault::Empty),
+                }
+                thread::yield_now();
+            };
+            assert_eq!((frame.header().seq, frame.len()), (expected, 0));
+            let _ = rx.release(frame.end());
+        }
+        sender.join().unwrap();
+        assert_eq!(rx.look().err(), Some(Fault::Empty));
+    });
+}
+
+/// A batch brings its own window, and gives it back when it is published.
+#[test]
+fn a_batch_goes_on_with_the_window() {
+    explore(2, || {
+        let (_, mut tx, mut rx) = used_ring();
+        let sender = thread::spawn(move || {
+            let mut batch = tx.begin();
+            assert!(stage(&mut tx, &mut batch, 0) && stage(&mut tx, &mut batch, 1));
+            tx.publish(batch);
+            assert!(send(&mut tx, 2));
+        });
+        (0..3).for_each(|expected| assert_eq!(recv_waiting(&mut rx), expected));
+        sender.join().unwrap();
+        assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// A producer dies and leaves a window, and a record in it that was not committed; its successor believes neither.
+#[test]
+fn takeover_of_a_window() {
+    explore(2, || {
+        let (shared, mut tx, mut rx) = used_ring();
+        let sender = thread::spawn(move || {
+            assert!(send(&mut tx, 0));
+            let mut batch = tx.begin();
+            assert!(stage(&mut tx, &mut batch, 77) && stage(&mut tx, &mut batch, 78));
+            drop(tx);
+            let mut next = Producer::attach(shared).unwrap();
+            assert!(send(&mut next, 1) && send(&mut next, 2));
+        });
+        (0..3).for_each(|expected| assert_eq!(recv_waiting(&mut rx), expected));
         sender.join().unwrap();
         assert_eq!(recv(&mut rx), None);
     });
@@ -226,14 +348,14 @@ fn takeover_of_the_consumer() {
         let shared = ring(64);
         let (mut tx, mut first) = ends(&shared);
         let sender = thread::spawn(move || assert!(send(&mut tx, 0) && send(&mut tx, 1)));
-        let dead = thread::spawn(move || first.peek().unwrap().is_some());
+        let dead = thread::spawn(move || first.look().is_ok());
         let in_hand = dead.join().unwrap();
         let mut rx = Consumer::attach(shared).unwrap();
         for expected in 0..2 {
             let frame = loop {
-                match rx.peek().unwrap() {
-                    Some(frame) => break frame,
-                    None => thread::yield_now(),
+                match rx.look() {
+                    Ok(frame) => break frame,
+                    Err(_) => thread::yield_now(),
                 }
             };
             assert_eq!(frame.header().seq, expected);
@@ -254,12 +376,12 @@ fn marks_outlive_a_second_death() {
         assert!(send(&mut tx, 0) && send(&mut tx, 1));
         for shown in [2, 1] {
             for _ in 0..shown {
-                assert!(first.peek().unwrap().is_some());
+                assert!(first.look().is_ok());
             }
             first = Consumer::attach(shared.clone()).unwrap(); // it died
         }
         for expected in 0..2 {
-            let frame = first.peek().unwrap().unwrap();
+            let frame = first.look().unwrap();
             assert!(frame.header().seq == expected && frame.header().flags.contains(Flags::REDELIVERED));
         }
         first.hand_back();
@@ -273,10 +395,10 @@ fn an_orderly_end_puts_frames_back() {
     explore(2, || {
         let shared = ring(64);
         let (mut tx, mut rx) = ends(&shared);
-        assert!(send(&mut tx, 0) && rx.peek().unwrap().is_some());
+        assert!(send(&mut tx, 0) && rx.look().is_ok());
         rx.hand_back();
         let (mut heir, lost) = skipping_heir(shared);
-        let frame = heir.peek().unwrap().unwrap();
+        let frame = heir.look().unwrap();
         assert_eq!((frame.header().flags, lost), (Flags::WHOLE, 0));
     });
 }
@@ -289,10 +411,10 @@ fn at_most_once_outlives_a_second_death() {
         let shared = Shared::new(Area::model(2 * LINE), all.clone(), Area::model(128), 128, 8);
         let (mut tx, mut first) = ends(&shared);
         assert!((0..3).all(|value| send(&mut tx, value)));
-        assert!(first.peek().unwrap().is_some() && first.peek().unwrap().is_some());
+        assert!(first.look().is_ok() && first.look().is_ok());
         // The successor skips the first of the two and dies: `attach` up to there, by its own steps.
         let mut second = Consumer::attach(shared.clone()).unwrap();
-        let skipped = second.peek().unwrap().unwrap();
+        let skipped = second.look().unwrap();
         let _ = second.release(skipped.end());
         let (mut third, lost) = skipping_heir(shared);
         assert_eq!((recv(&mut third), lost), (Some(2), 1));

@@ -10,7 +10,7 @@ use crate::explore;
 use crate::mpmc;
 use crate::ring::mpmc_core;
 use crate::ring::spsc::core::{Consumer, Producer};
-use crate::ring::spsc::shared::Shared;
+use crate::ring::spsc::layout::Shared;
 use crate::spsc;
 use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{Barrier, Many, One, Sleep};
@@ -58,11 +58,11 @@ impl Spsc {
     /// Receives as `Consumer::recv` does: what was released is published, and told, before a sleep.
     fn recv(&self, rx: &mut Consumer, expected: std::ops::Range<u32>) {
         for expected in expected {
-            let frame = rx.peek().unwrap().unwrap_or_else(|| {
+            let frame = rx.look().unwrap_or_else(|_| {
                 if rx.publish() {
                     self.space.notify();
                 }
-                wait_for(&self.data, || rx.peek().unwrap())
+                wait_for(&self.data, || rx.look().ok())
             });
             let mut payload = [0; 8];
             rx.read(&frame, &mut payload);

@@ -325,7 +325,7 @@ impl Header {
     #[inline]
     pub fn from_words(w0: u64, w1: u64) -> Result<Header> {
         if !is_short(w0) || w0 >> 32 > u64::from(MAX_LEN) {
-            return Err(refusal(w0));
+            return Err(refusal(w0).into());
         }
         Ok(Self::unpack(w0, w1))
     }
@@ -347,7 +347,7 @@ impl Header {
         let [w0, w1] = words(bytes);
         match fault(w0) {
             None => Ok((Self::unpack(w0, w1), header_len(w0))),
-            Some(fault) => Err(fault),
+            Some(fault) => Err(fault.into()),
         }
     }
 
@@ -373,19 +373,49 @@ const fn header_len(w0: u64) -> usize {
     ((w0 >> 16) & 0xF) as usize * 8
 }
 
+/// Why a first word is refused. Small enough for the hot paths of the rings; an [`Error`] where it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    NoSync,
+    Version(u8),
+    HeaderLength,
+    Flags(u8),
+    Length,
+    /// A long header where only short ones lie.
+    Long,
+}
+
+impl From<Refusal> for Error {
+    #[cold]
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSync => Error::Corrupt { what: "frame header: no sync bytes" },
+            Refusal::Version(found) => {
+                Error::Incompatible { what: "frame version", expected: VERSION, found: found.into() }
+            }
+            Refusal::HeaderLength => Error::Corrupt { what: "frame header: impossible header length" },
+            Refusal::Flags(found) => {
+                Error::Incompatible { what: "frame flags that must be understood", expected: 0, found: found.into() }
+            }
+            Refusal::Length => Error::Corrupt { what: "frame header: length above 2^30" },
+            Refusal::Long => Error::Corrupt { what: "frame header: a long header where only short ones lie" },
+        }
+    }
+}
+
 /// Why a first word is refused, in the order that `docs/framing.md` fixes; `None` if it is a header of either form.
-fn fault(w0: u64) -> Option<Error> {
+fn fault(w0: u64) -> Option<Refusal> {
     let version = (w0 >> 20) & 0xF;
     Some(if w0 & 0xFFFF != SYNC_WORD {
-        Error::Corrupt { what: "frame header: no sync bytes" }
+        Refusal::NoSync
     } else if version != VERSION {
-        Error::Incompatible { what: "frame version", expected: VERSION, found: version }
+        Refusal::Version(version as u8)
     } else if header_len(w0) != SHORT && header_len(w0) < LONG {
-        Error::Corrupt { what: "frame header: impossible header length" }
+        Refusal::HeaderLength
     } else if (w0 >> 24) & u64::from(Flags::MUST_UNDERSTAND.0) != 0 {
-        Error::Incompatible { what: "frame flags that must be understood", expected: 0, found: (w0 >> 28) & 3 }
+        Refusal::Flags((w0 >> 28) as u8 & 3)
     } else if w0 >> 32 > u64::from(MAX_LEN) {
-        Error::Corrupt { what: "frame header: length above 2^30" }
+        Refusal::Length
     } else {
         return None;
     })
@@ -399,8 +429,8 @@ pub(crate) const fn is_short(w0: u64) -> bool {
 
 /// What is wrong with a first word that is not the beginning of a short header.
 #[cold]
-pub(crate) fn refusal(w0: u64) -> Error {
-    fault(w0).unwrap_or(Error::Corrupt { what: "frame header: a long header where only short ones lie" })
+pub(crate) fn refusal(w0: u64) -> Refusal {
+    fault(w0).unwrap_or(Refusal::Long)
 }
 
 #[cfg(all(test, not(slipring_loom)))]

@@ -430,10 +430,10 @@ impl Ring {
     }
 
     /// The parts that the byte rings' algorithms work on.
-    pub(super) fn spsc_shared(&self) -> spsc::shared::Shared {
+    pub(super) fn spsc_shared(&self) -> spsc::layout::Shared {
         let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
         let geometry = self.geometry();
-        spsc::shared::Shared::new(producer, consumer, self.segment.data(), geometry.capacity, geometry.max_payload)
+        spsc::layout::Shared::new(producer, consumer, self.segment.data(), geometry.capacity, geometry.max_payload)
     }
 
     pub(super) fn stream_shared(&self) -> stream::core::Shared {

@@ -123,7 +123,7 @@ impl Ring {
         let (head, tail) = self.spsc_shared().observe();
         let capacity = self.capacity() as u64;
         match end {
-            Err(e) => report.problems.push(e.to_string()),
+            Err(fault) => report.problems.push(Error::from(fault).to_string()),
             // The tail is written after the commit; a producer may have died between the two.
             Ok(end) if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity => {
                 report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));

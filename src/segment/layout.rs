@@ -27,7 +27,7 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
 /// Reads differently on a machine of the other endianness.
 pub(crate) const ENDIAN_TAG: u32 = 0x0102_0304;
 /// Raised by every change of anything in this file.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 pub(crate) const PRODUCER_PAGE: usize = PAGE;
 pub(crate) const CONSUMER_PAGE: usize = 2 * PAGE;

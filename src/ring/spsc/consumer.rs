@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use super::core;
+use super::layout::{Fault, Peeked};
 use super::run::Run;
-use super::shared::Peeked;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
@@ -245,9 +245,9 @@ impl Consumer {
         self.attachment.check_fork()?;
         loop {
             self.core.rewind(); // a view that was forgotten or kept
-            match self.core.glimpse() {
-                Some(frame) => return Ok(frame),
-                None => self.expect_frame()?,
+            match self.core.look() {
+                Ok(frame) => return Ok(frame),
+                Err(fault) => self.expect_frame(fault)?,
             }
         }
     }
@@ -258,9 +258,9 @@ impl Consumer {
         let deadline = deadline.into();
         loop {
             self.core.rewind();
-            match self.core.glimpse() {
-                Some(frame) => return Ok(frame),
-                None => self.wait_for_frame(deadline)?,
+            match self.core.look() {
+                Ok(frame) => return Ok(frame),
+                Err(fault) => self.wait_for_frame(fault, deadline)?,
             }
         }
     }
@@ -270,33 +270,39 @@ impl Consumer {
     #[inline(always)]
     fn look_again(core: &mut core::Consumer, run: &mut Run, attachment: &Attachment<One>) -> Result<bool> {
         if !core.publish() {
-            return core.check().map(|()| false);
+            return Ok(false);
         }
         attachment.wake_peers(1);
         run.end();
-        core.peek().map(|frame| frame.is_some())
+        is_there(core).map(|there| there.is_some())
     }
 
     /// Whether there is a frame after all; if there is none, why.
     #[cold]
     #[inline(never)]
-    fn expect_frame(&mut self) -> Result<()> {
+    fn expect_frame(&mut self, fault: Fault) -> Result<()> {
+        if fault != Fault::Empty {
+            return Err(fault.into());
+        }
         let Consumer { core, run, attachment, .. } = self;
         if Self::look_again(core, run, attachment)? {
             return Ok(());
         }
-        attachment.explain(|| core.peek().map(|frame| frame.map(drop)))
+        attachment.explain(|| is_there(core))
     }
 
     /// Returns when there is a frame.
     #[cold]
     #[inline(never)]
-    fn wait_for_frame(&mut self, deadline: Deadline) -> Result<()> {
+    fn wait_for_frame(&mut self, fault: Fault, deadline: Deadline) -> Result<()> {
+        if fault != Fault::Empty {
+            return Err(fault.into());
+        }
         let Consumer { core, run, attachment, .. } = self;
         if Self::look_again(core, run, attachment)? {
             return Ok(());
         }
-        attachment.wait(deadline, || core.peek().map(|frame| frame.map(drop)), || SLEEP_CAP)
+        attachment.wait(deadline, || is_there(core), || SLEEP_CAP)
     }
 
     fn copy_out(&mut self, frame: Peeked, buffer: &mut [u8]) -> Result<Header> {
@@ -346,7 +352,7 @@ impl Consumer {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
         let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
-        // SAFETY: `peek` bounded the length by the ring, so the slice ends inside the area of two capacities. The frame is
+        // SAFETY: `look` bounded the length by the ring, so the slice ends inside the area of two capacities. The frame is
         // committed, so the producer is done with it, and not released: releasing needs `&mut self`.
         unsafe { std::slice::from_raw_parts(start, frame.len()) }
     }
@@ -356,7 +362,7 @@ impl Consumer {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
         let first = unsafe { shared.data().base().add(shared.offset(start)) };
-        // SAFETY: `peek_on` ends where a ring full does, so the slice ends inside the area of two capacities. Every record in
+        // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two capacities. Every record in
         // it is committed: its word was loaded with Acquire, and the producer writes neither header nor payload again before
         // it is released, for which `&mut self` is needed.
         unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
@@ -368,6 +374,15 @@ impl Drop for Consumer {
         if self.attachment.is_attached() {
             self.core.hand_back();
         }
+    }
+}
+
+/// Whether there is a frame; an error if what is there is none.
+fn is_there(core: &mut core::Consumer) -> Result<Option<()>> {
+    match core.look() {
+        Ok(_) => Ok(Some(())),
+        Err(Fault::Empty) => Ok(None),
+        Err(fault) => Err(fault.into()),
     }
 }
 
@@ -468,12 +483,12 @@ impl<'b> Iterator for Iter<'b> {
     #[inline]
     fn next(&mut self) -> Option<Frame<'b>> {
         // What is wrong with a corrupt frame is said by the next call that can say it.
-        let frame = self.consumer.core.peek_on().ok()??;
+        let frame = self.consumer.core.look().ok()?;
         self.tally.add(&frame);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
         // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is
         // released. Only the batch's drop releases, and the batch cannot be dropped, nor used
-        // otherwise, while it is borrowed for 'b; what this iterator calls meanwhile (`peek_on`,
+        // otherwise, while it is borrowed for 'b; what this iterator calls meanwhile (`look`,
         // `payload`) releases nothing.
         let payload: &'b [u8] = unsafe { &*payload };
         Some(Frame { header: frame.header(), stamp: 0, payload })

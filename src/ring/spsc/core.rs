@@ -1,20 +1,7 @@
 //! The SPSC byte ring: the algorithm, and nothing else. Checked by loom as it stands here.
 //!
-//! Used by the handles in `spsc/mod.rs`. Relies on `shared.rs` for the memory that both sides share.
-//!
-//! # Layout
-//!
-//! ```text
-//! producer page            consumer page                         data: capacity bytes, a power of two, mapped twice
-//! +0 tail  (observers)     +0    head   polled by a full producer   ┌────────┬─────────────┬────────┬───┬───────────
-//!                          +LINE exact  every release               │ header │ payload pad │ header │ … │ 0 0 0 0 …
-//!                          +LINE+8 taken  before a view is shown    └────────┴─────────────┴────────┴───┴───────────
-//!                                                                   ↑ exact ≤ taken                      ↑ tail
-//! ```
-//!
-//! Positions are free-running byte counts (u64, never wrap in practice: 2^64 bytes at 100 GB/s are six years); a position's
-//! place in memory is `position & (capacity - 1)`. Records are 8-byte aligned: a short frame header, then the payload,
-//! padded with zeros.
+//! Used by the handles in `spsc/mod.rs`. Relies on `layout.rs` for the memory that both sides share, on `ahead.rs` for the
+//! lines in front of the producer.
 //!
 //! # Protocol
 //!
@@ -22,9 +9,11 @@
 //! consumer polls the very line that carries the data: no index to fetch, two line transfers per small frame, the least
 //! there can be.
 //!
-//! * **commit**: write payload and second header word; zero the first word of the *next* header; store this header's first
-//!   word with Release. Everything before `tail` is a chain of headers that ends in a zero word.
-//! * **peek**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the zero behind it are visible.
+//! * **commit**: write payload and second header word; see to it that the first word of the *next* header is zero; store this
+//!   header's first word with Release. Everything before `tail` is a chain of headers that ends in a zero word.
+//! * **own the lines ahead** (`ahead.rs`): only then store zeros into the lines behind the tail, which so are the producer's own when the
+//!   next frame comes. For small frames that is a window of zeros, in which the next header's first word is zero already.
+//! * **look**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the zero behind it are visible.
 //! * **release**: store `exact` (and, lazily, `head`) with Release: the bytes before it may be overwritten.
 //! * **batch**: later frames are written with plain stores; the *first* header is released last and uncovers them all. What
 //!   is staged belongs to the batch ([`Staged`]), and the producer's tail stays where it is until then.
@@ -33,40 +22,47 @@
 //!
 //! # Why it is right
 //!
-//! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the zero word behind it fits into
-//! free space too, so zeroing it never touches what the consumer still owns.
+//! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the word behind it lies in free space
+//! too. It is zero before the record is published: either it lies in the window (`Ahead::covers`), whose zeros this
+//! producer stored after the consumer had released that space, and which nothing has overwritten since; or it is stored now.
+//! Both stores come before the commit's in program order, so SYNC(commit) at `p` publishes the zero at the word behind `p`
+//! whoever stored it. Then the tail, and with it "the word at the tail is zero", moves on.
+//!
+//! *The window holds what it says.* Between calls every word from `tail` up to `zero_end` is zero. A record that is
+//! committed ends at the new tail, and what it wrote lies before that. What is written behind the tail and not committed belongs
+//! to a grant or a batch, which has taken the window with it. A new producer believes in nothing but the word at its tail.
+//! The window ends a line before whatever is not released; where that leaves no room for it, there is none, and nothing is
+//! full that would not be full without it.
 //!
 //! *No torn frame.* SYNC(commit) orders every payload byte before the word that uncovers it.
 //!
 //! *No overwrite of what is being read.* SYNC(release) orders the consumer's reads before the position that frees them.
 //!
-//! *Death.* A producer killed before its commit store leaves a zero word: the frame never was, and the next producer finds
-//! `tail` by walking the chain from `exact`. A consumer killed between `taken` and `exact` leaves at most the frames it had
+//! *Death.* A producer killed before its commit store leaves a zero word: the frame is not sent, and the next producer finds
+//! `tail` by walking the chain from `exact`. What it stored behind that word nobody reads. A consumer killed between `taken` and `exact` leaves at most the frames it had
 //! in hand, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` does not go back as long as
 //! somebody may die, so the marks outlive the successor as well.
 //!
 //! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the compiler, different
-//! memory. A compiler fence in `finish` keeps the two in order; the processor, which knows physical addresses, does so
-//! anyway.
+//! memory. So does a payload or a window that lies across the end. Compiler fences in `finish` and `Ahead::refill` keep
+//! them in order; the processor, which knows physical addresses, does so anyway.
 //!
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
-use super::shared::{Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
-use crate::error::{Error, Result};
-use crate::frame::header::{Header, SHORT};
+use super::ahead::Ahead;
+use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
+use crate::frame::header::{Header, SHORT, is_short};
 use crate::sync::{Ordering, compiler_fence, later};
-
-/// How far ahead of the tail the producer asks for its lines.
-const AHEAD: u64 = 512;
 
 /// Frames that have been written behind the producer's tail and are not published. It belongs to the batch, not to the
 /// producer, so a batch that is dropped or forgotten is aborted: the tail has not moved.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Staged {
     /// Where the next record of the batch goes.
     tail: u64,
     /// Commit word of the first frame, withheld until the batch is published; 0 while there is none.
     withheld: u64,
+    ahead: Ahead,
 }
 
 /// The producer's private half.
@@ -74,6 +70,7 @@ pub(crate) struct Producer {
     shared: Shared,
     /// Where the next record goes.
     tail: u64,
+    ahead: Ahead,
     /// The consumer's position as last seen.
     head: u64,
     /// Fill level at which to look at the consumer again: the capacity, or less while the high-water mark is being learnt.
@@ -85,12 +82,12 @@ impl Producer {
     /// Takes the role over from whoever held it: walks the committed chain from the consumer's position to its end.
     ///
     /// The caller holds the producer role, so nobody else writes records.
-    pub(crate) fn attach(shared: Shared) -> Result<Self> {
+    pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
         // Relaxed: a lower bound. With the limit at 0, whoever asks for room looks for itself first.
         let head = shared.exact().load(Ordering::Relaxed);
         let tail = shared.walk(|_, _, _| true)?;
         shared.tail().store(tail, Ordering::Relaxed);
-        Ok(Producer { shared, tail, head, limit: 0, high_water: 0 })
+        Ok(Producer { shared, tail, ahead: Ahead::nothing(tail), head, limit: 0, high_water: 0 })
     }
 
     #[inline(always)]
@@ -171,13 +168,15 @@ impl Producer {
         unsafe { self.shared.copy_in(self.shared.payload_offset(tail), payload) };
     }
 
-    /// Finishes the record at `tail` (padding, second word, the zero behind it) and returns its commit word and size.
+    /// Finishes the record at `tail` (padding, second word, the zero behind it) and returns its commit word and where it ends.
+    /// `ahead` knows what lies behind `tail`.
     #[inline(always)]
-    fn finish(&mut self, tail: u64, header: Header) -> (u64, u64) {
+    fn finish(&self, tail: u64, ahead: &Ahead, header: Header) -> (u64, u64) {
         let len = header.len as usize;
         let size = record_size(len);
         let padding = size as usize - SHORT - len;
-        // A longer grant may have been written through the mirror to where the padding, and the zero behind it, go now.
+        // A longer grant, or a payload across the end, may have been written through the mirror to where the padding, and the
+        // zero behind it, go now.
         compiler_fence(Ordering::Release);
         if padding > 0 {
             // The padding lies inside the record's last 8-byte unit, so it never straddles the end of the area.
@@ -189,47 +188,61 @@ impl Producer {
         // SAFETY: the second word of the record at `tail`: 8 bytes at a multiple of 8 below the capacity, free and ours as
         // in `write`.
         unsafe { self.shared.data.write(self.shared.offset(tail.wrapping_add(8)), &second) };
-        // Ordered before whatever uncovers this record by SYNC(commit).
-        self.shared.word(tail.wrapping_add(size)).store(0, Ordering::Relaxed);
-        (header.commit_word(), size)
+        let next = tail.wrapping_add(size);
+        if !ahead.covers(next) {
+            // Ordered before whatever uncovers this record by SYNC(commit), as are the zeros of the window.
+            self.shared.word(next).store(0, Ordering::Relaxed);
+        }
+        (header.commit_word(), next)
     }
 
     /// Publishes the record at the tail, whose payload has been written.
     #[inline(always)]
     pub(crate) fn commit(&mut self, header: Header) {
-        let (word, size) = self.finish(self.tail, header);
-        // SYNC(commit): pairs with the loads in `peek` and `walk`; publishes payload, second word and successor.
+        let (word, next) = self.finish(self.tail, &self.ahead, header);
+        // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and the zero behind them.
         self.shared.word(self.tail).store(word, Ordering::Release);
-        self.tail = self.tail.wrapping_add(size);
-        self.shared.tail().store(self.tail, Ordering::Relaxed);
-        self.fetch_lines(self.tail);
+        let size = next.wrapping_sub(self.tail);
+        self.tail = next;
+        self.shared.tail().store(next, Ordering::Relaxed);
+        self.ahead.advance(&self.shared, self.head, next, size);
     }
 
-    /// The lines of the frames to come were read by the consumer last. Stores leave in order, so one that has to wait for its
-    /// line holds up all that follow: ask for the lines some frames early (docs/benchmarks.md).
+    /// Gives what is known of the lines ahead to a grant, which may write anything behind the tail.
     #[inline(always)]
-    fn fetch_lines(&self, tail: u64) {
-        self.shared.data.prefetch_to_write(self.shared.offset(tail.wrapping_add(AHEAD)));
+    pub(crate) fn lend_ahead(&mut self) -> Lent {
+        Lent(std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail)))
+    }
+
+    /// [`Producer::commit`] of a grant of `granted` bytes, which gives back what it was lent. If it is committed whole, nothing
+    /// was written behind its record.
+    #[inline(always)]
+    pub(crate) fn commit_grant(&mut self, lent: Lent, granted: usize, header: Header) {
+        if record_size(header.len as usize) == record_size(granted) {
+            self.ahead = lent.0;
+        }
+        self.commit(header);
     }
 
     /// An empty batch, which begins at the tail.
     #[inline(always)]
-    pub(crate) fn begin(&self) -> Staged {
-        Staged { tail: self.tail, withheld: 0 }
+    pub(crate) fn begin(&mut self) -> Staged {
+        Staged { tail: self.tail, withheld: 0, ahead: self.lend_ahead().0 }
     }
 
     /// Adds the record at the batch's tail to the batch, invisible until [`Producer::publish`].
     #[inline(always)]
     pub(crate) fn stage(&mut self, batch: &mut Staged, header: Header) {
-        let (word, size) = self.finish(batch.tail, header);
+        let (word, next) = self.finish(batch.tail, &batch.ahead, header);
         if batch.withheld == 0 {
             batch.withheld = word;
         } else {
             // Hidden behind the first header of the batch, which is still zero; published by its release.
             self.shared.word(batch.tail).store(word, Ordering::Relaxed);
         }
-        batch.tail = batch.tail.wrapping_add(size);
-        self.fetch_lines(batch.tail);
+        let size = next.wrapping_sub(batch.tail);
+        batch.tail = next;
+        batch.ahead.advance(&self.shared, self.head, next, size);
     }
 
     /// Publishes the whole batch at once.
@@ -241,8 +254,27 @@ impl Producer {
             self.tail = batch.tail;
             self.shared.tail().store(self.tail, Ordering::Relaxed);
         }
+        self.ahead = batch.ahead;
     }
 }
+
+#[cfg(test)]
+impl Producer {
+    /// Checks the invariant of `Ahead`, and says how many bytes behind the tail are known to be zero.
+    pub(crate) fn assert_window_is_zero(&self) -> usize {
+        assert_eq!(self.shared.word(self.tail).load(Ordering::Relaxed), 0, "the word at the tail");
+        let mut position = self.tail;
+        while self.ahead.covers(position) {
+            assert_eq!(self.shared.word(position).load(Ordering::Relaxed), 0, "{position}, the tail is {}", self.tail);
+            position = position.wrapping_add(8);
+        }
+        position.wrapping_sub(self.tail) as usize
+    }
+}
+
+/// What a grant knows of the lines ahead as long as it is open.
+#[derive(Debug)]
+pub(crate) struct Lent(Ahead);
 
 impl Staged {
     /// Where the batch's next record goes.
@@ -274,12 +306,12 @@ impl Consumer {
     /// ([`Consumer::skip_shown`]).
     ///
     /// The caller holds the consumer role, so nobody else releases.
-    pub(crate) fn attach(shared: Shared) -> Result<Self> {
+    pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
         // Relaxed: with the role's lock we got all that its last holder did and saw.
         let exact = shared.exact().load(Ordering::Relaxed);
         let taken = shared.taken().load(Ordering::Relaxed);
         if exact % 8 != 0 {
-            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+            return Err(Fault::Unaligned);
         }
         // `taken` is stored before `exact`, so it lags behind it only if it is not to be believed.
         let taken = if taken.wrapping_sub(exact) <= shared.capacity { taken } else { exact };
@@ -294,10 +326,14 @@ impl Consumer {
 
     /// Releases, unread, the frames that a dead predecessor had in hand. Calls `lost` after each: whoever is killed on the way
     /// has counted all but one.
-    pub(crate) fn skip_shown(&mut self, mut lost: impl FnMut()) -> Result<()> {
+    pub(crate) fn skip_shown(&mut self, mut lost: impl FnMut()) -> Result<(), Fault> {
         // Forged positions need not meet; passing is enough.
         while later(self.next, self.redelivered_before) != self.next {
-            let Some(frame) = self.peek()? else { break };
+            let frame = match self.look() {
+                Ok(frame) => frame,
+                Err(Fault::Empty) => break,
+                Err(fault) => return Err(fault),
+            };
             let _ = self.release(frame.end());
             lost();
         }
@@ -311,33 +347,18 @@ impl Consumer {
         &self.shared
     }
 
-    /// The next committed frame, if there is one. Looking again without releasing shows the frame after it.
+    /// The next committed frame, or why there is none. Looking again without releasing finds the frame after it; that ends
+    /// where a ring full does, also if the chain was forged to have no end.
     #[inline(always)]
-    pub(crate) fn peek(&mut self) -> Result<Option<Peeked>> {
+    pub(crate) fn look(&mut self) -> Result<Peeked, Fault> {
         // SYNC(commit): pairs with the Release store in `commit` and `publish`.
-        match self.shared.word(self.next).load(Ordering::Acquire) {
-            0 => Ok(None),
-            first if self.shared.is_record(first) => Ok(Some(self.show(first))),
-            first => Err(self.shared.refuse(first)),
-        }
-    }
-
-    /// [`Consumer::peek`], which finds nothing in what is no frame either: whoever gets nothing asks `peek` why. So the
-    /// answer fits into registers.
-    #[inline(always)]
-    pub(crate) fn glimpse(&mut self) -> Option<Peeked> {
-        // SYNC(commit): as in `peek`.
         let first = self.shared.word(self.next).load(Ordering::Acquire);
-        if self.shared.is_record(first) { Some(self.show(first)) } else { None }
-    }
-
-    /// Whether what [`Consumer::glimpse`] did not take for a frame was nothing at all.
-    #[cold]
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.shared.word(self.next).load(Ordering::Relaxed) {
-            0 => Ok(()),
-            first if self.shared.is_record(first) => Ok(()),
-            first => Err(self.shared.refuse(first)),
+        let end = self.next.wrapping_add(record_size((first >> 32) as usize));
+        // Of the first frame that is not released this bounds the length, of those behind it their sum.
+        if is_short(first) && end.wrapping_sub(self.released) + SUCCESSOR <= self.shared.capacity {
+            Ok(self.show(first))
+        } else {
+            Err(self.shared.refuse(first))
         }
     }
 
@@ -359,26 +380,13 @@ impl Consumer {
         frame
     }
 
-    /// [`Consumer::peek`] for whoever looks at one frame after another without releasing: ends where a ring full does, also if
-    /// somebody forged a chain without an end.
-    #[inline(always)]
-    pub(crate) fn peek_on(&mut self) -> Result<Option<Peeked>> {
-        let before = self.next;
-        let frame = self.peek()?;
-        if self.next.wrapping_sub(self.released) + SUCCESSOR > self.shared.capacity {
-            self.next = before;
-            return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
-        }
-        Ok(frame)
-    }
-
     /// Goes back to the first frame that is not released: what was looked at will be seen again.
     #[inline(always)]
     pub(crate) fn rewind(&mut self) {
         self.next = self.released;
     }
 
-    /// Copies a peeked payload out; `into` is exactly as long as the payload.
+    /// Copies the payload of a frame that was looked at out; `into` is exactly as long as the payload.
     #[inline(always)]
     pub(crate) fn read(&self, frame: &Peeked, into: &mut [u8]) {
         debug_assert!(into.len() == frame.len());

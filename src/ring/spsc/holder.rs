@@ -4,7 +4,7 @@
 //! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
 
 use super::consumer::{Consumer, Tally};
-use super::shared::Peeked;
+use super::layout::Peeked;
 use crate::error::Result;
 use crate::frame::Frame;
 use crate::wait::deadline::Deadline;
@@ -60,7 +60,7 @@ impl Holder {
             end = start;
         } else {
             // Only what came before the first could be marked.
-            while let Ok(Some(frame)) = self.consumer.core.peek_on() {
+            while let Ok(frame) = self.consumer.core.look() {
                 if frame.end().wrapping_sub(start) > limit as u64 {
                     break;
                 }
@@ -78,8 +78,8 @@ impl Holder {
         let start = self.consumer.core.looked_at();
         let (mut end, mut tally) = (start, Tally::default());
         while end.wrapping_sub(start) < bytes as u64 {
-            match self.consumer.core.peek_on() {
-                Ok(Some(frame)) if frame.end().wrapping_sub(start) <= bytes as u64 => {
+            match self.consumer.core.look() {
+                Ok(frame) if frame.end().wrapping_sub(start) <= bytes as u64 => {
                     tally.add(&frame);
                     end = frame.end();
                 }

@@ -62,12 +62,13 @@
 //! assert!(frame.payload.is_empty());
 //! ```
 
+pub(crate) mod ahead;
 mod consumer;
 pub(crate) mod core;
 mod holder;
+pub(crate) mod layout;
 mod producer;
 mod run;
-pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 mod untrusted;

@@ -236,7 +236,7 @@ impl Producer {
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Grant<'_>> {
         self.try_room(len)?;
-        Ok(Grant { producer: self, len })
+        Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
     /// [`Producer::try_reserve`]; waits while the ring is full.
@@ -255,7 +255,7 @@ impl Producer {
     #[inline]
     pub fn reserve_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
         self.room(len, deadline)?;
-        Ok(Grant { producer: self, len })
+        Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
     /// Several frames that become visible at once, with one release store and one look for a sleeper.
@@ -342,6 +342,7 @@ impl Producer {
         }
     }
 
+    /// Publishes the record at the tail.
     #[inline(always)]
     fn commit(&mut self, header: Header, len: usize) {
         self.core.commit(header.sent(len, self.sequencer.give_out(header)));
@@ -369,6 +370,7 @@ impl Drop for Producer {
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct Grant<'a> {
     producer: &'a mut Producer,
+    lent: core::Lent,
     len: usize,
 }
 
@@ -391,7 +393,9 @@ impl Grant<'_> {
         assert!(len <= self.len, "commit of more than was reserved");
         // A copy of the grant in a forked child sends nothing: the ring is the parent's.
         if !self.producer.attachment.is_forked() {
-            self.producer.commit(header, len);
+            let Producer { core, sequencer, .. } = &mut *self.producer;
+            core.commit_grant(self.lent, self.len, header.sent(len, sequencer.give_out(header)));
+            self.producer.published(1, len as u64);
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use rustix::fs::fstatfs;
 
-use super::shared::{EXACT, HEAD};
+use super::layout::{EXACT, HEAD};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::frame::header::{SHORT, padded};

@@ -1,10 +1,22 @@
 //! The memory of an SPSC byte ring: the words that both sides share, and the records between them.
 //!
-//! Used by the two sides in `core.rs`, which says what lies where and why it is right, and by observers. Relies on `sync` for
-//! memory and on `frame::header` for what a record looks like.
+//! Used by the two sides in `core.rs`, which says why it is right, and by observers. Relies on `sync` for memory and on
+//! `frame::header` for what a record looks like.
+//!
+//! ```text
+//! producer page            consumer page                         data: capacity bytes, a power of two, mapped twice
+//! +0 tail  (observers)     +0    head   polled by a full producer   ┌────────┬─────────────┬────────┬───┬───────────
+//!                          +LINE exact  every release               │ header │ payload pad │ header │ … │ 0 0 0 0 …
+//!                          +LINE+8 taken  before a view is shown    └────────┴─────────────┴────────┴───┴───────────
+//!                                                                   ↑ exact ≤ taken                      ↑ tail
+//! ```
+//!
+//! Positions are free-running byte counts (u64, never wrap in practice: 2^64 bytes at 100 GB/s are six years); a position's
+//! place in memory is `position & (capacity - 1)`. Records are 8-byte aligned: a short frame header, then the payload,
+//! padded with zeros. The word at the tail is zero; behind it may lie anything.
 
 use crate::error::{Error, Result};
-use crate::frame::header::{Flags, Header, SHORT, is_short, padded, refusal};
+use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
 use crate::sync::{Area, AtomicU64, LINE, Ordering, later};
 
 /// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
@@ -21,6 +33,34 @@ pub(super) const SUCCESSOR: u64 = 8;
 
 /// The flag's bit in a commit word.
 pub(super) const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
+
+/// Why there is no frame where one was looked for. Fits a register; the handles make an [`Error`] of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing has been committed there yet.
+    Empty,
+    /// What lies there is no header of this ring.
+    Header(Refusal),
+    /// A frame longer than the ring, or a chain of frames longer than the ring.
+    TooLong,
+    Endless,
+    Unaligned,
+}
+
+const _: () = assert!(size_of::<Fault>() <= 8);
+
+impl From<Fault> for Error {
+    #[cold]
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Empty => Error::Empty,
+            Fault::Header(refusal) => refusal.into(),
+            Fault::TooLong => Error::Corrupt { what: "a frame longer than its ring" },
+            Fault::Endless => Error::Corrupt { what: "the chain of frames is longer than its ring" },
+            Fault::Unaligned => Error::Corrupt { what: "the consumer's position is not aligned" },
+        }
+    }
+}
 
 /// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never re-read.
 #[derive(Clone)]
@@ -108,12 +148,12 @@ impl Shared {
 
     /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
     /// every frame, until `visit` returns false. Bounded by the capacity.
-    pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64> {
+    pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64, Fault> {
         // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do not see what was there
         // a lap ago.
         let head = self.exact().load(Ordering::Acquire);
         if head % 8 != 0 {
-            return Err(Error::Corrupt { what: "the consumer's position is not aligned" });
+            return Err(Fault::Unaligned);
         }
         let mut position = head;
         loop {
@@ -128,7 +168,7 @@ impl Shared {
             let frame = self.record(position, first);
             let next = frame.end();
             if next.wrapping_sub(head) + SUCCESSOR > self.capacity {
-                return Err(Error::Corrupt { what: "the chain of frames is longer than its ring" });
+                return Err(Fault::Endless);
             }
             if !visit(position, frame.header(), self) {
                 return Ok(position);
@@ -186,11 +226,30 @@ impl Shared {
         is_short(first) && (first >> 32) as usize <= self.max_payload
     }
 
-    /// Why a first word that is not zero is none.
+    /// Why `first` does not begin a record of this ring.
     #[cold]
     #[inline(never)]
-    pub(super) fn refuse(&self, first: u64) -> Error {
-        if is_short(first) { Error::Corrupt { what: "a frame longer than its ring" } } else { refusal(first) }
+    pub(super) fn refuse(&self, first: u64) -> Fault {
+        match first {
+            0 => Fault::Empty,
+            _ if !is_short(first) => Fault::Header(refusal(first)),
+            _ if (first >> 32) as usize > self.max_payload => Fault::TooLong,
+            _ => Fault::Endless,
+        }
+    }
+
+    /// Zeroes the words from one position up to another, less than a capacity further on. They lie in free space.
+    #[inline(always)]
+    pub(super) fn zero(&self, from: u64, to: u64) {
+        let (at, len) = (self.offset(from), to.wrapping_sub(from) as usize);
+        debug_assert!(len as u64 <= self.capacity);
+        let first = len.min(self.data.len() - at);
+        // SAFETY: ends inside the area; the caller keeps to what the consumer has released, and is the only producer.
+        unsafe { self.data.zero(at, first) };
+        if first < len {
+            // SAFETY: an unmirrored area continues at its start; the whole is no longer than a capacity.
+            unsafe { self.data.zero(0, len - first) };
+        }
     }
 
     /// The record whose first word was loaded as `first`, for which [`Shared::is_record`] holds.

@@ -1,0 +1,106 @@
+//! Owning the lines ahead: what the SPSC producer stores behind its tail, off the critical path, so that the cache lines of
+//! the next frames are its own when they come.
+//!
+//! Used by `core.rs`, after each commit. Relies on `layout.rs`.
+//!
+//! The consumer read those lines a lap ago, or polls one of them, so the first store to each has to wait until the line
+//! comes over; and x86 lets stores leave in order, so a commit waits behind them all. A store of zeros behind the commit
+//! takes that wait out of the next commit. How, goes by the size of the last record (measured: docs/benchmarks.md):
+//!
+//! * **Window**, for small frames: whole lines of zeros. They also save the store of the zero behind each frame, which is
+//!   there already: [`Ahead::covers`].
+//! * **Touch**, for medium ones: one word in each line. It does not write everything twice.
+//! * **Prefetch**, for large ones: the lines are only asked for. That does less for a round trip than touching them, but in a
+//!   stream of large frames stores that wait for their lines cost more than they bring.
+//!
+//! # Invariant
+//!
+//! Every word from the tail up to `zero_end` is zero. `end` and `refill_at` are hints.
+//!
+//! What is stored here lies behind the zero word at the tail, in free space: [`Ahead::refill`] keeps a line away from
+//! everything that the consumer has not released. It is overwritten by payload, or was to be zero anyway; so nothing that a
+//! peer or a successor sees depends on it, wherever its producer dies.
+//!
+//! A grant and a batch write behind the tail before they are committed. They take the `Ahead` with them and give it back at
+//! their commit; what stays in the producer knows of no zeros ([`Ahead::nothing`]). So one that is dropped or forgotten leaves
+//! nothing behind that somebody would believe.
+
+use super::layout::Shared;
+use crate::sync::{Ordering, compiler_fence, later};
+
+/// Bytes of a cache line. Under loom a line is one word.
+const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };
+/// Records up to this size get a window of zeros, and how far that reaches.
+const SMALL: u64 = 128;
+const WINDOW: u64 = 256;
+/// Records up to this size are touched, and how far ahead; larger ones are prefetched as far ahead.
+const MEDIUM: u64 = 512;
+const REACH: u64 = 512;
+
+/// What is known of the lines ahead of a tail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    /// Every word from the tail up to here is zero. Before the tail: nothing is known, but for the word at the tail.
+    zero_end: u64,
+    /// The lines before this are our own.
+    end: u64,
+    /// A tail beyond this calls for more.
+    refill_at: u64,
+}
+
+impl Ahead {
+    /// Nothing is known: behind `tail` may lie anything.
+    #[inline(always)]
+    pub(super) fn nothing(tail: u64) -> Self {
+        Ahead { zero_end: tail, end: tail, refill_at: tail }
+    }
+
+    /// Whether the word at `next`, a position behind the tail, is zero for certain.
+    #[inline(always)]
+    pub(super) fn covers(&self, next: u64) -> bool {
+        (self.zero_end.wrapping_sub(next) as i64) > 0
+    }
+
+    /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released everything before `head`.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+        if (next.wrapping_sub(self.refill_at) as i64) > 0 {
+            self.refill(shared, head, next, size);
+        }
+    }
+
+    #[inline(never)]
+    fn refill(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+        if size > MEDIUM {
+            self.refill_at = next;
+            return shared.data().prefetch_to_write(shared.offset(next.wrapping_add(REACH)));
+        }
+        let distance = if size <= SMALL { WINDOW } else { REACH }.min(shared.capacity / 4);
+        let end = line_after(next.wrapping_add(distance));
+        if end.wrapping_add(CACHE_LINE).wrapping_sub(head) > shared.capacity {
+            return; // no room: frames are written as they come
+        }
+        if size <= SMALL {
+            // The word at `next` is zero, and need not be written again: the consumer may be polling it.
+            let from = later(self.zero_end, next.wrapping_add(8));
+            shared.zero(from, end);
+            self.zero_end = end;
+        } else {
+            let mut at = line_after(later(self.end, next.wrapping_add(8)));
+            while (end.wrapping_sub(at) as i64) > 0 {
+                shared.zero(at, at.wrapping_add(8));
+                at = at.wrapping_add(CACHE_LINE);
+            }
+        }
+        // The next payload may go through the mirror to where zeros went now.
+        compiler_fence(Ordering::Release);
+        self.end = end;
+        self.refill_at = end.wrapping_sub(distance / 2);
+    }
+}
+
+/// The beginning of the first cache line that does not begin before `position`.
+#[inline(always)]
+fn line_after(position: u64) -> u64 {
+    position.wrapping_add(CACHE_LINE - 1) & !(CACHE_LINE - 1)
+}
