@@ -9,6 +9,7 @@ use loom::thread;
 
 use crate::error::{Error, Result};
 use crate::explore;
+use crate::segment::checks::FEW;
 use crate::segment::layout::{RECORD, SHARED_USED};
 use crate::segment::lifecycle::Ends;
 use crate::segment::participants::{Locks, Role, Seat, State, Table};
@@ -62,7 +63,7 @@ fn table(participants: usize) -> Table {
 }
 
 fn join(table: &Table, locks: &Holder, role: Role, exclusive: bool) -> Result<Seat> {
-    table.join(locks, role, exclusive, [0; 4], |id| panic!("{id} is not dead"))
+    table.join(locks, role, exclusive, true, [0; 4], |id| panic!("{id} is not dead"))
 }
 
 /// Catches: a role taken twice, and an id held by two.
@@ -126,7 +127,7 @@ fn two_bury_one_corpse() {
         let joiner = {
             let (table, slot, locks) = (table.clone(), slot.clone(), kernel.holder(3));
             thread::spawn(move || {
-                let seat = table.join(&locks, Role::Producer, false, [0; 4], |id| recover(&slot, id)).unwrap();
+                let seat = table.join(&locks, Role::Producer, false, true, [0; 4], |id| recover(&slot, id)).unwrap();
                 if seat.id == dead.id {
                     assert_eq!(slot.word(0).load(Ordering::Relaxed), 0, "reissued before it was swept");
                 }
@@ -184,7 +185,7 @@ fn an_end_noted_by_a_reaper(killed_while: State) {
             let (table, kernel, data, records) = (table.clone(), kernel.clone(), data.clone(), records.clone());
             thread::spawn(move || {
                 let locks = kernel.holder(number);
-                let seat = table.join(&locks, Role::Producer, false, [0; 4], |_| ()).unwrap();
+                let seat = table.join(&locks, Role::Producer, false, true, [0; 4], |_| ()).unwrap();
                 // SAFETY: a ticket is one producer's, and nobody reads before that producer's end is told.
                 unsafe { data.write(8 * (seat.ticket as usize - 1), &[1; 8]) };
                 if !killed {
@@ -279,7 +280,7 @@ fn membership_tells_of_what_is_visible() {
         let producer = {
             let (table, locks) = (table.clone(), kernel.holder(1));
             thread::spawn(move || {
-                let seat = table.join(&locks, Role::Producer, true, [5; 4], |_| ()).unwrap();
+                let seat = table.join(&locks, Role::Producer, true, true, [5; 4], |_| ()).unwrap();
                 table.leave(&locks, seat, Ends::default()).unwrap();
             })
         };
@@ -336,5 +337,47 @@ fn one_of_two_last_leavers_acknowledges() {
         table.leave(&one, seats[0], reported).unwrap();
         other.join().unwrap();
         assert_eq!(table.lifecycle().acknowledged(Role::Producer), reported);
+    });
+}
+
+/// Catches: a check that two make at once, and one that no participant makes, since another's claim was taken for its own.
+#[test]
+fn one_of_two_sleepers_makes_the_check() {
+    explore(3, || {
+        let (table, kernel) = (table(10), Kernel::new());
+        let victims: Vec<_> = (0..=FEW).map(|i| kernel.holder(100 + i)).collect();
+        victims.iter().for_each(|locks| drop(join(&table, locks, Role::Consumer, false).unwrap()));
+        table.reap(&kernel.holder(1), 0, |id| panic!("{id} is not dead")).unwrap();
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.checks().claim(1_000_000_000, 10))
+        };
+        let mine = table.checks().claim(1_000_000_001, 10);
+        assert!(mine ^ other.join().unwrap());
+    });
+}
+
+/// Catches: a dead participant's id that is issued without recovery, or not issued although no other is free.
+#[test]
+fn a_join_that_is_not_thorough_recovers_the_dead_if_it_needs_an_id() {
+    explore(3, || {
+        let (table, kernel) = (table(2), Kernel::new());
+        let victim = kernel.holder(9);
+        let dead = join(&table, &victim, Role::Producer, false).unwrap();
+        victim.die();
+        let joiner = |number: u64| {
+            let (table, locks) = (table.clone(), kernel.holder(number));
+            thread::spawn(move || {
+                let mut recovered = 0;
+                let seat = table.join(&locks, Role::Producer, false, false, [0; 4], |_| recovered += 1).unwrap();
+                (seat, recovered)
+            })
+        };
+        let both = [joiner(1), joiner(2)].map(|joiner| joiner.join().unwrap());
+        assert_ne!(both[0].0.id, both[1].0.id);
+        for (seat, recovered) in both {
+            assert_eq!(recovered, u32::from(seat.id == dead.id));
+        }
+        assert_eq!(table.lifecycle().ends(Role::Producer), Ends { close: 0, death: dead.ticket });
     });
 }

@@ -20,7 +20,7 @@ use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::{Cancellable, Canceller, Sleepers};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
-use crate::wait::idle::{Idle, Pace};
+use crate::wait::idle::{CHECK_NS, Idle, Pace};
 
 /// Fruitless `try_…` calls between two readings of the clock.
 const TRIES_PER_READING: u32 = 256;
@@ -83,6 +83,8 @@ pub(super) struct Attachment<E: Edge> {
     /// The membership at which no peer had ended.
     quiet_membership: AtomicU64,
     tries: AtomicU32,
+    /// Whether joining has recovered what dead participants held.
+    has_recovered: bool,
     participant: Participant,
 }
 
@@ -90,8 +92,9 @@ impl<E: Edge> Attachment<E> {
     /// Joins `ring`, which has to be of `kind`; recovers what dead participants held in it.
     pub(super) fn join(ring: &Ring, kind: Kind, role: Role) -> Result<Self> {
         ring.expect(kind)?;
-        let mut recovered = Ok(());
+        let (mut recovered, mut has_recovered) = (Ok(()), false);
         let participant = Participant::join(ring.segment(), role, !E::SHARED, |id| {
+            has_recovered = true;
             if let Err(e) = ring.recover(id) {
                 recovered = Err(e);
             }
@@ -120,14 +123,19 @@ impl<E: Edge> Attachment<E> {
             told: Mutex::new((baseline, false)),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
+            has_recovered,
             participant,
         })
     }
 
-    /// To be called once the handle is complete: participants may be waiting for a peer, or for
-    /// what was recovered.
+    /// To be called once the handle is complete. Wakes those that may be waiting for what was
+    /// recovered, or for what a successor of the only producer or consumer has published. A ring of
+    /// many is not woken otherwise: to wake n sleepers at each of n joins would take n² wake-ups,
+    /// and those that wait for a peer look for themselves.
     pub(super) fn announce(&self) {
-        self.ring.wake_all();
+        if !E::SHARED || self.has_recovered {
+            self.ring.wake_all();
+        }
     }
 
     #[inline(always)]
@@ -155,8 +163,9 @@ impl<E: Edge> Attachment<E> {
 
     /// Blocks until a peer is attached. Sleeps briefly again and again: nothing wakes us for this.
     pub(super) fn wait_for_peer(&self, deadline: Deadline) -> Result<()> {
+        // A peer that is dead already does not count: this check is not shared.
+        self.reap_dead_now()?;
         loop {
-            self.reap_dead()?;
             if self.has_peer() {
                 return Ok(());
             }
@@ -168,6 +177,7 @@ impl<E: Edge> Attachment<E> {
                 return Err(Error::Timeout);
             }
             std::thread::sleep(left.min(SLEEP_CAP / 10));
+            self.reap_dead()?;
         }
     }
 
@@ -274,13 +284,26 @@ impl<E: Edge> Attachment<E> {
         Ok(self.participant.peers_ended(self.baseline))
     }
 
-    /// A slot in no known state is left for the participant that comes to it to report.
+    /// Reaps the dead, unless one of many participants has done so a moment ago.
     fn reap_dead(&self) -> Result<usize> {
-        let reaped = self.participant.reap_dead(|id| drop(self.ring.recover(id)))?;
+        Ok(self.wake_after(self.participant.reap_dead_if_due(CHECK_NS, |id| self.recover(id))?))
+    }
+
+    fn reap_dead_now(&self) -> Result<usize> {
+        Ok(self.wake_after(self.participant.reap_dead(|id| self.recover(id))?))
+    }
+
+    /// A slot in no known state is left for the participant that comes to it to report.
+    fn recover(&self, id: u16) {
+        let _ = self.ring.recover(id);
+    }
+
+    /// Wakes all sleepers if participants were `reaped`; says how many.
+    fn wake_after(&self, reaped: usize) -> usize {
         if reaped > 0 {
             self.ring.wake_all();
         }
-        Ok(reaped)
+        reaped
     }
 
     /// Remembers that our user is being told of `ends`, and says what to tell. The same answer

@@ -152,7 +152,15 @@ impl Segment {
 
     /// Whether no living participant is attached. It may be otherwise a moment later.
     pub(crate) fn is_idle(&self) -> Result<bool> {
-        Ok(self.participants()?.iter().all(|participant| !participant.alive))
+        let locks = self.new_locks()?;
+        for id in self.table.ids() {
+            let word = self.table.get(id);
+            // If the word has changed, it left while we looked, or another came.
+            if word.state != Some(State::Free) && locks.is_locked(u64::from(id))? && self.table.get(id) == word {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Everybody who holds an id, alive or not yet buried. Two lock calls and some reads of `/proc` each; never blocks.

@@ -11,6 +11,7 @@
 //!            SPACE_EVENT   u32 eventcount, u32 needs_fence     producers sleep here
 //!            MEMBERSHIP    u64, +1 after every join, leave and burial
 //!            per role      LAST_JOIN, LAST_CLOSE, LAST_DEATH, CLOSE_SEEN, DEATH_SEEN: u64 tickets, they only grow
+//!            LAST_CHECK    u64 ns of CLOCK_MONOTONIC, CHECK_PAUSE u64 ns    (checks.rs)
 //! page 4.. participants: records of 256 bytes, id 0 unused
 //!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
 //!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads
@@ -46,9 +47,11 @@ pub(crate) const LAST_DEATH: usize = 2 * LINE;
 pub(crate) const CLOSE_SEEN: usize = 3 * LINE;
 pub(crate) const DEATH_SEEN: usize = 4 * LINE;
 pub(crate) const ROLE_SIZE: usize = 5 * LINE;
+/// When participants were last checked for deaths, and the pause until the next check: one line each.
+pub(crate) const LAST_CHECK: usize = LIFECYCLE + 2 * ROLE_SIZE;
+pub(crate) const CHECK_PAUSE: usize = LAST_CHECK + LINE;
 /// Where the used part of the shared page ends; a model needs no more of it.
-#[cfg(slipring_loom)]
-pub(crate) const SHARED_USED: usize = LIFECYCLE + 2 * ROLE_SIZE;
+pub(crate) const SHARED_USED: usize = CHECK_PAUSE + LINE;
 
 /// A participant's record, and offsets inside it.
 pub(crate) const RECORD: usize = 256;
@@ -67,7 +70,7 @@ pub(crate) const ROLE_LOCK: u64 = 4096;
 #[cfg(not(slipring_loom))]
 pub(super) const GATE: u64 = ROLE_LOCK + 16;
 
-static_assertions::const_assert!(LIFECYCLE + 2 * ROLE_SIZE <= PAGE);
+static_assertions::const_assert!(SHARED_USED <= PAGE);
 static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT <= OTHER_COUNTERS);
 static_assertions::const_assert!(OTHER_COUNTERS + 8 * COUNTER_COUNT <= RECORD);
 static_assertions::const_assert!(PAGE % RECORD == 0);

@@ -3,9 +3,10 @@
 //! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line (by name). Relies on
 //! `memory/` for the bytes and on `os/lock.rs` for the truth about the dead.
 //!
-//! `layout`, `geometry`, `lifecycle`, `participants` and `counters` are pure algorithms and are model-checked; the rest
-//! talks to the operating system.
+//! `layout`, `geometry`, `lifecycle`, `participants`, `checks` and `counters` are pure algorithms and are model-checked;
+//! the rest talks to the operating system.
 
+pub(crate) mod checks;
 pub(crate) mod counters;
 pub(crate) mod geometry;
 pub(crate) mod layout;

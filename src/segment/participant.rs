@@ -34,15 +34,17 @@ pub(crate) struct Participant {
 }
 
 impl Participant {
-    /// Attaches to `segment` in `role`, burying whoever is dead on the way: `recover(id)` must take back everything that
-    /// the dead `id` holds in the ring. An `exclusive` role is refused while a living participant holds it.
+    /// Attaches to `segment` in `role`. Reaps the dead on the way, unless many participants share their checks and one was
+    /// made just now: `recover(id)` must take back everything that the dead `id` holds in the ring. An `exclusive` role is
+    /// refused while a living participant holds it.
     ///
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::TooManyParticipants`], [`Error::NotFound`] if the segment's name has been removed and no
     /// living participant is attached: open it again; or [`Error::Io`].
     pub(crate) fn join(segment: &Arc<Segment>, role: Role, exclusive: bool, recover: impl FnMut(u16)) -> Result<Self> {
         let locks = segment.new_locks()?;
-        let join = || segment.table().join(&locks, role, exclusive, identity(), recover);
+        let thorough = exclusive || segment.table().checks().claim(clock::monotonic_ns(), 0);
+        let join = || segment.table().join(&locks, role, exclusive, thorough, identity(), recover);
         let seat = segment.while_named(&locks, join)?;
         let Ends { close, death } = segment.table().lifecycle().acknowledged(role.peer());
         Ok(Participant {
@@ -101,6 +103,20 @@ impl Participant {
         self.check_process()?;
         let _one_at_a_time = self.reaping.lock().unwrap_or_else(PoisonError::into_inner);
         self.segment.table().reap(&self.locks, self.seat.id, recover)
+    }
+
+    /// [`Participant::reap_dead`], unless many participants are attached and one of them began to do so less than
+    /// `shortest_ns` ago, or, if there are very many, a little longer ago (`checks.rs`).
+    ///
+    /// # Errors
+    /// As [`Participant::reap_dead`].
+    pub(crate) fn reap_dead_if_due(&self, shortest_ns: u64, recover: impl FnMut(u16)) -> Result<usize> {
+        self.check_fork()?;
+        if self.segment.table().checks().claim(clock::monotonic_ns(), shortest_ns) {
+            self.reap_dead(recover)
+        } else {
+            Ok(0)
+        }
     }
 
     /// Whether `id` is held by a participant that is proven dead and not yet buried. False if that cannot be found out.
@@ -236,6 +252,33 @@ mod tests {
         assert_eq!((next.id(), swept), (id, vec![id]));
         assert!(!survivor.is_dead(id), "the id has a living holder again");
         assert_eq!(survivor.reap_dead(|id| panic!("{id} is not dead")).unwrap(), 0);
+    }
+
+    #[test]
+    fn many_participants_share_their_checks_and_joins_reap_by_the_same_rule() {
+        const LONG: u64 = 1_000_000_000;
+        let settings = Settings { participants: 200, ..Settings::default() };
+        let segment = Segment::heap(Geometry::mpmc(4, 8, &settings).unwrap()).unwrap();
+        let join = || Participant::join(&segment, Role::Consumer, false, |_| ()).unwrap();
+        let mut living: Vec<_> = (0..100).map(|_| join()).collect();
+        // More than a second may pass on a busy machine, but not every time.
+        let shared = (0..20).any(|_| {
+            living[0].reap_dead(|_| ()).unwrap();
+            let began = clock::monotonic_ns();
+            segment.table().checks().claim(began, 0);
+            living.pop().unwrap().kill_for_test();
+            let reaped: usize = living.iter().map(|one| one.reap_dead_if_due(LONG, |_| ()).unwrap()).sum();
+            clock::monotonic_ns() - began < LONG && reaped == 0
+        });
+        assert!(shared, "each checks for itself");
+        let victims = segment.table().present(Role::Consumer) - living.len();
+        assert!(victims > 0);
+        // The one that claimed the last check does nothing more; the next pause ends nevertheless.
+        let mut reaped = 0;
+        while reaped == 0 {
+            reaped = living.iter().map(|one| one.reap_dead_if_due(1, |_| ()).unwrap()).sum();
+        }
+        assert_eq!((reaped, segment.table().present(Role::Consumer)), (victims, living.len()));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! state word carries the owner's ticket, unique per role: two equal words are the same participant. An owner frees its
 //! record before it drops its lock, so *not FREE, lock free, and still the same word* means dead ([`Table::is_dead`]).
 
+use super::checks::Checks;
 use super::counters::{Counters, Counts};
 use super::layout::{PID, RECORD, ROLE_LOCK, STATE};
 use super::lifecycle::{Ends, Lifecycle};
@@ -133,6 +134,7 @@ pub(crate) struct Table {
     records: Area,
     count: u16,
     lifecycle: Lifecycle,
+    checks: Checks,
 }
 
 /// How often a joiner looks again when all it saw was ids in transition.
@@ -143,7 +145,7 @@ impl Table {
     pub(crate) fn new(records: Area, shared_page: Area, participants: usize) -> Self {
         let count = u16::try_from(participants).unwrap_or(u16::MAX);
         assert!(records.len() >= (usize::from(count) + 1) * RECORD, "a record for every id");
-        Table { records, count, lifecycle: Lifecycle::new(shared_page) }
+        Table { records, count, lifecycle: Lifecycle::new(shared_page.clone()), checks: Checks::new(shared_page) }
     }
 
     /// The words that tell of joins and ends.
@@ -151,21 +153,33 @@ impl Table {
         &self.lifecycle
     }
 
-    /// Takes a free id for `role`, burying every dead participant on the way: `recover(id)` must take back all that the
-    /// dead `id` holds in the ring. An `exclusive` role is refused while a living participant holds it.
+    /// When the participants were last checked for deaths.
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// Takes a free id for `role`: `recover(id)` must take back all that the dead `id` holds in the ring. An `exclusive`
+    /// role is refused while a living participant holds it.
+    ///
+    /// Reaps every dead participant first if the join is `thorough`, for one lock call per id in use; otherwise only if no
+    /// id is free. An exclusive join must be thorough, since its predecessor may be dead.
     ///
     /// `identity` fills the record's words from `PID` on: pid, start time, pidfd inode, join time. After an error, drop
-    /// `locks`. One lock call per id in use. Lock-free, apart from what `recover` does.
+    /// `locks`. Lock-free, apart from what `recover` does.
     pub(crate) fn join(
         &self,
         locks: &impl Locks,
         role: Role,
         exclusive: bool,
+        thorough: bool,
         identity: [u64; 4],
-        recover: impl FnMut(u16),
+        mut recover: impl FnMut(u16),
     ) -> Result<Seat> {
         if exclusive && !locks.try_lock(role.lock())? {
             return Err(Error::RoleTaken { role: role.name() });
+        }
+        if thorough {
+            self.reap(locks, 0, &mut recover)?;
         }
         let id = self.take_id(locks, recover)?;
         // The lock on `id` is ours, hence its record too. Relaxed suffices for JOINING: SYNC(ticket) publishes it.
@@ -202,13 +216,18 @@ impl Table {
     /// Buries every dead participant except `own` (0 if the caller is none), and says how many there were: `recover(id)`
     /// as for [`Table::join`]. One lock call per id in use. One caller at a time per `locks`. Wake everybody afterwards.
     pub(crate) fn reap(&self, locks: &impl Locks, own: u16, mut recover: impl FnMut(u16)) -> Result<usize> {
-        let mut buried = 0;
-        for id in self.ids().filter(|id| *id != own) {
-            if self.get(id).state != Some(State::Free) && locks.try_lock(u64::from(id))? {
+        let (mut buried, mut in_use) = (0, 0);
+        for id in self.ids() {
+            if self.get(id).state == Some(State::Free) {
+                continue;
+            }
+            in_use += 1;
+            if id != own && locks.try_lock(u64::from(id))? {
                 buried += usize::from(self.bury(id, &mut recover));
                 locks.unlock(u64::from(id))?;
             }
         }
+        self.checks.made(in_use);
         Ok(buried)
     }
 
@@ -275,31 +294,30 @@ impl Table {
         1..=self.count
     }
 
-    /// Locks one id whose record is FREE, and buries every corpse it passes.
+    /// Locks one id whose record is FREE; that of a dead participant if there is no other. Lock calls for the ids that
+    /// look free, and for all of them if none is.
     fn take_id(&self, locks: &impl Locks, mut recover: impl FnMut(u16)) -> Result<u16> {
+        let is_free = |id: u16| self.get(id).state == Some(State::Free);
         for _ in 0..PASSES {
-            let mut mine = None;
             let mut in_transition = false;
-            for id in self.ids() {
-                let free = self.get(id).state == Some(State::Free);
-                if free && mine.is_some() {
-                    continue;
-                }
-                if !locks.try_lock(u64::from(id))? {
-                    in_transition |= free;
-                    continue;
-                }
-                self.bury(id, &mut recover);
-                match mine {
-                    None => mine = Some(id),
-                    Some(_) => locks.unlock(u64::from(id))?,
+            for of_the_dead in [false, true] {
+                for id in self.ids() {
+                    if is_free(id) == of_the_dead {
+                        continue;
+                    }
+                    if locks.try_lock(u64::from(id))? {
+                        // It may have been used, and its holder killed, since we looked.
+                        self.bury(id, &mut recover);
+                        return Ok(id);
+                    }
+                    // Its last holder still has to unlock it, or the next one to fill in the record.
+                    in_transition |= !of_the_dead || is_free(id);
                 }
             }
-            match mine {
-                Some(id) => return Ok(id),
-                None if in_transition => yield_now(),
-                None => break,
+            if !in_transition {
+                break;
             }
+            yield_now();
         }
         Err(Error::TooManyParticipants { max: u32::from(self.count) })
     }
