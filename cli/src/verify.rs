@@ -14,8 +14,9 @@ use crate::{Context, output, target, units};
   slipring verify jobs && echo clean
   slipring verify jobs --json
 
-Walks every frame or slot and every participant; exit code 3 when something is wrong. While the ring is busy, a finding
-may be a moment that has passed: look again.")]
+Walks every frame or slot and every participant; exit code 3 when something is wrong. Of a byte ring that changes at
+every look it says so, and exits with 0. While a slot ring is busy, a finding may be a moment that has passed: look
+again.")]
 pub(crate) struct Verify {
     /// ring:NAME, or NAME
     ring: String,
@@ -29,7 +30,7 @@ impl Verify {
             output::print_json(&json!({
                 "name": ring.name(), "clean": report.is_clean(), "frames": report.frames, "bytes": report.bytes,
                 "writing": report.writing, "reading": report.reading, "redeliver": report.redeliver,
-                "problems": report.problems,
+                "changed_while_looking": report.changed, "problems": report.problems,
             }))?;
         } else {
             let mut text = format!("{} frames wait ({} bytes)\n", report.frames, report.bytes);
@@ -38,7 +39,11 @@ impl Verify {
                 let _ = writeln!(text, "{writing} are being written, {reading} being read, {again} to be given again");
             }
             report.problems.iter().for_each(|problem| text.extend([problem, "\n"]));
-            text.push_str(if report.is_clean() { "clean\n" } else { "" });
+            text.push_str(match (report.is_clean(), report.changed) {
+                (true, true) => "changed while looking: its frames were not checked\n",
+                (true, false) => "clean\n",
+                _ => "",
+            });
             output::print(&text)?;
         }
         match report.problems.len() {

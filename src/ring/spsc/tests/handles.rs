@@ -422,3 +422,26 @@ fn a_forked_child_releases_nothing() {
     tx.try_send(b"still ours").unwrap();
     assert_eq!(recv(&mut rx), b"still ours");
 }
+
+#[test]
+fn a_busy_ring_is_not_called_corrupt() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let ring = tx.ring().clone();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for size in (0..400).cycle() {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) || tx.send(&[0xA5; 400][..size]).is_err() {
+                    break;
+                }
+            }
+            drop(tx);
+        });
+        scope.spawn(|| while rx.recv().is_ok() {});
+        let checks: Vec<_> = (0..300).map(|_| ring.verify().unwrap()).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for report in checks {
+            assert!(report.is_clean(), "{:?}", report.problems);
+        }
+    });
+}
