@@ -325,7 +325,7 @@ impl Header {
     #[inline]
     pub fn from_words(w0: u64, w1: u64) -> Result<Header> {
         if !is_short(w0) || w0 >> 32 > u64::from(MAX_LEN) {
-            return Err(refusal(w0).into());
+            return Err(refusal(w0).error());
         }
         Ok(Self::unpack(w0, w1))
     }
@@ -347,7 +347,7 @@ impl Header {
         let [w0, w1] = words(bytes);
         match fault(w0) {
             None => Ok((Self::unpack(w0, w1), header_len(w0))),
-            Some(fault) => Err(fault.into()),
+            Some(fault) => Err(fault.error()),
         }
     }
 
@@ -385,10 +385,12 @@ pub(crate) enum Refusal {
     Long,
 }
 
-impl From<Refusal> for Error {
+impl Refusal {
+    /// What to tell the user. (No `From`: an implementation for the public type would make `?` ambiguous in programs that
+    /// use it.)
     #[cold]
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
+    pub(crate) fn error(self) -> Error {
+        match self {
             Refusal::NoSync => Error::Corrupt { what: "frame header: no sync bytes" },
             Refusal::Version(found) => {
                 Error::Incompatible { what: "frame version", expected: VERSION, found: found.into() }

@@ -5,6 +5,7 @@
 
 use super::Ring;
 use super::mpmc::core::{Control, State};
+use super::spsc::layout::Fault;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
 use crate::segment::{Counts, Kind, Role};
@@ -148,7 +149,7 @@ impl Ring {
         let (head, tail) = self.spsc_shared().observe();
         let capacity = self.capacity() as u64;
         match end {
-            Err(fault) => report.problems.push(Error::from(fault).to_string()),
+            Err(fault) => report.problems.push(fault.error().to_string()),
             // The tail is written after the commit; a producer may have died between the two.
             Ok(end) if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity => {
                 report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));
@@ -228,7 +229,9 @@ impl Ring {
         match self.kind() {
             Kind::Spsc => {
                 let shared = self.spsc_shared();
-                shared.walk(|position, header, shared| show(header, &mut |into| shared.copy_frame(position, into)))?;
+                shared
+                    .walk(|position, header, shared| show(header, &mut |into| shared.copy_frame(position, into)))
+                    .map_err(Fault::error)?;
                 Ok(())
             }
             Kind::Mpmc => {

@@ -62,9 +62,9 @@ impl Consumer {
     pub fn attach(ring: &Ring) -> Result<Self> {
         expect_mirror(ring)?;
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Consumer)?;
-        let mut core = core::Consumer::attach(ring.spsc_shared())?;
+        let mut core = core::Consumer::attach(ring.spsc_shared()).map_err(Fault::error)?;
         if ring.redelivery() == Redelivery::AtMostOnce {
-            core.skip_shown(|| attachment.count(Counter::Lost, 1))?;
+            core.skip_shown(|| attachment.count(Counter::Lost, 1)).map_err(Fault::error)?;
         }
         attachment.announce();
         Ok(Consumer { core, run: Run::new(), attachment, _not_sync: PhantomData })
@@ -282,7 +282,7 @@ impl Consumer {
     #[inline(never)]
     fn expect_frame(&mut self, fault: Fault) -> Result<()> {
         if fault != Fault::Empty {
-            return Err(fault.into());
+            return Err(fault.error());
         }
         let Consumer { core, run, attachment, .. } = self;
         if Self::look_again(core, run, attachment)? {
@@ -296,7 +296,7 @@ impl Consumer {
     #[inline(never)]
     fn wait_for_frame(&mut self, fault: Fault, deadline: Deadline) -> Result<()> {
         if fault != Fault::Empty {
-            return Err(fault.into());
+            return Err(fault.error());
         }
         let Consumer { core, run, attachment, .. } = self;
         if Self::look_again(core, run, attachment)? {
@@ -382,7 +382,7 @@ fn is_there(core: &mut core::Consumer) -> Result<Option<()>> {
     match core.look() {
         Ok(_) => Ok(Some(())),
         Err(Fault::Empty) => Ok(None),
-        Err(fault) => Err(fault.into()),
+        Err(fault) => Err(fault.error()),
     }
 }
 

@@ -49,12 +49,13 @@ pub(crate) enum Fault {
 
 const _: () = assert!(size_of::<Fault>() <= 8);
 
-impl From<Fault> for Error {
+impl Fault {
+    /// What to tell the user. (No `From`: see [`Refusal::error`].)
     #[cold]
-    fn from(fault: Fault) -> Self {
-        match fault {
+    pub(crate) fn error(self) -> Error {
+        match self {
             Fault::Empty => Error::Empty,
-            Fault::Header(refusal) => refusal.into(),
+            Fault::Header(refusal) => refusal.error(),
             Fault::TooLong => Error::Corrupt { what: "a frame longer than its ring" },
             Fault::Endless => Error::Corrupt { what: "the chain of frames is longer than its ring" },
             Fault::Unaligned => Error::Corrupt { what: "the consumer's position is not aligned" },

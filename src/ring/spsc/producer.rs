@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::core;
+use super::layout::Fault;
 use crate::error::{Error, Result};
 use crate::frame::{Header, Sequencer, StagedNumbers};
 use crate::ring::attachment::Attachment;
@@ -74,7 +75,7 @@ impl Producer {
     pub fn attach(ring: &Ring) -> Result<Self> {
         expect_mirror(ring)?;
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Producer)?;
-        let core = core::Producer::attach(ring.spsc_shared())?;
+        let core = core::Producer::attach(ring.spsc_shared()).map_err(Fault::error)?;
         attachment.announce();
         Ok(Producer {
             core,

@@ -454,7 +454,7 @@ fn forged_memory_is_an_error_for_everybody() {
         let tx = Producer::attach(bare.shared()).map(drop);
         let rx = Consumer::attach(bare.shared()).and_then(|mut rx| rx.look().map(drop));
         for outcome in [tx, rx] {
-            let outcome = outcome.map_err(Error::from);
+            let outcome = outcome.map_err(Fault::error);
             assert!(matches!(outcome, Err(Error::Corrupt { .. } | Error::Incompatible { .. })), "{outcome:?}");
         }
     };
