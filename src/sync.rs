@@ -178,6 +178,18 @@ mod std_backend {
             unsafe { std::ptr::write_bytes(at.as_ptr(), 0, len) };
         }
 
+        /// Copies from `offset`, a multiple of 8, into `dst`, by relaxed words: for observers, who get
+        /// torn bytes if they are being written.
+        ///
+        /// # Panics
+        /// If that is outside.
+        pub(crate) fn copy_words(&self, offset: usize, dst: &mut [u8]) {
+            for (i, bytes) in dst.chunks_mut(8).enumerate() {
+                let word = self.word(offset + 8 * i).load(Ordering::Relaxed).to_ne_bytes();
+                bytes.copy_from_slice(&word[..bytes.len()]);
+            }
+        }
+
         /// Copies from `offset` into `dst`.
         ///
         /// # Safety
@@ -292,6 +304,12 @@ mod loom_backend {
                 // SAFETY: loom verifies that nobody else touches the cell meanwhile.
                 self.unit(i).payload.with_mut(|p| unsafe { (*p)[i % 8] = 0 });
             }
+        }
+
+        /// As the real one, except that a race fails the model.
+        pub(crate) fn copy_words(&self, offset: usize, dst: &mut [u8]) {
+            // SAFETY: none needed here: loom verifies that no other thread writes the cells meanwhile.
+            unsafe { self.read(offset, dst) };
         }
 
         /// # Safety

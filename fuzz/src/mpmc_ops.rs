@@ -144,6 +144,12 @@ impl<'r> World<'r> {
         }
     }
 
+    /// The dead are found, now: a call with a deadline may look for them or not, by the clock.
+    fn sweep(&mut self) {
+        assert_eq!(self.ring.sweep().unwrap(), self.dead_owners.len());
+        self.bury();
+    }
+
     /// What `owner` held is taken from it.
     fn take_back(&mut self, owner: usize) {
         for position in &mut self.positions {
@@ -184,8 +190,12 @@ impl<'r> World<'r> {
         let (tx, owner) = self.producer(draw);
         let sent = Self::draft(draw);
         let len = sent.payload.len();
+        let way = draw.below(5);
+        if way == 0 {
+            self.sweep();
+        }
         let at = self.positions.len();
-        let outcome = match draw.below(5) {
+        let outcome = match way {
             0 => tx.send_frame_deadline(sent.header, &sent.payload, Duration::ZERO).map(|()| None),
             1..=2 => tx.try_reserve(len).map(Some),
             _ => tx.try_send_frame(sent.header, &sent.payload).map(|()| None),
@@ -270,7 +280,11 @@ impl<'r> World<'r> {
     fn receive(&mut self, draw: &mut Draw<'_>) {
         let (rx, owner) = self.consumer(draw);
         let mut buffer = [0; MAX_PAYLOAD];
-        let outcome = match draw.below(5) {
+        let way = draw.below(5);
+        if way == 3 {
+            self.sweep();
+        }
+        let outcome = match way {
             0 => {
                 assert!(matches!(rx.try_recv_into(&mut buffer[1..]), Err(Error::TooLarge { max: MAX_PAYLOAD })));
                 rx.try_recv_into(&mut buffer).map(|header| {
@@ -379,8 +393,7 @@ impl<'r> World<'r> {
 
     fn look(&mut self, draw: &mut Draw<'_>) {
         if draw.flag() {
-            assert_eq!(self.ring.sweep().unwrap(), self.dead_owners.len());
-            self.bury();
+            self.sweep();
         }
         let report = self.ring.verify().unwrap();
         assert!(report.is_clean(), "{:?}", report.problems);

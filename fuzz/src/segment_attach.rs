@@ -94,7 +94,11 @@ fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
         3 => (3 * PAGE + LINE * draw.below(14), draw.nasty()),
         4 => (4 * PAGE + LINE * draw.below(5) + 8 * draw.below(2), record(draw)),
         5 => (data_offset + 8 * draw.below(512), frame_word(draw)),
-        6 => (data_offset + 64 * draw.below(8), control_word(draw)),
+        6 => match draw.below(3) {
+            0 => (data_offset + 64 * draw.below(8), slot_word(draw)),
+            // The two arrays of slot owners: behind five records of 256 bytes, 128 bytes for up to 16 slots.
+            array => (4 * PAGE + 5 * 256 + 128 * (array - 1) + 8 * draw.below(8), slot_word(draw)),
+        },
         7 => {
             // The same word everywhere, at a distance: cycles without an end.
             let (word, step) = (frame_word(draw), 8 << draw.below(6));
@@ -120,11 +124,11 @@ fn frame_word(draw: &mut Draw<'_>) -> u64 {
     u64::from(len) << 32 | flags << 24 | 0x12_52B7
 }
 
-/// A slot's control word: lap, state, owner, attempt.
-fn control_word(draw: &mut Draw<'_>) -> u64 {
+/// A slot's commit word, or a word about its owners: lap, being read, attempt, owner or state.
+fn slot_word(draw: &mut Draw<'_>) -> u64 {
     let lap = draw.one_of(&[0, 1, 2, 8, (1 << 40) - 1, 1 << 39]);
-    let (state, owner, attempt) = (draw.below(7) as u64, draw.below(7) as u64, u64::from(draw.byte()));
-    lap << 24 | state << 20 | owner << 8 | attempt
+    let (reading, attempt, owner) = (draw.below(2) as u64, u64::from(draw.byte()), draw.below(7) as u64);
+    lap << 24 | reading << 23 | attempt << 12 | owner
 }
 
 /// A participant's state word: state, role, ticket.

@@ -23,10 +23,14 @@ pub(crate) mod segment;
 pub(crate) mod wait;
 #[path = "../../src/ring"]
 pub(crate) mod ring {
-    #[path = "mpmc/core.rs"]
-    pub(crate) mod mpmc_core;
     #[path = "stream/core.rs"]
     pub(crate) mod stream_core;
+    pub(crate) mod mpmc {
+        pub(crate) mod core;
+        pub(crate) mod inspect;
+        pub(crate) mod layout;
+        pub(crate) mod recovery;
+    }
     pub(crate) mod spsc {
         pub(crate) mod ahead;
         pub(crate) mod core;

@@ -3,19 +3,63 @@
 //! A death is a thread that stops with a slot in its hands; whoever recovers joins it first, which is what the kernel's word
 //! for the death gives in production, and no more than that.
 
+use loom::sync::Arc;
 use loom::thread;
 
-use crate::error::Error;
 use crate::explore;
 use crate::frame::header::{Flags, Header};
-use crate::ring::mpmc_core::{Control, Recovered, SLOT_HEADER, Shared, State, Taken};
+use crate::ring::mpmc::core::{Claim, Taken};
+use crate::ring::mpmc::inspect::State;
+use crate::ring::mpmc::layout::{ClaimWord, CommitWord, Parts, ReadWord, SLOT_HEADER, Shared, Stop};
+use crate::ring::mpmc::recovery::Recovered;
 use crate::segment::geometry::Redelivery;
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
 
 const STRIDE: usize = SLOT_HEADER + 8;
 
-pub(crate) fn ring(slots: usize) -> Shared {
-    Shared::new(Area::model(2 * LINE), Area::model(LINE), Area::model(slots * STRIDE), slots, STRIDE)
+/// A ring, and what the handle of each participant remembers.
+#[derive(Clone)]
+pub(crate) struct Ring {
+    shared: Shared,
+    free: Arc<[AtomicU64; 10]>,
+}
+
+impl std::ops::Deref for Ring {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Ring {
+    fn over(parts: Parts, slots: usize) -> Self {
+        let shared = Shared::new(parts, slots, STRIDE, 8);
+        let free = Arc::new(std::array::from_fn(|_| shared.first_free()));
+        Ring { shared, free }
+    }
+
+    pub(crate) fn claim(&self, me: u16) -> Result<Claim, Stop> {
+        self.shared.claim(me, &self.free[usize::from(me)])
+    }
+
+    fn sweep(&self, id: u16, policy: Redelivery) -> Recovered {
+        self.shared.sweep(id, policy, || true)
+    }
+}
+
+fn parts(slots: usize) -> Parts {
+    Parts {
+        producer_page: Area::model(2 * LINE),
+        consumer_page: Area::model(LINE),
+        producers: Area::model(8 * slots),
+        consumers: Area::model(8 * slots),
+        data: Area::model(slots * STRIDE),
+    }
+}
+
+pub(crate) fn ring(slots: usize) -> Ring {
+    Ring::over(parts(slots), slots)
 }
 
 pub(crate) fn header(value: u64) -> Header {
@@ -23,26 +67,26 @@ pub(crate) fn header(value: u64) -> Header {
 }
 
 /// Sends if there is a free slot.
-fn try_send(ring: &Shared, me: u16, value: u64) -> bool {
+fn try_send(ring: &Ring, me: u16, value: u64) -> bool {
     match ring.claim(me) {
         Ok(claim) => {
             ring.write(&claim, &value.to_le_bytes());
             ring.commit(claim, header(value));
             true
         }
-        Err(Error::Full) => false,
-        Err(other) => panic!("{other}"),
+        Err(Stop::Full) => false,
+        Err(other) => panic!("{other:?}"),
     }
 }
 
-fn send(ring: &Shared, me: u16, value: u64) {
+fn send(ring: &Ring, me: u16, value: u64) {
     while !try_send(ring, me, value) {
         thread::yield_now();
     }
 }
 
 /// Reads and releases what was taken.
-pub(crate) fn finish(ring: &Shared, taken: Taken) -> u64 {
+pub(crate) fn finish(ring: &Ring, taken: Taken) -> u64 {
     let mut payload = [0; 8];
     ring.read(&taken, &mut payload);
     let value = u64::from_le_bytes(payload);
@@ -52,27 +96,27 @@ pub(crate) fn finish(ring: &Shared, taken: Taken) -> u64 {
 }
 
 /// One look at the ring, without the search for redeliveries.
-pub(crate) fn ring_try(ring: &Shared, me: u16) -> Option<u64> {
+pub(crate) fn ring_try(ring: &Ring, me: u16) -> Option<u64> {
     match ring.take(me) {
         Ok(taken) => Some(finish(ring, taken)),
-        Err(Error::Empty) => None,
-        Err(other) => panic!("{other}"),
+        Err(Stop::Empty) => None,
+        Err(other) => panic!("{other:?}"),
     }
 }
 
 /// One look at the ring, then one at every slot: the value, and whether it came again.
-fn try_recv(ring: &Shared, me: u16) -> Option<(u64, bool)> {
-    match ring.take(me).or_else(|_| ring.take_redelivered(me)) {
+fn try_recv(ring: &Ring, me: u16) -> Option<(u64, bool)> {
+    match ring.take(me).or_else(|_| ring.take_again(me)) {
         Ok(taken) => {
             let again = taken.header.flags.contains(Flags::REDELIVERED);
             Some((finish(ring, taken), again))
         }
-        Err(Error::Empty) => None,
-        Err(other) => panic!("{other}"),
+        Err(Stop::Empty) => None,
+        Err(other) => panic!("{other:?}"),
     }
 }
 
-fn recv(ring: &Shared, me: u16) -> u64 {
+fn recv(ring: &Ring, me: u16) -> u64 {
     loop {
         match ring_try(ring, me) {
             Some(value) => return value,
@@ -82,12 +126,12 @@ fn recv(ring: &Shared, me: u16) -> u64 {
 }
 
 /// All that is left, by a consumer that comes last.
-fn drain(ring: &Shared) -> Vec<(u64, bool)> {
+fn drain(ring: &Ring) -> Vec<(u64, bool)> {
     std::iter::from_fn(|| try_recv(ring, 15)).collect()
 }
 
 /// Participant 9 takes a frame, reads it, and dies.
-fn die_reading(ring: &Shared) -> thread::JoinHandle<()> {
+fn die_reading(ring: &Ring) -> thread::JoinHandle<()> {
     let ring = ring.clone();
     thread::spawn(move || {
         let taken = ring.take(9).unwrap();
@@ -96,11 +140,11 @@ fn die_reading(ring: &Shared) -> thread::JoinHandle<()> {
 }
 
 /// Waits for the kernel's word for the death of participant 9, and recovers.
-fn recover(ring: &Shared, dead: thread::JoinHandle<()>, policy: Redelivery) -> thread::JoinHandle<Recovered> {
+fn recover(ring: &Ring, dead: thread::JoinHandle<()>, policy: Redelivery) -> thread::JoinHandle<Recovered> {
     let ring = ring.clone();
     thread::spawn(move || {
         dead.join().unwrap();
-        ring.sweep(9, policy).unwrap()
+        ring.sweep(9, policy)
     })
 }
 
@@ -226,16 +270,20 @@ fn stale_hints_are_walked_past() {
 /// Laps are counted modulo 2^40: a ring whose laps, and then positions, run over goes on.
 #[test]
 fn laps_run_over() {
-    for position in [(1_u64 << 41) - 2, 0_u64.wrapping_sub(2)] {
+    const LAPS: u64 = 1 << 40;
+    for position in [(LAPS - 1) * 2 - 2, LAPS * 2 - 2, 0_u64.wrapping_sub(2)] {
         explore(2, move || {
-            let (producer, consumer, data) = (Area::model(2 * LINE), Area::model(LINE), Area::model(2 * STRIDE));
+            let parts = parts(2);
+            // Laps begin with 1: the one before the next is the position's in units of the ring.
+            let lap = (position >> 1) % LAPS;
             for slot in 0..2 {
-                let free = Control { lap: (1 << 40) - 1, state: State::Free, owner: 0, attempt: 0 };
-                data.word(slot * STRIDE).store(free.pack(), Ordering::Relaxed);
+                parts.producers.word(8 * slot).store(ClaimWord::new(lap, 1).0, Ordering::Relaxed);
+                parts.consumers.word(8 * slot).store(ReadWord::released(lap).0, Ordering::Relaxed);
+                parts.data.word(slot * STRIDE).store(CommitWord::ready(lap).0, Ordering::Relaxed);
             }
-            producer.word(0).store(position, Ordering::Relaxed);
-            consumer.word(0).store(position, Ordering::Relaxed);
-            let ring = Shared::new(producer, consumer, data, 2, STRIDE);
+            parts.producer_page.word(0).store(position, Ordering::Relaxed);
+            parts.consumer_page.word(0).store(position, Ordering::Relaxed);
+            let ring = Ring::over(parts, 2);
             let sender = thread::spawn({
                 let ring = ring.clone();
                 move || (0..3).for_each(|value| send(&ring, 1, value))
@@ -283,13 +331,13 @@ fn abandoned_read_comes_again() {
         die_reading(&ring).join().unwrap();
         let recoverer = thread::spawn({
             let ring = ring.clone();
-            move || ring.sweep(9, Redelivery::AtLeastOnce).unwrap()
+            move || ring.sweep(9, Redelivery::AtLeastOnce)
         });
         let producer = thread::spawn({
             let ring = ring.clone();
             move || assert!(try_send(&ring, 1, 11))
         });
-        let mut redeliveries = ring.sweep(9, Redelivery::AtLeastOnce).unwrap().redeliver;
+        let mut redeliveries = ring.sweep(9, Redelivery::AtLeastOnce).redeliver;
         let mut seen: Vec<_> = try_recv(&ring, 3).into_iter().collect();
         redeliveries += recoverer.join().unwrap().redeliver;
         producer.join().unwrap();
@@ -315,10 +363,10 @@ fn a_frame_that_comes_again_is_whole() {
         });
         let heir = thread::spawn({
             let ring = ring.clone();
-            move || ring.take_redelivered(3).ok().map(|taken| (finish(&ring, taken), true))
+            move || ring.take_again(3).ok().map(|taken| (finish(&ring, taken), true))
         });
         dead.join().unwrap();
-        ring.sweep(9, Redelivery::AtLeastOnce).unwrap();
+        ring.sweep(9, Redelivery::AtLeastOnce);
         let mut seen: Vec<_> = heir.join().unwrap().into_iter().collect();
         producer.join().unwrap();
         seen.extend(drain(&ring));
@@ -339,7 +387,7 @@ fn abandoned_read_is_dropped() {
             move || try_send(&ring, 2, 12) // needs the dead consumer's slot
         });
         dead.join().unwrap();
-        let recovered = ring.sweep(9, Redelivery::AtMostOnce).unwrap();
+        let recovered = ring.sweep(9, Redelivery::AtMostOnce);
         assert_eq!(recovered, Recovered { lost: 1, ..Recovered::default() });
         let sent = producer.join().unwrap();
         let expected: &[_] = if sent { &[(11, false), (12, false)] } else { &[(11, false)] };
@@ -353,24 +401,25 @@ fn abandoned_read_is_dropped() {
 fn redeliveries_are_announced() {
     for killed in [false, true] {
         explore(3, move || {
-            let (producer, data) = (Area::model(2 * LINE), Area::model(2 * STRIDE));
-            let ring = Shared::new(producer.clone(), Area::model(LINE), data, 2, STRIDE);
+            let parts = parts(2);
+            let producer = parts.producer_page.clone();
+            let ring = Ring::over(parts, 2);
             assert!(try_send(&ring, 1, 10));
             die_reading(&ring).join().unwrap();
             if killed {
-                ring.sweep(9, Redelivery::AtLeastOnce).unwrap();
+                ring.sweep(9, Redelivery::AtLeastOnce);
                 producer.word(LINE).store(0, Ordering::Relaxed); // it did not get that far
             }
             // As the handle looks: what it searched for in vain it does not search for again.
-            let look = |ring: &Shared, searched: u64| {
+            let look = |ring: &Ring, searched: u64| {
                 let count = ring.redeliveries();
-                if count == searched { Err(count) } else { ring.take_redelivered(3).map_err(|_| count) }
+                if count == searched { Err(count) } else { ring.take_again(3).map_err(|_| count) }
             };
             let consumer = thread::spawn({
                 let ring = ring.clone();
                 move || look(&ring, 0)
             });
-            ring.sweep(9, Redelivery::AtLeastOnce).unwrap();
+            ring.sweep(9, Redelivery::AtLeastOnce);
             let taken = consumer.join().unwrap().or_else(|searched| look(&ring, searched));
             assert_eq!(finish(&ring, taken.expect("nobody said that there was something to search for")), 10);
         });
@@ -433,14 +482,122 @@ fn an_observer_sees_whole_frames() {
         let observer = thread::spawn({
             let ring = ring.clone();
             move || {
-                for (slot, header) in ring.waiting().unwrap() {
-                    let mut payload = [0; 8];
-                    ring.copy_slot(slot, &mut payload);
-                    assert_eq!((header.seq, u64::from_le_bytes(payload)), (10, 10));
-                }
+                let show = |header: Header, payload: &[u8]| {
+                    assert_eq!((header.seq, payload), (10, &10_u64.to_le_bytes()[..]));
+                    true
+                };
+                ring.frames(show).unwrap();
             }
         });
         send(&ring, 1, 10);
         observer.join().unwrap();
+    });
+}
+
+/// A producer aborts, and three participants meet VOID at once: a consumer on its way, a producer that wants the slot
+/// again, and the one that aborted. The slot is freed once, and what comes next is not lost.
+#[test]
+fn void_is_skipped_by_all_that_meet_it() {
+    explore(3, || {
+        let ring = ring(2);
+        let claim = ring.claim(1).unwrap();
+        ring.write(&claim, &[7; 8]);
+        assert!(try_send(&ring, 1, 11));
+        let aborter = thread::spawn({
+            let ring = ring.clone();
+            move || ring.abort(claim)
+        });
+        let consumer = thread::spawn({
+            let ring = ring.clone();
+            move || ring_try(&ring, 3)
+        });
+        let sent = try_send(&ring, 2, 12);
+        aborter.join().unwrap();
+        let mut seen: Vec<_> = consumer.join().unwrap().into_iter().collect();
+        seen.extend(drain(&ring).into_iter().map(|(value, _)| value));
+        let expected: &[_] = if sent { &[11, 12] } else { &[11] };
+        assert_eq!(seen, expected);
+    });
+}
+
+/// Two recoverers void the same claim at once, one of them stopped for a lap at any point: it changes nothing of the next lap.
+#[test]
+fn a_recoverer_that_was_stopped_changes_nothing() {
+    explore(3, || {
+        let ring = ring(2);
+        let dead = thread::spawn({
+            let ring = ring.clone();
+            move || drop(ring.claim(9).unwrap()) // and is never committed
+        });
+        dead.join().unwrap();
+        let slow = thread::spawn({
+            let ring = ring.clone();
+            move || ring.sweep(9, Redelivery::AtLeastOnce).voided
+        });
+        let voided = ring.sweep(9, Redelivery::AtLeastOnce).voided;
+        // The slot goes on, to the next lap and the one after it.
+        let mut seen = Vec::new();
+        for value in 10..14 {
+            send(&ring, 1, value);
+            seen.extend(ring_try(&ring, 3));
+        }
+        assert_eq!(voided + slow.join().unwrap(), 1, "counted once");
+        seen.extend(drain(&ring).into_iter().map(|(value, _)| value));
+        assert_eq!(seen, [10, 11, 12, 13]);
+    });
+}
+
+/// A recoverer that does not keep the id from being issued again is stopped after it looked; the next holder of the id
+/// claims and takes meanwhile. What is held by a living participant is left alone.
+#[test]
+fn an_id_issued_again_is_left_alone() {
+    explore(2, || {
+        let ring = ring(4);
+        let issued = Arc::new(AtomicU64::new(0));
+        assert!(try_send(&ring, 1, 10));
+        let dead = thread::spawn({
+            let ring = ring.clone();
+            move || drop((ring.take(9).unwrap(), ring.claim(9).unwrap()))
+        });
+        dead.join().unwrap();
+        let slow = thread::spawn({
+            let (ring, issued) = (ring.clone(), issued.clone());
+            move || ring.shared.sweep(9, Redelivery::AtLeastOnce, || issued.load(Ordering::Acquire) == 0)
+        });
+        ring.sweep(9, Redelivery::AtLeastOnce);
+        issued.store(1, Ordering::Release);
+        // The next holder of the id.
+        let taken = ring.take_again(9).unwrap();
+        let claim = ring.claim(9).unwrap();
+        ring.write(&claim, &11_u64.to_le_bytes());
+        slow.join().unwrap();
+        assert_eq!(
+            [ring.inspect(0), ring.inspect(2)].map(|seen| seen.unwrap().state),
+            [State::Reading, State::Writing]
+        );
+        ring.commit(claim, header(11));
+        assert_eq!(finish(&ring, taken), 10);
+        assert_eq!(drain(&ring), [(11, false)]);
+    });
+}
+
+/// Two threads use one handle: what one found free, the other may write.
+#[test]
+fn threads_of_a_handle_share_what_they_know() {
+    explore(2, || {
+        let ring = ring(2);
+        (0..2).for_each(|value| assert!(try_send(&ring, 1, value)));
+        let consumer = thread::spawn({
+            let ring = ring.clone();
+            move || (0..2).for_each(|value| assert_eq!(recv(&ring, 3), value))
+        });
+        let other = thread::spawn({
+            let ring = ring.clone();
+            move || try_send(&ring, 1, 10)
+        });
+        let sent = try_send(&ring, 1, 20);
+        consumer.join().unwrap();
+        let sent = u64::from(sent) + u64::from(other.join().unwrap());
+        assert_eq!(drain(&ring).len() as u64, sent);
     });
 }

@@ -8,7 +8,8 @@ use loom::thread;
 use crate::error::Error;
 use crate::explore;
 use crate::mpmc;
-use crate::ring::mpmc_core;
+use crate::ring::mpmc::core::Claim;
+use crate::ring::mpmc::layout::Stop;
 use crate::ring::spsc::core::{Consumer, Producer};
 use crate::ring::spsc::layout::Shared;
 use crate::spsc;
@@ -102,7 +103,7 @@ fn spsc_lazy_head_wakes_the_producer() {
 /// An MPMC ring of two slots and the eventcount of its consumers.
 #[derive(Clone)]
 struct Mpmc {
-    ring: mpmc_core::Shared,
+    ring: mpmc::Ring,
     data: Many,
 }
 
@@ -111,7 +112,7 @@ impl Mpmc {
         Mpmc { ring: mpmc::ring(2), data: Many::attach(Area::model(LINE), Barrier::Fenced) }
     }
 
-    fn commit(&self, claim: mpmc_core::Claim, value: u64) {
+    fn commit(&self, claim: Claim, value: u64) {
         self.ring.write(&claim, &value.to_le_bytes());
         self.ring.commit(claim, mpmc::header(value));
         self.data.notify(1);
@@ -121,7 +122,7 @@ impl Mpmc {
     fn recv(&self, me: u16) -> u64 {
         mpmc::ring_try(&self.ring, me).unwrap_or_else(|| {
             let taken = wait_for(&self.data, || match self.ring.take(me) {
-                Err(Error::Empty) => None,
+                Err(Stop::Empty) => None,
                 taken => Some(taken.unwrap()),
             });
             if self.ring.has_more() {
@@ -132,7 +133,7 @@ impl Mpmc {
     }
 
     /// `finish` ends a claim that is older than another producer's, while `consumers` wait for the frames.
-    fn behind_a_claim(self, consumers: usize, finish: impl FnOnce(&Self, mpmc_core::Claim)) -> Vec<u64> {
+    fn behind_a_claim(self, consumers: usize, finish: impl FnOnce(&Self, Claim)) -> Vec<u64> {
         let first = self.ring.claim(1).unwrap();
         let other = thread::spawn({
             let this = self.clone();

@@ -279,7 +279,11 @@ impl Ring {
     /// Takes back what the dead participant `id` holds in the ring. The caller holds the lock on `id`.
     pub(super) fn recover(&self, id: u16) -> Result<()> {
         match self.kind() {
-            Kind::Mpmc => mpmc::recover(&self.mpmc_shared(), &self.segment.table().counters(id), id, self.redelivery()),
+            Kind::Mpmc => {
+                let counters = self.segment.table().counters(id);
+                mpmc::recover(&self.mpmc_shared(), &counters, id, self.redelivery(), || true);
+                Ok(())
+            }
             // A byte ring has nothing to take back: its successor finds the end of the chain, or the last release.
             _ => Ok(()),
         }
@@ -441,10 +445,17 @@ impl Ring {
         stream::core::Shared::new(producer, consumer, self.segment.data(), self.geometry().capacity)
     }
 
-    pub(super) fn mpmc_shared(&self) -> mpmc::core::Shared {
-        let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
-        let geometry = self.geometry();
-        mpmc::core::Shared::new(producer, consumer, self.segment.data(), geometry.slots, geometry.stride)
+    pub(super) fn mpmc_shared(&self) -> mpmc::layout::Shared {
+        let (producers, consumers) = self.segment.claims();
+        let parts = mpmc::layout::Parts {
+            producer_page: self.segment.producer_page(),
+            consumer_page: self.segment.consumer_page(),
+            producers,
+            consumers,
+            data: self.segment.data(),
+        };
+        let Geometry { slots, stride, max_payload, .. } = *self.geometry();
+        mpmc::layout::Shared::new(parts, slots, stride, max_payload)
     }
 }
 

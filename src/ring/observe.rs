@@ -4,7 +4,8 @@
 //! checks that need a quiet ring say so.
 
 use super::Ring;
-use super::mpmc::core::{Control, State};
+use super::mpmc::inspect::{Seen, State};
+use super::mpmc::layout::Stop;
 use super::spsc::layout::Fault;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
@@ -106,7 +107,7 @@ impl Ring {
             }
         }
         match self.kind() {
-            Kind::Mpmc => self.verify_slots(&mut report)?,
+            Kind::Mpmc => self.verify_slots(&mut report),
             Kind::Spsc => self.verify_chain_at_rest(&mut report),
             Kind::Stream => {
                 let (head, tail) = self.stream_shared().observe();
@@ -158,15 +159,21 @@ impl Ring {
         }
     }
 
-    fn verify_slots(&self, report: &mut Report) -> Result<()> {
+    fn verify_slots(&self, report: &mut Report) {
         let shared = self.mpmc_shared();
+        // The hints first: what they tell of has happened before the slots are looked at.
         let (head, tail) = shared.observe();
+        for (hint, position) in [("head", head), ("tail", tail)] {
+            if !shared.is_proven(position) {
+                report.problems.push(format!("the {hint}, {position}, is ahead of what was claimed"));
+            }
+        }
         let (mut first_lap, mut behind, mut ahead) = (None, 0, 0);
         for slot in 0..self.slots() {
-            let Control { state, owner, lap, .. } = match shared.inspect(slot) {
-                Ok(control) => control,
-                Err(e) => {
-                    report.problems.push(format!("slot {slot}: {e}"));
+            let Seen { state, owner, lap } = match shared.inspect(slot) {
+                Ok(seen) => seen,
+                Err(stop) => {
+                    report.problems.push(format!("slot {slot}: {}", stop.error()));
                     continue;
                 }
             };
@@ -174,7 +181,7 @@ impl Ring {
             let from_first = (lap.wrapping_sub(*first_lap.get_or_insert(lap)) << 24) as i64 >> 24;
             (behind, ahead) = (behind.min(from_first), ahead.max(from_first));
             match state {
-                State::Free => {}
+                State::Free | State::Void | State::Busy => {}
                 State::Writing => report.writing += 1,
                 State::Reading => report.reading += 1,
                 State::Redeliver => report.redeliver += 1,
@@ -185,21 +192,18 @@ impl Ring {
             }
             if matches!(state, State::Ready | State::Reading | State::Redeliver) {
                 match shared.inspect_header(slot) {
-                    Ok(header) => report.bytes += u64::from(header.len),
-                    Err(e) => report.problems.push(format!("slot {slot}: {e}")),
+                    Some(Ok(header)) => report.bytes += u64::from(header.len),
+                    Some(Err(stop)) => report.problems.push(format!("slot {slot}: {}", stop.error())),
+                    None => {}
                 }
             }
         }
-        // Claims are made in order, so if one lap has begun, the one before the last is finished everywhere.
-        if ahead - behind > 2 {
+        // Claims are made in order: as long as the first slot is in one lap, the others are in it, too,
+        // or in the one before.
+        let is_first_unchanged = shared.inspect(0).is_ok_and(|seen| Some(seen.lap) == first_lap);
+        if (behind < -1 || ahead > 0) && is_first_unchanged {
             report.problems.push(format!("slots are up to {} laps apart", ahead - behind));
         }
-        for (hint, position) in [("head", head), ("tail", tail)] {
-            if !shared.is_proven(position) {
-                report.problems.push(format!("the {hint}, {position}, is ahead of what was claimed"));
-            }
-        }
-        Ok(())
     }
 
     /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is consumed. Needs a quiet ring:
@@ -234,15 +238,10 @@ impl Ring {
                     .map_err(Fault::error)?;
                 Ok(())
             }
-            Kind::Mpmc => {
-                let shared = self.mpmc_shared();
-                for (slot, header) in shared.waiting()? {
-                    if !show(header, &mut |into| shared.copy_slot(slot, into)) {
-                        break;
-                    }
-                }
-                Ok(())
-            }
+            Kind::Mpmc => self
+                .mpmc_shared()
+                .frames(|header, payload| show(header, &mut |into| into.copy_from_slice(payload)))
+                .map_err(Stop::error),
             _ => Err(Error::Invalid { what: "kind: only spsc and mpmc rings have frames" }),
         }
     }

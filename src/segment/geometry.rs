@@ -2,7 +2,7 @@
 //!
 //! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame header being 16 bytes.
 
-use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD};
+use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len};
 use crate::error::{Error, Result};
 
 /// What lies in the data part.
@@ -93,6 +93,9 @@ pub(crate) struct Geometry {
     pub(crate) wake: WakeMode,
     pub(crate) redelivery: Redelivery,
     pub(crate) page: usize,
+    /// Where the two arrays of slot owners start, one after the other, each of [`claims_len`] bytes;
+    /// empty without slots.
+    pub(crate) claims_offset: usize,
     /// Where the data starts, a multiple of `page`.
     pub(crate) data_offset: usize,
     /// Size of the file, a multiple of `page`.
@@ -106,8 +109,8 @@ const MAX_SLOTS: usize = 1 << 24;
 const MAX_FRAME: usize = 1 << 30;
 /// The commit word of a frame is its short header's first half.
 const FRAME_HEADER: usize = 16;
-/// A slot's control word.
-const SLOT_CONTROL: usize = 8;
+/// A slot's commit word.
+const SLOT_COMMIT: usize = 8;
 
 impl Geometry {
     /// A byte ring of frames: `capacity` bytes, rounded up to a power of two and to whole pages.
@@ -133,9 +136,9 @@ impl Geometry {
             return Err(Error::Invalid { what: "slot size: at most 2^30 bytes of payload" });
         }
         let slots = slots.next_power_of_two().max(2);
-        let stride = (SLOT_CONTROL + FRAME_HEADER + payload).next_multiple_of(64);
+        let stride = (SLOT_COMMIT + FRAME_HEADER + payload).next_multiple_of(64);
         let capacity = slots * stride; // at most 2^24 * (2^30 + 64)
-        let max_payload = (stride - SLOT_CONTROL - FRAME_HEADER).min(MAX_FRAME);
+        let max_payload = (stride - SLOT_COMMIT - FRAME_HEADER).min(MAX_FRAME);
         Self::build(Kind::Mpmc, capacity, (slots, stride), max_payload, settings)
     }
 
@@ -171,11 +174,12 @@ impl Geometry {
             return Err(Error::Invalid { what: "capacity: from 1 byte to 1 TiB" });
         }
         // Nothing overflows: each summand is below 2^41.
-        let data_offset = (PARTICIPANTS + (participants + 1) * RECORD).next_multiple_of(page);
+        let claims_offset = PARTICIPANTS + (participants + 1) * RECORD;
+        let data_offset = (claims_offset + 2 * claims_len(slots)).next_multiple_of(page);
         let total_len = data_offset + capacity.next_multiple_of(page);
         #[rustfmt::skip]
         let geometry = Geometry {
-            kind, capacity, slots, stride, max_payload, participants, wake, redelivery, page, data_offset, total_len,
+            kind, capacity, slots, stride, max_payload, participants, wake, redelivery, page, claims_offset, data_offset, total_len,
         };
         Ok(geometry)
     }
@@ -232,6 +236,10 @@ mod tests {
         assert_eq!((geometry.capacity, geometry.data_len()), (128, 4096));
         let geometry = Geometry::mpmc(1000, 1024, &Settings::default()).unwrap();
         assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (1024, 1088, 1064));
+        let claims = geometry.data_offset - geometry.claims_offset;
+        assert!((16 * 1024..16 * 1024 + 4096).contains(&claims), "two words a slot, in whole pages");
+        let geometry = Geometry::mpmc(1 << 24, 8, &Settings::default()).unwrap();
+        assert_eq!(geometry.data_offset - geometry.claims_offset.next_multiple_of(4096), 16 << 24);
         let geometry = Geometry::mpmc(2, 1 << 30, &Settings::default()).unwrap();
         assert_eq!(geometry.max_payload, 1 << 30, "what the stride could hold, the frame header could not say");
     }

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::counters::Counts;
 use super::geometry::Geometry;
 use super::header::Header;
-use super::layout::{CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE};
+use super::layout::{CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len};
 use super::locks::{HeapHolder, HeldLocks};
 use super::participants::{Locks, Role, State, Table};
 use crate::error::{Error, Result};
@@ -128,6 +128,13 @@ impl Segment {
     /// The page of wait and lifecycle words, offsets in `layout.rs`.
     pub(crate) fn shared_page(&self) -> Area {
         self.control.part(SHARED_PAGE, PAGE)
+    }
+
+    /// Who holds which slot of a slot ring: `producers[]` and `consumers[]`. Empty without slots.
+    pub(crate) fn claims(&self) -> (Area, Area) {
+        let Geometry { claims_offset, slots, .. } = self.header.geometry;
+        let len = claims_len(slots);
+        (self.control.part(claims_offset, len), self.control.part(claims_offset + len, len))
     }
 
     /// The data: `2 * capacity` bytes if [`Segment::is_mirrored`], else `capacity`.

@@ -15,6 +15,8 @@
 //! page 4.. participants: records of 256 bytes, id 0 unused
 //!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
 //!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads
+//! claims   of a slot ring, behind the participants: producers[], then consumers[], a u64 per slot, each array
+//!          in whole lines (ring/mpmc/layout.rs)
 //! data     at a multiple of the alignment unit (a page, or 2 MiB)
 //! ```
 
@@ -62,7 +64,12 @@ pub(crate) const COUNTERS: usize = 40;
 pub(crate) const OTHER_COUNTERS: usize = 128;
 pub(crate) const COUNTER_COUNT: usize = 11;
 
-/// Participant ids are 12 bits in a slot's control word, and 0 means nobody.
+/// Bytes of each of the two arrays that say who holds which slot.
+pub(crate) const fn claims_len(slots: usize) -> usize {
+    (8 * slots).next_multiple_of(LINE)
+}
+
+/// Participant ids are 12 bits in the words of slot owners, and 0 means nobody.
 pub(crate) const MAX_PARTICIPANTS: usize = 4095;
 /// The lock byte of role `r` is `ROLE_LOCK + r`; the lock byte of participant `i` is `i`.
 pub(crate) const ROLE_LOCK: u64 = 4096;

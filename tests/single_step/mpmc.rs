@@ -289,7 +289,10 @@ fn forever<T: 'static>(mut handle: T, mut does: impl FnMut(&mut T, &Page) + 'sta
 /// The child is a producer.
 fn sending(operation: &'static str, sends: u64, does: Send, state: State, policy: Redelivery, attached: bool) -> Scene {
     let mut ground = Ground::new(state, policy, attached);
-    ground.ledger.sends = (OURS..OURS + sends).take(ground.room()).collect();
+    // A call with a deadline looks for the dead before it gives up, and what is dropped makes room.
+    let is_dropped = state.dies && state.other == Other::Frame && policy == Redelivery::AtMostOnce;
+    let more = usize::from(operation == "mpmc send" && is_dropped);
+    ground.ledger.sends = (OURS..OURS + sends).take(ground.room() + more).collect();
     let (theirs, stage) = (ground.ring.clone(), ground.stage());
     Scene {
         child: Box::new(move |_| {

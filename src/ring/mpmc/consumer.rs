@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Seat;
 use super::core::Taken;
+use super::layout::Stop;
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
 use crate::ring::{Options, Ring};
@@ -49,7 +50,7 @@ impl Consumer {
     /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
     /// [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        Ok(Consumer(Arc::new(Seat::take(ring, Role::Consumer)?)))
+        Ok(Consumer(Arc::new(Seat::join(ring, Role::Consumer)?)))
     }
 
     /// The ring.
@@ -212,33 +213,21 @@ impl Consumer {
         if buffer.len() < max { Err(Error::TooLarge { max }) } else { Ok(()) }
     }
 
-    /// One look at the ring. A frame to be delivered again comes first.
-    #[inline(always)]
-    fn look(seat: &Seat) -> Result<Taken> {
-        seat.attachment.check_fork()?;
-        let redeliveries = seat.core.redeliveries();
-        if redeliveries != seat.searched.load(Ordering::Relaxed) {
-            match seat.core.take_redelivered(seat.attachment.id()) {
-                Err(Error::Empty) => seat.searched.store(redeliveries, Ordering::Relaxed),
-                found => return found,
-            }
-        }
-        seat.core.take(seat.attachment.id())
-    }
-
     #[inline(always)]
     fn try_take(&self) -> Result<Taken> {
-        match Self::look(&self.0) {
-            Err(Error::Empty) => self.empty(),
-            taken => taken,
+        self.0.attachment.check_fork()?;
+        match self.0.take() {
+            Err(Stop::Empty) => self.empty(),
+            taken => taken.map_err(Stop::error),
         }
     }
 
     #[inline(always)]
     fn take(&self, deadline: impl Into<Deadline>) -> Result<Taken> {
-        match Self::look(&self.0) {
-            Err(Error::Empty) => self.wait_for_frame(deadline.into()),
-            taken => taken,
+        self.0.attachment.check_fork()?;
+        match self.0.take() {
+            Err(Stop::Empty) => self.wait_for_frame(deadline.into()),
+            taken => taken.map_err(Stop::error),
         }
     }
 
@@ -272,10 +261,11 @@ impl Consumer {
     }
 
     fn attempt(seat: &Seat) -> Result<Option<Taken>> {
-        match Self::look(seat) {
+        seat.attachment.check_fork()?;
+        match seat.take() {
             Ok(taken) => Ok(Some(taken)),
-            Err(Error::Empty) => Ok(None),
-            Err(e) => Err(e),
+            Err(Stop::Empty) => Ok(None),
+            Err(stop) => Err(stop.error()),
         }
     }
 
@@ -302,7 +292,7 @@ impl Consumer {
         let core = &self.0.core;
         // SAFETY: the payload of a slot inside the area.
         let start = unsafe { core.data().base().add(core.taken_payload(taken)) };
-        // SAFETY: the length was bounded by the slot; the slot is READING with our id, so nobody writes it until `taken`,
+        // SAFETY: the length was bounded by the slot; the slot is being read with our id, so no producer writes it until `taken`,
         // which is borrowed here, is given to `release`. The area outlives it: the caller holds `self`.
         unsafe { std::slice::from_raw_parts(start, taken.header.len as usize) }
     }

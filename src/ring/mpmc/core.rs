@@ -1,148 +1,98 @@
 //! The MPMC slot ring: the algorithm, and nothing else. Checked by loom as it stands here.
 //!
-//! Used by the handles in `mpmc/mod.rs`. Relies on `sync` for memory, `frame::header` for the header inside a slot, and on
-//! the caller's word for who is dead (the kernel's, through `segment::participants`).
-//!
-//! # Layout
-//!
-//! ```text
-//! slot   ┌──────────────┬──────────────┬───────────────┬───  stride: a multiple of 64
-//!        │ control word │ short header │ payload       │
-//!        └──────────────┴──────────────┴───────────────┴───
-//!        +0             +8             +24
-//! control word   63 … 24  23 … 20  19 … 8   7 … 0
-//!                lap      state    owner    attempt
-//! position p: slot p mod N, lap p div N          producer page +0 tail (hint), +LINE redeliveries
-//!                                                consumer page +0 head (hint)
-//! ```
+//! Used by the handles in `mpmc/mod.rs`. Relies on `layout.rs` for the words, on `frame::header`
+//! for the header inside a slot, and on the caller's word for who is dead (the kernel's, through
+//! `segment::participants`). What is done for the dead is in `recovery.rs`, what observers see in
+//! `inspect.rs`.
 //!
 //! # Protocol
 //!
+//! For position p, which is lap l of slot s (`layout.rs` has the words):
+//!
 //! ```text
-//! FREE(l) ─claim→ WRITING(l, producer) ─commit→ READY(l) ─take→ READING(l, consumer, a) ─release→ FREE(l+1)
-//!    ▲                 │ abort, or its owner died                 │ its owner died
-//!    └── FREE(l+1) ◄───┘                                          ├→ REDELIVER(l, a+1)  ─take→ READING(l, other, a+1)
-//!                                                                 └→ FREE(l+1)  if frames go out at most once
+//! producers[s]  l−1, x ──claim: CAS──→ l, me                                            until the claim of lap l+1
+//! commit word   l−1, … ──commit: store──→ READY l
+//!                      └─abort: store; the owner died: CAS──→ VOID l
+//! consumers[s]  l−1 ──take: CAS──→ l−1, read by me ──release: store──→ l
+//!               l−1 ←─┐                 │ the reader died: CAS
+//!               l−1, again ←────────────┤   at least once: and from there taken by CAS like any other
+//!               l ←─────────────────────┘   at most once
+//!               l−1 ──skip: CAS, if the slot is VOID l──→ l
 //! ```
 //!
-//! Claiming a slot and writing down who owns it are one CAS on one word: there is no instant at which a position belongs to
-//! nobody known. `tail` and `head` are hints: they are stored only after a claim that proves them, so they may lag (even
-//! move backwards, when a slow thread's store lands late) but never lead, and whoever finds a hint stale walks on.
+//! claim(p) needs `producers[s]` at l−1 and `consumers[s]` released up to l−1. take(p) needs READY
+//! l and `consumers[s]` at l−1, not being read. Claiming and writing down who claims are one CAS on
+//! one word, taking and writing down who reads likewise: there is no instant at which a slot is
+//! held by an unknown participant.
+//!
+//! A producer polls `consumers[]` and stores into slots, a consumer polls slots and stores into
+//! `consumers[]`; each array has eight words to a cache line. So a producer looks at a line of
+//! `consumers[]` once per eight claims: **a slot that was found free stays free until a producer
+//! claims it**, since no consumer writes `consumers[s]` before READY l or VOID l is there. A handle
+//! remembers the position up to which it has found that ([`Shared::claim`]).
+//!
+//! `tail` and `head` are hints: stored only after the claim or the take that proves them, so they
+//! may lag (even move backwards, when a slow thread's store lands late) but never lead. A
+//! participant that finds a hint stale walks on, at most once around the ring: one word of a later
+//! lap says how far the positions before it are finished.
 //!
 //! # Why it is right
 //!
-//! *Positions are claimed in order.* A producer reaches position p from the hint, having seen every position in between
-//! claimed; it claims p only by CAS from FREE(lap of p). So if p is claimed, all before it are, and p−N is finished.
+//! *Positions are claimed in order.* A producer reaches p from the hint, having seen each position
+//! in between claimed, and claims p by a CAS from lap l−1. So if p is claimed, all positions before
+//! it are; and p−N is finished, because `consumers[s]` was released up to l−1, which takes a reader
+//! that took READY l−1, or VOID l−1. Therefore, if position q is claimed, every position up to q−N
+//! is finished: what consumers jump by.
 //!
-//! *Empty means empty.* A consumer that finds FREE(l) at position (l, slot) has seen everything before taken or void, and
-//! by the order of claims nothing behind it is claimed. It may see the past, but not a past before a commit that it has
-//! synchronised with (by a fence, or by an end it was told of): that commit's producer had seen every claim before its own
-//! (SYNC(claim), SYNC(tail)). What takers know is nobody's business: the head is a hint like any number.
+//! *One at a time in a slot.* Lap l of a slot is written by the owner of the one CAS to (l, owner),
+//! after the release of l−1 (SYNC(release)); read by the owner of the one CAS to (l−1, read by
+//! owner), after READY l (SYNC(commit)); and the next lap is claimed after the release of l.
 //!
-//! *Commit and release are plain stores.* Only the dead are recovered, and the dead do not store: while its owner lives
-//! nobody else changes WRITING or READING.
+//! *Commit, abort and release are plain stores.* Between the claim and the commit no other
+//! participant stores the commit word unless the owner is dead, and the dead do not store; the same
+//! for `consumers[s]` while it is being read.
 //!
-//! *The lap is the tombstone.* Voiding a position is FREE(l+1): whoever comes for (l, slot) sees a newer lap and walks on.
-//! A stale CAS needs the identical word; FREE(l) of a slot returns only after 2^40 laps, and an owner id is reissued only
-//! after a sweep has removed it from every slot, by whoever holds the id's lock.
+//! *VOID.* The owner's abort or the recovery of a dead owner leaves VOID l. A participant that
+//! meets it, be it a consumer on its way or a producer that wants the slot for l+1, moves
+//! `consumers[s]` from l−1 to l by CAS. Doing so is idempotent: one CAS succeeds, for l−1 unread
+//! does not come again. The one that wrote VOID may die before that; the next to come does it.
 //!
-//! Progress: lock-free among the living: a failed CAS means that another participant got the slot. FIFO per producer; a
-//! live but *stopped* producer at the head delays consumers, a dead one does not. Every loop is bounded.
+//! *A recoverer that dies or is stopped.* Each step of recovery is a CAS that expects the word it
+//! has read, on a word that names the dead owner or, for VOID, on a commit word of an older lap.
+//! Another recoverer may do the same at the same time, or later: of each CAS one succeeds. The id
+//! is not issued again before a complete pass has found nothing of it. A recoverer that was stopped
+//! in between, for any number of laps, expects a word that is gone, and changes nothing. See
+//! `recovery.rs`.
+//!
+//! *A stalled CAS.* A claim expects (l−1, x): the word says l or more for the next 2^40 laps. A
+//! take expects (l−1, unread, not again): afterwards it is being read, again, or of a later lap. A
+//! claimant that saw the slot free and was stopped before its CAS fails likewise; what it saw stays
+//! true meanwhile.
+//!
+//! *Laps that wrap.* Laps are compared by their distance modulo 2^40; words that are compared
+//! belong to laps at most N apart in claims, that is, one lap. A participant would have to be
+//! stopped for 2^40 laps of the ring to mistake one for another.
+//!
+//! *Empty means empty.* A consumer stops at p because READY l or VOID l is not there as far as it
+//! can see, having seen every position before taken, void or to be delivered again. If it has
+//! synchronised with the commit of a later position (by a fence, or by an end it was told of), p's
+//! owner has not committed, and will notify when it does. Once it has synchronised with the ends of
+//! all producers, everything is committed or void.
+//!
+//! *Full means full.* A producer stops at p because `consumers[s]` is not released up to l−1: p−N
+//! holds an unread frame, or its producer or its reader is at work, or dead (then [`Shared::sweep`]
+//! helps). If p−N is VOID, it skips it instead.
+//!
+//! Progress: lock-free among the living: a failed CAS means that another participant got the slot.
+//! FIFO per producer; a live but *stopped* producer at the head delays consumers, a dead one does
+//! not. Every loop is bounded, whatever the words say.
 
-use crate::error::{Error, Result};
-use crate::frame::header::{Flags, Header, SHORT};
-use crate::segment::geometry::Redelivery;
-use crate::sync::{Area, AtomicU64, LINE, Ordering, spin_loop};
+use super::layout::{ClaimWord, CommitWord, LAP_MASK, ReadWord, Shared, Stop, ahead, before, is_at_least};
+use crate::frame::header::Header;
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 
-/// Producer page: a position at or before the next one to claim.
-pub(crate) const TAIL: usize = 0;
-/// Producer page: bumped after every transition to REDELIVER, so that consumers know to look for one.
-pub(crate) const REDELIVERIES: usize = LINE;
-/// Consumer page: a position at or before the next one to take.
-pub(crate) const HEAD: usize = 0;
-
-/// Bytes of a slot before the payload.
-pub(crate) const SLOT_HEADER: usize = 8 + SHORT;
-
-/// The five states of a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
-    /// Waiting for the producer of this lap.
-    Free,
-    /// Claimed by a producer that is filling it.
-    Writing,
-    /// Committed.
-    Ready,
-    /// Taken by a consumer that is reading it.
-    Reading,
-    /// Taken back from a dead consumer, to be delivered again.
-    Redeliver,
-}
-
-/// A control word, unpacked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Control {
-    pub(crate) lap: u64,
-    pub(crate) state: State,
-    pub(crate) owner: u16,
-    pub(crate) attempt: u8,
-}
-
-const LAP_MASK: u64 = (1 << 40) - 1;
-
-impl Control {
-    const fn new(lap: u64, state: State, owner: u16, attempt: u8) -> Self {
-        Control { lap: lap & LAP_MASK, state, owner, attempt }
-    }
-
-    const fn free(lap: u64) -> Self {
-        Control::new(lap, State::Free, 0, 0)
-    }
-
-    #[inline(always)]
-    pub(crate) const fn pack(self) -> u64 {
-        let state = match self.state {
-            State::Free => 0,
-            State::Writing => 1,
-            State::Ready => 2,
-            State::Reading => 3,
-            State::Redeliver => 4,
-        };
-        (self.lap << 24) | (state << 20) | ((self.owner as u64) << 8) | self.attempt as u64
-    }
-
-    #[inline(always)]
-    pub(crate) fn unpack(word: u64) -> Result<Self> {
-        let state = match (word >> 20) & 0xF {
-            0 => State::Free,
-            1 => State::Writing,
-            2 => State::Ready,
-            3 => State::Reading,
-            4 => State::Redeliver,
-            _ => return Err(Error::Corrupt { what: "a slot in no known state" }),
-        };
-        Ok(Control { lap: word >> 24, state, owner: (word >> 8) as u16 & 0xFFF, attempt: word as u8 })
-    }
-}
-
-/// What recovery did.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Recovered {
-    /// Claims of dead producers, voided: the frames never were.
-    pub(crate) voided: u64,
-    /// Frames taken back from dead consumers.
-    pub(crate) redeliver: u64,
-    /// Frames that dead consumers took with them (at most once).
-    pub(crate) lost: u64,
-}
-
-impl std::ops::AddAssign for Recovered {
-    fn add_assign(&mut self, other: Self) {
-        self.voided += other.voided;
-        self.redeliver += other.redeliver;
-        self.lost += other.lost;
-    }
-}
+/// Positions at which a producer looks together: a line's worth of `consumers[]`.
+const GROUP: u64 = 8;
 
 /// A claimed slot: the producer's to fill, then to commit or to abort.
 #[derive(Debug)]
@@ -162,176 +112,136 @@ pub(crate) struct Taken {
     slot: usize,
 }
 
-/// The memory of a slot ring and its geometry, copied into the handle once. Both roles work on it, by `&self`.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    producer: Area,
-    consumer: Area,
-    data: Area,
-    slots: u64,
-    shift: u32,
-    stride: usize,
-    max_payload: usize,
+impl Taken {
+    pub(super) fn new(header: Header, lap: u64, slot: usize) -> Self {
+        Taken { header, lap, slot }
+    }
 }
 
 impl Shared {
-    pub(crate) fn new(producer: Area, consumer: Area, data: Area, slots: usize, stride: usize) -> Self {
-        assert!(slots.is_power_of_two() && stride % 8 == 0 && stride > SLOT_HEADER, "geometry was validated");
-        assert!(data.len() >= slots * stride, "geometry was validated");
-        let (slots, shift) = (slots as u64, slots.trailing_zeros());
-        Shared { producer, consumer, data, slots, shift, stride, max_payload: stride - SLOT_HEADER }
-    }
-
-    /// Number of slots.
-    pub(crate) fn slots(&self) -> u64 {
-        self.slots
-    }
-
-    /// Largest payload, in bytes.
-    #[inline(always)]
-    pub(crate) fn max_payload(&self) -> usize {
-        self.max_payload
-    }
-
-    /// The data area itself, for the handles that hand out views.
-    #[inline(always)]
-    pub(crate) fn data(&self) -> &Area {
-        &self.data
-    }
-
-    #[inline(always)]
-    fn split(&self, position: u64) -> (usize, u64) {
-        ((position & (self.slots - 1)) as usize, (position >> self.shift) & LAP_MASK)
-    }
-
-    #[inline(always)]
-    fn control(&self, slot: usize) -> &AtomicU64 {
-        // SAFETY: `slot` is below the number of slots (masked by `split`, or counted up to it), the stride is a multiple
-        // of 8, and the area holds all slots.
-        unsafe { self.data.word_unchecked(slot * self.stride) }
-    }
-
-    /// Offset of a slot's payload in the data area.
-    #[inline(always)]
-    fn payload(&self, slot: usize) -> usize {
-        slot * self.stride + SLOT_HEADER
-    }
-
-    /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
-    pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.consumer.word(HEAD).load(Ordering::Relaxed);
-        (head, crate::sync::later(self.producer.word(TAIL).load(Ordering::Relaxed), head))
-    }
-
-    /// The control word of `slot`, for observers.
-    pub(crate) fn inspect(&self, slot: usize) -> Result<Control> {
-        Control::unpack(self.control(slot).load(Ordering::Acquire))
-    }
-
-    /// The header in `slot`, for observers who saw it READY, READING or REDELIVER: unstable unless the ring is quiet.
-    pub(crate) fn inspect_header(&self, slot: usize) -> Result<Header> {
-        self.header(slot)
-    }
-
-    /// Whether `hint` does not lead: the position before it has been claimed, or it is the very first.
-    pub(crate) fn is_proven(&self, hint: u64) -> bool {
-        let (slot, lap) = self.split(hint.wrapping_sub(1));
-        // A slot in no known state is reported as such.
-        let Ok(seen) = self.inspect(slot) else { return true };
-        let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
-        hint == 0 || (ahead == 0 && seen.state != State::Free) || (1..=LAP_MASK / 2).contains(&ahead)
-    }
-
-    /// Slots and headers of the frames that wait, in the order of their positions.
-    pub(crate) fn waiting(&self) -> Result<Vec<(usize, Header)>> {
-        let mut found = Vec::new();
-        let mut first = None;
-        for slot in 0..self.slots as usize {
-            let control = self.inspect(slot)?;
-            // Laps wrap: what sorts is the distance from one that is older than all that wait.
-            let oldest = *first.get_or_insert(control.lap.wrapping_sub(2));
-            if matches!(control.state, State::Ready | State::Redeliver) {
-                found.push((control.lap.wrapping_sub(oldest) & LAP_MASK, slot));
-            }
-        }
-        found.sort_unstable();
-        found.into_iter().map(|(_, slot)| Ok((slot, self.header(slot)?))).collect()
-    }
-
-    /// Copies the payload of a slot that [`Shared::waiting`] showed. An observer's copy: torn if the ring is not quiet.
-    pub(crate) fn copy_slot(&self, slot: usize, into: &mut [u8]) {
-        assert!(slot < self.slots as usize && into.len() <= self.max_payload);
-        // SAFETY: inside the slot by the assertion. Stable only if the ring is quiet, which the caller's contract says; the
-        // bytes are plain data either way.
-        unsafe { self.data.read(self.payload(slot), into) };
-    }
-
-    /// More steps than any call needs among correct peers; a forged segment ends here instead of looping.
+    /// More steps than any call needs among correct peers; a forged segment ends here instead of
+    /// looping.
     #[inline(always)]
     fn budget(&self) -> u64 {
-        4 * self.slots + 64
+        4 * self.slots() + 64
     }
 
-    // ---- producer ----------------------------------------------------------------------------------------------------
+    // ---- producer ----
 
-    /// Claims the next free slot for participant `me`.
+    /// Where a handle that has looked at nothing yet starts to remember free slots.
+    pub(crate) fn first_free(&self) -> AtomicU64 {
+        // Relaxed: positions before the tail are claimed, whatever else is known of them, and
+        // claims of them fail.
+        AtomicU64::new(self.tail().load(Ordering::Relaxed))
+    }
+
+    /// Claims the next free slot for participant `me`, whose handle remembers in `free` up to which
+    /// position it has found slots free.
     ///
-    /// `Full` when the slot one lap back is not finished: it holds an unread frame, or its owner is at work, or dead
-    /// (then a [`Shared::sweep`] helps).
+    /// `Full` when the slot one lap back is not finished: it holds an unread frame, or its owner is
+    /// at work, or dead (then a [`Shared::sweep`] helps).
     #[inline(always)]
-    pub(crate) fn claim(&self, me: u16) -> Result<Claim> {
-        let hint = self.producer.word(TAIL);
-        // SYNC(tail): pairs with the Release store below; what the storer saw claimed, we see claimed.
+    pub(crate) fn claim(&self, me: u16, free: &AtomicU64) -> Result<Claim, Stop> {
+        let hint = self.tail();
+        // SYNC(tail): pairs with the Release store below; what the storer saw claimed, we see
+        // claimed.
         let mut position = hint.load(Ordering::Acquire);
         for _ in 0..self.budget() {
             let (slot, lap) = self.split(position);
-            let control = self.control(slot);
-            // SYNC(claim): pairs with the CAS of whoever claimed it; its view of earlier claims is ours now.
-            // SYNC(release): pairs with the store that freed it; whoever used it is done with it.
-            let word = control.load(Ordering::Acquire);
-            if word == Control::free(lap).pack() {
-                let mine = Control::new(lap, State::Writing, me, 0).pack();
-                // SYNC(claim): hands on what we know of earlier claims. No Acquire: a word occurs once, so this is the very
-                // store that the load above has synchronised with.
-                if control.compare_exchange(word, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
-                    // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may lag, it cannot lead.
-                    hint.store(position.wrapping_add(1), Ordering::Release);
-                    return Ok(Claim { position, slot });
-                }
-                spin_loop(); // somebody else has it; look again
+            let word = self.claim_word(slot);
+            // SYNC(claim): pairs with the CAS of the slot's claimant; its view of earlier claims is
+            // ours now.
+            let seen = word.load(Ordering::Acquire);
+            if ClaimWord(seen).lap() != before(lap) {
+                position = self.behind_claims(position, lap, ClaimWord(seen))?;
                 continue;
             }
-            let seen = Control::unpack(word)?;
-            let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
-            if ahead == 0 && seen.state == State::Free {
-                return Err(Error::Corrupt { what: "a free slot that has an owner" });
-            } else if ahead == 0 {
-                position = position.wrapping_add(1);
-            } else if ahead <= LAP_MASK / 2 {
-                position = self.last_claim(position, ahead, seen).wrapping_add(1);
-            } else if ahead == LAP_MASK && seen.state != State::Free {
-                return Err(Error::Full);
-            } else {
-                return Err(Error::Corrupt { what: "a slot more than one lap behind the tail" });
+            // SYNC(free): pairs with the Release store below, of another thread with this handle.
+            if (position.wrapping_sub(free.load(Ordering::Acquire)) as i64) >= 0 {
+                // SYNC(free): what this thread knows to be released, the next one knows. It may
+                // move back: it stays true.
+                free.store(self.free_until(position)?, Ordering::Release);
             }
+            // SYNC(claim): hands on what we know of earlier claims. SYNC(issued): pairs with the
+            // loads in `sweep`; our id was issued to us before. No Acquire: a word occurs once, so
+            // this is the very store that the load above has synchronised with.
+            let mine = ClaimWord::new(lap, me).0;
+            if word.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
+                // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may
+                // lag, it cannot lead.
+                hint.store(position.wrapping_add(1), Ordering::Release);
+                return Ok(Claim { position, slot });
+            }
+            spin_loop(); // another producer has it; look again
         }
-        Err(Error::Full)
+        Err(Stop::Full)
     }
 
-    /// The newest position at the slot of `position` that is known to have been claimed, from a control word that is `ahead`
-    /// of it by at least one lap. Never before `position`.
-    fn last_claim(&self, position: u64, ahead: u64, seen: Control) -> u64 {
-        let laps = if seen.state == State::Free { ahead - 1 } else { ahead };
-        position.wrapping_add(laps << self.shift)
+    /// The position after the newest one at this slot that is known to be claimed: the word at
+    /// `position`, of `lap`, is not that of the lap before.
+    #[cold]
+    fn behind_claims(&self, position: u64, lap: u64, seen: ClaimWord) -> Result<u64, Stop> {
+        let laps = ahead(seen.lap(), lap);
+        if laps > LAP_MASK / 2 { Err(Stop::Behind) } else { Ok(self.laps_later(position, laps).wrapping_add(1)) }
     }
 
-    /// Offset of the claimed slot's payload in the data area; `max_payload` bytes are the claimant's.
+    /// The end of the free slots from `position` on, at most at the end of its group. `Full` if
+    /// there is none.
+    fn free_until(&self, position: u64) -> Result<u64, Stop> {
+        let end = (position | (GROUP - 1)).wrapping_add(1);
+        let mut free = position;
+        while free != end && self.is_free(free) {
+            free = free.wrapping_add(1);
+        }
+        if free == position { self.skip_before(position) } else { Ok(free) }
+    }
+
+    /// Whether the lap before that of `position` was released.
+    #[inline(always)]
+    fn is_free(&self, position: u64) -> bool {
+        let (slot, lap) = self.split(position);
+        // SYNC(release): pairs with the stores and CASes that free a slot; its last user is done
+        // with it.
+        let seen = ReadWord(self.read_word(slot).load(Ordering::Acquire));
+        is_at_least(seen.lap(), before(lap))
+    }
+
+    /// The slot of `position` is not free, as far as we have seen. Frees it if the lap before is
+    /// void.
+    #[cold]
+    fn skip_before(&self, position: u64) -> Result<u64, Stop> {
+        let (slot, lap) = self.split(position);
+        // SYNC(void): pairs with the store in `abort` and the CAS in `void`: what the claim's owner
+        // wrote comes before what the next one writes.
+        let word = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
+        let is_void = word == CommitWord::void(before(lap));
+        if is_void {
+            self.skip(slot, before(lap));
+        }
+        // In the other two cases it was freed meanwhile, and perhaps claimed: we shall see.
+        if is_void || is_at_least(word.lap(), lap) || self.is_free(position) {
+            Ok(position.wrapping_add(1))
+        } else {
+            Err(Stop::Full)
+        }
+    }
+
+    /// Frees the slot of `lap`, which was seen to be void, unless another participant has done it.
+    pub(super) fn skip(&self, slot: usize, lap: u64) {
+        let (unread, free) = (ReadWord::released(before(lap)).0, ReadWord::released(lap).0);
+        // SYNC(release): pairs with the load in `is_free`.
+        let _ = self.read_word(slot).compare_exchange(unread, free, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Offset of the claimed slot's payload in the data area; `max_payload` bytes are the
+    /// claimant's.
     #[inline(always)]
     pub(crate) fn claimed_payload(&self, claim: &Claim) -> usize {
         self.payload(claim.slot)
     }
 
-    /// The sequence number of the frame in this claim: the low half of its position, for the ring is one sender.
+    /// The sequence number of the frame in this claim: the low half of its position, for the ring
+    /// is one sender.
     #[inline(always)]
     pub(crate) fn sequence(claim: &Claim) -> u32 {
         claim.position as u32
@@ -340,154 +250,124 @@ impl Shared {
     /// Copies payload into the claimed slot.
     #[inline(always)]
     pub(crate) fn write(&self, claim: &Claim, payload: &[u8]) {
-        debug_assert!(payload.len() <= self.max_payload);
-        // SAFETY: `claim` proves that the slot is WRITING with our id: nobody else touches it before we store READY.
+        debug_assert!(payload.len() <= self.max_payload());
+        // SAFETY: inside the slot by the check that the handles make before they claim. `claim`
+        // proves that this lap of the slot is claimed with our id: no other participant reads or
+        // writes the payload before we store READY or VOID.
         unsafe { self.data.write(self.payload(claim.slot), payload) };
     }
 
     /// Publishes the claimed slot.
     #[inline(always)]
     pub(crate) fn commit(&self, claim: Claim, header: Header) {
-        let at = claim.slot * self.stride + 8;
-        // SAFETY: as in `write`; the header lies before the payload inside the slot.
-        unsafe { self.data.write(at, &header.commit_word().to_le_bytes()) };
-        // SAFETY: as above.
-        unsafe { self.data.write(at + 8, &header.tail_word().to_le_bytes()) };
+        let (first, second) = self.header_words(claim.slot);
+        first.store(header.commit_word().to_le(), Ordering::Relaxed);
+        second.store(header.tail_word().to_le(), Ordering::Relaxed);
         let (_, lap) = self.split(claim.position);
-        let ready = Control::new(lap, State::Ready, 0, 0).pack();
-        // SYNC(commit): pairs with the CAS in `take` and in `take_redelivered`; header and payload come before it. A plain store,
-        // because while we live nobody else changes WRITING(lap, us).
-        self.control(claim.slot).store(ready, Ordering::Release);
+        // SYNC(commit): pairs with the load in `next_ready`; header and payload come before it. A
+        // plain store, because while we live no other participant stores this word.
+        self.commit_word(claim.slot).store(CommitWord::ready(lap).0, Ordering::Release);
     }
 
-    /// Gives the claimed position up; consumers walk past it.
+    /// Gives the claimed position up; consumers walk past it, and the slot is free for the next
+    /// lap.
     pub(crate) fn abort(&self, claim: Claim) {
         let (_, lap) = self.split(claim.position);
-        // SYNC(release): pairs with the load in `claim`; what we wrote comes before what its next owner writes.
-        self.control(claim.slot).store(Control::free(lap.wrapping_add(1)).pack(), Ordering::Release);
+        // SYNC(void): pairs with the loads in `skip_before` and `next_ready`. A plain store, as in
+        // `commit`.
+        self.commit_word(claim.slot).store(CommitWord::void(lap).0, Ordering::Release);
+        self.skip(claim.slot, lap);
     }
 
-    // ---- consumer ----------------------------------------------------------------------------------------------------
+    // ---- consumer ----
 
     /// Takes the next committed slot for participant `me`.
     ///
     /// `Empty` when nothing is committed at the head; that includes a claim still being written.
     #[inline(always)]
-    pub(crate) fn take(&self, me: u16) -> Result<Taken> {
-        let hint = self.consumer.word(HEAD);
+    pub(crate) fn take(&self, me: u16) -> Result<Taken, Stop> {
+        let hint = self.head();
         let mut budget = self.budget();
-        // Relaxed, as in `next_ready`: what others took is a fact, however little we know of what they saw.
+        // Relaxed: that a position is taken is a fact, however little we know of what its taker
+        // saw.
         let mut position = hint.load(Ordering::Relaxed);
         loop {
-            let word;
-            (position, word) = self.next_ready(position, &mut budget)?;
+            position = self.next_ready(position, &mut budget)?;
             let (slot, lap) = self.split(position);
-            let mine = Control::new(lap, State::Reading, me, 0).pack();
-            // SYNC(commit): pairs with the store of READY: header and payload are visible.
-            if self.control(slot).compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            let (unread, mine) = (ReadWord::released(before(lap)).0, ReadWord::reading(before(lap), me).0);
+            // SYNC(issued): pairs with the loads in `sweep`; our id was issued to us before. No
+            // Acquire: header and payload are visible by SYNC(commit), and the slot's last user was
+            // done before that.
+            let word = self.read_word(slot);
+            if word.compare_exchange(unread, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
                 // Stored only after the take it reports: it may lag, it cannot lead.
                 hint.store(position.wrapping_add(1), Ordering::Relaxed);
-                return self.taken(slot, lap, 0);
+                return Ok(Taken { header: self.header(slot)?, lap, slot });
             }
-            spin_loop(); // somebody else has it; look again
+            spin_loop(); // another consumer has it; look again
         }
     }
 
-    /// Whether a producer is filling the slot at the head, or somebody works in the slot at the tail, which the next lap
-    /// needs. For whoever decides how long to sleep: the hints may lag, so this is a guess.
-    pub(crate) fn is_somebody_at_work(&self) -> bool {
-        [self.consumer.word(HEAD), self.producer.word(TAIL)].into_iter().any(|hint| {
-            let (slot, _) = self.split(hint.load(Ordering::Relaxed));
-            self.inspect(slot).is_ok_and(|control| matches!(control.state, State::Writing | State::Reading))
-        })
-    }
-
-    /// Whether a committed slot is waiting at the head: whoever was woken for one frame wakes another consumer for the next.
+    /// Whether a committed slot is waiting at the head: a consumer that was woken for one frame
+    /// wakes another for the next.
     pub(crate) fn has_more(&self) -> bool {
-        let position = self.consumer.word(HEAD).load(Ordering::Relaxed);
+        let position = self.head().load(Ordering::Relaxed);
         self.next_ready(position, &mut self.budget()).is_ok()
     }
 
-    /// The first READY position at or after `position`, before which everything is taken or void, and its control word.
+    /// The first position at or after `position` that is READY and unread, before which everything
+    /// is taken or void.
     #[inline(always)]
-    fn next_ready(&self, mut position: u64, budget: &mut u64) -> Result<(u64, u64)> {
+    fn next_ready(&self, mut position: u64, budget: &mut u64) -> Result<u64, Stop> {
         while *budget > 0 {
             *budget -= 1;
             let (slot, lap) = self.split(position);
-            let word = self.control(slot).load(Ordering::Relaxed);
-            if word == Control::new(lap, State::Ready, 0, 0).pack() {
-                return Ok((position, word));
-            }
-            let seen = Control::unpack(word)?;
-            let ahead = seen.lap.wrapping_sub(lap) & LAP_MASK;
-            if ahead == 0 {
-                match seen.state {
-                    // With an owner, as nobody leaves it: no reason to leave it lying.
-                    State::Ready => return Ok((position, word)),
-                    State::Reading | State::Redeliver => position = position.wrapping_add(1),
-                    State::Free | State::Writing => return Err(Error::Empty),
-                }
-            } else if ahead <= LAP_MASK / 2 {
-                // The newest claim here is P, so everything up to P - N is finished (see the module's proof); nothing more
-                // is known of the positions in between, for recovery voids out of order.
-                let claimed = self.last_claim(position, ahead, seen).wrapping_sub(position) + 1;
-                position = position.wrapping_add(claimed.saturating_sub(self.slots).max(1));
+            // SYNC(commit): pairs with the store of READY: header and payload are visible.
+            let word = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
+            if word != CommitWord::ready(lap) {
+                position = self.behind_finished(position, lap, word)?;
+            } else if self.read_word(slot).load(Ordering::Relaxed) == ReadWord::released(before(lap)).0 {
+                return Ok(position);
             } else {
-                // As far as we can see, the slot is still busy with the lap before: nothing is there.
-                return Err(Error::Empty);
+                // It is taken, or to be delivered again: not found by this walk.
+                position = position.wrapping_add(1);
             }
         }
-        Err(Error::Empty)
+        Err(Stop::Empty)
     }
 
-    #[inline(always)]
-    fn header(&self, slot: usize) -> Result<Header> {
-        let at = slot * self.stride + 8;
-        let (mut first, mut second) = ([0; 8], [0; 8]);
-        // SAFETY: inside the slot; it is ours to read (taken), or the caller is an observer who accepts garbage.
-        unsafe { self.data.read(at, &mut first) };
-        // SAFETY: as above.
-        unsafe { self.data.read(at + 8, &mut second) };
-        let header = Header::from_words(u64::from_le_bytes(first), u64::from_le_bytes(second))?;
-        if header.len as usize > self.max_payload {
-            return Err(Error::Corrupt { what: "a frame longer than its slot" });
-        }
-        Ok(header)
-    }
-
-    #[inline(always)]
-    fn taken(&self, slot: usize, lap: u64, attempt: u8) -> Result<Taken> {
-        let mut header = self.header(slot)?;
-        if attempt > 0 {
-            header.flags = header.flags | Flags::REDELIVERED;
-        }
-        Ok(Taken { header, lap, slot })
-    }
-
-    /// The value that changes whenever there may be a frame to deliver again.
-    #[inline(always)]
-    pub(crate) fn redeliveries(&self) -> u64 {
-        // SYNC(redeliver): pairs with `sweep`; who sees the count sees the slots.
-        self.producer.word(REDELIVERIES).load(Ordering::Acquire)
-    }
-
-    /// Takes a frame that a dead consumer left behind, if there is one. Looks at every slot: a cold path.
+    /// The position up to which everything is finished, after `position`, whose slot is not READY
+    /// of its `lap`.
     #[cold]
-    pub(crate) fn take_redelivered(&self, me: u16) -> Result<Taken> {
-        for slot in 0..self.slots as usize {
-            let control = self.control(slot);
-            let word = control.load(Ordering::Relaxed);
-            let seen = Control::unpack(word)?;
-            if seen.state != State::Redeliver {
-                continue;
+    fn behind_finished(&self, position: u64, lap: u64, word: CommitWord) -> Result<u64, Stop> {
+        let laps = ahead(word.lap(), lap);
+        if laps == 0 {
+            if word != CommitWord::void(lap) {
+                return Err(Stop::UnknownState);
             }
-            let mine = Control { state: State::Reading, owner: me, ..seen }.pack();
-            // SYNC(commit): pairs with the store of READY, for the CASes since then continue its release sequence.
-            if control.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return self.taken(slot, seen.lap, seen.attempt);
-            }
+            // SYNC(void) by the load in `next_ready`.
+            self.skip(self.split(position).0, lap);
+            Ok(position.wrapping_add(1))
+        } else if laps <= LAP_MASK / 2 {
+            // The newest claim here is q, so everything up to q−N is finished (see the module's
+            // proof). Nothing more is known of the positions in between.
+            let finished = self.laps_later(position, laps - 1);
+            Ok(finished.wrapping_add(1))
+        } else {
+            // As far as we can see, the slot is still busy with the lap before: nothing is there.
+            Err(Stop::Empty)
         }
-        Err(Error::Empty)
+    }
+
+    /// The header in `slot`, of a frame that is ours to read; an observer gets one that may be
+    /// torn.
+    #[inline(always)]
+    pub(super) fn header(&self, slot: usize) -> Result<Header, Stop> {
+        let (first, second) = self.header_words(slot);
+        // Relaxed: ordered by SYNC(commit).
+        let [first, second] = [first, second].map(|word| u64::from_le(word.load(Ordering::Relaxed)));
+        let header = Header::from_words(first, second).map_err(|_| Stop::NoHeader)?;
+        if header.len as usize > self.max_payload() { Err(Stop::TooLong) } else { Ok(header) }
     }
 
     /// Offset of the taken slot's payload in the data area.
@@ -500,70 +380,30 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn read(&self, taken: &Taken, into: &mut [u8]) {
         debug_assert!(into.len() == taken.header.len as usize);
-        // SAFETY: `taken` proves that the slot is READING with our id, so nobody writes it; its length was bounded.
+        // SAFETY: inside the slot, because the length was checked when the frame was taken. `taken`
+        // proves that the slot is being read with our id, so no producer writes it before we
+        // release it.
         unsafe { self.data.read(self.payload(taken.slot), into) };
     }
 
     /// Whether releasing this slot completes a quarter of the ring.
     #[inline(always)]
     pub(crate) fn is_quarter(&self, taken: &Taken) -> bool {
-        (taken.slot as u64 + 1) & (self.slots / 4).max(1).wrapping_sub(1) == 0
+        (taken.slot as u64 + 1) & (self.slots() / 4).max(1).wrapping_sub(1) == 0
     }
 
     /// Gives the slot back to the producers.
     #[inline(always)]
     pub(crate) fn release(&self, taken: Taken) {
-        // SYNC(release): pairs with the load in `claim`; our reads come before it. A plain store, because
-        // while we live nobody else changes READING(lap, us).
-        self.control(taken.slot).store(Control::free(taken.lap.wrapping_add(1)).pack(), Ordering::Release);
+        // SYNC(release): pairs with the load in `is_free`; our reads come before it. A plain store,
+        // because while we live no other participant stores this word.
+        self.read_word(taken.slot).store(ReadWord::released(taken.lap).0, Ordering::Release);
     }
 
     /// Moves both hints back to the beginning, as far as a hint can lag.
     #[cfg(slipring_loom)]
     pub(crate) fn rewind_hints_for_test(&self) {
-        self.producer.word(TAIL).store(0, Ordering::Relaxed);
-        self.consumer.word(HEAD).store(0, Ordering::Relaxed);
-    }
-
-    // ---- recovery ----------------------------------------------------------------------------------------------------
-
-    /// Removes the dead participant `id` from every slot: after this its id may be reissued. Idempotent: whoever is killed
-    /// in here is followed by another, because the id is not reissued before.
-    #[cold]
-    pub(crate) fn sweep(&self, id: u16, policy: Redelivery) -> Result<Recovered> {
-        let mut total = Recovered::default();
-        let mut redeliver = false;
-        for slot in 0..self.slots as usize {
-            // Relaxed: all that the dead one did comes before the kernel's word for its death.
-            let word = self.control(slot).load(Ordering::Relaxed);
-            let seen = Control::unpack(word)?;
-            if matches!(seen.state, State::Writing | State::Reading) && seen.owner == id {
-                total += self.recover_word(slot, word, seen, policy);
-            }
-            redeliver |= seen.state == State::Redeliver;
-        }
-        if redeliver || total.redeliver > 0 {
-            // SYNC(redeliver): pairs with `redeliveries`. Also for what we only found: who put it there may have been killed
-            // before saying so.
-            self.producer.word(REDELIVERIES).fetch_add(1, Ordering::Release);
-        }
-        Ok(total)
-    }
-
-    #[cold]
-    fn recover_word(&self, slot: usize, word: u64, seen: Control, policy: Redelivery) -> Recovered {
-        let free = Control::free(seen.lap.wrapping_add(1));
-        let (next, done) = match (seen.state, policy) {
-            (State::Writing, _) => (free, Recovered { voided: 1, ..Recovered::default() }),
-            (_, Redelivery::AtMostOnce) => (free, Recovered { lost: 1, ..Recovered::default() }),
-            (_, Redelivery::AtLeastOnce) => {
-                let again = Control::new(seen.lap, State::Redeliver, 0, seen.attempt.saturating_add(1));
-                (again, Recovered { redeliver: 1, ..Recovered::default() })
-            }
-        };
-        // SYNC(release): pairs with the load in `claim`; what the dead owner read or wrote, known to us by the kernel's word,
-        // comes before what the next owner writes.
-        let won = self.control(slot).compare_exchange(word, next.pack(), Ordering::Release, Ordering::Relaxed).is_ok();
-        if won { done } else { Recovered::default() }
+        self.tail().store(0, Ordering::Relaxed);
+        self.head().store(0, Ordering::Relaxed);
     }
 }

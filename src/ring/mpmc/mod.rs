@@ -24,7 +24,10 @@
 
 mod consumer;
 pub(crate) mod core;
+pub(crate) mod inspect;
+pub(crate) mod layout;
 mod producer;
+pub(crate) mod recovery;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +35,14 @@ pub(crate) use consumer::Holder;
 pub use consumer::{BATCH, Batch, Consumer, View};
 pub use producer::{Grant, Producer};
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use self::core::{Recovered, Shared};
+use crossbeam_utils::CachePadded;
+
+use self::core::{Claim, Taken};
+use self::layout::{Shared, Stop};
+use self::recovery::Recovered;
 use super::attachment::Attachment;
 use super::{Options, Ring};
 use crate::error::Result;
@@ -59,28 +66,59 @@ pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }
 
-/// Takes back what the dead participant `id` holds, and counts it in the dead one's own record: whoever buries it holds the
-/// lock on that, and need not be a participant.
-pub(super) fn recover(core: &Shared, counters: &Counters, id: u16, policy: Redelivery) -> Result<()> {
-    let Recovered { voided, redeliver, lost } = core.sweep(id, policy)?;
-    counters.add(Counter::Recovered, voided + redeliver + lost);
-    counters.add(Counter::Lost, lost);
-    Ok(())
+/// Takes back what the dead participant `id` holds, and counts it in the dead one's own record: a
+/// recoverer need not be a participant. Several may do so at once, if each says when `id` has been
+/// given to another (see `recovery.rs`).
+pub(super) fn recover(
+    core: &Shared,
+    counters: &Counters,
+    id: u16,
+    policy: Redelivery,
+    is_still_dead: impl FnMut() -> bool,
+) {
+    let Recovered { voided, redeliver, lost } = core.sweep(id, policy, is_still_dead);
+    for (counter, n) in [(Counter::Recovered, voided + redeliver + lost), (Counter::Lost, lost)] {
+        if n > 0 {
+            counters.add_in_other_thread(counter, n);
+        }
+    }
 }
 
 /// What the clones of a handle share.
 struct Seat {
     core: Shared,
+    /// The position up to which this handle has found slots free.
+    free: CachePadded<AtomicU64>,
     /// The count of redeliveries at which a search found none left.
     searched: AtomicU64,
     attachment: Attachment<Many>,
 }
 
 impl Seat {
-    fn take(ring: &Ring, role: Role) -> Result<Self> {
+    fn join(ring: &Ring, role: Role) -> Result<Self> {
         let attachment = Attachment::join(ring, Kind::Mpmc, role)?;
         attachment.announce();
-        Ok(Seat { core: ring.mpmc_shared(), searched: AtomicU64::new(0), attachment })
+        let core = ring.mpmc_shared();
+        let free = CachePadded::new(core.first_free());
+        Ok(Seat { core, free, searched: AtomicU64::new(0), attachment })
+    }
+
+    #[inline(always)]
+    fn claim(&self) -> Result<Claim, Stop> {
+        self.core.claim(self.attachment.id(), &self.free)
+    }
+
+    /// The next frame. One that is to be delivered again comes first.
+    #[inline(always)]
+    fn take(&self) -> Result<Taken, Stop> {
+        let redeliveries = self.core.redeliveries();
+        if redeliveries != self.searched.load(Ordering::Relaxed) {
+            match self.core.take_again(self.attachment.id()) {
+                Err(Stop::Empty) => self.searched.store(redeliveries, Ordering::Relaxed),
+                found => return found,
+            }
+        }
+        self.core.take(self.attachment.id())
     }
 
     /// How soon to check the peers again: soon if one is at work in the slot that all of us wait

@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::Seat;
-use super::core::{Claim, Shared};
+use super::core::Claim;
+use super::layout::{Shared, Stop};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::{Options, Ring};
@@ -45,7 +46,7 @@ impl Producer {
     /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
     /// [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        Ok(Producer(Arc::new(Seat::take(ring, Role::Producer)?)))
+        Ok(Producer(Arc::new(Seat::join(ring, Role::Producer)?)))
     }
 
     /// The ring.
@@ -246,18 +247,18 @@ impl Producer {
     #[inline(always)]
     fn try_claim(&self, len: usize) -> Result<Claim> {
         self.check_call(len)?;
-        match self.0.core.claim(self.0.attachment.id()) {
-            Err(Error::Full) => self.full(),
-            claimed => claimed,
+        match self.0.claim() {
+            Err(Stop::Full) => self.full(),
+            claimed => claimed.map_err(Stop::error),
         }
     }
 
     #[inline(always)]
     fn claim(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Claim> {
         self.check_call(len)?;
-        match self.0.core.claim(self.0.attachment.id()) {
-            Err(Error::Full) => self.wait_for_slot(deadline.into()),
-            claimed => claimed,
+        match self.0.claim() {
+            Err(Stop::Full) => self.wait_for_slot(deadline.into()),
+            claimed => claimed.map_err(Stop::error),
         }
     }
 
@@ -278,10 +279,10 @@ impl Producer {
     }
 
     fn attempt(seat: &Seat) -> Result<Option<Claim>> {
-        match seat.core.claim(seat.attachment.id()) {
+        match seat.claim() {
             Ok(claim) => Ok(Some(claim)),
-            Err(Error::Full) => Ok(None),
-            Err(e) => Err(e),
+            Err(Stop::Full) => Ok(None),
+            Err(stop) => Err(stop.error()),
         }
     }
 
@@ -354,8 +355,8 @@ impl Deref for Grant<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` is at most the slot's payload; the memory is initialised (zeros or old frames); the slot is WRITING
-        // with our id, and its claim, which is not `Clone`, is in this grant: nobody else touches it.
+        // SAFETY: `len` is at most the slot's payload; the memory is initialised (zeros or old frames); this lap of the
+        // slot is claimed with our id, and the claim, which is not `Clone`, is in this grant: nobody else touches it.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }

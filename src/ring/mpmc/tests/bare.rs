@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::core::{Control, HEAD, Shared, State, TAIL, Taken};
-use crate::error::Error;
+use super::super::core::{Claim, Taken};
+use super::super::inspect::State;
+use super::super::layout::{ClaimWord, CommitWord, HEAD, Parts, ReadWord, Shared, Stop, TAIL};
+use super::super::recovery::Recovered;
 use crate::frame::{Flags, Header};
 use crate::memory;
-use crate::segment::Redelivery::{AtLeastOnce, AtMostOnce};
-use crate::sync::{Area, Ordering};
+use crate::segment::Redelivery::{self, AtLeastOnce, AtMostOnce};
+use crate::segment::layout::claims_len;
+use crate::sync::{Area, AtomicU64, Ordering};
 
 const STRIDE: usize = 64;
 const MAX: usize = 40;
@@ -16,41 +19,89 @@ const LAPS: u64 = 1 << 40;
 
 struct Bare {
     shared: Shared,
-    producer: Area,
-    consumer: Area,
+    /// What each participant's handle remembers.
+    free: [AtomicU64; 16],
+    tail: Area,
+    head: Area,
+    producers: Area,
+    consumers: Area,
     data: Area,
 }
 
 impl Bare {
     /// An empty ring in which `position` frames have come and gone, and left their traces.
     fn used_up_to(position: u64, slots: usize) -> Self {
-        let (producer, consumer) = (memory::heap(4096, 8).unwrap().control, memory::heap(4096, 8).unwrap().control);
+        let control = |len: usize| memory::heap(len, 8).unwrap().control;
+        let (tail, head) = (control(4096), control(4096));
+        let (producers, consumers) = (control(claims_len(slots)), control(claims_len(slots)));
         let data = memory::heap(8, slots * STRIDE).unwrap().data;
         for offset in (0..slots * STRIDE).step_by(8) {
             data.word(offset).store(u64::MAX, Ordering::Relaxed);
         }
-        for slot in 0..slots as u64 {
+        for slot in 0..slots {
             // The next position that this slot is for.
-            let next = position.wrapping_add(slot.wrapping_sub(position) & (slots as u64 - 1));
+            let next = position.wrapping_add((slot as u64).wrapping_sub(position) & (slots as u64 - 1));
+            // Laps begin with 1: this is the one before.
             let lap = (next >> slots.trailing_zeros()) % LAPS;
-            data.word(slot as usize * STRIDE).store(control(lap, State::Free, 0, 0), Ordering::Relaxed);
+            let is_new = next < slots as u64;
+            producers.word(8 * slot).store(ClaimWord::new(lap, if is_new { 0 } else { 1 }).0, Ordering::Relaxed);
+            consumers.word(8 * slot).store(ReadWord::released(lap).0, Ordering::Relaxed);
+            let left = [CommitWord::ready(lap).0, CommitWord::void(lap).0][slot % 2];
+            data.word(slot * STRIDE).store(if is_new { 0 } else { left }, Ordering::Relaxed);
         }
-        producer.word(TAIL).store(position, Ordering::Relaxed);
-        consumer.word(HEAD).store(position, Ordering::Relaxed);
-        let shared = Shared::new(producer.clone(), consumer.clone(), data.clone(), slots, STRIDE);
-        Bare { shared, producer, consumer, data }
+        tail.word(TAIL).store(position, Ordering::Relaxed);
+        head.word(HEAD).store(position, Ordering::Relaxed);
+        let parts = Parts {
+            producer_page: tail.clone(),
+            consumer_page: head.clone(),
+            producers: producers.clone(),
+            consumers: consumers.clone(),
+            data: data.clone(),
+        };
+        let shared = Shared::new(parts, slots, STRIDE, MAX);
+        let free = std::array::from_fn(|_| shared.first_free());
+        Bare { shared, free, tail, head, producers, consumers, data }
+    }
+
+    fn claim(&self, me: u16) -> Result<Claim, Stop> {
+        self.shared.claim(me, &self.free[usize::from(me)])
+    }
+
+    fn sweep(&self, id: u16, policy: Redelivery) -> Recovered {
+        self.shared.sweep(id, policy, || true)
+    }
+
+    fn set_hints(&self, position: u64) {
+        self.tail.word(TAIL).store(position, Ordering::Relaxed);
+        self.head.word(HEAD).store(position, Ordering::Relaxed);
+    }
+
+    /// First bytes and sequence numbers of the frames that wait.
+    fn waiting(&self) -> Vec<(u8, u32)> {
+        let mut shown = Vec::new();
+        self.shared
+            .frames(|header, payload| {
+                shown.push((payload.first().copied().unwrap_or(0), header.seq));
+                true
+            })
+            .unwrap();
+        shown
+    }
+
+    fn state(&self, slot: usize) -> State {
+        self.shared.inspect(slot).unwrap().state
     }
 
     fn send(&self, me: u16, bytes: &[u8]) -> bool {
-        match self.shared.claim(me) {
+        match self.claim(me) {
             Ok(claim) => {
                 self.shared.write(&claim, bytes);
                 let header = Header { len: bytes.len() as u32, seq: Shared::sequence(&claim), ..Header::PLAIN };
                 self.shared.commit(claim, header);
                 true
             }
-            Err(Error::Full) => false,
-            Err(e) => panic!("{e}"),
+            Err(Stop::Full) => false,
+            Err(stop) => panic!("{stop:?}"),
         }
     }
 
@@ -63,11 +114,15 @@ impl Bare {
     }
 
     fn take(&self, me: u16) -> Option<Taken> {
-        match self.shared.take_redelivered(me).or_else(|_| self.shared.take(me)) {
+        match self.shared.take_again(me).or_else(|_| self.shared.take(me)) {
             Ok(taken) => Some(taken),
-            Err(Error::Empty) => None,
-            Err(e) => panic!("{e}"),
+            Err(Stop::Empty) => None,
+            Err(stop) => panic!("{stop:?}"),
         }
+    }
+
+    fn take_once(&self, me: u16) -> Result<Taken, Stop> {
+        self.shared.take(me)
     }
 
     fn read(&self, taken: &Taken) -> (Vec<u8>, bool) {
@@ -75,10 +130,6 @@ impl Bare {
         self.shared.read(taken, &mut bytes);
         (bytes, taken.header.flags.contains(Flags::REDELIVERED))
     }
-}
-
-fn control(lap: u64, state: State, owner: u16, attempt: u8) -> u64 {
-    Control { lap, state, owner, attempt }.pack()
 }
 
 /// Positions worth starting from: two laps from the beginning, before laps wrap at 2^40, and before 2^64.
@@ -93,15 +144,22 @@ fn payload(len: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_control_word_says_what_was_packed() {
-    for state in [State::Free, State::Writing, State::Ready, State::Reading, State::Redeliver] {
-        for (lap, owner, attempt) in [(0, 0, 0), (LAPS - 1, 4095, 255), (5, 9, 1)] {
-            let word = control(lap, state, owner, attempt);
-            assert_eq!(Control::unpack(word).unwrap(), Control { lap, state, owner, attempt });
+fn words_say_what_was_packed() {
+    for (lap, owner) in [(0, 0), (LAPS - 1, 4095), (5, 9)] {
+        let claimed = ClaimWord::new(lap, owner);
+        assert_eq!((claimed.lap(), claimed.owner()), (lap, owner));
+        let mut read = ReadWord::reading(lap, owner);
+        for attempt in [1, 2] {
+            assert!(read.is_reading() && read.owner() == owner && !read.is_again());
+            read = read.taken_back();
+            assert!(read.is_again() && read.owner() == 0 && (read.attempt(), read.lap()) == (attempt, lap));
+            read = read.taken_again(owner);
+            assert_eq!((read.lap(), read.attempt()), (lap, attempt));
         }
-    }
-    for state in 5..16u64 {
-        assert!(matches!(Control::unpack(state << 20), Err(Error::Corrupt { .. })));
+        assert_eq!(ReadWord::released(lap).lap(), lap);
+        assert!(!ReadWord::released(lap).is_reading() && !ReadWord::released(lap).is_again());
+        assert_eq!([CommitWord::ready(lap).lap(), CommitWord::void(lap).lap()], [lap; 2]);
+        assert_ne!(CommitWord::ready(lap), CommitWord::void(lap));
     }
 }
 
@@ -129,7 +187,7 @@ fn every_length_full_and_empty_at_every_position() {
                 assert_eq!(bare.recv(2), Some((payload(MAX, i), false)));
                 assert!(bare.send(1, &payload(MAX, i + n)) && !bare.send(1, b""));
             }
-            assert_eq!(bare.shared.waiting().unwrap().len(), slots);
+            assert_eq!(bare.waiting().len(), slots);
         }
     }
 }
@@ -141,16 +199,14 @@ fn hints_may_lag_by_any_number_of_laps() {
             for lag in 1..=(3 * slots as u64).min(position) {
                 let bare = Bare::used_up_to(position, slots);
                 (0..2).for_each(|i| assert!(bare.send(1, &[i])));
-                bare.producer.word(TAIL).store(position - lag, Ordering::Relaxed);
-                bare.consumer.word(HEAD).store(position - lag, Ordering::Relaxed);
+                bare.set_hints(position - lag);
                 assert_eq!(bare.send(1, &[2]), slots > 2);
-                bare.producer.word(TAIL).store(position - lag, Ordering::Relaxed);
                 for i in 0..if slots > 2 { 3 } else { 2 } {
-                    bare.consumer.word(HEAD).store(position - lag, Ordering::Relaxed);
+                    bare.set_hints(position - lag);
                     assert_eq!(bare.recv(2), Some((vec![i], false)), "{lag} behind {position} of {slots}");
                 }
                 assert_eq!(bare.recv(2), None);
-                assert!(bare.shared.is_proven(bare.producer.word(TAIL).load(Ordering::Relaxed)));
+                assert!(bare.shared.is_proven(bare.tail.word(TAIL).load(Ordering::Relaxed)));
             }
         }
     }
@@ -161,14 +217,12 @@ fn frames_wait_in_order_also_where_laps_wrap() {
     for position in positions(4) {
         let bare = Bare::used_up_to(position, 4);
         (0..3).for_each(|i| assert!(bare.send(1, &[i])));
-        let mut shown = Vec::new();
-        for (slot, header) in bare.shared.waiting().unwrap() {
-            let mut byte = [0];
-            bare.shared.copy_slot(slot, &mut byte);
-            shown.push((byte[0], header.seq));
-        }
         let first = position as u32;
-        assert_eq!(shown, [(0, first), (1, first.wrapping_add(1)), (2, first.wrapping_add(2))], "at {position}");
+        assert_eq!(
+            bare.waiting(),
+            [(0, first), (1, first.wrapping_add(1)), (2, first.wrapping_add(2))],
+            "at {position}"
+        );
     }
 }
 
@@ -177,18 +231,18 @@ fn what_was_given_up_or_died_is_walked_past() {
     for position in positions(4) {
         // 0 aborted, 1 sent, 2 claimed by one who dies, 3 sent.
         let bare = Bare::used_up_to(position, 4);
-        let aborted = bare.shared.claim(1).unwrap();
+        let aborted = bare.claim(1).unwrap();
         assert!(bare.send(1, b"one"));
-        let _dead = bare.shared.claim(3).unwrap();
+        let _dead = bare.claim(3).unwrap();
         assert!(bare.send(1, b"three"));
         assert_eq!(bare.recv(2), None, "the first claim is still being written");
         bare.shared.abort(aborted);
         assert_eq!(bare.recv(2), Some((b"one".to_vec(), false)));
         assert_eq!(bare.recv(2), None, "nobody is proven dead yet");
         assert!(bare.send(1, b"four") && bare.send(1, b"five") && !bare.send(1, b"full at the dead one's slot"));
-        assert_eq!(bare.shared.sweep(4, AtLeastOnce).unwrap(), Default::default(), "somebody else");
-        assert_eq!(bare.shared.sweep(3, AtLeastOnce).unwrap().voided, 1);
-        assert_eq!(bare.shared.sweep(3, AtLeastOnce).unwrap(), Default::default(), "idempotent");
+        assert_eq!(bare.sweep(4, AtLeastOnce), Default::default(), "somebody else");
+        assert_eq!(bare.sweep(3, AtLeastOnce).voided, 1);
+        assert_eq!(bare.sweep(3, AtLeastOnce), Default::default(), "idempotent");
         assert!(bare.send(1, b"six"));
         for expected in [&b"three"[..], b"four", b"five", b"six"] {
             assert_eq!(bare.recv(2), Some((expected.to_vec(), false)), "at {position}");
@@ -206,13 +260,13 @@ fn what_a_dead_consumer_took_comes_again_marked_while_the_others_go_on() {
         let _second = bare.take(5).unwrap();
         assert_eq!(bare.recv(6), Some((vec![2], false)));
         let seen = bare.shared.redeliveries();
-        assert_eq!(bare.shared.sweep(5, AtLeastOnce).unwrap().redeliver, 2);
+        assert_eq!(bare.sweep(5, AtLeastOnce).redeliver, 2);
         assert_ne!(bare.shared.redeliveries(), seen, "announced");
-        assert_eq!(bare.shared.waiting().unwrap().len(), 3);
+        assert_eq!(bare.waiting().len(), 3);
         // The next one dies with it as well.
         let again = bare.take(7).unwrap();
         assert!(bare.read(&again).1);
-        assert_eq!(bare.shared.sweep(7, AtLeastOnce).unwrap().redeliver, 1);
+        assert_eq!(bare.sweep(7, AtLeastOnce).redeliver, 1);
         let mut rest: BTreeMap<u8, bool> = (0..3).map(|_| bare.recv(6).unwrap()).map(|(b, m)| (b[0], m)).collect();
         assert_eq!((rest.remove(&0), rest.remove(&1), rest.remove(&3)), (Some(true), Some(true), Some(false)));
         assert_eq!(bare.recv(6), None);
@@ -226,53 +280,139 @@ fn at_most_once_drops_what_a_dead_consumer_took() {
     let bare = Bare::used_up_to(0, 4);
     (0..4).for_each(|i| assert!(bare.send(1, &[i])));
     let _taken = bare.take(5).unwrap();
-    assert_eq!(bare.shared.sweep(5, AtMostOnce).unwrap().lost, 1);
+    assert_eq!(bare.sweep(5, AtMostOnce).lost, 1);
     (1..4).for_each(|i| assert_eq!(bare.recv(6), Some((vec![i], false))));
     assert_eq!(bare.recv(6), None);
 }
 
 #[test]
-fn a_frame_that_kills_every_consumer_is_delivered_for_ever_and_its_count_does_not_wrap() {
+fn a_frame_that_kills_every_consumer_is_delivered_for_ever_and_stays_marked() {
     let bare = Bare::used_up_to(0, 2);
     assert!(bare.send(1, b"poison"));
-    for attempt in 0..300 {
+    for attempt in 0..5000 {
         let taken = bare.take(5).unwrap();
         assert_eq!(bare.read(&taken), (b"poison".to_vec(), attempt > 0), "{attempt}");
-        assert_eq!(bare.shared.sweep(5, AtLeastOnce).unwrap().redeliver, 1);
+        assert_eq!(bare.sweep(5, AtLeastOnce).redeliver, 1);
     }
     assert_eq!(bare.recv(5), Some((b"poison".to_vec(), true)));
 }
 
+/// Whatever lies between the owner's VOID and the slot's being free is done by the next to come.
+#[test]
+fn a_void_slot_is_freed_by_producers_and_by_consumers() {
+    for position in positions(4) {
+        let first = (position % 4) as usize;
+        // The one that wrote VOID died before it freed the slot.
+        let void = |bare: &Bare| {
+            let lap = ClaimWord(bare.producers.word(8 * first).load(Ordering::Relaxed)).lap();
+            bare.data.word(first * STRIDE).store(CommitWord::void(lap).0, Ordering::Relaxed);
+            assert_eq!(bare.state(first), State::Void);
+        };
+        let bare = Bare::used_up_to(position, 4);
+        let _ = bare.claim(3).unwrap();
+        void(&bare);
+        (1..4).for_each(|i| assert!(bare.send(1, &[i])));
+        assert!(bare.send(1, &[4]), "a producer skips it at {position}");
+        (1..5).for_each(|i| assert_eq!(bare.recv(2), Some((vec![i], false)), "at {position}"));
+        assert_eq!(bare.recv(2), None);
+
+        let bare = Bare::used_up_to(position, 4);
+        let _ = bare.claim(3).unwrap();
+        void(&bare);
+        assert_eq!(bare.recv(2), None);
+        assert_eq!(bare.state(first), State::Free, "a consumer skips it at {position}");
+        (0..4).for_each(|i| assert!(bare.send(1, &[i])));
+        assert!(!bare.send(1, &[4]));
+    }
+}
+
+/// A recoverer that does not hold the dead one's id asks before each step whether that is still its own.
+#[test]
+fn an_id_that_was_given_to_another_is_left_alone() {
+    let bare = Bare::used_up_to(0, 4);
+    assert!(bare.send(1, b"a"));
+    let (claim, taken) = (bare.claim(3).unwrap(), bare.take(3).unwrap());
+    assert_eq!(bare.shared.sweep(3, AtLeastOnce, || false), Recovered::default());
+    assert_eq!((bare.state(0), bare.state(1)), (State::Reading, State::Writing));
+    bare.shared.abort(claim);
+    bare.shared.release(taken);
+    assert_eq!((bare.state(0), bare.state(1)), (State::Free, State::Free));
+}
+
+/// A look at the slots of a group is remembered; what was not free then is looked at again.
+#[test]
+fn what_is_remembered_as_free_is_never_too_much() {
+    for slots in [2, 8, 16, 32] {
+        for position in positions(slots) {
+            let bare = Bare::used_up_to(position, slots);
+            let n = slots as u64;
+            // Two handles take turns, so each has old news; a consumer holds one slot throughout.
+            for i in 0..n {
+                assert!(bare.send(1 + (i % 2) as u16, &[i as u8]));
+            }
+            let held = bare.take(5).unwrap();
+            for i in 1..n {
+                assert_eq!(bare.recv(6), Some((vec![i as u8], false)));
+            }
+            assert!(!bare.send(1, b"") && !bare.send(2, b""), "at {position} of {slots}");
+            bare.shared.release(held);
+            for i in 0..n {
+                assert!(bare.send(2 - (i % 2) as u16, &[i as u8]), "{i} at {position} of {slots}");
+            }
+            assert!(!bare.send(1, b"") && !bare.send(2, b""));
+        }
+    }
+}
+
 #[test]
 fn forged_memory_is_an_error_or_nothing_and_never_a_loop() {
-    let outcome = |bare: &Bare| (bare.shared.claim(1).map(drop), bare.shared.take(2).map(drop));
-    for word in [5 << 20, u64::MAX] {
-        let bare = Bare::used_up_to(0, 4);
-        bare.data.word(0).store(word, Ordering::Relaxed);
-        assert!(matches!(outcome(&bare), (Err(Error::Corrupt { .. }), Err(Error::Corrupt { .. }))));
-        assert!(matches!(bare.shared.sweep(1, AtLeastOnce), Err(Error::Corrupt { .. })));
-        assert!(matches!(bare.shared.waiting(), Err(Error::Corrupt { .. })));
-    }
-    // Any lap in any state, in every slot: a call ends.
-    for lap in [0, 1, 2, LAPS / 2, LAPS / 2 + 1, LAPS - 2, LAPS - 1] {
-        for state in [State::Free, State::Writing, State::Ready, State::Reading, State::Redeliver] {
-            let bare = Bare::used_up_to(0, 4);
-            (0..4).for_each(|slot| bare.data.word(slot * STRIDE).store(control(lap, state, 9, 0), Ordering::Relaxed));
-            let _ = outcome(&bare);
+    let outcome = |bare: &Bare| (bare.claim(1).map(drop).err(), bare.take_once(2).map(drop).err());
+    // A commit word of this lap that says neither READY nor VOID.
+    let bare = Bare::used_up_to(0, 4);
+    bare.data.word(0).store(CommitWord::void(1).0 + 1, Ordering::Relaxed);
+    assert_eq!(bare.take_once(2).map(drop), Err(Stop::UnknownState));
+    // A claim that is further behind than claims can be.
+    let bare = Bare::used_up_to(4, 4);
+    bare.producers.word(0).store(ClaimWord::new(LAPS - 5, 1).0, Ordering::Relaxed);
+    assert_eq!(bare.claim(1).map(drop), Err(Stop::Behind));
+    assert!(bare.shared.inspect(0).is_err());
+    // Any lap in any state in any of the arrays, in every slot: a call ends.
+    let laps = [0, 1, 2, LAPS / 2, LAPS / 2 + 1, LAPS - 2, LAPS - 1];
+    let places = laps.iter().flat_map(|lap| (0..8u64).map(move |low| (*lap, low)));
+    for (lap, low) in places {
+        for array in 0..3 {
+            let bare = Bare::used_up_to(4, 4);
+            for slot in 0..4 {
+                let (area, at) =
+                    [(&bare.producers, 8 * slot), (&bare.consumers, 8 * slot), (&bare.data, slot * STRIDE)][array];
+                let bits = [low, low << 21 | 9, low][array];
+                area.word(at).store(lap << 24 | bits, Ordering::Relaxed);
+            }
+            for _ in 0..3 {
+                let _ = outcome(&bare);
+            }
+            for id in [0, 9] {
+                let _ = bare.sweep(id, AtLeastOnce);
+            }
+            let _ = bare.shared.frames(|_, _| true);
+            (0..4).for_each(|slot| assert!(bare.shared.inspect(slot) != Err(Stop::Full)));
         }
     }
     let bare = Bare::used_up_to(0, 4);
     for hint in [1 << 20, 5] {
-        bare.producer.word(TAIL).store(hint, Ordering::Relaxed);
-        bare.consumer.word(HEAD).store(hint, Ordering::Relaxed);
+        bare.set_hints(hint);
         assert!(!bare.shared.is_proven(hint), "{hint}");
         let _ = outcome(&bare);
     }
-    // A length beyond the slot.
-    let bare = Bare::used_up_to(0, 4);
-    assert!(bare.send(1, b"x"));
-    bare.data.word(8).store(Header { len: MAX as u32 + 1, ..Header::PLAIN }.commit_word(), Ordering::Relaxed);
-    assert!(matches!(bare.shared.take(2), Err(Error::Corrupt { .. })));
+    // A length beyond the slot, and no header at all.
+    for (word, stop) in
+        [(Header { len: MAX as u32 + 1, ..Header::PLAIN }.commit_word(), Stop::TooLong), (7, Stop::NoHeader)]
+    {
+        let bare = Bare::used_up_to(0, 4);
+        assert!(bare.send(1, b"x"));
+        bare.data.word(8).store(word, Ordering::Relaxed);
+        assert_eq!(bare.take_once(2).map(drop), Err(stop));
+    }
 }
 
 #[test]
@@ -294,9 +434,9 @@ fn threads_lose_and_double_nothing_while_one_of_them_keeps_dying() {
         // Claims and dies, takes and dies; who sweeps it does what the next holder of its id must wait for.
         scope.spawn(move || {
             for _ in 0..FRAMES / 4 {
-                let _ = bare.shared.claim(3).map(std::mem::forget);
+                let _ = bare.claim(3).map(std::mem::forget);
                 let _ = bare.shared.take(3).map(std::mem::forget);
-                bare.shared.sweep(3, AtLeastOnce).unwrap();
+                bare.sweep(3, AtLeastOnce);
                 std::thread::yield_now();
             }
         });

@@ -1,0 +1,166 @@
+//! What observers see of a slot ring: the state of each slot, the frames that wait. Writes nothing.
+//!
+//! Used by `ring/observe.rs` and by tests. A slot is described by three words, which its users
+//! change one at a time; so an observer reads all of them, and those that tell of a change once
+//! more. Frames are copied by relaxed words and shown only if the slot did not change meanwhile.
+
+use super::layout::{ClaimWord, CommitWord, ReadWord, Shared, Stop, ahead, before, is_at_least};
+use crate::frame::header::Header;
+use crate::sync::{Ordering, fence};
+
+/// What a slot is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Waiting for a producer.
+    Free,
+    /// Claimed by a producer that is filling it.
+    Writing,
+    /// Committed.
+    Ready,
+    /// Taken by a consumer that is reading it.
+    Reading,
+    /// Taken back from a dead consumer, to be delivered again.
+    Redeliver,
+    /// Given up by its producer; the next participant to come by frees it.
+    Void,
+    /// It changed too often while it was looked at.
+    Busy,
+}
+
+/// A slot at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    /// The lap that was claimed last.
+    pub(crate) lap: u64,
+    pub(crate) state: State,
+    /// Whose it is, in the states Writing and Reading; else 0.
+    pub(crate) owner: u16,
+}
+
+/// How often a slot that changes is looked at again.
+const LOOKS: usize = if cfg!(slipring_loom) { 1 } else { 16 };
+
+impl Shared {
+    /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
+    pub(crate) fn observe(&self) -> (u64, u64) {
+        let head = self.head().load(Ordering::Relaxed);
+        (head, crate::sync::later(self.tail().load(Ordering::Relaxed), head))
+    }
+
+    /// The state of `slot`. Three loads of words on as many lines, a second look at two of them.
+    pub(crate) fn inspect(&self, slot: usize) -> Result<Seen, Stop> {
+        for _ in 0..LOOKS {
+            // Acquire: the words are read in this order, and once more after that.
+            let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
+            let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
+            let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
+            if self.is_unchanged(slot, read, claimed) {
+                return judge(read, claimed, commit);
+            }
+        }
+        Ok(Seen { lap: ClaimWord(self.claim_word(slot).load(Ordering::Relaxed)).lap(), state: State::Busy, owner: 0 })
+    }
+
+    /// Whether the words that tell of every use of `slot` are still these. No word comes back for
+    /// 2^40 laps, so the slot was in one state for all of that time, but for a commit.
+    fn is_unchanged(&self, slot: usize, read: ReadWord, claimed: ClaimWord) -> bool {
+        self.read_word(slot).load(Ordering::Relaxed) == read.0
+            && self.claim_word(slot).load(Ordering::Relaxed) == claimed.0
+    }
+
+    /// Whether `hint` does not lead: the position before it was claimed, or it is the very first.
+    pub(crate) fn is_proven(&self, hint: u64) -> bool {
+        let (slot, lap) = self.split(hint.wrapping_sub(1));
+        let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
+        hint == 0 || is_at_least(claimed.lap(), lap)
+    }
+
+    /// Whether a participant is at work in the slot at the head, or in the slot at the tail, which
+    /// the next lap needs. For a caller that decides how long to sleep: the hints may lag, so this
+    /// is a guess.
+    pub(crate) fn is_somebody_at_work(&self) -> bool {
+        [self.head(), self.tail()].into_iter().any(|hint| {
+            let (slot, _) = self.split(hint.load(Ordering::Relaxed));
+            self.inspect(slot).is_ok_and(|seen| matches!(seen.state, State::Writing | State::Reading))
+        })
+    }
+
+    /// Slots of the frames that wait, in the order of their positions.
+    fn waiting(&self) -> Result<Vec<usize>, Stop> {
+        let mut found = Vec::new();
+        let mut first = None;
+        for slot in 0..self.slots() as usize {
+            let seen = self.inspect(slot)?;
+            // Laps wrap: what sorts is the distance from one that is older than all that wait.
+            let oldest = *first.get_or_insert(seen.lap.wrapping_sub(2));
+            if matches!(seen.state, State::Ready | State::Redeliver) {
+                found.push((ahead(seen.lap, oldest), slot));
+            }
+        }
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    /// Shows copies of the frames that wait, in the order of their positions, until `show` returns
+    /// false. Frames that are taken while they are copied are left out.
+    pub(crate) fn frames(&self, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<(), Stop> {
+        let mut copy = Vec::new();
+        for slot in self.waiting()? {
+            let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
+            let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
+            // SYNC(commit): pairs with the store of READY.
+            let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
+            let seen = judge(read, claimed, commit)?;
+            let header = self.header(slot);
+            copy.resize(header.map_or(0, |header| header.len as usize), 0);
+            self.data.copy_words(self.payload(slot), &mut copy);
+            // What was copied comes before the second look.
+            fence(Ordering::Acquire);
+            if !matches!(seen.state, State::Ready | State::Redeliver) || !self.is_unchanged(slot, read, claimed) {
+                continue;
+            }
+            if !show(header?, &copy) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The header in `slot`; `None` if the slot changes, so that what is there may be torn.
+    pub(crate) fn inspect_header(&self, slot: usize) -> Option<Result<Header, Stop>> {
+        let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
+        let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
+        let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
+        let header = self.header(slot);
+        fence(Ordering::Acquire);
+        (commit == CommitWord::ready(claimed.lap()) && self.is_unchanged(slot, read, claimed)).then_some(header)
+    }
+}
+
+/// What the three words of a slot say together.
+fn judge(read: ReadWord, claimed: ClaimWord, commit: CommitWord) -> Result<Seen, Stop> {
+    let lap = claimed.lap();
+    let state = if read.lap() == lap {
+        State::Free
+    } else if read.lap() != before(lap) {
+        return Err(Stop::Behind);
+    } else if read.is_reading() {
+        State::Reading
+    } else if read.attempt() > 0 {
+        State::Redeliver
+    } else if commit == CommitWord::ready(lap) {
+        State::Ready
+    } else if commit == CommitWord::void(lap) {
+        State::Void
+    } else if is_at_least(commit.lap(), lap) {
+        return Err(Stop::UnknownState);
+    } else {
+        State::Writing
+    };
+    let owner = match state {
+        State::Writing => claimed.owner(),
+        State::Reading => read.owner(),
+        _ => 0,
+    };
+    Ok(Seen { lap, state, owner })
+}
