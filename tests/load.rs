@@ -72,7 +72,11 @@ fn under_load(threads: usize, work: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::black_box(());
+                }
+            });
         }
         work();
         stop.store(true, Ordering::Relaxed);
