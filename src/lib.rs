@@ -60,8 +60,9 @@ pub(crate) mod wait;
 
 pub use error::{Error, Result};
 pub use memory::Downgrade;
+pub use os::process::ProcessState;
 pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
-pub use segment::{Counts, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
+pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use wait::{
     cancel::Canceller,
     deadline::Deadline,

@@ -15,7 +15,11 @@ use crate::{Context, output, target, units};
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring info jobs
-  slipring info jobs --json | jq '.participants[] | select(.alive | not)'")]
+  slipring info jobs --json | jq '.participants[] | select(.alive | not)'
+
+STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger)
+HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait
+LAG      how far the ring has gone on since the oldest of them")]
 pub(crate) struct Info {
     /// ring:NAME, or NAME
     ring: String,
@@ -57,9 +61,10 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
         let _ = writeln!(text, "{label:14} {value}");
     }
     if !participants.is_empty() {
-        let mut table = Table::new(&["ID", "ROLE", "STATE", ">PID", "COMMAND", ">SENT", ">RECEIVED", ">SLEEPS"]);
+        let mut table =
+            Table::new(&["ID", "ROLE", "STATE", ">PID", "COMMAND", ">SENT", ">RECEIVED", ">SLEEPS", ">HOLDS", ">LAG"]);
         for participant in participants {
-            let ParticipantInfo { id, pid, counts, .. } = participant;
+            let ParticipantInfo { id, pid, counts, held, .. } = participant;
             table.row([
                 id.to_string(),
                 role_name(participant).to_owned(),
@@ -69,6 +74,8 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
                 counts.sent.to_string(),
                 counts.received.to_string(),
                 counts.sleeps.to_string(),
+                held.slots().to_string(),
+                held.lag.to_string(),
             ]);
         }
         let _ = write!(text, "\n{}", table.render());
@@ -99,13 +106,17 @@ fn participant_json(participant: &ParticipantInfo) -> Value {
     json!({
         "id": participant.id,
         "role": role_name(participant),
-        "state": state_name(participant),
+        "state": record_name(participant),
         "alive": participant.alive,
         "pid": participant.pid,
         "command": participant.comm,
+        "process": participant.process.map(slipring::ProcessState::name),
+        "writing": participant.held.writing,
+        "reading": participant.held.reading,
+        "lag": participant.held.lag,
         "sent": participant.counts.sent,
         "received": participant.counts.received,
-        "bytes": participant.counts.bytes,
+        "bytes_sent_and_received": participant.counts.bytes,
         "full": participant.counts.full,
         "empty": participant.counts.empty,
         "sleeps": participant.counts.sleeps,
@@ -117,7 +128,15 @@ fn role_name(participant: &ParticipantInfo) -> &'static str {
     participant.role.map_or("corrupt", slipring::Role::name)
 }
 
+/// What its record says; or that its process is suspended, which matters more.
 fn state_name(participant: &ParticipantInfo) -> &'static str {
+    match participant.process {
+        Some(process) if participant.alive && process.is_suspended() => process.name(),
+        _ => record_name(participant),
+    }
+}
+
+fn record_name(participant: &ParticipantInfo) -> &'static str {
     use slipring::State;
     match participant.state {
         _ if !participant.alive => "dead",

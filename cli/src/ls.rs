@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
-use slipring::{Kind, Ring, Role};
+use slipring::{Kind, ParticipantInfo, Ring, Role};
 
 use crate::failure::Outcome;
 use crate::output::Table;
@@ -10,9 +10,12 @@ use crate::{Context, output, target, units};
 
 const STATES: &str = "\
 States:
-  live      somebody is attached
-  idle      nobody is attached
-  stale     somebody died attached and has not been noticed yet (gc, or the next one to attach, does)
+  live      a process is attached
+  idle      no process is attached
+  stalled   an attached process is stopped, or traced, and others have to wait
+            for it: of mpmc rings, because it holds slots; info says which
+  stale     an attached process died, and that was not noticed yet
+            (gc does, or the next process to attach or to wait)
   corrupt   it cannot be opened; --json says why
 
 Examples:
@@ -71,11 +74,19 @@ impl Ls {
     }
 }
 
+/// Whether others have to wait until the participant's process goes on.
+fn stalls(ring: &Ring, participant: &ParticipantInfo) -> bool {
+    let is_suspended = participant.alive && participant.process.is_some_and(|process| process.is_suspended());
+    // A byte ring has one participant of each role; of an mpmc ring, another does what this one does not hold.
+    is_suspended && (ring.kind() != Kind::Mpmc || participant.held.slots() > 0)
+}
+
 fn look(ring: &Ring) -> slipring::Result<Row> {
     let stats = ring.stats()?;
     let participants = ring.participants()?;
     let alive = |role| participants.iter().filter(|p| p.alive && p.role == Some(role)).count();
     let state = match participants.iter().map(|participant| participant.alive).min() {
+        _ if participants.iter().any(|participant| stalls(ring, participant)) => "stalled",
         Some(false) => "stale",
         Some(true) => "live",
         None => "idle",

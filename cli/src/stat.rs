@@ -18,9 +18,15 @@ Examples:
 
 sent, received    frames committed and released (of streams: chunks)
 full, empty       times a producer found no room, a consumer nothing
-sleeps, wakes     times somebody slept in the kernel, and was woken: both stand still while a ring is busy
-high water        the most that has waited, in bytes (mpmc: frames)
-recovered, redelivered, lost    slots taken back from the dead; frames given again; frames given up";
+sleeps, wakes     times a participant slept in the kernel, and was woken: both
+                  stand still while a ring is busy
+bytes             payload sent plus payload received
+high water        the most that was seen in the ring, in bytes (mpmc: slots), by
+                  producers that found it full and by this command: a lower
+                  bound if it was never full
+used, held        bytes or slots that are not free; slots being filled or read
+recovered         slots taken back from the dead
+redelivered, lost frames delivered again; frames given up";
 
 /// Show a ring's counters
 #[derive(Args)]
@@ -89,7 +95,7 @@ fn table(stats: &Stats) -> String {
     for (name, value) in [
         ("sent", counts.sent),
         ("received", counts.received),
-        ("bytes", counts.bytes),
+        ("bytes sent+received", counts.bytes),
         ("full", counts.full),
         ("empty", counts.empty),
         ("sleeps", counts.sleeps),
@@ -99,6 +105,7 @@ fn table(stats: &Stats) -> String {
         ("redelivered", counts.redelivered),
         ("lost", counts.lost),
         ("used", stats.used()),
+        ("held", stats.held),
         ("limit", stats.limit),
         ("producers", stats.producers as u64),
         ("consumers", stats.consumers as u64),
@@ -112,11 +119,11 @@ fn object(ring: &Ring, stats: &Stats) -> serde_json::Value {
     let counts = &stats.counts;
     json!({
         "name": ring.name(),
-        "sent": counts.sent, "received": counts.received, "bytes": counts.bytes,
+        "sent": counts.sent, "received": counts.received, "bytes_sent_and_received": counts.bytes,
         "full": counts.full, "empty": counts.empty, "sleeps": counts.sleeps, "wakes": counts.wakes,
         "high_water": counts.high_water,
         "recovered": counts.recovered, "redelivered": counts.redelivered, "lost": counts.lost,
-        "head": stats.head, "tail": stats.tail, "used": stats.used(), "limit": stats.limit,
+        "head": stats.head, "tail": stats.tail, "used": stats.used(), "held": stats.held, "limit": stats.limit,
         "producers": stats.producers, "consumers": stats.consumers,
     })
 }

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, run};
+use common::{Place, Process, run};
+use slipring::{Options, Ring, mpmc};
 
 #[test]
 fn ls_shows_every_state() {
@@ -97,6 +98,60 @@ fn info_and_stat_tell_who_and_how_much() {
         (&"producer".into(), &"live".into(), &"slipring".into())
     );
     sender.finish().succeeds();
+}
+
+/// Not a test by itself: the process that the next test starts. It receives two frames and holds them.
+#[test]
+fn holder_process() {
+    let Ok(dir) = std::env::var("SLIPRING_TEST_HOLDER") else { return };
+    let consumer = mpmc::Consumer::attach(&Ring::open("jobs", &Options::any().directory(dir)).unwrap()).unwrap();
+    let _held = [consumer.recv().unwrap(), consumer.recv().unwrap()];
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]); // until the test is over and closes the pipe
+}
+
+#[test]
+fn a_stopped_process_that_holds_slots_is_named() {
+    let place = Place::new();
+    place.feed("send ring:jobs?kind=mpmc&slots=4&slot=64", b"1\n2\n3\n").succeeds();
+    let mut holder = std::process::Command::new(std::env::current_exe().unwrap());
+    holder.args(["--exact", "holder_process"]).env("SLIPRING_TEST_HOLDER", place.path());
+    let mut holder = Process::start(holder.stdin(std::process::Stdio::piped()));
+    place.wait_for("stat jobs", |stat| stat["held"] == 2);
+    let state = || place.json("ls")["state"].as_str().unwrap().to_owned();
+    assert_eq!(state(), "live");
+
+    let pid = holder.child().id().to_string();
+    assert!(run("kill", &["-STOP", &pid]));
+    place.wait_for("info jobs", |info| info["participants"][0]["process"] == "stopped");
+    assert_eq!((state().as_str(), &place.json("ls")["used"]), ("stalled", &3.into()));
+    let stat = place.json("stat jobs");
+    assert_eq!((&stat["used"], &stat["held"], &stat["high_water"]), (&3.into(), &2.into(), &3.into()));
+    let who = place.json("info jobs")["participants"][0].clone();
+    assert_eq!((&who["reading"], &who["writing"], &who["lag"]), (&2.into(), &0.into(), &3.into()));
+    assert_eq!((&who["pid"].to_string(), &who["state"], &who["alive"]), (&pid, &"live".into(), &true.into()));
+    let text = place.run("info jobs").succeeds();
+    assert!(text.text().lines().any(|line| line.contains("stopped")), "{}", text.text());
+    let text = place.run("stat jobs").succeeds();
+    assert!(text.text().lines().any(|line| line.split_whitespace().eq(["held", "2"])), "{}", text.text());
+
+    // A process that goes on stalls nothing, and one that is killed is dead.
+    assert!(run("kill", &["-CONT", &pid]));
+    place.wait_for("ls", |ring| ring["state"] == "live");
+    holder.kill();
+    assert_eq!(state(), "stale");
+    assert_eq!(place.json("info jobs")["participants"][0]["reading"], 2, "not recovered yet");
+}
+
+#[test]
+fn a_stopped_end_of_a_byte_ring_stalls_it() {
+    let place = Place::new();
+    let mut receiver = place.start("recv ring:x");
+    place.wait_for_living("x", 1);
+    let pid = receiver.child().id().to_string();
+    assert!(run("kill", &["-STOP", &pid]));
+    place.wait_for("ls", |ring| ring["state"] == "stalled");
+    assert!(run("kill", &["-CONT", &pid]));
+    place.wait_for("ls", |ring| ring["state"] == "live");
 }
 
 #[test]

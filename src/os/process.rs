@@ -1,4 +1,4 @@
-//! Who a process is, for `ls` and `doctor`: pid, start time, pidfd inode, command name.
+//! Who a process is, and whether it runs, for observers: pid, start time, pidfd inode, command name, state.
 //!
 //! Used by `segment/` to fill participant records. Information only: nothing is ever reclaimed on its evidence, because
 //! pids are reused and mean nothing across namespaces (liveness is `os/lock.rs`).
@@ -42,6 +42,63 @@ fn parse_start_time(stat: &str) -> Option<u64> {
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
+/// Whether a process runs, as far as the kernel tells (field 3 of `/proc/PID/stat`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProcessState {
+    /// It runs, or waits for something.
+    Running,
+    /// Stopped by a signal (`SIGSTOP`, Ctrl-Z): it goes on after `SIGCONT`, or dies by `SIGKILL`.
+    Stopped,
+    /// Stopped by a debugger.
+    Traced,
+    /// It has exited; its parent has not yet asked for its status.
+    Exited,
+}
+
+impl ProcessState {
+    /// "running", "stopped", "traced" or "exited".
+    ///
+    /// ```
+    /// assert_eq!(slipring::ProcessState::Traced.name(), "traced");
+    /// ```
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ProcessState::Running => "running",
+            ProcessState::Stopped => "stopped",
+            ProcessState::Traced => "traced",
+            ProcessState::Exited => "exited",
+        }
+    }
+
+    /// Whether it does nothing until it is told to go on: stopped by a signal or a debugger.
+    ///
+    /// ```
+    /// use slipring::ProcessState;
+    /// assert!(ProcessState::Stopped.is_suspended() && !ProcessState::Running.is_suspended());
+    /// ```
+    #[must_use]
+    pub fn is_suspended(self) -> bool {
+        matches!(self, ProcessState::Stopped | ProcessState::Traced)
+    }
+}
+
+/// The state of `pid`, if it is visible and still the process that started at `start_time`.
+pub(crate) fn state(pid: u32, start_time: u64) -> Option<ProcessState> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    if parse_start_time(&stat)? == start_time { parse_state(&stat) } else { None }
+}
+
+fn parse_state(stat: &str) -> Option<ProcessState> {
+    Some(match stat[stat.rfind(')')? + 1..].split_ascii_whitespace().next()? {
+        "T" => ProcessState::Stopped,
+        "t" => ProcessState::Traced,
+        "Z" | "X" | "x" => ProcessState::Exited,
+        _ => ProcessState::Running,
+    })
+}
+
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
@@ -50,6 +107,8 @@ mod tests {
     fn a_hostile_command_name_does_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
         assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_state("7 (a) t (c) T 1 2"), Some(ProcessState::Stopped));
+        assert_eq!(parse_state("7 (a)"), None);
         assert_eq!(parse_start_time("7 (a"), None);
         assert_eq!(parse_start_time(""), None);
     }
@@ -60,6 +119,8 @@ mod tests {
         assert_eq!(me.pid, std::process::id());
         assert_ne!(me.start_time, 0);
         assert!(comm(me.pid, me.start_time).is_some());
+        assert_eq!(state(me.pid, me.start_time), Some(ProcessState::Running));
+        assert_eq!(state(me.pid, me.start_time + 1), None, "another process under the same pid");
         assert_eq!(comm(me.pid, me.start_time + 1), None, "another process under the same pid");
     }
 }

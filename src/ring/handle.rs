@@ -367,12 +367,25 @@ impl Ring {
         self.segment.fd()
     }
 
-    /// Everybody who holds a seat, alive or dead and not yet noticed. Some system calls for each.
+    /// The participants, alive or dead and not yet noticed, whether their processes run, and which slots they hold. Some
+    /// system calls for each, some loads for each slot.
     ///
     /// # Errors
     /// [`Error::Io`].
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.send(b"job")?;
+    /// let job = rx.recv()?;
+    /// let participants = tx.ring().participants()?;
+    /// let holder = participants.iter().find(|participant| participant.held.reading == 1).unwrap();
+    /// assert_eq!((holder.pid, holder.held.lag), (std::process::id(), 1));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
     pub fn participants(&self) -> Result<Vec<ParticipantInfo>> {
-        self.segment.participants()
+        let mut participants = self.segment.participants()?;
+        self.count_held(&mut participants);
+        Ok(participants)
     }
 
     /// Whether no living participant is attached. It may be otherwise a moment later.

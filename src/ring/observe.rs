@@ -9,7 +9,7 @@ use super::mpmc::layout::Stop;
 use super::spsc::layout::Fault;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
-use crate::segment::{Counts, Kind, Role};
+use crate::segment::{Counts, Kind, ParticipantInfo, Role};
 
 /// What has happened in a ring, and how full it is.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,11 @@ pub struct Stats {
     pub tail: u64,
     /// How far they may be apart.
     pub limit: u64,
+    /// Bytes in the ring (byte rings), or slots that are not free (slot rings): frames that wait, that are being filled,
+    /// and that are being read, also by a participant that is stopped.
+    pub occupied: u64,
+    /// Slots that participants hold, as writers or readers; 0 for byte rings.
+    pub held: u64,
     /// Producers attached, by their records.
     pub producers: usize,
     /// Consumers attached, by their records.
@@ -30,10 +35,10 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// How much is in the ring, in the unit of the positions.
+    /// How much of the ring is in use, in the unit of the positions: [`Stats::occupied`].
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.tail.wrapping_sub(self.head).min(self.limit)
+        self.occupied
     }
 }
 
@@ -69,7 +74,7 @@ impl Report {
 }
 
 impl Ring {
-    /// Counters and fill level. Reads shared memory only; no system call.
+    /// Counters and fill level. Reads shared memory only; no system call. Some loads for each slot of a slot ring.
     ///
     /// # Errors
     /// None at present.
@@ -82,16 +87,63 @@ impl Ring {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn stats(&self) -> Result<Stats> {
-        let (head, tail) = match self.kind() {
+        let (head, tail) = self.positions();
+        let limit = if self.kind() == Kind::Mpmc { self.slots() } else { self.capacity() } as u64;
+        let (occupied, held) = match self.kind() {
+            Kind::Mpmc => self.count_slots(),
+            _ => (tail.wrapping_sub(head).min(limit), 0),
+        };
+        let table = self.segment().table();
+        let (producers, consumers) = (table.live(Role::Producer), table.live(Role::Consumer));
+        let mut counts = self.segment().counts();
+        counts.high_water = counts.high_water.max(occupied);
+        Ok(Stats { counts, head, tail, limit, occupied, held, producers, consumers })
+    }
+
+    /// The positions of the consumers and of the producers; of a slot ring, hints that may lag.
+    pub(crate) fn positions(&self) -> (u64, u64) {
+        match self.kind() {
             Kind::Spsc => self.spsc_shared().observe(),
             Kind::Stream => self.stream_shared().observe(),
             Kind::Mpmc => self.mpmc_shared().observe(),
             _ => (0, 0),
-        };
-        let limit = if self.kind() == Kind::Mpmc { self.slots() } else { self.capacity() } as u64;
-        let table = self.segment().table();
-        let (producers, consumers) = (table.live(Role::Producer), table.live(Role::Consumer));
-        Ok(Stats { counts: self.segment().counts(), head, tail, limit, producers, consumers })
+        }
+    }
+
+    /// Slots that are not free, and those of them that participants hold. A slot in no known state counts as not free.
+    fn count_slots(&self) -> (u64, u64) {
+        let shared = self.mpmc_shared();
+        (0..self.slots()).map(|slot| shared.inspect(slot)).fold((0, 0), |(occupied, held), seen| match seen {
+            Ok(seen) if seen.state == State::Free => (occupied, held),
+            Ok(seen) => (occupied + 1, held + u64::from(matches!(seen.state, State::Writing | State::Reading))),
+            Err(_) => (occupied + 1, held),
+        })
+    }
+
+    /// Adds to each of the `participants` of a slot ring which slots it holds.
+    pub(super) fn count_held(&self, participants: &mut [ParticipantInfo]) {
+        if self.kind() != Kind::Mpmc {
+            return;
+        }
+        let shared = self.mpmc_shared();
+        let slots = self.slots() as u64;
+        for slot in 0..self.slots() {
+            let Ok(seen) = shared.inspect(slot) else { continue };
+            if !matches!(seen.state, State::Writing | State::Reading) {
+                continue;
+            }
+            let Ok(at) = participants.binary_search_by_key(&seen.owner, |participant| participant.id) else { continue };
+            let held = &mut participants[at].held;
+            match seen.state {
+                State::Writing => held.writing += 1,
+                _ => held.reading += 1,
+            }
+            // Laps wrap at 2^40. The tail is a hint: it may lag behind the slot.
+            let (tail_slot, tail_lap) = shared.split(shared.observe().1);
+            let laps = (tail_lap.wrapping_sub(seen.lap) << 24) as i64 >> 24;
+            let lag = laps.wrapping_mul(slots as i64).wrapping_add(tail_slot as i64 - slot as i64);
+            held.lag = held.lag.max(u64::try_from(lag).unwrap_or(0));
+        }
     }
 
     /// Checks everything that can be checked without writing: of a byte ring the chain of frames, of a slot ring every slot,

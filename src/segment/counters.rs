@@ -98,7 +98,7 @@ pub struct Counts {
     pub sent: u64,
     /// Frames released.
     pub received: u64,
-    /// Payload bytes, sent and received.
+    /// Payload bytes sent plus payload bytes received: a frame that has gone through the ring counts twice.
     pub bytes: u64,
     /// Times a producer found the ring full.
     pub full: u64,
@@ -108,7 +108,9 @@ pub struct Counts {
     pub sleeps: u64,
     /// Times somebody was woken through the kernel.
     pub wakes: u64,
-    /// The most data seen waiting, in bytes (byte rings) or frames (slot rings).
+    /// The most that was seen in the ring, in bytes (byte rings) or slots (slot rings). Producers look when they find the
+    /// ring full, of byte rings also now and then and when they leave; [`Ring::stats`](crate::Ring::stats) adds what is
+    /// there now. So this is a lower bound, but exact for a ring that was ever full.
     pub high_water: u64,
     /// Slots taken back from dead participants.
     pub recovered: u64,

@@ -17,7 +17,7 @@ use super::participants::{Locks, Role, State, Table};
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, Memory, MemoryOptions};
 use crate::os::fork::LockFd;
-use crate::os::process;
+use crate::os::process::{self, ProcessState};
 use crate::sync::Area;
 
 /// How to create or open a segment.
@@ -187,8 +187,24 @@ impl Segment {
             }
             let pid = u32::try_from(pid).unwrap_or(0);
             let comm = if alive { process::comm(pid, start_time) } else { None };
+            let process = process::state(pid, start_time);
             let (role, state) = (word.role, word.state);
-            found.push(ParticipantInfo { id, role, state, alive, pid, start_time, pidfd_inode, joined, comm, counts });
+            let held = Held::default();
+            let info = ParticipantInfo {
+                id,
+                role,
+                state,
+                alive,
+                pid,
+                start_time,
+                pidfd_inode,
+                joined,
+                comm,
+                process,
+                counts,
+                held,
+            };
+            found.push(info);
         }
         Ok(found)
     }
@@ -235,6 +251,31 @@ pub struct ParticipantInfo {
     pub joined: u64,
     /// The command name, if the process is still there and visible.
     pub comm: Option<String>,
+    /// Whether the process runs; `None` if it is not there, or not visible from this pid namespace.
+    pub process: Option<ProcessState>,
     /// What holders of this id have done since the segment was created.
     pub counts: Counts,
+    /// The slots that it holds of a slot ring.
+    pub held: Held,
+}
+
+/// The slots that a participant holds: frames that it fills or reads. While it is stopped, nothing moves them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// Slots that it has reserved and not yet committed.
+    pub writing: u64,
+    /// Frames that it has received and not yet released.
+    pub reading: u64,
+    /// How many positions the ring has gone on since the oldest of them: near the number of slots, it is what the others
+    /// wait for. No times are kept in a ring: to learn for how long, look twice.
+    pub lag: u64,
+}
+
+impl Held {
+    /// All slots that it holds.
+    #[must_use]
+    pub fn slots(&self) -> u64 {
+        self.writing + self.reading
+    }
 }

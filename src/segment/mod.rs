@@ -36,7 +36,7 @@ mod tests;
 pub use {
     counters::Counts,
     geometry::{Kind, Redelivery, WakeMode},
-    handle::ParticipantInfo,
+    handle::{Held, ParticipantInfo},
     participants::{Role, State},
 };
 #[cfg(not(slipring_loom))]

@@ -100,7 +100,8 @@ impl RingSender {
             Some(SendingEnd::Mpmc(producer)) => producer.ring(),
             None => return Ok(false),
         };
-        Ok(ring.stats()?.used() > 0)
+        let (head, tail) = ring.positions();
+        Ok(head != tail)
     }
 }
 

@@ -260,7 +260,7 @@ impl Shared {
 
     /// Slot and lap of a position.
     #[inline(always)]
-    pub(super) fn split(&self, position: u64) -> (usize, u64) {
+    pub(in crate::ring) fn split(&self, position: u64) -> (usize, u64) {
         ((position & (self.slots - 1)) as usize, (position >> self.shift).wrapping_add(1) & LAP_MASK)
     }
 
