@@ -43,8 +43,10 @@ impl Options {
         Self::of(Shape::Spsc { capacity })
     }
 
-    /// A ring of `slots` frames (rounded up to a power of two) of up to `payload` bytes each, for many producers and many
-    /// consumers.
+    /// A ring of at least `slots` frames (rounded up to a power of two, at least 2) of at least `payload` bytes each, for many
+    /// producers and many consumers. A slot takes a multiple of 64 bytes, 24 of them for headers, so the largest payload is
+    /// 40, 104, 168, … bytes. [`Ring::slots`](crate::Ring::slots) and [`Ring::max_payload`](crate::Ring::max_payload) say
+    /// what was made.
     pub fn mpmc(slots: usize, payload: usize) -> Self {
         Self::of(Shape::Mpmc { slots, payload })
     }
