@@ -11,15 +11,17 @@ use crate::transport::stream::{Options, Receiver, Sender};
 use crate::transport::{fifo, pipe};
 use crate::wait::deadline::Deadline;
 
-const KEYS: &str = "endpoint option: known for -, pipe, fd and fifo are max_payload, pipe_size";
+const KEYS: &str = "endpoint option: known for -, pipe and fd are max_payload, pipe_size";
+const FIFO_KEYS: &str = "endpoint option: known for fifo are max_payload, pipe_size, listen";
 
-fn parse_options(text: &str) -> Result<Options> {
+fn parse_options(text: &str, is_fifo: bool) -> Result<Options> {
     let mut options = Options::new();
     query::each(text, |key, value| {
         options = match key {
             "max_payload" => options.clone().max_payload(parse_size(value)?),
             "pipe_size" => options.clone().pipe_size(parse_size(value)?),
-            _ => return Err(Error::Invalid { what: KEYS }),
+            "listen" if is_fifo => query::no_listener(options.clone(), value)?,
+            _ => return Err(Error::Invalid { what: if is_fifo { FIFO_KEYS } else { KEYS } }),
         };
         Ok(())
     })?;
@@ -54,7 +56,7 @@ impl PipeEndpoint {
             Ok(number) if is_number => Some(number),
             _ => return Err(WRONG),
         };
-        Ok(PipeEndpoint { number, options: parse_options(options)? })
+        Ok(PipeEndpoint { number, options: parse_options(options, false)? })
     }
 
     /// The sending end: of standard output, or of the descriptor.
@@ -95,7 +97,8 @@ impl fmt::Display for PipeEndpoint {
     }
 }
 
-/// `fifo:PATH[?…]`: a named pipe, made with mode 0600 by whoever comes first. Options as for [`PipeEndpoint`].
+/// `fifo:PATH[?…]`: a named pipe, made with mode 0600 by whoever comes first. Options as for [`PipeEndpoint`],
+/// and `listen`, which changes nothing: either side makes the FIFO.
 #[derive(Clone, Debug)]
 pub struct FifoEndpoint {
     path: PathBuf,
@@ -104,7 +107,7 @@ pub struct FifoEndpoint {
 
 impl FifoEndpoint {
     pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
-        Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options)? })
+        Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options, true)? })
     }
 
     pub(super) fn open_sender(&self, batch: bool, deadline: Deadline) -> Result<Sender> {

@@ -2,6 +2,9 @@
 //!
 //! Used by the other files of `endpoint/`. Pure text.
 
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +30,37 @@ pub(super) fn each<'t>(text: &'t str, mut set: impl FnMut(&'t str, &'t str) -> R
     Ok(())
 }
 
+/// Accepts the value of `listen` where no side waits for a connection: `options` as they were.
+pub(super) fn no_listener<T>(options: T, value: &str) -> Result<T> {
+    parse_switch(value).map(|_| options)
+}
+
+/// `HOST:PORT`, looked up when it is opened; the error of a lookup that fails names the host.
+#[derive(Clone, Debug)]
+pub(super) struct Address(String);
+
+impl Address {
+    /// Nothing is looked up.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        address(text).map(|text| Address(text.to_owned()))
+    }
+}
+
+impl ToSocketAddrs for Address {
+    type Iter = std::vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        let host = self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host);
+        self.0.to_socket_addrs().map_err(|error| io::Error::other(format!("{host}: {error}")))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A path, which is not empty and holds no NUL.
 pub(super) fn path(text: &str) -> Result<PathBuf> {
     if text.is_empty() || text.contains('\0') {
@@ -36,7 +70,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf> {
 }
 
 /// `HOST:PORT`, of which the port is a number. Nothing is looked up.
-pub(super) fn address(text: &str) -> Result<&str> {
+fn address(text: &str) -> Result<&str> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() && !port.starts_with('+') => Ok(text),
         _ => Err(Error::Invalid { what: "address: HOST:PORT, as in 127.0.0.1:7000 or [::1]:7000" }),

@@ -6,8 +6,8 @@ use super::query::{self, parse_size, parse_switch};
 use crate::error::{Error, Result};
 use crate::transport::{mq, sysv};
 
-const SYSV_KEYS: &str = "endpoint option: known for sysv are max_payload, create";
-const MQ_KEYS: &str = "endpoint option: known for mq are messages, message_size, max_payload, create";
+const SYSV_KEYS: &str = "endpoint option: known for sysv are max_payload, create, listen";
+const MQ_KEYS: &str = "endpoint option: known for mq are messages, message_size, max_payload, create, listen";
 
 /// `mq:/NAME[?messages=10&message_size=8KiB&…]`: a POSIX message queue.
 ///
@@ -17,6 +17,7 @@ const MQ_KEYS: &str = "endpoint option: known for mq are messages, message_size,
 /// | `message_size` | a [size](super::parse_size) | what is there; 8 KiB at creation |
 /// | `max_payload` | a size | 16 MiB |
 /// | `create` | `true` or `false` | `true` |
+/// | `listen` | `true` or `false`; either side makes the queue, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct MqEndpoint {
     name: String,
@@ -33,6 +34,7 @@ impl MqEndpoint {
                 "message_size" => options.message_size(parse_size(value)?),
                 "max_payload" => options.max_payload(parse_size(value)?),
                 "create" => options.create(parse_switch(value)?),
+                "listen" => query::no_listener(options, value)?,
                 _ => return Err(Error::Invalid { what: MQ_KEYS }),
             };
             Ok(())
@@ -68,6 +70,7 @@ impl fmt::Display for MqEndpoint {
 /// |---|---|---|
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `create` | `true` or `false` | `true` |
+/// | `listen` | `true` or `false`; either side makes the queue, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct SysvEndpoint {
     key: String,
@@ -85,6 +88,7 @@ impl SysvEndpoint {
             parsed.options = match key {
                 "max_payload" => options.max_payload(parse_size(value)?),
                 "create" => options.create(parse_switch(value)?),
+                "listen" => query::no_listener(options, value)?,
                 _ => return Err(Error::Invalid { what: SYSV_KEYS }),
             };
             Ok(())

@@ -22,7 +22,7 @@ pub const DEFAULT_SLOT: usize = 256;
 const ATTEMPTS: usize = 100;
 
 const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, wake, idle, mode, participants, \
-                    redelivery, huge, prefault, mlock";
+                    redelivery, huge, prefault, mlock, listen";
 
 /// `ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&…]`.
 ///
@@ -37,6 +37,7 @@ const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, s
 /// | `participants` | 1 to 4095 | 64 |
 /// | `redelivery` | `at-least-once`, `at-most-once` | `at-least-once` |
 /// | `huge`, `prefault`, `mlock` | nothing, `true` or `false` | `false` |
+/// | `listen` | `true` or `false`; either side makes the ring, so it changes nothing | `false` |
 #[derive(Clone, Debug, Default)]
 pub struct RingEndpoint {
     name: String,
@@ -78,6 +79,7 @@ impl RingEndpoint {
             "huge" => self.huge = parse_switch(value)?,
             "prefault" => self.prefault = parse_switch(value)?,
             "mlock" => self.lock = parse_switch(value)?,
+            "listen" => query::no_listener((), value)?,
             _ => return Err(Error::Invalid { what: KEYS }),
         }
         Ok(())

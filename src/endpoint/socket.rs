@@ -5,15 +5,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::Duplex;
-use super::query::{self, parse_size, parse_switch, parse_uid};
+use super::query::{self, Address, parse_size, parse_switch, parse_uid};
 use crate::error::{Error, Result};
 use crate::transport::accept::Wanted;
 use crate::transport::{dgram, seqpacket, udp};
 use crate::wait::deadline::Deadline;
 
 const SEQPACKET_KEYS: &str = "endpoint option: known for seqpacket are listen, max_payload, uid";
-const DGRAM_KEYS: &str = "endpoint option: known for dgram are max_payload, uid";
-const UDP_KEYS: &str = "endpoint option: known for udp are datagram, max_payload, remote, source";
+const SENDER_LISTENS: Error =
+    Error::Invalid { what: "listen: here the receiver listens and the sender sends to it; leave it out to send" };
+const DGRAM_KEYS: &str = "endpoint option: known for dgram are listen, max_payload, uid";
+const UDP_KEYS: &str = "endpoint option: known for udp are datagram, listen, max_payload, remote, source";
 
 /// `seqpacket:PATH[?listen&…]`: a Unix socket of messages, connected, both ways.
 ///
@@ -66,20 +68,26 @@ impl fmt::Display for SeqpacketEndpoint {
 ///
 /// | option | value | default |
 /// |---|---|---|
+/// | `listen` | `true` or `false`; a receiver always listens, a sender with it is refused | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `uid` | a user beside ourselves and root; may be repeated | nobody |
 #[derive(Clone, Debug)]
 pub struct DgramEndpoint {
     path: PathBuf,
+    listen: bool,
     options: dgram::Options,
 }
 
 impl DgramEndpoint {
     pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
-        let mut parsed = DgramEndpoint { path: query::path(path)?, options: dgram::Options::default() };
+        let mut parsed = DgramEndpoint { path: query::path(path)?, listen: false, options: dgram::Options::default() };
         query::each(options, |key, value| {
             let options = parsed.options.clone();
             parsed.options = match key {
+                "listen" => {
+                    parsed.listen = parse_switch(value)?;
+                    options
+                }
                 "max_payload" => options.max_payload(parse_size(value)?),
                 "uid" => options.allow_uid(parse_uid(value)?),
                 _ => return Err(Error::Invalid { what: DGRAM_KEYS }),
@@ -90,6 +98,9 @@ impl DgramEndpoint {
     }
 
     pub(super) fn open_sender(&self, deadline: Deadline) -> Result<dgram::Sender> {
+        if self.listen {
+            return Err(SENDER_LISTENS);
+        }
         dgram::Sender::connect(&self.path, &self.options, deadline)
     }
 
@@ -108,23 +119,29 @@ impl fmt::Display for DgramEndpoint {
 ///
 /// | option | value | default |
 /// |---|---|---|
+/// | `listen` | `true` or `false`; a receiver always listens, a sender with it is refused | `false` |
 /// | `datagram` | bytes of the largest datagram, 128 to 65507 | 1472 |
 /// | `max_payload` | a [size](super::parse_size) | 64 KiB |
 /// | `remote` | `true` or `false`: whether the address may lie beyond this machine | `false` |
 /// | `source` | an IP address from which to accept; may be repeated | all |
 #[derive(Clone, Debug)]
 pub struct UdpEndpoint {
-    address: String,
+    address: Address,
+    listen: bool,
     options: udp::Options,
 }
 
 impl UdpEndpoint {
     pub(super) fn parse(address: &str, options: &str) -> Result<Self> {
-        let address = query::address(address)?.to_owned();
-        let mut parsed = UdpEndpoint { address, options: udp::Options::default() };
+        let address = Address::parse(address)?;
+        let mut parsed = UdpEndpoint { address, listen: false, options: udp::Options::default() };
         query::each(options, |key, value| {
             let options = parsed.options.clone();
             parsed.options = match key {
+                "listen" => {
+                    parsed.listen = parse_switch(value)?;
+                    options
+                }
                 "datagram" => options.datagram(parse_size(value)?),
                 "max_payload" => options.max_payload(parse_size(value)?),
                 "remote" => options.remote(parse_switch(value)?),
@@ -137,11 +154,14 @@ impl UdpEndpoint {
     }
 
     pub(super) fn open_sender(&self, deadline: Deadline) -> Result<udp::Sender> {
-        udp::Sender::connect(self.address.as_str(), &self.options, deadline)
+        if self.listen {
+            return Err(SENDER_LISTENS);
+        }
+        udp::Sender::connect(&self.address, &self.options, deadline)
     }
 
     pub(super) fn open_receiver(&self) -> Result<udp::Receiver> {
-        udp::Receiver::bind(self.address.as_str(), &self.options)
+        udp::Receiver::bind(&self.address, &self.options)
     }
 }
 

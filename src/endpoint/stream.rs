@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::query::{self, parse_duration, parse_size, parse_switch, parse_uid};
+use super::query::{self, Address, parse_duration, parse_size, parse_switch, parse_uid};
 use super::{DEFAULT_CAPACITY, Duplex};
 use crate::error::{Error, Result};
 use crate::transport::accept::Wanted;
@@ -93,7 +93,7 @@ impl fmt::Display for UnixEndpoint {
 /// | `remote` | `true` or `false`: whether the address may lie beyond this machine | `false` |
 #[derive(Clone, Debug)]
 pub struct TcpEndpoint {
-    address: String,
+    address: Address,
     listen: bool,
     stream: stream::Options,
     options: tcp::Options,
@@ -102,7 +102,7 @@ pub struct TcpEndpoint {
 impl TcpEndpoint {
     pub(super) fn parse(address: &str, options: &str) -> Result<Self> {
         let mut parsed = TcpEndpoint {
-            address: query::address(address)?.to_owned(),
+            address: Address::parse(address)?,
             listen: false,
             stream: stream::Options::new(),
             options: tcp::Options::default(),
@@ -123,9 +123,9 @@ impl TcpEndpoint {
     pub(super) fn open_duplex(&self, wanted: Wanted, batch: bool, deadline: Deadline) -> Result<Duplex> {
         let options = self.options.clone().stream(self.stream.clone().batch(batch));
         let (tx, rx) = if self.listen {
-            tcp::Listener::bind(self.address.as_str(), &options)?.accept_wanted(wanted, deadline)
+            tcp::Listener::bind(&self.address, &options)?.accept_wanted(wanted, deadline)
         } else {
-            tcp::connect(self.address.as_str(), &options, deadline)
+            tcp::connect(&self.address, &options, deadline)
         }?;
         Ok((Box::new(tx), Box::new(rx)))
     }

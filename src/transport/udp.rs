@@ -198,8 +198,10 @@ impl Receiver {
 receiver!(Receiver);
 
 fn resolve(address: impl ToSocketAddrs) -> Result<SocketAddr> {
-    const UNKNOWN: Error = Error::Invalid { what: "address: HOST:PORT, of a host that is known, as in 127.0.0.1:4000" };
-    address.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or(UNKNOWN)
+    const UNKNOWN: Error =
+        Error::Invalid { what: "address: HOST:PORT, of a host that has an address, as in 127.0.0.1:4000" };
+    let mut found = address.to_socket_addrs().map_err(|e| Error::io("look up the host", e))?;
+    found.next().ok_or(UNKNOWN)
 }
 
 struct SendingEnd {

@@ -105,8 +105,8 @@ impl Options {
     }
 
     fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
-        const WRONG: Error = Error::Invalid { what: "TCP address: HOST:PORT, and the host must be known" };
-        let addresses: Vec<_> = address.to_socket_addrs().map_err(|_| WRONG)?.collect();
+        const WRONG: Error = Error::Invalid { what: "TCP address: HOST:PORT, and the host must have an address" };
+        let addresses: Vec<_> = address.to_socket_addrs().map_err(|e| Error::io("look up the host", e))?.collect();
         if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
             const WHAT: &str = "TCP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
             return Err(Error::Untrusted { what: WHAT });
