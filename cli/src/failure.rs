@@ -15,6 +15,7 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use serde_json::json;
 use slipring::Error;
 
 use crate::output;
@@ -73,9 +74,12 @@ impl Failure {
         self.message.as_deref().unwrap_or_default()
     }
 
-    pub(crate) fn report(self) -> ExitCode {
-        if let Some(message) = self.message {
-            output::remark(format_args!("slipring: {message}"));
+    /// Says why it failed on stderr: as text, or with `--json` as `{"error":"…","code":1}` on one line.
+    pub(crate) fn report(self, json: bool) -> ExitCode {
+        match self.message {
+            Some(message) if json => output::remark(json!({ "error": message, "code": self.code })),
+            Some(message) => output::remark(format_args!("slipring: {message}")),
+            None => {}
         }
         ExitCode::from(self.code)
     }
@@ -102,6 +106,9 @@ impl From<Error> for Failure {
                 };
                 let (expected, found) = (name(expected), name(found));
                 Failure::new(code, format_args!("a ring of kind {expected} was asked for, what is there is {found}"))
+            }
+            Error::Untrusted { what } if what.contains("segment directory") => {
+                Failure::new(code, error).and("choose another with --dir or SLIPRING_DIR")
             }
             error => Failure::new(code, error),
         }

@@ -39,7 +39,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use failure::Outcome;
+use failure::{Failure, Outcome};
 
 const ABOUT: &str = "Crash-safe shared-memory rings: frames between processes in nanoseconds";
 
@@ -69,7 +69,8 @@ struct Cli {
 /// What every verb understands.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Context {
-    /// Print JSON: one object, or one object per line where there is a stream of them
+    /// Print JSON: one object, or one object per line where there is a stream of them; an error is {"error": TEXT, "code":
+    /// EXIT CODE} on stderr
     #[arg(long, global = true)]
     json: bool,
     /// Say nothing on stderr but why it failed
@@ -139,9 +140,22 @@ impl Verb {
 }
 
 fn main() -> ExitCode {
-    let Cli { context, verb } = Cli::parse();
+    let Cli { context, verb } = match Cli::try_parse() {
+        Ok(parsed) => parsed,
+        // What could not be parsed does not say whether it is JSON that is wanted.
+        Err(error) if error.use_stderr() && wants_json() => {
+            let text = error.to_string();
+            return Failure::new(failure::USAGE, text.trim_end().trim_start_matches("error: ")).report(true);
+        }
+        Err(error) => error.exit(),
+    };
     match verb.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(context.json),
     }
+}
+
+/// Whether `--json` is among the arguments.
+fn wants_json() -> bool {
+    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }

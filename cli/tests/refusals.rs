@@ -171,7 +171,7 @@ fn directories_that_nobody_should_trust() {
     fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
     symlink(&open, place.file("link")).unwrap();
     File::create(place.file("file")).unwrap();
-    for (name, saying) in [("open", "chmod"), ("link", "symbolic link"), ("file", "no directory")] {
+    for (name, saying) in [("open", "of your own"), ("link", "symbolic link"), ("file", "no directory")] {
         for verb in ["ls", "create ring:x", "gc"] {
             place.run(&format!("--dir {} {verb}", place.file(name).display())).fails(1, saying);
         }
@@ -201,5 +201,48 @@ fn encoded_frames_are_not_written_to_a_terminal() {
         let Ok(done) = done else { return eprintln!("SKIPPED: no python3") };
         let said = String::from_utf8_lossy(&done.stdout);
         assert!(done.status.code() == Some(2) && said.contains("stdout is a terminal"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn errors_are_json_where_output_is() {
+    let place = Place::new();
+    for (arguments, code, saying) in [
+        ("info nothing --json", 5, "not found"),
+        ("create ring:a/b --json", 2, "segment name"),
+        ("send --json --framing", 2, "--framing"),
+    ] {
+        let run = place.run(arguments);
+        run.fails(code, saying);
+        let error: serde_json::Value = serde_json::from_str(&run.stderr).unwrap();
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["error"].as_str().unwrap().contains(saying), "{error}");
+    }
+}
+
+#[test]
+fn hosts_that_are_not_known_are_named() {
+    let place = Place::new();
+    for scheme in ["tcp", "udp"] {
+        let run = place.feed(&format!("send {scheme}:no.such.host.invalid:7 --timeout 5s"), b"x\n");
+        run.fails(1, "look up the host: no.such.host.invalid: ");
+    }
+}
+
+#[test]
+fn listen_is_accepted_unless_it_contradicts() {
+    let place = Place::new();
+    let socket = place.file("socket");
+    let fifo = place.file("fifo");
+    place.feed("send ring:x?listen", b"one\n").succeeds();
+    assert_eq!(place.run("recv ring:x?listen").succeeds().text(), "one\n");
+    let receiver = place.start(&format!("recv fifo:{}?listen", fifo.display()));
+    place.feed(&format!("send fifo:{}", fifo.display()), b"two\n").succeeds();
+    assert_eq!(receiver.finish().succeeds().text(), "two\n");
+    let receiver = place.start(&format!("recv dgram:{}?listen", socket.display()));
+    place.feed(&format!("send dgram:{}", socket.display()), b"three\n").succeeds();
+    assert_eq!(receiver.finish().succeeds().text(), "three\n");
+    for endpoint in [format!("dgram:{}?listen", socket.display()), "udp:127.0.0.1:9?listen".to_owned()] {
+        place.feed(&format!("send {endpoint}"), b"x\n").fails(2, "the receiver listens");
     }
 }

@@ -91,7 +91,9 @@ impl Directory {
             return Err(Error::Untrusted { what: "the segment directory belongs to another user" });
         }
         if mode.intersects(forbidden) {
-            return Err(Error::Untrusted { what: "others have access to the segment directory: chmod 700 it" });
+            return Err(Error::Untrusted {
+                what: "others have access to the segment directory: choose a directory of your own",
+            });
         }
         Ok(Directory { fd })
     }
