@@ -346,7 +346,9 @@ fn one_of_two_sleepers_makes_the_check() {
     explore(3, || {
         let (table, kernel) = (table(10), Kernel::new());
         let victims: Vec<_> = (0..=FEW).map(|i| kernel.holder(100 + i)).collect();
-        victims.iter().for_each(|locks| drop(join(&table, locks, Role::Consumer, false).unwrap()));
+        for locks in &victims {
+            join(&table, locks, Role::Consumer, false).unwrap();
+        }
         table.reap(&kernel.holder(1), 0, |id| panic!("{id} is not dead")).unwrap();
         let other = {
             let table = table.clone();
