@@ -2,7 +2,7 @@
 //!
 //! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs`
 //! hand out loom's types. Each model states what it would catch; `mutants.py` shows that it does.
-//! `cargo test --workspace` runs them all with at most [`SHORT`] involuntary switches, which takes seconds;
+//! `cargo test --workspace` runs them all with at most 2 involuntary switches, which takes seconds;
 //! `SLIPRING_TESTS=full` runs each with as many as it names.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
