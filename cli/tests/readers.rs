@@ -107,7 +107,7 @@ fn recv_follow_waits_for_the_next_sender() {
     let at = place.path().display().to_string();
     for (from, to) in [
         ("ring:s".to_owned(), "ring:s".to_owned()),
-        ("ring:m?kind=mpmc".to_owned(), "ring:m".to_owned()),
+        ("ring:m?kind=mpmc".to_owned(), "ring:m?kind=mpmc".to_owned()),
         (format!("fifo:{at}/fifo"), format!("fifo:{at}/fifo")),
         (format!("unix:{at}/unix?listen"), format!("unix:{at}/unix")),
         (format!("dgram:{at}/dgram"), format!("dgram:{at}/dgram")),

@@ -10,7 +10,7 @@
 //! * **The end**: BYE may be lost. A receiver asks senders that are silent with a PING, which goes unanswered, unless their port
 //!   is closed: then the kernel answers (ICMP), and that is the sender's death.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -200,7 +200,10 @@ receiver!(Receiver);
 fn resolve(address: impl ToSocketAddrs) -> Result<SocketAddr> {
     const UNKNOWN: Error =
         Error::Invalid { what: "address: HOST:PORT, of a host that has an address, as in 127.0.0.1:4000" };
-    let mut found = address.to_socket_addrs().map_err(|e| Error::io("look up the host", e))?;
+    let mut found = address.to_socket_addrs().map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidInput => UNKNOWN, // not of the form HOST:PORT
+        _ => Error::io("look up the host", e),
+    })?;
     found.next().ok_or(UNKNOWN)
 }
 

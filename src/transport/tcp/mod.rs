@@ -106,7 +106,11 @@ impl Options {
 
     fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
         const WRONG: Error = Error::Invalid { what: "TCP address: HOST:PORT, and the host must have an address" };
-        let addresses: Vec<_> = address.to_socket_addrs().map_err(|e| Error::io("look up the host", e))?.collect();
+        let found = address.to_socket_addrs().map_err(|e| match e.kind() {
+            ErrorKind::InvalidInput => WRONG, // not of the form HOST:PORT
+            _ => Error::io("look up the host", e),
+        })?;
+        let addresses: Vec<_> = found.collect();
         if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
             const WHAT: &str = "TCP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
             return Err(Error::Untrusted { what: WHAT });
