@@ -13,6 +13,7 @@
 //! it tells whether the two processors were near each other or far apart, and ratios are formed within a round between
 //! runs of the same placement.
 
+mod counted;
 mod growth;
 mod job;
 mod measures;
@@ -69,6 +70,8 @@ enum Verb {
     WakeUp,
     /// As many senders as receivers: 1, 2, 4.
     Mpmc,
+    /// Instructions and system calls of a frame.
+    Counted,
     /// slipring alone: 1 to 16 senders and receivers, rings of 64 KiB to 256 MiB, 1 to 1,000 rings.
     Growth,
     /// The peers by name.
@@ -110,6 +113,7 @@ fn many() -> Vec<Measure> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let grows = matches!(cli.verb, Some(Verb::Growth));
+    let counts = !cli.quick && matches!(cli.verb, None | Some(Verb::Counted));
     let measures = match cli.verb {
         Some(Verb::Part { job }) => {
             return part(&job).map_or_else(|error| give_up(&*error), |()| ExitCode::SUCCESS);
@@ -118,7 +122,7 @@ fn main() -> ExitCode {
             ENTRIES.iter().for_each(|entry| println!("{}", entry.name));
             return ExitCode::SUCCESS;
         }
-        Some(Verb::Growth) => Vec::new(),
+        Some(Verb::Growth | Verb::Counted) => Vec::new(),
         Some(Verb::RoundTrip { sizes }) => trips(&sizes),
         Some(Verb::Stream { sizes, rings }) => streams(&sizes, &rings),
         Some(Verb::WakeUp) => vec![Measure::WAKE_UP],
@@ -143,6 +147,9 @@ fn main() -> ExitCode {
         })
         .collect();
     report::print_targets(&all);
+    if counts && let Err(error) = counted::run() {
+        give_up(&*error);
+    }
     if !ABSENT.is_empty() {
         println!("Built without {}: features of this package.", ABSENT.join(", "));
     }

@@ -1,5 +1,6 @@
 //! The tables and the targets, as Markdown on stdout.
 
+use crate::counted::Counted;
 use crate::job::{Task, Wait};
 use crate::measures::{BLOCK, KIB, MIB, Measure, Measured};
 use crate::table::{Figure, Placement, Runs, cell, digits, markdown, median, nanoseconds, quantile, ratios};
@@ -207,5 +208,19 @@ pub(crate) fn print_targets(all: &[Measured]) {
     if !rows.is_empty() {
         let header = ["ratio within a round, median", "target", "near (rounds)", "far (rounds)"].map(str::to_owned);
         println!("{}", markdown(&header, &rows));
+    }
+}
+
+/// What is counted: it depends on no placement.
+pub(crate) fn print_counted(all: &[Counted]) {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|Counted { what, at_most, got }| {
+            let verdict = if got <= at_most { "held" } else { "**missed**" };
+            vec![what.clone(), format!("≤ {at_most}"), format!("{got} {verdict}")]
+        })
+        .collect();
+    if !rows.is_empty() {
+        println!("{}", markdown(&["counted", "target", "got"].map(str::to_owned), &rows));
     }
 }

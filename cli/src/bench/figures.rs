@@ -133,6 +133,13 @@ impl Series {
         [figures.first(), figures.last()].map(|figure| figure.copied().unwrap_or(0.0))
     }
 
+    /// The third quartile over the first: 1 where all runs agree.
+    pub(super) fn quartiles(&self) -> f64 {
+        let (figures, last) = (self.sorted(), self.0.len().saturating_sub(1) as f64);
+        let at = |part: f64| figures.get((last * part).round() as usize).copied().unwrap_or(0.0);
+        at(0.75) / at(0.25).max(f64::MIN_POSITIVE)
+    }
+
     /// Run by run: what was measured over what was measured right beside it.
     pub(super) fn over(&self, floor: &Series) -> Series {
         Series(self.0.iter().zip(&floor.0).map(|(figure, floor)| figure / floor.max(f64::MIN_POSITIVE)).collect())
@@ -161,6 +168,7 @@ mod tests {
         assert_eq!(ring.over(&floor).0, [1.0, 2.0, 1.5]);
         assert_eq!(ring.over(&floor).median(), 1.5);
         assert_eq!(Series::default().median(), 0.0);
+        assert_eq!(series(&[1.0, 2.0, 3.0, 4.0, 99.0]).quartiles(), 2.0);
     }
 
     #[test]

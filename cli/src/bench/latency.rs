@@ -17,6 +17,10 @@ use crate::units;
 
 /// Rounds of a raw game per run, at least and at most.
 const ROUNDS: (u64, u64) = (100, 20_000);
+/// How late the latest are.
+const TAIL: f64 = 0.9999;
+const TAILS: Target = Target { what: "p99.99 of that round trip ÷ p99.99 of the raw cache line", at_most: 1.3 };
+
 /// One figure to be: round trips of one size through one kind of ring.
 pub(super) struct Cell {
     label: String,
@@ -71,7 +75,7 @@ impl Plan {
         let mut game = Game::new(self.floor, self.tempo.pause, clock)?;
         let mut peer = Peer::start(common.threads, cpu)?;
         let mut crowd = None;
-        let mut tracks = self.cells.iter().map(Track::new).collect::<Outcome<Vec<_>>>()?;
+        let mut tracks = self.cells.iter().map(|_| Track::new()).collect::<Outcome<Vec<_>>>()?;
         let mut talks = talks.into_iter().map(Talk::attach).collect::<Outcome<Vec<_>>>()?;
         let mut run_times = Times::new()?;
         for run in 0..RUNS {
@@ -81,11 +85,11 @@ impl Plan {
                 // Half of the time is the floor's, at most.
                 let until = common.until(2 * self.cells.len(), talk.lap());
                 if run % 2 == 0 {
-                    track.floor.push(game.play(&mut peer, &until)?);
+                    track.take_floor(&mut game, &mut peer, &until)?;
                 }
                 let trips = talk.run(&mut peer, &until, self.tempo, clock, &mut run_times)?;
                 if run % 2 == 1 {
-                    track.floor.push(game.play(&mut peer, &until)?);
+                    track.take_floor(&mut game, &mut peer, &until)?;
                 }
                 track.take(trips, &mut run_times)?;
             }
@@ -119,6 +123,9 @@ impl Plan {
         row.more.insert("kernel_calls_per_round_trip", talk.kernel_calls()? as f64 / track.all.max(1) as f64);
         if let Some((target, _)) = self.aim.filter(|(_, size)| *size == cell.size && cell.busy == 0) {
             row.aim(target, 0);
+            if self.floor == Awake {
+                row.targets.push((TAILS, track.tails.over(&track.floor_tails).median()));
+            }
         }
         Ok(row)
     }
@@ -148,6 +155,9 @@ impl Sides {
 struct Track {
     runs: Series,
     floor: Series,
+    /// The 99.99th percentiles of each run, and of its floor.
+    tails: Series,
+    floor_tails: Series,
     times: Times,
     /// Round trips that count, and all.
     count: u64,
@@ -156,12 +166,20 @@ struct Track {
 }
 
 impl Track {
-    fn new(_: &Cell) -> Outcome<Self> {
-        Ok(Track { runs: Series::default(), floor: Series::default(), times: Times::new()?, count: 0, all: 0, ns: 0 })
+    fn new() -> Outcome<Self> {
+        let [runs, floor, tails, floor_tails] = std::array::from_fn(|_| Series::default());
+        Ok(Track { runs, floor, tails, floor_tails, times: Times::new()?, count: 0, all: 0, ns: 0 })
+    }
+
+    fn take_floor(&mut self, game: &mut Game, peer: &mut Peer, until: &Until) -> Outcome {
+        self.floor.push(game.play(peer, until)?);
+        self.floor_tails.push(game.tail);
+        Ok(())
     }
 
     fn take(&mut self, trips: Trips, times: &mut Times) -> Outcome {
         self.runs.push(times.median());
+        self.tails.push(times.at(TAIL));
         self.count += trips.count;
         self.all += trips.all;
         self.ns += trips.ns;
@@ -232,13 +250,15 @@ pub(super) struct Game {
     times: Times,
     /// What a round took in the run before, with all that came between.
     round_ns: f64,
+    /// The 99.99th percentile of the run before.
+    tail: f64,
 }
 
 impl Game {
     pub(super) fn new(sides: Sides, pause: Option<Duration>, clock: u64) -> Outcome<Self> {
         let probe = probe::PingPong::new()?;
         let passed = Passed::new(probe.as_fd())?;
-        Ok(Game { probe, passed, sides, clock, pause, times: Times::new()?, round_ns: 10_000.0 })
+        Ok(Game { probe, passed, sides, clock, pause, times: Times::new()?, round_ns: 10_000.0, tail: 0.0 })
     }
 
     /// Plays for no longer than a run takes, about, and says what a round took, in the median.
@@ -261,6 +281,7 @@ impl Game {
         };
         self.round_ns = (now_ns() - start) as f64 / rounds as f64;
         let median = self.times.median();
+        self.tail = self.times.at(TAIL);
         self.times.clear();
         Ok(median)
     }

@@ -1,0 +1,66 @@
+//! Targets that are counted instead of timed: instructions and system calls of a frame.
+//!
+//! The counting is done by two tests of the library, under valgrind and strace; this starts them and reads what they print.
+
+use std::process::{Command, Stdio};
+
+use crate::job::Result;
+use crate::report::print_counted;
+
+/// A count, and what it must not exceed.
+pub(crate) struct Counted {
+    pub(crate) what: String,
+    pub(crate) at_most: f64,
+    pub(crate) got: f64,
+}
+
+/// What the first layout of the rings took; a system call in a thousand frames is noise of the machine.
+const LIMITS: [(&str, f64); 6] = [
+    ("spsc send", 69.0),
+    ("spsc recv", 69.0),
+    ("mpmc send", 95.0),
+    ("mpmc recv", 171.0),
+    ("spsc", 0.001),
+    ("mpmc", 0.001),
+];
+
+/// Counts, and prints a table. What cannot be counted here is said on stderr by the tests themselves.
+pub(crate) fn run() -> Result<()> {
+    let tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--release", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")])
+        .args(["-p", "slipring", "--test", "instructions", "--test", "syscalls", "--no-fail-fast"])
+        .args(["--", "--nocapture", "--test-threads=1"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    let said = String::from_utf8_lossy(&tests.stdout);
+    let counted: Vec<Counted> = said.lines().filter_map(read).collect();
+    said.lines().filter(|line| line.starts_with("SKIPPED")).for_each(|line| eprintln!("{line}"));
+    print_counted(&counted);
+    Ok(())
+}
+
+/// "spsc send, 64 bytes: 69.0 instructions, …" or "spsc: … system calls …: 0.000012 a frame".
+fn read(line: &str) -> Option<Counted> {
+    let (subject, unit, got) = if let Some((subject, rest)) = line.split_once(", 64 bytes: ") {
+        (subject, "instructions", rest.split_once(" instructions")?.0)
+    } else {
+        let (subject, rest) = line.split_once(": ")?;
+        (subject, "system calls of a stream", rest.strip_suffix(" a frame")?.rsplit_once(": ")?.1)
+    };
+    let (_, at_most) = LIMITS.into_iter().find(|(name, _)| *name == subject)?;
+    Some(Counted { what: format!("{subject}, 64 B: {unit} a frame"), at_most, got: got.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn what_the_tests_print_is_understood() {
+        let line = "spsc send, 64 bytes: 70.0 instructions, 69.0 recorded";
+        assert_eq!(read(line).map(|it| (it.got, it.at_most)), Some((70.0, 69.0)));
+        let line = "mpmc: 312 system calls for 1000000 frames, 300 for none: 0.000012 a frame";
+        assert_eq!(read(line).map(|it| (it.got, it.at_most)), Some((0.000_012, 0.001)));
+        assert!(read("test result: ok. 2 passed; 0 failed").is_none());
+    }
+}
