@@ -150,7 +150,7 @@ fn main() -> ExitCode {
     if counts && let Err(error) = counted::run() {
         give_up(&*error);
     }
-    if !ABSENT.is_empty() {
+    if !ABSENT.is_empty() && !all.is_empty() {
         println!("Built without {}: features of this package.", ABSENT.join(", "));
     }
     let failed = all.iter().flat_map(|measured| &measured.peers).any(|(_, runs)| runs.failure.is_some());
