@@ -15,7 +15,7 @@ use crate::{Context, framing, output, target};
   slipring dump jobs --raw > frames      their payloads, one after the other
   slipring dump jobs --json
 
-Meant for a ring that stands still: what is taken out meanwhile may come out torn.")]
+Of a ring in use it shows whole frames; those that are received meanwhile are left out.")]
 pub(crate) struct Dump {
     /// ring:NAME, or NAME
     ring: String,

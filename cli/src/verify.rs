@@ -14,9 +14,8 @@ use crate::{Context, output, target, units};
   slipring verify jobs && echo clean
   slipring verify jobs --json
 
-Walks every frame or slot and every participant; exit code 3 when something is wrong. Of a byte ring that changes at
-every look it says so, and exits with 0. While a slot ring is busy, a finding may be a moment that has passed: look
-again.")]
+Walks every frame or slot and every participant; exit code 3 when something is wrong. What seems wrong while the ring is
+in use is looked at again; if the ring changes at every look, it says so and exits with 0.")]
 pub(crate) struct Verify {
     /// ring:NAME, or NAME
     ring: String,

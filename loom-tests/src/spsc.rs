@@ -433,10 +433,8 @@ fn an_observer_sees_whole_frames() {
         }
         let observer = thread::spawn(move || {
             let mut seen = Vec::new();
-            let walked = shared.walk(|position, header, shared| {
-                let mut payload = [0; 8];
-                shared.copy_frame(position, &mut payload);
-                assert_eq!(u64::from_le_bytes(payload), u64::from(header.seq));
+            let walked = shared.walk(true, |header, payload| {
+                assert_eq!(payload, u64::from(header.seq).to_le_bytes());
                 seen.push(header.seq);
                 true
             });

@@ -57,6 +57,13 @@ pub(crate) fn map(
     Ok(memory)
 }
 
+/// Maps the `len` bytes of data at `offset` once more, for an observer.
+pub(crate) fn map_again(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
+    let data = map_once(fd, offset, len)?;
+    advise(&data, Advice::LinuxDontDump).map_err(|e| Error::io("madvise(MADV_DONTDUMP)", e))?;
+    Ok(data)
+}
+
 impl Memory {
     /// A failed wish is an error, or with `best_effort` a reported downgrade; never silence.
     fn settle(&mut self, options: &MemoryOptions, wish: Downgrade, done: Result<()>) -> Result<()> {

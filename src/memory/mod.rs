@@ -13,7 +13,7 @@ mod mapped;
 mod mirror;
 
 pub(crate) use heap::heap;
-pub(crate) use mapped::map;
+pub(crate) use mapped::{map, map_again};
 
 /// The size of huge pages asked for, and the alignment unit of a segment that has them.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;

@@ -448,9 +448,19 @@ impl Ring {
 
     /// The parts that the byte rings' algorithms work on.
     pub(super) fn spsc_shared(&self) -> spsc::layout::Shared {
+        self.spsc_over(self.segment.data())
+    }
+
+    /// [`Ring::spsc_shared`] for an observer, which reads the data through a mapping of its own. Two system calls, and one
+    /// when it is dropped.
+    pub(super) fn spsc_observed(&self) -> Result<spsc::layout::Shared> {
+        Ok(self.spsc_over(self.segment.map_data_again()?))
+    }
+
+    fn spsc_over(&self, data: Area) -> spsc::layout::Shared {
         let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
         let geometry = self.geometry();
-        spsc::layout::Shared::new(producer, consumer, self.segment.data(), geometry.capacity, geometry.max_payload)
+        spsc::layout::Shared::new(producer, consumer, data, geometry.capacity, geometry.max_payload)
     }
 
     pub(super) fn stream_shared(&self) -> stream::core::Shared {
@@ -459,13 +469,22 @@ impl Ring {
     }
 
     pub(super) fn mpmc_shared(&self) -> mpmc::layout::Shared {
+        self.mpmc_over(self.segment.data())
+    }
+
+    /// [`Ring::mpmc_shared`] for an observer that reads payloads: see [`Ring::spsc_observed`].
+    pub(super) fn mpmc_observed(&self) -> Result<mpmc::layout::Shared> {
+        Ok(self.mpmc_over(self.segment.map_data_again()?))
+    }
+
+    fn mpmc_over(&self, data: Area) -> mpmc::layout::Shared {
         let (producers, consumers) = self.segment.claims();
         let parts = mpmc::layout::Parts {
             producer_page: self.segment.producer_page(),
             consumer_page: self.segment.consumer_page(),
             producers,
             consumers,
-            data: self.segment.data(),
+            data,
         };
         let Geometry { slots, stride, max_payload, .. } = *self.geometry();
         mpmc::layout::Shared::new(parts, slots, stride, max_payload)

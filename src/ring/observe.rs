@@ -1,12 +1,16 @@
 //! Looking at a ring from outside: statistics, a read-only check, copies of what waits.
 //!
-//! Used by the command line and by tests. Never writes. On a busy ring every answer is about a moment that has passed;
-//! checks that need a quiet ring say so.
+//! Used by the command line and by tests. Never writes. On a busy ring every answer is about a moment that has passed.
+//!
+//! What is read beside a producer is only ever accessed atomically: positions, the words of slots. Frames of a byte ring and
+//! payloads are not; they are read through a mapping of the observer's own (docs/memory-model.md, "Observers").
 
-use super::Ring;
+use std::time::{Duration, Instant};
+
 use super::mpmc::inspect::{Seen, State};
 use super::mpmc::layout::Stop;
 use super::spsc::layout::Fault;
+use super::{Ring, spsc};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
 use crate::segment::{Counts, Kind, ParticipantInfo, Role};
@@ -42,8 +46,8 @@ impl Stats {
     }
 }
 
-/// Looks at a ring whose positions move all the time before [`Report::changed`] says so.
-const LOOKS: usize = 1000;
+/// How long a ring is looked at again and again in which something seems to be wrong, while its positions move.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// What a check of a ring found.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +63,7 @@ pub struct Report {
     pub reading: u64,
     /// Frames to be delivered again.
     pub redeliver: u64,
-    /// Whether the ring changed at every look, so that its frames could not be checked.
+    /// Whether the ring changed at every look, so that nothing can be said of its frames, and nothing was counted.
     pub changed: bool,
     /// What is wrong.
     pub problems: Vec<String>,
@@ -147,71 +151,88 @@ impl Ring {
     }
 
     /// Checks everything that can be checked without writing: of a byte ring the chain of frames, of a slot ring every slot,
-    /// of all of them the participants. On a busy ring some findings may be moments that have passed.
+    /// of all of them the participants.
+    ///
+    /// On a busy ring it looks again while the positions move: what it finds wrong counts only if they stand still. If they
+    /// never do, for a second, [`Report::changed`] says so instead. The system calls of [`Ring::participants`], and three of
+    /// its own for an SPSC ring.
     ///
     /// # Errors
-    /// [`Error::Io`] if the participants' locks cannot be examined.
+    /// [`Error::Io`] if the participants' locks cannot be examined, or the ring cannot be mapped once more.
     pub fn verify(&self) -> Result<Report> {
-        let mut report = Report::default();
+        let mut problems = Vec::new();
         for participant in self.participants()? {
             if participant.state.is_none() || participant.role.is_none() {
-                report.problems.push(format!("participant {}: its record is in no known state", participant.id));
+                problems.push(format!("participant {}: its record is in no known state", participant.id));
             }
         }
-        match self.kind() {
-            Kind::Mpmc => self.verify_slots(&mut report),
-            Kind::Spsc => self.verify_chain_at_rest(&mut report),
-            Kind::Stream => {
-                let (head, tail) = self.stream_shared().observe();
-                report.bytes = tail.wrapping_sub(head);
-                if report.bytes > self.capacity() as u64 {
-                    report.problems.push(format!("tail {tail} is more than a ring ahead of head {head}"));
-                }
+        let mut report = match self.kind() {
+            Kind::Mpmc => self.at_rest(|| self.verify_slots()),
+            Kind::Spsc => {
+                let shared = self.spsc_observed()?;
+                self.at_rest(|| self.verify_chain(&shared))
             }
-            _ => {}
-        }
+            Kind::Stream => self.at_rest(|| self.verify_distance()),
+            _ => Report::default(),
+        };
+        report.problems.splice(..0, problems);
         Ok(report)
     }
 
-    /// [`Ring::verify`] of a byte ring: a finding counts only if neither position moved meanwhile, for
-    /// a live ring overwrites what is being looked at.
-    fn verify_chain_at_rest(&self, report: &mut Report) {
-        for _ in 0..LOOKS {
-            let before = self.spsc_shared().observe();
-            let mut found = Report::default();
-            self.verify_chain(&mut found);
-            // The walk loaded every word with Acquire: moves that it saw the consequences of are seen here.
-            let at_rest = self.spsc_shared().observe() == before;
-            if at_rest || found.is_clean() {
-                report.frames = found.frames;
-                report.bytes = found.bytes;
-                report.problems.append(&mut found.problems);
-                return;
+    /// What `look` reports if it finds nothing wrong, or the same positions twice in a row, which did not move meanwhile: a
+    /// ring in use changes while it is being looked at.
+    fn at_rest(&self, mut look: impl FnMut() -> Report) -> Report {
+        let start = Instant::now();
+        let mut resting_at = None;
+        loop {
+            let before = self.positions();
+            let found = look();
+            let is_at_rest = self.positions() == before;
+            if found.is_clean() || (is_at_rest && resting_at == Some(before)) {
+                return found;
             }
+            if start.elapsed() > LOOKING {
+                return Report { changed: true, ..Report::default() };
+            }
+            resting_at = is_at_rest.then_some(before);
             std::thread::yield_now();
         }
-        report.changed = true;
     }
 
-    fn verify_chain(&self, report: &mut Report) {
-        let end = self.spsc_shared().walk(|_, header, _| {
+    /// A stream has nothing but its positions.
+    fn verify_distance(&self) -> Report {
+        let (head, tail) = self.positions();
+        let mut report = Report { bytes: tail.wrapping_sub(head), ..Report::default() };
+        if report.bytes > self.capacity() as u64 {
+            report.problems.push(format!("tail {tail} is more than a ring ahead of head {head}"));
+        }
+        report
+    }
+
+    fn verify_chain(&self, shared: &spsc::layout::Shared) -> Report {
+        let mut report = Report::default();
+        let end = shared.watch(false, |header, _| {
             report.frames += 1;
             report.bytes += u64::from(header.len);
             true
         });
-        let (head, tail) = self.spsc_shared().observe();
+        let (head, tail) = shared.observe();
         let capacity = self.capacity() as u64;
         match end {
             Err(fault) => report.problems.push(fault.error().to_string()),
             // The tail is written after the commit; a producer may have died between the two.
-            Ok(end) if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity => {
+            Ok(Some(end))
+                if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity =>
+            {
                 report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));
             }
             Ok(_) => {}
         }
+        report
     }
 
-    fn verify_slots(&self, report: &mut Report) {
+    fn verify_slots(&self) -> Report {
+        let mut report = Report::default();
         let shared = self.mpmc_shared();
         // The hints first: what they tell of has happened before the slots are looked at.
         let (head, tail) = shared.observe();
@@ -256,13 +277,17 @@ impl Ring {
         if (behind < -1 || ahead > 0) && is_first_unchanged {
             report.problems.push(format!("slots are up to {} laps apart", ahead - behind));
         }
+        report
     }
 
-    /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is consumed. Needs a quiet ring:
-    /// frames that are overwritten meanwhile may come out torn or as an error.
+    /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is consumed.
+    ///
+    /// On a busy ring, each frame that is shown is whole; frames that are received before they are copied are left out, and
+    /// at most one ring full is shown. Three system calls.
     ///
     /// # Errors
-    /// [`Error::Corrupt`]; [`Error::Invalid`] for a stream, which has no frames.
+    /// [`Error::Corrupt`]; [`Error::Invalid`] for a stream, which has no frames; [`Error::Io`] if the ring cannot be mapped
+    /// once more.
     ///
     /// ```
     /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
@@ -276,24 +301,13 @@ impl Ring {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn inspect(&self, mut show: impl FnMut(Frame<'_>) -> bool) -> Result<()> {
-        let mut copy = Vec::new();
-        let mut show = |header: Header, read: &mut dyn FnMut(&mut [u8])| {
-            copy.resize(header.len as usize, 0);
-            read(&mut copy);
-            show(Frame { header, stamp: 0, payload: &copy })
-        };
+        let show = |header: Header, payload: &[u8]| show(Frame { header, stamp: 0, payload });
         match self.kind() {
             Kind::Spsc => {
-                let shared = self.spsc_shared();
-                shared
-                    .walk(|position, header, shared| show(header, &mut |into| shared.copy_frame(position, into)))
-                    .map_err(Fault::error)?;
-                Ok(())
+                let shared = self.spsc_observed()?;
+                shared.watch(true, show).map(drop).map_err(Fault::error)
             }
-            Kind::Mpmc => self
-                .mpmc_shared()
-                .frames(|header, payload| show(header, &mut |into| into.copy_from_slice(payload)))
-                .map_err(Stop::error),
+            Kind::Mpmc => self.mpmc_observed()?.frames(show).map_err(Stop::error),
             _ => Err(Error::Invalid { what: "kind: only spsc and mpmc rings have frames" }),
         }
     }

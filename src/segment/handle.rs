@@ -142,6 +142,16 @@ impl Segment {
         self.data.clone()
     }
 
+    /// The data, once (not mirrored), through a new mapping. An observer reads in it what participants of this process write
+    /// without atomics in theirs. A heap segment has one mapping only.
+    pub(crate) fn map_data_again(&self) -> Result<Area> {
+        let g = &self.header.geometry;
+        match &self.backing {
+            Backing::File(fd) => Ok(memory::map_again(fd.as_fd(), g.data_offset, g.data_len())?.part(0, g.capacity)),
+            Backing::Heap(_) => Ok(self.data.part(0, g.capacity)),
+        }
+    }
+
     /// Whether byte `i` and byte `i + capacity` of the data are the same byte. Heap segments are not mirrored.
     pub(crate) fn is_mirrored(&self) -> bool {
         self.data.len() == 2 * self.header.geometry.capacity

@@ -85,8 +85,8 @@ impl Shared {
         })
     }
 
-    /// Slots of the frames that wait, in the order of their positions.
-    fn waiting(&self) -> Result<Vec<usize>, Stop> {
+    /// Slots of the frames that wait, with their laps, in the order of their positions.
+    fn waiting(&self) -> Result<Vec<(usize, u64)>, Stop> {
         let mut found = Vec::new();
         let mut first = None;
         for slot in 0..self.slots() as usize {
@@ -94,29 +94,32 @@ impl Shared {
             // Laps wrap: what sorts is the distance from one that is older than all that wait.
             let oldest = *first.get_or_insert(seen.lap.wrapping_sub(2));
             if matches!(seen.state, State::Ready | State::Redeliver) {
-                found.push((ahead(seen.lap, oldest), slot));
+                found.push((ahead(seen.lap, oldest), slot, seen.lap));
             }
         }
         found.sort_unstable();
-        Ok(found.into_iter().map(|(_, slot)| slot).collect())
+        Ok(found.into_iter().map(|(_, slot, lap)| (slot, lap)).collect())
     }
 
     /// Shows copies of the frames that wait, in the order of their positions, until `show` returns
-    /// false. Frames that are taken while they are copied are left out.
+    /// false. Frames that are taken before they are copied, or meanwhile, are left out.
     pub(crate) fn frames(&self, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<(), Stop> {
         let mut copy = Vec::new();
-        for slot in self.waiting()? {
+        for (slot, lap) in self.waiting()? {
             let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
             let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
             // SYNC(commit): pairs with the store of READY.
             let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
-            let seen = judge(read, claimed, commit)?;
             let header = self.header(slot);
             copy.resize(header.map_or(0, |header| header.len as usize), 0);
             self.data.copy_words(self.payload(slot), &mut copy);
             // What was copied comes before the second look.
             fence(Ordering::Acquire);
-            if !matches!(seen.state, State::Ready | State::Redeliver) || !self.is_unchanged(slot, read, claimed) {
+            if !self.is_unchanged(slot, read, claimed) {
+                continue;
+            }
+            let seen = judge(read, claimed, commit)?;
+            if seen.lap != lap || !matches!(seen.state, State::Ready | State::Redeliver) {
                 continue;
             }
             if !show(header?, &copy) {

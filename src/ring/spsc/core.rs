@@ -85,7 +85,7 @@ impl Producer {
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
         // Relaxed: a lower bound. With the limit at 0, whoever asks for room looks for itself first.
         let head = shared.exact().load(Ordering::Relaxed);
-        let tail = shared.walk(|_, _, _| true)?;
+        let tail = shared.walk(false, |_, _| true)?;
         shared.tail().store(tail, Ordering::Relaxed);
         Ok(Producer { shared, tail, ahead: Ahead::nothing(tail), head, limit: 0, high_water: 0 })
     }

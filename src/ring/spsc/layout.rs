@@ -17,7 +17,7 @@
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
-use crate::sync::{Area, AtomicU64, LINE, Ordering, later};
+use crate::sync::{Area, AtomicU64, LINE, Ordering, fence, later};
 
 /// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
 pub(crate) const TAIL: usize = 0;
@@ -147,43 +147,76 @@ impl Shared {
         (head, later(self.tail().load(Ordering::Relaxed), head))
     }
 
-    /// Walks the committed chain from the exact head to its end, and returns the position there: (position, header, self) of
-    /// every frame, until `visit` returns false. Bounded by the capacity.
-    pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Header, &Self) -> bool) -> Result<u64, Fault> {
+    /// Walks the committed chain from the exact head to its end, and returns the position there. Shows the header of every
+    /// frame, and with `payloads` a copy of its payload, until `show` returns false. Bounded by the capacity.
+    ///
+    /// Frames that are released meanwhile are left out: each is shown only if the exact head had not passed it after it was
+    /// read. Until then no producer writes there; and one that has seen the head that lets it do so writes after that, so a
+    /// reader that got a byte of the new frame would see the head, too.
+    pub(crate) fn walk(&self, payloads: bool, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<u64, Fault> {
         // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do not see what was there
         // a lap ago.
         let head = self.exact().load(Ordering::Acquire);
-        if head % 8 != 0 {
-            return Err(Fault::Unaligned);
-        }
         let mut position = head;
+        let mut payload = Vec::new();
         loop {
-            // SYNC(commit): a non-zero word uncovers its record and the next word.
-            let first = self.word(position).load(Ordering::Acquire);
-            if first == 0 {
-                return Ok(position);
+            if position % 8 != 0 {
+                return Err(Fault::Unaligned);
             }
-            if !self.is_record(first) {
-                return Err(self.refuse(first));
-            }
-            let frame = self.record(position, first);
-            let next = frame.end();
-            if next.wrapping_sub(head) + SUCCESSOR > self.capacity {
+            if position.wrapping_sub(head) + SUCCESSOR > self.capacity {
                 return Err(Fault::Endless);
             }
-            if !visit(position, frame.header(), self) {
-                return Ok(position);
+            // SYNC(commit): a non-zero word uncovers its record and the next word.
+            let first = self.word(position).load(Ordering::Acquire);
+            let frame = self.copy_record(position, first);
+            if payloads {
+                payload.resize(frame.map_or(0, |frame| frame.len()), 0);
+                self.copy_payload(position, &mut payload);
             }
-            position = next;
+            // What was read comes before the second look.
+            fence(Ordering::Acquire);
+            // SYNC(release): as above.
+            let exact = self.exact().load(Ordering::Acquire);
+            if later(exact, position) != position {
+                position = exact;
+                continue;
+            }
+            match frame {
+                Err(Fault::Empty) => return Ok(position),
+                Err(fault) => return Err(fault),
+                Ok(frame) if frame.end().wrapping_sub(head) + SUCCESSOR > self.capacity => return Err(Fault::Endless),
+                Ok(frame) if !show(frame.header(), &payload) => return Ok(position),
+                Ok(frame) => position = frame.end(),
+            }
         }
     }
 
-    /// Copies the payload of a record that [`Shared::walk`] showed. An observer's copy: torn if the ring is not quiet.
-    pub(crate) fn copy_frame(&self, position: u64, into: &mut [u8]) {
-        debug_assert!(into.len() <= self.max_payload);
-        // SAFETY: the length was bounded by `record`, hence by the capacity. Stable only if the ring is quiet, which the
-        // caller's contract says; the bytes are plain data either way.
-        unsafe { self.copy_out(self.payload_offset(position), into) };
+    /// [`Shared::walk`] for an observer of a ring in use, which may run ahead of it: `None` after a ring full.
+    pub(crate) fn watch(&self, payloads: bool, show: impl FnMut(Header, &[u8]) -> bool) -> Result<Option<u64>, Fault> {
+        let head = self.observe().0;
+        match self.walk(payloads, show) {
+            Err(Fault::Endless) if self.observe().0 != head => Ok(None),
+            end => end.map(Some),
+        }
+    }
+
+    /// The record at `position`, whose first word was loaded as `first`, read by relaxed words.
+    fn copy_record(&self, position: u64, first: u64) -> Result<Peeked, Fault> {
+        if !self.is_record(first) {
+            return Err(self.refuse(first));
+        }
+        let mut second = [0; 8];
+        self.data.copy_words(self.offset(position.wrapping_add(8)), &mut second);
+        Ok(Peeked { first, second: u64::from_le_bytes(second), position })
+    }
+
+    /// Copies the payload of the record at `position` by relaxed words, in two parts if it lies across the end.
+    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+        let at = self.payload_offset(position);
+        let until_end = (self.capacity as usize - at).min(into.len());
+        let (first, rest) = into.split_at_mut(until_end);
+        self.data.copy_words(at, first);
+        self.data.copy_words(0, rest);
     }
 
     /// Copies `bytes` to `offset`, in two parts if an unmirrored area ends in between.
