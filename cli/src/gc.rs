@@ -140,7 +140,7 @@ impl Gc {
 
 fn is_empty(ring: &Ring) -> slipring::Result<bool> {
     let report = ring.verify()?;
-    Ok(report.is_clean() && report.frames + report.bytes + report.redeliver == 0)
+    Ok(report.is_clean() && !report.changed && report.frames + report.bytes + report.redeliver == 0)
 }
 
 /// Where queues cannot be listed, there is nothing to tell of.
