@@ -107,7 +107,7 @@ RULES = [
      "{ word.store(next.0, Ordering::Release); true }", "a frame is taken back by a plain store"),
     (RECOVERY, "fn void", "word.compare_exchange(seen.0, void, Ordering::Release, Ordering::Relaxed).is_ok()",
      "{ word.store(void, Ordering::Release); true }", "a claim is voided by a plain store"),
-    (RECOVERY, "pub(crate) fn sweep", "if is_still_dead() {", "if true {", "a claim is voided whoever has the id now"),
+    (RECOVERY, "pub(crate) fn sweep", "is_still_dead()", "true", "a claim is voided whoever has the id now"),
     (RECOVERY, "pub(crate) fn sweep", "read.owner() == id && is_still_dead()", "read.owner() == id",
      "a frame is taken back whoever has the id now"),
     (RECOVERY, "pub(crate) fn take_again", "header.flags = header.flags | Flags::REDELIVERED;", ";",
