@@ -14,7 +14,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender, fifo, stream};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender, fifo, stream};
 use slipring::{Deadline, Options, Ring, spsc};
 
 /// Of a frame that ends the bridge.
@@ -39,7 +39,7 @@ fn options() -> Options {
 
 /// Writes numbered frames, every hundredth of them long.
 fn write(path: &Path, count: u32) -> slipring::Result<()> {
-    let mut tx = fifo::sender(path, &stream::Options::new(), Duration::from_secs(10).into())?;
+    let mut tx = fifo::sender(path, &stream::Options::new(), Duration::from_secs(10))?;
     for n in 0..count {
         let mut payload = n.to_le_bytes().repeat(if n % 100 == 99 { LONG / 4 } else { 8 });
         payload[..4].copy_from_slice(&std::process::id().to_le_bytes());
@@ -118,7 +118,7 @@ fn next(rx: &mut RingReceiver, came: &mut HashMap<u32, u32>) -> Result<bool, Box
 }
 
 fn stop(path: &Path) -> slipring::Result<()> {
-    let mut tx = fifo::sender(path, &stream::Options::new(), Duration::from_secs(10).into())?;
+    let mut tx = fifo::sender(path, &stream::Options::new(), Duration::from_secs(10))?;
     tx.send(Header { kind: STOP, ..Header::PLAIN }, &[])?;
     tx.close(Deadline::never())
 }

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::process::{Command, Stdio};
 
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameSender, pipe, stream};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, pipe, stream};
 use slipring::{Deadline, Error as Reason};
 
 /// Of the application: a word, and the answer to it.

@@ -37,7 +37,7 @@ fn options() -> Options {
 fn produce(name: &str, channel: u16, pid: u32) -> slipring::Result<()> {
     let mut tx = spsc::Producer::open(name, &options())?;
     // To this very process, not to another one that comes to have its number; and only if it expects the signal.
-    let mut bells = signal::Sender::open(pid, &signal::Options::default(), Duration::from_secs(10).into())?;
+    let mut bells = signal::Sender::open(pid, &signal::Options::default(), Duration::from_secs(10))?;
     for n in 1..=FRAMES {
         if let Err(slipring::Error::Full) = tx.try_send(&n.to_le_bytes()) {
             ring(&mut bells, channel, n - 1)?; // nobody looks into a ring for which no bell has been rung

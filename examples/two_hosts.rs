@@ -17,7 +17,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header, control};
-use slipring::transport::{FrameReceiver, FrameSender, tcp};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, tcp};
 use slipring::{Deadline, Error as Reason};
 
 const ENTRIES: u32 = 20_000;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Header};
 use slipring::transport::unix::{Connection, Listener, Options, connect, connect_upgrading};
-use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error};
 
 const QUESTIONS: u32 = 100_000;

@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use slipring::frame::{Event, Flags, Header, Order, Tracker};
-use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender};
 use slipring::{Deadline, Error, Options, Ring, mpmc, spsc, stream};
 
 use shared::Shared;

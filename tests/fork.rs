@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use slipring::frame::Header;
-use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, mq};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, RingReceiver, mq};
 use slipring::{Error, Mutex, Options, Ring, Semaphore, mpmc, spsc, stream};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -226,10 +226,10 @@ fn a_queues_ends_are_dead_though_their_child_lives() {
             tx.send(Header::PLAIN, b"parent's").unwrap();
             tx
         },
-        |mut tx| is_forked(tx.try_send(Header::PLAIN, b"child's")) && is_forked(tx.flush(SOON.into())),
+        |mut tx| is_forked(tx.try_send(Header::PLAIN, b"child's")) && is_forked(tx.flush(SOON)),
     );
-    assert!(rx.recv_deadline(SOON.into()).is_ok());
-    assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::PeerDead)));
+    assert!(rx.recv_deadline(SOON).is_ok());
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
     drop((child, rx));
     let child = orphan(|| mq::Receiver::open(&name, &options).unwrap(), |mut rx| is_forked(rx.try_recv().map(drop)));
     mq::Receiver::open(&name, &options).expect("the role is free");
@@ -243,13 +243,13 @@ fn a_childs_copy_of_a_receiver_with_a_doorbell_is_dropped_like_any_other() {
     let mut rx = RingReceiver::from(rx).with_doorbell().unwrap();
     assert!(matches!(rx.try_recv(), Err(Error::Empty)), "armed");
     let status = wait_for(fork(|| {
-        assert!(is_forked(rx.try_recv().map(drop)) && is_forked(rx.recv_deadline(SOON.into()).map(drop)));
+        assert!(is_forked(rx.try_recv().map(drop)) && is_forked(rx.recv_deadline(SOON).map(drop)));
         // SAFETY: the child's own copy, read once; the parent's is another one.
         drop(unsafe { std::ptr::read(&rx) });
     }));
     assert_eq!(status, 0);
     tx.send(b"to the parent").unwrap();
-    assert!(rx.recv_deadline(SOON.into()).is_ok());
+    assert!(rx.recv_deadline(SOON).is_ok());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Header};
-use slipring::transport::{mq, sysv};
+use slipring::transport::{FrameReceiverExt, mq, sysv};
 use slipring::{Error, Options, Ring};
 
 const SENDER: &str = "SLIPRING_TEST_INTERRUPTED";
@@ -105,10 +105,7 @@ fn receivers_learn_of_a_killed_sender() {
     for (from, to) in place.endpoints() {
         let mut child = start(&to);
         let mut rx = Endpoint::parse(&from).unwrap().open_receiver(SOON).unwrap();
-        assert!(
-            matches!(rx.recv_deadline(SOON.into()), Ok(Event::Frame(frame)) if frame.payload == b"hello"),
-            "{from}"
-        );
+        assert!(matches!(rx.recv_deadline(SOON), Ok(Event::Frame(frame)) if frame.payload == b"hello"), "{from}");
         let (end, in_time) = interrupted(Duration::from_millis(5), move || {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -125,11 +122,11 @@ fn deadlines_hold() {
     for (from, to) in place.endpoints() {
         let mut child = start(&to);
         let mut rx = Endpoint::parse(&from).unwrap().open_receiver(SOON).unwrap();
-        assert!(rx.recv_deadline(SOON.into()).is_ok(), "{from}");
+        assert!(rx.recv_deadline(SOON).is_ok(), "{from}");
         for wait in [20, 130].map(Duration::from_millis) {
             let (end, in_time);
             ((end, rx), in_time) = interrupted(Duration::from_millis(1), move || {
-                let end = rx.recv_deadline(wait.into()).map(|event| format!("{event:?}"));
+                let end = rx.recv_deadline(wait).map(|event| format!("{event:?}"));
                 (end, rx)
             });
             assert!(matches!(end, Err(Error::Timeout)), "{from}: {end:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use slipring::Error;
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Header};
-use slipring::transport::{mq, sysv};
+use slipring::transport::{FrameReceiverExt, FrameSenderExt, mq, sysv};
 
 const SOON: Duration = Duration::from_secs(120);
 const SENDERS: usize = 300;
@@ -44,14 +44,14 @@ fn all_arrives(scheme: &str) {
                 let mut tx = endpoint.open_sender(SOON).unwrap();
                 opened.wait();
                 tx.send(Header::PLAIN, &vec![sender as u8; BYTES]).unwrap();
-                tx.flush(SOON.into()).unwrap();
+                tx.flush(SOON).unwrap();
                 sent.wait();
-                tx.close(SOON.into()).unwrap();
+                tx.close(SOON).unwrap();
             };
             std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, run).unwrap();
         }
         loop {
-            match rx.recv_deadline(SOON.into()) {
+            match rx.recv_deadline(SOON) {
                 Ok(Event::Frame(frame)) => {
                     assert_eq!(frame.payload.len(), BYTES);
                     assert!(frame.payload.iter().all(|byte| *byte == frame.payload[0]));

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameSender, fifo, stream, tcp, unix};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, fifo, stream, tcp, unix};
 use slipring::{Deadline, Error};
 
 /// Frames with 0 to 5,000 bytes go to us, and come back backwards. `polite` says HELLO and BYE, which nobody has to.

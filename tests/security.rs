@@ -136,7 +136,7 @@ fn other_user() {
             // It may get as far as the listener's queue; who answers there looks whom it has before it.
             let soon = Deadline::after(Duration::from_secs(20));
             let _ = unix::connect(directory.join("socket"), &unix::Options::default(), soon).map(|(_, mut rx)| {
-                use slipring::transport::FrameReceiver;
+                use slipring::transport::FrameReceiverExt;
                 assert!(rx.recv_deadline(soon).is_err());
             });
         }

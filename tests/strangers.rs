@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Form, Frame, Header, Hello, control};
-use slipring::transport::{FrameReceiver, mq, sysv};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSenderExt, mq, sysv};
 use slipring::{Deadline, Error};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -97,7 +97,7 @@ fn foreign_messages() -> Vec<Vec<u8>> {
 
 #[track_caller]
 fn expect(rx: &mut dyn FrameReceiver, payload: &[u8], endpoint: &str) {
-    match rx.recv_deadline(SOON.into()) {
+    match rx.recv_deadline(SOON) {
         Ok(Event::Frame(frame)) => assert!(frame.payload == payload, "{endpoint}: {} bytes", frame.payload.len()),
         other => panic!("{endpoint}: {other:?}"),
     }
@@ -114,7 +114,7 @@ fn foreign_messages_are_reported_and_the_genuine_sender_goes_on() {
             send(&foreign);
             let copies = if endpoint.starts_with("sysv") && !foreign.is_empty() { 2 } else { 1 };
             for _ in 0..copies {
-                match rx.recv_deadline(SOON.into()) {
+                match rx.recv_deadline(SOON) {
                     Ok(Event::Skipped { bytes, .. }) => assert_eq!(bytes, foreign.len() as u64, "{endpoint}"),
                     other => panic!("{endpoint}: {other:?}"),
                 }
@@ -123,7 +123,7 @@ fn foreign_messages_are_reported_and_the_genuine_sender_goes_on() {
             expect(rx.as_mut(), b"genuine", &endpoint);
         }
         tx.close(Deadline::never()).unwrap();
-        assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)), "{endpoint}");
+        assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)), "{endpoint}");
     }
 }
 
@@ -134,12 +134,12 @@ fn a_lone_bye_ends_nothing() {
         let parsed = Endpoint::parse(&endpoint).unwrap();
         let mut rx = parsed.open_receiver(SOON).unwrap();
         send(&message(Header::control(control::BYE, 0).unwrap(), b""));
-        while endpoint.starts_with("sysv") && rx.recv_deadline(Duration::from_millis(5).into()).is_ok() {}
-        assert!(matches!(rx.recv_deadline(Duration::from_millis(20).into()), Err(Error::Timeout)), "{endpoint}");
+        while endpoint.starts_with("sysv") && rx.recv_deadline(Duration::from_millis(5)).is_ok() {}
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(20)), Err(Error::Timeout)), "{endpoint}");
         let mut tx = parsed.open_sender(SOON).unwrap();
         tx.send(Header::PLAIN, b"genuine").unwrap();
         expect(rx.as_mut(), b"genuine", &endpoint);
         tx.close(Deadline::never()).unwrap();
-        assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)), "{endpoint}");
+        assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)), "{endpoint}");
     }
 }

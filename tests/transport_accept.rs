@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with};
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameSender, seqpacket, tcp, unix};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, seqpacket, tcp, unix};
 use slipring::{Deadline, Error};
 
 fn deadline() -> Deadline {

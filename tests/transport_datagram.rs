@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use slipring::frame::{Event, Form, Frame, Header, control};
-use slipring::transport::{FrameReceiver, FrameSender, dgram, seqpacket, udp};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, dgram, seqpacket, udp};
 use slipring::{Deadline, Error};
 
 #[path = "common/asleep.rs"]
@@ -125,7 +125,7 @@ fn nobody_at_the_path_is_not_found_and_somebody_is_waited_for() {
         let accepted = listener.accept(soon()).unwrap();
         early.join().unwrap(); // it says HELLO, so somebody must still be there
         drop(accepted);
-        assert!(matches!(listener.accept(Duration::from_millis(5).into()).err(), Some(Error::Timeout)));
+        assert!(matches!(listener.accept(Duration::from_millis(5)).err(), Some(Error::Timeout)));
     });
 }
 

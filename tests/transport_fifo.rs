@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameSender, fifo, stream::Options};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSenderExt, fifo, stream::Options};
 use slipring::{Deadline, Error};
 
 /// What a child of this test does: `PATH FRAMES SIZE WRITER`, then closes; with FRAMES 0 it sends until it is killed.
@@ -123,10 +123,7 @@ fn a_killed_writer_leaves_whole_frames_and_the_next_one_is_heard() {
         assert!(matches!(end, Error::PeerDead), "{end}");
         assert!(number >= 20);
         assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call says so");
-        assert!(
-            matches!(rx.wait_for_peer(Duration::from_millis(20).into()), Err(Error::Timeout)),
-            "and waits for the next"
-        );
+        assert!(matches!(rx.wait_for_peer(Duration::from_millis(20)), Err(Error::Timeout)), "and waits for the next");
     }
 }
 
@@ -168,7 +165,7 @@ fn a_foreign_writer_without_frames_is_an_end_and_no_busy_loop() {
     };
     shell(": > fifo");
     assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
-    assert!(matches!(rx.wait_for_peer(Duration::from_millis(10).into()), Err(Error::Timeout)));
+    assert!(matches!(rx.wait_for_peer(Duration::from_millis(10)), Err(Error::Timeout)));
     shell("printf 'no frame at all, but long enough to be judged' > fifo");
     assert!(matches!(rx.recv_deadline(deadline()), Ok(Event::Skipped { .. })));
     assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
@@ -177,7 +174,7 @@ fn a_foreign_writer_without_frames_is_an_end_and_no_busy_loop() {
 #[test]
 fn a_writer_waits_for_a_reader_until_its_deadline() {
     let scratch = Scratch::new("wait");
-    let late = fifo::sender(scratch.fifo(), &Options::new(), Duration::from_millis(20).into());
+    let late = fifo::sender(scratch.fifo(), &Options::new(), Duration::from_millis(20));
     assert!(matches!(late, Err(Error::Timeout)));
     let mode = std::fs::metadata(scratch.fifo()).unwrap();
     assert!(mode.file_type().is_fifo());

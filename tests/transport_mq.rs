@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header, control};
-use slipring::transport::{FrameReceiver, FrameSender, mq};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, mq};
 use slipring::{Deadline, Error};
 
 #[path = "common/asleep.rs"]
@@ -60,7 +60,7 @@ fn no_frame_is_lost_beside_a_remover() {
             tx.send(Header::PLAIN, b"precious").unwrap();
             tx.close(Deadline::never()).unwrap();
             let mut rx = mq::Receiver::open(&name.0, &options).unwrap();
-            let frame = rx.recv_deadline(Duration::from_secs(5).into()).is_ok();
+            let frame = rx.recv_deadline(Duration::from_secs(5)).is_ok();
             !(frame && matches!(rx.recv(), Err(Error::Closed))) // and the queue is empty
         });
         assert_eq!(lost.count(), 0, "of 300");
@@ -91,8 +91,8 @@ fn a_queue_is_taken_as_it_is_unless_its_shape_was_asked_for() {
             tx.send(Header::PLAIN, &large).unwrap();
             tx.close(Deadline::never()).unwrap();
         });
-        assert!(payload(rx.recv_deadline(SOON.into()).unwrap()) == large);
-        assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)));
+        assert!(payload(rx.recv_deadline(SOON).unwrap()) == large);
+        assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
     });
 }
 
@@ -175,17 +175,17 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    assert_eq!(payload(rx.recv_deadline(SOON.into()).unwrap()), b"whole");
+    assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"whole");
     wait_until_asleep(&child); // the queue is full of the large frame's fragments
     child.kill().unwrap();
     child.wait().unwrap();
-    match rx.recv_deadline(SOON.into()) {
+    match rx.recv_deadline(SOON) {
         Ok(Event::Skipped { bytes, .. }) => assert!((1..1_000_000).contains(&bytes)),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::PeerDead)));
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
     // Another one may begin.
     let mut tx = mq::Sender::open(&name.0, &mq::Options::default()).unwrap();
     tx.send(Header::PLAIN, b"again").unwrap();
-    assert_eq!(payload(rx.recv_deadline(SOON.into()).unwrap()), b"again");
+    assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"again");
 }

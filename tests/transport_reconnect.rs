@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use slipring::frame::{Event, Form, Frame, Header, Hello, control};
-use slipring::transport::{FrameReceiver, FrameSender, stream, tcp};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, stream, tcp};
 use slipring::{Deadline, Error};
 
 /// Far longer than anything here takes.
@@ -430,7 +430,7 @@ fn closing_a_broken_connection_tells_of_the_loss_or_says_bye_on_the_next_one() {
 #[test]
 fn a_listener_that_is_not_there_yet_is_waited_for() {
     let address = free_port();
-    let refused = tcp::connect(address, &patient(), Duration::ZERO.into());
+    let refused = tcp::connect(address, &patient(), Duration::ZERO);
     assert!(matches!(refused, Err(Error::NotFound)));
     let connecting = thread::spawn(move || tcp::connect(address, &patient(), deadline()).map(drop));
     let listener = tcp::Listener::bind(address, &patient()).unwrap();

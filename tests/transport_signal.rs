@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use slipring::frame::{Event, Header, control};
 use slipring::transport::signal::{self, Bell, Notifier, Options, Receiver, Sender, Signo};
-use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error};
 
 #[path = "common/asleep.rs"]
@@ -146,7 +146,7 @@ fn a_receiver_that_is_none_is_not_hit() {
     let unblocked = Signo::realtime(20).unwrap();
     let mut deaf = child("deaf");
     asleep::wait_until_asleep(&deaf);
-    let refused = Sender::open(deaf.id(), &Options::default().signo(unblocked), Duration::from_millis(20).into());
+    let refused = Sender::open(deaf.id(), &Options::default().signo(unblocked), Duration::from_millis(20));
     assert!(matches!(refused.err(), Some(Error::Untrusted { .. })));
     assert!(deaf.try_wait().unwrap().is_none(), "it lives");
 
@@ -176,7 +176,7 @@ fn too_many_pending_is_full() {
         }
     }
     if sent < 2000 {
-        let late = tx.send_deadline(Header::PLAIN, &payload, Duration::from_millis(10).into());
+        let late = tx.send_deadline(Header::PLAIN, &payload, Duration::from_millis(10));
         assert!(matches!(late, Err(Error::Timeout)));
     }
     for _ in 0..sent {
@@ -199,7 +199,7 @@ fn signals_and_ends_are_told() {
     let mut notifier = Notifier::new().unwrap();
     notifier.on_signals(&[Signo::USR1]).unwrap();
     assert!(matches!(notifier.try_recv(), Err(Error::Empty)));
-    assert!(matches!(notifier.recv_deadline(Duration::from_millis(5).into()), Err(Error::Timeout)));
+    assert!(matches!(notifier.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));
     assert!(Command::new("kill").args(["-s", "USR1", &me().to_string()]).status().unwrap().success());
     expect(&mut notifier, &Bell::new(Bell::SIGNALLED, Signo::USR1.get() as u32).unwrap().payload());
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use slipring::frame::{Event, Form, Frame, Header};
 use slipring::transport::stream::Options;
-use slipring::transport::{FrameReceiver, FrameSender, pipe, tcp, unix};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, pipe, tcp, unix};
 use slipring::{Deadline, Error};
 
 const CHILD: &str = "SLIPRING_TEST_STREAMS_CHILD";

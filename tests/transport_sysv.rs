@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Header};
 use slipring::transport::sysv::{self, Key, Options, Receiver, Sender};
-use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error};
 
 #[path = "common/asleep.rs"]
@@ -114,7 +114,7 @@ fn no_frame_is_lost_beside_a_remover() {
             tx.send(Header::PLAIN, b"precious").unwrap();
             tx.close(Deadline::never()).unwrap();
             let mut rx = Receiver::open(key, &Options::default()).unwrap();
-            let frame = rx.recv_deadline(Duration::from_secs(5).into()).is_ok();
+            let frame = rx.recv_deadline(Duration::from_secs(5)).is_ok();
             !(frame && matches!(rx.recv(), Err(Error::Closed)))
         });
         assert_eq!(lost.count(), 0, "of 300");
@@ -144,7 +144,7 @@ fn deadlines_are_kept_blocking_or_not() {
     let mut rx = Receiver::open(key, &Options::default()).unwrap();
     for wait in [0, 1, 20, 150, 300].map(Duration::from_millis) {
         let start = Instant::now();
-        assert!(matches!(rx.recv_deadline(wait.into()), Err(Error::Timeout)));
+        assert!(matches!(rx.recv_deadline(wait), Err(Error::Timeout)));
         assert!(start.elapsed() >= wait, "{:?} of {wait:?}", start.elapsed());
     }
 }
@@ -160,8 +160,8 @@ fn frames_larger_than_a_message_and_than_the_queue() {
             tx.send(Header { stream: u16::MAX, ..Header::PLAIN }, &large).unwrap();
             tx.close(Deadline::never()).unwrap();
         });
-        assert!(payload(rx.recv_deadline(SOON.into()).unwrap()) == large);
-        assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)));
+        assert!(payload(rx.recv_deadline(SOON).unwrap()) == large);
+        assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
     });
 }
 
@@ -190,7 +190,7 @@ fn receiving_process() {
     let mut rx = Receiver::open(key, &Options::default()).unwrap();
     let second = Receiver::open(key, &Options::default()).err();
     assert!(matches!(second, Some(Error::RoleTaken { .. })), "{second:?}");
-    assert_eq!(payload(rx.recv_deadline(SOON.into()).unwrap()), life.as_bytes());
+    assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), life.as_bytes());
     if life == "first" {
         let error = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "receiving_process"])
@@ -213,7 +213,7 @@ fn a_program_that_execs_itself_may_receive_again() {
         .spawn()
         .unwrap();
     tx.send(Header::PLAIN, b"first").unwrap();
-    tx.flush(SOON.into()).unwrap();
+    tx.flush(SOON).unwrap();
     // It is the second program that waits now; the seat is still its process's.
     while sysv::list().unwrap().iter().any(|queue| queue.key == key && queue.messages > 0) {
         std::thread::yield_now();
@@ -230,7 +230,7 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
     let (_file, key) = File::new();
     let mut rx = Receiver::open(key, &Options::default()).unwrap();
     let mut child = start(key).spawn().unwrap();
-    assert_eq!(payload(rx.recv_deadline(SOON.into()).unwrap()), b"whole");
+    assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"whole");
     wait_until_asleep(&child); // the queue is full of the large frame's fragments
     // While we block without a deadline.
     std::thread::scope(|scope| {
@@ -246,6 +246,6 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
     });
     // Another one may begin, and end in order.
     assert!(start(key).env(END, "").status().unwrap().success());
-    assert_eq!(payload(rx.recv_deadline(SOON.into()).unwrap()), b"whole");
-    assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)));
+    assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"whole");
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
 }

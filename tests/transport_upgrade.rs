@@ -16,7 +16,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use slipring::frame::{Event, Form, Frame, Header, Hello, control};
 use slipring::transport::unix::{Connection, Listener, Options, connect, connect_upgrading};
-use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, Result, Ring};
 
 /// Somebody who is neither root nor who runs the tests.
@@ -121,7 +121,7 @@ fn a_peer_of_another_user_gets_a_ring_that_nobody_has_to_trust() {
         tx.send_deadline(Header::PLAIN, &payload, soon()).unwrap();
         assert_eq!([frame(&mut rx), frame(&mut rx)], [payload.clone(), payload]);
     }
-    assert!(matches!(rx.recv_deadline(Duration::ZERO.into()), Err(Error::Timeout)));
+    assert!(matches!(rx.recv_deadline(Duration::ZERO), Err(Error::Timeout)));
     tx.close(soon()).unwrap();
     assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
     assert!(matches!(rx.try_recv(), Err(Error::Closed)), "it stays so");
@@ -237,7 +237,7 @@ fn cheat(frame: &[u8], descriptors: &[OwnedFd]) -> Result<Connection> {
         passed.push(SendAncillaryMessage::ScmRights(&borrowed));
     }
     sendmsg(&cheat, &[IoSlice::new(frame)], &mut passed, SendFlags::empty()).unwrap();
-    listener.accept_upgrading(CAPACITY, Duration::from_millis(500).into())
+    listener.accept_upgrading(CAPACITY, Duration::from_millis(500))
 }
 
 #[test]

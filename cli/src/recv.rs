@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Flags, Frame};
-use slipring::transport::FrameReceiver;
+use slipring::transport::{FrameReceiver, FrameReceiverExt};
 use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 use slipring::frame::{Event, Flags, Frame};
-use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, endpoint::Endpoint};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};

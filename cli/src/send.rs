@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::Header;
-use slipring::transport::FrameSender;
+use slipring::transport::{FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, Kind, Ring, Role, mpmc, spsc, stream};
 
 use crate::failure::{Failure, LOST, NOT_FOUND, Outcome, TIMEOUT, USAGE};

@@ -34,20 +34,20 @@ impl FrameSender for Half<dyn FrameSender, dyn FrameReceiver> {
         self.used.try_send(header, payload)
     }
 
-    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
-        self.used.send_deadline(header, payload, deadline)
+    fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+        self.used.send_until(header, payload, deadline)
     }
 
-    fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
-        self.used.send_encoded(frames, deadline)
+    fn send_encoded_until(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+        self.used.send_encoded_until(frames, deadline)
     }
 
-    fn flush(&mut self, deadline: Deadline) -> Result<()> {
-        self.used.flush(deadline)
+    fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
+        self.used.flush_until(deadline)
     }
 
-    fn close(&mut self, deadline: Deadline) -> Result<()> {
-        self.used.close(deadline)
+    fn close_until(&mut self, deadline: Deadline) -> Result<()> {
+        self.used.close_until(deadline)
     }
 
     fn max_payload(&self) -> usize {
@@ -68,8 +68,8 @@ impl FrameReceiver for Half<dyn FrameReceiver, dyn FrameSender> {
         self.used.try_recv()
     }
 
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
-        self.used.recv_deadline(deadline)
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        self.used.recv_until(deadline)
     }
 
     fn release(&mut self) {

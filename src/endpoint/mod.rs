@@ -138,7 +138,7 @@ impl Endpoint {
     }
 
     /// [`Endpoint::open_sender`], for somebody who sends many frames and flushes when they pause: where frames cost system
-    /// calls, small ones are collected until [`FrameSender::flush`] or a buffer full.
+    /// calls, small ones are collected until [`FrameSenderExt::flush`](crate::transport::FrameSenderExt::flush) or a buffer full.
     ///
     /// # Errors
     /// As [`Endpoint::open_sender`].

@@ -84,7 +84,7 @@ impl Options {
 /// use std::time::Duration;
 /// # let path = std::env::temp_dir().join(format!("slipring-doc-dgram-{}", std::process::id()));
 /// let mut rx = dgram::Receiver::bind(&path, &dgram::Options::default())?;
-/// let mut tx = dgram::Sender::connect(&path, &dgram::Options::default(), Duration::from_secs(5).into())?;
+/// let mut tx = dgram::Sender::connect(&path, &dgram::Options::default(), Duration::from_secs(5))?;
 /// tx.send(Header::PLAIN, b"hello")?;
 /// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
 /// drop(tx);
@@ -99,10 +99,10 @@ impl Sender {
     /// # Errors
     /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] if the path is no socket of ours or of an allowed
     /// user, or others may change its directory; [`Error::Invalid`]; [`Error::Io`].
-    pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<Self> {
+    pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let socket = unix_socket(SocketType::DGRAM)?;
         bind(&socket, &SocketAddrUnix::new_unnamed()).map_err(|e| Error::io("name the socket", e))?;
-        connect_unix(&socket, path.as_ref(), &options.uids, deadline)?;
+        connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
         let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
         Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket })).map(Sender)
     }

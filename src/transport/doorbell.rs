@@ -54,7 +54,7 @@ const STOPPED: u32 = 2;
 ///         Err(slipring::Error::Empty) if bell.arm() => {} // look once more
 ///         Err(slipring::Error::Empty) => {
 ///             tx.try_send(b"hello")?;                     // somebody else, really
-///             bell.wait(Duration::from_secs(10).into())?; // or poll, epoll … on the eventfd
+///             bell.wait(Duration::from_secs(10))?; // or poll, epoll … on the eventfd
 ///         }
 ///         Err(error) => return Err(error),
 ///     }
@@ -155,7 +155,8 @@ impl Doorbell {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Unsupported`] if it does not ring here but elsewhere ([`Doorbell::frame`]);
     /// [`Error::Forked`] in a forked child of the process that made it.
-    pub fn wait(&self, deadline: Deadline) -> Result<()> {
+    pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<()> {
+        let deadline = deadline.into();
         if fork::is_child_of(self.born) {
             return Err(Error::Forked);
         }
@@ -233,7 +234,8 @@ impl Shared {
                 let mut sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Ok(header) = Header::control(control::DOORBELL, 0) {
                     // Full: there is enough to be read. Gone: nobody listens.
-                    let _ = sender.try_send(header, &[]).and_then(|()| sender.flush(Deadline::after(Duration::ZERO)));
+                    let _ =
+                        sender.try_send(header, &[]).and_then(|()| sender.flush_until(Deadline::after(Duration::ZERO)));
                 }
             }
         }
@@ -246,7 +248,7 @@ mod tests {
     use crate::frame::Event;
     use crate::ring::{Options, mpmc, spsc};
     use crate::segment::WakeMode;
-    use crate::transport::{FrameReceiver, RingReceiver};
+    use crate::transport::{FrameReceiver, FrameReceiverExt, RingReceiver};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -313,12 +315,12 @@ mod tests {
                     }
                 });
                 for n in 0..FRAMES {
-                    match rx.recv_deadline(SOON.into()).unwrap() {
+                    match rx.recv_deadline(SOON).unwrap() {
                         Event::Frame(frame) => assert_eq!(frame.payload, n.to_le_bytes()),
                         other => panic!("{other:?}"),
                     }
                 }
-                assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::Closed)));
+                assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
             });
         }
     }
@@ -327,7 +329,7 @@ mod tests {
     fn a_deadline_passes_and_a_dropped_bell_is_gone_soon() {
         let ring = &rings()[0];
         let mut rx = receiver(ring);
-        assert!(matches!(rx.recv_deadline(Duration::from_millis(5).into()), Err(Error::Timeout)));
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));
         let start = std::time::Instant::now();
         drop(rx);
         assert!(start.elapsed() < SOON);

@@ -60,7 +60,7 @@ const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_cor
 /// ```
 /// # let path = std::env::temp_dir().join(format!("slipring-doc-fifo-{}", std::process::id()));
 /// use slipring::frame::{Event, Header};
-/// use slipring::transport::{FrameReceiver, FrameSender, fifo, stream::Options};
+/// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, fifo, stream::Options};
 /// use slipring::{Deadline, Error};
 /// // One process:
 /// let mut rx = fifo::receiver(&path, &Options::new())?;
@@ -75,10 +75,10 @@ const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_cor
 /// # std::fs::remove_file(path).unwrap();
 /// # Ok::<(), Error>(())
 /// ```
-pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<Sender> {
+pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<Sender> {
     let fifo = Fifo::at(path.as_ref())?;
     // The kernel offers nothing to wait for.
-    let fd = retry::until(deadline, || fifo.open(OFlags::WRONLY))?.ok_or(Error::Timeout)?;
+    let fd = retry::until(deadline.into(), || fifo.open(OFlags::WRONLY))?.ok_or(Error::Timeout)?;
     fifo.check(&fd)?;
     pipe::set_size(&fd, options)?;
     stream::one_of_many(fd, WIRE, options)
@@ -117,10 +117,10 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Io`].
-    pub fn wait_for_peer(&mut self, deadline: Deadline) -> Result<()> {
+    pub fn wait_for_peer(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
         self.begin_anew()?;
         let Some(fd) = self.inner.poll_fd() else { return Err(Error::Closed) };
-        match poll::wait(fd, Ready::Read, deadline.remaining()) {
+        match poll::wait(fd, Ready::Read, deadline.into().remaining()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Timeout),
             Err(e) => Err(Error::io("wait for a writer", e)),
@@ -159,9 +159,9 @@ impl FrameReceiver for Receiver {
         self.inner.try_recv()
     }
 
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
         self.begin_anew()?;
-        self.inner.recv_deadline(deadline)
+        self.inner.recv_until(deadline)
     }
 
     fn expect_at_most(&mut self, frames: u64) {

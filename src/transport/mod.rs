@@ -15,6 +15,7 @@
 
 pub(crate) mod accept;
 mod datagram;
+mod deadlines;
 pub mod dgram;
 mod doorbell;
 pub mod fifo;
@@ -33,6 +34,7 @@ pub mod udp;
 pub mod unix;
 pub mod upgrade;
 
+pub use deadlines::{FrameReceiverExt, FrameSenderExt};
 pub use doorbell::Doorbell;
 pub use ring::{RingReceiver, RingSender};
 
@@ -44,11 +46,12 @@ use crate::error::Result;
 use crate::frame::{Event, Header};
 use crate::wait::deadline::Deadline;
 
-/// The sending end of a transport. Object-safe: `Box<dyn FrameSender>` is what endpoints open.
+/// The sending end of a transport. Object-safe: `Box<dyn FrameSender>` is what endpoints open. Import [`FrameSenderExt`], too,
+/// for `send_deadline`, `flush` and `close` with any `impl Into<Deadline>`.
 ///
 /// Sequence numbers are the transport's: what `header.seq` says is replaced, on a ring as on a wire.
 pub trait FrameSender: Send {
-    /// Sends one frame now. It has then left our hands up to [`FrameSender::flush`]: a transport may collect small frames
+    /// Sends one frame now. It has then left our hands up to [`FrameSenderExt::flush`]: a transport may collect small frames
     /// while the caller keeps sending, so that many leave in one system call.
     ///
     /// # Errors
@@ -61,14 +64,14 @@ pub trait FrameSender: Send {
     ///
     /// # Errors
     /// [`Error::Timeout`], and nothing of the frame has been sent; otherwise as [`FrameSender::try_send`].
-    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()>;
+    fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()>;
 
     /// Sends one frame, waiting for room as long as it takes.
     ///
     /// # Errors
     /// As [`FrameSender::try_send`], without `Full`.
     fn send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        self.send_deadline(header, payload, Deadline::never())
+        self.send_until(header, payload, Deadline::never())
     }
 
     /// Sends frames that are encoded already, one behind the other in the short form as in a byte ring, as they are; gives the bytes
@@ -81,7 +84,7 @@ pub trait FrameSender: Send {
     ///
     /// ```
     /// use slipring::frame::{Event, Form, Frame, Header};
-    /// use slipring::transport::{FrameReceiver, FrameSender, pipe, stream::Options};
+    /// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, pipe, stream::Options};
     /// let mut frames = Vec::new();
     /// for seq in 7..9 {
     ///     Frame::new(Header { seq, ..Header::PLAIN }, b"tick")?.encode(Form::Short, &mut frames)?;
@@ -92,7 +95,7 @@ pub trait FrameSender: Send {
     /// assert_eq!((frame.header.seq, frame.payload), (7, &b"tick"[..]));
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    fn send_encoded(&mut self, _frames: &[u8], _deadline: Deadline) -> Result<usize> {
+    fn send_encoded_until(&mut self, _frames: &[u8], _deadline: Deadline) -> Result<usize> {
         Ok(0)
     }
 
@@ -100,7 +103,7 @@ pub trait FrameSender: Send {
     ///
     /// # Errors
     /// [`Error::Timeout`] with the rest still collected; otherwise as [`FrameSender::try_send`].
-    fn flush(&mut self, deadline: Deadline) -> Result<()>;
+    fn flush_until(&mut self, deadline: Deadline) -> Result<()>;
 
     /// Flushes, says BYE where the transport has one, and shuts the sending side. Dropping without it tries the same
     /// without waiting. Later sends give [`Error::Closed`].
@@ -111,7 +114,7 @@ pub trait FrameSender: Send {
     /// # Errors
     /// [`Error::Closed`] or [`Error::PeerDead`] if the peer has gone and frames that were accepted did not arrive;
     /// [`Error::Timeout`], and it may be called again; [`Error::Io`].
-    fn close(&mut self, deadline: Deadline) -> Result<()>;
+    fn close_until(&mut self, deadline: Deadline) -> Result<()>;
 
     /// The largest payload in bytes that both sides take. Larger ones are refused, never cut.
     fn max_payload(&self) -> usize;
@@ -125,7 +128,8 @@ pub trait FrameSender: Send {
     }
 }
 
-/// The receiving end of a transport. Object-safe: `Box<dyn FrameReceiver>` is what endpoints open.
+/// The receiving end of a transport. Object-safe: `Box<dyn FrameReceiver>` is what endpoints open. Import
+/// [`FrameReceiverExt`], too, for `recv_deadline` with any `impl Into<Deadline>`.
 ///
 /// What is received is lent: it lives until the next call. On a ring the frame stays the receiver's until then, so that
 /// it comes again (marked) if the receiver dies before it asked for the next one.
@@ -143,14 +147,14 @@ pub trait FrameReceiver: Send {
     ///
     /// # Errors
     /// [`Error::Timeout`]; otherwise as [`FrameReceiver::try_recv`], without `Empty`.
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>>;
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>>;
 
     /// The same, waiting as long as it takes.
     ///
     /// # Errors
     /// As [`FrameReceiver::try_recv`], without `Empty`.
     fn recv(&mut self) -> Result<Event<'_>> {
-        self.recv_deadline(Deadline::never())
+        self.recv_until(Deadline::never())
     }
 
     /// Lets go of what was lent last, as the next call would.
@@ -190,13 +194,13 @@ pub trait FrameReceiver: Send {
     }
 
     /// Frames that are there now, encoded one behind the other in the short form, where they lie: what
-    /// [`FrameSender::send_encoded`] takes. What was lent last, and not released, is the first of them. Empty if there is
+    /// [`FrameSenderExt::send_encoded`] takes. What was lent last, and not released, is the first of them. Empty if there is
     /// none, or one that is marked as redelivered, which only [`FrameReceiver::try_recv`] shows. They stay until
     /// [`FrameReceiver::release_encoded`], or come again from the next call. `None` where frames come another way.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
-    /// use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender, pipe, stream::Options};
+    /// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender, pipe, stream::Options};
     /// let (tx, rx) = slipring::spsc::pair(4096)?;
     /// let (mut into_ring, mut from_ring) = (RingSender::from(tx), RingReceiver::from(rx));
     /// into_ring.send(Header::PLAIN, b"tick")?;

@@ -49,7 +49,7 @@ const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_cor
 /// ```
 /// use slipring::Deadline;
 /// use slipring::frame::{Event, Header};
-/// use slipring::transport::{FrameReceiver, FrameSender, pipe, stream::Options};
+/// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, pipe, stream::Options};
 /// let (mut tx, mut rx) = pipe::pair(&Options::new())?;
 /// tx.send(Header::PLAIN, b"hello")?;
 /// tx.close(Deadline::never())?;

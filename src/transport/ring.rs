@@ -48,7 +48,7 @@ const NO_FRAMES: Error = Error::Unsupported {
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
-/// use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender};
+/// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender};
 /// use slipring::{Error, Options, Ring};
 ///
 /// let ring = Ring::memfd(&Options::spsc(4096))?;
@@ -127,7 +127,7 @@ impl FrameSender for RingSender {
         }
     }
 
-    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+    fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.send_frame_deadline(header, payload, deadline),
             SendingEnd::Mpmc(producer) => producer.send_frame_deadline(header, payload, deadline),
@@ -135,12 +135,12 @@ impl FrameSender for RingSender {
     }
 
     /// Nothing is ever collected.
-    fn flush(&mut self, _: Deadline) -> Result<()> {
+    fn flush_until(&mut self, _: Deadline) -> Result<()> {
         self.end().map(drop)
     }
 
     /// Leaves the ring. What is in it waits for a consumer.
-    fn close(&mut self, _: Deadline) -> Result<()> {
+    fn close_until(&mut self, _: Deadline) -> Result<()> {
         self.end = None;
         Ok(())
     }
@@ -288,7 +288,7 @@ impl FrameReceiver for RingReceiver {
         self.event()
     }
 
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
         self.advance(deadline)?;
         self.event()
     }
@@ -402,7 +402,7 @@ mod tests {
 
     use super::*;
     use crate::ring::Options;
-    use crate::transport::{pipe, stream};
+    use crate::transport::{FrameReceiverExt, FrameSenderExt, pipe, stream};
 
     #[test]
     fn bytes_without_frames_are_refused() {
@@ -475,7 +475,7 @@ mod tests {
         spsc::Producer::attach(&ring).unwrap().try_send(b"b").unwrap(); // seq 0 once more
         assert!(matches!(rx.try_recv().unwrap(), Event::Duplicate { expected: 1, .. }));
         assert!(matches!(rx.try_recv(), Err(Error::Empty)));
-        assert!(matches!(rx.recv_deadline(Duration::from_millis(5).into()), Err(Error::Timeout)));
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));
         assert!(rx.with_doorbell().is_err());
     }
 }

@@ -87,8 +87,8 @@ impl Options {
 /// # let path = std::env::temp_dir().join(format!("slipring-doc-seqpacket-{}", std::process::id()));
 /// let options = seqpacket::Options::default();
 /// let listener = seqpacket::Listener::bind(&path, &options)?;
-/// let (mut tx, mut rx) = seqpacket::connect(&path, &options, Duration::from_secs(5).into())?;
-/// let (mut their_tx, mut their_rx) = listener.accept(Duration::from_secs(5).into())?;
+/// let (mut tx, mut rx) = seqpacket::connect(&path, &options, Duration::from_secs(5))?;
+/// let (mut their_tx, mut their_rx) = listener.accept(Duration::from_secs(5))?;
 /// tx.send(Header::PLAIN, b"question")?;
 /// assert!(matches!(their_rx.recv()?, Event::Frame(frame) if frame.payload == b"question"));
 /// their_tx.send(Header::PLAIN, b"answer")?;
@@ -123,8 +123,8 @@ impl Listener {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
     /// again for the next); [`Error::Io`].
-    pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        let socket = accept::next(self.socket.as_fd(), deadline)?;
+    pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
+        let socket = accept::next(self.socket.as_fd(), deadline.into())?;
         check_peer(&socket, &self.options)?;
         self.ends(socket)
     }
@@ -154,9 +154,9 @@ impl AsFd for Listener {
 /// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if the listener has too many connections to accept;
 /// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
 /// [`Error::Io`].
-pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
+pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
     let socket = unix_socket(SocketType::SEQPACKET)?;
-    connect_unix(&socket, path.as_ref(), &options.uids, deadline)?;
+    connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
     check_peer(&socket, options)?;
     ends(socket, options)
 }

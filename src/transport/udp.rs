@@ -115,7 +115,7 @@ impl Options {
 /// use slipring::transport::{FrameReceiver, FrameSender, udp};
 /// use std::time::Duration;
 /// let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default())?;
-/// let mut tx = udp::Sender::connect(rx.local_address()?, &udp::Options::default(), Duration::from_secs(5).into())?;
+/// let mut tx = udp::Sender::connect(rx.local_address()?, &udp::Options::default(), Duration::from_secs(5))?;
 /// tx.send(Header::PLAIN, b"hello")?;
 /// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
 /// drop(tx);
@@ -132,7 +132,8 @@ impl Sender {
     /// # Errors
     /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] for an address beyond this machine;
     /// [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
-    pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: Deadline) -> Result<Self> {
+    pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
+        let deadline = deadline.into();
         let address = resolve(address)?;
         options.check(address)?;
         let here = match (address.ip(), address.ip().is_loopback()) {

@@ -72,8 +72,8 @@ impl Options {
 /// # let path = std::env::temp_dir().join(format!("slipring-doc-unix-{}", std::process::id()));
 /// let options = unix::Options::default();
 /// let listener = unix::Listener::bind(&path, &options)?;
-/// let (mut tx, mut rx) = unix::connect(&path, &options, Duration::from_secs(5).into())?;
-/// let (mut their_tx, mut their_rx) = listener.accept(Duration::from_secs(5).into())?;
+/// let (mut tx, mut rx) = unix::connect(&path, &options, Duration::from_secs(5))?;
+/// let (mut their_tx, mut their_rx) = listener.accept(Duration::from_secs(5))?;
 /// tx.send(Header::PLAIN, b"question")?;
 /// assert!(matches!(their_rx.recv()?, Event::Frame(frame) if frame.payload == b"question"));
 /// their_tx.send(Header::PLAIN, b"answer")?;
@@ -107,8 +107,8 @@ impl Listener {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
     /// again for the next); [`Error::Io`].
-    pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        self.stream_over(self.accept_socket(deadline)?)
+    pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
+        self.stream_over(self.accept_socket(deadline.into())?)
     }
 
     /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring for what is sent from here,
@@ -118,7 +118,8 @@ impl Listener {
     /// As [`Listener::accept`], and [`Error::Timeout`] for a peer that says nothing; [`Error::PeerDead`] if it goes meanwhile;
     /// [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity
     /// that cannot be.
-    pub fn accept_upgrading(&self, capacity: usize, deadline: Deadline) -> Result<Connection> {
+    pub fn accept_upgrading(&self, capacity: usize, deadline: impl Into<Deadline>) -> Result<Connection> {
+        let deadline = deadline.into();
         self.upgrade(self.accept_socket(deadline)?, capacity, deadline)
     }
 
@@ -166,8 +167,8 @@ impl AsFd for Listener {
 /// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if the listener has too many connections to accept;
 /// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
 /// [`Error::Io`].
-pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
-    stream::connection(connect_socket(path.as_ref(), options, deadline)?, WIRE, &options.stream)
+pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
+    stream::connection(connect_socket(path.as_ref(), options, deadline.into())?, WIRE, &options.stream)
 }
 
 /// Connects as [`connect`] does, and goes on over rings, if the peer wants that, too: no system call a frame from then on.
@@ -184,8 +185,8 @@ pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: Deadline) ->
 /// let options = unix::Options::default();
 /// let listener = unix::Listener::bind(&path, &options)?;
 /// std::thread::scope(|scope| {
-///     let client = scope.spawn(|| unix::connect_upgrading(&path, &options, 1 << 16, Duration::from_secs(5).into()));
-///     let mut server = listener.accept_upgrading(1 << 16, Duration::from_secs(5).into())?;
+///     let client = scope.spawn(|| unix::connect_upgrading(&path, &options, 1 << 16, Duration::from_secs(5)));
+///     let mut server = listener.accept_upgrading(1 << 16, Duration::from_secs(5))?;
 ///     let mut client = client.join().unwrap()?;
 ///     assert!(client.is_upgraded() && client.credentials()?.pid == std::process::id());
 ///     client.sender().send(Header::PLAIN, b"no system call")?;
@@ -198,8 +199,9 @@ pub fn connect_upgrading(
     path: impl AsRef<Path>,
     options: &Options,
     capacity: usize,
-    deadline: Deadline,
+    deadline: impl Into<Deadline>,
 ) -> Result<Connection> {
+    let deadline = deadline.into();
     let socket = connect_socket(path.as_ref(), options, deadline)?;
     upgrade::negotiate(socket, WIRE, &options.stream, capacity, deadline)
 }

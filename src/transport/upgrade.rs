@@ -140,7 +140,7 @@ impl FrameSender for Sender {
         }
     }
 
-    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+    fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
         self.check_len(payload)?;
         self.look_at_times()?;
         let mut sent = self.ring.try_send(header, payload);
@@ -149,14 +149,14 @@ impl FrameSender for Sender {
             if deadline.has_passed() {
                 return Err(Error::Timeout);
             }
-            sent = self.ring.send_deadline(header, payload, slice(deadline));
+            sent = self.ring.send_until(header, payload, slice(deadline));
         }
         sent
     }
 
     /// Nothing is ever collected; but looks whether the peer is still there to read what is in the ring.
-    fn flush(&mut self, deadline: Deadline) -> Result<()> {
-        self.ring.flush(deadline)?;
+    fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
+        self.ring.flush_until(deadline)?;
         match self.check_peer() {
             Err(gone) if self.ring.has_backlog()? => Err(gone),
             _ => Ok(()),
@@ -164,13 +164,13 @@ impl FrameSender for Sender {
     }
 
     /// Says BYE on the socket, and leaves the ring. What is in it waits for the receiver.
-    fn close(&mut self, deadline: Deadline) -> Result<()> {
+    fn close_until(&mut self, deadline: Deadline) -> Result<()> {
         if let Some(socket) = self.socket.take() {
             // The peer may have gone first: then nobody is left to be told.
             let _ = say(&socket, control::BYE, &[], None);
             let _ = shutdown(&*socket, Shutdown::Write);
             self.lost = peer_end(&socket)?.filter(|_| self.ring.has_backlog().unwrap_or(true));
-            self.ring.close(deadline)?;
+            self.ring.close_until(deadline)?;
         }
         self.lost.map_or(Ok(()), |end| Err(end.error()))
     }
@@ -186,7 +186,7 @@ impl FrameSender for Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let _ = self.close(Deadline::after(Duration::ZERO));
+        let _ = self.close_until(Deadline::after(Duration::ZERO));
     }
 }
 
@@ -257,12 +257,12 @@ impl FrameReceiver for Receiver {
         self.event()
     }
 
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
         if self.left.is_some() {
             return self.try_recv();
         }
         if !self.is_stranger {
-            return self.ring.recv_deadline(deadline);
+            return self.ring.recv_until(deadline);
         }
         loop {
             match self.ring.advance(slice(deadline)) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Header, control};
-use slipring::transport::{FrameReceiver, FrameSender};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error};
 
 use super::script::{Dice, Script};
@@ -170,7 +170,7 @@ pub fn deadlines(subject: &Subject) {
     let (mut tx, mut rx) = meeting.pair();
     for wait in [Duration::ZERO, MOMENT] {
         let start = Instant::now();
-        assert!(matches!(rx.recv_deadline(wait.into()), Err(Error::Timeout)));
+        assert!(matches!(rx.recv_deadline(wait), Err(Error::Timeout)));
         assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
     }
     if !subject.capabilities.lossless {
@@ -180,7 +180,7 @@ pub fn deadlines(subject: &Subject) {
     let accepted = fill(tx.as_mut(), &payload);
     for wait in [Duration::ZERO, MOMENT] {
         let start = Instant::now();
-        let late = tx.send_deadline(plain(), &payload, wait.into());
+        let late = tx.send_deadline(plain(), &payload, wait);
         assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
         assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
     }
@@ -189,7 +189,7 @@ pub fn deadlines(subject: &Subject) {
         let _ = tx.flush(Deadline::after(Duration::ZERO));
         expect(rx.as_mut(), &payload);
     }
-    assert!(matches!(rx.recv_deadline(MOMENT.into()), Err(Error::Timeout)));
+    assert!(matches!(rx.recv_deadline(MOMENT), Err(Error::Timeout)));
     // Whoever waits is woken by what comes.
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -247,7 +247,7 @@ pub fn an_orderly_end(subject: &Subject) {
     // No deadline is too short to learn of an end.
     let begun = Instant::now();
     let told = loop {
-        match rx.recv_deadline(Duration::ZERO.into()) {
+        match rx.recv_deadline(Duration::ZERO) {
             Err(Error::Timeout) => assert!(begun.elapsed() < PATIENCE, "a deadline hides the end"),
             told => break told.map(drop),
         }
@@ -267,7 +267,7 @@ pub fn an_orderly_end(subject: &Subject) {
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| meeting.open_sender().unwrap().send_deadline(plain(), b"again", soon()));
         loop {
-            match rx.recv_deadline(MOMENT.into()) {
+            match rx.recv_deadline(MOMENT) {
                 Ok(Event::Frame(frame)) => break assert_eq!(frame.payload, b"again"),
                 Err(Error::Closed | Error::Timeout) => std::thread::yield_now(),
                 other => panic!("{other:?}"),
@@ -300,7 +300,7 @@ pub fn a_receiver_that_leaves(subject: &Subject) {
         other => panic!("{other:?}"),
     }
     // Neither closing nor dropping waits for somebody who is not there.
-    let _ = tx.close(MOMENT.into());
+    let _ = tx.close(MOMENT);
 }
 
 pub fn signals_at_a_thousand_hertz(subject: &Subject) {
@@ -330,7 +330,7 @@ pub fn signals_at_a_thousand_hertz(subject: &Subject) {
             }
             seen.store(expected.seen, Ordering::Release);
         }
-        assert!(matches!(rx.recv_deadline(MOMENT.into()), Err(Error::Timeout)));
+        assert!(matches!(rx.recv_deadline(MOMENT), Err(Error::Timeout)));
         here.calm() + sender.join().unwrap()
     });
     expected.check();

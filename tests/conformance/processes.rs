@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use slipring::frame::Header;
-use slipring::transport::{Arrival, FrameReceiver, FrameSender};
+use slipring::transport::{Arrival, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Error, endpoint::Endpoint};
 
 use super::cases::LONGEST;
@@ -262,7 +262,7 @@ fn receiver_killed(subject: &Subject, patient: bool) {
         let begun = Instant::now();
         outcome = loop {
             let deadline = if patient { patience } else { Duration::ZERO };
-            match tx.send_deadline(header, &payload, deadline.into()) {
+            match tx.send_deadline(header, &payload, deadline) {
                 Err(Error::Timeout) if !patient && begun.elapsed() < patience => {}
                 other => break other,
             }

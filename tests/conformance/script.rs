@@ -1,7 +1,7 @@
 //! What is sent, known to both ends without a word: frames made from a seed and a number.
 
 use slipring::frame::{Event, Frame, Header};
-use slipring::transport::{Arrival, Capabilities, FrameReceiver, FrameSender};
+use slipring::transport::{Arrival, Capabilities, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, Result};
 
 /// xorshift64*.

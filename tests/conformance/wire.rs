@@ -3,7 +3,7 @@
 //! For transports whose receiver can be reached by a program without the library ([`Subject::wire`]).
 
 use slipring::frame::{Event, Form, Frame, Header};
-use slipring::transport::FrameReceiver;
+use slipring::transport::{FrameReceiver, FrameReceiverExt};
 use slipring::{Deadline, Error};
 use std::time::{Duration, Instant};
 

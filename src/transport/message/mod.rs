@@ -63,7 +63,7 @@ macro_rules! sender {
                 self.0.send(header, payload, None)
             }
 
-            fn send_deadline(
+            fn send_until(
                 &mut self,
                 header: crate::frame::Header,
                 payload: &[u8],
@@ -72,11 +72,11 @@ macro_rules! sender {
                 self.0.send(header, payload, Some(deadline))
             }
 
-            fn flush(&mut self, deadline: crate::Deadline) -> crate::Result<()> {
+            fn flush_until(&mut self, deadline: crate::Deadline) -> crate::Result<()> {
                 self.0.flush(deadline)
             }
 
-            fn close(&mut self, deadline: crate::Deadline) -> crate::Result<()> {
+            fn close_until(&mut self, deadline: crate::Deadline) -> crate::Result<()> {
                 self.0.close(deadline)
             }
 
@@ -113,7 +113,7 @@ macro_rules! receiver {
                 self.0.receive(None)
             }
 
-            fn recv_deadline(&mut self, deadline: crate::Deadline) -> crate::Result<crate::frame::Event<'_>> {
+            fn recv_until(&mut self, deadline: crate::Deadline) -> crate::Result<crate::frame::Event<'_>> {
                 self.0.receive(Some(deadline))
             }
 

@@ -143,7 +143,7 @@ impl FrameReceiver for Notifier {
         self.receive(None)
     }
 
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
         self.receive(Some(deadline))
     }
 

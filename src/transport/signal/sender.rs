@@ -24,7 +24,7 @@ use crate::wait::deadline::Deadline;
 /// use slipring::frame::{Header, control};
 /// use slipring::transport::{FrameSender, signal};
 /// # let pid = 4711;
-/// let mut tx = signal::Sender::open(pid, &signal::Options::default(), std::time::Duration::from_secs(5).into())?;
+/// let mut tx = signal::Sender::open(pid, &signal::Options::default(), std::time::Duration::from_secs(5))?;
 /// let bell = signal::Bell::new(7, 1234)?.payload();
 /// tx.send(Header::control(control::DOORBELL, bell.len())?, &bell)?;
 /// tx.send(Header::PLAIN, b"hello")?;
@@ -40,10 +40,10 @@ impl Sender {
     /// [`Error::NotFound`] if there is no such process; [`Error::Untrusted`] if it does not receive the signal;
     /// [`Error::TooManyParticipants`] for the ninth sender of this process by this signal, whoever receives them;
     /// [`Error::Invalid`]; [`Error::Io`].
-    pub fn open(pid: u32, options: &Options, deadline: Deadline) -> Result<Self> {
+    pub fn open(pid: u32, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let signo = options.checked_signo()?;
         let process = open_process(pid)?;
-        await_receiver(&process, pid, signo, deadline)?;
+        await_receiver(&process, pid, signo, deadline.into())?;
         let wire = Wire { form: Form::Short, identified: false, message: options.message() };
         Outbox::open(wire, options.max_payload, |_| {
             let lane = Lane::take(signo)?;

@@ -74,7 +74,7 @@ impl Options {
     }
 
     /// Whether small frames are collected, up to 64 KiB (4 KiB in FIFOs), and leave in one system call: when the room is used
-    /// up, with a larger frame, or at [`FrameSender::flush`](super::FrameSender::flush). Whoever collects flushes before it pauses.
+    /// up, with a larger frame, or at [`FrameSenderExt::flush`](super::FrameSenderExt::flush). Whoever collects flushes before it pauses.
     #[must_use]
     pub fn batch(mut self, batch: bool) -> Self {
         self.batch = batch;

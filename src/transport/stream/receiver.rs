@@ -467,7 +467,7 @@ impl FrameReceiver for Receiver {
         self.next(Wait::No)
     }
 
-    fn recv_deadline(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
         self.next(Wait::Until(deadline))
     }
 

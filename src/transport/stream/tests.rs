@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::frame::{Event, Flags, Frame, Header, Hello, control, fragments};
-use crate::transport::{FrameReceiver, FrameSender, pipe};
+use crate::transport::{FrameReceiver, FrameSender, FrameSenderExt, pipe};
 
 const SOCKET: Wire =
     Wire { capabilities: &pipe::CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Close, features: 0 };
@@ -97,10 +97,10 @@ fn what_the_kernel_took_in_part_counts_as_sent_and_is_finished() {
     let large = vec![7; 200_000];
     tx.try_send(Header::PLAIN, &large).unwrap();
     assert!(matches!(tx.try_send(Header::PLAIN, b"later"), Err(Error::Full)));
-    assert!(matches!(tx.flush(Duration::from_millis(1).into()), Err(Error::Timeout)));
+    assert!(matches!(tx.flush(Duration::from_millis(1)), Err(Error::Timeout)));
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
-    assert!(matches!(tx.flush(Duration::from_millis(1).into()), Err(Error::Timeout)));
-    while tx.flush(Duration::ZERO.into()).is_err() {
+    assert!(matches!(tx.flush(Duration::from_millis(1)), Err(Error::Timeout)));
+    while tx.flush(Duration::ZERO).is_err() {
         assert!(matches!(rx.try_recv(), Err(Error::Empty)));
     }
     tx.try_send(Header::PLAIN, b"later").unwrap();
@@ -284,15 +284,15 @@ fn encoded_frames_go_as_they_are_and_parts_are_finished() {
     tx.send(Header::PLAIN, b"one's own").unwrap();
     assert_eq!(payload(rx.recv().unwrap()), b"one's own");
     let frames: Vec<u8> = (50..3050).flat_map(|seq| app(seq, &[1; 100])).collect();
-    let mut sent = tx.send_encoded(&frames, Duration::ZERO.into()).unwrap();
+    let mut sent = tx.send_encoded(&frames, Duration::ZERO).unwrap();
     assert!(sent < frames.len() && sent % 120 == 0, "{sent}");
     for seq in 50..3050 {
         let Event::Frame(frame) = rx.recv().unwrap() else { panic!("a gap before {seq}") };
         assert_eq!((frame.header.seq, frame.payload), (seq, &[1; 100][..]));
         if sent < frames.len() {
-            sent += tx.send_encoded(&frames[sent..], Duration::ZERO.into()).unwrap_or(0);
+            sent += tx.send_encoded(&frames[sent..], Duration::ZERO).unwrap_or(0);
         } else {
-            tx.flush(Duration::ZERO.into()).unwrap_or(());
+            tx.flush(Duration::ZERO).unwrap_or(());
         }
     }
     tx.send(Header::PLAIN, b"one's own again").unwrap();
@@ -334,9 +334,9 @@ fn who_sends_to_nobody_is_told() {
 
 /// Whether `close` says that what was sent did not arrive, and says so again.
 fn tells_of_loss(mut tx: impl FrameSender) -> bool {
-    let closed = tx.close(Duration::from_secs(60).into());
+    let closed = tx.close(Duration::from_secs(60));
     assert!(matches!(closed, Ok(()) | Err(Error::Closed | Error::PeerDead)), "{closed:?}");
-    assert_eq!(tx.close(Duration::ZERO.into()).is_err(), closed.is_err(), "the same answer again");
+    assert_eq!(tx.close(Duration::ZERO).is_err(), closed.is_err(), "the same answer again");
     closed.is_err()
 }
 

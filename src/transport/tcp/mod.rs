@@ -16,7 +16,7 @@
 //! a BYE, is an end. What two ends say to each other stands in `docs/framing.md`.
 //!
 //! # Closing
-//! [`FrameSender::close`](super::FrameSender::close) returns when the other machine's kernel has acknowledged everything, or at
+//! [`FrameSenderExt::close`](super::FrameSenderExt::close) returns when the other machine's kernel has acknowledged everything, or at
 //! its deadline. Dropping does not wait.
 
 mod dial;
@@ -91,7 +91,7 @@ impl Options {
     /// let patience = Duration::from_secs(5);
     /// let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     /// let options = tcp::Options::default().reconnect(patience);
-    /// let (mut tx, _rx) = tcp::connect(peer.local_addr().unwrap(), &options, patience.into())?;
+    /// let (mut tx, _rx) = tcp::connect(peer.local_addr().unwrap(), &options, patience)?;
     /// drop(peer.accept().unwrap()); // dies without a word, and may come again
     /// while tx.reconnections() == 0 {
     ///     tx.send(Header::PLAIN, b"tick")?;
@@ -127,8 +127,8 @@ impl Options {
 /// use std::time::Duration;
 /// let options = tcp::Options::default();
 /// let listener = tcp::Listener::bind("127.0.0.1:0", &options)?;
-/// let (mut tx, _rx) = tcp::connect(listener.local_address()?, &options, Duration::from_secs(5).into())?;
-/// let (_their_tx, mut their_rx) = listener.accept(Duration::from_secs(5).into())?;
+/// let (mut tx, _rx) = tcp::connect(listener.local_address()?, &options, Duration::from_secs(5))?;
+/// let (_their_tx, mut their_rx) = listener.accept(Duration::from_secs(5))?;
 /// tx.send(Header::PLAIN, b"hello")?;
 /// assert!(matches!(their_rx.recv()?, Event::Frame(frame) if frame.payload == b"hello"));
 /// # Ok::<(), slipring::Error>(())
@@ -166,8 +166,8 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Io`].
-    pub fn accept(&self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        ends(accept::next(self.socket.as_fd(), deadline)?, None, &self.options)
+    pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
+        ends(accept::next(self.socket.as_fd(), deadline.into())?, None, &self.options)
     }
 
     /// The next connection, and no other, but for those that follow it if [`Options::reconnect`] says so: then the listener lives as
@@ -175,8 +175,8 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Listener::accept`].
-    pub fn accept_only(self, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        let socket = accept::next(self.socket.as_fd(), deadline)?;
+    pub fn accept_only(self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
+        let socket = accept::next(self.socket.as_fd(), deadline.into())?;
         ends(socket, Some(following(Arc::new(self.socket))), &self.options)
     }
 
@@ -216,7 +216,12 @@ impl AsFd for Listener {
 /// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if nothing answers; [`Error::Untrusted`] for an address beyond
 /// this machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the
 /// deadline.
-pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: Deadline) -> Result<(Sender, Receiver)> {
+pub fn connect(
+    address: impl ToSocketAddrs,
+    options: &Options,
+    deadline: impl Into<Deadline>,
+) -> Result<(Sender, Receiver)> {
+    let deadline = deadline.into();
     let mut dial = Dial::new(options.resolve(address)?);
     let mut has_passed = false;
     loop {

@@ -207,12 +207,12 @@ impl FrameSender for Sender {
         self.submit(header, payload, Wait::No)
     }
 
-    fn send_deadline(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
+    fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
         self.submit(header, payload, Wait::Until(deadline))
     }
 
     /// In one system call, if there is room, and from where they lie.
-    fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+    fn send_encoded_until(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
         if self.closing {
             return Err(Error::Closed);
         }
@@ -220,12 +220,12 @@ impl FrameSender for Sender {
         self.on_line(wait, |core| core.send_encoded(frames, max, wait))
     }
 
-    fn flush(&mut self, deadline: Deadline) -> Result<()> {
+    fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
         let wait = Wait::Until(deadline);
         self.on_line(wait, |core| core.drain(wait))
     }
 
-    fn close(&mut self, deadline: Deadline) -> Result<()> {
+    fn close_until(&mut self, deadline: Deadline) -> Result<()> {
         self.finish(deadline)
     }
 
