@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use shared::{CONSUMER_PAGE, LINE, PRODUCER_PAGE, Shared};
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, RingReceiver};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, RingReceiver};
 use slipring::{Error, Kind, Options, Ring, mpmc, spsc, stream};
 
 const DIRECTORY: &str = "SLIPRING_OBSERVERS_DIRECTORY";
