@@ -362,6 +362,28 @@ impl<E: Edge> Attachment<E> {
         }
     }
 
+    /// Counts frames, as `counter` calls them, and the bytes of their payloads.
+    #[inline(always)]
+    pub(super) fn count_traffic(&self, counter: Counter, frames: u64, bytes: u64) {
+        if !E::SHARED || self.home.is_here() {
+            self.counters.add_traffic(counter, frames, bytes);
+        } else {
+            self.count_traffic_elsewhere(counter, frames, bytes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_traffic_elsewhere(&self, counter: Counter, frames: u64, bytes: u64) {
+        self.counters.add_in_other_thread(counter, frames);
+        self.counters.add_in_other_thread(Counter::Bytes, bytes);
+    }
+
+    /// What this handle's thread has counted, where only one uses it.
+    pub(super) fn counted(&self, counter: Counter) -> u64 {
+        self.counters.counted(counter)
+    }
+
     /// The most that was ever waiting in the ring.
     pub(super) fn raise_high_water(&self, to: u64) {
         self.counters.raise(Counter::HighWater, to);

@@ -53,10 +53,24 @@ impl Counters {
         word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Counts `frames`, as `counter` calls them, and their bytes, in the one thread that may.
+    #[inline(always)]
+    pub(crate) fn add_traffic(&self, counter: Counter, frames: u64, bytes: u64) {
+        // Both words are found before either is stored: one look at where they lie.
+        let (count, sum) = (self.get(counter), self.get(Counter::Bytes));
+        count.store(count.load(Ordering::Relaxed).wrapping_add(frames), Ordering::Relaxed);
+        sum.store(sum.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    }
+
     /// Adds `n`, in any other thread.
     #[cold]
     pub(crate) fn add_in_other_thread(&self, counter: Counter, n: u64) {
         self.others.word(8 * counter as usize).fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// What the one thread that may has counted.
+    pub(crate) fn counted(&self, counter: Counter) -> u64 {
+        self.get(counter).load(Ordering::Relaxed)
     }
 
     /// Raises a high-water mark. Of two threads that raise it at once the higher may lose.

@@ -134,13 +134,15 @@ impl From<crate::segment::WakeMode> for Barrier {
 struct Line {
     area: Area,
     barrier: Barrier,
+    /// Whether that is another barrier than the asymmetric one: what a notifier looks at.
+    symmetric: bool,
 }
 
 impl Line {
     fn attach(area: Area, mode: Barrier) -> Self {
         assert!(area.len() >= LINE, "an eventcount has a line of its own");
         let barrier = mode.negotiate(area.half(4));
-        Line { area, barrier }
+        Line { area, barrier, symmetric: barrier != Barrier::Asymmetric }
     }
 
     #[inline(always)]
@@ -156,16 +158,15 @@ impl Line {
     }
 
     /// N2 and N3: whether anybody may sleep (or an unregistered sleeper asks for the fence that [`Line::recheck`]
-    /// makes).
+    /// makes). `flags` are the bits of the word that say so.
     #[inline(always)]
-    fn is_awaited(&self) -> bool {
-        if self.barrier == Barrier::Asymmetric {
-            // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it matters.
-            compiler_fence(SeqCst);
-            (self.word().load(Relaxed) & 1) | self.needs_fence().load(Relaxed) != 0
-        } else {
-            self.barrier == Barrier::Fenced && self.recheck()
+    fn is_awaited(&self, flags: u32) -> bool {
+        if self.symmetric {
+            return self.barrier == Barrier::Fenced && self.recheck();
         }
+        // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it matters.
+        compiler_fence(SeqCst);
+        (self.word().load(Relaxed) & flags) | self.needs_fence().load(Relaxed) != 0
     }
 
     /// N2 and N3 with a fence of our own: what the fenced mode always does, and the asymmetric one on the cold path, for
@@ -229,7 +230,7 @@ impl One {
     /// To be called after publishing: wakes the sleeper if there is one, and says whether that took a system call.
     #[inline(always)]
     pub(crate) fn notify(&self) -> bool {
-        self.0.is_awaited() && self.wake()
+        self.0.is_awaited(u32::MAX) && self.wake()
     }
 
     #[cold]
@@ -277,7 +278,7 @@ impl Many {
     /// One for each frame or permit, [`ALL`] for what concerns everybody (closing, a death).
     #[inline(always)]
     pub(crate) fn notify(&self, count: u32) -> bool {
-        self.0.is_awaited() && self.wake(count)
+        self.0.is_awaited(1) && self.wake(count)
     }
 
     #[cold]

@@ -1,7 +1,7 @@
 //! Owning the lines ahead: what the SPSC producer stores behind its tail, off the critical path, so that the cache lines of
 //! the next frames are its own when they come.
 //!
-//! Used by `core.rs`, after each commit. Relies on `layout.rs`.
+//! Used by `core.rs`, at commits that come to the end of what it knows. Relies on `layout.rs`.
 //!
 //! The consumer read those lines a lap ago, or polls one of them, so the first store to each has to wait until the line
 //! comes over; and x86 lets stores leave in order, so a commit waits behind them all. A store of zeros behind the commit
@@ -15,7 +15,9 @@
 //!
 //! # Invariant
 //!
-//! Every word from the tail up to `zero_end` is zero. `end` and `refill_at` are hints.
+//! Every word from the tail up to `zero_end` is zero; and `refill_at` lies before `zero_end`, or not behind the tail. So one
+//! comparison tells that a record that ends at `refill_at` or before needs no zero behind it, and no more lines
+//! ([`Ahead::reaches`]). `end` is a hint.
 //!
 //! What is stored here lies behind the zero word at the tail, in free space: [`Ahead::refill`] keeps a line away from
 //! everything that the consumer has not released. It is overwritten by payload, or was to be zero anyway; so nothing that a
@@ -29,7 +31,7 @@ use super::layout::Shared;
 use crate::sync::{Ordering, compiler_fence, later};
 
 /// Bytes of a cache line. Under loom a line is one word.
-const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };
+pub(super) const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };
 /// Records up to this size get a window of zeros, and how far that reaches.
 const SMALL: u64 = 128;
 const WINDOW: u64 = 256;
@@ -42,7 +44,7 @@ const REACH: u64 = 512;
 pub(super) struct Ahead {
     /// Every word from the tail up to here is zero. Before the tail: nothing is known, but for the word at the tail.
     zero_end: u64,
-    /// The lines before this are our own.
+    /// The lines before this have been touched.
     end: u64,
     /// A tail beyond this calls for more.
     refill_at: u64,
@@ -61,46 +63,65 @@ impl Ahead {
         (self.zero_end.wrapping_sub(next) as i64) > 0
     }
 
-    /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released everything before `head`.
+    /// Whether a record that ends at `next`, a position behind the tail, leaves enough ahead: the word at `next` is zero, and
+    /// no refill is due.
     #[inline(always)]
-    pub(super) fn advance(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
-        if (next.wrapping_sub(self.refill_at) as i64) > 0 {
-            self.refill(shared, head, next, size);
-        }
+    pub(super) fn reaches(&self, next: u64) -> bool {
+        (self.refill_at.wrapping_sub(next) as i64) >= 0
     }
 
-    #[inline(never)]
-    fn refill(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
-        if size > MEDIUM {
-            self.refill_at = next;
-            return shared.data().prefetch_to_write(shared.offset(next.wrapping_add(REACH)));
+    /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released everything before `head`.
+    #[inline(always)]
+    pub(super) fn refill(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+        if size > SMALL {
+            return self.touch(shared, head, next, size);
         }
-        let distance = if size <= SMALL { WINDOW } else { REACH }.min(shared.capacity / 4);
-        let end = line_after(next.wrapping_add(distance));
+        let end = line_after(next.wrapping_add(WINDOW.min(shared.capacity / 4)));
         if end.wrapping_add(CACHE_LINE).wrapping_sub(head) > shared.capacity {
             return; // no room: frames are written as they come
         }
-        if size <= SMALL {
-            // The word at `next` is zero, and need not be written again: the consumer may be polling it.
-            let from = later(self.zero_end, next.wrapping_add(8));
-            shared.zero(from, end);
-            self.zero_end = end;
-        } else {
-            let mut at = line_after(later(self.end, next.wrapping_add(8)));
-            while (end.wrapping_sub(at) as i64) > 0 {
-                shared.zero(at, at.wrapping_add(8));
-                at = at.wrapping_add(CACHE_LINE);
-            }
-        }
+        // The word at `next` is zero, and need not be written again: the consumer may be polling it.
+        let from = later(self.zero_end, next.wrapping_add(8));
+        shared.zero_lines(from, end);
         // The next payload may go through the mirror to where zeros went now.
         compiler_fence(Ordering::Release);
+        self.zero_end = end;
+        self.refill_at = end.wrapping_sub(size.wrapping_add(8));
+    }
+
+    #[inline(never)]
+    fn touch(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+        if size > MEDIUM {
+            return shared.data().prefetch_to_write(shared.offset(next.wrapping_add(REACH)));
+        }
+        let end = line_after(next.wrapping_add(REACH.min(shared.capacity / 4)));
+        if end.wrapping_add(CACHE_LINE).wrapping_sub(head) > shared.capacity {
+            return; // no room
+        }
+        let mut at = line_after(later(self.end, next.wrapping_add(8)));
+        while (end.wrapping_sub(at) as i64) > 0 {
+            shared.zero(at, at.wrapping_add(8));
+            at = at.wrapping_add(CACHE_LINE);
+        }
+        // As in `refill`.
+        compiler_fence(Ordering::Release);
         self.end = end;
-        self.refill_at = end.wrapping_sub(distance / 2);
+    }
+}
+
+#[cfg(test)]
+impl Ahead {
+    /// What [`Ahead::reaches`] says of the word at a record's end is true.
+    pub(super) fn assert_reach(&self, tail: u64) {
+        assert!(
+            (self.refill_at.wrapping_sub(tail) as i64) <= 0 || self.covers(self.refill_at),
+            "{self:?}, the tail is {tail}"
+        );
     }
 }
 
 /// The beginning of the first cache line that does not begin before `position`.
 #[inline(always)]
-fn line_after(position: u64) -> u64 {
+pub(super) fn line_after(position: u64) -> u64 {
     position.wrapping_add(CACHE_LINE - 1) & !(CACHE_LINE - 1)
 }

@@ -10,6 +10,7 @@ use super::core;
 use super::layout::{Fault, Peeked};
 use super::run::Run;
 use crate::error::{Error, Result};
+use crate::frame::header::SHORT;
 use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
 use crate::ring::handle::expect_mirror;
@@ -67,7 +68,8 @@ impl Consumer {
             core.skip_shown(|| attachment.count(Counter::Lost, 1)).map_err(Fault::error)?;
         }
         attachment.announce();
-        Ok(Consumer { core, run: Run::new(), attachment, _not_sync: PhantomData })
+        let run = Run::new(attachment.counted(Counter::Received));
+        Ok(Consumer { core, run, attachment, _not_sync: PhantomData })
     }
 
     /// The ring.
@@ -244,8 +246,7 @@ impl Consumer {
     pub(super) fn try_next(&mut self) -> Result<Peeked> {
         self.attachment.check_fork()?;
         loop {
-            self.core.rewind(); // a view that was forgotten or kept
-            match self.core.look() {
+            match self.core.look_first() {
                 Ok(frame) => return Ok(frame),
                 Err(fault) => self.expect_frame(fault)?,
             }
@@ -257,8 +258,7 @@ impl Consumer {
         self.attachment.check_fork()?;
         let deadline = deadline.into();
         loop {
-            self.core.rewind();
-            match self.core.look() {
+            match self.core.look_first() {
                 Ok(frame) => return Ok(frame),
                 Err(fault) => self.wait_for_frame(fault, deadline)?,
             }
@@ -273,7 +273,7 @@ impl Consumer {
             return Ok(false);
         }
         attachment.wake_peers(1);
-        run.end();
+        run.end(attachment.counted(Counter::Received));
         is_there(core).map(|there| there.is_some())
     }
 
@@ -319,31 +319,26 @@ impl Consumer {
         if self.attachment.is_forked() {
             return;
         }
-        if self.core.release(end) {
-            self.wake_producer();
-        }
-        if self.run.add(tally.frames) {
-            self.keep_distance();
-        }
-        self.attachment.count(Counter::Received, tally.frames.into());
-        self.attachment.count(Counter::Bytes, tally.bytes);
-        if tally.redelivered > 0 {
-            self.attachment.count(Counter::Redelivered, tally.redelivered.into());
+        let is_stop = self.core.free(end);
+        self.attachment.count_traffic(Counter::Received, tally.frames.into(), tally.bytes);
+        if is_stop {
+            self.stop(tally.bytes, tally.redelivered);
         }
     }
 
-    /// Many frames in a row: not so close to the producer.
+    /// What need not be done for every frame: the producer is told of room, and in a long run kept at a distance. Where
+    /// frames are delivered again, every release comes here.
     #[cold]
     #[inline(never)]
-    fn keep_distance(&mut self) {
-        self.run.go_on(self.core.lead());
-    }
-
-    /// The producer has been told of room: it may sleep.
-    #[cold]
-    #[inline(never)]
-    fn wake_producer(&self) {
-        self.attachment.wake_peers(1);
+    fn stop(&mut self, bytes: u64, redelivered: u32) {
+        if redelivered > 0 {
+            self.attachment.count(Counter::Redelivered, redelivered.into());
+        }
+        let frames = self.run.go_on(self.attachment.counted(Counter::Received), || self.core.lead());
+        let soon = if self.core.is_redelivering() { 0 } else { u64::from(frames) * (bytes + SHORT as u64) };
+        if self.core.tell(soon) {
+            self.attachment.wake_peers(1);
+        }
     }
 
     /// The payload of a frame in hand.

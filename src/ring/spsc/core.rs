@@ -168,10 +168,21 @@ impl Producer {
         unsafe { self.shared.copy_in(self.shared.payload_offset(tail), payload) };
     }
 
-    /// Finishes the record at `tail` (padding, second word, the zero behind it) and returns its commit word and where it ends.
-    /// `ahead` knows what lies behind `tail`.
+    /// [`Producer::write`] into a ring that is mapped twice.
+    ///
+    /// # Safety
+    /// As for `write`; and the data area is twice a capacity long.
     #[inline(always)]
-    fn finish(&self, tail: u64, ahead: &Ahead, header: Header) -> (u64, u64) {
+    pub(crate) unsafe fn write_whole(&mut self, tail: u64, payload: &[u8]) {
+        debug_assert!(payload.len() <= self.shared.max_payload());
+        // SAFETY: as in `write`; the mirror by contract.
+        unsafe { self.shared.copy_in_whole(tail.wrapping_add(SHORT as u64), payload) };
+    }
+
+    /// Finishes the record at `tail` (padding, second word), and returns its commit word and where it ends. The word there is
+    /// not yet zero for certain.
+    #[inline(always)]
+    fn finish(&self, tail: u64, header: Header) -> (u64, u64) {
         let len = header.len as usize;
         let size = record_size(len);
         let padding = size as usize - SHORT - len;
@@ -188,24 +199,46 @@ impl Producer {
         // SAFETY: the second word of the record at `tail`: 8 bytes at a multiple of 8 below the capacity, free and ours as
         // in `write`.
         unsafe { self.shared.data.write(self.shared.offset(tail.wrapping_add(8)), &second) };
-        let next = tail.wrapping_add(size);
+        (header.commit_word(), tail.wrapping_add(size))
+    }
+
+    /// Sees to it that the word at `next`, where a record ends, is zero.
+    #[inline(always)]
+    fn end_chain(&self, next: u64, ahead: &Ahead) {
         if !ahead.covers(next) {
-            // Ordered before whatever uncovers this record by SYNC(commit), as are the zeros of the window.
+            // Ordered before whatever uncovers the record by SYNC(commit), as are the zeros of the window.
             self.shared.word(next).store(0, Ordering::Relaxed);
         }
-        (header.commit_word(), next)
     }
 
     /// Publishes the record at the tail, whose payload has been written.
     #[inline(always)]
     pub(crate) fn commit(&mut self, header: Header) {
-        let (word, next) = self.finish(self.tail, &self.ahead, header);
-        // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and the zero behind them.
-        self.shared.word(self.tail).store(word, Ordering::Release);
-        let size = next.wrapping_sub(self.tail);
+        let (word, next) = self.finish(self.tail, header);
+        if self.ahead.reaches(next) {
+            self.uncover(word, next);
+        } else {
+            self.commit_beyond(word, next);
+        }
+    }
+
+    /// Publishes the record at the tail, which ends at `next`.
+    #[inline(always)]
+    fn uncover(&mut self, word: u64, next: u64) {
+        let (first, tail) = (self.shared.word(self.tail), self.shared.tail());
         self.tail = next;
-        self.shared.tail().store(next, Ordering::Relaxed);
-        self.ahead.advance(&self.shared, self.head, next, size);
+        // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and the zero behind them.
+        first.store(word, Ordering::Release);
+        tail.store(next, Ordering::Relaxed);
+    }
+
+    /// [`Producer::commit`] where what lies ahead does not reach.
+    #[inline(never)]
+    fn commit_beyond(&mut self, word: u64, next: u64) {
+        let size = next.wrapping_sub(self.tail);
+        self.end_chain(next, &self.ahead);
+        self.uncover(word, next);
+        self.ahead.refill(&self.shared, self.head, next, size);
     }
 
     /// Gives what is known of the lines ahead to a grant, which may write anything behind the tail.
@@ -233,7 +266,8 @@ impl Producer {
     /// Adds the record at the batch's tail to the batch, invisible until [`Producer::publish`].
     #[inline(always)]
     pub(crate) fn stage(&mut self, batch: &mut Staged, header: Header) {
-        let (word, next) = self.finish(batch.tail, &batch.ahead, header);
+        let (word, next) = self.finish(batch.tail, header);
+        self.end_chain(next, &batch.ahead);
         if batch.withheld == 0 {
             batch.withheld = word;
         } else {
@@ -242,7 +276,9 @@ impl Producer {
         }
         let size = next.wrapping_sub(batch.tail);
         batch.tail = next;
-        batch.ahead.advance(&self.shared, self.head, next, size);
+        if !batch.ahead.reaches(next) {
+            batch.ahead.refill(&self.shared, self.head, next, size);
+        }
     }
 
     /// Publishes the whole batch at once.
@@ -268,6 +304,7 @@ impl Producer {
             assert_eq!(self.shared.word(position).load(Ordering::Relaxed), 0, "{position}, the tail is {}", self.tail);
             position = position.wrapping_add(8);
         }
+        self.ahead.assert_reach(self.tail);
         position.wrapping_sub(self.tail) as usize
     }
 }
@@ -299,6 +336,8 @@ pub(crate) struct Consumer {
     shown: u64,
     /// How far behind `released` the published head may lag.
     lag: u64,
+    /// A release that gets here is to be attended to ([`Consumer::is_stop`]).
+    stop: u64,
 }
 
 impl Consumer {
@@ -318,7 +357,7 @@ impl Consumer {
         let lag = shared.capacity / 8;
         let (next, released, published) = (exact, exact, exact);
         let (redelivered_before, shown) = (taken, taken);
-        let consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag };
+        let consumer = Consumer { shared, next, released, published, redelivered_before, shown, lag, stop: exact };
         // A predecessor may have died between the two stores.
         consumer.store_head();
         Ok(consumer)
@@ -347,6 +386,21 @@ impl Consumer {
         &self.shared
     }
 
+    /// The first committed frame that is not released, or why there is none.
+    #[inline(always)]
+    pub(crate) fn look_first(&mut self) -> Result<Peeked, Fault> {
+        let position = self.released;
+        // SYNC(commit): as in `look`.
+        let first = self.shared.word(position).load(Ordering::Acquire);
+        // A payload that is not too long fits the ring with all that belongs to it.
+        if self.shared.is_record(first) {
+            Ok(self.show(position, first))
+        } else {
+            self.next = position;
+            Err(self.shared.refuse(first))
+        }
+    }
+
     /// The next committed frame, or why there is none. Looking again without releasing finds the frame after it; that ends
     /// where a ring full does, also if the chain was forged to have no end.
     #[inline(always)]
@@ -356,22 +410,23 @@ impl Consumer {
         let end = self.next.wrapping_add(record_size((first >> 32) as usize));
         // Of the first frame that is not released this bounds the length, of those behind it their sum.
         if is_short(first) && end.wrapping_sub(self.released) + SUCCESSOR <= self.shared.capacity {
-            Ok(self.show(first))
+            Ok(self.show(self.next, first))
         } else {
             Err(self.shared.refuse(first))
         }
     }
 
-    /// Shows the record at `next`, whose first word is `first`.
+    /// Shows the record at `position`, whose first word is `first`.
     #[inline(always)]
-    fn show(&mut self, first: u64) -> Peeked {
-        let mut frame = self.shared.record(self.next, first);
-        self.next = frame.end();
-        if (self.next.wrapping_sub(self.shown) as i64) > 0 {
+    fn show(&mut self, position: u64, first: u64) -> Peeked {
+        let (mut frame, taken) = (self.shared.record(position, first), self.shared.taken());
+        let end = frame.end();
+        self.next = end;
+        if (end.wrapping_sub(self.shown) as i64) > 0 {
             // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
             // moved back: what a dead predecessor had in hand stays recorded until it is released.
-            self.shown = self.next;
-            self.shared.taken().store(self.next, Ordering::Relaxed);
+            self.shown = end;
+            taken.store(end, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
         } else if (frame.position.wrapping_sub(self.redelivered_before) as i64) < 0 {
             // Only what was shown before can be shown again: `redelivered_before` never lies behind `shown`.
@@ -395,14 +450,42 @@ impl Consumer {
         unsafe { self.shared.copy_out(self.shared.payload_offset(frame.position), into) };
     }
 
-    /// Frees everything before `end`. Returns true if the producer was told, and so should be woken if it sleeps.
+    /// Frees everything before `end`. True if it is time for [`Consumer::tell`], and for what else is done now and then.
     #[inline(always)]
-    #[must_use = "a sleeping producer must be woken when the head was published"]
-    pub(crate) fn release(&mut self, end: u64) -> bool {
+    #[must_use = "the producer must be told in time"]
+    pub(crate) fn free(&mut self, end: u64) -> bool {
         self.released = end;
+        let is_stop = self.is_stop(end);
         // SYNC(release): pairs with the loads in `fetch_head` and `walk`; our reads of the frame come before it.
         self.shared.exact().store(end, Ordering::Release);
-        if end.wrapping_sub(self.published) < self.lag { false } else { self.publish() }
+        is_stop
+    }
+
+    /// Whether `end` lies at the stop or behind it.
+    #[inline(always)]
+    fn is_stop(&self, end: u64) -> bool {
+        (end.wrapping_sub(self.stop) as i64) >= 0
+    }
+
+    /// Tells the producer what has been released, if that is much. True if it was told, and so should be woken if it sleeps.
+    /// Stops again when it is time for that, or in `soon` bytes.
+    #[must_use = "a sleeping producer must be woken when the head was published"]
+    pub(crate) fn tell(&mut self, soon: u64) -> bool {
+        let told = self.released.wrapping_sub(self.published) >= self.lag && self.publish();
+        let left = self.lag.saturating_sub(self.released.wrapping_sub(self.published));
+        self.stop = self.released.wrapping_add(left.min(soon));
+        told
+    }
+
+    /// Frees everything before `end`. True if the producer was told, and so should be woken if it sleeps.
+    #[must_use = "a sleeping producer must be woken when the head was published"]
+    pub(crate) fn release(&mut self, end: u64) -> bool {
+        self.free(end) && self.tell(u64::MAX)
+    }
+
+    /// Whether frames at the released position have been in a dead consumer's hands.
+    pub(crate) fn is_redelivering(&self) -> bool {
+        (self.released.wrapping_sub(self.redelivered_before) as i64) < 0
     }
 
     /// Tells the producer everything that has been released. True if there was something to tell.

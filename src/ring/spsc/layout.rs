@@ -15,6 +15,7 @@
 //! place in memory is `position & (capacity - 1)`. Records are 8-byte aligned: a short frame header, then the payload,
 //! padded with zeros. The word at the tail is zero; behind it may lie anything.
 
+use super::ahead::{CACHE_LINE, line_after};
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
 use crate::sync::{Area, AtomicU64, LINE, Ordering, fence, later};
@@ -219,6 +220,17 @@ impl Shared {
         self.data.copy_words(0, rest);
     }
 
+    /// Copies `bytes` to `position` in an area that is mapped twice.
+    ///
+    /// # Safety
+    /// As for [`Shared::copy_in`]; and the area is twice a capacity long.
+    #[inline(always)]
+    pub(super) unsafe fn copy_in_whole(&self, position: u64, bytes: &[u8]) {
+        debug_assert!(self.data.len() as u64 == 2 * self.capacity);
+        // SAFETY: at most a capacity of bytes from an offset below the capacity; ours by contract.
+        unsafe { self.data.write(self.offset(position), bytes) };
+    }
+
     /// Copies `bytes` to `offset`, in two parts if an unmirrored area ends in between.
     ///
     /// # Safety
@@ -283,6 +295,22 @@ impl Shared {
         if first < len {
             // SAFETY: an unmirrored area continues at its start; the whole is no longer than a capacity.
             unsafe { self.data.zero(0, len - first) };
+        }
+    }
+
+    /// [`Shared::zero`], up to the beginning of a cache line, in an area of whole cache lines.
+    #[inline(always)]
+    pub(super) fn zero_lines(&self, from: u64, to: u64) {
+        debug_assert!(to % CACHE_LINE == 0 && self.capacity % CACHE_LINE == 0);
+        let mut at = from;
+        if at % CACHE_LINE != 0 {
+            at = line_after(from);
+            self.zero(from, at);
+        }
+        while at != to {
+            // SAFETY: a whole cache line of the area; otherwise as in `zero`.
+            unsafe { self.data.zero(self.offset(at), CACHE_LINE as usize) };
+            at = at.wrapping_add(CACHE_LINE);
         }
     }
 

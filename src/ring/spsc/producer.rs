@@ -164,8 +164,7 @@ impl Producer {
     #[inline]
     pub fn try_send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.try_room(payload.len())?;
-        self.core.write(self.core.tail(), payload);
-        self.commit(header, payload.len());
+        self.write_and_commit(header, payload);
         Ok(())
     }
 
@@ -212,8 +211,7 @@ impl Producer {
     #[inline]
     pub fn send_frame_deadline(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         self.room(payload.len(), deadline)?;
-        self.core.write(self.core.tail(), payload);
-        self.commit(header, payload.len());
+        self.write_and_commit(header, payload);
         Ok(())
     }
 
@@ -343,19 +341,20 @@ impl Producer {
         }
     }
 
-    /// Publishes the record at the tail.
+    /// Sends what there is room for.
     #[inline(always)]
-    fn commit(&mut self, header: Header, len: usize) {
-        self.core.commit(header.sent(len, self.sequencer.give_out(header)));
-        self.published(1, len as u64);
+    fn write_and_commit(&mut self, header: Header, payload: &[u8]) {
+        // SAFETY: the data is mapped twice (`expect_mirror`).
+        unsafe { self.core.write_whole(self.core.tail(), payload) };
+        self.core.commit(header.sent(payload.len(), self.sequencer.give_out(header)));
+        self.published(1, payload.len() as u64);
     }
 
     /// Counts what has just become visible, and wakes the consumer if it sleeps.
     #[inline(always)]
     fn published(&mut self, frames: u64, bytes: u64) {
         self.attachment.wake_peers(1);
-        self.attachment.count(Counter::Sent, frames);
-        self.attachment.count(Counter::Bytes, bytes);
+        self.attachment.count_traffic(Counter::Sent, frames, bytes);
     }
 }
 

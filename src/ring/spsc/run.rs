@@ -1,6 +1,6 @@
 //! When a consumer that has caught up, or nearly so, should let the producer get ahead.
 //!
-//! Used by `consumer.rs` whenever it finds the ring empty, and now and then in a long run. A consumer that polls at the heels of a producer that streams
+//! Used by `consumer.rs` whenever it finds the ring empty, and now and then in a long run; frames are counted by the handle's counter. A consumer that polls at the heels of a producer that streams
 //! takes the cache line away that the producer is about to write; both then pass one line to and fro, frame by frame, and stay
 //! in that state: 64-byte frames take 5 times as long as they need (docs/benchmarks.md). A pause is enough to get out: the
 //! producer writes several lines, which then come over in bulk.
@@ -23,16 +23,16 @@ const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 8_192;
 
 /// Frames of a run between two looks at the producer's position, which cost a line transfer each.
-const LOOK_EVERY: u32 = 64;
+const LOOK_EVERY: u64 = 64;
 /// Bytes to be behind the producer at least, and the pause of a consumer that is closer.
 const DISTANCE: u64 = 1024;
 const DISTANCE_NS: u32 = 1_000;
 
 pub(super) struct Run {
-    /// Frames since the ring was last found empty.
-    frames: u32,
-    /// How many of them until the next look at the distance.
-    look_at: u32,
+    /// Frames received when the ring was last found empty.
+    began: u64,
+    /// How many have been received at the next look at the distance.
+    look_at: u64,
     /// Runs of one frame since the last pause.
     singles: u32,
     /// How many of them until the next trial.
@@ -41,29 +41,36 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new() -> Self {
-        Run { frames: 0, look_at: LOOK_EVERY, singles: 0, patience: PATIENCE, pause_ns: FIRST_NS }
-    }
-
-    /// Frames were received. Whether it is time to [`Run::go_on`].
-    #[inline(always)]
-    pub(super) fn add(&mut self, frames: u32) -> bool {
-        self.frames = self.frames.saturating_add(frames);
-        self.frames >= self.look_at
-    }
-
-    /// In the middle of a run, `lead` bytes behind the producer.
-    pub(super) fn go_on(&mut self, lead: u64) {
-        self.look_at = self.frames.saturating_add(LOOK_EVERY);
-        if lead < DISTANCE {
-            pause_for_ns(DISTANCE_NS);
+    /// After `received` frames.
+    pub(super) fn new(received: u64) -> Self {
+        Run {
+            began: received,
+            look_at: received.wrapping_add(LOOK_EVERY),
+            singles: 0,
+            patience: PATIENCE,
+            pause_ns: FIRST_NS,
         }
     }
 
-    /// The ring was found empty: pauses if that is likely to pay, and only then.
-    pub(super) fn end(&mut self) {
-        self.look_at = LOOK_EVERY;
-        match std::mem::take(&mut self.frames) {
+    /// In the middle of a run, after `received` frames, `lead` bytes behind the producer. Says after how many more to come again.
+    pub(super) fn go_on(&mut self, received: u64, lead: impl FnOnce() -> u64) -> u32 {
+        let left = self.look_at.wrapping_sub(received) as i64;
+        if left > 0 {
+            return left as u32;
+        }
+        self.look_at = received.wrapping_add(LOOK_EVERY);
+        if lead() < DISTANCE {
+            pause_for_ns(DISTANCE_NS);
+        }
+        LOOK_EVERY as u32
+    }
+
+    /// The ring was found empty after `received` frames: pauses if that is likely to pay, and only then.
+    pub(super) fn end(&mut self, received: u64) {
+        self.look_at = received.wrapping_add(LOOK_EVERY);
+        let frames = received.wrapping_sub(self.began).min(u32::MAX.into()) as u32;
+        self.began = received;
+        match frames {
             0 => {}
             1 => {
                 self.singles += 1;
