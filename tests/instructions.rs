@@ -23,7 +23,7 @@ const N: u64 = 10_000;
 /// What an operation took when it was last looked at (rustc 1.95). It must not take a tenth more; what takes less should be
 /// written down here.
 const RECORDED: [(&str, f64); 4] =
-    [("spsc send", 107.0), ("spsc recv", 98.0), ("mpmc send", 134.0), ("mpmc recv", 156.0)];
+    [("spsc send", 87.0), ("spsc recv", 60.0), ("mpmc send", 126.0), ("mpmc recv", 142.0)];
 
 /// Not a test: the process that is counted. It sends frames, and receives them if it is to count that, too.
 #[test]

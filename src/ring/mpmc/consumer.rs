@@ -217,8 +217,9 @@ impl Consumer {
     fn try_take(&self) -> Result<Taken> {
         self.0.attachment.check_fork()?;
         match self.0.take() {
+            Ok(taken) => Ok(taken),
             Err(Stop::Empty) => self.empty(),
-            taken => taken.map_err(Stop::error),
+            Err(stop) => Err(stop.error()),
         }
     }
 
@@ -226,8 +227,9 @@ impl Consumer {
     fn take(&self, deadline: impl Into<Deadline>) -> Result<Taken> {
         self.0.attachment.check_fork()?;
         match self.0.take() {
+            Ok(taken) => Ok(taken),
             Err(Stop::Empty) => self.wait_for_frame(deadline.into()),
-            taken => taken.map_err(Stop::error),
+            Err(stop) => Err(stop.error()),
         }
     }
 
@@ -310,8 +312,7 @@ impl Consumer {
         if quarter {
             attachment.wake_peers(ALL);
         }
-        attachment.count(Counter::Received, 1);
-        attachment.count(Counter::Bytes, len.into());
+        attachment.count_traffic(Counter::Received, 1, len.into());
         if flags.contains(Flags::REDELIVERED) {
             attachment.count(Counter::Redelivered, 1);
         }

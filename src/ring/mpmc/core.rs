@@ -88,7 +88,7 @@
 //! not. Every loop is bounded, whatever the words say.
 
 use super::layout::{ClaimWord, CommitWord, LAP_MASK, ReadWord, Shared, Stop, ahead, before, is_at_least};
-use crate::frame::header::Header;
+use crate::frame::header::{Header, is_short};
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 
 /// Positions at which a producer looks together: a line's worth of `consumers[]`.
@@ -99,6 +99,7 @@ const GROUP: u64 = 8;
 #[must_use = "a claim that is neither committed nor aborted blocks the ring"]
 pub(crate) struct Claim {
     position: u64,
+    lap: u64,
     slot: usize,
 }
 
@@ -142,39 +143,64 @@ impl Shared {
     /// at work, or dead (then a [`Shared::sweep`] helps).
     #[inline(always)]
     pub(crate) fn claim(&self, me: u16, free: &AtomicU64) -> Result<Claim, Stop> {
-        let hint = self.tail();
-        // SYNC(tail): pairs with the Release store below; what the storer saw claimed, we see
-        // claimed.
-        let mut position = hint.load(Ordering::Acquire);
+        // SYNC(tail): pairs with the Release store in `claim_at`; what the storer saw claimed, we
+        // see claimed.
+        let mut position = self.tail().load(Ordering::Acquire);
+        match self.claim_at(&mut position, me, free) {
+            Some(outcome) => outcome,
+            None => self.claim_behind(position, me, free),
+        }
+    }
+
+    /// [`Shared::claim`] where the tail is not the position to claim.
+    #[cold]
+    #[inline(never)]
+    fn claim_behind(&self, mut position: u64, me: u16, free: &AtomicU64) -> Result<Claim, Stop> {
         for _ in 0..self.budget() {
-            let (slot, lap) = self.split(position);
-            let word = self.claim_word(slot);
-            // SYNC(claim): pairs with the CAS of the slot's claimant; its view of earlier claims is
-            // ours now.
-            let seen = word.load(Ordering::Acquire);
-            if ClaimWord(seen).lap() != before(lap) {
-                position = self.behind_claims(position, lap, ClaimWord(seen))?;
-                continue;
+            if let Some(outcome) = self.claim_at(&mut position, me, free) {
+                return outcome;
             }
-            // SYNC(free): pairs with the Release store below, of another thread with this handle.
-            if (position.wrapping_sub(free.load(Ordering::Acquire)) as i64) >= 0 {
-                // SYNC(free): what this thread knows to be released, the next one knows. It may
-                // move back: it stays true.
-                free.store(self.free_until(position)?, Ordering::Release);
-            }
-            // SYNC(claim): hands on what we know of earlier claims. SYNC(issued): pairs with the
-            // loads in `sweep`; our id was issued to us before. No Acquire: a word occurs once, so
-            // this is the very store that the load above has synchronised with.
-            let mine = ClaimWord::new(lap, me).0;
-            if word.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
-                // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may
-                // lag, it cannot lead.
-                hint.store(position.wrapping_add(1), Ordering::Release);
-                return Ok(Claim { position, slot });
-            }
-            spin_loop(); // another producer has it; look again
         }
         Err(Stop::Full)
+    }
+
+    /// Claims `position`, if it is the next to be claimed; otherwise moves it towards that.
+    #[inline(always)]
+    fn claim_at(&self, position: &mut u64, me: u16, free: &AtomicU64) -> Option<Result<Claim, Stop>> {
+        let at = *position;
+        let (slot, lap) = self.split(at);
+        let word = self.claim_word(slot);
+        // SYNC(claim): pairs with the CAS of the slot's claimant; its view of earlier claims is
+        // ours now.
+        let seen = word.load(Ordering::Acquire);
+        if ClaimWord(seen).lap() != before(lap) {
+            match self.behind_claims(at, lap, ClaimWord(seen)) {
+                Ok(next) => *position = next,
+                Err(stop) => return Some(Err(stop)),
+            }
+            return None;
+        }
+        // SYNC(free): pairs with the Release store below, of another thread with this handle.
+        if (at.wrapping_sub(free.load(Ordering::Acquire)) as i64) >= 0 {
+            match self.free_until(at) {
+                // SYNC(free): what this thread knows to be released, the next one knows. It may
+                // move back: it stays true.
+                Ok(end) => free.store(end, Ordering::Release),
+                Err(stop) => return Some(Err(stop)),
+            }
+        }
+        // SYNC(claim): hands on what we know of earlier claims. SYNC(issued): pairs with the
+        // loads in `sweep`; our id was issued to us before. No Acquire: a word occurs once, so
+        // this is the very store that the load above has synchronised with.
+        let mine = ClaimWord::new(lap, me).0;
+        if word.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
+            // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may
+            // lag, it cannot lead.
+            self.tail().store(at.wrapping_add(1), Ordering::Release);
+            return Some(Ok(Claim { position: at, lap, slot }));
+        }
+        spin_loop(); // another producer has it; look again
+        None
     }
 
     /// The position after the newest one at this slot that is known to be claimed: the word at
@@ -185,15 +211,19 @@ impl Shared {
         if laps > LAP_MASK / 2 { Err(Stop::Behind) } else { Ok(self.laps_later(position, laps).wrapping_add(1)) }
     }
 
-    /// The end of the free slots from `position` on, at most at the end of its group. `Full` if
-    /// there is none.
+    /// The end of the free slots from `position` on, at most at the end of its group, which lies in
+    /// one lap. `Full` if there is none.
+    #[inline(never)]
     fn free_until(&self, position: u64) -> Result<u64, Stop> {
-        let end = (position | (GROUP - 1)).wrapping_add(1);
-        let mut free = position;
-        while free != end && self.is_free(free) {
-            free = free.wrapping_add(1);
+        let (first, lap) = self.split(position);
+        let end = (first | (GROUP.min(self.slots()) - 1) as usize) + 1;
+        let free = ReadWord::released(before(lap)).0;
+        // SYNC(release): as in `is_free`.
+        let is_free = |&slot: &usize| self.read_word(slot).load(Ordering::Acquire) == free;
+        match (first..end).take_while(is_free).count() {
+            0 => self.skip_before(position),
+            count => Ok(position.wrapping_add(count as u64)),
         }
-        if free == position { self.skip_before(position) } else { Ok(free) }
     }
 
     /// Whether the lap before that of `position` was released.
@@ -263,16 +293,15 @@ impl Shared {
         let (first, second) = self.header_words(claim.slot);
         first.store(header.commit_word().to_le(), Ordering::Relaxed);
         second.store(header.tail_word().to_le(), Ordering::Relaxed);
-        let (_, lap) = self.split(claim.position);
         // SYNC(commit): pairs with the load in `next_ready`; header and payload come before it. A
         // plain store, because while we live no other participant stores this word.
-        self.commit_word(claim.slot).store(CommitWord::ready(lap).0, Ordering::Release);
+        self.commit_word(claim.slot).store(CommitWord::ready(claim.lap).0, Ordering::Release);
     }
 
     /// Gives the claimed position up; consumers walk past it, and the slot is free for the next
     /// lap.
     pub(crate) fn abort(&self, claim: Claim) {
-        let (_, lap) = self.split(claim.position);
+        let lap = claim.lap;
         // SYNC(void): pairs with the loads in `skip_before` and `next_ready`. A plain store, as in
         // `commit`.
         self.commit_word(claim.slot).store(CommitWord::void(lap).0, Ordering::Release);
@@ -286,26 +315,50 @@ impl Shared {
     /// `Empty` when nothing is committed at the head; that includes a claim still being written.
     #[inline(always)]
     pub(crate) fn take(&self, me: u16) -> Result<Taken, Stop> {
-        let hint = self.head();
-        let mut budget = self.budget();
         // Relaxed: that a position is taken is a fact, however little we know of what its taker
         // saw.
-        let mut position = hint.load(Ordering::Relaxed);
+        let position = self.head().load(Ordering::Relaxed);
+        let (slot, lap) = self.split(position);
+        // SYNC(commit): as in `next_ready`.
+        if CommitWord(self.commit_word(slot).load(Ordering::Acquire)) == CommitWord::ready(lap) {
+            if let Some(outcome) = self.take_at(position, me) {
+                return outcome;
+            }
+        }
+        self.take_behind(position, me)
+    }
+
+    /// [`Shared::take`] where the head is not the position to take.
+    #[cold]
+    #[inline(never)]
+    fn take_behind(&self, mut position: u64, me: u16) -> Result<Taken, Stop> {
+        let mut budget = self.budget();
         loop {
             position = self.next_ready(position, &mut budget)?;
-            let (slot, lap) = self.split(position);
-            let (unread, mine) = (ReadWord::released(before(lap)).0, ReadWord::reading(before(lap), me).0);
-            // SYNC(issued): pairs with the loads in `sweep`; our id was issued to us before. No
-            // Acquire: header and payload are visible by SYNC(commit), and the slot's last user was
-            // done before that.
-            let word = self.read_word(slot);
-            if word.compare_exchange(unread, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
-                // Stored only after the take it reports: it may lag, it cannot lead.
-                hint.store(position.wrapping_add(1), Ordering::Relaxed);
-                return Ok(Taken { header: self.header(slot)?, lap, slot });
+            if let Some(outcome) = self.take_at(position, me) {
+                return outcome;
             }
             spin_loop(); // another consumer has it; look again
         }
+    }
+
+    /// Takes the frame of `position`, which was seen READY, unless it has been taken.
+    #[inline(always)]
+    fn take_at(&self, position: u64, me: u16) -> Option<Result<Taken, Stop>> {
+        let (slot, lap) = self.split(position);
+        let (unread, mine) = (ReadWord::released(before(lap)).0, ReadWord::reading(before(lap), me).0);
+        // SYNC(issued): pairs with the loads in `sweep`; our id was issued to us before. No
+        // Acquire: header and payload are visible by SYNC(commit), and the slot's last user was
+        // done before that.
+        if self.read_word(slot).compare_exchange(unread, mine, Ordering::Release, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        // Stored only after the take it reports: it may lag, it cannot lead.
+        self.head().store(position.wrapping_add(1), Ordering::Relaxed);
+        Some(match self.header(slot) {
+            Ok(header) => Ok(Taken { header, lap, slot }),
+            Err(stop) => Err(stop),
+        })
     }
 
     /// Whether a committed slot is waiting at the head: a consumer that was woken for one frame
@@ -366,8 +419,10 @@ impl Shared {
         let (first, second) = self.header_words(slot);
         // Relaxed: ordered by SYNC(commit).
         let [first, second] = [first, second].map(|word| u64::from_le(word.load(Ordering::Relaxed)));
-        let header = Header::from_words(first, second).map_err(|_| Stop::NoHeader)?;
-        if header.len as usize > self.max_payload() { Err(Stop::TooLong) } else { Ok(header) }
+        if !is_short(first) {
+            return Err(Stop::NoHeader);
+        }
+        if first >> 32 > self.max_payload() as u64 { Err(Stop::TooLong) } else { Ok(Header::unpack(first, second)) }
     }
 
     /// Offset of the taken slot's payload in the data area.

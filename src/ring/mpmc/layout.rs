@@ -236,6 +236,7 @@ impl Shared {
         );
         assert!(data.len() >= slots * stride, "geometry was validated");
         assert!(producers.len() >= 8 * slots && consumers.len() >= 8 * slots, "geometry was validated");
+        assert!(producer_page.len() > REDELIVERIES && consumer_page.len() > HEAD, "geometry was validated");
         let (slots, shift) = (slots as u64, slots.trailing_zeros());
         Shared { producer_page, consumer_page, producers, consumers, data, slots, shift, stride, max_payload }
     }
@@ -272,17 +273,20 @@ impl Shared {
 
     #[inline(always)]
     pub(super) fn tail(&self) -> &AtomicU64 {
-        self.producer_page.word(TAIL)
+        // SAFETY: `new` checked that the page reaches so far; a multiple of 8.
+        unsafe { self.producer_page.word_unchecked(TAIL) }
     }
 
     #[inline(always)]
     pub(super) fn head(&self) -> &AtomicU64 {
-        self.consumer_page.word(HEAD)
+        // SAFETY: as in `tail`.
+        unsafe { self.consumer_page.word_unchecked(HEAD) }
     }
 
     #[inline(always)]
     pub(super) fn redelivery_count(&self) -> &AtomicU64 {
-        self.producer_page.word(REDELIVERIES)
+        // SAFETY: as in `tail`.
+        unsafe { self.producer_page.word_unchecked(REDELIVERIES) }
     }
 
     /// `producers[slot]`

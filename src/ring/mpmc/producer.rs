@@ -248,8 +248,9 @@ impl Producer {
     fn try_claim(&self, len: usize) -> Result<Claim> {
         self.check_call(len)?;
         match self.0.claim() {
+            Ok(claim) => Ok(claim),
             Err(Stop::Full) => self.full(),
-            claimed => claimed.map_err(Stop::error),
+            Err(stop) => Err(stop.error()),
         }
     }
 
@@ -257,8 +258,9 @@ impl Producer {
     fn claim(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Claim> {
         self.check_call(len)?;
         match self.0.claim() {
+            Ok(claim) => Ok(claim),
             Err(Stop::Full) => self.wait_for_slot(deadline.into()),
-            claimed => claimed.map_err(Stop::error),
+            Err(stop) => Err(stop.error()),
         }
     }
 
@@ -303,8 +305,7 @@ impl Producer {
     fn committed(&self, frames: usize, bytes: usize) {
         let attachment = &self.0.attachment;
         attachment.wake_peers(frames as u32);
-        attachment.count(Counter::Sent, frames as u64);
-        attachment.count(Counter::Bytes, bytes as u64);
+        attachment.count_traffic(Counter::Sent, frames as u64, bytes as u64);
     }
 }
 
