@@ -189,6 +189,64 @@ fn a_busy_stream_is_not_accused() {
     look_at("stream", Options::stream(4096), &["stream write", "stream read"]);
 }
 
+/// Looks at a ring that threads of this process use: for `tests/sanitize.sh`, which sees races.
+fn look_beside_threads(ring: &Ring, send: impl FnOnce(u64) + Send, recv: impl FnOnce(u64) + Send) {
+    const FRAMES: u64 = 20_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| send(FRAMES));
+        let receiver = scope.spawn(|| recv(FRAMES));
+        while !receiver.is_finished() {
+            let report = ring.verify().unwrap();
+            assert!(report.is_clean(), "accused: {:?}", report.problems);
+            ring.stats().unwrap();
+            if ring.kind() != Kind::Stream {
+                ring.inspect(|frame| {
+                    assert!(is_whole(frame.payload), "torn: {:?}", frame.payload);
+                    true
+                })
+                .unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn threads_are_looked_at_without_a_race() {
+    let payloads = |frames| {
+        (0..frames).map(|number| {
+            let mut payload = Vec::new();
+            fill(number, &mut payload);
+            payload
+        })
+    };
+    let ring = Ring::memfd(&Options::spsc(1 << 14)).unwrap();
+    let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
+    look_beside_threads(
+        &ring,
+        move |frames| payloads(frames).for_each(|payload| tx.send(&payload).unwrap()),
+        move |frames| (0..frames).for_each(|_| assert!(is_whole(&rx.recv().unwrap()))),
+    );
+    let ring = Ring::memfd(&Options::mpmc(16, LONGEST + 8)).unwrap();
+    let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
+    look_beside_threads(
+        &ring,
+        move |frames| payloads(frames).for_each(|payload| tx.send(&payload).unwrap()),
+        move |frames| (0..frames).for_each(|_| assert!(is_whole(&rx.recv().unwrap()))),
+    );
+    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+    let (mut tx, mut rx) = (stream::Producer::attach(&ring).unwrap(), stream::Consumer::attach(&ring).unwrap());
+    look_beside_threads(
+        &ring,
+        move |blocks| (0..blocks).for_each(|_| tx.write_all(&[7; 8]).unwrap()),
+        move |blocks| {
+            let mut left = 8 * blocks as usize;
+            while left > 0 {
+                left -= rx.read(&mut [0; 64]).unwrap();
+            }
+        },
+    );
+}
+
 /// The ring's words, where `src/segment/layout.rs` puts them.
 fn map(ring: &Ring) -> Shared {
     Shared::map(ring.as_memfd().unwrap())
