@@ -80,7 +80,7 @@ fn call(kind: &str, ring: &Ring, idle: Idle) -> Call {
             let mut tx = stream::Producer::attach(ring).unwrap();
             tx.set_idle(idle);
             while tx.try_write(b"x").is_ok() {}
-            Box::new(move |deadline| tx.write_all_deadline(b"x", deadline))
+            Box::new(move |deadline| tx.write_all_deadline(b"x", deadline).map_err(|partial| partial.error))
         }
         other => panic!("no kind {other}"),
     }

@@ -300,7 +300,7 @@ fn a_doorbell_rings_for_a_frame_that_the_tail_does_not_tell_of() {
     wait_for("no producer", || ring.stats().unwrap().producers == 1);
     // Arms the bell, with the producer known to it.
     while !matches!(rx.try_recv(), Err(Error::Empty)) {}
-    assert!(matches!(rx.recv_deadline(Duration::from_millis(20).into()), Err(Error::Timeout)));
+    assert!(matches!(rx.recv_deadline(Duration::from_millis(20)), Err(Error::Timeout)));
     // What the producer does until it dies.
     let (memory, data) = (map(&ring), ring.total_len() - 4096);
     let header = Header { len: 8, ..Header::PLAIN };
@@ -308,9 +308,9 @@ fn a_doorbell_rings_for_a_frame_that_the_tail_does_not_tell_of() {
     memory.set_word(data + 8, header.tail_word());
     memory.set_word(data, header.commit_word());
     place.kill();
-    match rx.recv_deadline(SOON.into()) {
+    match rx.recv_deadline(SOON) {
         Ok(Event::Frame(frame)) => assert_eq!(frame.payload, b"orphaned"),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(rx.recv_deadline(SOON.into()), Err(Error::PeerDead)));
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use slipring::frame::{Event, Flags, Frame};
+use slipring::frame::{Event, Flags, Frame, Header};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, endpoint::Endpoint};
 
@@ -367,6 +367,13 @@ impl<'a> Way<'a> {
     }
 
     fn pass_on(&mut self, tx: &mut dyn FrameSender, frame: Frame<'_>) -> Result<(), Stuck> {
+        let Header { kind, .. } = frame.header;
+        if (kind < Header::DEFAULT_KIND) != frame.header.is_control() {
+            // A foreign sender's mistake, which no sender of ours repeats.
+            self.tally.skipped_bytes += frame.payload.len() as u64;
+            self.reports.add(format_args!("{}: a frame of the reserved kind {kind:#06x} is skipped", self.names[0]));
+            return Ok(());
+        }
         match tx.try_send(frame.header, frame.payload) {
             Err(Error::Full) => {
                 self.patiently(self.grace(), |until| tx.send_deadline(frame.header, frame.payload, until))?;

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use common::{Place, Process, run};
+use slipring::frame::{Form, Frame, Header};
 
 /// A queue that is removed at the end, whatever becomes of the test.
 struct Queue<'a>(&'a Place, String);
@@ -139,4 +140,18 @@ fn a_receiver_that_was_stopped_past_its_timeout_looks_once_more() {
     std::thread::sleep(Duration::from_millis(3500)); // its timeout: there is nothing else to wait for
     signal(&mut receiver, "CONT");
     assert_eq!(receiver.finish().succeeds().text(), "while it was stopped\n");
+}
+
+#[test]
+fn relay_skips_frames_whose_kind_no_sender_of_ours_sends() {
+    let place = Place::new();
+    let frame = |kind: u16, text: &[u8; 8]| {
+        let frame = Frame::new(Header { kind, ..Header::PLAIN }, text).unwrap();
+        let mut bytes = Vec::new();
+        frame.encode(Form::Short, &mut bytes).unwrap();
+        bytes
+    };
+    let input = [frame(0, b"reserved"), frame(0x0100, b"ordinary")].concat();
+    place.feed("relay - ring:to", &input).fails(4, "reserved kind 0x0000");
+    assert_eq!(place.run("recv ring:to").succeeds().text(), "ordinary\n");
 }

@@ -118,7 +118,7 @@ impl<'r> World<'r> {
         let stream = draw.one_of(&[0, 0, 7, u16::MAX]);
         let mut header = Header { kind: 0x0100 | u16::from(draw.byte()), stream, ..Header::PLAIN };
         if draw.below(8) == 7 {
-            header.flags = header.flags | Flags::CONTROL;
+            header = Header { flags: Flags::WHOLE | Flags::CONTROL, kind: header.kind & 0xFF, ..header };
         }
         Sent { header, payload: draw.payload(len), redelivered: false }
     }
@@ -156,7 +156,7 @@ impl<'r> World<'r> {
                 keep = draw.below(len + 1);
                 tx.try_reserve(len).map(|mut grant| {
                     grant.copy_from_slice(&draft.payload);
-                    grant.commit_frame(draft.header, keep);
+                    grant.commit_frame(draft.header, keep).unwrap();
                 })
             }
             2 => {

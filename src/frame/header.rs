@@ -239,9 +239,6 @@ impl Header {
     /// assert!(Header::new(control::PING, 12).is_err());
     /// ```
     pub const fn new(kind: u16, len: usize) -> Result<Header> {
-        if kind < Self::DEFAULT_KIND {
-            return Err(Error::Invalid { what: "frame kind: 0x0000-0x00FF are reserved, use 0x0100 or above" });
-        }
         Self::whole(Flags::WHOLE, kind, len)
     }
 
@@ -256,17 +253,31 @@ impl Header {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub const fn control(kind: u16, len: usize) -> Result<Header> {
-        if kind >= Self::DEFAULT_KIND {
-            return Err(Error::Invalid { what: "control kind: only 0x0000-0x00FF are control kinds" });
-        }
         Self::whole(Flags(Flags::WHOLE.0 | Flags::CONTROL.0), kind, len)
+    }
+
+    /// This header, unless its kind is reserved for the other sort of frames. Every sender asks, for a header need not come
+    /// from [`Header::new`].
+    #[inline(always)]
+    pub(crate) const fn checked(self) -> Result<Header> {
+        if (self.kind < Self::DEFAULT_KIND) == self.is_control() { Ok(self) } else { Err(self.reserved_kind()) }
+    }
+
+    #[cold]
+    const fn reserved_kind(self) -> Error {
+        Error::Invalid {
+            what: match self.is_control() {
+                true => "control kind: only 0x0000-0x00FF are control kinds",
+                false => "frame kind: 0x0000-0x00FF are reserved, use 0x0100 or above",
+            },
+        }
     }
 
     const fn whole(flags: Flags, kind: u16, len: usize) -> Result<Header> {
         if len > MAX_LEN as usize {
             return Err(Error::TooLarge { max: MAX_LEN as usize });
         }
-        Ok(Header { flags, len: len as u32, kind, stream: 0, seq: 0 })
+        Header { flags, len: len as u32, kind, stream: 0, seq: 0 }.checked()
     }
 
     /// Whether this is a frame of the protocol, not of the application.

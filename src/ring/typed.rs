@@ -317,8 +317,7 @@ impl stream::Producer {
     /// Writes all of `values`; waits while the stream is full.
     ///
     /// # Errors
-    /// As [`write_all`](stream::Producer::write_all): some of the values may have been written,
-    /// none of them in part.
+    /// As [`write_all`](stream::Producer::write_all): some of the values may have been written, none of them in part.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
@@ -328,18 +327,18 @@ impl stream::Producer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn write_all_values<T: IntoBytes + Immutable>(&mut self, values: &[T]) -> Result<()> {
-        self.write_all_values_deadline(values, Deadline::never())
+        self.write_all_values_deadline(values, Deadline::never()).map_err(|partial| partial.error)
     }
 
     /// [`write_all_values`](stream::Producer::write_all_values), until a deadline.
     ///
     /// # Errors
-    /// As there, and [`Error::Timeout`](crate::Error::Timeout).
+    /// As there, and [`Error::Timeout`](crate::Error::Timeout), with the number of values that were written.
     pub fn write_all_values_deadline<T: IntoBytes + Immutable>(
         &mut self,
         values: &[T],
         deadline: impl Into<Deadline>,
-    ) -> Result<()> {
+    ) -> Result<(), stream::PartialWrite> {
         self.write_all_units(values.as_bytes(), Item::<T>::SIZE, deadline.into())
     }
 }
@@ -532,7 +531,7 @@ mod tests {
         tx.try_write(b"other").unwrap();
         let values: Vec<_> = (0..300).map(tick).collect();
         let late = tx.write_all_values_deadline(&values, Duration::from_millis(1));
-        assert!(matches!(late, Err(Error::Timeout)));
+        assert!(matches!(late, Err(stream::PartialWrite { written: 255, error: Error::Timeout })));
         rx.try_read_chunk(5).unwrap().release(5);
         let mut out = [tick(0); 300];
         assert_eq!(rx.read_values(&mut out).unwrap(), 255, "none of them in part");

@@ -24,6 +24,8 @@ pub const BATCH: usize = 32;
 /// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a producer that sleeps (none at
 /// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, they ask the kernel who
 /// is dead.
+///
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Consumer(Arc<Seat>);
 

@@ -20,6 +20,8 @@ use crate::wait::eventcount::ALL;
 /// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a consumer that sleeps (none at
 /// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, they ask the kernel who
 /// is dead.
+///
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Producer(Arc<Seat>);
 
@@ -104,15 +106,20 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_send(&self, payload: &[u8]) -> Result<()> {
-        self.try_send_frame(Header::PLAIN, payload)
+        self.try_put(Header::PLAIN, payload)
     }
 
     /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
     /// # Errors
-    /// As [`Producer::try_send`].
+    /// As [`Producer::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
     #[inline]
     pub fn try_send_frame(&self, header: Header, payload: &[u8]) -> Result<()> {
+        self.try_put(header.checked()?, payload)
+    }
+
+    #[inline(always)]
+    fn try_put(&self, header: Header, payload: &[u8]) -> Result<()> {
         let claim = self.try_claim(payload.len())?;
         self.0.core.write(&claim, payload);
         self.commit(claim, header, payload.len());
@@ -125,7 +132,7 @@ impl Producer {
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
     #[inline]
     pub fn send(&self, payload: &[u8]) -> Result<()> {
-        self.send_frame_deadline(Header::PLAIN, payload, Deadline::never())
+        self.put(Header::PLAIN, payload, Deadline::never())
     }
 
     /// [`Producer::send`], until a deadline.
@@ -134,13 +141,13 @@ impl Producer {
     /// As [`Producer::send`], and [`Error::Timeout`].
     #[inline]
     pub fn send_deadline(&self, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_frame_deadline(Header::PLAIN, payload, deadline)
+        self.put(Header::PLAIN, payload, deadline)
     }
 
     /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
     /// # Errors
-    /// As [`Producer::send`].
+    /// As [`Producer::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
     #[inline]
     pub fn send_frame(&self, header: Header, payload: &[u8]) -> Result<()> {
         self.send_frame_deadline(header, payload, Deadline::never())
@@ -149,9 +156,14 @@ impl Producer {
     /// [`Producer::send_frame`], until a deadline.
     ///
     /// # Errors
-    /// As [`Producer::send`], and [`Error::Timeout`].
+    /// As [`Producer::send_frame`], and [`Error::Timeout`].
     #[inline]
     pub fn send_frame_deadline(&self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.put(header.checked()?, payload, deadline)
+    }
+
+    #[inline(always)]
+    fn put(&self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         let claim = self.claim(payload.len(), deadline)?;
         self.0.core.write(&claim, payload);
         self.commit(claim, header, payload.len());
@@ -326,15 +338,24 @@ impl Grant<'_> {
     /// If `len` exceeds the grant: those bytes were never reserved.
     #[inline]
     pub fn commit(self, len: usize) {
-        self.commit_frame(Header::PLAIN, len);
+        self.finish(Header::PLAIN, len);
     }
 
     /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
+    /// # Errors
+    /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing is sent.
+    ///
     /// # Panics
     /// If `len` exceeds the grant.
     #[inline]
-    pub fn commit_frame(mut self, header: Header, len: usize) {
+    pub fn commit_frame(self, header: Header, len: usize) -> Result<()> {
+        self.finish(header.checked()?, len);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn finish(mut self, header: Header, len: usize) {
         assert!(len <= self.len, "commit of more than was reserved");
         // A copy of the grant in a forked child sends nothing: the slot is the parent's.
         if let Some(claim) = self.claim.take().filter(|_| !self.producer.0.attachment.is_forked()) {

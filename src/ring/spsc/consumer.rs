@@ -28,6 +28,8 @@ use crate::wait::idle::Idle;
 /// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a producer that sleeps
 /// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, it asks the
 /// kernel whether the producer is dead.
+///
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Consumer {
     pub(super) core: core::Consumer,
     run: Run,

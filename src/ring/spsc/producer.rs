@@ -29,6 +29,8 @@ const FULL_PAUSE_NS: u32 = 100;
 /// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a consumer that sleeps
 /// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, it asks the
 /// kernel whether the consumer is dead.
+///
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
     core: core::Producer,
     sequencer: Sequencer,
@@ -145,13 +147,13 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<()> {
-        self.try_send_frame(Header::PLAIN, payload)
+        self.try_put(Header::PLAIN, payload)
     }
 
     /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
     /// # Errors
-    /// As [`Producer::try_send`].
+    /// As [`Producer::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
     ///
     /// ```
     /// use slipring::frame::Header;
@@ -163,6 +165,11 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.try_put(header.checked()?, payload)
+    }
+
+    #[inline(always)]
+    fn try_put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.try_room(payload.len())?;
         self.write_and_commit(header, payload);
         Ok(())
@@ -174,7 +181,7 @@ impl Producer {
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
     #[inline]
     pub fn send(&mut self, payload: &[u8]) -> Result<()> {
-        self.send_frame_deadline(Header::PLAIN, payload, Deadline::never())
+        self.put(Header::PLAIN, payload, Deadline::never())
     }
 
     /// [`Producer::send`], until a deadline.
@@ -192,13 +199,13 @@ impl Producer {
     /// ```
     #[inline]
     pub fn send_deadline(&mut self, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_frame_deadline(Header::PLAIN, payload, deadline)
+        self.put(Header::PLAIN, payload, deadline)
     }
 
     /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
     /// # Errors
-    /// As [`Producer::send`].
+    /// As [`Producer::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
     #[inline]
     pub fn send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.send_frame_deadline(header, payload, Deadline::never())
@@ -207,9 +214,14 @@ impl Producer {
     /// [`Producer::send_frame`], until a deadline.
     ///
     /// # Errors
-    /// As [`Producer::send`], and [`Error::Timeout`].
+    /// As [`Producer::send_frame`], and [`Error::Timeout`].
     #[inline]
     pub fn send_frame_deadline(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.put(header.checked()?, payload, deadline)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         self.room(payload.len(), deadline)?;
         self.write_and_commit(header, payload);
         Ok(())
@@ -381,15 +393,24 @@ impl Grant<'_> {
     /// If `len` exceeds the grant: those bytes were never reserved.
     #[inline]
     pub fn commit(self, len: usize) {
-        self.commit_frame(Header::PLAIN, len);
+        self.finish(Header::PLAIN, len);
     }
 
     /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
+    /// # Errors
+    /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing is sent.
+    ///
     /// # Panics
     /// If `len` exceeds the grant.
     #[inline]
-    pub fn commit_frame(self, header: Header, len: usize) {
+    pub fn commit_frame(self, header: Header, len: usize) -> Result<()> {
+        self.finish(header.checked()?, len);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn finish(self, header: Header, len: usize) {
         assert!(len <= self.len, "commit of more than was reserved");
         // A copy of the grant in a forked child sends nothing: the ring is the parent's.
         if !self.producer.attachment.is_forked() {
@@ -443,15 +464,20 @@ impl Batch<'_> {
     /// As [`Producer::try_send`]. After [`Error::Full`] the batch is as before: commit it, and go on with another.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<()> {
-        self.push_frame(Header::PLAIN, payload)
+        self.put(Header::PLAIN, payload)
     }
 
     /// [`Batch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
     ///
     /// # Errors
-    /// As [`Batch::push`].
+    /// As [`Batch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
     #[inline]
     pub fn push_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        self.put(header.checked()?, payload)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         let (tail, len) = (self.staged.tail(), payload.len());
         self.producer.try_room_at(tail, len)?;
         let Producer { core, sequencer, staged_numbers, .. } = &mut *self.producer;

@@ -18,6 +18,8 @@ use crate::wait::idle::Idle;
 
 /// The reading end. One at a time: the role passes on when it is dropped, or when its process dies; the successor starts at
 /// the first byte that was not released.
+///
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Consumer {
     core: core::Consumer,
     attachment: Attachment<One>,

@@ -18,11 +18,13 @@
 
 mod consumer;
 pub(crate) mod core;
+mod partial;
 mod producer;
 #[cfg(test)]
 mod tests;
 
 pub use consumer::{Consumer, ReadChunk};
+pub use partial::PartialWrite;
 pub use producer::{Producer, WriteChunk};
 
 use super::{Options, Ring};

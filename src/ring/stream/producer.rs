@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::core;
+use super::{PartialWrite, core};
 use crate::error::{Error, Result};
 use crate::ring::attachment::Attachment;
 use crate::ring::handle::expect_mirror;
@@ -17,6 +17,8 @@ use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
 
 /// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
+///
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
     core: core::Producer,
     attachment: Attachment<One>,
@@ -126,29 +128,38 @@ impl Producer {
     /// Writes all of `bytes`; waits while the stream is full. Blocking: the consumer makes the room.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::PeerDead`]: some of the bytes may have been written.
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`]: some of the bytes may have been written;
+    /// [`Producer::write_all_deadline`] says how many.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.write_all_deadline(bytes, Deadline::never())
+        self.write_all_deadline(bytes, Deadline::never()).map_err(|partial| partial.error)
     }
 
     /// [`Producer::write_all`], until a deadline.
     ///
     /// # Errors
-    /// As [`Producer::write_all`], and [`Error::Timeout`]: some of the bytes may have been written.
-    pub fn write_all_deadline(&mut self, bytes: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+    /// As [`Producer::write_all`], and [`Error::Timeout`], with the number of bytes that were written: see [`PartialWrite`].
+    pub fn write_all_deadline(&mut self, bytes: &[u8], deadline: impl Into<Deadline>) -> Result<(), PartialWrite> {
         self.write_all_units(bytes, 1, deadline.into())
     }
 
     /// [`Producer::write_all_deadline`] of `bytes` that belong together by `unit`s: none of them is
-    /// written in part.
-    pub(in crate::ring) fn write_all_units(&mut self, mut bytes: &[u8], unit: usize, deadline: Deadline) -> Result<()> {
-        self.check_call(unit)?;
-        while !bytes.is_empty() {
-            let n = self.room(unit, deadline)?.min(bytes.len());
-            let (now, later) = bytes.split_at(n - n % unit);
+    /// written in part, and they are what is counted.
+    pub(in crate::ring) fn write_all_units(
+        &mut self,
+        bytes: &[u8],
+        unit: usize,
+        deadline: Deadline,
+    ) -> Result<(), PartialWrite> {
+        self.check_call(unit).map_err(|error| PartialWrite { written: 0, error })?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = self.room(unit, deadline);
+            let n = room.map_err(|error| PartialWrite { written: (bytes.len() - rest.len()) / unit, error })?;
+            let n = n.min(rest.len());
+            let (now, later) = rest.split_at(n - n % unit);
             self.core.write(now);
             self.commit(now.len());
-            bytes = later;
+            rest = later;
         }
         Ok(())
     }

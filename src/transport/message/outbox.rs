@@ -129,7 +129,7 @@ impl<O: Outlet> Outbox<O> {
         if payload.len() > max {
             return Err(Error::TooLarge { max });
         }
-        if header.is_control() && matches!(header.kind, control::HELLO | control::BYE) {
+        if header.checked()?.is_control() && matches!(header.kind, control::HELLO | control::BYE) {
             return Err(Error::Invalid { what: "frame kind: HELLO and BYE are said by the transport itself" });
         }
         self.waiting(deadline, Self::settle)?;

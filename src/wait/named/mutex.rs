@@ -27,6 +27,9 @@ use crate::wait::mutex::{Claim, Lock};
 /// another to touch them under the lock only. Locking twice in one thread waits for itself, as with
 /// [`std::sync::Mutex`].
 ///
+/// A thread that ends without unlocking is not a dead holder: only the end of its process is (`docs/crash-behaviour.md`,
+/// "A dead thread").
+///
 /// Clones share one participant of the segment. At most 255 handles that are not clones can be attached at a time.
 ///
 /// ```

@@ -26,6 +26,9 @@ use crate::wait::semaphore::{PERMIT, Permits};
 /// Clones share one participant of the segment, and so does whatever they acquire. At most 255 handles that are not
 /// clones can be attached at a time.
 ///
+/// A thread that ends without releasing its permits is not a dead holder: only the end of its process is
+/// (`docs/crash-behaviour.md`, "A dead thread").
+///
 /// ```
 /// use slipring::Semaphore;
 /// use std::time::Duration;

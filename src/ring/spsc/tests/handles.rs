@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::super::{Consumer, Producer, pair};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::frame::{Flags, Header, Order, Tracker, control};
-use crate::ring::{Options, Ring};
+use crate::ring::{Options, Ring, mpmc};
 use crate::segment::{Redelivery, WakeMode};
 use crate::wait::idle::Idle;
 
@@ -182,9 +182,9 @@ fn sequence_numbers_have_no_gap_for_what_was_never_sent() {
 #[test]
 fn a_header_cannot_poison_the_ring() {
     let (mut tx, mut rx) = pair(4096).unwrap();
-    let header = Header { flags: Flags::from_bits(0xFF), len: u32::MAX, seq: 9, ..Header::PLAIN };
+    let header = Header { flags: Flags::from_bits(0xFF), len: u32::MAX, kind: 0x00FF, stream: 0, seq: 9 };
     tx.try_send_frame(header, b"x").unwrap();
-    tx.try_reserve(1).unwrap().commit_frame(header, 1);
+    tx.try_reserve(1).unwrap().commit_frame(header, 1).unwrap();
     for seq in [0, 0] {
         let got = rx.try_recv().unwrap().header();
         assert_eq!((got.len, got.seq), (1, seq));
@@ -444,4 +444,29 @@ fn a_busy_ring_is_not_called_corrupt() {
             assert!(report.is_clean(), "{:?}", report.problems);
         }
     });
+}
+
+#[test]
+fn kinds_that_a_header_cannot_be_made_with_are_not_sent() {
+    let reserved = [Header { kind: 0, ..Header::PLAIN }, Header { kind: 0x00FF, ..Header::PLAIN }];
+    let control = Header { kind: 0x0100, ..Header::control(control::PING, 0).unwrap() };
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let (many_tx, many_rx) = mpmc::pair(2, 8).unwrap();
+    for header in [reserved[0], reserved[1], control] {
+        let refused = |sent: Result<()>| assert!(matches!(sent, Err(Error::Invalid { .. })), "{header:?}: {sent:?}");
+        refused(tx.try_send_frame(header, b"x"));
+        refused(tx.send_frame(header, b"x"));
+        refused(tx.send_frame_deadline(header, b"x", Duration::ZERO));
+        refused(tx.try_reserve(1).unwrap().commit_frame(header, 1));
+        let mut batch = tx.batch();
+        refused(batch.push_frame(header, b"x"));
+        batch.commit();
+        refused(many_tx.try_send_frame(header, b"x"));
+        refused(many_tx.send_frame(header, b"x"));
+        refused(many_tx.send_frame_deadline(header, b"x", Duration::ZERO));
+        refused(many_tx.try_reserve(1).unwrap().commit_frame(header, 1));
+    }
+    assert!(matches!(rx.try_recv().map(drop), Err(Error::Empty)));
+    assert!(matches!(many_rx.try_recv().map(drop), Err(Error::Empty)));
+    many_tx.send(b"1").and_then(|()| many_tx.try_send(b"2")).unwrap(); // no slot is held
 }

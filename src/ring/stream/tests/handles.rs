@@ -4,10 +4,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::super::{Consumer, Producer, pair};
+use super::super::{Consumer, PartialWrite, Producer, pair};
 use crate::error::Error;
 use crate::ring::{Options, Ring};
 use crate::segment::WakeMode;
+use crate::wait::deadline::Deadline;
 use crate::wait::idle::Idle;
 
 /// Far more than anything here takes: a test that hangs fails.
@@ -88,7 +89,8 @@ fn an_end_is_told_after_the_last_byte_and_stays_until_a_successor_comes() {
         assert!(matches!(rx.try_read(&mut buffer), Err(Error::Empty)));
 
         tx.write_all(&[0; 4096]).unwrap();
-        assert!(matches!(tx.write_all_deadline(&[0], Duration::from_millis(1)), Err(Error::Timeout)));
+        let late = tx.write_all_deadline(&[0], Duration::from_millis(1));
+        assert!(matches!(late, Err(PartialWrite { written: 0, error: Error::Timeout })));
         if killed {
             rx.kill_for_test()
         } else {
@@ -102,6 +104,28 @@ fn an_end_is_told_after_the_last_byte_and_stays_until_a_successor_comes() {
         assert!(matches!(tx.try_write(&[0]), Err(Error::Full)));
         assert_eq!(rx.available().unwrap(), 4096);
     }
+}
+
+#[test]
+fn a_write_that_ends_early_says_how_much_went_in() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    tx.write_all(&[0; 96]).unwrap();
+    let block: Vec<u8> = (0..5000).map(|i| i as u8).collect();
+    let late = tx.write_all_deadline(&block, Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(late, PartialWrite { written: 4000, error: Error::Timeout }), "{late}");
+    let mut buffer = [0; 4096];
+    assert_eq!(rx.read(&mut buffer).unwrap(), 4096);
+    assert_eq!(buffer[96..], block[..4000]);
+    tx.write_all(&block[late.written..]).unwrap();
+    assert_eq!(rx.read(&mut buffer).unwrap(), 1000);
+    assert_eq!(buffer[..1000], block[4000..]);
+    tx.canceller().cancel();
+    let cancelled = tx.write_all_deadline(&block, Deadline::never()).unwrap_err();
+    assert!(matches!(cancelled, PartialWrite { written: 4096, error: Error::Cancelled }), "{cancelled}");
+    tx.canceller().reset();
+    rx.close();
+    let closed = tx.write_all_deadline(&block, Deadline::never()).unwrap_err();
+    assert!(matches!(closed, PartialWrite { written: 0, error: Error::Closed }), "{closed}");
 }
 
 #[test]

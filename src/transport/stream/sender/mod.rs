@@ -192,7 +192,7 @@ impl Sender {
         if payload.len() > self.max_payload() {
             return Err(Error::TooLarge { max: self.max_payload() });
         }
-        if is_ours_to_say(header) {
+        if is_ours_to_say(header.checked()?) {
             return Err(NOT_YOURS);
         }
         if self.closing {
@@ -528,7 +528,7 @@ fn encoded(frames: &[u8], max: usize) -> Result<(Header, usize)> {
     }
     match len > max {
         true => Err(Error::TooLarge { max }),
-        false if is_ours_to_say(header) => Err(NOT_YOURS),
+        false if is_ours_to_say(header.checked()?) => Err(NOT_YOURS),
         false => Ok((header, end)),
     }
 }
