@@ -254,7 +254,7 @@ mod tests {
             ("seqpacket:/run/x?listen&uid=1000&uid=1001", "seqpacket:/run/x"),
             ("dgram:/run/x?uid=0", "dgram:/run/x"),
             ("udp:[::1]:7000?remote&datagram=65507&source=::1", "udp:[::1]:7000"),
-            ("signal:?signo=RTMIN+3", "signal:"),
+            ("signal:?signo=RTMIN+3&listen", "signal:"),
             ("signal:42?uid=7", "signal:42"),
         ] {
             let endpoint = Endpoint::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::transport::signal::{Options, Receiver, Sender, Signo};
 use crate::wait::deadline::Deadline;
 
-const KEYS: &str = "endpoint option: known for signal are signo, max_payload, uid";
+const KEYS: &str = "endpoint option: known for signal are signo, max_payload, uid, listen";
 
 /// `signal:PID[?signo=RTMIN+N&…]`: to the process `PID`; to receive, `signal:` alone, which is this process.
 ///
@@ -16,6 +16,7 @@ const KEYS: &str = "endpoint option: known for signal are signo, max_payload, ui
 /// | `signo` | `RTMIN+N` ([`Signo::parse`]) | as of [`Options`] |
 /// | `max_payload` | a [size](super::parse_size) | 4 KiB |
 /// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+/// | `listen` | `true` or `false`; no side waits for a connection, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct SignalEndpoint {
     pid: Option<u32>,
@@ -37,6 +38,7 @@ impl SignalEndpoint {
                 "signo" => options.signo(Signo::parse(value)?),
                 "max_payload" => options.max_payload(parse_size(value)?),
                 "uid" => options.allow_uid(parse_uid(value)?),
+                "listen" => query::no_listener(options, value)?,
                 _ => return Err(Error::Invalid { what: KEYS }),
             };
             Ok(())
