@@ -5,7 +5,7 @@
 //! [`Attachment`]. Relies on `segment::participant` for the proof of death, on `segment::lifecycle`
 //! for who came and went, on `wait/` for sleeping.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 use crate::wait::idle::{CHECK_NS, Idle, Pace};
 
+/// Time between two checks for the dead by sleepers of which there are many: the one that made the last check makes the
+/// next one, for its own sleep ends just then.
+pub(super) const TURN_NS: u64 = SLEEP_CAP.as_nanos() as u64 * 9 / 10;
 /// Fruitless `try_…` calls between two readings of the clock.
 const TRIES_PER_READING: u32 = 256;
 
@@ -156,6 +159,12 @@ impl<E: Edge> Attachment<E> {
         self.pace.set_idle(idle);
     }
 
+    /// Whether another participant of our role is attached: joining, living, or dead and not yet noticed. For one that has
+    /// left.
+    fn has_fellow(&self) -> bool {
+        self.ring.segment().table().present(self.participant.role()) > 0
+    }
+
     /// Whether a peer is attached: joining, living, or dead and not yet noticed.
     pub(super) fn has_peer(&self) -> bool {
         self.ring.segment().table().present(self.participant.role().peer()) > 0
@@ -216,8 +225,9 @@ impl<E: Edge> Attachment<E> {
         let mut ended = None;
         let attempt = self.ours.unless_cancelled(attempt);
         let outcome = block_on(&self.ours.sleepers, &self.pace, deadline, attempt, |check| {
-            ended = self.check_peers(check)?;
-            let longest = prepare();
+            let usual = prepare();
+            let longest;
+            (ended, longest) = self.check_peers(check, usual)?;
             if ended.is_some() { Err(Error::Closed) } else { Ok(longest) }
         });
         self.count(Counter::Sleeps, self.pace.take_sleeps());
@@ -273,20 +283,33 @@ impl<E: Edge> Attachment<E> {
     }
 
     /// What a blocking call asks before it sleeps or gives up: whether our peers have ended. A
-    /// thorough check reaps the dead first, by some lock calls.
-    fn check_peers(&self, check: Check) -> Result<Option<Ends>> {
+    /// thorough check reaps the dead first, by some lock calls, unless it is another participant's turn. Also says how
+    /// long a sleep may be that is otherwise at most as long as `usual`.
+    fn check_peers(&self, check: Check, usual: Duration) -> Result<(Option<Ends>, Duration)> {
         if check == Check::Quick {
-            return Ok(self.news_of_ends());
+            return Ok((self.news_of_ends(), usual));
         }
-        self.reap_dead()?;
+        let shortest = (usual.as_nanos() as u64).min(TURN_NS).max(CHECK_NS);
+        let reaped = self.participant.reap_dead_if_due(shortest, |id| self.recover(id))?;
+        self.wake_after(reaped.unwrap_or(0));
         // Not by the membership: a participant that was killed while it left may not have changed
         // it.
-        Ok(self.participant.peers_ended(self.baseline))
+        let ended = self.participant.peers_ended(self.baseline);
+        let rest = self.ring.segment().table().checks().rest(usual, self.id());
+        if reaped.is_none() {
+            return Ok((ended, rest));
+        }
+        if ended.is_some() && rest > usual {
+            // The others sleep longer, because they rely on us.
+            self.ring.wake_all();
+        }
+        Ok((ended, usual))
     }
 
     /// Reaps the dead, unless one of many participants has done so a moment ago.
     fn reap_dead(&self) -> Result<usize> {
-        Ok(self.wake_after(self.participant.reap_dead_if_due(CHECK_NS, |id| self.recover(id))?))
+        let reaped = self.participant.reap_dead_if_due(CHECK_NS, |id| self.recover(id))?;
+        Ok(self.wake_after(reaped.unwrap_or(0)))
     }
 
     fn reap_dead_now(&self) -> Result<usize> {
@@ -402,9 +425,15 @@ impl<E: Edge> Drop for Attachment<E> {
             // Grants and views that were forgotten (`mem::forget`) are still ours, and would block
             // the ring for ever. What is wrong with a slot, the participant that comes to it
             // reports.
-            let _ = self.ring.recover(self.id());
+            let gave_back = self.ring.recover(self.id()).unwrap_or(true);
             self.participant.leave();
-            self.ring.wake_all();
+            // SYNC(last): of two that leave at once, the one whose fence comes second sees the record of the other free.
+            fence(Ordering::SeqCst);
+            // One of several that leaves is no news for any sleeper, and to wake n of them at each of n leaves would take
+            // n² wake-ups.
+            if !E::SHARED || gave_back || !self.has_fellow() {
+                self.ring.wake_all();
+            }
         }
     }
 }

@@ -276,16 +276,16 @@ impl Ring {
         }
     }
 
-    /// Takes back what the dead participant `id` holds in the ring. The caller holds the lock on `id`.
-    pub(super) fn recover(&self, id: u16) -> Result<()> {
+    /// Takes back what the dead participant `id` holds in the ring, and says whether there was anything. The caller holds
+    /// the lock on `id`.
+    pub(super) fn recover(&self, id: u16) -> Result<bool> {
         match self.kind() {
             Kind::Mpmc => {
                 let counters = self.segment.table().counters(id);
-                mpmc::recover(&self.mpmc_shared(), &counters, id, self.redelivery(), || true);
-                Ok(())
+                Ok(mpmc::recover(&self.mpmc_shared(), &counters, id, self.redelivery(), || true))
             }
             // A byte ring has nothing to take back: its successor finds the end of the chain, or the last release.
-            _ => Ok(()),
+            _ => Ok(false),
         }
     }
 

@@ -4,7 +4,9 @@
 //! producer exactly what a sleeping consumer costs it.
 
 use super::Ring;
+use super::attachment::TURN_NS;
 use crate::error::Result;
+use crate::os::clock::monotonic_ns;
 use crate::segment::Kind;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 
@@ -59,17 +61,23 @@ impl Watch {
         has_data || self.mark() != since
     }
 
-    /// One capped sleep, unless it is ready now. Looks for the dead first, because nobody wakes us for them. A few system
-    /// calls.
+    /// One capped sleep, unless it is ready now. Looks for the dead first, because no participant wakes us for them, unless
+    /// one of many participants has just done so. A few system calls.
     ///
     /// # Errors
     /// As [`Ring::sweep`].
     pub(crate) fn sleep(&self, since: Mark) -> Result<()> {
-        self.ring.sweep()?;
+        let checks = self.ring.segment().table().checks();
+        let longest = if checks.claim(monotonic_ns(), TURN_NS) {
+            self.ring.sweep()?;
+            SLEEP_CAP
+        } else {
+            checks.rest(SLEEP_CAP, 0)
+        };
         let mut ready = || self.is_ready(since);
         match &self.event {
-            Event::One(event) => event.sleep(SLEEP_CAP, &mut ready),
-            Event::Many(event) => event.sleep(SLEEP_CAP, &mut ready),
+            Event::One(event) => event.sleep(longest, &mut ready),
+            Event::Many(event) => event.sleep(longest, &mut ready),
         };
         Ok(())
     }

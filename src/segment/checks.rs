@@ -8,9 +8,17 @@
 //! participant that claims a check makes it; those that fail to claim it rely on that one. If it is killed or stopped
 //! after the claim, the next check is only one pause later.
 //!
+//! To wake up only to find that another participant has checked costs a sleeper two system calls, and 255 of them every
+//! 50 ms half a processor. So the sleepers that fail to claim sleep longer, the more participants there are
+//! ([`Checks::rest`]): all of them together wake up about 300 times a second, however many they are, and at different
+//! times. The sleeper that made the check wakes up after its usual sleep and makes the next one; if it does not (it has
+//! something to do, or was killed or stopped), the first of the others to wake up takes its place.
+//!
 //! All words are Relaxed: they decide only when to look. What a check finds is ordered by the records and the locks. A
 //! word that is wrong (a clock of another time namespace, a lie) delays a check by two [`LONGEST_PAUSE_NS`], or causes a
 //! superfluous one.
+
+use std::time::Duration;
 
 use super::layout::{CHECK_PAUSE, LAST_CHECK};
 use crate::sync::{Area, Ordering};
@@ -49,6 +57,17 @@ impl Checks {
         };
         let word = self.page.word(LAST_CHECK);
         age >= pause && word.compare_exchange(last, now_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// How long a sleeper that otherwise sleeps for `usual` may sleep after it failed to [`claim`](Checks::claim) a check.
+    /// Longer by a sixteenth for each id in use, a quarter more or less by its `id`, and at most [`LONGEST_PAUSE_NS`].
+    pub(crate) fn rest(&self, usual: Duration, id: u16) -> Duration {
+        let pause = self.page.word(CHECK_PAUSE).load(Ordering::Relaxed).min(LONGEST_PAUSE_NS);
+        let in_use = (pause / PAUSE_NS_PER_PAIR).isqrt() as u32;
+        // Multiples of the golden ratio: neighbours are far apart, and no two alike.
+        let percent = 75 + (u32::from(id) * 618 % 1000) / 20;
+        let rest = (usual + usual * in_use / 16) * percent / 100;
+        rest.clamp(usual, usual.max(Duration::from_nanos(LONGEST_PAUSE_NS)))
     }
 
     /// A check has found `in_use` ids that are not free.
@@ -90,6 +109,21 @@ mod tests {
         assert_eq!(claims(300, 1000), 11, "one in 64 ms");
         checks.made(4095);
         assert_eq!(claims(3_000, 13_000), 10, "one a second");
+    }
+
+    #[test]
+    fn the_wake_ups_of_all_sleepers_together_do_not_grow_with_their_number() {
+        let (checks, usual) = (checks(), Duration::from_millis(50));
+        assert_eq!(checks.rest(usual, 7), usual, "how many there are is not known");
+        for in_use in [FEW + 1, 64, 255, 320] {
+            checks.made(in_use);
+            let rests: Vec<_> = (1..=in_use as u16).map(|id| checks.rest(usual, id)).collect();
+            let a_second: f64 = rests.iter().map(|rest| rest.as_secs_f64().recip()).sum();
+            assert!(a_second < 340.0, "{in_use} sleepers wake up {a_second} times a second");
+            assert!(rests.iter().all(|rest| (usual..=Duration::from_nanos(LONGEST_PAUSE_NS)).contains(rest)));
+        }
+        checks.page.word(CHECK_PAUSE).store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(checks.rest(usual, 1), Duration::from_nanos(LONGEST_PAUSE_NS), "a lie");
     }
 
     #[test]

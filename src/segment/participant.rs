@@ -106,16 +106,16 @@ impl Participant {
     }
 
     /// [`Participant::reap_dead`], unless many participants are attached and one of them began to do so less than
-    /// `shortest_ns` ago, or, if there are very many, a little longer ago (`checks.rs`).
+    /// `shortest_ns` ago, or, if there are very many, a little longer ago (`checks.rs`): then `None`.
     ///
     /// # Errors
     /// As [`Participant::reap_dead`].
-    pub(crate) fn reap_dead_if_due(&self, shortest_ns: u64, recover: impl FnMut(u16)) -> Result<usize> {
+    pub(crate) fn reap_dead_if_due(&self, shortest_ns: u64, recover: impl FnMut(u16)) -> Result<Option<usize>> {
         self.check_fork()?;
         if self.segment.table().checks().claim(clock::monotonic_ns(), shortest_ns) {
-            self.reap_dead(recover)
+            self.reap_dead(recover).map(Some)
         } else {
-            Ok(0)
+            Ok(None)
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
             let began = clock::monotonic_ns();
             segment.table().checks().claim(began, 0);
             living.pop().unwrap().kill_for_test();
-            let reaped: usize = living.iter().map(|one| one.reap_dead_if_due(LONG, |_| ()).unwrap()).sum();
+            let reaped: usize = living.iter().filter_map(|one| one.reap_dead_if_due(LONG, |_| ()).unwrap()).sum();
             clock::monotonic_ns() - began < LONG && reaped == 0
         });
         assert!(shared, "each checks for itself");
@@ -276,7 +276,7 @@ mod tests {
         // The one that claimed the last check does nothing more; the next pause ends nevertheless.
         let mut reaped = 0;
         while reaped == 0 {
-            reaped = living.iter().map(|one| one.reap_dead_if_due(1, |_| ()).unwrap()).sum();
+            reaped = living.iter().filter_map(|one| one.reap_dead_if_due(1, |_| ()).unwrap()).sum();
         }
         assert_eq!((reaped, segment.table().present(Role::Consumer)), (victims, living.len()));
     }

@@ -46,7 +46,7 @@
 //! wraps after 2³¹ changes; a sleeper that was descheduled for exactly that many sleeps one cap too long.
 //!
 //! **Death.** The one hole is a notifier killed after `swap` (One) or a woken sleeper killed before it acts (Many). So
-//! *every sleep is capped* at [`SLEEP_CAP`], after which the sleeper looks at the ring and at its peers itself.
+//! *every sleep is capped*, mostly at [`SLEEP_CAP`], after which the sleeper looks at the ring and at its peers itself.
 //!
 //! # The barrier, and who pays for it
 //!
@@ -75,8 +75,11 @@ use std::time::Duration;
 
 use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, futex};
 
-/// No sleep is longer than this: a wake-up can die with its waker, so sleepers look around by themselves this often.
+/// A wake-up can die with its waker, so a sleeper looks around by itself this often, unless others do so for it.
 pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
+
+/// Not even one of many sleepers, of which another looks around for all, sleeps longer (`segment/checks.rs`).
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long a sleeper dozes in [`Barrier::Poll`] mode, where nobody ever wakes it.
 const DOZE: Duration = Duration::from_micros(200);
@@ -190,7 +193,7 @@ impl Line {
 
     /// S4, with the nap of who `raised` the flag.
     fn park(&self, key: u32, raised: bool, timeout: Duration, ready: &mut dyn FnMut() -> bool) {
-        let mut rest = timeout.min(SLEEP_CAP);
+        let mut rest = timeout.min(LONGEST_SLEEP);
         if raised && self.barrier == Barrier::Asymmetric && rest > NAP {
             futex::wait(self.word(), key, Some(NAP));
             if ready() {
@@ -210,7 +213,7 @@ impl Line {
 
 /// What `block.rs` sleeps on.
 pub(crate) trait Sleep {
-    /// One pass: register, look again, and sleep, at most `timeout` and never longer than [`SLEEP_CAP`].
+    /// One pass: register, look again, and sleep, at most `timeout` (which callers bound, mostly by [`SLEEP_CAP`]).
     ///
     /// Says whether it slept; a sleep may end for any reason: look again, unless `ready` has just said so. It is not asked
     /// again once it did. At most three system calls (`membarrier`, `FUTEX_WAIT` twice).
@@ -347,7 +350,7 @@ mod tests {
                         let mut ready = || turn.load(Acquire) == my_turn;
                         while !ready() {
                             let start = Instant::now();
-                            mine.sleep(Duration::MAX, &mut ready);
+                            mine.sleep(SLEEP_CAP, &mut ready);
                             overslept.fetch_add(u64::from(start.elapsed() >= SLEEP_CAP), Relaxed);
                         }
                         turn.store(my_turn + 1, Release);
@@ -442,7 +445,7 @@ mod tests {
                 let delay = dice(&mut seed) % SPREAD;
                 asked.store(round, Release);
                 pause(delay);
-                let slept = sleeper.sleep(Duration::MAX, &mut || turn.load(Acquire) == round);
+                let slept = sleeper.sleep(SLEEP_CAP, &mut || turn.load(Acquire) == round);
                 let end = now();
                 if slept && told.load(Acquire) == round << 1 {
                     let overslept = Duration::from_nanos(end.saturating_sub(at.load(Relaxed)));

@@ -68,20 +68,21 @@ pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
 
 /// Takes back what the dead participant `id` holds, and counts it in the dead one's own record: a
 /// recoverer need not be a participant. Several may do so at once, if each says when `id` has been
-/// given to another (see `recovery.rs`).
+/// given to another (see `recovery.rs`). Says whether there was anything.
 pub(super) fn recover(
     core: &Shared,
     counters: &Counters,
     id: u16,
     policy: Redelivery,
     is_still_dead: impl FnMut() -> bool,
-) {
+) -> bool {
     let Recovered { voided, redeliver, lost } = core.sweep(id, policy, is_still_dead);
     for (counter, n) in [(Counter::Recovered, voided + redeliver + lost), (Counter::Lost, lost)] {
         if n > 0 {
             counters.add_in_other_thread(counter, n);
         }
     }
+    voided + redeliver + lost > 0
 }
 
 /// What the clones of a handle share.
