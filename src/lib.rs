@@ -4,7 +4,7 @@
 //!   may sleep, and costs a busy writer nothing.
 //! * [`frame`]: the framing protocol. What lies in a ring is what goes over a pipe or a socket.
 //! * [`Semaphore`] and [`Mutex`]: in shared memory, and not lost with a dead holder.
-//! * [`endpoint`]: all of these by name, as text. [`probe`]: what this machine can do at best.
+//! * `transport` and `endpoint`: the same frames through pipes, queues, sockets and signals, and all of these by name.
 //!
 //! Any participant may be killed at any instruction: the others go on, and its successor finds everything in order.
 //!
@@ -35,6 +35,9 @@
 //!
 //! # Features
 //!
+//! * `transports` (on by default): the modules `transport` and `endpoint`. Without it this is a crate of rings, semaphores and
+//!   mutexes, and of the frame format that the rings keep.
+//! * `probe` (off by default): what `slipring bench` measures with. For benchmarks only, and not stable.
 //! * `zerocopy` (off by default): typed messages and streams, e.g.
 //!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
 //!   that derives the traits of the crate `zerocopy`.
@@ -45,16 +48,24 @@
 //! point, `docs/framing.md` describes the bytes.
 
 #![warn(missing_debug_implementations)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "transports")]
 pub mod endpoint;
 pub mod error;
+#[cfg_attr(
+    not(feature = "transports"),
+    allow(dead_code, unused_imports, reason = "the codec has calls that only transports use")
+)]
 pub mod frame;
 pub(crate) mod memory;
 pub(crate) mod os;
+#[cfg(feature = "probe")]
 pub mod probe;
 pub mod ring;
 pub(crate) mod segment;
 pub(crate) mod sync;
+#[cfg(feature = "transports")]
 pub mod transport;
 pub(crate) mod wait;
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::sync::Area;
 
+#[cfg(feature = "probe")]
 pub(crate) mod blocks;
 mod heap;
 mod mapped;

@@ -2,6 +2,7 @@
 //!
 //! Used by every floor above. Each wrapper is the call, its errno handling and nothing else; policy lives upstairs.
 
+#[cfg(feature = "transports")]
 pub(crate) mod bytes;
 pub(crate) mod clock;
 pub(crate) mod cpu;
@@ -10,12 +11,20 @@ pub(crate) mod futex;
 pub(crate) mod home;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
+#[cfg(feature = "transports")]
 pub(crate) mod mq;
+#[cfg(feature = "transports")]
 pub(crate) mod poll;
 pub(crate) mod process;
+#[cfg(feature = "transports")]
 pub(crate) mod random;
+#[cfg(feature = "transports")]
 pub(crate) mod signal;
+#[cfg(feature = "transports")]
 pub(crate) mod socket;
+#[cfg(feature = "transports")]
 pub(crate) mod spawn;
+#[cfg(feature = "transports")]
 pub(crate) mod sysv;
+#[cfg(feature = "transports")]
 pub(crate) mod thread;

@@ -19,9 +19,11 @@ pub mod spsc;
 pub mod stream;
 #[cfg(feature = "zerocopy")]
 mod typed;
+#[cfg(feature = "transports")]
 mod watch;
 
 pub use handle::Ring;
 pub use observe::{Report, Stats};
 pub use options::Options;
+#[cfg(feature = "transports")]
 pub(crate) use watch::{Mark, Watch};

@@ -216,7 +216,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn try_take(&self) -> Result<Taken> {
+    pub(super) fn try_take(&self) -> Result<Taken> {
         self.0.attachment.check_fork()?;
         match self.0.take() {
             Ok(taken) => Ok(taken),
@@ -226,7 +226,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn take(&self, deadline: impl Into<Deadline>) -> Result<Taken> {
+    pub(super) fn take(&self, deadline: impl Into<Deadline>) -> Result<Taken> {
         self.0.attachment.check_fork()?;
         match self.0.take() {
             Ok(taken) => Ok(taken),
@@ -292,7 +292,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn payload<'t>(&self, taken: &'t Taken) -> &'t [u8] {
+    pub(super) fn payload<'t>(&self, taken: &'t Taken) -> &'t [u8] {
         let core = &self.0.core;
         // SAFETY: the payload of a slot inside the area.
         let start = unsafe { core.data().base().add(core.taken_payload(taken)) };
@@ -304,7 +304,7 @@ impl Consumer {
     /// Frees the slot. Sleeping producers are told now and then, not for every slot: at every quarter of the ring, and
     /// when it is found empty.
     #[inline(always)]
-    fn release(&self, taken: Taken) {
+    pub(super) fn release(&self, taken: Taken) {
         if self.0.attachment.is_forked() {
             return; // a copy in a forked child: the slot is the parent's to release
         }
@@ -386,56 +386,5 @@ impl Drop for Batch<'_> {
         for taken in self.taken.iter_mut().filter_map(Option::take) {
             self.consumer.release(taken);
         }
-    }
-}
-
-/// A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field.
-///
-/// Used by `transport/ring.rs`, whose trait lends what it received.
-pub(crate) struct Holder {
-    consumer: Consumer,
-    held: Option<Taken>,
-}
-
-impl Holder {
-    pub(crate) fn new(consumer: Consumer) -> Self {
-        Holder { consumer, held: None }
-    }
-
-    pub(crate) fn consumer(&self) -> &Consumer {
-        &self.consumer
-    }
-
-    /// Takes the next frame in hand, if there is one.
-    pub(crate) fn try_recv(&mut self) -> Result<()> {
-        self.release();
-        self.held = Some(self.consumer.try_take()?);
-        Ok(())
-    }
-
-    /// Takes the next frame in hand, waiting for it until the deadline.
-    pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
-        self.release();
-        self.held = Some(self.consumer.take(deadline)?);
-        Ok(())
-    }
-
-    /// The frame in hand.
-    pub(crate) fn held(&self) -> Option<Frame<'_>> {
-        let held = self.held.as_ref()?;
-        Some(Frame { header: held.header, stamp: 0, payload: self.consumer.payload(held) })
-    }
-
-    /// Lets go of the frame in hand, if there is one.
-    pub(crate) fn release(&mut self) {
-        if let Some(taken) = self.held.take() {
-            self.consumer.release(taken);
-        }
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.release();
     }
 }

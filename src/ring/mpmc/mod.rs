@@ -24,6 +24,8 @@
 
 mod consumer;
 pub(crate) mod core;
+#[cfg(feature = "transports")]
+mod holder;
 pub(crate) mod inspect;
 pub(crate) mod layout;
 mod producer;
@@ -31,8 +33,9 @@ pub(crate) mod recovery;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use consumer::Holder;
 pub use consumer::{BATCH, Batch, Consumer, View};
+#[cfg(feature = "transports")]
+pub(crate) use holder::Holder;
 pub use producer::{Grant, Producer};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -355,6 +355,7 @@ impl Consumer {
     }
 
     /// Committed records, from one position to another, as they lie in the ring. They have been looked at, and not released.
+    #[cfg(feature = "transports")]
     pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).

@@ -65,6 +65,7 @@
 pub(crate) mod ahead;
 mod consumer;
 pub(crate) mod core;
+#[cfg(feature = "transports")]
 mod holder;
 pub(crate) mod layout;
 mod producer;
@@ -74,6 +75,7 @@ mod tests;
 mod untrusted;
 
 pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
+#[cfg(feature = "transports")]
 pub(crate) use holder::Holder;
 pub use producer::{Batch, Grant, Producer};
 pub use untrusted::UntrustedConsumer;
