@@ -1,6 +1,8 @@
 //! The suite of `conformance/` over signals. Without the test harness: its threads would have to block the signals before there is
 //! anything of ours to do it. So this blocks them first, and runs the cases one after the other.
 
+#[path = "common/again.rs"]
+mod again;
 #[path = "conformance/cases.rs"]
 mod cases;
 #[path = "conformance/processes.rs"]

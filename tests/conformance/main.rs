@@ -6,6 +6,8 @@
 //!
 //! A new transport costs its file, which makes a [`subject::Subject`], and a line in `subjects!` below.
 
+#[path = "../common/again.rs"]
+mod again;
 mod cases;
 mod processes;
 mod script;

@@ -1,18 +1,23 @@
 //! The same between processes: the other end is this very binary, with a role in its environment.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use slipring::frame::Header;
 use slipring::transport::{Arrival, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Error, endpoint::Endpoint};
 
+use super::again::this_program;
 use super::cases::LONGEST;
 use super::script::Script;
 use super::subject::{Meeting, PATIENCE, Subject, soon};
 
 /// `role endpoint seed frames longest`, or nothing if this is no child.
 const ROLE: &str = "SLIPRING_CONFORMANCE_ROLE";
+
+/// What a child says when it has opened its receiver. The harness may have begun the line.
+const OPEN: &str = "receiver open";
 
 /// Frames of the scripts that processes play.
 const FRAMES: usize = 1_000;
@@ -23,7 +28,7 @@ struct Other(Child);
 impl Other {
     fn start(role: &str, meeting: &Meeting, endpoint: &str, script: Script) -> Self {
         let Script { seed, frames, longest, long_in_1000 } = script;
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = this_program();
         // A descriptor is passed as standard input, whichever end it is: the harness writes to the standard output.
         let (stdin, endpoint) = match meeting.take(endpoint) {
             Some(fd) => (fd.into(), "fd:0"),
@@ -32,7 +37,14 @@ impl Other {
         let endpoint = endpoint.replace("PID", &std::process::id().to_string());
         let role = format!("{role} {endpoint} {seed} {frames} {longest} {long_in_1000} {}", std::process::id());
         command.args(["child", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-        Other(command.stdin(stdin).stdout(Stdio::null()).spawn().unwrap())
+        Other(command.stdin(stdin).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Returns when the child has opened its receiver: if it were killed before, nothing would have ended.
+    #[track_caller]
+    fn wait_until_open(&mut self) {
+        let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with(OPEN)), "the child ended before it had opened its receiver");
     }
 
     /// It has ended well.
@@ -113,6 +125,7 @@ pub fn live() {
         }
         "take" => {
             let mut rx = endpoint.open_receiver(soon()).unwrap();
+            println!("{OPEN}");
             loop {
                 rx.recv_deadline(soon()).unwrap();
             }
@@ -252,6 +265,7 @@ fn receiver_killed(subject: &Subject, patient: bool) {
         tx.send_deadline(header, &payload, soon()).unwrap();
     }
     tx.flush(soon()).unwrap();
+    child.wait_until_open();
     child.wait_until_asleep();
     child.kill();
     // We live (no SIGPIPE), and are told, or find it full.

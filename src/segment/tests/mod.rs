@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::memory::MemoryOptions;
 
+#[path = "../../../tests/common/again.rs"]
+mod again;
 mod files;
 mod liveness;
 mod removal;
