@@ -48,7 +48,7 @@ pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
 }
 
 /// Whether *another* description holds any byte. One system call; works on read-only descriptors.
-#[cfg(feature = "transports")]
+#[cfg(any(test, feature = "transports"))]
 pub(crate) fn is_any_locked(fd: BorrowedFd<'_>) -> io::Result<bool> {
     command(fd, F_OFD_GETLK, F_WRLCK, 0, TO_THE_END).map(|found| found != F_UNLCK)
 }
@@ -62,7 +62,7 @@ fn acquire(fd: BorrowedFd<'_>, kind: i32, byte: u64) -> io::Result<bool> {
 }
 
 /// The length that means all bytes from the first one on (fcntl(2)).
-#[cfg(feature = "transports")]
+#[cfg(any(test, feature = "transports"))]
 const TO_THE_END: i64 = 0;
 
 /// The one `fcntl` call; returns the lock type that it left in the structure.

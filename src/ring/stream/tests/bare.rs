@@ -57,7 +57,7 @@ fn every_length_at_every_position() {
         for len in 0..=CAPACITY {
             let bare = Bare::at(position, position);
             let (mut tx, mut rx) = bare.ends();
-            assert_eq!(read(&mut rx, 1), [], "empty");
+            assert_eq!(read(&mut rx, 1), [0u8; 0], "empty");
             let sent: Vec<u8> = (0..len as u8).map(|i| i.wrapping_mul(37)).collect();
             assert_eq!(write(&mut tx, &sent), len);
             assert_eq!(bare.shared().observe(), (position, position.wrapping_add(len as u64)));
