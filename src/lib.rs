@@ -44,6 +44,7 @@
 //!
 //! # Where to read on
 //!
+//! The [`guide`] helps to choose a ring, to wait, and to find what is wrong.
 //! `docs/memory-model.md` proves the orderings, `docs/crash-behaviour.md` tells what happens when somebody dies at any
 //! point, `docs/framing.md` describes the bytes.
 
@@ -58,6 +59,7 @@ pub mod error;
     allow(dead_code, unused_imports, reason = "the codec has calls that only transports use")
 )]
 pub mod frame;
+pub mod guide;
 pub(crate) mod memory;
 pub(crate) mod os;
 #[cfg(feature = "probe")]
@@ -83,3 +85,8 @@ pub use wait::{
         semaphore::{Permit, Semaphore},
     },
 };
+
+/// The README's code, compiled by `cargo test --doc`.
+#[cfg(all(doctest, feature = "transports"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

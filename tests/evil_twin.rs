@@ -3,7 +3,7 @@
 //! By default two seconds; `SLIPRING_EVIL_FLIPS=1000000000` goes on until that many words have been changed. The receiver is the one
 //! that trusts nobody. What must hold: no panic, no access outside, bounded calls, nothing written behind the frame.
 
-#[path = "../fuzz/src/shared.rs"]
+#[path = "common/shared.rs"]
 #[allow(dead_code)]
 mod shared;
 

@@ -6,7 +6,7 @@
 
 #![allow(clippy::forget_non_drop, reason = "the test holds whether or not a guard has a destructor")]
 
-#[path = "../fuzz/src/shared.rs"]
+#[path = "common/shared.rs"]
 #[allow(dead_code)]
 mod shared;
 

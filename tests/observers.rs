@@ -1,7 +1,7 @@
 //! Looking at rings that other processes use: `verify` accuses no ring in use, `inspect` shows whole frames only, and what is
 //! damaged is found once the ring is at rest. And a doorbell that rings for what a dead producer left behind.
 
-#[path = "../fuzz/src/shared.rs"]
+#[path = "common/shared.rs"]
 #[allow(dead_code)]
 mod shared;
 

@@ -3,7 +3,7 @@
 //! Some need root, to be two users at once: without it they say that they were skipped. The other user is this very test binary,
 //! run again as uid 65534 with a role in its environment.
 
-#[path = "../fuzz/src/shared.rs"]
+#[path = "common/shared.rs"]
 #[allow(dead_code)]
 mod shared;
 

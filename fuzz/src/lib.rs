@@ -5,6 +5,7 @@
 
 mod draw;
 mod killable;
+#[path = "../../tests/common/shared.rs"]
 pub mod shared;
 mod watch;
 

@@ -1,6 +1,6 @@
-//! Memory that somebody else has mapped as well: what a hostile peer holds in its hands.
+//! Memory that a hostile peer has mapped as well.
 //!
-//! Used by the targets that corrupt segments, and by `tests/evil_twin.rs`. Relies on `memmap2`.
+//! Used by the fuzz targets that corrupt segments (`fuzz/src`), and by tests that do. Relies on `memmap2`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,0 +1,26 @@
+//! The guide: one page for each question, as modules without items. Their examples are run as tests.
+//!
+//! - [`choosing`]: which ring for what.
+//! - [`waiting`]: how calls wait, and how a wait ends.
+//! - [`sizes`]: capacity, payload, memory.
+//! - [`real_time`]: threads that must not be late.
+//! - [`containers`]: sharing rings between containers.
+//! - [`troubleshooting`]: by symptom.
+
+#[doc = include_str!("../docs/guide/choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("../docs/guide/waiting.md")]
+pub mod waiting {}
+
+#[doc = include_str!("../docs/guide/sizes.md")]
+pub mod sizes {}
+
+#[doc = include_str!("../docs/guide/real_time.md")]
+pub mod real_time {}
+
+#[doc = include_str!("../docs/guide/containers.md")]
+pub mod containers {}
+
+#[doc = include_str!("../docs/guide/troubleshooting.md")]
+pub mod troubleshooting {}
