@@ -335,19 +335,20 @@ mod loom_backend {
             static ref QUEUE: Mutex<Vec<(usize, Thread)>> = Mutex::new(Vec::new());
         }
 
-        /// Sleeps while `*word == expected`. Never times out: in the model a lost wake-up must show as a deadlock.
-        pub(crate) fn wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) {
+        /// Sleeps while `*word == expected`; false if it did not sleep. Never times out: in the model a lost wake-up must
+        /// show as a deadlock.
+        pub(crate) fn wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) -> bool {
             let me = thread::current();
             let mut queue = QUEUE.lock().unwrap();
             if word.load(Ordering::Relaxed) != expected {
-                return;
+                return false;
             }
             queue.push((std::ptr::from_ref(word).addr(), me.clone()));
             drop(queue);
             loop {
                 thread::park();
                 if !QUEUE.lock().unwrap().iter().any(|(_, sleeper)| sleeper.id() == me.id()) {
-                    return;
+                    return true;
                 }
             }
         }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Timespec};
 
 use crate::sync::AtomicU32;
@@ -11,14 +12,14 @@ use crate::sync::AtomicU32;
 /// Sleeps while `*word == expected`, for at most `timeout` (for ever if `None`).
 ///
 /// Returns on a wake, a changed word, a signal, the timeout, or for no reason at all: callers re-check their condition
-/// in a loop, so there is nothing to report. One system call, `FUTEX_WAIT` (Linux 2.6).
-pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+/// in a loop. False if it did not sleep, because the word had changed. One system call, `FUTEX_WAIT` (Linux 2.6).
+pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> bool {
     let timeout = timeout.map(|t| Timespec {
         tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(t.subsec_nanos()),
     });
-    // EAGAIN (changed), EINTR and ETIMEDOUT all mean "look again", which the caller does in any case.
-    let _ = futex::wait(word, Flags::empty(), expected, timeout.as_ref());
+    // EINTR and ETIMEDOUT mean "look again", which the caller does in any case.
+    futex::wait(word, Flags::empty(), expected, timeout.as_ref()) != Err(Errno::AGAIN)
 }
 
 /// Wakes up to `count` sleepers of `word`, and says how many. One system call, `FUTEX_WAKE`.

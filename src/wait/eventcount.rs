@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! +0  word         One:  0 nobody sleeps, 1 armed
-//!                  Many: bit 0 somebody may sleep, bits 1.. epoch
+//!                  Many: bit 0 a sleeper may be there, bits 1 to 15 registrations, bits 16 to 31 wake-ups
 //! +4  needs_fence  0, or 1 for ever once a sleeper came that cannot call membarrier
 //! ```
 //!
@@ -38,12 +38,18 @@
 //! anew for its next S1. The waker clears the flag, so a sleeper killed in its sleep costs one vain wake and leaves
 //! nothing behind.
 //!
-//! **Many** ([`Many`]: any number of both). S1 is `w → (w + 2) | 1` and changes the word *every time*. N4 adds 2, wakes
-//! up to `n`, and only if fewer than `n` slept takes bit 0 away, by a CAS that expects the very value its addition
-//! left: it fails if anybody registered since. Whoever registered before the addition and was not queued at the wake
-//! finds the word changed and looks again. Waking comes before clearing, so a notifier killed between the two leaves
-//! the flag set and the next one wakes. Bit 0 may be set in vain (one vain wake); it is never missing. The epoch
-//! wraps after 2³¹ changes; a sleeper that was descheduled for exactly that many sleeps one cap too long.
+//! **Many** ([`Many`]: any number of both). S1 counts a registration and sets bit 0: it changes the word *every time*. N4
+//! counts a wake-up, wakes up to `n`, and only if fewer than `n` slept takes bit 0 away, by a CAS that expects the very
+//! value its addition left: it fails if a sleeper has registered since. A sleeper that registered before the addition and
+//! was not queued at the wake finds the wake-up counted and looks again. Waking comes before clearing, so a notifier
+//! killed between the two leaves the flag set and the next one wakes. Bit 0 may be set in vain (one vain wake); it is
+//! never missing.
+//!
+//! A registration alone is no reason to look again: a sleeper that finds nothing else changed waits for the word as it is
+//! now. No notifier has come since its S1, so all is as if its S1 had been the last. (Sleepers that looked again, and so
+//! registered again, would keep one another awake: of hundreds, each made ten rounds before it slept.) The counts wrap. A
+//! sleeper that was descheduled before S4 for exactly 2¹⁶ wake-ups sleeps one cap too long; so does one that registered as
+//! the last of exactly 2¹⁵ while a notifier was descheduled before its CAS.
 //!
 //! **Death.** The one hole is a notifier killed after `swap` (One) or a woken sleeper killed before it acts (Many). So
 //! *every sleep is capped*, mostly at [`SLEEP_CAP`], after which the sleeper looks at the ring and at its peers itself.
@@ -87,6 +93,10 @@ const DOZE: Duration = Duration::from_micros(200);
 /// The first part of a sleep in [`Barrier::Asymmetric`] mode ("The nap", above). A store buffer drains a thousand times faster;
 /// but a timer that is due before the kernel's next tick has to be programmed, and that cost 15 µs each sleep.
 const NAP: Duration = Duration::from_millis(5);
+
+/// The parts of the word of a [`Many`] above bit 0: the registrations, and the lowest bit of the wake-ups.
+const REGISTRATIONS: u32 = 0xFFFE;
+const WAKE_UP: u32 = 0x1_0000;
 
 /// [`Many::notify`] wakes everybody. (The kernel's count is a signed int.)
 pub(crate) const ALL: u32 = i32::MAX as u32;
@@ -191,18 +201,29 @@ impl Line {
         fence(SeqCst);
     }
 
-    /// S4, with the nap of who `raised` the flag.
-    fn park(&self, key: u32, raised: bool, timeout: Duration, ready: &mut dyn FnMut() -> bool) {
+    /// S4, with the nap of who `raised` the flag. Bits of the word that are in `others` are other sleepers' to change.
+    fn park(&self, key: u32, others: u32, raised: bool, timeout: Duration, ready: &mut dyn FnMut() -> bool) {
         let mut rest = timeout.min(LONGEST_SLEEP);
         if raised && self.barrier == Barrier::Asymmetric && rest > NAP {
-            futex::wait(self.word(), key, Some(NAP));
+            self.wait(key, others, NAP);
             if ready() {
                 return;
             }
             rest -= NAP;
         }
-        // Returns at once if the word changed since S1, in the nap or before.
-        futex::wait(self.word(), key, Some(rest));
+        // Returns at once if a notifier changed the word since S1, in the nap or before.
+        self.wait(key, others, rest);
+    }
+
+    /// Sleeps while the word is `key`, but for the bits in `others`.
+    fn wait(&self, key: u32, others: u32, timeout: Duration) {
+        let mut now = key;
+        while !futex::wait(self.word(), now, Some(timeout)) {
+            now = self.word().load(Relaxed);
+            if (now ^ key) & !others != 0 {
+                return;
+            }
+        }
     }
 
     /// [`Barrier::Poll`]: nobody will change the word, so this is a plain nap.
@@ -259,7 +280,7 @@ impl Sleep for One {
         self.0.settle();
         let sleeps = !ready();
         if sleeps {
-            self.0.park(1, raised, timeout, ready);
+            self.0.park(1, 0, raised, timeout, ready);
         }
         word.store(0, Relaxed);
         sleeps
@@ -291,7 +312,7 @@ impl Many {
             return false;
         }
         let word = self.0.word();
-        let mine = word.fetch_add(2, Relaxed).wrapping_add(2);
+        let mine = word.fetch_add(WAKE_UP, Relaxed).wrapping_add(WAKE_UP);
         if futex::wake(word, count) < count {
             // Nobody is left in the queue; unless somebody registered meanwhile, the flag has done its duty.
             let _ = word.compare_exchange(mine, mine & !1, Relaxed, Relaxed);
@@ -309,7 +330,7 @@ impl Sleep for Many {
         let word = self.0.word();
         let mut seen = word.load(Relaxed);
         let key = loop {
-            let key = seen.wrapping_add(2) | 1;
+            let key = (seen & !REGISTRATIONS) | (seen.wrapping_add(2) & REGISTRATIONS) | 1;
             match word.compare_exchange_weak(seen, key, Relaxed, Relaxed) {
                 Ok(_) => break key,
                 Err(now) => seen = now,
@@ -318,7 +339,7 @@ impl Sleep for Many {
         self.0.settle();
         let sleeps = !ready();
         if sleeps {
-            self.0.park(key, seen & 1 == 0, timeout, ready);
+            self.0.park(key, REGISTRATIONS, seen & 1 == 0, timeout, ready);
         }
         sleeps
     }
@@ -469,6 +490,19 @@ mod tests {
         let alone = std::thread::available_parallelism().map_or(true, |n| n.get() == 1);
         if !alone && rustix::thread::sched_setaffinity(None, &here).is_ok() {
             let _ = std::process::Command::new("true").status();
+        }
+    }
+
+    #[test]
+    fn a_registration_of_another_sleeper_does_not_end_a_sleep() {
+        for mode in [Barrier::Asymmetric, Barrier::Fenced] {
+            let line = line();
+            let [one, other] = [0, 1].map(|_| Many::attach(line.clone(), mode));
+            let time = 2 * NAP;
+            let start = Instant::now();
+            // Between S1 and S4, and, where the sleep has two parts, between those.
+            assert!(one.sleep(time, &mut || other.sleep(time, &mut || true)));
+            assert!(start.elapsed() >= time, "{mode:?}: it looked again at once");
         }
     }
 
