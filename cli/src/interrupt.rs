@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use slipring::Deadline;
+use slipring::{Canceller, Deadline};
 
 use crate::failure::{FAILED, Failure, Outcome};
 
@@ -52,6 +52,19 @@ impl Interrupt {
         };
         let pipe = install().map_err(|e| Failure::new(FAILED, format_args!("cannot watch for signals: {e}")))?;
         Ok(Interrupt { asked, signal, pipe: Arc::new(pipe) })
+    }
+
+    /// From now on, asking for an end also ends the calls that `canceller` is for: they need no slices.
+    #[allow(unsafe_code, reason = "what a signal handler may call is for its author to know")]
+    pub(crate) fn cancels(&self, canceller: Canceller) -> Outcome {
+        let ignored = ignored_signals();
+        for number in [SIGINT, SIGTERM].into_iter().filter(|number| ignored & (1 << (number - 1)) == 0) {
+            let canceller = canceller.clone();
+            // SAFETY: `cancel` is async-signal-safe, as its documentation says, and does not panic.
+            unsafe { signal_hook::low_level::register(number, move || canceller.cancel()) }
+                .map_err(|e| Failure::new(FAILED, format_args!("cannot watch for signals: {e}")))?;
+        }
+        Ok(())
     }
 
     /// Whether an end was asked for.
@@ -134,9 +147,15 @@ pub(crate) struct Wait<'a> {
 }
 
 impl Wait<'_> {
+    /// Until when a call may wait that an [`Interrupt`] cancels.
+    pub(crate) fn until(&mut self) -> Deadline {
+        self.last = true;
+        *self.until.get_or_insert_with(|| self.timeout.map_or(Deadline::never(), Deadline::after))
+    }
+
     /// Until when to wait before asking [`Wait::goes_on`].
     pub(crate) fn slice(&mut self) -> Deadline {
-        let until = *self.until.get_or_insert_with(|| self.timeout.map_or(Deadline::never(), Deadline::after));
+        let until = self.until();
         let slice = until.min(Deadline::after(SLICE));
         self.last = slice == until;
         slice

@@ -201,9 +201,10 @@ impl Recv {
     }
 
     fn drain_spsc(&self, mut rx: spsc::Consumer, writer: &mut Writer) -> Outcome {
+        writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         while !writer.is_over() {
-            let mut batch = match rx.recv_batch_deadline(wait.slice()) {
+            let mut batch = match rx.recv_batch_deadline(wait.until()) {
                 Ok(batch) => batch,
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) => match writer.end(error, &mut wait)? {
@@ -231,10 +232,12 @@ impl Recv {
     }
 
     fn drain_mpmc(&self, rx: mpmc::Consumer, writer: &mut Writer) -> Outcome {
+        // Hundreds of receivers that woke up for each slice would cost a processor.
+        writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         let most = rx.ring().slots() / 4;
         while !writer.is_over() {
-            let first = match rx.recv_batch_deadline(writer.wanted(BATCH), wait.slice()) {
+            let first = match rx.recv_batch_deadline(writer.wanted(BATCH), wait.until()) {
                 Ok(batch) => batch,
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) => match writer.end(error, &mut wait)? {
@@ -271,9 +274,10 @@ impl Recv {
     }
 
     fn drain_stream(&self, mut rx: stream::Consumer, writer: &mut Writer) -> Outcome {
+        writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         while !writer.is_over() {
-            match rx.read_chunk_deadline(1, wait.slice()).map(drop) {
+            match rx.read_chunk_deadline(1, wait.until()).map(drop) {
                 Ok(()) => wait.done(),
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) => match writer.end(error, &mut wait)? {
@@ -512,7 +516,7 @@ impl<'a> Writer<'a> {
         }
         match error {
             Error::Closed => self.check_gaps(),
-            Error::Timeout if wait.is_interrupted() => self.check_gaps(),
+            Error::Timeout | Error::Cancelled if wait.is_interrupted() => self.check_gaps(),
             error => Err(self.failure(error)),
         }
     }
