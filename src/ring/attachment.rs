@@ -289,7 +289,7 @@ impl<E: Edge> Attachment<E> {
         if check == Check::Quick {
             return Ok((self.news_of_ends(), usual));
         }
-        let shortest = (usual.as_nanos() as u64).min(TURN_NS).max(CHECK_NS);
+        let shortest = (usual.as_nanos() as u64).clamp(CHECK_NS, TURN_NS);
         let reaped = self.participant.reap_dead_if_due(shortest, |id| self.recover(id))?;
         self.wake_after(reaped.unwrap_or(0));
         // Not by the membership: a participant that was killed while it left may not have changed
