@@ -105,14 +105,7 @@ impl<C: Core> Member<C> {
     /// Takes back what the dead hold, if one of `holders` is dead. One system call for each of
     /// them.
     fn recover_if_dead(&self, holders: impl Iterator<Item = u16>) -> Result<()> {
-        let mut asked = [0u64; PARTICIPANTS / 64 + 1];
-        for holder in holders {
-            let (word, bit) = (usize::from(holder) / 64, 1 << (holder % 64));
-            // 0 is free; what is beyond the ids of this segment, no correct participant wrote.
-            if holder == 0 || asked.get(word).is_none_or(|asked| asked & bit != 0) {
-                continue;
-            }
-            asked[word] |= bit;
+        for holder in each_once(holders) {
             if self.participant.is_dead(holder) {
                 self.recover_dead()?;
             }
@@ -123,6 +116,23 @@ impl<C: Core> Member<C> {
     fn recover_dead(&self) -> Result<usize> {
         self.participant.reap_dead(|dead| self.core.recover(dead))
     }
+}
+
+/// Each participant among `holders`, once.
+fn each_once(holders: impl Iterator<Item = u16>) -> impl Iterator<Item = u16> {
+    let mut seen = [0u64; PARTICIPANTS / 64 + 1];
+    holders.filter(move |holder| {
+        let bit = 1 << (holder % 64);
+        match seen.get_mut(usize::from(*holder) / 64) {
+            // 0 is free.
+            Some(seen) if *holder != 0 && *seen & bit == 0 => {
+                *seen |= bit;
+                true
+            }
+            // What is beyond the ids of this segment, no correct participant wrote.
+            _ => false,
+        }
+    })
 }
 
 /// One attempt; and if it yields nothing, and the handle has not asked for some time whether the
@@ -152,5 +162,18 @@ impl<C: Core> Drop for Member<C> {
         if !self.is_forked() {
             self.core.recover(self.id());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_of_many_permits_is_asked_about_once() {
+        let alternating = (0..1u32 << 16).map(|permit| 1 + (permit % 2) as u16);
+        assert_eq!(each_once(alternating).collect::<Vec<_>>(), [1, 2]);
+        let all = (0..=u16::MAX).chain(0..=u16::MAX).map(|holder| holder % 300);
+        assert!(each_once(all).eq(1..=PARTICIPANTS as u16), "free, or no participant");
     }
 }
