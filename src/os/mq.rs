@@ -65,6 +65,7 @@ pub(crate) fn send(queue: BorrowedFd<'_>, message: &[u8], priority: u32) -> io::
 
 /// Takes the oldest message of the highest priority; `WouldBlock` if there is none. `buffer` must have room for the queue's
 /// largest message. One system call.
+#[cfg(feature = "probe")]
 pub(crate) fn receive(queue: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: at most `buffer.len()` bytes are written to `buffer`; the priority is not asked for.
     let received =
