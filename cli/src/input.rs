@@ -18,12 +18,22 @@ use crate::standard;
 /// Bytes asked of one read.
 const BLOCK: usize = 256 << 10;
 
+/// How large a frame may be, and what sets that limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) bytes: usize,
+    /// Whose limit it is: "a slot of the ring".
+    pub(crate) of: &'static str,
+    /// What raises it.
+    pub(crate) raised_by: &'static str,
+}
+
 pub(crate) struct Input {
     source: File,
     name: String,
     framing: Framing,
     /// The largest frame; of a raw input, the chunk.
-    max: usize,
+    limit: Limit,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -38,7 +48,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// `path`, or stdin.
-    pub(crate) fn open(path: Option<&Path>, framing: Framing, max: usize, interrupt: &Interrupt) -> Outcome<Self> {
+    pub(crate) fn open(path: Option<&Path>, framing: Framing, limit: Limit, interrupt: &Interrupt) -> Outcome<Self> {
         let (source, name) = match path {
             Some(path) => (File::open(path), path.display().to_string()),
             None => {
@@ -47,16 +57,16 @@ impl Input {
             }
         };
         let source = source.map_err(|e| Failure::new(FAILED, e).at(&name))?;
-        Ok(Input { interrupt: Some(interrupt.clone()), ..Self::over(source, name, framing, max) })
+        Ok(Input { interrupt: Some(interrupt.clone()), ..Self::over(source, name, framing, limit) })
     }
 
-    fn over(source: File, name: String, framing: Framing, max: usize) -> Self {
+    fn over(source: File, name: String, framing: Framing, limit: Limit) -> Self {
         let buffer = vec![0; BLOCK];
         Input {
             source,
             name,
             framing,
-            max,
+            limit,
             buffer,
             start: 0,
             end: 0,
@@ -152,7 +162,7 @@ impl Input {
                     None if self.ended => (0, available, 0),
                     None => {
                         self.scanned = self.end;
-                        return if available > self.max {
+                        return if available > self.limit.bytes {
                             Err(self.too_large(available, "at least "))
                         } else {
                             Ok(None)
@@ -165,9 +175,9 @@ impl Input {
                 None => return self.incomplete(4),
             },
             Framing::Fixed(len) => (0, len, 0),
-            Framing::Raw => (0, available.min(self.max), 0),
+            Framing::Raw => (0, available.min(self.limit.bytes), 0),
         };
-        if len > self.max {
+        if len > self.limit.bytes {
             return Err(self.too_large(len, ""));
         }
         if skip + len > available {
@@ -189,13 +199,13 @@ impl Input {
     }
 
     fn too_large(&self, len: usize, at_least: &str) -> Failure {
-        let (name, number, max) = (&self.name, self.number + 1, self.max);
+        let (name, number, Limit { bytes, of, raised_by }) = (&self.name, self.number + 1, self.limit);
         let what = if self.framing == Framing::Lines { "line" } else { "frame" };
         Failure::new(
             FAILED,
             format_args!(
-                "{name}: {what} {number} is {at_least}{len} bytes long, and the ring takes at most {max}; \
-                 what was before it has been sent. Create the ring with a larger capacity (slot, for mpmc)"
+                "{name}: {what} {number} is {at_least}{len} bytes long, and {of} takes at most {bytes} ({raised_by}); \
+                 what was before it has been sent"
             ),
         )
     }
@@ -210,7 +220,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        let mut input = Input::over(file, "input".to_owned(), framing, max);
+        let mut input = Input::over(file, "input".to_owned(), framing, Limit { bytes: max, of: "it", raised_by: "" });
         let mut found = Vec::new();
         loop {
             let mut frames = Vec::new();

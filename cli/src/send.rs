@@ -17,7 +17,7 @@ use slipring::{Deadline, Error, Kind, Ring, Role, mpmc, spsc, stream};
 
 use crate::failure::{Failure, LOST, NOT_FOUND, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
-use crate::input::Input;
+use crate::input::{Input, Limit};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::opening;
 use crate::progress::Progress;
@@ -108,7 +108,12 @@ impl Send {
             (Framing::Raw, _) => (ring.max_payload() / 4).min(RAW_CHUNK),
             _ => ring.max_payload(),
         };
-        let mut input = Input::open(self.file.as_deref(), framing, max, interrupt)?;
+        let (of, raised_by) = match ring.kind() {
+            Kind::Mpmc => ("a slot of the ring", "create it with a larger slot"),
+            _ => ("the ring", "create it with a larger capacity"),
+        };
+        let limit = Limit { bytes: max, of, raised_by };
+        let mut input = Input::open(self.file.as_deref(), framing, limit, interrupt)?;
         let mut sink = match ring.kind() {
             Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
             Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
@@ -141,7 +146,12 @@ impl Send {
         };
         let Some(mut sink) = opened else { return Ok(()) };
         let max = if framing == Framing::Raw { sink.max_payload().min(RAW_CHUNK) } else { sink.max_payload() };
-        let mut input = Input::open(self.file.as_deref(), framing, max, interrupt)?;
+        let raised_by = match endpoint {
+            Endpoint::Unix(_) => "raise max_payload at both ends; with upgrade=ring, capacity",
+            _ => "raise max_payload at both ends",
+        };
+        let limit = Limit { bytes: max, of: "the channel", raised_by };
+        let mut input = Input::open(self.file.as_deref(), framing, limit, interrupt)?;
         let pumped = self.pump(&mut input, &mut sink, "channel", interrupt, context);
         if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
             std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all

@@ -82,9 +82,14 @@ fn frames_that_are_too_large() {
     let place = Place::new();
     let text = [b"fits\n".to_vec(), b"x".repeat(300), b"\nfits\n".to_vec()].concat();
     let run = place.feed("send ring:x?kind=mpmc&slot=104", &text);
-    run.fails(1, "line 2 is 300 bytes long, and the ring takes at most 104");
+    run.fails(1, "line 2 is 300 bytes long, and a slot of the ring takes at most 104 (create it with a larger slot)");
     assert_eq!(place.run("recv ring:x").succeeds().text(), "fits\n");
-    place.feed("send ring:y?capacity=4096 --framing fixed:5000", &text).fails(1, "at most 4072");
+    place
+        .feed("send ring:y?capacity=4096 --framing fixed:5000", &text)
+        .fails(1, "the ring takes at most 4072 (create it with a larger capacity)");
+    place
+        .feed("send -?max_payload=100 --timeout 9s", &text)
+        .fails(1, "the channel takes at most 100 (raise max_payload");
     place.feed("send ring:z --framing len32", b"\x05\0\0\0abc").fails(1, "ends inside frame 1");
     assert_eq!(place.run("recv ring:z --timeout 10ms").code, 0, "the sender closed");
     place.feed("send ring:z", b"four\n").succeeds();

@@ -47,7 +47,7 @@ fn stage(tx: &mut Producer, batch: &mut Staged, value: u32) -> bool {
 
 /// Reads and releases the next frame; what has been released is published when there is none.
 pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
-    let Ok(frame) = rx.look() else {
+    let Ok(frame) = rx.look_first() else {
         let _ = rx.publish();
         return None;
     };
@@ -348,7 +348,7 @@ fn takeover_of_the_consumer() {
         let shared = ring(64);
         let (mut tx, mut first) = ends(&shared);
         let sender = thread::spawn(move || assert!(send(&mut tx, 0) && send(&mut tx, 1)));
-        let dead = thread::spawn(move || first.look().is_ok());
+        let dead = thread::spawn(move || first.look_first().is_ok());
         let in_hand = dead.join().unwrap();
         let mut rx = Consumer::attach(shared).unwrap();
         for expected in 0..2 {

@@ -207,6 +207,11 @@ pub fn streams_kinds_and_control(subject: &Subject) {
     let longest = 3000.min(tx.max_payload());
     let script = Script::mixed(5, 200, longest);
     run_over(subject, tx.as_mut(), rx.as_mut(), script);
+    // Kinds that no header can be made with.
+    for reserved in [Header { kind: 0, ..plain() }, Header { kind: control::DOORBELL, ..plain() }] {
+        assert!(matches!(tx.try_send(reserved, b"no"), Err(Error::Invalid { .. })), "{reserved:?}");
+        assert!(matches!(tx.send_deadline(reserved, b"no", soon()), Err(Error::Invalid { .. })), "{reserved:?}");
+    }
     // A control frame that is none of the transport's own business goes through; it may overtake data.
     let doorbell = Header::control(control::DOORBELL, 0).unwrap();
     tx.send_deadline(doorbell, b"bell", soon()).unwrap();

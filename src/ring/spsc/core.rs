@@ -100,6 +100,12 @@ impl Producer {
         self.high_water
     }
 
+    /// [`Producer::high_water`] after one more look at the consumer.
+    pub(crate) fn last_high_water(&mut self) -> u64 {
+        self.fetch_head(true);
+        self.high_water
+    }
+
     /// Where the next record goes, unless a batch is open.
     #[inline(always)]
     pub(crate) fn tail(&self) -> u64 {

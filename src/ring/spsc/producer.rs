@@ -373,7 +373,7 @@ impl Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         if self.attachment.is_attached() {
-            self.attachment.raise_high_water(self.core.high_water());
+            self.attachment.raise_high_water(self.core.last_high_water());
         }
     }
 }

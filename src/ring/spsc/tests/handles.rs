@@ -354,6 +354,26 @@ fn counters_tell_what_happened_and_outlive_their_handles() {
 }
 
 #[test]
+fn the_high_water_mark_of_a_ring_that_was_never_full_holds_what_is_there() {
+    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
+    (0..3).for_each(|_| tx.try_send(&[1; 100]).unwrap());
+    let counts = ring.stats().unwrap().counts;
+    assert_eq!((counts.high_water, counts.bytes, counts.full), (3 * 120, 300, 0));
+    assert_eq!(recv(&mut rx).len(), 100);
+    // Sent and received both count.
+    assert_eq!(ring.stats().unwrap().counts.bytes, 400);
+    drop(tx);
+    (0..2).for_each(|_| assert_eq!(recv(&mut rx).len(), 100));
+    assert_eq!(ring.stats().unwrap().counts.high_water, 2 * 120, "a producer looks when it leaves");
+
+    let ring = Ring::memfd(&Options::mpmc(8, 40)).unwrap();
+    let tx = crate::mpmc::Producer::attach(&ring).unwrap();
+    (0..3).for_each(|_| tx.try_send(&[1]).unwrap());
+    assert_eq!(ring.stats().unwrap().counts.high_water, 3);
+}
+
+#[test]
 fn deadlines_are_kept_in_every_idle_strategy_and_wake_mode() {
     for mode in [WakeMode::Poll, WakeMode::Asymmetric, WakeMode::Fenced] {
         let ring = Ring::memfd(&Options::spsc(4096).wake(mode)).unwrap();
