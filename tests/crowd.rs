@@ -3,10 +3,14 @@
 //!
 //! Counts sleeps, not time: a busy machine only makes them fewer.
 
-use std::path::{Path, PathBuf};
+#[path = "common/dir.rs"]
+mod dir;
+
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dir::TestDir;
 use slipring::{Error, Options, Ring, mpmc};
 
 const CROWD: usize = 64;
@@ -17,24 +21,6 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn options(dir: &Path) -> Options {
     Options::mpmc(64, 8).participants(256).directory(dir)
-}
-
-/// A directory that is removed with everything in it.
-struct TestDir(PathBuf);
-
-impl TestDir {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("slipring-crowd-{name}-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        TestDir(dir)
-    }
-}
-
-impl Drop for TestDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A process in which [`other_process`] runs; killed when dropped.
@@ -119,7 +105,7 @@ fn sleepers_share_their_looks_and_sleep_on_while_others_of_many_leave() {
 #[test]
 fn when_the_one_that_looks_is_stopped_or_killed_another_takes_its_place_and_finds_the_dead() {
     for signal in [libc::SIGSTOP, libc::SIGKILL] {
-        let dir = TestDir::new(if signal == libc::SIGSTOP { "stopped" } else { "killed" });
+        let dir = TestDir::new(if signal == libc::SIGSTOP { "crowd-stopped" } else { "crowd-killed" });
         let ring = Ring::create("ring", &options(&dir.0)).unwrap();
         let producer = Other::start(&dir.0, &ring, "producer");
         let others: Vec<_> = (0..4).map(|_| Other::start(&dir.0, &ring, "consumer")).collect();

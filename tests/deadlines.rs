@@ -2,11 +2,15 @@
 //!
 //! The other process is this very test binary, run again with a role in its environment.
 
+#[path = "common/dir.rs"]
+mod dir;
+
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dir::TestDir;
 use slipring::{Error, Idle, Options, Ring, mpmc, spsc, stream};
 
 /// Far more than anything here takes: a test that hangs fails.
@@ -108,7 +112,7 @@ fn who_was_killed_is_told_by_a_loop_of_short_calls() {
     for (n, kind) in KINDS.into_iter().enumerate() {
         for (m, idle) in WAYS.into_iter().enumerate() {
             let deadline = SHORT[(n + m) % SHORT.len()];
-            let dir = TestDir::new(&format!("{n}-{m}"));
+            let dir = TestDir::new(&format!("deadlines-{n}-{m}"));
             let ring = Ring::create("ring", &options(kind).idle(idle).directory(&dir.0)).unwrap();
             let mut child = start(kind, &dir.0);
             let mut call = call(kind, &ring, idle);
@@ -153,23 +157,4 @@ fn start(kind: &str, dir: &Path) -> Child {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     assert!(lines.map(Result::unwrap).any(|line| line.ends_with("ready")), "{kind} ended early");
     child
-}
-
-/// A directory that is removed with everything in it.
-struct TestDir(PathBuf);
-
-impl TestDir {
-    fn new(name: &str) -> Self {
-        let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
-        let dir = base.join(format!("slipring-deadlines-{name}-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        TestDir(dir)
-    }
-}
-
-impl Drop for TestDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

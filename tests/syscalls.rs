@@ -4,10 +4,13 @@
 //! What a stream of no frames costs (starting, attaching, leaving) is taken off. Skipped, and said so, where there is no
 //! `strace` or it may not trace.
 
-use std::path::{Path, PathBuf};
+#[path = "common/dir.rs"]
+mod dir;
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use dir::TestDir;
 use slipring::{Error, Options, mpmc, spsc};
 
 const FRAMES: u64 = 1_000_000;
@@ -60,21 +63,9 @@ fn this_test() -> Command {
     command
 }
 
-/// A directory that is removed with everything in it.
-struct TestDir(PathBuf);
-
-impl Drop for TestDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// System calls of both processes for `count` frames; `None` if they cannot be counted here.
 fn calls(kind: &str, count: u64) -> Option<u64> {
-    let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
-    let dir = TestDir(base.join(format!("slipring-syscalls-{kind}-{}", std::process::id())));
-    std::fs::create_dir(&dir.0).unwrap();
-    std::fs::set_permissions(&dir.0, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let dir = TestDir::new(&format!("syscalls-{kind}"));
     let table = dir.0.join(".strace");
     let streaming = this_test();
     let mut command = Command::new("strace");
