@@ -39,10 +39,9 @@ impl Interrupt {
     pub(crate) fn install() -> Outcome<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let signal = Arc::new(AtomicUsize::new(0));
-        let ignored = ignored_signals();
         let install = || -> io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
-            for number in [SIGINT, SIGTERM].into_iter().filter(|number| ignored & (1 << (number - 1)) == 0) {
+            for number in watched_signals() {
                 signal_hook::flag::register_conditional_default(number, Arc::clone(&asked))?;
                 signal_hook::flag::register_usize(number, Arc::clone(&signal), number.unsigned_abs() as usize)?;
                 signal_hook::flag::register(number, Arc::clone(&asked))?;
@@ -57,8 +56,7 @@ impl Interrupt {
     /// From now on, asking for an end also ends the calls that `canceller` is for: they need no slices.
     #[allow(unsafe_code, reason = "what a signal handler may call is for its author to know")]
     pub(crate) fn cancels(&self, canceller: Canceller) -> Outcome {
-        let ignored = ignored_signals();
-        for number in [SIGINT, SIGTERM].into_iter().filter(|number| ignored & (1 << (number - 1)) == 0) {
+        for number in watched_signals() {
             let canceller = canceller.clone();
             // SAFETY: `cancel` is async-signal-safe, as its documentation says, and does not panic.
             unsafe { signal_hook::low_level::register(number, move || canceller.cancel()) }
@@ -191,9 +189,11 @@ fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
 }
 
-/// The signals that were ignored when the program began, signal `n` at bit `n - 1`; none where /proc cannot be read.
-fn ignored_signals() -> u64 {
+/// The signals that ask for an end, but those that were ignored when the program began. Both, where /proc cannot be read.
+fn watched_signals() -> impl Iterator<Item = i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    // Signal `n` is bit `n - 1`.
+    let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    [SIGINT, SIGTERM].into_iter().filter(move |number| ignored & (1 << (number - 1)) == 0)
 }

@@ -368,7 +368,7 @@ fn the_high_water_mark_of_a_ring_that_was_never_full_holds_what_is_there() {
     assert_eq!(ring.stats().unwrap().counts.high_water, 2 * 120, "a producer looks when it leaves");
 
     let ring = Ring::memfd(&Options::mpmc(8, 40)).unwrap();
-    let tx = crate::mpmc::Producer::attach(&ring).unwrap();
+    let tx = mpmc::Producer::attach(&ring).unwrap();
     (0..3).for_each(|_| tx.try_send(&[1]).unwrap());
     assert_eq!(ring.stats().unwrap().counts.high_water, 3);
 }
