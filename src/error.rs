@@ -66,6 +66,10 @@ pub enum Error {
     /// The name or address is taken.
     #[error("already exists: open it, remove it, or choose another name")]
     Exists,
+    /// Sending was refused because no consumer has attached since the producer did, and
+    /// [`Options::fail_without_consumer`](crate::Options::fail_without_consumer) asks for that.
+    #[error("no consumer is attached: start one first, or let frames wait for it by leaving out fail_without_consumer")]
+    NoConsumer,
     /// A role that only one participant may hold is held by a living one.
     #[error("a {role} is already attached: wait for it to close, or use an mpmc ring")]
     RoleTaken {

@@ -30,12 +30,13 @@ fn streaming_process() {
     let mut consumer = (role == "producer").then(|| this_test().env(ROLE, "consumer").spawn().unwrap());
     let frame = |i: u64| [i; 8].map(u64::to_le_bytes).concat();
     match (kind.as_str(), consumer.is_some()) {
-        ("spsc", true) => {
-            let mut tx = spsc::Producer::open("ring", &Options::spsc(1 << 20).directory(dir)).unwrap();
+        ("spsc" | "spsc-attended", true) => {
+            let options = Options::spsc(1 << 20).directory(dir).fail_without_consumer(kind != "spsc");
+            let mut tx = spsc::Producer::open("ring", &options).unwrap();
             tx.wait_for_peer(SOON).unwrap();
             (0..count).for_each(|i| tx.send(&frame(i)).unwrap());
         }
-        ("spsc", false) => {
+        ("spsc" | "spsc-attended", false) => {
             let mut rx = spsc::Consumer::open("ring", &Options::spsc(1 << 20).directory(dir)).unwrap();
             (0..count).for_each(|i| assert_eq!(*rx.recv().unwrap(), frame(i)));
             assert!(matches!(rx.recv(), Err(Error::Closed)));
@@ -108,6 +109,11 @@ fn assert_no_call_per_frame(kind: &str) {
 #[test]
 fn spsc_streams_without_system_calls() {
     assert_no_call_per_frame("spsc");
+}
+
+#[test]
+fn a_producer_that_needs_a_consumer_streams_without_system_calls() {
+    assert_no_call_per_frame("spsc-attended");
 }
 
 #[test]

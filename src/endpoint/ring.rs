@@ -22,7 +22,7 @@ pub const DEFAULT_SLOT: usize = 256;
 const ATTEMPTS: usize = 100;
 
 const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, wake, idle, mode, participants, \
-                    redelivery, huge, prefault, mlock, listen";
+                    redelivery, huge, prefault, mlock, fail_without_consumer, listen";
 
 /// `ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&…]`.
 ///
@@ -37,6 +37,7 @@ const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, s
 /// | `participants` | 1 to 4095 | 64 |
 /// | `redelivery` | `at-least-once`, `at-most-once` | `at-least-once` |
 /// | `huge`, `prefault`, `mlock` | nothing, `true` or `false` | `false` |
+/// | `fail_without_consumer` | nothing, `true` or `false`: whether a sender fails while no consumer is attached ([`Options::fail_without_consumer`]) | `false` |
 /// | `listen` | `true` or `false`; either side makes the ring, so it changes nothing | `false` |
 #[derive(Clone, Debug, Default)]
 pub struct RingEndpoint {
@@ -54,6 +55,7 @@ pub struct RingEndpoint {
     huge: bool,
     prefault: bool,
     lock: bool,
+    fail_without_consumer: bool,
 }
 
 impl RingEndpoint {
@@ -79,6 +81,7 @@ impl RingEndpoint {
             "huge" => self.huge = parse_switch(value)?,
             "prefault" => self.prefault = parse_switch(value)?,
             "mlock" => self.lock = parse_switch(value)?,
+            "fail_without_consumer" => self.fail_without_consumer = parse_switch(value)?,
             "listen" => query::no_listener((), value)?,
             _ => return Err(Error::Invalid { what: KEYS }),
         }
@@ -133,6 +136,20 @@ impl RingEndpoint {
         self
     }
 
+    /// The same ring, of which a sender fails while no consumer is attached, or does not: see
+    /// [`Options::fail_without_consumer`].
+    #[must_use]
+    pub fn fail_without_consumer(mut self, fail: bool) -> Self {
+        self.fail_without_consumer = fail;
+        self
+    }
+
+    /// Whether a sender fails while no consumer is attached.
+    #[must_use]
+    pub fn fails_without_consumer(&self) -> bool {
+        self.fail_without_consumer
+    }
+
     /// The options with which [`RingEndpoint::create`] creates.
     pub fn options(&self) -> Options {
         let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
@@ -149,6 +166,7 @@ impl RingEndpoint {
     /// What matters to everybody who maps the ring, whoever made it.
     fn attach_options(&self, options: Options) -> Options {
         let options = options.idle(self.idle).huge_pages(self.huge).prefault(self.prefault).lock_memory(self.lock);
+        let options = options.fail_without_consumer(self.fail_without_consumer);
         self.directory.iter().fold(options, Options::directory)
     }
 
@@ -259,12 +277,13 @@ mod tests {
     #[test]
     fn every_option_is_understood() {
         let text = "ring:a.b-c_D?kind=stream&capacity=64KiB&wake=poll&idle=spin&mode=0640&participants=3&\
-                    redelivery=at-most-once&huge&prefault=false&mlock=true";
+                    redelivery=at-most-once&huge&prefault=false&mlock=true&fail_without_consumer";
         let ring = ring(text).unwrap();
         assert_eq!((ring.name(), ring.kind(), ring.capacity()), ("a.b-c_D", Some(Kind::Stream), Some(65_536)));
         assert_eq!((ring.wake, ring.idle, ring.redelivery), (WakeMode::Poll, Idle::Spin, Redelivery::AtMostOnce));
         assert_eq!((ring.mode, ring.participants), (Some(0o640), Some(3)));
         assert_eq!((ring.huge, ring.prefault, ring.lock), (true, false, true));
+        assert!(ring.fails_without_consumer());
     }
 
     #[test]

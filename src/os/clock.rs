@@ -10,7 +10,6 @@ pub(crate) fn monotonic_ns() -> u64 {
 }
 
 /// The same clock as it was at the last tick of the kernel, up to 10 ms ago: some 5 ns, no system call.
-#[cfg(feature = "transports")]
 #[inline]
 pub(crate) fn coarse_ns() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);

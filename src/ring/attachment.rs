@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Ring;
 use crate::error::{Error, Result};
-use crate::os::clock::monotonic_ns;
+use crate::os::clock::{coarse_ns, monotonic_ns};
 use crate::os::home::Home;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
@@ -25,6 +25,8 @@ use crate::wait::idle::{CHECK_NS, Idle, Pace};
 /// Time between two checks for the dead by sleepers of which there are many: the one that made the last check makes the
 /// next one, for its own sleep ends just then.
 pub(super) const TURN_NS: u64 = SLEEP_CAP.as_nanos() as u64 * 9 / 10;
+/// What no membership comes to: every change of it adds one.
+const NO_MEMBERSHIP: u64 = u64::MAX;
 /// Fruitless `try_…` calls between two readings of the clock.
 const TRIES_PER_READING: u32 = 256;
 
@@ -86,6 +88,10 @@ pub(super) struct Attachment<E: Edge> {
     /// The membership at which no peer had ended.
     quiet_membership: AtomicU64,
     tries: AtomicU32,
+    /// Whether sending fails while no consumer is attached.
+    needs_consumer: bool,
+    /// The membership at which a consumer was attached, if one is needed.
+    attended_membership: AtomicU64,
     /// Whether joining has recovered what dead participants held.
     has_recovered: bool,
     participant: Participant,
@@ -126,6 +132,8 @@ impl<E: Edge> Attachment<E> {
             told: Mutex::new((baseline, false)),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
+            needs_consumer: role == Role::Producer && ring.needs_consumer(),
+            attended_membership: AtomicU64::new(NO_MEMBERSHIP),
             has_recovered,
             participant,
         })
@@ -228,7 +236,13 @@ impl<E: Edge> Attachment<E> {
             let usual = prepare();
             let longest;
             (ended, longest) = self.check_peers(check, usual)?;
-            if ended.is_some() { Err(Error::Closed) } else { Ok(longest) }
+            if ended.is_some() {
+                return Err(Error::Closed);
+            }
+            if self.needs_consumer {
+                self.check_attendance(check == Check::Thorough)?;
+            }
+            Ok(longest)
         });
         self.count(Counter::Sleeps, self.pace.take_sleeps());
         match (outcome, ended) {
@@ -306,6 +320,34 @@ impl<E: Edge> Attachment<E> {
         Ok((ended, usual))
     }
 
+    /// Fails if a consumer is needed and none is attached: see
+    /// [`Options::fail_without_consumer`](super::Options::fail_without_consumer).
+    #[inline(never)]
+    fn check_consumer(&self) -> Result<()> {
+        let now = coarse_ns();
+        let thorough = self.pace.is_check_due(now) && self.ring.wake() != WakeMode::Poll;
+        if thorough {
+            self.pace.checked(now);
+            self.reap_dead()?;
+        }
+        self.check_attendance(thorough)
+    }
+
+    /// Fails if no consumer is attached; the dead that were not reaped count as attached. Two loads as long as no
+    /// participant has come or gone, unless it is to be `exact`: a consumer that was killed while it left may not have
+    /// changed the membership.
+    fn check_attendance(&self, exact: bool) -> Result<()> {
+        let membership = self.ring.segment().table().lifecycle().membership();
+        if !exact && membership == self.attended_membership.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.has_peer() {
+            self.attended_membership.store(membership, Ordering::Relaxed);
+            return Ok(());
+        }
+        Err(self.participant.peers_ended(self.baseline).map_or(Error::NoConsumer, |ends| self.tell(ends)))
+    }
+
     /// Reaps the dead, unless one of many participants has done so a moment ago.
     fn reap_dead(&self) -> Result<usize> {
         let reaped = self.participant.reap_dead_if_due(CHECK_NS, |id| self.recover(id))?;
@@ -373,6 +415,14 @@ impl<E: Edge> Attachment<E> {
     #[inline(always)]
     pub(super) fn check_fork(&self) -> Result<()> {
         self.participant.check_fork()
+    }
+
+    /// For the beginning of every call that sends: [`Attachment::check_fork`], and whether there is a consumer if one is
+    /// needed.
+    #[inline(always)]
+    pub(super) fn check_send(&self) -> Result<()> {
+        self.check_fork()?;
+        if self.needs_consumer { self.check_consumer() } else { Ok(()) }
     }
 
     /// Adds to a counter of this participant.

@@ -35,6 +35,8 @@ use crate::wait::idle::Idle;
 pub struct Ring {
     segment: Arc<Segment>,
     idle: Idle,
+    /// What [`Options::fail_without_consumer`] says, for producers.
+    needs_consumer: bool,
 }
 
 impl std::fmt::Debug for Ring {
@@ -225,7 +227,7 @@ impl Ring {
     }
 
     fn over(segment: Arc<Segment>, options: &Options) -> Self {
-        Ring { segment, idle: options.idle_strategy() }
+        Ring { segment, idle: options.idle_strategy(), needs_consumer: options.fails_without_consumer() }
     }
 
     pub(super) fn segment(&self) -> &Arc<Segment> {
@@ -242,6 +244,10 @@ impl Ring {
 
     pub(super) fn idle(&self) -> Idle {
         self.idle
+    }
+
+    pub(super) fn needs_consumer(&self) -> bool {
+        self.needs_consumer
     }
 
     fn event_line(&self, offset: usize) -> Area {

@@ -25,6 +25,7 @@ pub struct Options {
     settings: Settings,
     segment: segment::Options,
     idle: Idle,
+    fail_without_consumer: bool,
     directory: Option<PathBuf>,
 }
 
@@ -67,6 +68,7 @@ impl Options {
             settings: Settings::default(),
             segment: segment::Options::default(),
             idle: Idle::default(),
+            fail_without_consumer: false,
             directory: None,
         }
     }
@@ -92,6 +94,40 @@ impl Options {
     /// How this handle's blocking calls wait ([`Idle::Park`] by default).
     pub fn idle(mut self, idle: Idle) -> Self {
         self.idle = idle;
+        self
+    }
+
+    /// Whether this handle's calls that send or reserve fail at once while no consumer is attached (`false` by default: frames
+    /// then wait in the ring, until it is full, for a consumer to come). For producers of every kind of ring; consumers ignore
+    /// it.
+    ///
+    /// The error is [`Error::NoConsumer`](crate::Error::NoConsumer) if no consumer has attached since the producer did, and
+    /// [`Error::Closed`](crate::Error::Closed) or [`Error::PeerDead`](crate::Error::PeerDead) once the last one has left or died.
+    /// Nothing is sent by such a call. When another consumer attaches, calls succeed again. It holds for `try_…`, blocking and
+    /// `_deadline` calls alike, and for each frame of a batch; what has been reserved or put into a batch before is still
+    /// committed. An [`UntrustedConsumer`](crate::spsc::UntrustedConsumer) does not attach, so it does not count.
+    ///
+    /// A consumer that leaves is noticed by the next call. One that dies is noticed by the next call that comes 10 to 20 ms or
+    /// more after the handle's last check, so by every call of a slow producer; where more than 8 participants are attached,
+    /// they share their checks, as `docs/crash-behaviour.md` says. What was sent before that waits in the ring. A call pays for
+    /// two loads and a reading of the coarse clock, some 5 ns; only a check makes system calls. In
+    /// [`WakeMode::Poll`](crate::WakeMode::Poll) only calls that have to wait check for a death; beside them, another
+    /// participant or [`Ring::sweep`](crate::Ring::sweep) does.
+    ///
+    /// ```
+    /// use slipring::{Error, Options, Ring, spsc};
+    /// let ring = Ring::memfd(&Options::spsc(4096).fail_without_consumer(true))?;
+    /// let mut tx = spsc::Producer::attach(&ring)?;
+    /// assert!(matches!(tx.try_send(b"too early"), Err(Error::NoConsumer)));
+    /// let mut rx = spsc::Consumer::attach(&ring)?;
+    /// tx.send(b"in time")?;
+    /// assert_eq!(&*rx.recv()?, b"in time");
+    /// rx.close();
+    /// assert!(matches!(tx.send(b"too late"), Err(Error::Closed)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn fail_without_consumer(mut self, fail: bool) -> Self {
+        self.fail_without_consumer = fail;
         self
     }
 
@@ -141,6 +177,10 @@ impl Options {
 
     pub(super) fn idle_strategy(&self) -> Idle {
         self.idle
+    }
+
+    pub(super) fn fails_without_consumer(&self) -> bool {
+        self.fail_without_consumer
     }
 
     pub(super) fn segment_options(&self) -> &segment::Options {

@@ -44,7 +44,8 @@ const NO_FRAMES: Error = Error::Unsupported {
     what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
 };
 
-/// The sending end of a ring of frames.
+/// The sending end of a ring of frames. What is sent waits in the ring for a consumer, unless the ring was opened with
+/// [`Options::fail_without_consumer`](crate::Options::fail_without_consumer).
 ///
 /// ```
 /// use slipring::frame::{Event, Header};

@@ -21,6 +21,9 @@ use crate::wait::eventcount::ALL;
 /// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, they ask the kernel who
 /// is dead.
 ///
+/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while no consumer is attached, with
+/// [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
+///
 /// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Producer(Arc<Seat>);
@@ -252,7 +255,7 @@ impl Producer {
 
     #[inline(always)]
     fn check_call(&self, len: usize) -> Result<()> {
-        self.0.attachment.check_fork()?;
+        self.0.attachment.check_send()?;
         if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
     }
 

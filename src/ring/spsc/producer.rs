@@ -30,6 +30,9 @@ const FULL_PAUSE_NS: u32 = 100;
 /// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, it asks the
 /// kernel whether the consumer is dead.
 ///
+/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while no consumer is attached, with
+/// [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
+///
 /// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
     core: core::Producer,
@@ -292,7 +295,7 @@ impl Producer {
 
     #[inline(always)]
     fn check_call(&self, len: usize) -> Result<()> {
-        self.attachment.check_fork()?;
+        self.attachment.check_send()?;
         if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
     }
 

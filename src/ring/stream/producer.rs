@@ -18,6 +18,9 @@ use crate::wait::idle::Idle;
 
 /// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
 ///
+/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while no consumer is attached, with
+/// [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
+///
 /// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
     core: core::Producer,
@@ -113,7 +116,7 @@ impl Producer {
     /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written in part.
     #[inline(always)]
     pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
-        self.attachment.check_fork()?;
+        self.attachment.check_send()?;
         let mut free = self.core.free(bytes.len());
         if free < unit && !bytes.is_empty() {
             free = self.full(unit)?;
@@ -200,7 +203,7 @@ impl Producer {
     pub fn close(self) {}
 
     fn check_call(&self, len: usize) -> Result<()> {
-        self.attachment.check_fork()?;
+        self.attachment.check_send()?;
         let max = self.core.shared().capacity();
         if len <= max { Ok(()) } else { Err(Error::TooLarge { max }) }
     }
@@ -227,7 +230,7 @@ impl Producer {
 
     #[inline(always)]
     fn room(&mut self, wanted: usize, deadline: Deadline) -> Result<usize> {
-        self.attachment.check_fork()?;
+        self.attachment.check_send()?;
         let free = self.core.free(wanted);
         if free >= wanted { Ok(free) } else { self.wait_for_room(wanted, deadline) }
     }
