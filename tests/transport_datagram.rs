@@ -1,6 +1,6 @@
 //! What only datagram sockets have: names in the file system, credentials, duplex, gaps, refusals.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -362,6 +362,66 @@ fn udp_stays_on_this_machine_and_with_whom_it_was_told() {
     assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Skipped { .. })));
     UdpSocket::bind((elsewhere, 0)).unwrap().send_to(&message(Header::PLAIN, b"accepted"), address).unwrap();
     expect(&mut rx, b"accepted");
+}
+
+/// A port that refuses what anyone but its own peer sends, and that no other test is given.
+fn refusing() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect("127.0.0.1:9").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Link-local, and of no link: an error at once, which waiting does not mend.
+const IMPOSSIBLE: &str = "[fe80::1]:9";
+
+#[test]
+fn udp_tries_every_address_whatever_the_others_say() {
+    let options = udp::Options::default().remote(true);
+    let rx = udp::Receiver::bind("127.0.0.1:0", &options).unwrap();
+    let good = rx.local_address().unwrap();
+    let (_held, refusing) = refusing();
+    let impossible: SocketAddr = IMPOSSIBLE.parse().unwrap();
+    for addresses in [&[refusing, good][..], &[impossible, good], &[impossible, refusing, good]] {
+        assert!(udp::Sender::connect(addresses, &options, now()).is_ok(), "{addresses:?}");
+    }
+    let error = udp::Sender::connect(&[impossible, refusing][..], &options, now()).err();
+    assert!(matches!(error, Some(Error::NotFound)), "{error:?}");
+    let error = udp::Sender::connect(impossible, &options, soon()).err();
+    assert!(matches!(error, Some(Error::Io { .. })), "{error:?}");
+    assert!(udp::Receiver::bind(&[impossible, "127.0.0.1:0".parse().unwrap()][..], &options).is_ok());
+}
+
+#[test]
+fn udp_waits_for_any_of_the_addresses() {
+    let options = udp::Options::default().remote(true);
+    let (_held, refusing) = refusing();
+    let late = UdpSocket::bind("127.0.0.77:0").unwrap().local_addr().unwrap(); // no other test binds there
+    let addresses = [IMPOSSIBLE.parse().unwrap(), refusing, late];
+    let (say, started) = std::sync::mpsc::channel();
+    let sender = std::thread::spawn({
+        let options = options.clone();
+        move || {
+            say.send(rustix::thread::gettid()).unwrap();
+            udp::Sender::connect(&addresses[..], &options, soon())
+        }
+    });
+    let tried = started.recv().unwrap().as_raw_nonzero();
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{tried}/status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = switches();
+    while switches() < before + 3 {
+        assert!(!sender.is_finished());
+        std::thread::yield_now(); // until it has paused between attempts: all of them have refused
+    }
+    let mut rx = udp::Receiver::bind(late, &options).unwrap();
+    let mut tx = sender.join().unwrap().unwrap();
+    tx.send(Header::PLAIN, b"found").unwrap();
+    // Of the sender's earlier attempts nothing has come.
+    expect(&mut rx, b"found");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::error::Result;
 use crate::wait::deadline::Deadline;
 
@@ -40,4 +42,21 @@ pub(super) fn until<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<O
         }
         std::thread::sleep(pauses.next().min(deadline.remaining()));
     }
+}
+
+/// Whether waiting may mend what an attempt to connect said: a listener comes, or a route.
+pub(super) fn may_pass(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::CONNABORTED
+            | Errno::TIMEDOUT
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+            | Errno::HOSTUNREACH
+            | Errno::HOSTDOWN
+            | Errno::ADDRNOTAVAIL
+            | Errno::AGAIN
+    )
 }

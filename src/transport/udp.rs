@@ -21,7 +21,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, 
 
 use super::datagram::{pull, push, wait_for_room, wake_up_at_times};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
-use super::retry::Pauses;
+use super::retry::{Pauses, may_pass};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, control};
@@ -96,15 +96,23 @@ impl Options {
         self
     }
 
-    fn check(&self, address: SocketAddr) -> Result<()> {
+    /// The addresses of a host, at least one, if these options allow them.
+    fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
+        const UNKNOWN: Error =
+            Error::Invalid { what: "address: HOST:PORT, of a host that has an address, as in 127.0.0.1:4000" };
+        let found = address.to_socket_addrs().map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidInput => UNKNOWN, // not of the form HOST:PORT
+            _ => Error::io("look up the host", e),
+        })?;
+        let addresses: Vec<_> = found.collect();
         if !(Wire::MIN_MESSAGE..=LARGEST).contains(&self.datagram) {
             return Err(Error::Invalid { what: "datagram size: 128 to 65507 bytes" });
         }
-        if !self.remote && !address.ip().is_loopback() {
+        if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
             const WHAT: &str = "UDP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
             return Err(Error::Untrusted { what: WHAT });
         }
-        Ok(())
+        if addresses.is_empty() { Err(UNKNOWN) } else { Ok(addresses) }
     }
 }
 
@@ -125,39 +133,61 @@ impl Options {
 pub struct Sender(Outbox<SendingEnd>);
 
 impl Sender {
-    /// Connects to the receiver at an address, waiting for one until the deadline, as far as that can be known: the answer that
-    /// nobody receives there comes at once from this machine, and from others maybe later. [`Error::Closed`] of a later call
-    /// means just that; the one after it tries again. Some six system calls.
+    /// Says HELLO to the receiver at an address, and says it again until the deadline while the answer is that nobody receives
+    /// there. The kernel gives that answer at once for this machine, and for another one later or not at all.
+    ///
+    /// If a host has several addresses, all of them are tried in turn until the deadline, whatever the others say, also while
+    /// there is no route. The first one that does not refuse is taken: an address that is silent looks like one where the
+    /// receiver listens. If it refuses later, a later call fails with [`Error::Closed`], and the one after it tries again.
+    /// Some six system calls an attempt.
     ///
     /// # Errors
     /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] for an address beyond this machine;
-    /// [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
+    /// [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the deadline.
     pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let deadline = deadline.into();
-        let address = resolve(address)?;
-        options.check(address)?;
-        let here = match (address.ip(), address.ip().is_loopback()) {
-            (IpAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            (IpAddr::V4(_), false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            (IpAddr::V6(_), true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            (IpAddr::V6(_), false) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let socket = UdpSocket::bind((here, 0)).map_err(|e| Error::io("make a UDP socket", e))?;
-        socket.connect(address).map_err(|e| Error::io("connect the UDP socket", e))?;
-        let wire = Wire { form: Form::Long, identified: false, message: options.datagram };
-        let mut outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket: socket.into() }))?;
+        let addresses = options.resolve(address)?;
         let mut pauses = Pauses::new();
-        while outbox.outlet().was_refused()? {
-            if deadline.has_passed() {
-                return Err(Error::NotFound);
+        loop {
+            let has_passed = deadline.has_passed();
+            let (mut may_come, mut why_not) = (false, None);
+            for address in &addresses {
+                match attempt(*address, options) {
+                    Ok(outbox) => return Ok(Sender(outbox)),
+                    Err(Error::NotFound) => (may_come, why_not) = (true, Some(Error::NotFound)),
+                    Err(Error::Io { op, source }) => {
+                        may_come |= Errno::from_io_error(&source).is_some_and(may_pass);
+                        why_not.get_or_insert(Error::Io { op, source });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if has_passed || !may_come {
+                return Err(why_not.unwrap_or(Error::NotFound));
             }
             std::thread::sleep(pauses.next().min(deadline.remaining()));
-            match outbox.greet_again() {
-                Ok(()) | Err(Error::Full | Error::Closed) => {}
-                Err(error) => return Err(error),
-            }
         }
-        Ok(Sender(outbox))
+    }
+}
+
+/// Says HELLO to one address. [`Error::NotFound`] if the answer is that nobody receives there.
+fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<SendingEnd>> {
+    let here = match (address.ip(), address.ip().is_loopback()) {
+        (IpAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        (IpAddr::V4(_), false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        (IpAddr::V6(_), true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        (IpAddr::V6(_), false) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((here, 0)).map_err(|e| Error::io("make a UDP socket", e))?;
+    socket.connect(address).map_err(|e| Error::io("connect the UDP socket", e))?;
+    let wire = Wire { form: Form::Long, identified: false, message: options.datagram };
+    let outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket: socket.into() }))?;
+    let answer = socket_error(&outbox.outlet().socket).map_err(|e| Error::io("ask for the socket's errors", e))?;
+    let Err(error) = answer else { return Ok(outbox) };
+    outbox.abandon(); // a BYE without its HELLO would be a stranger's for a receiver that has just come
+    match error {
+        Errno::CONNREFUSED => Err(Error::NotFound),
+        error => Err(Error::io("send to the UDP socket", error)),
     }
 }
 
@@ -167,21 +197,21 @@ sender!(Sender);
 pub struct Receiver(Inbox<ReceivingEnd>);
 
 impl Receiver {
-    /// Receives at an address; with port 0 at one that the system chooses ([`Receiver::local_address`]). Some five system
-    /// calls.
+    /// Receives at an address: of several, at the first that can be had. With port 0 the system chooses the port
+    /// ([`Receiver::local_address`]). Some six system calls.
     ///
     /// # Errors
     /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this machine; [`Error::Invalid`] for one
     /// that does not resolve; [`Error::Io`].
     pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
-        let address = resolve(address)?;
-        options.check(address)?;
-        let socket = match UdpSocket::bind(address) {
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => return Err(Error::Exists),
-            bound => OwnedFd::from(bound.map_err(|e| Error::io("bind the UDP socket", e))?),
+        let socket = match UdpSocket::bind(&options.resolve(address)?[..]) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(Error::Exists),
+            bound => bound.map_err(|e| Error::io("bind the UDP socket", e))?,
         };
+        let is_ipv6 = socket.local_addr().map_err(|e| Error::io("ask for the socket's address", e))?.is_ipv6();
+        let socket = OwnedFd::from(socket);
         wake_up_at_times(&socket)?;
-        keep_errors(socket.as_fd(), address.is_ipv6()).map_err(|e| Error::io("ask for the socket's errors", e))?;
+        keep_errors(socket.as_fd(), is_ipv6).map_err(|e| Error::io("ask for the socket's errors", e))?;
         let end = ReceivingEnd { socket, sources: options.sources.clone(), gone: Vec::new() };
         Ok(Receiver(Inbox::new(end, LARGEST, options.max_payload)))
     }
@@ -198,28 +228,8 @@ impl Receiver {
 
 receiver!(Receiver);
 
-fn resolve(address: impl ToSocketAddrs) -> Result<SocketAddr> {
-    const UNKNOWN: Error =
-        Error::Invalid { what: "address: HOST:PORT, of a host that has an address, as in 127.0.0.1:4000" };
-    let mut found = address.to_socket_addrs().map_err(|e| match e.kind() {
-        io::ErrorKind::InvalidInput => UNKNOWN, // not of the form HOST:PORT
-        _ => Error::io("look up the host", e),
-    })?;
-    found.next().ok_or(UNKNOWN)
-}
-
 struct SendingEnd {
     socket: OwnedFd,
-}
-
-impl SendingEnd {
-    /// Whether the answer to an earlier datagram was that nobody receives there.
-    fn was_refused(&self) -> Result<bool> {
-        match socket_error(&self.socket).map_err(|e| Error::io("ask for the socket's errors", e))? {
-            Err(Errno::CONNREFUSED) => Ok(true),
-            _ => Ok(false),
-        }
-    }
 }
 
 impl Outlet for SendingEnd {

@@ -145,12 +145,6 @@ impl<O: Outlet> Outbox<O> {
         self.send_parts(header, payload, deadline)
     }
 
-    /// Says HELLO again, to one who has not heard the first.
-    pub(in crate::transport) fn greet_again(&mut self) -> Result<()> {
-        self.greeted = false;
-        self.settle()
-    }
-
     /// Sends what was taken and is still here, until the deadline.
     pub(in crate::transport) fn flush(&mut self, deadline: Deadline) -> Result<()> {
         self.check()?;
@@ -172,6 +166,11 @@ impl<O: Outlet> Outbox<O> {
         self.closed = true;
         self.outlet.shut();
         Ok(())
+    }
+
+    /// Drops it without a BYE: its HELLO did not arrive.
+    pub(in crate::transport) fn abandon(mut self) {
+        self.closed = true;
     }
 
     /// The largest payload that both sides take.

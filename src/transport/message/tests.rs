@@ -111,6 +111,13 @@ fn large(letter: char) -> String {
 }
 
 #[test]
+fn an_abandoned_sender_says_no_more_than_hello() {
+    let memory = Memory::new(10);
+    memory.sender().0.abandon();
+    assert_eq!(memory.0.lock().unwrap().messages.len(), 1);
+}
+
+#[test]
 fn fragments_of_two_senders_do_not_mix() {
     let memory = Memory::new(100);
     let ((mut one, _), (mut two, _)) = (memory.sender(), memory.sender());

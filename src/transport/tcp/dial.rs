@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::error::{Error, Result};
 use crate::os::poll::{self, Ready};
-use crate::transport::retry::Pauses;
+use crate::transport::retry::{Pauses, may_pass};
 use crate::wait::deadline::Deadline;
 
 /// How long an address may be silent before the next one is tried as well.
@@ -163,23 +163,6 @@ impl Target {
         self.refused = answer.err();
         answer.is_ok().then_some(socket)
     }
-}
-
-/// Whether waiting may mend it: somebody begins to listen, a route comes up.
-fn may_pass(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::CONNREFUSED
-            | Errno::CONNRESET
-            | Errno::CONNABORTED
-            | Errno::TIMEDOUT
-            | Errno::NETUNREACH
-            | Errno::NETDOWN
-            | Errno::HOSTUNREACH
-            | Errno::HOSTDOWN
-            | Errno::ADDRNOTAVAIL
-            | Errno::AGAIN
-    )
 }
 
 #[cfg(all(test, not(miri)))]
