@@ -1,5 +1,10 @@
 //! From what the user typed to an open ring.
 
+use std::ffi::OsStr;
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::{Kind, Options, Ring};
 
@@ -67,22 +72,63 @@ pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) 
     }
 }
 
-/// Whether both name the same thing, so that what is written to one comes back from the other.
+/// Whether both name the same thing, however it is spelled, so that what is written to one comes back from the other.
 pub(crate) fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
-    if let (Endpoint::Ring(one), Endpoint::Ring(other)) = (one, other) {
-        return one.name() == other.name();
+    let texts = (one.to_string(), other.to_string());
+    match (one, other) {
+        (Endpoint::Ring(one), Endpoint::Ring(other)) => one.name() == other.name(),
+        // Numbers of either radix, and the paths of one file.
+        (Endpoint::Sysv(one), Endpoint::Sysv(other)) => {
+            matches!((one.key(), other.key()), (Ok(one), Ok(other)) if one == other)
+        }
+        // Stdin and stdout are two things, and what comes back over a passed socket comes from its other end.
+        (Endpoint::Pipe(_) | Endpoint::Signal(_), _) => false,
+        (Endpoint::Tcp(_), Endpoint::Tcp(_)) | (Endpoint::Udp(_), Endpoint::Udp(_)) => {
+            is_same_address(address(&texts.0), address(&texts.1))
+        }
+        (Endpoint::Fifo(_), Endpoint::Fifo(_))
+        | (Endpoint::Unix(_), Endpoint::Unix(_))
+        | (Endpoint::Seqpacket(_), Endpoint::Seqpacket(_))
+        | (Endpoint::Dgram(_), Endpoint::Dgram(_)) => is_same_file(address(&texts.0), address(&texts.1)),
+        _ => texts.0 == texts.1,
     }
-    let (one, other) = (one.to_string(), other.to_string());
-    // Stdin and stdout are two things, and what comes back over a passed socket comes from its other end.
-    if one.starts_with('-') || one.starts_with("fd:") || one.starts_with("signal:") {
-        return false;
-    }
-    let place = |text: &str| {
-        let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
-        let path = std::fs::canonicalize(rest).map_or_else(|_| rest.to_owned(), |path| path.display().to_string());
-        (scheme.to_owned(), path)
+}
+
+/// What stands behind the scheme.
+fn address(text: &str) -> &str {
+    text.split_once(':').map_or(text, |(_, address)| address)
+}
+
+/// Whether two paths lead to one file, which need not be there yet.
+fn is_same_file(one: &str, other: &str) -> bool {
+    let file = |path: &str| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let place = |path: &str| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
+        (directory.or_else(|| path.parent().map(Path::to_owned)), path.file_name().map(OsStr::to_owned))
     };
-    place(&one) == place(&other)
+    match (file(one), file(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => place(one) == place(other),
+    }
+}
+
+/// Whether two texts `HOST:PORT` have an address in common, or one is that of all interfaces and the other one of this machine's.
+fn is_same_address(one: &str, other: &str) -> bool {
+    if one == other {
+        return true;
+    }
+    let addresses = |text: &str| text.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect::<Vec<_>>);
+    let includes = |all: IpAddr, one: IpAddr| {
+        all.is_unspecified() && (one.is_ipv4() || all.is_ipv6()) && UdpSocket::bind((one, 0)).is_ok()
+    };
+    let others = addresses(other);
+    addresses(one).iter().any(|one| {
+        others.iter().any(|other| {
+            let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+            one.port() == other.port() && (ip == other_ip || includes(ip, other_ip) || includes(other_ip, ip))
+        })
+    })
 }
 
 /// For listing, removing: only the directory matters.

@@ -126,15 +126,38 @@ fn recv_follow_waits_for_the_next_sender() {
 fn a_relay_into_itself_is_refused() {
     let place = Place::new();
     let at = place.path().display().to_string();
+    let directory = place.path().file_name().unwrap().to_str().unwrap();
     std::os::unix::fs::symlink(&at, place.file("link")).unwrap();
+    File::create(place.file("there")).unwrap();
+    std::fs::hard_link(place.file("there"), place.file("hard")).unwrap();
     for (one, other) in [
         ("ring:x".to_owned(), "x".to_owned()),
         ("ring:x?kind=mpmc".to_owned(), "ring:x".to_owned()),
         (format!("fifo:{at}/f"), format!("fifo:{at}/f?pipe_size=8KiB")),
+        (format!("fifo:{at}/f"), format!("fifo:{at}/link/f")),
+        (format!("fifo:{at}/there"), format!("fifo:{at}/hard")),
+        (format!("dgram:{at}/f"), format!("dgram:{at}/../{directory}/./f")),
+        (format!("unix:{at}/f?listen"), format!("unix:{at}/link/f")),
+        ("fifo:f".to_owned(), "fifo:./f".to_owned()),
         ("mq:/x".to_owned(), "mq:/x".to_owned()),
+        ("sysv:9991".to_owned(), "sysv:0x2707".to_owned()),
+        (format!("sysv:{at}"), format!("sysv:{at}/link")),
         ("udp:127.0.0.1:7".to_owned(), "udp:127.0.0.1:7".to_owned()),
+        ("udp:localhost:7".to_owned(), "udp:127.0.0.1:7".to_owned()),
+        ("udp:127.0.0.1:07".to_owned(), "udp:127.1:7".to_owned()),
+        ("udp:0.0.0.0:7?remote".to_owned(), "udp:127.0.0.1:7".to_owned()),
+        ("tcp:localhost:7?listen".to_owned(), "tcp:127.0.0.1:7".to_owned()),
+        ("tcp:127.0.0.1:7?listen".to_owned(), "tcp:[::ffff:127.0.0.1]:7?remote".to_owned()),
     ] {
-        place.run(&format!("relay {one} {other}")).fails(2, "itself");
+        place.run(&format!("relay {one} {other} --timeout 10s")).fails(2, "itself");
+    }
+    for (one, other) in [
+        (format!("dgram:{at}/a"), format!("dgram:{at}/b")),
+        ("udp:127.0.0.1:7".to_owned(), "udp:127.0.0.2:7".to_owned()),
+        ("udp:127.0.0.1:7".to_owned(), "udp:127.0.0.1:8".to_owned()),
+    ] {
+        let run = place.run(&format!("relay {one} {other} --timeout 1ms"));
+        assert!(!run.stderr.contains("itself"), "{one} {other}: {}", run.stderr);
     }
     assert!(!place.file("x").exists() && !place.file("f").exists());
 }
