@@ -2,11 +2,11 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; also when the reader of our output has seen enough (a closed pipe) |
+//! | 0 | done; also when the reader of our output has seen enough (a closed pipe), and no frame is lost by that |
 //! | 1 | failed, or refused for safety |
 //! | 2 | usage: arguments that can never work |
 //! | 3 | corrupt or incompatible |
-//! | 4 | data was lost |
+//! | 4 | frames are missing, or were taken from where they were and did not arrive, whatever the reason |
 //! | 5 | not found |
 //! | 124 | timeout |
 //! | 130, 143 | ended in an orderly way by SIGINT, SIGTERM |

@@ -1,7 +1,7 @@
 //! `slipring recv`: from a ring, or any other endpoint, to stdout or a file.
 //!
-//! A frame is released only after it has been written: whoever kills us, or stops reading our output, loses nothing. Frames
-//! are collected in a buffer, which is written when it is full or the ring is empty; a pause of some microseconds while
+//! A frame of a ring is released only after it has been written: killing us, or closing our output, loses nothing. What else
+//! has been taken and cannot be written is lost, and said to be (exit code 4). Frames are collected in a buffer, which is written when it is full or the ring is empty; a pause of some microseconds while
 //! frames stream in keeps a write from carrying a handful of them.
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use clap::Args;
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Flags, Frame};
 use slipring::transport::{FrameReceiver, FrameReceiverExt};
-use slipring::{Deadline, Error, Kind, Ring, mpmc, spsc, stream};
+use slipring::{Deadline, Error, Kind, Redelivery, Ring, mpmc, spsc, stream};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
@@ -36,7 +36,10 @@ The ring is created if it is not there; the sender may come later. When the last
 recv ends with 0; when it died without closing, with 1, after everything that it had committed; with --follow it waits for the \
 next sender instead. SIGINT and SIGTERM end it in an orderly way, with 130 and 143: what was not written stays where it was, and \
 what only this receiver has (over a socket, in a pipe) is written first. `lines` ends every frame with a newline, also where the \
-sender's last line had none.";
+sender's last line had none.
+
+What comes from a queue, a pipe or a socket, and cannot be written, is lost: the exit code is 4, also if the output was a pipe \
+that was closed. What comes from a ring stays there.";
 
 /// How long a burst may take to fill the buffer before what there is of it is written.
 const GATHER: Duration = Duration::from_micros(50);
@@ -110,7 +113,7 @@ impl Recv {
             return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: no --json"));
         }
         let writer = &mut Writer::new(self, interrupt, context)?;
-        writer.stays_in_ring = true;
+        writer.stays_in_ring = ring.redelivery() == Redelivery::AtLeastOnce;
         writer.enough = (ring.capacity() / 4).min(writer.enough);
         let lost_before = ring.stats()?.counts.lost;
         match ring.kind() {
@@ -478,7 +481,12 @@ impl<'a> Writer<'a> {
                 let message = format_args!("interrupted, and the output takes nothing: {frames} frames are lost");
                 Failure::new(LOST, message)
             }
-            _ => Failure::output(error),
+            _ if self.stays_in_ring || self.pending.0 == 0 => Failure::output(error),
+            _ => {
+                let frames = self.pending.0;
+                let message = format_args!("cannot write the output: {error}; up to {frames} frames are lost");
+                Failure::new(LOST, message)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Place, Process, run};
@@ -108,6 +109,40 @@ fn a_frame_that_cannot_be_written_is_lost_from_a_queue_and_said_to_be() {
     place.feed("send ring:x", b"12345\n123456\n").succeeds();
     place.run("recv ring:x --framing fixed:5").fails(1, "it stays in the ring");
     assert_eq!(place.run("recv ring:x").succeeds().text(), "12345\n123456\n");
+}
+
+/// A pipe without a reader.
+fn closed_pipe() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn what_an_output_does_not_take_is_said_to_be_lost_unless_it_stays_in_a_ring() {
+    let place = Place::new();
+    for scheme in ["mq", "sysv"] {
+        let queue = Queue::new(&place, scheme);
+        place.feed(&format!("send {}", queue.1), b"1\n2\n").succeeds();
+        place.run(&format!("recv {} --file /dev/full", queue.1)).fails(4, "2 frames are lost");
+
+        place.feed(&format!("send {}", queue.1), b"1\n2\n").succeeds();
+        let output = place.command(&format!("recv {}", queue.1)).stdout(closed_pipe()).output().unwrap();
+        common::Run::from(output).fails(4, "2 frames are lost");
+    }
+    let fifo = format!("fifo:{}", place.file("fifo").display());
+    let receiver = place.command(&format!("recv {fifo}")).stdout(closed_pipe()).stderr(Stdio::piped()).spawn().unwrap();
+    place.feed(&format!("send {fifo}"), b"1\n").succeeds();
+    common::Run::from(receiver.wait_with_output().unwrap()).fails(4, "1 frames are lost");
+
+    for ring in ["ring:x", "ring:y?kind=mpmc"] {
+        place.feed(&format!("send {ring}"), b"1\n2\n").succeeds();
+        place.run(&format!("recv {ring} --file /dev/full")).fails(1, "cannot write the output");
+        let output = place.command(&format!("recv {ring}")).stdout(closed_pipe()).output().unwrap();
+        assert_eq!(common::Run::from(output).succeeds().stderr, "");
+        assert_eq!(place.run(&format!("recv {ring}")).succeeds().text(), "1\n2\n");
+    }
+    let ring = "ring:z?kind=mpmc&redelivery=at-most-once";
+    place.feed(&format!("send {ring}"), b"1\n2\n").succeeds();
+    place.run(&format!("recv {ring} --file /dev/full")).fails(4, "2 frames are lost");
 }
 
 #[test]
