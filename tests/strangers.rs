@@ -1,14 +1,16 @@
-//! What strangers send to a receiver of messages ends nothing: it is dropped and reported, and the genuine sender goes on.
+//! What strangers send to a receiver of messages, or write into its FIFO, ends nothing: it is dropped and reported, and the
+//! genuine sender goes on.
 
 use std::ffi::CString;
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Form, Frame, Header, Hello, control};
-use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSenderExt, mq, sysv};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSenderExt, mq, stream::Options, sysv};
 use slipring::{Deadline, Error};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -141,5 +143,167 @@ fn a_lone_bye_ends_nothing() {
         expect(rx.as_mut(), b"genuine", &endpoint);
         tx.close(Deadline::never()).unwrap();
         assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)), "{endpoint}");
+    }
+}
+
+/// On a FIFO the strangers are writers: what they write ends nothing, their going is the end of the last writer.
+#[test]
+fn writers_of_something_else_end_no_fifo() {
+    let place = Place::new();
+    let path = place.0.join("fifo");
+    let endpoint = format!("fifo:{}", path.display());
+    let parsed = Endpoint::parse(&endpoint).unwrap();
+    let mut rx = parsed.open_receiver(Deadline::never()).unwrap();
+    let bye = message(Header::control(control::BYE, 0).unwrap(), b"");
+    let mut told = false;
+    for message in foreign_messages().into_iter().chain([bye]) {
+        let mut stranger = std::fs::File::options().write(true).open(&path).unwrap();
+        stranger.write_all(&message).unwrap();
+        for _ in 0..3 {
+            match rx.try_recv() {
+                Ok(Event::Skipped { .. }) | Err(Error::Empty) => {}
+                Err(Error::Closed) if told => {} // of the stranger before this one
+                other => panic!("{endpoint}: {message:x?}: {other:?}"),
+            }
+        }
+        drop(stranger);
+        told = true;
+        loop {
+            match rx.try_recv() {
+                Ok(Event::Skipped { .. }) => {}
+                Err(Error::Closed) => break, // the last writer has gone,
+                other => panic!("{endpoint}: {message:x?} and gone: {other:?}"),
+            }
+        }
+    }
+    let mut tx = parsed.open_sender(SOON).unwrap();
+    tx.send(Header::PLAIN, b"genuine").unwrap();
+    tx.close(SOON).unwrap();
+    expect(rx.as_mut(), b"genuine", &endpoint);
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)), "again and again");
+}
+
+/// Writes to a FIFO that others write to, too, and goes.
+fn write_to_fifo(path: &Path, bytes: &[u8]) {
+    std::fs::File::options().write(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// BYE that names no sender, and one that names one of which nothing was heard.
+fn foreign_byes() -> [Vec<u8>; 2] {
+    let bye = Frame::new(Header::control(control::BYE, 0).unwrap(), b"").unwrap();
+    [bye.head(Form::Short).unwrap().to_vec(), bye.head_from(7).unwrap().to_vec()]
+}
+
+#[test]
+fn a_strangers_bye_ends_no_genuine_sender() {
+    let place = Place::new();
+    let path = place.0.join("fifo");
+    let mut subjects = subjects(&place);
+    subjects.push((format!("fifo:{}", path.display()), Box::new(move |message| write_to_fifo(&path, message))));
+    for (endpoint, send) in subjects {
+        let parsed = Endpoint::parse(&endpoint).unwrap();
+        let mut rx = parsed.open_receiver(SOON).unwrap();
+        let mut tx = parsed.open_sender(SOON).unwrap();
+        for bye in foreign_byes() {
+            tx.send(Header::PLAIN, b"before").unwrap();
+            expect(rx.as_mut(), b"before", &endpoint);
+            send(&bye);
+            tx.send(Header::PLAIN, b"behind").unwrap();
+            expect(rx.as_mut(), b"behind", &endpoint);
+            send(&bye);
+            let end = rx.recv_deadline(Duration::from_millis(20)).map(drop);
+            assert!(matches!(end, Err(Error::Timeout)), "{endpoint}: {end:?}");
+        }
+        tx.close(Deadline::never()).unwrap();
+        assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)), "{endpoint}");
+    }
+}
+
+/// A sender that names itself in neither HELLO nor BYE ends by its own BYE all the same.
+#[test]
+fn a_bye_without_a_name_ends_a_fifos_sender_without_a_name() {
+    let place = Place::new();
+    let path = place.0.join("fifo");
+    let mut rx = slipring::transport::fifo::receiver(&path, &Options::new()).unwrap();
+    let _writer = std::fs::File::options().write(true).open(&path).unwrap();
+    let [bye, foreign_bye] = foreign_byes();
+    let frame = message(Header::PLAIN, b"unnamed!");
+    let hello = Hello { epoch: 9, ..Hello::new(64) }.encode();
+    let hello = message(Header::control(control::HELLO, hello.len()).unwrap(), &hello);
+    for said_hello in [false, true] {
+        if said_hello {
+            write_to_fifo(&path, &hello);
+        }
+        write_to_fifo(&path, &frame);
+        expect(&mut rx, b"unnamed!", "fifo");
+        write_to_fifo(&path, &foreign_bye);
+        assert!(matches!(rx.recv_deadline(Duration::from_millis(20)), Err(Error::Timeout)));
+        write_to_fifo(&path, &bye);
+        assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
+    }
+}
+
+/// An end that was told stays one until a sender begins, whatever strangers write meanwhile.
+#[test]
+fn what_strangers_write_behind_the_end_of_a_fifo_undoes_no_end() {
+    let place = Place::new();
+    let path = place.0.join("fifo");
+    let endpoint = Endpoint::parse(&format!("fifo:{}", path.display())).unwrap();
+    let mut rx = endpoint.open_receiver(SOON).unwrap();
+    let _open = std::fs::File::options().write(true).open(&path).unwrap();
+    for garbage in foreign_messages().into_iter().chain(foreign_byes()) {
+        let mut tx = endpoint.open_sender(SOON).unwrap();
+        tx.send(Header::PLAIN, b"genuine").unwrap();
+        tx.close(SOON).unwrap();
+        while !matches!(rx.recv_deadline(SOON).unwrap(), Event::Frame(frame) if frame.payload == b"genuine") {}
+        write_to_fifo(&path, &garbage);
+        loop {
+            match rx.recv_deadline(SOON) {
+                Ok(Event::Skipped { .. }) => {}
+                Err(Error::Closed) => break,
+                other => panic!("{garbage:x?}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// A header that promises much and brings nothing takes no more than one write of genuine frames for its payload.
+#[test]
+fn a_false_header_does_not_hold_up_the_frames_behind_it() {
+    let place = Place::new();
+    let path = place.0.join("fifo");
+    let endpoint = Endpoint::parse(&format!("fifo:{}", path.display())).unwrap();
+    let mut rx = endpoint.open_receiver(SOON).unwrap();
+    let mut tx = endpoint.open_sender(SOON).unwrap();
+    tx.send(Header::PLAIN, b"before").unwrap();
+    expect(rx.as_mut(), b"before", "fifo");
+    for len in [4081, 65_536, 16 << 20, u32::MAX] {
+        let mut header = Frame::new(Header::PLAIN, b"").unwrap().head(Form::Short).unwrap().to_vec();
+        header[4..8].copy_from_slice(&len.to_le_bytes());
+        write_to_fifo(&path, &header);
+        tx.send(Header::PLAIN, b"behind").unwrap();
+        assert!(matches!(rx.recv_deadline(SOON), Ok(Event::Skipped { bytes: 16, .. })), "{len}");
+        expect(rx.as_mut(), b"behind", "fifo");
+    }
+    tx.close(SOON).unwrap();
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
+}
+
+/// A HELLO that does not say whose it is: no death of that sender could be told, so its end is not waited for.
+#[test]
+fn a_hello_of_an_unknown_sender_keeps_no_end_waiting() {
+    let place = Place::new();
+    for (endpoint, send) in subjects(&place).into_iter().filter(|(endpoint, _)| !endpoint.starts_with("udp")) {
+        let parsed = Endpoint::parse(&endpoint).unwrap();
+        let mut rx = parsed.open_receiver(Deadline::never()).unwrap();
+        let hello = Hello::new(64).encode();
+        send(&message(Header::control(control::HELLO, hello.len()).unwrap(), &hello));
+        let mut tx = parsed.open_sender(SOON).unwrap();
+        tx.send(Header::PLAIN, b"genuine").unwrap();
+        tx.close(SOON).unwrap();
+        expect(rx.as_mut(), b"genuine", &endpoint);
+        let end = rx.recv_deadline(SOON).map(drop);
+        assert!(matches!(end, Err(Error::Closed)), "{endpoint}: {end:?}");
     }
 }

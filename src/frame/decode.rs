@@ -162,6 +162,16 @@ pub(crate) enum Step {
     Skipped { bytes: u64, what: &'static str },
 }
 
+impl Step {
+    /// How many bytes the frame takes on a stream, header and padding included.
+    pub(crate) fn frame_bytes(self) -> u64 {
+        match self {
+            Step::Frame { place, .. } => place.shape.total as u64,
+            Step::Gap { .. } | Step::Skipped { .. } => 0,
+        }
+    }
+}
+
 /// Where a frame lies: in the decoder's buffer or in the chunk, and from which byte on.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
@@ -411,6 +421,11 @@ impl Decoder {
                 Some(Step::Gap { stream, expected, found })
             }
         }
+    }
+
+    /// From the next frame on, larger payloads are refused.
+    pub(crate) fn set_max_payload(&mut self, bytes: usize) {
+        self.max_payload = bytes.min(MAX_LEN as usize);
     }
 
     /// Several senders count the same streams: no sequence is judged until one begins alone.

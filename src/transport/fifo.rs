@@ -5,9 +5,12 @@
 //! # Several writers
 //! pipe(7) keeps writes of at most `PIPE_BUF` (4096) bytes together. So every write here is at most that long and consists of whole
 //! frames: no writer's bytes ever come between another's, and a writer that is killed leaves no part of a frame. A larger frame goes in
-//! fragments of one write each; each names its sender (the TLV SENDER of `docs/framing.md`), as BYE does, because streams and
-//! sequence numbers are every writer's own. The receiver puts fragments together by sender and stream. It reports no gaps:
-//! it cannot tell whose number it sees, and the kernel loses nothing.
+//! fragments of one write each; each names its sender (the TLV SENDER of `docs/framing.md`), as HELLO and BYE do, because
+//! streams and sequence numbers are every writer's own. The receiver puts fragments together by sender and stream. It
+//! reports no gaps: it cannot tell whose number it sees, and the kernel loses nothing.
+//!
+//! What a stranger writes (no frames, another version, a foreign HELLO, a BYE that names another sender or none) is
+//! reported or passed over. It ends no sender that names itself.
 //!
 //! # Coming and going
 //! The reader opens the FIFO read-only, so that it sees the end when the last writer goes, also one that was killed; opened

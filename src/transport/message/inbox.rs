@@ -385,6 +385,10 @@ impl<I: Inlet> Inbox<I> {
 
     fn hello(&mut self, source: Option<I::Source>, stream: u16, hello: &Hello, len: u64) -> Option<Report> {
         self.inlet.greeted(hello);
+        if source.is_none() {
+            self.unnamed = true; // its death could not be told: nothing waits for its end
+            return None;
+        }
         let open = Standing::Open(hello.epoch);
         let known = self.talkers.position(&source);
         let standing = known.map(|at| self.talkers.get_mut(at).standing());

@@ -21,15 +21,17 @@ use super::senders::Senders;
 use super::{Link, Options, Wait, Wire, is_lost, our_fifo};
 use crate::error::{Error, Result};
 use crate::frame::{
-    Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, Step, Tracker, control, padded,
+    Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, SYNC, Step, Tracker, control, padded,
 };
-use crate::os::bytes::ByteFd;
+use crate::os::bytes::{ByteFd, PIPE_BUF};
 use crate::os::poll::{Ready, has_hung_up};
 use crate::transport::{Capabilities, FrameReceiver};
 use crate::wait::deadline::Deadline;
 
 /// What is read at once, unless a frame needs more.
 const CHUNK: usize = 64 << 10;
+const TOO_LARGE: &str = "a frame larger than this end takes";
+const PARTS: &str = "parts of a frame of which others are missing, or were given up: too many unfinished frames";
 /// So few bytes are moved to the front so that one read finds much room.
 const LITTLE: usize = 1024;
 
@@ -51,8 +53,12 @@ pub struct Receiver {
     senders: Senders,
     /// Several senders may write, come and go: the end is not the end for ever.
     many: bool,
+    /// The largest payload that is accepted at present.
+    limit: usize,
     /// Something has come since the last end.
     active: bool,
+    /// A frame of a sender without HELLO and name has come since the last end.
+    unnamed: bool,
     /// Nothing more can be read, and what that means for what has been read is settled.
     eof: bool,
     finished: bool,
@@ -112,7 +118,9 @@ impl Receiver {
             reassembler: Reassembler::new(options.max_payload),
             senders: Senders::default(),
             many: false,
+            limit: options.max_payload,
             active: false,
+            unnamed: false,
             eof: false,
             finished: false,
             ended: None,
@@ -145,6 +153,7 @@ impl Receiver {
     pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) -> Result<()> {
         self.fd = our_fifo(fd)?.into();
         (self.eof, self.finished) = (false, false);
+        self.unnamed = false;
         Ok(())
     }
 
@@ -162,11 +171,14 @@ impl Receiver {
             let chunk = &self.buffer[start..self.end];
             let mut rest = if self.is_unfinished(chunk) { &[][..] } else { chunk };
             let handed = rest.len();
-            let step = match self.decoder.advance(&mut rest, false) {
+            let step = self.decoder.advance(&mut rest, false);
+            self.at += handed - rest.len();
+            let step = match step {
+                // One writer of several: the decoder searches on, and reports what it skips.
+                Err(Error::Incompatible { .. }) if self.many => continue,
                 Err(error) => break (self.disown(error, start)?, self.at),
                 Ok(step) => step,
             };
-            self.at += handed - rest.len();
             let Some(step) = step else {
                 if self.eof {
                     match self.finish() {
@@ -211,7 +223,7 @@ impl Receiver {
         match Header::from_bytes(head) {
             Ok((header, SHORT)) => {
                 let len = header.len as usize;
-                len <= self.max_payload && chunk.len() < SHORT + padded(len)
+                len <= self.limit && chunk.len() < SHORT + padded(len)
             }
             _ => false,
         }
@@ -219,8 +231,10 @@ impl Receiver {
 
     /// What is for us is done and swallowed.
     fn consider(&mut self, step: Step, start: usize) -> Result<Outcome> {
-        self.ended = None;
         self.active = true;
+        if !self.many {
+            self.ended = None;
+        }
         let chunk = &self.buffer[start..self.end];
         let sender = self.decoder.sender(step, chunk);
         let frame = match self.decoder.event(step, chunk) {
@@ -235,31 +249,41 @@ impl Receiver {
         };
         let header = frame.header;
         if !header.is_control() {
+            self.ended = None;
+            self.unnamed |= self.senders.is_empty() && sender.is_none();
             if header.is_whole() {
                 return Ok(Outcome::Show);
             }
-            if let Some(whole) = self.reassembler.push_from(sender.unwrap_or(0), frame)? {
-                return Ok(Outcome::Whole(whole.header, whole.stamp));
-            }
+            let len = frame.payload.len() as u64;
+            let (refused, what) = match self.reassembler.push_from(sender.unwrap_or(0), frame) {
+                Ok(Some(whole)) => return Ok(Outcome::Whole(whole.header, whole.stamp)),
+                Ok(None) => (0, PARTS),
+                Err(Error::TooLarge { .. }) if self.many => (len, TOO_LARGE),
+                Err(error) => return Err(error),
+            };
             let lost = self.reassembler.take_lost();
             // Where the sequence is judged, a gap has told of what is torn.
-            let bytes = lost.crowded + if self.many { lost.torn } else { 0 };
-            let what = "parts of a frame of which others are missing, or were given up: too many unfinished frames";
+            let bytes = refused + lost.crowded + if self.many { lost.torn } else { 0 };
             return Ok(if bytes > 0 { Outcome::Missing(Step::Skipped { bytes, what }) } else { Outcome::Swallowed });
         }
         match header.kind {
             control::HELLO => match Hello::decode(frame.payload) {
-                Ok(hello) => return self.greet(header.stream, &hello),
+                Ok(hello) => return self.greet(header.stream, &hello, sender),
+                Err(Error::Incompatible { what, .. } | Error::Corrupt { what }) if self.many => {
+                    return Ok(Outcome::Missing(Step::Skipped { bytes: step.frame_bytes(), what }));
+                }
                 Err(error) => {
                     self.refused = self.wire.on_corrupt == OnCorrupt::Close;
                     return Err(error);
                 }
             },
             control::BYE => {
-                self.senders.end(sender);
-                if self.senders.is_empty() {
+                let is_known = self.senders.end(sender) || self.unnamed && sender.is_none();
+                self.set_limit();
+                // Where several may write, a stranger's ends nothing.
+                if self.senders.is_empty() && (is_known || !self.many) {
                     self.ended = Some(End::Closed);
-                    self.active = false;
+                    (self.active, self.unnamed) = (false, false);
                     self.before = None;
                 }
             }
@@ -272,10 +296,13 @@ impl Receiver {
         Ok(Outcome::Swallowed)
     }
 
-    fn greet(&mut self, stream: u16, hello: &Hello) -> Result<Outcome> {
-        if self.senders.begin(hello.epoch) && !self.many {
+    fn greet(&mut self, stream: u16, hello: &Hello, sender: Option<u64>) -> Result<Outcome> {
+        self.ended = None;
+        let is_named = self.many && sender == Some(hello.epoch);
+        if self.senders.begin(hello.epoch, is_named) && !self.many {
             self.decoder.begin(stream, hello.first_seq);
         }
+        self.set_limit();
         if self.link.duplex {
             self.link.peer_max.store(hello.max_payload as usize, Ordering::Relaxed);
         }
@@ -291,6 +318,14 @@ impl Receiver {
         }
         let gap = self.decoder.go_on(stream, expected, hello.first_seq);
         Ok(gap.map_or(Outcome::Swallowed, Outcome::Missing))
+    }
+
+    /// A sender that names itself writes no frame that is longer than one write of its kind: while there is one, a header
+    /// that says otherwise is no header, and what follows it is not taken for its payload.
+    fn set_limit(&mut self) {
+        let most = if self.senders.has_named() { PIPE_BUF - SHORT } else { usize::MAX };
+        self.limit = self.max_payload.min(most);
+        self.decoder.set_max_payload(self.limit);
     }
 
     /// Whether this comes first over a socket that follows another, and is no HELLO.
@@ -352,7 +387,10 @@ impl Receiver {
                     return Ok(());
                 }
                 Ok(n) => {
-                    (self.active, self.ended) = (true, None);
+                    self.active = true;
+                    if !self.many {
+                        self.ended = None; // what a stranger writes into a FIFO leaves the end as it is
+                    }
                     self.end += n;
                     self.ahead.read(n);
                     return Ok(());
@@ -415,7 +453,7 @@ impl Receiver {
         let what = match error {
             _ if self.link.reconnect.is_none() => return Err(error),
             Error::Corrupt { what } | Error::Incompatible { what, .. } => what,
-            Error::TooLarge { .. } => "a frame larger than this end takes",
+            Error::TooLarge { .. } => TOO_LARGE,
             error => return Err(error), // PeerDead: the sender before this one
         };
         let bytes = (self.decoder.undecided() + self.end - start) as u64;
@@ -431,8 +469,13 @@ impl Receiver {
         if std::mem::replace(&mut self.finished, true) {
             return None;
         }
-        let torn = self.at < self.end || !self.decoder.is_idle();
-        let report = self.decoder.abandon(self.end - self.at);
+        let rest = &self.buffer[self.at..self.end];
+        let torn = !rest.is_empty() || !self.decoder.is_idle();
+        let begins = !self.decoder.is_idle() || rest.iter().zip(SYNC).all(|(byte, sync)| *byte == sync);
+        let no_frame = Step::Skipped { bytes: rest.len() as u64, what: "frame header: no sync bytes" };
+        let report = self.decoder.abandon(rest.len());
+        // Less than a header, which is judged as a whole, and not the beginning of one.
+        let report = report.or((self.wire.on_corrupt == OnCorrupt::Resync && !begins).then_some(no_frame));
         (self.at, self.end) = (0, 0);
         self.settle(torn && report.is_none());
         report
@@ -455,6 +498,7 @@ impl Receiver {
             last = Some(epoch);
         }
         self.reassembler.forget(0);
+        self.set_limit();
         if dead && follows {
             self.set_aside(last);
         }

@@ -1,6 +1,9 @@
 //! Who has said HELLO and not BYE on a stream into which several may write.
 //!
 //! Used by the receiver. Relies on nothing.
+//!
+//! A sender that named itself in its HELLO (TLV SENDER) does so in its BYE, too. So a BYE that names no sender is that of a
+//! sender whose HELLO did not, either: which one, if there are several, cannot be told, and the oldest of them is ended.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,17 +13,24 @@ const MAX_SENDERS: usize = 65_536;
 /// The epochs of those that have begun and not ended.
 #[derive(Debug, Default)]
 pub(super) struct Senders {
-    epochs: HashMap<u64, u64>,
+    epochs: HashMap<u64, Entry>,
     /// The same in the order in which they began.
-    order: BTreeMap<u64, u64>,
+    named: BTreeMap<u64, u64>,
+    unnamed: BTreeMap<u64, u64>,
     begun: u64,
     /// How many more there are.
     beyond: u64,
 }
 
+#[derive(Debug)]
+struct Entry {
+    begun: u64,
+    is_named: bool,
+}
+
 impl Senders {
-    /// Says whether it is a new one.
-    pub(super) fn begin(&mut self, epoch: u64) -> bool {
+    /// Says whether it is a new one. `is_named`: its frames show whose they are.
+    pub(super) fn begin(&mut self, epoch: u64, is_named: bool) -> bool {
         if self.epochs.contains_key(&epoch) {
             return false;
         }
@@ -29,17 +39,25 @@ impl Senders {
             return true;
         }
         self.begun += 1;
-        self.epochs.insert(epoch, self.begun);
-        self.order.insert(self.begun, epoch);
+        self.epochs.insert(epoch, Entry { begun: self.begun, is_named });
+        if is_named { &mut self.named } else { &mut self.unnamed }.insert(self.begun, epoch);
         true
     }
 
-    /// A BYE that names no sender ends the oldest; one of an unknown sender ends one of those beyond the bound.
-    pub(super) fn end(&mut self, epoch: Option<u64>) {
-        let epoch = epoch.or_else(|| self.order.first_key_value().map(|(_, epoch)| *epoch));
+    /// A BYE that names no sender ends the oldest of those that do not name themselves; one of an unknown sender ends one of
+    /// those beyond the bound. Says whether there was such a sender.
+    pub(super) fn end(&mut self, epoch: Option<u64>) -> bool {
+        let epoch = epoch.or_else(|| self.unnamed.first_key_value().map(|(_, epoch)| *epoch));
         match epoch.and_then(|epoch| self.epochs.remove(&epoch)) {
-            Some(begun) => drop(self.order.remove(&begun)),
-            None => self.beyond = self.beyond.saturating_sub(1),
+            Some(Entry { begun, is_named }) => {
+                if is_named { &mut self.named } else { &mut self.unnamed }.remove(&begun);
+                true
+            }
+            None => {
+                let was_beyond = self.beyond > 0;
+                self.beyond -= u64::from(was_beyond);
+                was_beyond
+            }
         }
     }
 
@@ -47,11 +65,18 @@ impl Senders {
         self.epochs.is_empty() && self.beyond == 0
     }
 
+    /// Whether one of them names itself.
+    pub(super) fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
     /// All of them are gone.
     pub(super) fn take(&mut self) -> impl Iterator<Item = u64> + use<> {
         self.beyond = 0;
         self.epochs.clear();
-        std::mem::take(&mut self.order).into_values()
+        let mut all = std::mem::take(&mut self.named);
+        all.append(&mut self.unnamed);
+        all.into_values()
     }
 }
 
@@ -62,21 +87,31 @@ mod tests {
     #[test]
     fn a_bye_ends_its_own_sender() {
         let mut senders = Senders::default();
-        assert!(senders.begin(1) && senders.begin(2) && !senders.begin(1));
-        senders.end(Some(7));
-        senders.end(Some(2));
+        assert!(senders.begin(1, false) && senders.begin(2, false) && !senders.begin(1, true));
+        assert!(!senders.end(Some(7)) && senders.end(Some(2)));
         assert_eq!(senders.epochs.keys().collect::<Vec<_>>(), [&1]);
-        senders.end(None);
-        assert!(senders.is_empty());
-        senders.end(None);
+        assert!(senders.end(None) && senders.is_empty() && !senders.end(None));
         let all = MAX_SENDERS as u64 + 1;
-        assert!((0..all).all(|epoch| senders.begin(epoch)));
-        (0..all - 1).for_each(|epoch| senders.end(Some(epoch)));
+        assert!((0..all).all(|epoch| senders.begin(epoch, true)));
+        assert!((0..all - 1).all(|epoch| senders.end(Some(epoch))));
         assert!(!senders.is_empty(), "one that is not remembered has not ended");
-        senders.end(Some(all - 1));
-        assert!(senders.is_empty());
-        assert!([9, 3, 7].into_iter().all(|epoch| senders.begin(epoch)));
+        assert!(senders.end(Some(all - 1)) && senders.is_empty());
+        assert!([9, 3, 7].into_iter().all(|epoch| senders.begin(epoch, epoch == 3)));
         assert_eq!(senders.take().collect::<Vec<_>>(), [9, 3, 7]);
         assert!(senders.is_empty());
+    }
+
+    #[test]
+    fn a_bye_without_a_name_ends_none_that_has_one() {
+        let mut senders = Senders::default();
+        assert!(
+            [(1, true), (2, false), (3, true), (4, false)].map(|(epoch, named)| senders.begin(epoch, named))
+                == [true; 4]
+        );
+        assert!(senders.has_named() && senders.end(None));
+        assert!(!senders.epochs.contains_key(&2), "the oldest of those without a name");
+        assert!(senders.end(None) && !senders.end(None));
+        assert!(senders.end(Some(1)) && senders.end(Some(3)));
+        assert!(senders.is_empty() && !senders.has_named());
     }
 }

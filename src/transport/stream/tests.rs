@@ -200,6 +200,20 @@ fn garbage_in_a_pipe_is_skipped_and_on_a_socket_final() {
     assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 2000, .. }));
     assert!(matches!(rx.recv(), Err(Error::Closed)));
 
+    // Less than a header: judged by the sync bytes.
+    for (wire, skipped) in [(&b"hi\n"[..], true), (&[0xB7, 0x53], true), (&[0xB7], false), (&app(0, b"")[..15], false)]
+    {
+        let (mut rx, mut raw) = raw_pipe();
+        raw.write_all(wire).unwrap();
+        drop(raw);
+        if skipped {
+            assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes, .. } if bytes == wire.len() as u64));
+            assert!(matches!(rx.recv(), Err(Error::Closed)));
+        } else {
+            assert!(matches!(rx.recv(), Err(Error::PeerDead)));
+        }
+    }
+
     let (mut rx, _tx, mut raw) = raw_socket();
     raw.write_all(&[&noise[..], &app(0, b"not found")].concat()).unwrap();
     for _ in 0..3 {

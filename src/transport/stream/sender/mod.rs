@@ -299,16 +299,22 @@ impl Core {
     fn say_hello(&mut self, stream: u16, first_seq: u32) -> Result<()> {
         let payload = Hello { first_seq, ..self.hello }.encode();
         let header = Header { stream, ..Header::control(control::HELLO, payload.len())? };
-        Frame::new(header, &payload)?.encode(self.wire.form, &mut self.out)
+        self.say(&Frame::new(header, &payload)?)
     }
 
     fn say_bye(&mut self) -> Result<()> {
-        let bye = Frame::new(Header::control(control::BYE, 0)?, &[])?;
-        if self.several {
-            self.out.extend_from_slice(&bye.head_from(self.hello.epoch)?);
-            return Ok(());
+        self.say(&Frame::new(Header::control(control::BYE, 0)?, &[])?)
+    }
+
+    /// Leaves a frame of the transport's own in `out`. Where several meet, it names its sender.
+    fn say(&mut self, frame: &Frame<'_>) -> Result<()> {
+        if !self.several {
+            return frame.encode(self.wire.form, &mut self.out);
         }
-        bye.encode(self.wire.form, &mut self.out)
+        self.out.extend_from_slice(&frame.head_from(self.hello.epoch)?);
+        self.out.extend_from_slice(frame.payload);
+        self.out.extend_from_slice(padding(frame.payload.len()));
+        Ok(())
     }
 
     /// Frames of the caller's are with the kernel now, or in `out`, with nothing else behind them.
@@ -399,9 +405,7 @@ impl Core {
         let parts = fragments(frame.header, frame.payload, PIPE_BUF - IDENTIFIED)?;
         let count = parts.len() as u32;
         for (header, part) in parts {
-            self.out.extend_from_slice(&Frame::new(header, part)?.head_from(self.hello.epoch)?);
-            self.out.extend_from_slice(part);
-            self.out.extend_from_slice(padding(part.len()));
+            self.say(&Frame::new(header, part)?)?;
         }
         match self.drain(wait) {
             Err(error) if self.at == 0 => {
