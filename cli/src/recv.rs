@@ -151,8 +151,10 @@ impl Recv {
     /// Until the end, or the end of this sender, if another receiver is to be opened for the next one.
     fn drain_transport(&self, rx: &mut dyn FrameReceiver, reopens: bool, writer: &mut Writer) -> Outcome {
         let mut wait = writer.interrupt.wait(self.timeout);
+        // What came behind other frames: the next call may not say it again, as another sender may have begun.
+        let mut end = None;
         while !writer.is_over() {
-            match rx.recv_deadline(wait.slice()) {
+            match end.take().map_or_else(|| rx.recv_deadline(wait.slice()), Err) {
                 Ok(event) => writer.take_event(event)?,
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) if reopens && writer.is_followed(&error) => return Ok(()),
@@ -166,7 +168,10 @@ impl Recv {
                 while writer.has_room() {
                     match rx.try_recv() {
                         Ok(event) => writer.take_event(event)?,
-                        Err(_) => return Ok(false), // if it is an end, the next blocking call says so again
+                        Err(error) => {
+                            end = Some(error).filter(|error| !matches!(error, Error::Empty));
+                            return Ok(false);
+                        }
                     }
                 }
                 Ok(true)

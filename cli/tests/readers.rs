@@ -3,10 +3,14 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read, pipe};
+use std::io::{Read, Write, pipe};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 
-use common::{Place, Process};
+use common::{Place, Process, wait_until};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::{ioctl_fionbio, ioctl_fionread};
+use slipring::frame::{Form, Frame, Header, Hello, control};
 
 fn shell(place: &Place, script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -58,7 +62,7 @@ fn a_nonblocking_stdout_is_waited_for() {
     for verb in ["recv ring:x", "relay ring:x -"] {
         place.feed("send ring:x", &text).succeeds();
         let (mut reader, writer) = pipe().unwrap();
-        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        ioctl_fionbio(&writer, true).unwrap();
         let mut child = place.command(verb).stdout(writer).spawn().unwrap();
         // It fills the pipe before anything is read.
         place.wait_for("stat x", |stat| stat["received"].as_u64() > Some(0) || stat["used"].as_u64() > Some(0));
@@ -73,10 +77,10 @@ fn a_nonblocking_stdout_is_waited_for() {
 fn a_nonblocking_stdin_is_waited_for() {
     let place = Place::new();
     let (reader, mut writer) = pipe().unwrap();
-    rustix::io::ioctl_fionbio(&reader, true).unwrap();
+    ioctl_fionbio(&reader, true).unwrap();
     let mut child = place.command("send ring:x").stdin(reader).spawn().unwrap();
     for text in ["one\n", "two\n"] {
-        std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
         assert_eq!(place.run("recv ring:x --count 1").succeeds().text(), text);
     }
     drop(writer);
@@ -120,6 +124,41 @@ fn recv_follow_waits_for_the_next_sender() {
     }
     place.run("recv ring:s --follow --timeout 50ms").fails(124, "nothing came");
     place.run("recv - --follow").fails(2, "no next sender");
+}
+
+/// The frame of the dead sender waits for the output while the next sender begins.
+#[test]
+fn a_death_behind_the_last_frame_is_told_though_another_sender_has_begun() {
+    let place = Place::new();
+    let path = place.file("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let keeper = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&path).unwrap();
+    let hello = Hello { epoch: 7, ..Hello::new(64) }.encode();
+    let mut dead = File::options().write(true).open(&path).unwrap();
+    let mut bytes = Vec::new();
+    Frame::new(Header::control(control::HELLO, hello.len()).unwrap(), &hello)
+        .unwrap()
+        .encode(Form::Short, &mut bytes)
+        .unwrap();
+    Frame::new(Header::PLAIN, b"the last").unwrap().encode(Form::Short, &mut bytes).unwrap();
+    dead.write_all(&bytes).unwrap();
+    drop(dead);
+
+    let (mut reader, mut writer) = pipe().unwrap();
+    ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    let mut receiver = place.command(&format!("recv fifo:{}", path.display())).stdout(writer).spawn().unwrap();
+    wait_until("the FIFO is read", || ioctl_fionread(&keeper).unwrap() == 0);
+    let stat = format!("/proc/{}/stat", receiver.id());
+    wait_until("it waits for its output", || std::fs::read_to_string(&stat).unwrap().contains(") S "));
+    let next = place.start(&format!("send fifo:{}", path.display())).feed(b"of the next sender\n");
+    wait_until("the next one has begun", || ioctl_fionread(&keeper).unwrap() > 0);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text.trim_start_matches('.'), "the last\n");
+    assert_eq!(receiver.wait().unwrap().code(), Some(1));
+    drop(keeper);
+    next.finish();
 }
 
 #[test]
@@ -178,7 +217,7 @@ fn a_required_receiver_that_is_not_there_is_an_error_at_once() {
         drop(receiver);
         // What has room goes still; when the ring is full, the kernel says that the receiver has died.
         let mut stdin = sender.child().stdin.take().unwrap();
-        while std::io::Write::write_all(&mut stdin, &b"0123456789\n".repeat(100)).is_ok() {}
+        while stdin.write_all(&b"0123456789\n".repeat(100)).is_ok() {}
         sender.finish().fails(5, "no receiver");
     }
     for to in [format!("unix:{at}/u"), format!("seqpacket:{at}/q"), format!("dgram:{at}/d"), format!("fifo:{at}/f")] {
