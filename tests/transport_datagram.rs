@@ -111,6 +111,24 @@ fn all_that_was_sent_arrives_although_the_sender_never_read_our_hello() {
 }
 
 #[test]
+fn a_receiver_that_was_stopped_is_not_told_of_a_death() {
+    let place = Place::new(0o700);
+    let [(mut tx, mut rx), (mut their_tx, their_rx)] =
+        seqpacket_pair(&place.socket(), &seqpacket::Options::default());
+    tx.send(Header::PLAIN, b"never read").unwrap();
+    for payload in [b"one", b"two"] {
+        their_tx.send(Header::PLAIN, payload).unwrap();
+    }
+    expect(&mut rx, b"one");
+    assert!(rx.stop());
+    assert!(matches!(their_tx.send(Header::PLAIN, b"too late"), Err(Error::Closed)));
+    drop((their_tx, their_rx)); // a reset, since it has not read everything
+    expect(&mut rx, b"two");
+    let end = rx.recv_deadline(soon()).map(drop);
+    assert!(matches!(end, Err(Error::Closed)), "{end:?}");
+}
+
+#[test]
 fn nobody_at_the_path_is_not_found_and_somebody_is_waited_for() {
     let place = Place::new(0o700);
     let options = seqpacket::Options::default();

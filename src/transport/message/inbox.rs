@@ -442,9 +442,9 @@ impl<I: Inlet> Inbox<I> {
 
     /// The end of the channel itself.
     fn hang_up(&mut self, broke: bool) -> Result<Report> {
-        let cut = self.talkers.is_open() && self.stopped != Some(Waiting::Last); // by the peer, not by us
+        let cut = (broke || self.talkers.is_open()) && self.stopped != Some(Waiting::Last); // by the peer, not by us
         let lost: u64 = self.talkers.take().iter().map(|talker| self.reassembler.forget(talker.number)).sum();
-        let died = self.died || broke || I::CONNECTED && (cut || lost > 0);
+        let died = self.died || I::CONNECTED && (cut || lost > 0);
         let died = *self.end.get_or_insert(died);
         if lost > 0 { Ok(Report::Skipped { bytes: lost, what: UNFINISHED }) } else { Err(ended(died)) }
     }
