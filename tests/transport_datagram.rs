@@ -113,8 +113,7 @@ fn all_that_was_sent_arrives_although_the_sender_never_read_our_hello() {
 #[test]
 fn a_receiver_that_was_stopped_is_not_told_of_a_death() {
     let place = Place::new(0o700);
-    let [(mut tx, mut rx), (mut their_tx, their_rx)] =
-        seqpacket_pair(&place.socket(), &seqpacket::Options::default());
+    let [(mut tx, mut rx), (mut their_tx, their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
     tx.send(Header::PLAIN, b"never read").unwrap();
     for payload in [b"one", b"two"] {
         their_tx.send(Header::PLAIN, payload).unwrap();

@@ -486,3 +486,18 @@ fn a_stopped_receiver_gives_what_would_be_lost_with_it_and_no_more() {
         }
     }
 }
+
+#[test]
+fn room_that_does_not_wake_the_sender_is_used_at_the_deadline() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (mut tx, _rx) = connection(ours.into(), SOCKET, &Options::new()).unwrap();
+    while tx.try_send(Header::PLAIN, &[1; 1000]).is_ok() {}
+    std::thread::scope(|scope| {
+        // The kernel frees memory by the write. Less than three quarters of it do not end a poll.
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(50)); // or the room is found at once, which is right as well
+            theirs.read_exact(&mut [0; 8 << 10]).unwrap();
+        });
+        tx.send_deadline(Header::PLAIN, &[2; 1000], Duration::from_secs(2)).unwrap();
+    });
+}

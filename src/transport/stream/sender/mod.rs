@@ -498,10 +498,15 @@ impl Core {
     /// One write that succeeds, after waiting if need be.
     fn write_once(&mut self, parts: &[IoSlice<'_>], wait: Wait) -> Result<usize> {
         let Some(fd) = &self.fd else { return Err(Error::Closed) };
+        let mut is_late = false;
         loop {
             match fd.write(parts, wait.is_endless()) {
                 Ok(n) => return Ok(n),
-                Err(Errno::AGAIN) => wait.wait(fd, Ready::Write, Error::Full)?,
+                Err(Errno::AGAIN) => match wait.wait(fd, Ready::Write, Error::Full) {
+                    // A socket polls writable only when most of its buffer is free; there may be room before that.
+                    Err(Error::Timeout) if !is_late => is_late = true,
+                    waited => waited?,
+                },
                 Err(Errno::PIPE) => return Err(self.breaks(Broken::Closed)),
                 Err(e) if is_lost(e) => {
                     self.link.was_reset.store(true, Ordering::Relaxed);
