@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs what works between threads under ThreadSanitizer, on the stable toolchain: rings, waiting, participants, a doorbell beside
-# a producer (the library's own tests), and observers beside producers and consumers (tests/observers.rs). Arguments select
+# a producer (the library's own tests), and observers beside producers and consumers (tests/it/observers.rs). Arguments select
 # among the library's tests instead. Ends with an error if a race is reported. Five minutes to build, two to run.
 #
 # std is built with the sanitizer, too: `rustup component add rust-src`. With std as it comes, ThreadSanitizer does not see what
@@ -20,4 +20,4 @@ fi
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR="$PWD/target/sanitize"
 export TSAN_OPTIONS="halt_on_error=0 exitcode=66 ${TSAN_OPTIONS:-}"
 cargo test -Zbuild-std --target "$host" -p slipring --lib -- "$@"
-cargo test -Zbuild-std --target "$host" -p slipring --test observers
+cargo test -Zbuild-std --target "$host" -p slipring --test it observers

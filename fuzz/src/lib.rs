@@ -1,6 +1,6 @@
 //! What is fuzzed: one module per target, each with `run`, which turns bytes into a history and panics if it breaks a promise.
 //!
-//! Used by the targets in `fuzz_targets/` (libFuzzer, nightly), and by `tests/fuzz_smoke.rs` and `tests/regressions.rs`,
+//! Used by the targets in `fuzz_targets/` (libFuzzer, nightly), and by `tests/fuzzing/`,
 //! which include this very file, so that every property is checked on stable as well. Relies on slipring's public face only.
 
 mod draw;

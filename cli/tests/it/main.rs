@@ -1,0 +1,16 @@
+//! Tests of the command line, as a shell sees it: one program, which starts the binary.
+
+mod common;
+
+mod bench;
+mod crash;
+mod demo;
+mod manage;
+mod messages;
+mod no_threads;
+mod readers;
+mod refusals;
+mod relay;
+mod sockets;
+mod stop;
+mod transfer;

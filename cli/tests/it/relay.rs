@@ -1,0 +1,246 @@
+//! `relay`, `send` and `recv` over every transport, and an orderly end when the user asks for one.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::common::{Place, Process, noise, run};
+use serde_json::Value;
+
+/// One that nobody listens at now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What `kill -INT` does.
+fn interrupt(process: &mut Process) {
+    let pid = process.child().id().to_string();
+    assert!(run("kill", &["-INT", &pid]));
+}
+
+#[test]
+fn a_ring_is_relayed_into_a_ring_and_the_end_follows() {
+    let place = Place::new();
+    let text: Vec<u8> = (0..50_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    for (from, to) in [("spsc", "mpmc"), ("mpmc", "spsc")] {
+        let relay = place.start(&format!("relay ring:from-{from}?kind={from} ring:to-{from}?kind={to} --json"));
+        let receiver = place.start(&format!("recv ring:to-{from}?kind={to}")).reading();
+        place.feed(&format!("send ring:from-{from}?kind={from}"), &text).succeeds();
+        let relayed: serde_json::Value = serde_json::from_slice(&relay.finish().succeeds().stdout).unwrap();
+        assert_eq!((&relayed["frames"], &relayed["missing"]), (&50_000.into(), &0.into()));
+        assert!(receiver.finish().succeeds().stdout == text);
+    }
+}
+
+#[test]
+fn a_count_is_kept_and_the_rest_stays() {
+    let place = Place::new();
+    place.feed("send ring:from", b"one\ntwo\nthree\n").succeeds();
+    place.run("relay ring:from ring:to --count 2").succeeds();
+    assert_eq!(place.run("recv ring:to").succeeds().text(), "one\ntwo\n");
+    assert_eq!(place.run("recv ring:from").succeeds().text(), "three\n");
+}
+
+#[test]
+fn a_death_is_passed_on_as_a_death() {
+    let place = Place::new();
+    let mut sender = place.start("send ring:from");
+    sender.write(b"one\n");
+    let relay = place.start("relay ring:from ring:to");
+    let receiver = place.start("recv ring:to");
+    place.wait_for("stat to", |stat| stat["received"] == 1);
+    sender.kill();
+    relay.finish().fails(1, "died without closing");
+    let run = receiver.finish();
+    run.fails(1, "died without closing");
+    assert_eq!(run.text(), "one\n");
+}
+
+#[test]
+fn an_interrupt_is_an_orderly_end_everywhere() {
+    let place = Place::new();
+    let mut sender = place.start("send ring:from");
+    sender.write(b"one\n");
+    let mut relay = place.start("relay ring:from ring:to");
+    let mut receiver = place.start("recv ring:to");
+    place.wait_for("stat to", |stat| stat["received"] == 1);
+    interrupt(&mut relay);
+    assert_eq!(relay.finish().code, 130);
+    let run = receiver.finish().succeeds();
+    assert_eq!(run.text(), "one\n", "the relay's end was an orderly one");
+
+    receiver = place.start("recv ring:from");
+    place.wait_for_living("from", 2);
+    interrupt(&mut receiver);
+    assert_eq!(receiver.finish().code, 130);
+
+    let receiver = place.start("recv ring:from");
+    place.wait_for_living("from", 2);
+    interrupt(&mut sender); // it waits for input
+    assert_eq!(sender.finish().code, 130);
+    receiver.finish().succeeds();
+}
+
+#[test]
+fn an_interrupted_relay_leaves_the_frame_in_hand_in_its_ring() {
+    let place = Place::new();
+    for (from, to) in [("spsc", "spsc"), ("mpmc", "spsc"), ("spsc", "mpmc&slots=16")] {
+        place.feed(&format!("send ring:from?kind={from}"), &b"0123456789\n".repeat(1000)).succeeds();
+        let size = if to == "spsc" { "&capacity=4KiB" } else { "" };
+        let mut relay = place.start(&format!("relay ring:from ring:to?kind={to}{size}"));
+        place.wait_for("stat to", |stat| stat["full"].as_u64() > Some(0));
+        interrupt(&mut relay);
+        assert_eq!(relay.finish().code, 130);
+        let first = place.json("verify to")["frames"].as_u64().unwrap();
+        assert!(first > 10);
+        let rest = place.run("recv ring:from").stdout.len() as u64 / 11;
+        assert_eq!(first + rest, 1000, "{from} to {to}: the frame in hand is where it was");
+        place.run("rm --force from to").succeeds();
+    }
+}
+
+#[test]
+fn a_relay_from_a_ring_to_a_pipe_that_is_killed_loses_nothing() {
+    let place = Place::new();
+    let text: Vec<u8> = (0..50_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    place.feed("send ring:from?capacity=4MiB", &text).succeeds();
+    let mut relay = place.start("relay ring:from -"); // nobody reads: it stops when the pipe is full
+    place.wait_for("stat from", |stat| stat["received"].as_u64() > Some(1000));
+    relay.kill();
+    let before = relay.finish().stdout;
+    let after = place.run("relay ring:from -").succeeds().stdout;
+
+    let before = place.feed("recv -", &before);
+    before.fails(1, "died without closing");
+    let after = place.feed("recv -", &after).succeeds();
+    assert!(text.starts_with(&before.stdout) && text.ends_with(&after.stdout));
+    let (first, rest) = (before.stdout.len(), after.stdout.len());
+    assert!(first > 0 && first + rest >= text.len(), "{} bytes are missing", text.len() - first - rest);
+}
+
+#[test]
+fn what_cannot_be_relayed_is_said() {
+    let place = Place::new();
+    place.run("relay ring:a carrier-pigeon:coop").fails(2, "known schemes");
+    place.run("relay ring:a ring:b?colour=red").fails(2, "known for ring are");
+    place.run("relay ring:bytes?kind=stream ring:b").fails(1, "bytes, not frames");
+    place.run("relay --duplex ring:a ring:b").fails(1, "open two");
+    place.run("relay ring:a ring:b --timeout 50ms").fails(124, "nothing came");
+    place.feed("send ring:large", &[b'x'; 1000]).succeeds();
+    place.run("relay ring:large ring:slots?kind=mpmc&slot=64").fails(1, "at most 104 bytes");
+    assert_eq!(place.json("verify large")["frames"], 1, "the frame that did not fit stays");
+}
+
+/// Queues of the system's, which do not go with the directory.
+struct Queues(Vec<String>);
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        let place = Place::new();
+        for queue in &self.0 {
+            let removed = place.run(&format!("rm --force {queue}"));
+            assert!(removed.code == 0 || std::thread::panicking(), "{queue} is left behind: {}", removed.stderr);
+        }
+    }
+}
+
+/// ring → pipe → fifo → mq → sysv → unix → seqpacket → tcp → dgram → ring: nine relays, of which two share a pipe.
+fn through_all(options: &str, input: &[u8]) -> Vec<u8> {
+    let place = Place::new();
+    let (at, pid) = (place.path().display().to_string(), std::process::id());
+    let unique = input.len();
+    let queues = Queues(vec![format!("mq:/chain-{pid}-{unique}"), format!("sysv:{}", pid << 8 | unique as u32 & 0xFF)]);
+    let [mq, sysv] = [&queues.0[0], &queues.0[1]];
+    let port = free_port();
+    let receiver = place.start(&format!("recv ring:last {options}")).reading();
+    let mut relays: Vec<Process> = [
+        format!("relay dgram:{at}/dgram ring:last"),
+        format!("relay tcp:127.0.0.1:{port}?listen dgram:{at}/dgram"),
+        format!("relay seqpacket:{at}/seq?listen tcp:127.0.0.1:{port}"),
+        format!("relay unix:{at}/unix?listen seqpacket:{at}/seq"),
+        format!("relay {sysv} unix:{at}/unix"),
+        format!("relay {mq} {sysv}"),
+        format!("relay fifo:{at}/fifo {mq}"),
+    ]
+    .iter()
+    .map(|relay| place.start(relay))
+    .collect();
+    let mut from_ring = place.command("relay ring:first -");
+    let mut from_ring = from_ring.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut to_fifo = place.command(&format!("relay - fifo:{at}/fifo"));
+    relays.push(Process::start(to_fifo.stdin(from_ring.stdout.take().unwrap())));
+    drop(to_fifo);
+    place.feed(&format!("send ring:first {options}"), input).succeeds();
+    assert!(from_ring.wait().unwrap().success());
+    for relay in relays.into_iter().rev() {
+        relay.finish().succeeds();
+    }
+    receiver.finish().succeeds().stdout
+}
+
+#[test]
+fn a_file_survives_a_chain_of_every_mechanism() {
+    let file = noise(3 << 20, 5);
+    assert!(through_all("--framing raw", &file) == file);
+    let text: Vec<u8> = (0..5_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    assert!(through_all("", &text) == text);
+}
+
+#[test]
+fn the_numbers_of_a_ring_are_kept_and_where_they_begin_is_no_gap() {
+    let place = Place::new();
+    let unix = format!("unix:{}/socket", place.path().display());
+    for (ring, to) in [("ring:a", unix), ("ring:b", format!("tcp:127.0.0.1:{}", free_port()))] {
+        place.feed(&format!("send {ring}"), b"1\n2\n3\n4\n5\n").succeeds();
+        place.run(&format!("recv {ring} --count 2")).succeeds();
+        let receiver = place.start(&format!("recv {to}?listen --json"));
+        place.run(&format!("relay {ring} {to}")).succeeds();
+        let frames = receiver.finish().succeeds().text();
+        let number = |line: &str| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap();
+        assert_eq!(frames.lines().map(number).collect::<Vec<_>>(), [2, 3, 4], "{to}: {frames}");
+    }
+}
+
+#[test]
+fn a_relay_over_tcp_finds_the_receiver_that_was_started_again() {
+    let place = Place::new();
+    let port = free_port();
+    let far = format!("recv tcp:127.0.0.1:{port}?listen");
+    let relay = place.start(&format!("relay ring:a tcp:127.0.0.1:{port}?reconnect=1m"));
+    let mut receiver = place.start(&far);
+    let mut sender = place.start("send ring:a");
+    sender.write(b"before it\n");
+    assert_eq!(receiver.first_bytes(), b"before it\n");
+    receiver.kill();
+
+    let mut receiver = place.start(&far);
+    let seen = AtomicBool::new(false);
+    let receiver = std::thread::scope(|scope| {
+        // The first of these may still be on their way to the dead one.
+        let (sender, seen) = (&mut sender, &seen);
+        scope.spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                sender.write(b"after it!\n");
+            }
+        });
+        assert_eq!(receiver.first_bytes(), b"after it!\n");
+        seen.store(true, Ordering::Relaxed);
+        receiver.reading()
+    });
+    sender.finish().succeeds();
+    relay.finish().succeeds();
+    let rest = receiver.finish().succeeds().text();
+    assert!(rest.lines().all(|line| line == "after it!"), "{rest}");
+}
+
+#[test]
+fn the_table_of_transports_is_also_json() {
+    let place = Place::new();
+    let text = place.run("doctor --transports --json").succeeds().text();
+    let schemes: Vec<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["scheme"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(schemes.contains(&"ring".to_owned()) && schemes.contains(&"mq".to_owned()), "{schemes:?}");
+    assert!(place.run("doctor --transports").succeeds().text().lines().count() > schemes.len());
+}

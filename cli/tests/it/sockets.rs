@@ -1,0 +1,72 @@
+//! Peers that die, and peers that are none, as the command meets them on sockets.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::common::{Place, Process};
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A receiver that has got the first frame of a sender, and is killed then.
+fn first_frame_and_death(place: &Place, receiver: &str, sender: &mut Process) {
+    let mut receiver = place.start(receiver);
+    sender.write(b"frame one\n");
+    assert_eq!(receiver.first_bytes(), b"frame one\n");
+    receiver.kill();
+}
+
+#[test]
+fn send_says_that_its_last_frame_went_to_a_dead_receiver() {
+    let place = Place::new();
+    let at = place.path().display().to_string();
+    let ends = [
+        (format!("tcp:{}", free_port()), "?listen", ""),
+        (format!("unix:{at}/plain"), "?listen", ""),
+        (format!("unix:{at}/rings"), "?listen&upgrade=ring", "?upgrade=ring"),
+        (format!("seqpacket:{at}/messages"), "?listen", ""),
+    ];
+    for (end, listen, connect) in ends {
+        let mut sender = place.start(&format!("send {end}{connect}"));
+        first_frame_and_death(&place, &format!("recv {end}{listen}"), &mut sender);
+        sender.write(b"frame two\n");
+        let run = sender.finish();
+        assert_eq!(run.code, 1, "{end}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_relay_keeps_what_a_dead_receiver_behind_rings_cannot_get() {
+    let place = Place::new();
+    let end = format!("unix:{}/socket", place.path().display());
+    let relay = place.start(&format!("relay ring:from {end}?upgrade=ring"));
+    let mut sender = place.start("send ring:from");
+    first_frame_and_death(&place, &format!("recv {end}?listen&upgrade=ring"), &mut sender);
+    std::thread::sleep(Duration::from_millis(50)); // longer than a sender goes on without a look at its peer
+    sender.write(&b"frame two\n".repeat(1000));
+    relay.finish().fails(1, "died");
+    place.wait_for("verify from", |verified| verified["frames"] == 1000);
+}
+
+#[test]
+fn a_health_check_does_not_end_a_waiting_receiver() {
+    let place = Place::new();
+    let at = place.path().display().to_string();
+    let port = free_port();
+    let tcp = move || TcpStream::connect(port).is_ok();
+    let path = format!("{at}/socket");
+    let unix = move || UnixStream::connect(&path).is_ok();
+    let ends: [(String, Box<dyn Fn() -> bool>); 2] =
+        [(format!("tcp:{port}"), Box::new(tcp)), (format!("unix:{at}/socket"), Box::new(unix))];
+    for (end, probe) in ends {
+        let receiver = place.start(&format!("recv {end}?listen"));
+        while !probe() {
+            std::thread::yield_now();
+        }
+        place.run(&format!("recv {end}?listen")).fails(1, "exists");
+        place.feed(&format!("send {end}"), b"hello\n").succeeds();
+        assert_eq!(receiver.finish().succeeds().text(), "hello\n");
+    }
+}

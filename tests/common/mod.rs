@@ -1,0 +1,9 @@
+//! What test programs share. `src/` and `fuzz/` include single files of it by path.
+
+#![allow(dead_code, reason = "not every test program uses everything")]
+
+pub mod again;
+pub mod asleep;
+pub mod dir;
+pub mod shared;
+pub mod this_test;

@@ -1,0 +1,33 @@
+//! Tests through the public face of the library, and across processes, that may run side by side in one program: one
+//! program is built and linked once. What needs a program of its own lies beside this folder: tests without other
+//! threads, with an allocator of their own, or under valgrind; and the conformance suite.
+//!
+//! A test that needs another process starts this program again for one test of it (`common::this_test`).
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cancel;
+mod crowd;
+mod deadlines;
+mod evil_twin;
+mod forgotten_guards;
+mod fork;
+mod interrupted;
+mod load;
+mod many_senders;
+mod no_threads;
+mod observers;
+mod python_peers;
+mod security;
+mod strangers;
+mod syscalls;
+mod transport_accept;
+mod transport_datagram;
+mod transport_fifo;
+mod transport_mq;
+mod transport_reconnect;
+mod transport_streams;
+mod transport_sysv;
+mod transport_upgrade;
+mod wait;

@@ -1,0 +1,121 @@
+//! A busy stream makes no system call per frame: not in `send`, not in `recv`, although either may sleep.
+//!
+//! Two processes stream through a ring by the blocking calls, in the default wake mode, under `strace -f -c`, which counts.
+//! What a stream of no frames costs (starting, attaching, leaving) is taken off. Skipped, and said so, where there is no
+//! `strace` or it may not trace.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use slipring::{Error, Options, mpmc, spsc};
+
+use crate::common::dir::TestDir;
+use crate::common::this_test::this_test;
+
+const FRAMES: u64 = 1_000_000;
+const ROLE: &str = "SLIPRING_STREAM_ROLE";
+const KIND: &str = "SLIPRING_STREAM_KIND";
+const DIR: &str = "SLIPRING_STREAM_DIR";
+const COUNT: &str = "SLIPRING_STREAM_COUNT";
+/// Far more than anything here takes.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Not a test: the two processes that are counted. The producer starts the consumer.
+#[test]
+fn streaming_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let [kind, dir, count] = [KIND, DIR, COUNT].map(|name| std::env::var(name).unwrap());
+    let count: u64 = count.parse().unwrap();
+    let mut consumer = (role == "producer").then(|| streaming().env(ROLE, "consumer").spawn().unwrap());
+    let frame = |i: u64| [i; 8].map(u64::to_le_bytes).concat();
+    match (kind.as_str(), consumer.is_some()) {
+        ("spsc" | "spsc-attended", true) => {
+            let options = Options::spsc(1 << 20).directory(dir).fail_without_consumer(kind != "spsc");
+            let mut tx = spsc::Producer::open("ring", &options).unwrap();
+            tx.wait_for_peer(SOON).unwrap();
+            (0..count).for_each(|i| tx.send(&frame(i)).unwrap());
+        }
+        ("spsc" | "spsc-attended", false) => {
+            let mut rx = spsc::Consumer::open("ring", &Options::spsc(1 << 20).directory(dir)).unwrap();
+            (0..count).for_each(|i| assert_eq!(*rx.recv().unwrap(), frame(i)));
+            assert!(matches!(rx.recv(), Err(Error::Closed)));
+        }
+        (_, true) => {
+            let tx = mpmc::Producer::open("ring", &Options::mpmc(16_384, 64).directory(dir)).unwrap();
+            tx.wait_for_peer(SOON).unwrap();
+            (0..count).for_each(|i| tx.send(&frame(i)).unwrap());
+        }
+        (_, false) => {
+            let rx = mpmc::Consumer::open("ring", &Options::mpmc(16_384, 64).directory(dir)).unwrap();
+            (0..count).for_each(|i| assert_eq!(*rx.recv().unwrap(), frame(i)));
+            assert!(matches!(rx.recv(), Err(Error::Closed)));
+        }
+    }
+    if let Some(consumer) = &mut consumer {
+        assert!(consumer.wait().unwrap().success());
+    }
+}
+
+/// This binary, to run [`streaming_process`].
+fn streaming() -> Command {
+    let mut command = this_test(module_path!(), "streaming_process");
+    command.stdout(Stdio::null());
+    command
+}
+
+/// System calls of both processes for `count` frames; `None` if they cannot be counted here.
+fn calls(kind: &str, count: u64) -> Option<u64> {
+    let dir = TestDir::new(&format!("syscalls-{kind}"));
+    let table = dir.0.join(".strace");
+    let streaming = streaming();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-c", "-U", "calls,name", "-o"]).arg(&table).arg(streaming.get_program());
+    command.args(streaming.get_args()).stdout(Stdio::null());
+    command.envs([(ROLE, "producer"), (KIND, kind), (COUNT, &count.to_string())]).env(DIR, &dir.0);
+    let status = match command.status() {
+        Ok(status) => status,
+        Err(e) => {
+            println!("SKIPPED: strace cannot be started ({e}); install it to run this test");
+            return None;
+        }
+    };
+    let table = std::fs::read_to_string(&table).unwrap_or_default();
+    let total = table.lines().find_map(|line| line.trim().strip_suffix("total")?.trim().parse().ok());
+    if total.is_none() {
+        println!("SKIPPED: strace may not trace here ({status})");
+    } else {
+        assert!(status.success(), "{status}");
+    }
+    total
+}
+
+/// Other users of this machine can make a stream sleep more often than by itself: one quiet run of three is enough.
+fn assert_no_call_per_frame(kind: &str) {
+    let Some(idle) = calls(kind, 0) else { return };
+    let mut rates = Vec::new();
+    for _ in 0..3 {
+        let Some(busy) = calls(kind, FRAMES) else { return };
+        let rate = busy.saturating_sub(idle) as f64 / FRAMES as f64;
+        println!("{kind}: {busy} system calls for {FRAMES} frames, {idle} for none: {rate:.6} a frame");
+        if rate < 0.001 {
+            return;
+        }
+        rates.push(rate);
+    }
+    panic!("{kind}: {rates:?} system calls a frame");
+}
+
+#[test]
+fn spsc_streams_without_system_calls() {
+    assert_no_call_per_frame("spsc");
+}
+
+#[test]
+fn a_producer_that_needs_a_consumer_streams_without_system_calls() {
+    assert_no_call_per_frame("spsc-attended");
+}
+
+#[test]
+fn mpmc_streams_without_system_calls() {
+    assert_no_call_per_frame("mpmc");
+}

@@ -1,0 +1,457 @@
+//! What only datagram sockets have: names in the file system, credentials, duplex, gaps, refusals.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use slipring::frame::{Event, Form, Frame, Header, control};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, dgram, seqpacket, udp};
+use slipring::{Deadline, Error};
+
+use crate::common::asleep::wait_until_asleep;
+use crate::common::this_test::{arguments, this_test};
+
+const ROLE: &str = "SLIPRING_TEST_DATAGRAM";
+const ADDRESS: &str = "SLIPRING_TEST_DATAGRAM_ADDRESS";
+
+fn soon() -> Deadline {
+    Duration::from_secs(60).into()
+}
+
+fn now() -> Deadline {
+    Duration::ZERO.into()
+}
+
+/// A directory of this test's own, gone afterwards.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(mode: u32) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("slipring-datagram-{}-{number}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap(); // whatever the umask
+        Place(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[track_caller]
+fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
+    match rx.recv_deadline(soon()) {
+        Ok(Event::Frame(frame)) => assert!(frame.payload == payload, "{} bytes", frame.payload.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn message(header: Header, payload: &[u8]) -> Vec<u8> {
+    let frame = Frame::new(header, payload).unwrap();
+    [&frame.head(Form::Long).unwrap(), payload].concat()
+}
+
+fn seqpacket_pair(path: &Path, theirs: &seqpacket::Options) -> [(seqpacket::Sender, seqpacket::Receiver); 2] {
+    let listener = seqpacket::Listener::bind(path, theirs).unwrap();
+    let here = seqpacket::connect(path, &seqpacket::Options::default(), soon()).unwrap();
+    [here, listener.accept(soon()).unwrap()]
+}
+
+#[test]
+fn seqpacket_goes_both_ways_and_answers_pings() {
+    let place = Place::new(0o700);
+    let [(mut tx, mut rx), (mut their_tx, mut their_rx)] =
+        seqpacket_pair(&place.socket(), &seqpacket::Options::default().max_payload(300_000));
+    their_tx.send(Header::PLAIN, b"one").unwrap();
+    expect(&mut rx, b"one");
+    assert_eq!(tx.max_payload(), 300_000, "what the other side takes");
+    assert!(matches!(tx.send(Header::PLAIN, &[0; 300_001]), Err(Error::TooLarge { max: 300_000 })));
+
+    tx.send(Header::control(control::PING, 0).unwrap(), b"there?").unwrap();
+    assert!(matches!(their_rx.try_recv(), Err(Error::Empty)));
+    match rx.recv_deadline(soon()).unwrap() {
+        Event::Frame(frame) => assert_eq!((frame.header.kind, frame.payload), (control::PONG, &b"there?"[..])),
+        other => panic!("{other:?}"),
+    }
+
+    // One direction ends, the other goes on.
+    tx.close(Deadline::never()).unwrap();
+    assert!(matches!(their_rx.recv_deadline(soon()), Err(Error::Closed)));
+    their_tx.send(Header::PLAIN, &[7; 200_000]).unwrap();
+    expect(&mut rx, &[7; 200_000]);
+    drop(rx);
+    assert!(matches!(their_tx.send(Header::PLAIN, b"nobody there"), Err(Error::Closed)));
+}
+
+#[test]
+fn all_that_was_sent_arrives_although_the_sender_never_read_our_hello() {
+    let place = Place::new(0o700);
+    let [(mut tx, rx), (_their_tx, mut their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
+    tx.send(Header::PLAIN, b"first").unwrap();
+    tx.send(Header::PLAIN, b"last").unwrap();
+    drop((tx, rx));
+    expect(&mut their_rx, b"first");
+    expect(&mut their_rx, b"last");
+    assert!(matches!(their_rx.recv_deadline(soon()), Err(Error::Closed)));
+}
+
+#[test]
+fn a_receiver_that_was_stopped_is_not_told_of_a_death() {
+    let place = Place::new(0o700);
+    let [(mut tx, mut rx), (mut their_tx, their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
+    tx.send(Header::PLAIN, b"never read").unwrap();
+    for payload in [b"one", b"two"] {
+        their_tx.send(Header::PLAIN, payload).unwrap();
+    }
+    expect(&mut rx, b"one");
+    assert!(rx.stop());
+    assert!(matches!(their_tx.send(Header::PLAIN, b"too late"), Err(Error::Closed)));
+    drop((their_tx, their_rx)); // a reset, since it has not read everything
+    expect(&mut rx, b"two");
+    let end = rx.recv_deadline(soon()).map(drop);
+    assert!(matches!(end, Err(Error::Closed)), "{end:?}");
+}
+
+#[test]
+fn nobody_at_the_path_is_not_found_and_somebody_is_waited_for() {
+    let place = Place::new(0o700);
+    let options = seqpacket::Options::default();
+    assert!(matches!(seqpacket::connect(place.socket(), &options, now()).err(), Some(Error::NotFound)));
+    let listener = dgram::Receiver::bind(place.socket(), &dgram::Options::default()).unwrap();
+    assert!(matches!(seqpacket::connect(place.socket(), &options, now()).err(), Some(Error::Untrusted { .. })));
+    assert!(matches!(seqpacket::Listener::bind(place.socket(), &options).err(), Some(Error::Exists)));
+    drop(listener);
+    std::thread::scope(|scope| {
+        let early = scope.spawn(|| seqpacket::connect(place.socket(), &options, soon()).unwrap());
+        let listener = seqpacket::Listener::bind(place.socket(), &options).unwrap();
+        let accepted = listener.accept(soon()).unwrap();
+        early.join().unwrap(); // it says HELLO, so somebody must still be there
+        drop(accepted);
+        assert!(matches!(listener.accept(Duration::from_millis(5)).err(), Some(Error::Timeout)));
+    });
+}
+
+/// Not a test: a process at the other end.
+#[test]
+fn process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let address = std::env::var(ADDRESS).unwrap();
+    match role.as_str() {
+        "seqpacket" => {
+            let (mut tx, _rx) =
+                seqpacket::connect(address, &seqpacket::Options::default().allow_uid(0), soon()).unwrap();
+            send_and_wait_to_be_killed(&mut tx);
+        }
+        "dgram" => {
+            let options = dgram::Options::default().allow_uid(0);
+            send_and_wait_to_be_killed(&mut dgram::Sender::connect(address, &options, soon()).unwrap());
+        }
+        "udp" => {
+            let options = udp::Options::default().max_payload(10 << 20);
+            let mut tx = udp::Sender::connect(address, &options, soon()).unwrap();
+            tx.send(Header::PLAIN, b"whole").unwrap();
+            // A foreign sender's half frame: ours are never held up.
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        "listener" => {
+            let _listener = seqpacket::Listener::bind(address, &seqpacket::Options::default()).unwrap();
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn send_and_wait_to_be_killed(tx: &mut dyn FrameSender) {
+    tx.send(Header::PLAIN, b"whole").unwrap();
+    tx.send(Header::PLAIN, &vec![1; 10 << 20]).unwrap(); // more than the socket holds
+}
+
+fn start(role: &str, address: &str) -> Command {
+    let mut command = this_test(module_path!(), "process");
+    command.env(ROLE, role).env(ADDRESS, address).stdout(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn killed_in_mid_frame(rx: &mut dyn FrameReceiver, mut child: std::process::Child, in_mid_frame: bool) {
+    expect(rx, b"whole");
+    wait_until_asleep(&child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if in_mid_frame {
+        match rx.recv_deadline(soon()) {
+            Ok(Event::Skipped { bytes, .. }) => assert!((1..10 << 20).contains(&bytes), "{bytes}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(rx.recv_deadline(soon()), Err(Error::PeerDead)));
+    assert!(matches!(rx.try_recv(), Err(Error::PeerDead)));
+}
+
+#[test]
+fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
+    let place = Place::new(0o700);
+    let path = place.socket();
+    let listener = seqpacket::Listener::bind(&path, &seqpacket::Options::default()).unwrap();
+    let child = start("seqpacket", path.to_str().unwrap()).spawn().unwrap();
+    let (_tx, mut rx) = listener.accept(soon()).unwrap();
+    killed_in_mid_frame(&mut rx, child, true);
+    drop(listener);
+
+    let mut rx = dgram::Receiver::bind(&path, &dgram::Options::default()).unwrap();
+    killed_in_mid_frame(&mut rx, start("dgram", path.to_str().unwrap()).spawn().unwrap(), true);
+    let mut next = dgram::Sender::connect(&path, &dgram::Options::default(), soon()).unwrap();
+    next.send(Header::PLAIN, b"next").unwrap();
+    expect(&mut rx, b"next");
+
+    let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default()).unwrap();
+    let address = rx.local_address().unwrap().to_string();
+    killed_in_mid_frame(&mut rx, start("udp", &address).spawn().unwrap(), false);
+}
+
+#[test]
+fn the_socket_of_a_killed_process_is_taken_over() {
+    let place = Place::new(0o700);
+    let path = place.socket();
+    let mut child = start("listener", path.to_str().unwrap()).spawn().unwrap();
+    drop(seqpacket::connect(&path, &seqpacket::Options::default(), soon()).unwrap());
+    let options = seqpacket::Options::default();
+    assert!(matches!(seqpacket::Listener::bind(&path, &options).err(), Some(Error::Exists)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(path.exists());
+    assert!(seqpacket::Listener::bind(&path, &options).is_ok());
+}
+
+/// A copy of this binary that everybody may execute.
+fn start_as_nobody(place: &Place, role: &str, address: &str) -> Option<Command> {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
+    if !root {
+        println!("SKIPPED: only root can start processes of another user");
+        return None;
+    }
+    let copy = place.0.join("binary");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(copy);
+    arguments(&mut command, module_path!(), "process").env(ROLE, role).env(ADDRESS, address);
+    command.uid(65_534).gid(65_534).stdout(Stdio::null()).stderr(Stdio::null());
+    Some(command)
+}
+
+#[test]
+fn processes_of_other_users_are_refused_unless_they_are_allowed() {
+    let place = Place::new(0o1777);
+    let path = place.socket();
+    let everybody_may_connect = || std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let Some(mut client) = start_as_nobody(&place, "seqpacket", path.to_str().unwrap()) else { return };
+    for allowed in [false, true] {
+        let options = seqpacket::Options::default();
+        let options = if allowed { options.allow_uid(65_534) } else { options };
+        let listener = seqpacket::Listener::bind(&path, &options).unwrap();
+        everybody_may_connect();
+        let mut child = client.spawn().unwrap();
+        match listener.accept(soon()) {
+            Ok((_tx, mut rx)) if allowed => expect(&mut rx, b"whole"),
+            Err(Error::Untrusted { .. }) if !allowed => {}
+            other => panic!("{:?}", other.err()),
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    let mut client = start_as_nobody(&place, "dgram", path.to_str().unwrap()).unwrap();
+    let mut rx = dgram::Receiver::bind(&path, &dgram::Options::default()).unwrap();
+    everybody_may_connect();
+    let mut child = client.spawn().unwrap();
+    assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Skipped { .. })));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn datagrams_of_strangers_are_frames_or_reported() {
+    let place = Place::new(0o700);
+    let mut rx = dgram::Receiver::bind(place.socket(), &dgram::Options::default()).unwrap();
+    let stranger = UnixDatagram::unbound().unwrap();
+    stranger.connect(place.socket()).unwrap();
+    stranger.send(b"garbage").unwrap();
+    stranger.send(b"").unwrap();
+    stranger.send(&message(Header::PLAIN, b"a frame")).unwrap();
+    stranger.send(&message(Header::PLAIN, b"the same seq")).unwrap();
+    assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 7, .. }));
+    assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 0, .. }));
+    expect(&mut rx, b"a frame");
+    expect(&mut rx, b"the same seq"); // it has no name, so it may be two
+    assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_closed() {
+    let place = Place::new(0o700);
+    let options = dgram::Options::default();
+    assert!(matches!(dgram::Sender::connect(place.socket(), &options, now()).err(), Some(Error::NotFound)));
+    let rx = dgram::Receiver::bind(place.socket(), &options).unwrap();
+    let mut tx = dgram::Sender::connect(place.socket(), &options, now()).unwrap();
+    tx.send(Header::PLAIN, b"queued").unwrap();
+    drop(rx);
+    // A process that another test is starting may hold the socket for a moment, until its `execve`.
+    while !matches!(tx.try_send(Header::PLAIN, b"to nobody"), Err(Error::Closed)) {
+        std::thread::yield_now();
+    }
+    assert!(matches!(tx.send(Header::PLAIN, b"to nobody"), Err(Error::Closed)));
+}
+
+#[test]
+fn lost_and_late_datagrams_are_reported_per_source() {
+    let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default()).unwrap();
+    let sources = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    for source in &sources {
+        source.connect(rx.local_address().unwrap()).unwrap();
+    }
+    let send = |source: usize, seq| {
+        let frame = message(Header { seq, ..Header::PLAIN }, format!("{source}/{seq}").as_bytes());
+        sources[source].send(&frame).unwrap();
+    };
+    send(0, 5);
+    send(1, 90);
+    send(0, 8);
+    send(1, 91);
+    send(0, 6);
+    expect(&mut rx, b"0/5");
+    expect(&mut rx, b"1/90");
+    assert!(matches!(rx.recv().unwrap(), Event::Gap { expected: 6, found: 8, .. }));
+    expect(&mut rx, b"0/8");
+    expect(&mut rx, b"1/91");
+    match rx.recv().unwrap() {
+        Event::Duplicate { frame, expected: 9 } => assert_eq!(frame.payload, b"0/6"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_frame_is_lost_with_any_of_its_fragments() {
+    let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default()).unwrap();
+    let source = UdpSocket::bind("127.0.0.1:0").unwrap();
+    source.connect(rx.local_address().unwrap()).unwrap();
+    let parts: Vec<_> = slipring::frame::fragments(Header::PLAIN, &[1; 300], 100).unwrap().collect();
+    source.send(&message(parts[0].0, parts[0].1)).unwrap();
+    source.send(&message(parts[2].0, parts[2].1)).unwrap();
+    source.send(&message(Header { seq: 3, ..Header::PLAIN }, b"whole")).unwrap();
+    assert!(matches!(rx.recv().unwrap(), Event::Gap { expected: 1, found: 2, .. }));
+    expect(&mut rx, b"whole");
+}
+
+#[test]
+fn udp_stays_on_this_machine_and_with_whom_it_was_told() {
+    let options = udp::Options::default();
+    assert!(matches!(udp::Receiver::bind("0.0.0.0:0", &options).err(), Some(Error::Untrusted { .. })));
+    assert!(matches!(udp::Sender::connect("192.0.2.1:9", &options, now()).err(), Some(Error::Untrusted { .. })));
+    assert!(udp::Receiver::bind("0.0.0.0:0", &options.clone().remote(true)).is_ok());
+    for wrong in ["", "localhost", "127.0.0.1:65536"] {
+        assert!(matches!(udp::Receiver::bind(wrong, &options).err(), Some(Error::Invalid { .. })), "{wrong:?}");
+    }
+    for size in [0, 127, 65_508] {
+        let options = options.clone().datagram(size);
+        assert!(matches!(udp::Receiver::bind("127.0.0.1:0", &options).err(), Some(Error::Invalid { .. })));
+    }
+
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+    let mut rx = udp::Receiver::bind("127.0.0.1:0", &options.clone().allow_source(elsewhere)).unwrap();
+    let address = rx.local_address().unwrap();
+    assert!(matches!(udp::Receiver::bind(address, &options).err(), Some(Error::Exists)));
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&message(Header::PLAIN, b"refused"), address).unwrap();
+    assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Skipped { .. })));
+    UdpSocket::bind((elsewhere, 0)).unwrap().send_to(&message(Header::PLAIN, b"accepted"), address).unwrap();
+    expect(&mut rx, b"accepted");
+}
+
+/// A port that refuses what anyone but its own peer sends, and that no other test is given.
+fn refusing() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect("127.0.0.1:9").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Link-local, and of no link: an error at once, which waiting does not mend.
+const IMPOSSIBLE: &str = "[fe80::1]:9";
+
+#[test]
+fn udp_tries_every_address_whatever_the_others_say() {
+    let options = udp::Options::default().remote(true);
+    let rx = udp::Receiver::bind("127.0.0.1:0", &options).unwrap();
+    let good = rx.local_address().unwrap();
+    let (_held, refusing) = refusing();
+    let impossible: SocketAddr = IMPOSSIBLE.parse().unwrap();
+    for addresses in [&[refusing, good][..], &[impossible, good], &[impossible, refusing, good]] {
+        assert!(udp::Sender::connect(addresses, &options, now()).is_ok(), "{addresses:?}");
+    }
+    let error = udp::Sender::connect(&[impossible, refusing][..], &options, now()).err();
+    assert!(matches!(error, Some(Error::NotFound)), "{error:?}");
+    let error = udp::Sender::connect(impossible, &options, soon()).err();
+    assert!(matches!(error, Some(Error::Io { .. })), "{error:?}");
+    assert!(udp::Receiver::bind(&[impossible, "127.0.0.1:0".parse().unwrap()][..], &options).is_ok());
+}
+
+#[test]
+fn udp_waits_for_any_of_the_addresses() {
+    let options = udp::Options::default().remote(true);
+    let (_held, refusing) = refusing();
+    let late = UdpSocket::bind("127.0.0.77:0").unwrap().local_addr().unwrap(); // no other test binds there
+    let addresses = [IMPOSSIBLE.parse().unwrap(), refusing, late];
+    let (say, started) = std::sync::mpsc::channel();
+    let sender = std::thread::spawn({
+        let options = options.clone();
+        move || {
+            say.send(rustix::thread::gettid()).unwrap();
+            udp::Sender::connect(&addresses[..], &options, soon())
+        }
+    });
+    let tried = started.recv().unwrap().as_raw_nonzero();
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{tried}/status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = switches();
+    while switches() < before + 3 {
+        assert!(!sender.is_finished());
+        std::thread::yield_now(); // until it has paused between attempts: all of them have refused
+    }
+    let mut rx = udp::Receiver::bind(late, &options).unwrap();
+    let mut tx = sender.join().unwrap().unwrap();
+    tx.send(Header::PLAIN, b"found").unwrap();
+    // Of the sender's earlier attempts nothing has come.
+    expect(&mut rx, b"found");
+}
+
+#[test]
+fn udp_to_nobody_is_an_error_and_a_successor_hears_hello() {
+    let options = udp::Options::default();
+    let rx = udp::Receiver::bind("127.0.0.1:0", &options).unwrap();
+    let address = rx.local_address().unwrap();
+    let mut tx = udp::Sender::connect(address, &options, soon()).unwrap();
+    drop(rx);
+    assert!(matches!(udp::Sender::connect(address, &options, now()).err(), Some(Error::NotFound)));
+    tx.send(Header::PLAIN, b"into the void").unwrap();
+    assert!(matches!(tx.send(Header::PLAIN, b"refused"), Err(Error::Closed)));
+    let mut rx = udp::Receiver::bind(address, &options).unwrap();
+    tx.send(Header::PLAIN, &[3; 40_000]).unwrap();
+    expect(&mut rx, &[3; 40_000]);
+    drop(tx);
+    assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
+}
