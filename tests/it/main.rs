@@ -16,6 +16,7 @@ mod fork;
 mod interrupted;
 mod load;
 mod many_senders;
+mod no_consumer;
 mod no_threads;
 mod observers;
 mod python_peers;

@@ -3,21 +3,18 @@
 //!
 //! The consumer is this very test program, run again with a role in its environment.
 
-#[path = "common/again.rs"]
-mod again;
-#[path = "common/dir.rs"]
-mod dir;
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use dir::TestDir;
 use slipring::endpoint::Endpoint;
 use slipring::frame::Header;
 use slipring::transport::FrameSender;
 use slipring::{Error, Kind, Options, Ring, WakeMode, mpmc, spsc, stream};
+
+use crate::common::dir::TestDir;
+use crate::common::this_test::this_test;
 
 /// Far more than anything here takes: a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
@@ -277,8 +274,7 @@ fn other_process() {
 
 /// Starts a consumer in another process, and waits until it has attached.
 fn start(kind: &str, dir: &Path) -> Child {
-    let mut child = again::this_program()
-        .args(["--exact", "other_process", "--nocapture"])
+    let mut child = this_test(module_path!(), "other_process")
         .env("SLIPRING_TEST_KIND", kind)
         .env("SLIPRING_TEST_DIR", dir)
         .stdin(Stdio::piped())
