@@ -15,6 +15,9 @@ pub struct Place(TempDir);
 
 impl Place {
     pub fn new() -> Self {
+        // Who starts the tests in the background may have them ignore SIGINT, and what they start with them.
+        // SAFETY: sets the default action, which involves no handler.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         Place(tempfile::Builder::new().prefix("slipring-cli-").tempdir_in("/dev/shm").unwrap())
     }
 

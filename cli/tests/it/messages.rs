@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{Place, Process, run};
+use crate::common::{Place, Process, Run, run};
 use slipring::frame::{Form, Frame, Header};
 
 /// A queue that is removed at the end, whatever becomes of the test.
@@ -124,18 +124,18 @@ fn what_an_output_does_not_take_is_said_to_be_lost_unless_it_stays_in_a_ring() {
 
         place.feed(&format!("send {}", queue.1), b"1\n2\n").succeeds();
         let output = place.command(&format!("recv {}", queue.1)).stdout(closed_pipe()).output().unwrap();
-        common::Run::from(output).fails(4, "2 frames are lost");
+        Run::from(output).fails(4, "2 frames are lost");
     }
     let fifo = format!("fifo:{}", place.file("fifo").display());
     let receiver = place.command(&format!("recv {fifo}")).stdout(closed_pipe()).stderr(Stdio::piped()).spawn().unwrap();
     place.feed(&format!("send {fifo}"), b"1\n").succeeds();
-    common::Run::from(receiver.wait_with_output().unwrap()).fails(4, "1 frames are lost");
+    Run::from(receiver.wait_with_output().unwrap()).fails(4, "1 frames are lost");
 
     for ring in ["ring:x", "ring:y?kind=mpmc"] {
         place.feed(&format!("send {ring}"), b"1\n2\n").succeeds();
         place.run(&format!("recv {ring} --file /dev/full")).fails(1, "cannot write the output");
         let output = place.command(&format!("recv {ring}")).stdout(closed_pipe()).output().unwrap();
-        assert_eq!(common::Run::from(output).succeeds().stderr, "");
+        assert_eq!(Run::from(output).succeeds().stderr, "");
         assert_eq!(place.run(&format!("recv {ring}")).succeeds().text(), "1\n2\n");
     }
     let ring = "ring:z?kind=mpmc&redelivery=at-most-once";
