@@ -113,15 +113,18 @@ impl Recv {
             return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: no --json"));
         }
         let writer = &mut Writer::new(self, interrupt, context)?;
-        writer.stays_in_ring = ring.redelivery() == Redelivery::AtLeastOnce;
+        writer.may_repeat = ring.redelivery() == Redelivery::AtLeastOnce;
+        writer.gives_back = writer.may_repeat || ring.kind() != Kind::Mpmc;
         writer.enough = (ring.capacity() / 4).min(writer.enough);
         let lost_before = ring.stats()?.counts.lost;
-        match ring.kind() {
+        let drained = match ring.kind() {
             Kind::Mpmc => self.drain_mpmc(mpmc::Consumer::attach(ring)?, writer),
             Kind::Stream => self.drain_stream(stream::Consumer::attach(ring)?, writer),
             _ => self.drain_spsc(spsc::Consumer::attach(ring)?, writer),
-        }?;
-        check_loss(ring, lost_before)
+        };
+        // What is lost with this receiver, its failure has told.
+        let lost = ring.stats()?.counts.lost.saturating_sub(lost_before).saturating_sub(writer.lost);
+        check_loss(drained, lost)
     }
 
     fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
@@ -134,6 +137,7 @@ impl Recv {
         let Some(mut rx) = open()? else { return Ok(()) };
         let mut writer = Writer::new(self, interrupt, context)?;
         loop {
+            writer.reads_ahead = !rx.capabilities().boundaries;
             if self.count.is_some() {
                 rx.expect_at_most(writer.left);
             }
@@ -232,7 +236,9 @@ impl Recv {
                 Ok(true)
             });
             if let Err(failure) = written {
-                std::mem::forget(batch); // nothing of it has been released: it stays in the ring
+                if writer.may_repeat || !writer.is_torn {
+                    std::mem::forget(batch); // nothing of it is released: it stays in the ring
+                }
                 return Err(failure);
             }
         }
@@ -244,15 +250,19 @@ impl Recv {
         writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         let most = rx.ring().slots() / 4;
+        // A frame that cannot be written is not to take others along that would be lost with it.
+        let batch_size = if writer.gives_back || !writer.may_refuse() { BATCH } else { 1 };
+        let mut end = None; // as in `drain_transport`
         while !writer.is_over() {
-            let first = match rx.recv_batch_deadline(writer.wanted(BATCH), wait.until()) {
-                Ok(batch) => batch,
-                Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(error) => match writer.end(error, &mut wait)? {
-                    Next::Wait => continue,
-                    Next::Stop => break,
-                },
-            };
+            let first =
+                match end.take().map_or_else(|| rx.recv_batch_deadline(writer.wanted(batch_size), wait.until()), Err) {
+                    Ok(batch) => batch,
+                    Err(Error::Timeout) if wait.goes_on() => continue,
+                    Err(error) => match writer.end(error, &mut wait)? {
+                        Next::Wait => continue,
+                        Next::Stop => break,
+                    },
+                };
             wait.done();
             let mut held = vec![first];
             let mut encoded = 0;
@@ -262,19 +272,31 @@ impl Recv {
                         batch.iter().try_for_each(|frame| writer.take(frame))?;
                         encoded += 1;
                     }
-                    if !writer.has_room() || held.len() * BATCH > most {
+                    if !writer.has_room() || held.len() * batch_size > most {
                         return Ok(true);
                     }
-                    match rx.try_recv_batch(writer.wanted(BATCH)) {
+                    match rx.try_recv_batch(writer.wanted(batch_size)) {
                         Ok(batch) => held.push(batch),
-                        Err(_) => return Ok(false), // if it is an end, the next blocking call says so again
+                        Err(error) => {
+                            end = Some(error).filter(|error| !matches!(error, Error::Empty));
+                            return Ok(false);
+                        }
                     }
                 }
             });
             if let Err(failure) = written {
-                // Not released, and no goodbye either: for the others we are dead, and the frames come again.
-                std::mem::forget(held);
-                std::mem::forget(rx);
+                // What has been written is released. The rest goes with the consumer: it comes again, or counts as lost.
+                let done = if writer.gives_back || writer.is_torn { 0 } else { encoded };
+                let rest = held.split_off(done);
+                let frames = rest.iter().map(|batch| batch.iter().len() as u64).sum();
+                std::mem::forget(rest);
+                if writer.gives_back {
+                    // No goodbye either: for the others we are dead, and an end that came behind the frames comes again, too.
+                    drop(held);
+                    std::mem::forget(rx);
+                } else {
+                    writer.lost = frames;
+                }
                 return Err(failure);
             }
         }
@@ -318,8 +340,16 @@ struct Writer<'a> {
     interrupt: &'a Interrupt,
     framing: Framing,
     output: Output,
-    /// What was not written stays in a ring.
-    stays_in_ring: bool,
+    /// What was taken and not written may come again, also if a part of it has been written: a ring that delivers at least once.
+    may_repeat: bool,
+    /// What was taken is given back if nothing of it has been written: a ring, unless it is one of slots that delivers at most once.
+    gives_back: bool,
+    /// More than one frame at a time is taken from the source, which takes nothing back.
+    reads_ahead: bool,
+    /// The output failed: a part of what was taken may have been written.
+    is_torn: bool,
+    /// Frames that the ring counts as lost with this receiver.
+    lost: u64,
     /// The death of a sender has been told, and another one has not come since.
     said_death: bool,
     out: Vec<u8>,
@@ -351,7 +381,11 @@ impl<'a> Writer<'a> {
             framing: options.framing.unwrap_or(Framing::Lines),
             interrupt,
             output,
-            stays_in_ring: false,
+            may_repeat: false,
+            gives_back: false,
+            reads_ahead: false,
+            is_torn: false,
+            lost: 0,
             said_death: false,
             out: Vec::with_capacity(WRITE),
             left: options.count.unwrap_or(u64::MAX),
@@ -387,6 +421,11 @@ impl<'a> Writer<'a> {
         usize::try_from(self.left).unwrap_or(usize::MAX).clamp(1, limit)
     }
 
+    /// Whether there are frames that cannot be written.
+    fn may_refuse(&self) -> bool {
+        matches!(self.framing, Framing::Fixed(_)) && !self.context.json
+    }
+
     /// Encodes a frame.
     #[inline]
     fn take(&mut self, frame: Frame<'_>) -> Outcome {
@@ -399,7 +438,12 @@ impl<'a> Writer<'a> {
             framing::encode_json(header, frame.payload, &mut self.out);
         } else if !self.framing.encode(frame.payload, &mut self.out) {
             let (framing, len) = (self.framing, header.len);
-            let (code, fate) = if self.stays_in_ring { (FAILED, "it stays in the ring") } else { (LOST, "it is lost") };
+            let code = if self.gives_back { FAILED } else { LOST };
+            let fate = match code {
+                FAILED => "it stays in the ring",
+                _ if self.reads_ahead => "it is lost, and what had been read behind it",
+                _ => "it is lost",
+            };
             let message = format_args!("a frame of {len} bytes cannot be written as {framing}; {fate}");
             return Err(Failure::new(code, message));
         }
@@ -444,8 +488,8 @@ impl<'a> Writer<'a> {
     fn gather(&mut self, mut take_some: impl FnMut(&mut Self) -> Outcome<bool>) -> Outcome {
         let mut since = None;
         while !take_some(self).or_else(|failure| {
-            // What was taken from a ring comes again; from anything else, it is written first.
-            if self.stays_in_ring { Ok(()) } else { self.write() }.and(Err(failure))
+            // What a ring takes back comes again; anything else is written first.
+            if self.gives_back { Ok(()) } else { self.write() }.and(Err(failure))
         })? {
             // A single frame should not wait, and a good deal of them need not.
             if self.pending.0 < 2 || self.out.len() > self.enough {
@@ -461,7 +505,10 @@ impl<'a> Writer<'a> {
     }
 
     fn write(&mut self) -> Outcome {
-        self.output.write_all(&self.out, self.interrupt).map_err(|e| self.not_written(e))?;
+        if let Err(error) = self.output.write_all(&self.out, self.interrupt) {
+            self.is_torn = true;
+            return Err(self.not_written(error));
+        }
         self.out.clear();
         let (frames, bytes) = std::mem::take(&mut self.pending);
         self.progress.add(frames, bytes);
@@ -480,13 +527,13 @@ impl<'a> Writer<'a> {
     /// Why the output could not be written, and what becomes of the frames.
     fn not_written(&self, error: io::Error) -> Failure {
         match error.kind() {
-            ErrorKind::TimedOut if self.stays_in_ring => Failure::silent(self.interrupt.code()),
+            ErrorKind::TimedOut if self.may_repeat => Failure::silent(self.interrupt.code()),
             ErrorKind::TimedOut => {
                 let frames = self.pending.0;
                 let message = format_args!("interrupted, and the output takes nothing: {frames} frames are lost");
                 Failure::new(LOST, message)
             }
-            _ if self.stays_in_ring || self.pending.0 == 0 => Failure::output(error),
+            _ if self.may_repeat || self.pending.0 == 0 => Failure::output(error),
             _ => {
                 let frames = self.pending.0;
                 let message = format_args!("cannot write the output: {error}; up to {frames} frames are lost");
@@ -553,12 +600,13 @@ impl<'a> Writer<'a> {
 }
 
 /// A ring that delivers at most once says how many frames died with their consumer.
-fn check_loss(ring: &Ring, before: u64) -> Outcome {
-    match ring.stats()?.counts.lost.saturating_sub(before) {
-        0 => Ok(()),
-        lost => Err(Failure::new(
-            LOST,
-            format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)"),
-        )),
+fn check_loss(drained: Outcome, lost: u64) -> Outcome {
+    if lost == 0 {
+        return drained;
+    }
+    let what = format_args!("{lost} frames were lost with a consumer that died (redelivery=at-most-once)");
+    match drained {
+        Err(failure) if !failure.message().is_empty() => Err(failure.and(what)),
+        _ => Err(Failure::new(LOST, what)),
     }
 }

@@ -104,9 +104,36 @@ fn a_frame_that_cannot_be_written_is_lost_from_a_queue_and_said_to_be() {
     assert_eq!(end.text(), "12345", "what came before it is written");
     assert_eq!(place.run(&format!("recv {}", queue.1)).succeeds().text(), "12345\n");
 
-    place.feed("send ring:x", b"12345\n123456\n").succeeds();
-    place.run("recv ring:x --framing fixed:5").fails(1, "it stays in the ring");
-    assert_eq!(place.run("recv ring:x").succeeds().text(), "12345\n123456\n");
+    let fifo = place.file("fifo").display().to_string();
+    let receiver = place.start(&format!("recv fifo:{fifo} --framing fixed:5"));
+    place.feed(&format!("send fifo:{fifo}"), b"12345\n123456\n");
+    receiver.finish().fails(4, "it is lost, and what had been read behind it");
+}
+
+/// Whatever the ring and its policy: what `recv` says of a frame that it cannot write is true of the ring afterwards.
+#[test]
+fn a_frame_that_cannot_be_written_stays_in_its_ring_or_counts_as_lost() {
+    let place = Place::new();
+    let lines = b"12345\nabcde\n123456\n67890\n";
+    for (number, kind) in ["spsc", "mpmc"].into_iter().enumerate() {
+        for policy in ["at-least-once", "at-most-once"] {
+            let name = format!("r{number}{policy}");
+            let ring = format!("ring:{name}?kind={kind}&redelivery={policy}");
+            place.feed(&format!("send {ring}"), lines).succeeds();
+            let end = place.run(&format!("recv {ring} --framing fixed:5"));
+            let is_lost = (kind, policy) == ("mpmc", "at-most-once");
+            if is_lost {
+                end.fails(4, "a frame of 6 bytes cannot be written as fixed:5; it is lost\n");
+                assert_eq!(end.text(), "12345abcde", "what came before it is written");
+            } else {
+                end.fails(1, "a frame of 6 bytes cannot be written as fixed:5; it stays in the ring\n");
+                assert_eq!(end.text(), "", "{ring}: nothing is written that comes again");
+            }
+            assert_eq!(place.json(&format!("stat {name}"))["lost"], u64::from(is_lost), "{ring}");
+            let rest = place.run(&format!("recv {ring}")).succeeds().text();
+            assert_eq!(rest.as_bytes(), if is_lost { &b"67890\n"[..] } else { lines }, "{ring}");
+        }
+    }
 }
 
 /// A pipe without a reader.
@@ -138,9 +165,14 @@ fn what_an_output_does_not_take_is_said_to_be_lost_unless_it_stays_in_a_ring() {
         assert_eq!(Run::from(output).succeeds().stderr, "");
         assert_eq!(place.run(&format!("recv {ring}")).succeeds().text(), "1\n2\n");
     }
-    let ring = "ring:z?kind=mpmc&redelivery=at-most-once";
-    place.feed(&format!("send {ring}"), b"1\n2\n").succeeds();
-    place.run(&format!("recv {ring} --file /dev/full")).fails(4, "2 frames are lost");
+    for (name, kind, counted) in [("u", "mpmc", 2), ("v", "spsc", 0)] {
+        let ring = format!("ring:{name}?kind={kind}&redelivery=at-most-once");
+        place.feed(&format!("send {ring}"), b"1\n2\n").succeeds();
+        place.run(&format!("recv {ring} --file /dev/full")).fails(4, "2 frames are lost\n");
+        place.feed(&format!("send {ring}"), b"3\n").succeeds();
+        assert_eq!(place.run(&format!("recv {ring}")).succeeds().text(), "3\n", "never twice, and told once");
+        assert_eq!(place.json(&format!("stat {name}"))["lost"], counted);
+    }
 }
 
 #[test]
