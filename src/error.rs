@@ -1,15 +1,17 @@
-//! The one error type. Small (no allocation, no string built on a hot path), and every message says what to do.
+//! The one error type. Small (no allocation, no string built on a hot path), and every message says
+//! what to do.
 //!
-//! Used by every floor. Relies on nothing of ours.
+//! Used by every floor. Relies on no other module.
 
 use std::io;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, from a full ring to a forged segment.
+/// All errors of this crate, from a full ring to a forged segment.
 ///
-/// The first five are everyday answers of the `try_…` and `…_deadline` calls; they cost no allocation and no system call.
+/// The first five are expected results of the `try_…` and `…_deadline` calls; they cost no
+/// allocation and no system call.
 ///
 /// ```
 /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
@@ -20,13 +22,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no room now; a consumer makes some.
+    /// There is no room now; it appears when a consumer releases frames.
     #[error("full: wait for the consumer to make room")]
     Full,
     /// There is no frame now.
     #[error("empty: wait for the producer to send")]
     Empty,
-    /// Every peer of the other role has left in an orderly way, and nothing is left to receive.
+    /// Every peer of the other role has closed in an orderly way, and nothing is left to receive.
     #[error("closed: the other side has finished")]
     Closed,
     /// A peer died without closing. What it had committed has been delivered first.
@@ -44,13 +46,13 @@ pub enum Error {
         /// The largest payload that fits, in bytes.
         max: usize,
     },
-    /// Shared memory or a byte stream holds what no correct peer writes.
+    /// Shared memory or a byte stream contains what no correct peer writes.
     #[error("corrupt: {what}; create it again, or connect again")]
     Corrupt {
-        /// What was found wrong.
+        /// What is wrong.
         what: &'static str,
     },
-    /// The other side speaks another version, kind or geometry.
+    /// The other side uses another version, kind or geometry.
     #[error("incompatible {what}: expected {expected}, found {found}")]
     Incompatible {
         /// Which property differs.
@@ -60,67 +62,69 @@ pub enum Error {
         /// What the other side has.
         found: u64,
     },
-    /// Nothing exists under that name, or no peer listens there.
+    /// There is nothing of that name, or no peer listens there.
     #[error("not found: create it, or start the other side first")]
     NotFound,
-    /// The name or address is taken.
+    /// The name or address is in use.
     #[error("already exists: open it, remove it, or choose another name")]
     Exists,
     /// Sending was refused because no consumer has attached since the producer did, and
     /// [`Options::fail_without_consumer`](crate::Options::fail_without_consumer) asks for that.
     #[error("no consumer is attached: start one first, or let frames wait for it by leaving out fail_without_consumer")]
     NoConsumer,
-    /// A role that only one participant may hold is held by a living one.
+    /// The role allows one participant only, and a living one holds it.
     #[error("a {role} is already attached: wait for it to close, or use an mpmc ring")]
     RoleTaken {
         /// "producer" or "consumer".
         role: &'static str,
     },
-    /// Every participant id of the segment is held by a living process.
+    /// Living processes hold every participant id of the segment.
     #[error("all {max} participant ids are taken: close some handles, or create the segment with more participants")]
     TooManyParticipants {
         /// How many ids the segment has.
         max: u32,
     },
-    /// A name, size or option that can never work.
+    /// A name, size or option that is never valid.
     #[error("invalid {what}")]
     Invalid {
         /// Which one, and what is allowed.
         what: &'static str,
     },
-    /// Refused for safety: the file or directory is not what a trustworthy peer leaves there.
+    /// Refused for safety: the file or directory is not as a trustworthy peer would have created
+    /// it.
     #[error("refused: {what}")]
     Untrusted {
         /// What was found, and what would be accepted.
         what: &'static str,
     },
-    /// The machine or kernel lacks something that was asked for.
+    /// The machine or kernel lacks what was asked for.
     #[error("not available here: {what}")]
     Unsupported {
         /// What is lacking, and the fix.
         what: &'static str,
     },
-    /// The handle was carried into a child by `fork`; open the ring anew there.
+    /// The handle was inherited by a child through `fork`; open the ring again there.
     #[error("this handle belongs to the parent process: open the ring again after fork")]
     Forked,
-    /// The operating system said no.
+    /// A system call failed.
     #[error("{op}: {source}")]
     Io {
-        /// What was being done.
+        /// What the call was for.
         op: &'static str,
-        /// What the system answered.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl Error {
-    /// An [`Error::Io`] from whatever the system-call wrapper returned.
+    /// An [`Error::Io`] from the error of a system-call wrapper.
     pub(crate) fn io(op: &'static str, source: impl Into<io::Error>) -> Self {
         Error::Io { op, source: source.into() }
     }
 
-    /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`] or [`Error::Timeout`].
+    /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`] or
+    /// [`Error::Timeout`].
     ///
     /// ```
     /// assert!(slipring::Error::Full.is_temporary());

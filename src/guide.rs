@@ -1,9 +1,9 @@
-//! The guide: one page for each question, as modules without items. Their examples are run as tests.
+//! The guide: one page per question, as modules without items. Their examples run as tests.
 //!
-//! - [`choosing`]: which ring for what.
+//! - [`choosing`]: which ring for which purpose.
 //! - [`waiting`]: how calls wait, and how a wait ends.
 //! - [`sizes`]: capacity, payload, memory.
-//! - [`real_time`]: threads that must not be late.
+//! - [`real_time`]: threads with deadlines.
 //! - [`containers`]: sharing rings between containers.
 //! - [`troubleshooting`]: by symptom.
 

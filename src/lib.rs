@@ -1,12 +1,14 @@
-//! Frames between processes, at the speed of a cache line, and safe from whoever dies or lies on the way.
+//! Crash-safe shared-memory IPC at cache-line latency.
 //!
-//! * [`spsc`], [`mpmc`], [`stream`]: rings in shared memory. A frame moves in nanoseconds, without a system call; a reader
-//!   may sleep, and costs a busy writer nothing.
-//! * [`frame`]: the framing protocol. What lies in a ring is what goes over a pipe or a socket.
-//! * [`Semaphore`] and [`Mutex`]: in shared memory, and not lost with a dead holder.
-//! * `transport` and `endpoint`: the same frames through pipes, queues, sockets and signals, and all of these by name.
+//! * [`spsc`], [`mpmc`], [`stream`]: rings in shared memory. A frame moves in nanoseconds, without
+//!   a system call. A consumer may sleep and costs a busy producer nothing.
+//! * [`frame`]: the framing protocol. A ring holds the same bytes that go over a pipe or a socket.
+//! * [`Semaphore`] and [`Mutex`]: in shared memory, and recovered when their holder dies.
+//! * `transport` and `endpoint`: the same frames through pipes, queues, sockets and signals, and
+//!   all of these by name.
 //!
-//! Any participant may be killed at any instruction: the others go on, and its successor finds everything in order.
+//! Any participant may be killed at any instruction: the others continue, and its successor finds a
+//! consistent ring.
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("slipring-doc-lib-{}", std::process::id()));
@@ -29,24 +31,26 @@
 //!
 //! # Trust
 //!
-//! All processes of one user are one trust domain: each could read and change the others' memory with `ptrace` anyway.
-//! Inside it, received frames are shown in place, by safe functions; a peer that writes where it must not breaks the memory
-//! safety of the others. Named rings are refused unless only their user can write them.
+//! All processes of one user are one trust domain: each could read and change the others' memory
+//! with `ptrace` anyway. Inside it, safe functions show received frames in place. A peer that
+//! writes where it must not breaks the memory safety of the others. Named rings are refused unless
+//! only their user can write them.
 //!
 //! # Features
 //!
-//! * `transports` (on by default): the modules `transport` and `endpoint`. Without it this is a crate of rings, semaphores and
-//!   mutexes, and of the frame format that the rings keep.
-//! * `probe` (off by default): what `slipring bench` measures with. For benchmarks only, and not stable.
+//! * `transports` (on by default): the modules `transport` and `endpoint`. Without it this is a
+//!   crate of rings, semaphores and mutexes, with the frame format of the rings.
+//! * `probe` (off by default): the measurements behind `slipring bench`. For benchmarks only, and
+//!   not stable.
 //! * `zerocopy` (off by default): typed messages and streams, e.g.
 //!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
 //!   that derives the traits of the crate `zerocopy`.
 //!
-//! # Where to read on
+//! # Further reading
 //!
-//! The [`guide`] helps to choose a ring, to wait, and to find what is wrong.
-//! `docs/memory-model.md` proves the orderings, `docs/crash-behaviour.md` tells what happens when somebody dies at any
-//! point, `docs/framing.md` describes the bytes.
+//! The [`guide`] covers choosing a ring, waiting, and troubleshooting. `docs/memory-model.md`
+//! proves the memory orderings, `docs/crash-behaviour.md` says what happens when a participant dies
+//! at any point, `docs/framing.md` describes the bytes, and `docs/glossary.md` explains the terms.
 
 #![warn(missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -56,7 +60,7 @@ pub mod endpoint;
 pub mod error;
 #[cfg_attr(
     not(feature = "transports"),
-    allow(dead_code, unused_imports, reason = "the codec has calls that only transports use")
+    allow(dead_code, unused_imports, reason = "the codec has functions that only transports use")
 )]
 pub mod frame;
 pub mod guide;

@@ -1,12 +1,13 @@
-//! Ground floor: atomics, shared memory seen as 8-byte units, and the futex. std in production, loom under model checking.
+//! Ground floor: atomics, shared memory in 8-byte units, and the futex. std in production, loom
+//! under model checking.
 //!
-//! This is the only file that knows about loom. Everything above takes its atomics, fences and memory from here, so the
-//! very sources of the algorithms are what `loom-tests` checks.
+//! This is the only file that depends on loom. All other modules take their atomics, fences and
+//! memory from here, so `loom-tests` checks the real sources of the algorithms.
 //!
-//! An [`Area`] is a span of memory that other processes may share. Control words are reached as atomics
-//! ([`Area::word`], [`Area::half`]), payload by copies ([`Area::write`], [`Area::read`]). Under loom every unit is an
-//! atomic *and* an `UnsafeCell`, and writing payload over a unit poisons its atomic: payload races, and headers that
-//! somebody forgot to zero, are seen by the model.
+//! An [`Area`] is a span of memory that other processes may share. Control words are accessed as
+//! atomics ([`Area::word`], [`Area::half`]), payload by copies ([`Area::write`], [`Area::read`]).
+//! Under loom every unit is an atomic *and* an `UnsafeCell`, and writing payload over a unit
+//! poisons its atomic. The model thus detects payload races and headers that were not zeroed.
 
 #[cfg(not(slipring_loom))]
 pub(crate) use std_backend::*;
@@ -14,13 +15,16 @@ pub(crate) use std_backend::*;
 #[cfg(slipring_loom)]
 pub(crate) use loom_backend::*;
 
-/// Distance between two hot words, so that no two of them share a cache line or an adjacent-line prefetch pair.
+/// Distance between two hot words, so that no two share a cache line or an adjacent-line prefetch
+/// pair.
 ///
-/// 128 on every target, because the layout must not depend on who compiled it: x86-64 prefetches pairs of 64-byte lines,
-/// some AArch64 cores have lines of 128. (Under loom nothing shares lines, and every unit costs model time.)
+/// 128 on every target, because the layout must not depend on the compiling machine: x86-64
+/// prefetches pairs of 64-byte lines, and some AArch64 cores have lines of 128. (Under loom nothing
+/// shares lines, and every unit costs model time.)
 pub(crate) const LINE: usize = if cfg!(slipring_loom) { 8 } else { 128 };
 
-/// The later of two free-running positions that are less than 2^63 apart: right also where they wrap around 2^64.
+/// The later of two free-running positions that are less than 2^63 apart: also correct where they
+/// wrap around 2^64.
 #[inline(always)]
 pub(crate) const fn later(a: u64, b: u64) -> u64 {
     if (a.wrapping_sub(b) as i64) < 0 { b } else { a }
@@ -39,25 +43,26 @@ mod std_backend {
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
     pub(crate) use std::thread::yield_now;
 
-    /// A span of memory that others may share, 8-byte aligned, alive as long as this value or a clone of it.
+    /// A span of shared memory, 8-byte aligned, alive as long as this value or a clone of it.
     #[derive(Clone)]
     pub(crate) struct Area {
         base: NonNull<u8>,
         len: usize,
-        /// Whoever unmaps or frees the memory when the last area over it is gone.
+        /// Unmaps or frees the memory when the last area over it is dropped.
         _owner: Arc<dyn Any + Send + Sync>,
     }
 
-    // SAFETY: an area is a plain address range kept alive by `_owner`; what may be done with its bytes, and by whom, is
-    // stated by the callers of its unsafe methods.
+    // SAFETY: an area is a plain address range kept alive by `_owner`; which code may access its
+    // bytes is stated by the callers of its unsafe methods.
     unsafe impl Send for Area {}
-    // SAFETY: as above; the safe methods only hand out atomics.
+    // SAFETY: as above; the safe methods only return atomics.
     unsafe impl Sync for Area {}
 
     impl Area {
         /// # Safety
-        /// `base .. base + len` is readable and writable memory for as long as `owner` lives, `base` is 8-byte aligned,
-        /// and everything in this process that touches it does so through areas or under the same protocol.
+        /// `base .. base + len` is readable and writable memory for as long as `owner` lives,
+        /// `base` is 8-byte aligned, and everything in this process that touches it does so through
+        /// areas or under the same protocol.
         pub(crate) unsafe fn new(base: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
             assert!(base.addr().get() % 8 == 0 && len % 8 == 0, "an area consists of whole 8-byte units");
             Area { base, len, _owner: owner }
@@ -66,12 +71,15 @@ mod std_backend {
         /// The part `offset .. offset + len`.
         ///
         /// # Panics
-        /// If that is not whole units inside this area: callers pass constants or validated geometry.
+        /// If that is not whole units inside this area: callers pass constants or validated
+        /// geometry.
         pub(crate) fn part(&self, offset: usize, len: usize) -> Self {
             assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "part outside its area");
-            // SAFETY: offset <= self.len, so the pointer stays inside (or one past) the same allocation.
+            // SAFETY: offset <= self.len, so the pointer stays inside (or one past) the same
+            // allocation.
             let base = unsafe { self.base.add(offset) };
-            // SAFETY: a sub-range of a valid area, with the same owner; alignment is asserted by `new`.
+            // SAFETY: a sub-range of a valid area, with the same owner; alignment is asserted by
+            // `new`.
             unsafe { Area::new(base, len, Arc::clone(&self._owner)) }
         }
 
@@ -81,7 +89,7 @@ mod std_backend {
             self.len
         }
 
-        /// The first byte. Only for the floors that hand out grants.
+        /// The first byte. Only for the floors that create grants.
         #[inline]
         pub(crate) fn base(&self) -> *mut u8 {
             self.base.as_ptr()
@@ -90,7 +98,8 @@ mod std_backend {
         /// The 8-byte atomic at `offset`.
         ///
         /// # Panics
-        /// If `offset` is unaligned or outside. Hot paths resolve their words once, or use [`Area::word_unchecked`].
+        /// If `offset` is unaligned or outside. Hot paths resolve their words once, or use
+        /// [`Area::word_unchecked`].
         #[inline]
         pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
             assert!(offset % 8 == 0 && offset < self.len, "word outside its area");
@@ -98,19 +107,21 @@ mod std_backend {
             unsafe { self.word_unchecked(offset) }
         }
 
-        /// # Safety
-        /// `offset` is a multiple of 8 below [`Area::len`].
+        /// The 8-byte atomic at `offset`, without a check.
+        ///
+        /// # Safety `offset` is a multiple of 8 below [`Area::len`].
         #[inline(always)]
         pub(crate) unsafe fn word_unchecked(&self, offset: usize) -> &AtomicU64 {
             debug_assert!(offset % 8 == 0 && offset < self.len);
             // SAFETY: in bounds by contract, so the addition stays inside the allocation.
             let at = unsafe { self.base.add(offset) };
-            // SAFETY: aligned (base and offset are multiples of 8), alive as long as `self`, and accessed atomically or
-            // under the ring's ownership protocol by everybody.
+            // SAFETY: aligned (base and offset are multiples of 8), alive as long as `self`, and
+            // every access is atomic or follows the ring's ownership protocol.
             unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) }
         }
 
-        /// The 4-byte atomic at `offset` (futex words). A location is used with one size only, for ever.
+        /// The 4-byte atomic at `offset` (futex words). A location is always used with the same
+        /// size.
         ///
         /// # Panics
         /// If `offset` is unaligned or outside.
@@ -121,28 +132,33 @@ mod std_backend {
             unsafe { self.half_unchecked(offset) }
         }
 
-        /// # Safety
-        /// `offset` is a multiple of 4, and `offset + 4 <= self.len()`.
+        /// The 4-byte atomic at `offset`, without a check.
+        ///
+        /// # Safety `offset` is a multiple of 4, and `offset + 4 <= self.len()`.
         #[inline(always)]
         pub(crate) unsafe fn half_unchecked(&self, offset: usize) -> &AtomicU32 {
             debug_assert!(offset % 4 == 0 && offset < self.len);
             // SAFETY: in bounds by contract, so the addition stays inside the allocation.
             let at = unsafe { self.base.add(offset) };
-            // SAFETY: aligned, in bounds, alive as long as `self`, always accessed as a 4-byte atomic.
+            // SAFETY: aligned, in bounds, alive as long as `self`, always accessed as a 4-byte
+            // atomic.
             unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) }
         }
 
-        /// Asks for the two cache lines from `offset` on, to write to them soon. A hint: does nothing else, wherever they lie.
+        /// Prefetches the two cache lines from `offset` on for writing. Only a hint: valid for any
+        /// address.
         #[inline(always)]
         pub(crate) fn prefetch_to_write(&self, offset: usize) {
             let line = self.base.as_ptr().wrapping_add(offset).addr(); // a number: nothing is accessed through it
-            // SAFETY: a prefetch accesses no memory as far as the program can tell, and faults nowhere (AMD64 manual,
-            // volume 3; a processor that does not know PREFETCHW takes it for a NOP).
+            // SAFETY: a prefetch accesses no memory as far as the program can tell, and faults
+            // nowhere (AMD64 manual, volume 3; a processor that does not know PREFETCHW takes it
+            // for a NOP).
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             unsafe {
                 asm!("prefetchw [{0}]", "prefetchw [{0} + 64]", in(reg) line, options(nomem, nostack, preserves_flags));
             }
-            // SAFETY: as above (Arm Architecture Reference Manual, PRFM: "does not generate a synchronous abort").
+            // SAFETY: as above (Arm Architecture Reference Manual, PRFM: "does not generate a
+            // synchronous abort").
             #[cfg(all(target_arch = "aarch64", not(miri)))]
             unsafe {
                 asm!("prfm pstl1keep, [{0}]", "prfm pstl1keep, [{0}, #64]", in(reg) line, options(nomem, nostack, preserves_flags));
@@ -153,15 +169,16 @@ mod std_backend {
         /// Copies `src` to `offset`.
         ///
         /// # Safety
-        /// `offset + src.len() <= self.len()`, and by the caller's protocol nobody else reads or writes those bytes now.
+        /// `offset + src.len() <= self.len()`, and by the caller's protocol no other code reads or
+        /// writes those bytes now.
         #[inline(always)]
         pub(crate) unsafe fn write(&self, offset: usize, src: &[u8]) {
             debug_assert!(offset + src.len() <= self.len);
             // SAFETY: in bounds by contract.
             let at = unsafe { self.base.add(offset) };
-            // SAFETY: in bounds by contract. They do not overlap: by contract nobody else reads the
-            // bytes written to, and a live slice is read. `src` may well be a frame in this very
-            // ring: that is committed and not released, and what is written to is free.
+            // SAFETY: in bounds by contract. They do not overlap: by contract no other code reads
+            // the bytes written to, and a live slice is being read. `src` may be a frame in this
+            // very ring: that is committed and not released, and the bytes written to are free.
             unsafe { std::ptr::copy_nonoverlapping(src.as_ptr(), at.as_ptr(), src.len()) };
         }
 
@@ -178,8 +195,8 @@ mod std_backend {
             unsafe { std::ptr::write_bytes(at.as_ptr(), 0, len) };
         }
 
-        /// Copies from `offset`, a multiple of 8, into `dst`, by relaxed words: for observers, who get
-        /// torn bytes if they are being written.
+        /// Copies from `offset`, a multiple of 8, into `dst`, by relaxed word loads. For observers:
+        /// the bytes are torn if they are being written.
         ///
         /// # Panics
         /// If that is outside.
@@ -193,15 +210,16 @@ mod std_backend {
         /// Copies from `offset` into `dst`.
         ///
         /// # Safety
-        /// `offset + dst.len() <= self.len()`, and by the caller's protocol nobody writes those bytes now.
+        /// `offset + dst.len() <= self.len()`, and by the caller's protocol no other code writes
+        /// those bytes now.
         #[inline(always)]
         pub(crate) unsafe fn read(&self, offset: usize, dst: &mut [u8]) {
             debug_assert!(offset + dst.len() <= self.len);
             // SAFETY: in bounds by contract.
             let at = unsafe { self.base.add(offset) };
-            // SAFETY: in bounds by contract. They do not overlap: by contract nobody writes the
-            // bytes read, and `dst` is a slice to be written. It may well be a grant in this very
-            // ring: that is free, and what is read is committed.
+            // SAFETY: in bounds by contract. They do not overlap: by contract no other code writes
+            // the bytes read, and `dst` is a slice to be written. It may be a grant in this very
+            // ring: that is free, and the bytes read are committed.
             unsafe { std::ptr::copy_nonoverlapping(at.as_ptr(), dst.as_mut_ptr(), dst.len()) };
         }
     }
@@ -215,10 +233,12 @@ mod loom_backend {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use loom::thread::yield_now;
 
-    /// loom has no asymmetric fences; the models run the fenced protocol (docs/memory-model.md argues the other).
+    /// loom has no asymmetric fences; the models run the fenced protocol (docs/memory-model.md
+    /// argues the asymmetric one).
     pub(crate) fn compiler_fence(_: Ordering) {}
 
-    /// What a payload write leaves in the atomic face of a unit: never zero, never a valid commit word.
+    /// The value that a payload write leaves in a unit's atomic: never zero, never a valid commit
+    /// word.
     const POISON: u64 = 0xDEAD_DEAD_DEAD_DEAD;
 
     struct Unit {
@@ -227,7 +247,8 @@ mod loom_backend {
         payload: loom::cell::UnsafeCell<[u8; 8]>,
     }
 
-    /// The model of a shared span: units of 8 bytes, each usable as one word, two halves, or tracked payload.
+    /// The model of a shared span: units of 8 bytes, each usable as one word, two halves, or
+    /// tracked payload.
     #[derive(Clone)]
     pub(crate) struct Area {
         units: Arc<Vec<Unit>>,
@@ -289,7 +310,7 @@ mod loom_backend {
                 if i == 0 || (offset + i) % 8 == 0 {
                     unit.word.store(POISON, Ordering::Relaxed);
                 }
-                // SAFETY: loom verifies that nobody else touches the cell meanwhile.
+                // SAFETY: loom verifies that no other thread touches the cell meanwhile.
                 unit.payload.with_mut(|p| unsafe { (*p)[(offset + i) % 8] = *byte });
             }
         }
@@ -301,14 +322,15 @@ mod loom_backend {
                 if i % 8 == 0 && i + 8 <= offset + len {
                     self.unit(i).word.store(0, Ordering::Relaxed); // all of it
                 }
-                // SAFETY: loom verifies that nobody else touches the cell meanwhile.
+                // SAFETY: loom verifies that no other thread touches the cell meanwhile.
                 self.unit(i).payload.with_mut(|p| unsafe { (*p)[i % 8] = 0 });
             }
         }
 
         /// As the real one, except that a race fails the model.
         pub(crate) fn copy_words(&self, offset: usize, dst: &mut [u8]) {
-            // SAFETY: none needed here: loom verifies that no other thread writes the cells meanwhile.
+            // SAFETY: none needed here: loom verifies that no other thread writes the cells
+            // meanwhile.
             unsafe { self.read(offset, dst) };
         }
 
@@ -317,13 +339,14 @@ mod loom_backend {
         pub(crate) unsafe fn read(&self, offset: usize, dst: &mut [u8]) {
             for (i, byte) in dst.iter_mut().enumerate() {
                 let unit = self.unit(offset + i);
-                // SAFETY: loom verifies that nobody writes the cell meanwhile.
+                // SAFETY: loom verifies that no other thread writes the cell meanwhile.
                 *byte = unit.payload.with(|p| unsafe { (*p)[(offset + i) % 8] });
             }
         }
     }
 
-    /// The futex, modelled: compare and queue under one lock, as the kernel does under its hash-bucket lock.
+    /// The futex, modelled: compare and queue under one lock, as the kernel does under its
+    /// hash-bucket lock.
     pub(crate) mod futex {
         use super::{AtomicU32, Ordering};
         use loom::sync::Mutex;
@@ -331,12 +354,12 @@ mod loom_backend {
         use std::time::Duration;
 
         loom::lazy_static! {
-            /// Who sleeps on which address, in the order of arrival.
+            /// The sleeping threads and the addresses they sleep on, in the order of arrival.
             static ref QUEUE: Mutex<Vec<(usize, Thread)>> = Mutex::new(Vec::new());
         }
 
-        /// Sleeps while `*word == expected`; false if it did not sleep. Never times out: in the model a lost wake-up must
-        /// show as a deadlock.
+        /// Sleeps while `*word == expected`; false if it did not sleep. Never times out: in the
+        /// model a lost wake-up must show as a deadlock.
         pub(crate) fn wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) -> bool {
             let me = thread::current();
             let mut queue = QUEUE.lock().unwrap();
@@ -353,7 +376,7 @@ mod loom_backend {
             }
         }
 
-        /// Wakes up to `count` sleepers, and says how many.
+        /// Wakes up to `count` sleepers and returns how many.
         pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
             let key = std::ptr::from_ref(word).addr();
             let mut queue = QUEUE.lock().unwrap();

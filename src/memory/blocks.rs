@@ -1,8 +1,8 @@
-//! Blocks of shared memory that pass from a writer to a reader and back, one after another.
+//! Blocks of shared memory that pass from a writer to a reader and back, in order.
 //!
-//! Used by `probe/` to measure what bulk transfer between two processors takes at best. One turn word per block, each on a
-//! line of its own, says whose the block is; there are no frames, no positions and nobody to recover.
-//!
+//! Used by `probe/` to measure the best possible bulk transfer between two processors. One turn
+//! word per block, each on a line of its own, says which side owns the block. There are no frames,
+//! no positions and no recovery.
 //! ```text
 //! control   line 0: the writer is taken   line 1: the reader is taken   line 2: bytes in a block   line 3 + b: turn of block b
 //! data      block 0 | block 1 | …
@@ -11,7 +11,7 @@
 
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
 
-/// The line of the block size: whoever comes first decides, and nobody joins with another.
+/// The line of the block size: the first side sets it, and a side with another size cannot join.
 const SIZE: usize = 2;
 /// The line of block 0's turn word.
 const FIRST_TURN: usize = 3;
@@ -21,7 +21,7 @@ pub(crate) const fn control_len(blocks: usize) -> usize {
     (FIRST_TURN + blocks) * LINE
 }
 
-/// What both sides have: where the blocks are, and which one comes next.
+/// What both sides have: the blocks, and the index of the next one.
 struct Side {
     control: Area,
     data: Area,
@@ -31,8 +31,9 @@ struct Side {
 }
 
 impl Side {
-    /// None if the other side has blocks of another size, or `line` says that this side is taken, for ever: blocks that
-    /// overlap and two writers would be data races.
+    /// Claims a side. `None` if the other side has blocks of another size, or if `line` says that
+    /// this side has been claimed before (for ever): overlapping blocks or two writers would be
+    /// data races.
     fn take(control: &Area, data: &Area, block: usize, line: usize) -> Option<Self> {
         let blocks = data.len().checked_div(block).filter(|n| *n > 0 && control.len() >= control_len(*n))?;
         let size = control.word(SIZE * LINE).compare_exchange(0, block as u64, Ordering::AcqRel, Ordering::Acquire);
@@ -51,12 +52,13 @@ impl Side {
     /// The next block.
     fn start(&self) -> *mut u8 {
         let offset = (self.next % self.blocks as u64) as usize * self.block;
-        // SAFETY: the index is below the number of whole blocks in the area, so the block lies inside it.
+        // SAFETY: the index is below the number of whole blocks in the area, so the block lies
+        // inside it.
         unsafe { self.data.base().add(offset) }
     }
 }
 
-/// The side that writes. There is one per pair of areas, ever.
+/// The side that writes. There is only ever one per pair of areas.
 pub(crate) struct BlockWriter(Side);
 
 impl BlockWriter {
@@ -64,7 +66,8 @@ impl BlockWriter {
         Side::take(control, data, block, 0).map(BlockWriter)
     }
 
-    /// Lets `fill` write the next block and hands it over; false if it is not back yet.
+    /// Lets `fill` write the next block and passes it to the reader; false if the reader has not
+    /// returned it yet.
     #[inline]
     pub(crate) fn try_write(&mut self, fill: impl FnOnce(&mut [u8])) -> bool {
         let BlockWriter(side) = self;
@@ -73,9 +76,9 @@ impl BlockWriter {
         if turn.load(Ordering::Acquire) != ours {
             return false;
         }
-        // SAFETY: `start` is that of a whole block inside the mapping, initialised as all shared memory is. The turn word
-        // says that it is the writer's: the reader does not look at it before the store below. There is one writer
-        // (`take`), and it is borrowed mutably.
+        // SAFETY: `start` is that of a whole block inside the mapping, initialised as all shared
+        // memory is. The turn word says that it is the writer's: the reader does not access it
+        // before the store below. There is one writer (`take`), and it is borrowed mutably.
         let block = unsafe { std::slice::from_raw_parts_mut(side.start(), side.block) };
         fill(block);
         // SYNC(block): pairs with the load in `try_read`.
@@ -85,7 +88,7 @@ impl BlockWriter {
     }
 }
 
-/// The side that reads. There is one per pair of areas, ever.
+/// The side that reads. There is only ever one per pair of areas.
 pub(crate) struct BlockReader(Side);
 
 impl BlockReader {
@@ -93,7 +96,7 @@ impl BlockReader {
         Side::take(control, data, block, 1).map(BlockReader)
     }
 
-    /// Shows the next block to `look` and gives it back; false if it is not there yet.
+    /// Shows the next block to `look` and returns it to the writer; false if it is not written yet.
     #[inline]
     pub(crate) fn try_read(&mut self, look: impl FnOnce(&[u8])) -> bool {
         let BlockReader(side) = self;
@@ -102,8 +105,8 @@ impl BlockReader {
         if turn.load(Ordering::Acquire) != theirs + 1 {
             return false;
         }
-        // SAFETY: as in `try_write`; the turn word says that the block is the reader's, so the writer does not touch it
-        // before the store below.
+        // SAFETY: as in `try_write`; the turn word says that the block is the reader's, so the
+        // writer does not touch it before the store below.
         let block = unsafe { std::slice::from_raw_parts(side.start(), side.block) };
         look(block);
         // SYNC(block back): pairs with the load in `try_write`.

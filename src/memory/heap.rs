@@ -10,34 +10,37 @@ use super::Memory;
 use crate::error::{Error, Result};
 use crate::sync::Area;
 
-/// Cache-line pairs and pages alike are aligned as in a mapped segment.
+/// Pages are aligned as in a mapped segment, and so are pairs of cache lines.
 const ALIGN: usize = 4096;
 
-/// An allocation that is freed with the last area over it.
+/// An allocation, freed when its last area is dropped.
 struct Block {
     base: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: the block is a plain address range; it is touched only through areas, and freed once, by whoever is last.
+// SAFETY: the block is a plain address range; it is touched only through areas, and freed once,
+// with the last of them.
 unsafe impl Send for Block {}
 // SAFETY: as above; `&Block` gives access to nothing.
 unsafe impl Sync for Block {}
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: `base` came from `alloc_zeroed` with this very layout, and every area over it held an `Arc` of us.
+        // SAFETY: `base` came from `alloc_zeroed` with this very layout, and every area over it
+        // held an `Arc` of us.
         unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }
 
-/// Zeroed control and data spans of the given lengths (multiples of 8, not zero). The data is not mirrored.
+/// Allocates zeroed control and data spans of the given lengths (multiples of 8, not zero). The
+/// data is not mirrored.
 pub(crate) fn heap(control_len: usize, data_len: usize) -> Result<Memory> {
     Ok(Memory { control: allocate(control_len)?, data: allocate(data_len)?, downgrades: Vec::new() })
 }
 
 fn allocate(len: usize) -> Result<Area> {
-    let invalid = Error::Invalid { what: "size: not a positive number of 8-byte units that fits the address space" };
+    let invalid = Error::Invalid { what: "size: must be a positive multiple of 8 that fits the address space" };
     let layout = match Layout::from_size_align(len, ALIGN) {
         Ok(layout) if len != 0 && len % 8 == 0 => layout,
         _ => return Err(invalid),
@@ -46,7 +49,8 @@ fn allocate(len: usize) -> Result<Area> {
     let base = unsafe { alloc_zeroed(layout) };
     let base = NonNull::new(base).ok_or_else(|| Error::io("allocate", std::io::ErrorKind::OutOfMemory))?;
     let block = Arc::new(Block { base, layout });
-    // SAFETY: `base .. base + len` is the block, readable, writable, zeroed, page aligned, and freed only when `block` is.
+    // SAFETY: `base .. base + len` is the block, readable, writable, zeroed, page aligned, and
+    // freed only when `block` is.
     Ok(unsafe { Area::new(base, len, block) })
 }
 

@@ -1,7 +1,8 @@
-//! Memory shared with other processes: a file or a memfd, mapped.
+//! Memory shared with other processes: a mapped file or memfd.
 //!
-//! Used by `segment/`, which has checked the file's size and keeps it from shrinking (seals, or the trust inside one uid).
-//! No `&[u8]` is ever made over it here: `MmapRaw` and raw pointers only.
+//! Used by `segment/`, which has checked the file's size and prevents it from shrinking (by seals,
+//! or by the trust inside one uid). No `&[u8]` is ever made over the memory here: `MmapRaw` and raw
+//! pointers only.
 
 use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
@@ -16,10 +17,11 @@ use super::{Downgrade, Memory, MemoryOptions};
 use crate::error::{Error, Result};
 use crate::sync::Area;
 
-/// Maps `fd`: control pages at `0 .. control_len`, data at `control_len .. control_len + data_len`, mirrored if wanted.
+/// Maps `fd`: control pages at `0 .. control_len`, data at `control_len .. control_len + data_len`,
+/// mirrored if asked for.
 ///
-/// Both lengths are multiples of `page` (what the segment is laid out in), and the file is at least their sum long: the
-/// caller has compared them with `fstat`.
+/// Both lengths are multiples of `page` (the page size of the segment), and the file is at least
+/// their sum long: the caller has checked that with `fstat`.
 pub(crate) fn map(
     fd: BorrowedFd<'_>,
     control_len: usize,
@@ -32,12 +34,14 @@ pub(crate) fn map(
     let data = if mirrored {
         let mirror = Arc::new(Mirror::new(fd, control_len, data_len, page)?);
         let (base, len) = (mirror.base(), mirror.len());
-        // SAFETY: the mirror is `len` readable and writable bytes at `base`, page aligned, mapped until it is dropped.
+        // SAFETY: the mirror is `len` readable and writable bytes at `base`, page aligned, mapped
+        // until it is dropped.
         unsafe { Area::new(base, len, mirror) }
     } else {
         map_once(fd, control_len, data_len)?
     };
-    // The contents are of no use in a core dump, and writing gigabytes of them would delay the release of our locks.
+    // The contents are useless in a core dump, and writing gigabytes of them would delay the
+    // release of our locks.
     advise(&data, Advice::LinuxDontDump).map_err(|e| Error::io("madvise(MADV_DONTDUMP)", e))?;
 
     let mut memory = Memory { control, data, downgrades: Vec::new() };
@@ -65,7 +69,8 @@ pub(crate) fn map_again(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result
 }
 
 impl Memory {
-    /// A failed wish is an error, or with `best_effort` a reported downgrade; never silence.
+    /// Handles an option that could not be had: an error, or a reported downgrade with
+    /// `best_effort`.
     fn settle(&mut self, options: &MemoryOptions, wish: Downgrade, done: Result<()>) -> Result<()> {
         match done {
             Err(_) if options.best_effort => self.downgrades.push(wish),
@@ -79,12 +84,13 @@ fn map_once(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
     let map: MmapRaw =
         MmapOptions::new().offset(offset as u64).len(len).map_raw(&fd).map_err(|e| Error::io("map the segment", e))?;
     let base = NonNull::new(map.as_mut_ptr()).ok_or(Error::Unsupported { what: "a mapping at address zero" })?;
-    // SAFETY: the map is `len` readable and writable bytes at `base`, page aligned, mapped until it is dropped. The file
-    // does not shrink under it: see the module's head.
+    // SAFETY: the map is `len` readable and writable bytes at `base`, page aligned, mapped until it
+    // is dropped. The file does not shrink under it: see the module's head.
     Ok(unsafe { Area::new(base, len, Arc::new(map)) })
 }
 
-/// Asks for transparent huge pages. The kernel takes the advice even where it is configured to ignore it: look first.
+/// Asks for transparent huge pages. The kernel accepts the advice even where its configuration
+/// ignores it: check that first.
 fn huge(data: &Area) -> Result<()> {
     const WHAT: &str = "transparent huge pages: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled";
     match std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled") {
@@ -103,12 +109,13 @@ fn prefault_error(error: rustix::io::Errno) -> Error {
 }
 
 fn advise(area: &Area, advice: Advice) -> rustix::io::Result<()> {
-    // SAFETY: the range is exactly one live mapping of ours, and the advices used here (DONTDUMP, HUGEPAGE,
-    // POPULATE_WRITE) change neither its contents nor its protection.
+    // SAFETY: the range is exactly one live mapping of ours, and the advices used here (DONTDUMP,
+    // HUGEPAGE, POPULATE_WRITE) change neither its contents nor its protection.
     unsafe { madvise(area.base().cast::<c_void>(), area.len(), advice) }
 }
 
 fn lock(area: &Area) -> rustix::io::Result<()> {
-    // SAFETY: the range is exactly one live mapping of ours; locking it changes neither contents nor protection.
+    // SAFETY: the range is exactly one live mapping of ours; locking it changes neither contents
+    // nor protection.
     unsafe { mlock(area.base().cast::<c_void>(), area.len()) }
 }

@@ -1,7 +1,9 @@
-//! The mirrored mapping: the same pages twice, back to back, so that whatever wraps around is still one slice.
+//! The mirrored mapping: the same pages twice, back to back, so that bytes that wrap around are
+//! still one slice.
 //!
-//! Used by `mapped.rs` for byte rings. Address space is reserved first and then replaced piecewise with `MAP_FIXED`, so
-//! nothing of ours or of others can be overwritten, and the reservation is unmapped as a whole.
+//! Used by `mapped.rs` for byte rings. Address space is reserved first and then replaced piecewise
+//! with `MAP_FIXED`. No other mapping can be overwritten, and the reservation is unmapped as a
+//! whole.
 
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
@@ -18,14 +20,15 @@ pub(super) struct Mirror {
     reserved_len: usize,
 }
 
-// SAFETY: an address range; it is touched only through areas, and unmapped once, by whoever is last.
+// SAFETY: an address range; it is touched only through areas, and unmapped once, with the last of
+// them.
 unsafe impl Send for Mirror {}
 // SAFETY: as above; `&Mirror` gives access to nothing but addresses.
 unsafe impl Sync for Mirror {}
 
 impl Mirror {
-    /// Maps `offset .. offset + len` of `fd` twice, both ends on multiples of `align` (a power of two, at least a page,
-    /// which divides `offset` and `len`: 2 MiB for huge pages).
+    /// Maps `offset .. offset + len` of `fd` twice, both ends on multiples of `align` (a power of
+    /// two, at least a page, which divides `offset` and `len`: 2 MiB for huge pages).
     pub(super) fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, align: usize) -> Result<Self> {
         let too_large = Error::Invalid { what: "capacity: twice its size does not fit the address space" };
         let slack = if align > rustix::param::page_size() { align } else { 0 };
@@ -33,15 +36,16 @@ impl Mirror {
             return Err(too_large);
         };
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory that exists.
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory
+        // that exists.
         let reserved = unsafe { mmap_anonymous(null_mut(), reserved_len, ProtFlags::empty(), flags) }
             .map_err(|e| Error::io("reserve address space for the ring", e))?;
         let Some(reserved) = NonNull::new(reserved.cast::<u8>()) else {
             return Err(too_large); // the kernel never maps page zero without being asked to
         };
         let padding = reserved.align_offset(align);
-        // SAFETY: with slack, padding < align = slack; without, the address is page aligned and padding is 0. Either way
-        // base + 2 * len <= reserved + reserved_len.
+        // SAFETY: with slack, padding < align = slack; without, the address is page aligned and
+        // padding is 0. Either way base + 2 * len <= reserved + reserved_len.
         let base = unsafe { reserved.add(padding) };
         let mirror = Mirror { base, len, reserved, reserved_len }; // unmaps what it has if a step below fails
         for half in [0, len] {
@@ -49,7 +53,8 @@ impl Mirror {
             let at = unsafe { base.add(half) };
             let prot = ProtFlags::READ | ProtFlags::WRITE;
             let flags = MapFlags::SHARED | MapFlags::FIXED;
-            // SAFETY: `at .. at + len` lies inside our own reservation, which nobody else knows of: MAP_FIXED replaces only it.
+            // SAFETY: `at .. at + len` lies inside our own reservation, known to no other code:
+            // MAP_FIXED replaces only it.
             unsafe { mmap(at.as_ptr().cast(), len, prot, flags, fd, offset as u64) }
                 .map_err(|e| Error::io("map the ring's data", e))?;
         }
@@ -68,8 +73,8 @@ impl Mirror {
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        // SAFETY: the whole reservation is ours, and every area over it held an `Arc` of us. An error leaves it mapped,
-        // which is harmless.
+        // SAFETY: the whole reservation is ours, and every area over it held an `Arc` of us. An
+        // error leaves it mapped, which is harmless.
         let _ = unsafe { munmap(self.reserved.as_ptr().cast(), self.reserved_len) };
     }
 }

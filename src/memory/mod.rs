@@ -1,7 +1,8 @@
-//! Floor 1: where bytes live. Heap for one process (and for Miri), a mapped file or memfd for several.
+//! Floor 1: memory for rings. Heap for one process (and for Miri), a mapped file or memfd for
+//! several.
 //!
-//! Used by `segment/` only, which decides sizes and checks files; this floor maps what it is told to and never looks into
-//! the bytes. Everything is handed out as [`Area`]s, which keep the memory alive.
+//! Used by `segment/` only, which decides sizes and checks files. This floor maps what it is told
+//! to and never reads the bytes. Callers get [`Area`]s, which keep the memory alive.
 
 use std::fmt;
 
@@ -22,13 +23,14 @@ pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// Two spans: the control pages, and the data.
 pub(crate) struct Memory {
     pub(crate) control: Area,
-    /// Twice the capacity long if mirrored: byte `i` and byte `i + capacity` are the same byte.
+    /// The data; twice the capacity long if mirrored: byte `i` and byte `i + capacity` are the same
+    /// byte.
     pub(crate) data: Area,
-    /// What was asked for with `best_effort` and could not be had.
+    /// Options asked for with `best_effort` that could not be had.
     pub(crate) downgrades: Vec<Downgrade>,
 }
 
-/// What to ask of the memory beyond being there.
+/// What to ask of the memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryOptions {
     /// Touch every page now, so that no later access faults (`MADV_POPULATE_WRITE`, Linux 5.14).
@@ -37,19 +39,19 @@ pub(crate) struct MemoryOptions {
     pub(crate) lock: bool,
     /// 2 MiB pages: `MFD_HUGETLB` for memfds, `MADV_HUGEPAGE` for files on tmpfs.
     pub(crate) huge: bool,
-    /// Report what cannot be had as a [`Downgrade`] instead of failing.
+    /// Report an option that cannot be had as a [`Downgrade`] instead of failing.
     pub(crate) best_effort: bool,
 }
 
-/// A property of the memory that was asked for on a best-effort basis, and that this machine did not give.
+/// A memory option that was asked for on a best-effort basis and that this machine did not provide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Downgrade {
-    /// Pages were not touched in advance: the first access to each will fault.
+    /// Pages were not touched in advance: the first access to each page will fault.
     Prefault,
     /// Pages were not locked: they may be swapped out.
     Lock,
-    /// Pages are of ordinary size.
+    /// Pages have the ordinary size.
     HugePages,
 }
 

@@ -1,7 +1,9 @@
-//! Reading and writing byte streams (pipes, FIFOs, stream sockets, terminals, files) with and without waiting.
+//! Reading and writing byte streams (pipes, FIFOs, stream sockets, terminals, files), blocking or
+//! not.
 //!
-//! Used by `transport/`. Whether a call waits is decided per call, never by `O_NONBLOCK`: that flag belongs to the open file
-//! description, which an inherited descriptor shares with strangers. Nothing here sets it, and everything works with it.
+//! Used by `transport/`. Each call says whether it may block; `O_NONBLOCK` is not used for that.
+//! The flag belongs to the open file description, which an inherited descriptor shares with other
+//! processes. This module leaves it alone on such descriptors and works whether or not it is set.
 //!
 //! | | without waiting | waiting |
 //! |---|---|---|
@@ -11,8 +13,9 @@
 //! | FIFO to read, opened by us | `RWF_NOWAIT`, else plain with `O_NONBLOCK` for its time | plain |
 //! | FIFO to write, opened by us with `O_NONBLOCK` | plain | plain, then `poll` |
 //!
-//! A plain call that answers `EAGAIN` polls and tries again. Signals end no call. Writing to a pipe that nobody reads raises
-//! `SIGPIPE`; Rust programs ignore it from the start, a host in another language has to do so itself.
+//! A plain call that returns `EAGAIN` polls and tries again. `EINTR` is retried. Writing to a pipe
+//! without a reader raises `SIGPIPE`. Rust programs ignore that signal from the start; a host
+//! program in another language has to ignore it itself.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,10 +30,11 @@ use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, recv
 use super::fork;
 use super::poll::{self, Ready};
 
-/// What pipe(7) promises to write in one piece, and what a pipe that polls writable has room for.
+/// The size up to which a write to a pipe is atomic (pipe(7)), and the least room in a pipe that
+/// polls writable.
 pub(crate) const PIPE_BUF: usize = 4096;
 
-/// Reads of 4 KiB before a peer that goes on sending is cut off.
+/// How many reads of 4 KiB drain a TCP socket at close before a peer that keeps sending is cut off.
 const LEFTOVERS: usize = 64;
 
 /// An open descriptor and how to use it without waiting.
@@ -44,17 +48,17 @@ pub(crate) struct ByteFd {
 #[derive(Debug)]
 enum Way {
     Socket,
-    /// Until the kernel says that it cannot.
+    /// `RWF_NOWAIT`; the flag is cleared when the kernel turns out not to support it.
     NoWait(AtomicBool),
     Poll,
-    /// A FIFO that nobody else has, to read. Without a wait, a read tells "nobody writes" from "nothing yet", which `poll` does
-    /// not. With the flag as above.
+    /// The reading end of a FIFO whose description no other process shares. A nonblocking read
+    /// tells "no writer" from "nothing yet", which `poll` cannot. The flag is as above.
     Ours(AtomicBool),
     NonBlocking,
 }
 
 impl ByteFd {
-    /// Any descriptor, of whatever origin. One system call.
+    /// Wraps any descriptor. One system call.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let way = match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
             FileType::Socket => Way::Socket,
@@ -64,19 +68,20 @@ impl ByteFd {
         Ok(ByteFd { fd, way, born: fork::generation() })
     }
 
-    /// A descriptor that the caller opened, nobody else has, and that is `O_NONBLOCK`.
+    /// Wraps a descriptor that the caller opened with `O_NONBLOCK` and that no other process
+    /// shares.
     pub(crate) fn nonblocking(fd: OwnedFd) -> Self {
         ByteFd { fd, way: Way::NonBlocking, born: fork::generation() }
     }
 
-    /// The reading end of a FIFO that the caller opened, as it must, with `O_NONBLOCK`, and that nobody else has. One system
-    /// call.
+    /// Wraps the reading end of a FIFO that the caller opened with `O_NONBLOCK` (required) and that
+    /// no other process shares. One system call.
     pub(crate) fn ours(fd: OwnedFd) -> Result<Self, Errno> {
         fcntl_setfl(&fd, OFlags::empty())?;
         Ok(ByteFd { fd, way: Way::Ours(AtomicBool::new(true)), born: fork::generation() })
     }
 
-    /// Whether it was made in the process from which this one was forked off.
+    /// Whether it was created in the parent process, before a fork.
     pub(crate) fn is_the_parents(&self) -> bool {
         self.born != fork::generation()
     }
@@ -85,12 +90,13 @@ impl ByteFd {
         matches!(self.way, Way::Socket)
     }
 
-    /// Whether it is a pipe or a FIFO.
+    /// Whether the descriptor is a pipe or a FIFO.
     pub(crate) fn is_pipe(&self) -> bool {
         !matches!(self.way, Way::Socket | Way::Poll)
     }
 
-    /// Reads what is there: 0 at the end. `EAGAIN` if nothing is, unless it may `wait`.
+    /// Reads the available bytes; 0 at the end of the stream. If there are none: `EAGAIN`, or
+    /// blocks if `wait` is set.
     pub(crate) fn read(&self, buffer: &mut [u8], wait: bool) -> Result<usize, Errno> {
         loop {
             let done = match &self.way {
@@ -121,8 +127,8 @@ impl ByteFd {
         }
     }
 
-    /// Writes the parts, or as much of them as there is room for; at least one byte. `EAGAIN` if there is no room, unless it
-    /// may `wait`.
+    /// Writes as many bytes of the parts as there is room for, at least one. If there is no room:
+    /// `EAGAIN`, or blocks if `wait` is set.
     pub(crate) fn write(&self, parts: &[IoSlice<'_>], wait: bool) -> Result<usize, Errno> {
         loop {
             let done = match &self.way {
@@ -160,7 +166,7 @@ impl ByteFd {
         }
     }
 
-    /// Before Linux 6.4, on a descriptor that is nobody else's.
+    /// Before Linux 6.4: a nonblocking read on a descriptor that no other process shares.
     fn read_briefly(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         fcntl_setfl(&self.fd, OFlags::NONBLOCK)?;
         let done = read(&self.fd, buffer);
@@ -168,7 +174,7 @@ impl ByteFd {
         done
     }
 
-    /// At most what a descriptor that polls writable takes without blocking.
+    /// Writes at most what a descriptor that polls writable takes without blocking.
     fn write_a_little(&self, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let mut room = PIPE_BUF;
         let mut few = [IoSlice::new(&[]); 3];
@@ -180,16 +186,17 @@ impl ByteFd {
         writev(&self.fd, &few)
     }
 
-    /// Waits until something can be read or written, or the other side is gone, and says whether that came within `timeout`.
+    /// Waits until the descriptor is readable or writable, or the other side has hung up. False if
+    /// `timeout` ends first.
     pub(crate) fn poll(&self, ready: Ready, timeout: Duration) -> Result<bool, Errno> {
         poll::wait(self.fd.as_fd(), ready, timeout)
     }
 }
 
 impl Drop for ByteFd {
-    /// A TCP socket that is closed with unread bytes in it resets the connection, and what it has sent may be lost on the
-    /// way; so they are read. On a Unix socket nothing that was sent is lost, and the reset is what tells the peer that its
-    /// bytes were not read.
+    /// Drains a TCP socket before closing it: one that is closed with unread bytes resets the
+    /// connection, which may lose sent bytes on the way. A Unix socket is not drained: nothing sent
+    /// on it is lost, and its reset tells the peer that its bytes were not read.
     fn drop(&mut self) {
         let is_unix = || socket_domain(&self.fd).is_ok_and(|family| family == AddressFamily::UNIX);
         if self.is_socket() && !self.is_the_parents() && !is_unix() {
@@ -264,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_works_although_somebody_made_the_descriptor_nonblocking() {
+    fn waiting_works_on_a_descriptor_made_nonblocking_elsewhere() {
         for (name, reader, writer) in ways() {
             for fd in [&reader, &writer] {
                 fcntl_setfl(fd, OFlags::NONBLOCK).unwrap();

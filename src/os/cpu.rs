@@ -1,11 +1,11 @@
-//! How many processors there are.
+//! The number of processors.
 
 use std::sync::OnceLock;
 
-/// Processors online at first use; 1 means that spinning can only delay the peer.
+/// Processors online at first use. With 1, spinning can only delay the peer.
 ///
-/// Not the affinity mask: a thread that is pinned to a core of its own is just the one that wants to spin, and its mask says
-/// nothing about where the peer runs.
+/// This is not the affinity mask. A thread pinned to a core of its own is the one that wants to
+/// spin, and its mask says nothing about where the peer runs.
 pub(crate) fn available() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {

@@ -1,13 +1,14 @@
-//! What `fork(3)` does to this library's handles: how a handle notices that it is a copy in a child, and how the locks
-//! that prove the parent's life stay the parent's alone.
+//! How handles cope with `fork(3)`: a handle detects that it is a copy in a child, and locks that
+//! prove the parent's life are not inherited.
 //!
-//! Used by every handle and guard ([`generation`], [`is_child_of`]) and by those that hold OFD locks ([`LockFd`]). Relies on
-//! `pthread_atfork` and on `os/home.rs`.
+//! Used by every handle and guard ([`generation`], [`is_child_of`]) and by the holders of OFD locks
+//! ([`LockFd`]). Relies on `pthread_atfork` and on `os/owner_thread.rs`.
 //!
-//! A forked child shares its parent's open file descriptions, and an OFD lock lives as long as any descriptor of its
-//! description. So the parent would seem alive until its children have exited too. The handlers registered here replace
-//! every [`LockFd`] in the child by a descriptor that can do nothing; the numbers stay taken, so whatever still refers to
-//! them refers to nothing else.
+//! A forked child shares its parent's open file descriptions, and an OFD lock lives as long as any
+//! descriptor of its description. Without further care the parent would seem alive until its
+//! children have exited, too. The fork handlers registered here replace every [`LockFd`] in the
+//! child by a descriptor without any use. The number stays taken, so a stale reference to it cannot
+//! reach another file.
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -15,38 +16,44 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
 
-use super::home;
+use super::owner_thread;
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// How often this process and its ancestors have been forked since the first call: what a handle notes at its birth.
+/// How often this process and its ancestors have forked since the first call. A handle notes this
+/// when it is created.
 ///
-/// No system call. (A bare `clone` system call, which no C library survives either, goes unnoticed.)
+/// No system call. (A bare `clone` system call is not noticed; the C library does not support it
+/// either.)
 #[inline]
 pub(crate) fn generation() -> u32 {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // SAFETY: the handlers run around `fork(3)` in the thread that calls it; see each for why it may run there. It
-        // fails only for lack of memory; then forks go unnoticed here, and `Participant::check_process` still sees them.
+        // SAFETY: the handlers run around `fork(3)` in the thread that calls it; see each for why
+        // it may run there. Registration fails only for lack of memory. Forks are not noticed here
+        // then, but `Participant::check_process` still detects them.
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     });
     FORKS.load(Relaxed)
 }
 
-/// Whether this is a child made by `fork(3)` since `born` was noted. One load and a comparison: for every call.
+/// Whether this process was forked since `born` was noted. One load and a comparison, cheap enough
+/// for every call.
 #[inline(always)]
 pub(crate) fn is_child_of(born: u32) -> bool {
     FORKS.load(Relaxed) != born
 }
 
-/// A descriptor with OFD locks of this process: a forked child has only a harmless stand-in under its number.
+/// A descriptor that holds OFD locks of this process. In a forked child its number refers to a
+/// useless stand-in.
 ///
-/// The stand-in is an `O_PATH` descriptor: reading, writing, polling and locking it fail with `EBADF`.
+/// The stand-in is an `O_PATH` descriptor: reading, writing, polling and locking it fail with
+/// `EBADF`.
 #[derive(Debug)]
 pub(crate) struct LockFd(ManuallyDrop<OwnedFd>);
 
 impl LockFd {
-    /// Opens a descriptor; no fork of another thread falls between its opening and its registration.
+    /// Opens and registers a descriptor; no other thread can fork in between.
     pub(crate) fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Self, E> {
         generation(); // registers the handlers
         REGISTRY.with(|open_fds| {
@@ -77,9 +84,9 @@ impl Drop for LockFd {
     }
 }
 
-/// The numbers of all [`LockFd`]s, one bit each, and the lock that keeps forks away while they change.
+/// The numbers of all [`LockFd`]s, one bit each, and the lock that delays forks while they change.
 struct Registry {
-    /// The thread that holds the lock (an address that no other living thread has), 0 if none does.
+    /// The thread that holds the lock (an address unique among living threads), 0 if none does.
     holder: AtomicUsize,
     /// Whether the holder is about to fork.
     forking: AtomicBool,
@@ -93,9 +100,10 @@ static REGISTRY: Registry =
     Registry { holder: AtomicUsize::new(0), forking: AtomicBool::new(false), numbers: UnsafeCell::new(Vec::new()) };
 
 impl Registry {
-    /// False if this thread holds it already: a signal handler has interrupted [`Registry::with`] and forks.
+    /// Takes the lock. False if this thread holds it already: a signal handler interrupted
+    /// [`Registry::with`] and forks.
     fn lock(&self) -> bool {
-        let me = home::address();
+        let me = owner_thread::address();
         loop {
             match self.holder.compare_exchange_weak(0, me, Ordering::Acquire, Relaxed) {
                 Ok(_) => return true,
@@ -109,12 +117,13 @@ impl Registry {
         self.holder.store(0, Ordering::Release);
     }
 
-    /// Runs `change` while no thread forks. It gets nothing inside a signal handler that interrupted another call.
+    /// Runs `change` while no thread can fork. `change` gets `None` inside a signal handler that
+    /// interrupted another call.
     fn with<T>(&self, change: impl FnOnce(Option<&mut Vec<u64>>) -> T) -> T {
         if !self.lock() {
             return change(None);
         }
-        // SAFETY: the lock is ours, and `change` gets the only reference.
+        // SAFETY: this thread holds the lock, and `change` gets the only reference.
         let done = change(Some(unsafe { &mut *self.numbers.get() }));
         self.unlock();
         done
@@ -134,7 +143,8 @@ fn set(numbers: &mut Vec<u64>, fd: i32, open: bool) {
 
 /// Before the fork, in the thread that forks: waits until no descriptor is being opened or closed.
 extern "C" fn prepare() {
-    // Interrupted in such a section, it forks without the lock: that child keeps the descriptors, and FORKS still tells it.
+    // If a signal handler interrupted such a section and forks, it forks without the lock. The
+    // child keeps the descriptors then; FORKS still identifies it as a child.
     if REGISTRY.lock() {
         REGISTRY.forking.store(true, Relaxed);
     }
@@ -147,7 +157,8 @@ extern "C" fn parent() {
     }
 }
 
-/// After the fork, in the child, whose only thread this is: makes system calls and touches plain memory, nothing more.
+/// After the fork, in the child's only thread. Makes system calls and touches plain memory, nothing
+/// more.
 extern "C" fn child() {
     FORKS.fetch_add(1, Relaxed);
     if !REGISTRY.forking.swap(false, Relaxed) {
@@ -170,16 +181,18 @@ extern "C" fn child() {
     REGISTRY.unlock();
 }
 
-/// Lets `fd` refer to nothing useful. If there is no descriptor left for a stand-in, `fd` itself makes room for it.
+/// Makes `fd` refer to the stand-in. If no descriptor is left for a stand-in, `fd` itself is closed
+/// to make room.
 fn replace(fd: i32, stand_in: &mut i32) {
     const NOTHING: &std::ffi::CStr = c"/";
-    // SAFETY: opens a path that is a string with a NUL, for nothing but its existence.
+    // SAFETY: the path is a constant string that ends in NUL.
     let open = || unsafe { libc::open(NOTHING.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
     if *stand_in < 0 {
         *stand_in = open();
     }
     if *stand_in >= 0 {
-        // SAFETY: `fd` is a lock descriptor's number, which refers to the stand-in from now on; its owner may close it.
+        // SAFETY: `fd` is a lock descriptor's number, which refers to the stand-in from now on; its
+        // owner may close it.
         unsafe { libc::dup3(*stand_in, fd, libc::O_CLOEXEC) };
         return;
     }

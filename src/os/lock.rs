@@ -1,8 +1,10 @@
-//! Open-file-description locks on single bytes (`F_OFD_SETLK`, Linux 3.15): the kernel's word on who is alive.
+//! Open-file-description locks on single bytes (`F_OFD_SETLK`, Linux 3.15), which the kernel
+//! releases when their holder dies.
 //!
-//! Used by `segment/` and `transport/mq.rs` as proof of life: the kernel drops the lock when the last descriptor of the description is gone, at
-//! exit and at `SIGKILL` alike, whatever the pid namespace. Two descriptions conflict even inside one process; one
-//! description never conflicts with itself. rustix has no OFD locks, hence libc.
+//! Used by `segment/` and `transport/mq.rs` as proof of life. The kernel drops the lock when the
+//! last descriptor of the description is closed, at exit and at `SIGKILL` alike, in every pid
+//! namespace. Two descriptions conflict even inside one process; one description never conflicts
+//! with itself. rustix has no OFD locks, hence libc.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,26 +12,30 @@ use std::time::{Duration, Instant};
 
 use libc::{F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK};
 
-/// Tries to write-lock `byte`. False if another description holds it. One system call, never blocks.
+/// Tries to write-lock `byte`. False if another description holds it. One system call, never
+/// blocks.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
     acquire(fd, F_WRLCK, byte)
 }
 
-/// Tries to read-lock `byte`, which other descriptions may do as well. False if one has write-locked it. One system call,
-/// never blocks.
+/// Tries to read-lock `byte`; other descriptions may hold read locks as well. False if one has
+/// write-locked it. One system call, never blocks.
 pub(crate) fn try_lock_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
     acquire(fd, F_RDLCK, byte)
 }
 
-/// Calls `lock` until it gets what others hold for some system calls only. `TimedOut` after 5 s, which means that the holder
-/// is stopped.
+/// Retries `lock`, for locks that are held for only a few system calls. `TimedOut` after 5 s, which
+/// means that the holder is stopped.
 pub(crate) fn insist(lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
     const LONGEST_PAUSE: Duration = Duration::from_millis(2);
     let (start, mut pause) = (Instant::now(), Duration::from_micros(50));
     while !lock()? {
         if start.elapsed() > PATIENCE {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock, and is stopped"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "another process holds the lock and does not release it: it may be stopped",
+            ));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -61,11 +67,11 @@ fn acquire(fd: BorrowedFd<'_>, kind: i32, byte: u64) -> io::Result<bool> {
     }
 }
 
-/// The length that means all bytes from the first one on (fcntl(2)).
+/// The length that means "all bytes from the first one on" (fcntl(2)).
 #[cfg(any(test, feature = "transports"))]
 const TO_THE_END: i64 = 0;
 
-/// The one `fcntl` call; returns the lock type that it left in the structure.
+/// Calls `fcntl` and returns the lock type that it left in the structure.
 fn command(fd: BorrowedFd<'_>, command: i32, kind: i32, byte: u64, len: i64) -> io::Result<i32> {
     let start = i64::try_from(byte).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut lock = libc::flock {
@@ -76,7 +82,8 @@ fn command(fd: BorrowedFd<'_>, command: i32, kind: i32, byte: u64, len: i64) -> 
         l_pid: 0, // the kernel refuses OFD commands with anything else
     };
     loop {
-        // SAFETY: the three commands used here read and write one `struct flock`, which `lock` is, alive for the call.
+        // SAFETY: the three commands used here read and write one `struct flock`: `lock`, which is
+        // alive for the call.
         let done = unsafe { libc::fcntl(fd.as_raw_fd(), command, &raw mut lock) };
         if done != -1 {
             return Ok(i32::from(lock.l_type));
@@ -106,9 +113,9 @@ mod tests {
         assert!(try_lock(two.as_fd(), 6).unwrap(), "bytes are independent");
         assert!(is_locked(two.as_fd(), 5).unwrap());
         assert!(is_any_locked(one.as_fd()).unwrap());
-        assert!(!is_locked(one.as_fd(), 5).unwrap(), "one's own lock is not another's");
+        assert!(!is_locked(one.as_fd(), 5).unwrap(), "a description's own lock does not count");
         assert!(try_lock_shared(one.as_fd(), 7).unwrap() && try_lock_shared(two.as_fd(), 7).unwrap());
-        assert!(!try_lock(two.as_fd(), 7).unwrap(), "others read");
+        assert!(!try_lock(two.as_fd(), 7).unwrap(), "a read lock excludes a write lock");
         unlock(one.as_fd(), 7).unwrap();
         assert!(try_lock(two.as_fd(), 7).unwrap() && !try_lock_shared(one.as_fd(), 7).unwrap());
         drop(one);

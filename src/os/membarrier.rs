@@ -1,18 +1,21 @@
-//! `membarrier(2)`: a full memory barrier on every core that runs a registered process, paid for by the caller alone.
+//! `membarrier(2)`: a full memory barrier on every core that runs a registered process, at the
+//! caller's cost alone.
 //!
-//! Used by `wait/` to let notifiers go without a fence. Linux 4.16 (`GLOBAL_EXPEDITED`).
+//! Used by `wait/` so that notifiers need no fence. Linux 4.16 (`GLOBAL_EXPEDITED`).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
 
-/// The process that registered: a child made by `fork` keeps its parent's registration, but checking is cheap and an
-/// `execve` clears it together with this variable.
+/// The process that registered. A child made by `fork` keeps its parent's registration, but
+/// checking is cheap, and an `execve` clears the registration together with this variable.
 static REGISTERED_PID: AtomicU32 = AtomicU32::new(0);
 
-/// Registers this process so that [`barrier`] calls of others reach it. Idempotent; at most two system calls, once.
+/// Registers this process so that the [`barrier`] calls of other processes reach it. Idempotent; at
+/// most two system calls, once.
 ///
-/// False where the kernel or a seccomp filter does not allow it: the caller then has to fence by itself.
+/// False where the kernel or a seccomp filter does not allow it: the caller needs its own fences
+/// then.
 pub(crate) fn register() -> bool {
     let pid = std::process::id();
     if REGISTERED_PID.load(Ordering::Relaxed) == pid {
@@ -30,9 +33,10 @@ pub(crate) fn register() -> bool {
     done
 }
 
-/// When this returns true, every thread of every registered process has passed a full barrier since the call began: so says
-/// the man page; Linux from 5.10 on may leave a processor out ("The nap" in `wait/eventcount.rs`). One system call (0.4 µs
-/// on the reference machine).
+/// Executes a full barrier in every thread of every registered process between the call and its
+/// return, if it returns true. The man page promises that; Linux from 5.10 on may leave a processor
+/// out ("The bounded first wait" in `wait/eventcount.rs`). One system call (0.4 µs on the reference
+/// machine).
 pub(crate) fn barrier() -> bool {
     membarrier(MembarrierCommand::GlobalExpedited).is_ok()
 }

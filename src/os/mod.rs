@@ -1,6 +1,7 @@
-//! Ground floor: safe wrappers over what the kernel offers, one file per mechanism.
+//! Ground floor: safe wrappers over the kernel's interfaces, one file per mechanism.
 //!
-//! Used by every floor above. Each wrapper is the call, its errno handling and nothing else; policy lives upstairs.
+//! Used by every floor above. Each wrapper is the call and its errno handling, nothing else; the
+//! callers decide what to do with the result.
 
 #[cfg(feature = "transports")]
 pub(crate) mod bytes;
@@ -8,11 +9,11 @@ pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod fork;
 pub(crate) mod futex;
-pub(crate) mod home;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
 #[cfg(feature = "transports")]
 pub(crate) mod mq;
+pub(crate) mod owner_thread;
 #[cfg(feature = "transports")]
 pub(crate) mod poll;
 pub(crate) mod process;

@@ -11,9 +11,9 @@ use rustix::io::Errno;
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
-    /// Something can be read, or the other side has hung up.
+    /// Readable, or the other side has hung up.
     Read,
-    /// Something can be written, or the other side has hung up.
+    /// Writable, or the other side has hung up.
     Write,
 }
 
@@ -26,13 +26,13 @@ impl Ready {
     }
 }
 
-/// Waits until `fd` is ready or in error, at most `timeout`, and says whether it is. A [`Duration::MAX`] waits for ever. One
-/// system call, more after signals.
+/// Waits until `fd` is ready or in error. False if `timeout` ends first; [`Duration::MAX`] means no
+/// limit. One system call, more after signals.
 pub(crate) fn wait(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> Result<bool, Errno> {
     wait_for(&mut [PollFd::from_borrowed_fd(fd, ready.flags())], timeout)
 }
 
-/// The same for the first of several. Allocates.
+/// As [`wait`], for the first of several descriptors. Allocates.
 pub(crate) fn wait_any<'f>(
     fds: impl Iterator<Item = BorrowedFd<'f>>,
     ready: Ready,
@@ -58,7 +58,7 @@ fn wait_for(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<bool, Errno> {
     }
 }
 
-/// Whether the other side has closed its descriptor, for a socket: both ways. One system call.
+/// Whether the peer of a socket has closed it, in both directions. One system call.
 pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
     loop {

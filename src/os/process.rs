@@ -1,7 +1,9 @@
-//! Who a process is, and whether it runs, for observers: pid, start time, pidfd inode, command name, state.
+//! The identity and state of a process, for observers: pid, start time, pidfd inode, command name,
+//! state.
 //!
-//! Used by `segment/` to fill participant records. Information only: nothing is ever reclaimed on its evidence, because
-//! pids are reused and mean nothing across namespaces (liveness is `os/lock.rs`).
+//! Used by `segment/` to fill participant records. Information only: nothing is ever reclaimed
+//! because of it, since pids are reused and mean nothing across namespaces (liveness is
+//! `os/lock.rs`).
 
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
@@ -9,13 +11,14 @@ use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
-    /// Start of the process in clock ticks since boot; 0 if unknown.
+    /// Start time of the process in clock ticks since boot; 0 if unknown.
     pub(crate) start_time: u64,
     /// Inode of its pidfd, unique per boot on Linux 6.9 and newer; 0 if unknown.
     pub(crate) pidfd_inode: u64,
 }
 
-/// This process. Some six system calls (`/proc/self/stat`, `pidfd_open`, `fstat`); at join only.
+/// The identity of this process. Some six system calls (`/proc/self/stat`, `pidfd_open`, `fstat`);
+/// at join only.
 pub(crate) fn identity() -> Identity {
     let pid = std::process::id();
     Identity { pid, start_time: start_time(pid).unwrap_or(0), pidfd_inode: pidfd_inode(getpid()).unwrap_or(0) }
@@ -37,27 +40,28 @@ fn pidfd_inode(pid: Pid) -> Option<u64> {
     rustix::fs::fstat(pidfd).ok().map(|stat| stat.st_ino)
 }
 
-/// The name in field 2 may contain spaces and parentheses: count from the last `)`, after which comes field 3.
+/// Field 2, the name, may contain spaces and parentheses: count from the last `)`, which field 3
+/// follows.
 fn parse_start_time(stat: &str) -> Option<u64> {
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Whether a process runs, as far as the kernel tells (field 3 of `/proc/PID/stat`).
+/// Whether a process runs, according to the kernel (field 3 of `/proc/PID/stat`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessState {
-    /// It runs, or waits for something.
+    /// It runs or waits for something.
     Running,
-    /// Stopped by a signal (`SIGSTOP`, Ctrl-Z): it goes on after `SIGCONT`, or dies by `SIGKILL`.
+    /// Stopped by a signal (`SIGSTOP`, Ctrl-Z): resumes after `SIGCONT`, or dies by `SIGKILL`.
     Stopped,
     /// Stopped by a debugger.
     Traced,
-    /// It has exited; its parent has not yet asked for its status.
+    /// It has exited, and its parent has not yet collected its status.
     Exited,
 }
 
 impl ProcessState {
-    /// "running", "stopped", "traced" or "exited".
+    /// The state as a word: "running", "stopped", "traced" or "exited".
     ///
     /// ```
     /// assert_eq!(slipring::ProcessState::Traced.name(), "traced");
@@ -72,7 +76,7 @@ impl ProcessState {
         }
     }
 
-    /// Whether it does nothing until it is told to go on: stopped by a signal or a debugger.
+    /// Whether the process is stopped until a signal or a debugger resumes it.
     ///
     /// ```
     /// use slipring::ProcessState;
@@ -84,7 +88,7 @@ impl ProcessState {
     }
 }
 
-/// The state of `pid`, if it is visible and still the process that started at `start_time`.
+/// The state of `pid`, if it is visible and is still the process that started at `start_time`.
 pub(crate) fn state(pid: u32, start_time: u64) -> Option<ProcessState> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     if parse_start_time(&stat)? == start_time { parse_state(&stat) } else { None }

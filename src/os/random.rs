@@ -1,6 +1,6 @@
-//! `getrandom(2)`: numbers that nobody has used before.
+//! `getrandom(2)`: random numbers.
 //!
-//! Used by `transport/` for epochs.
+//! Used by `transport/` for epochs, which must differ from all earlier ones.
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};

@@ -1,4 +1,5 @@
-//! Signals as messages: queued with a value (sigqueue(3)), read from a descriptor (signalfd(2)), never handled.
+//! Signals as messages: queued with a value (sigqueue(3)), read from a descriptor (signalfd(2)),
+//! without a handler.
 //!
 //! Used by `transport/signal/`. rustix has none of it, hence libc.
 
@@ -9,12 +10,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use static_assertions::const_assert_eq;
 
-/// The real-time signals of this C library, which keeps some for itself.
+/// The real-time signals that the C library leaves to programs.
 pub(crate) fn realtime() -> RangeInclusive<i32> {
     libc::SIGRTMIN()..=libc::SIGRTMAX()
 }
 
-/// Blocks the signals in this thread, and so in all that it starts from now on. One system call.
+/// Blocks the signals in this thread and in all threads that it starts from now on. One system
+/// call.
 pub(crate) fn block(signals: &[i32]) -> io::Result<()> {
     let set = set_of(signals)?;
     // SAFETY: reads `set`; the old mask is not asked for.
@@ -24,7 +26,7 @@ pub(crate) fn block(signals: &[i32]) -> io::Result<()> {
     }
 }
 
-/// A descriptor from which the signals are read that are blocked and pending; nonblocking. One system call.
+/// A nonblocking descriptor that reads the blocked and pending signals. One system call.
 pub(crate) fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     let set = set_of(signals)?;
     // SAFETY: reads `set`; -1 asks for a new descriptor.
@@ -32,15 +34,15 @@ pub(crate) fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     if fd == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor, which nobody else knows.
+    // SAFETY: a new descriptor, owned by this call alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// One signal that was read.
+/// One signal that was read from the descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Info {
     pub(crate) signal: u32,
-    /// Whether it was queued with a value; pid, uid and value are then what its sender says.
+    /// Whether it was queued with a value. Only then are pid, uid and value set, by the sender.
     pub(crate) queued: bool,
     pub(crate) pid: u32,
     pub(crate) uid: u32,
@@ -51,7 +53,7 @@ impl Info {
     /// Bytes of `struct signalfd_siginfo`.
     pub(crate) const LEN: usize = 128;
 
-    /// From what a read gave, in units of [`Info::LEN`]. The offsets are those of signalfd(2).
+    /// Decodes one unit of [`Info::LEN`] bytes of a read. The offsets are those of signalfd(2).
     pub(crate) fn decode(bytes: &[u8; Self::LEN]) -> Info {
         let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| bytes[at + i]));
         Info {
@@ -82,9 +84,9 @@ struct Queued {
 
 const_assert_eq!(size_of::<Queued>(), size_of::<libc::siginfo_t>());
 
-/// Queues a signal with a value for the process of a pidfd, which cannot be another one that came to have its pid;
-/// `WouldBlock` if its user has too many signals pending (`RLIMIT_SIGPENDING`). One system call, `pidfd_send_signal` (Linux
-/// 5.1).
+/// Queues a signal with a value for the process of a pidfd, which is safe against reuse of its pid.
+/// `WouldBlock` if its user has too many signals pending (`RLIMIT_SIGPENDING`). One system call,
+/// `pidfd_send_signal` (Linux 5.1).
 pub(crate) fn queue(process: BorrowedFd<'_>, signal: i32, uid: u32, value: u64) -> io::Result<()> {
     let pid = std::process::id();
     let info = Queued { signal, errno: 0, code: libc::SI_QUEUE, padding: 0, pid, uid, value, rest: [0; 12] };
@@ -93,19 +95,19 @@ pub(crate) fn queue(process: BorrowedFd<'_>, signal: i32, uid: u32, value: u64) 
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What all threads of a process do about a signal.
+/// How the threads of a process treat a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disposition {
-    /// All have it blocked: it waits to be read.
+    /// All threads block it: it stays pending until it is read.
     Blocked,
-    /// Some have not, and the process has a handler.
+    /// Some thread does not block it, and the process has a handler.
     Handled,
-    /// Some have not: it is ignored, or ends the process.
+    /// Some thread does not block it, and there is no handler: it is ignored, or ends the process.
     Open,
 }
 
-/// Reads `/proc/PID/task/*/status` (proc_pid_status(5)): three system calls for each thread. `NotFound` if there is no such
-/// process.
+/// Reads `/proc/PID/task/*/status` (proc_pid_status(5)): three system calls for each thread.
+/// `NotFound` if the process does not exist.
 pub(crate) fn disposition(pid: u32, signal: i32) -> io::Result<Disposition> {
     let has = |status: &str, field: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix(field));
@@ -114,7 +116,7 @@ pub(crate) fn disposition(pid: u32, signal: i32) -> io::Result<Disposition> {
     };
     let (mut blocked, mut handled) = (true, false);
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        // One that has just ended cannot get a signal.
+        // A thread that has just ended cannot get a signal.
         let Ok(status) = std::fs::read_to_string(thread?.path().join("status")) else { continue };
         blocked &= has(&status, "SigBlk:");
         handled |= has(&status, "SigCgt:");
@@ -131,7 +133,7 @@ fn set_of(signals: &[i32]) -> io::Result<libc::sigset_t> {
     // SAFETY: writes the whole set.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     for signal in signals {
-        // SAFETY: the set was written above; a number that is none is refused.
+        // SAFETY: the set was written above; an invalid signal number is refused.
         if unsafe { libc::sigaddset(set.as_mut_ptr(), *signal) } != 0 {
             return Err(io::Error::last_os_error());
         }

@@ -1,8 +1,9 @@
-//! Descriptors across `exec`: handing them to a child that is another program, and taking them over there.
+//! Descriptors across `exec`: passing them to a child process and taking them over there.
 //!
-//! Used by `transport/pipe.rs`. The numbers travel in an environment variable, together with the parent's pid, and with the
-//! device and inode of what each descriptor leads to: the variable alone proves nothing. It may have come to a grandchild,
-//! outlived an exec in place, or been set by a parent that passed nothing, while the number is another one's by now.
+//! Used by `transport/pipe.rs`. An environment variable carries the descriptor numbers, the
+//! parent's pid, and the device and inode of each descriptor. The numbers alone prove nothing: a
+//! grandchild may have inherited the variable, it may have outlived an exec in place, or a parent
+//! that passed no descriptors may have set it. The number may belong to another file by then.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,10 +16,11 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 const VARIABLE: &str = "SLIPRING_INHERIT";
 
-/// Lets the child of `command` have `fds`, under their numbers. They are the command's from then on, and close with it.
+/// Passes `fds` to the child of `command`, under their numbers. The command owns them from then on
+/// and closes them when dropped.
 ///
 /// # Errors
-/// What fstat(2) says.
+/// The error of fstat(2).
 pub(crate) fn hand_over(command: &mut Command, fds: Vec<OwnedFd>) -> io::Result<()> {
     let mut passed = Vec::new();
     for fd in &fds {
@@ -32,13 +34,14 @@ pub(crate) fn hand_over(command: &mut Command, fds: Vec<OwnedFd>) -> io::Result<
         }
         Ok(())
     };
-    // SAFETY: runs in the child between fork and exec, where only async-signal-safe work is allowed: fcntl(2) is, and the
-    // closure allocates nothing and takes no lock. The descriptors are open there, because the closure owns them.
+    // SAFETY: runs in the child between fork and exec, where only async-signal-safe work is
+    // allowed: fcntl(2) is, and the closure allocates nothing and takes no lock. The descriptors
+    // are open there, because the closure owns them.
     unsafe { command.pre_exec(keep_open) };
     Ok(())
 }
 
-/// What the parent handed over, once.
+/// Takes over what the parent passed; `None` on every later call.
 pub(crate) fn take_over() -> Option<Vec<OwnedFd>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let value = std::env::var(VARIABLE).ok()?;
@@ -55,7 +58,7 @@ pub(crate) fn take_over() -> Option<Vec<OwnedFd>> {
     passed.iter().map(Passed::adopt).collect()
 }
 
-/// What a descriptor leads to.
+/// The file behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -69,7 +72,7 @@ impl Identity {
     }
 }
 
-/// What the variable says of one descriptor.
+/// What the variable records for one descriptor.
 #[derive(Clone, Copy, Debug)]
 struct Passed {
     number: RawFd,
@@ -84,38 +87,44 @@ impl Passed {
         parts.next().is_none().then_some(Passed { number, identity })
     }
 
-    /// Whether the number is that of the descriptor that was passed: it leads where the parent said, and it survives exec, as
-    /// what was passed must, and what a Rust program opens itself does not.
+    /// Whether the number still is the descriptor that was passed: it leads to the recorded file
+    /// and survives exec. A passed descriptor must survive exec; one that a Rust program opens
+    /// itself does not.
     fn is_there(&self) -> bool {
-        // SAFETY: fcntl(2) with F_GETFD takes and returns numbers only; one that is no descriptor gives EBADF.
+        // SAFETY: fcntl(2) with F_GETFD takes and returns numbers only; one that is no descriptor
+        // gives EBADF.
         let flags = unsafe { libc::fcntl(self.number, libc::F_GETFD) };
         if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
             return false;
         }
-        // SAFETY: it is open, as the call has just shown, and borrowed for one fstat(2), which changes nothing.
+        // SAFETY: it is open, as the call has just shown, and borrowed for one fstat(2), which
+        // changes nothing.
         let fd = unsafe { BorrowedFd::borrow_raw(self.number) };
         Identity::of(fd).is_ok_and(|identity| identity == self.identity)
     }
 
     fn adopt(&self) -> Option<OwnedFd> {
-        // SAFETY: fcntl(2) with F_SETFD takes and returns numbers only; one that is no descriptor gives EBADF.
+        // SAFETY: fcntl(2) with F_SETFD takes and returns numbers only; one that is no descriptor
+        // gives EBADF.
         if unsafe { libc::fcntl(self.number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
             return None;
         }
-        // SAFETY: open, as the call has just shown, and nobody else's: it leads to the very pipe that our parent made for us and left
-        // open under this number when we were executed (`is_there`), and whoever takes it over comes through `take_over`, once.
+        // SAFETY: open, as the call has just shown, and not owned elsewhere: it leads to the very
+        // pipe that our parent made for us and left open under this number when we were executed
+        // (`is_there`). It is taken over only through `take_over`, once.
         Some(unsafe { OwnedFd::from_raw_fd(self.number) })
     }
 }
 
-/// A descriptor of our own beside one of which only the number is known, as `/dev/fd/N` gives; that one stays open. For numbers
-/// that the user wrote down: what is behind them is the user's choice.
+/// Duplicates a descriptor of which only the number is known, as `/dev/fd/N` gives; the original
+/// stays open. For numbers that the user wrote: what is behind them is the user's choice.
 pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes and returns numbers only; one that is no descriptor gives EBADF.
+    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes and returns numbers only; one that is no
+    // descriptor gives EBADF.
     let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
     if copy == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it, for us.
+    // SAFETY: the kernel has just created it for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }

@@ -1,32 +1,34 @@
-//! System V message queues and semaphores (sysvipc(7)): numbers instead of descriptors, and nothing to poll.
+//! System V message queues and semaphores (sysvipc(7)), which are named by numbers and cannot be
+//! polled.
 //!
-//! Used by `transport/sysv.rs`. rustix has none of it, hence libc, which has no semaphores either: those are bare system
-//! calls.
+//! Used by `transport/sysv.rs`. rustix has neither, hence libc. libc has no semaphores, so those
+//! are bare system calls.
 
 use std::io;
 
 use libc::{c_int, c_long};
 
-/// What the kernel knows of a queue.
+/// The kernel's figures for a queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueState {
     pub(crate) uid: u32,
     pub(crate) mode: u32,
-    /// Bytes that all its messages together may have.
+    /// Bytes that all its messages together may occupy.
     pub(crate) capacity: usize,
-    /// Messages in it.
+    /// Messages in the queue.
     pub(crate) messages: u64,
 }
 
-/// The queue of `key`; with `create` it must not exist, and has mode 0600. One system call, `msgget`.
+/// Opens the queue of `key`. With `create` it must not exist yet, and gets mode 0600. One system
+/// call, `msgget`.
 pub(crate) fn queue(key: i32, create: bool) -> io::Result<i32> {
     // SAFETY: takes two numbers and returns one.
     number(c_long::from(unsafe { libc::msgget(key, creation(create)) }))
 }
 
-/// One system call, `msgctl(IPC_STAT)`.
+/// Reads the state of the queue. One system call, `msgctl(IPC_STAT)`.
 pub(crate) fn queue_state(queue: i32) -> io::Result<QueueState> {
-    // SAFETY: a structure of integers, for which all zeros is a value.
+    // SAFETY: a structure of integers, for which all zeros is a valid value.
     let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is written, and lives through the call.
     number(c_long::from(unsafe { libc::msgctl(queue, libc::IPC_STAT, &raw mut state) }))?;
@@ -35,7 +37,7 @@ pub(crate) fn queue_state(queue: i32) -> io::Result<QueueState> {
     Ok(QueueState { uid, mode, capacity, messages: state.msg_qnum })
 }
 
-/// Removes the queue with all that is in it, also for those who wait at it (`EIDRM`). One system call.
+/// Removes the queue and its messages; pending calls on it end with `EIDRM`. One system call.
 pub(crate) fn remove_queue(queue: i32) -> io::Result<()> {
     // SAFETY: IPC_RMID reads no structure.
     number(c_long::from(unsafe { libc::msgctl(queue, libc::IPC_RMID, std::ptr::null_mut()) })).map(drop)
@@ -44,15 +46,18 @@ pub(crate) fn remove_queue(queue: i32) -> io::Result<()> {
 /// Bytes of a message before its text: its type, a `long` above 0.
 pub(crate) const TYPE: usize = size_of::<c_long>();
 
-/// Sends `message`, which begins with its type; `WouldBlock` if the queue is full. One system call, `msgsnd`.
+/// Sends `message`, which begins with its type; `WouldBlock` if the queue is full. One system call,
+/// `msgsnd`.
 pub(crate) fn send(queue: i32, message: &[u8]) -> io::Result<()> {
     let text = message.len().checked_sub(TYPE).ok_or(io::ErrorKind::InvalidInput)?;
-    // SAFETY: reads a `long` and `text` bytes, which is all of `message`; the kernel copies, so alignment does not matter.
+    // SAFETY: reads a `long` and `text` bytes, which is all of `message`; the kernel copies, so
+    // alignment does not matter.
     number(c_long::from(unsafe { libc::msgsnd(queue, message.as_ptr().cast(), text, libc::IPC_NOWAIT) })).map(drop)
 }
 
-/// Takes the oldest message, of whatever type, and gives the bytes of its text, which follow its type in `buffer`. Without
-/// `wait`, `ENOMSG` if there is none; a message that is too large stays where it is (`E2BIG`). One system call, `msgrcv`.
+/// Receives the oldest message of any type and returns the length of its text, which follows the
+/// type in `buffer`. Without `wait`: `ENOMSG` if there is none. A message that is too large stays
+/// in the queue (`E2BIG`). One system call, `msgrcv`.
 pub(crate) fn receive(queue: i32, buffer: &mut [u8], wait: bool) -> io::Result<usize> {
     let room = buffer.len().checked_sub(TYPE).ok_or(io::ErrorKind::InvalidInput)?;
     let flags = if wait { 0 } else { libc::IPC_NOWAIT };
@@ -61,8 +66,8 @@ pub(crate) fn receive(queue: i32, buffer: &mut [u8], wait: bool) -> io::Result<u
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
-/// Takes the oldest message without waiting, and as much of its text as `buffer` has room for; the rest is gone. One system
-/// call, `msgrcv`.
+/// Receives the oldest message without waiting and truncates its text to the room in `buffer`; the
+/// rest is lost. One system call, `msgrcv`.
 pub(crate) fn receive_cut(queue: i32, buffer: &mut [u8]) -> io::Result<usize> {
     let room = buffer.len().checked_sub(TYPE).ok_or(io::ErrorKind::InvalidInput)?;
     let flags = libc::IPC_NOWAIT | libc::MSG_NOERROR;
@@ -71,8 +76,8 @@ pub(crate) fn receive_cut(queue: i32, buffer: &mut [u8]) -> io::Result<usize> {
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
-/// The semaphores of `key`, at least `count`, all 0 at first; with `create` the set must not exist, and has mode 0600. One
-/// system call, `semget`.
+/// Opens the semaphores of `key`, at least `count`. With `create` the set must not exist yet; it
+/// gets mode 0600 and all values 0. One system call, `semget`.
 pub(crate) fn semaphores(key: i32, count: u16, create: bool) -> io::Result<i32> {
     // SAFETY: takes three numbers and returns one.
     number(unsafe { libc::syscall(libc::SYS_semget, key, c_int::from(count), creation(create)) })
@@ -84,7 +89,7 @@ pub(crate) fn value(set: i32, semaphore: u16) -> io::Result<i32> {
     number(unsafe { libc::syscall(libc::SYS_semctl, set, c_int::from(semaphore), libc::GETVAL, 0 as c_long) })
 }
 
-/// The process that changed one semaphore last. One system call, `semctl(GETPID)`.
+/// The process that last changed one semaphore. One system call, `semctl(GETPID)`.
 pub(crate) fn last_changed_by(set: i32, semaphore: u16) -> io::Result<u32> {
     // SAFETY: GETPID takes numbers only.
     let pid =
@@ -110,11 +115,11 @@ pub(crate) fn remove_semaphores(set: i32) -> io::Result<()> {
 pub(crate) enum Step {
     /// This semaphore must be 0.
     Zero(u16),
-    /// Adds to this semaphore; the kernel takes it back when this process ends, however it ends.
+    /// Adds to this semaphore; the kernel undoes that when this process ends, however it ends.
     Add(u16, i16),
 }
 
-/// Does all the steps or none: `WouldBlock` if not all are possible now. One system call, `semop`.
+/// Does all steps or none: `WouldBlock` if not all are possible now. One system call, `semop`.
 pub(crate) fn operate(set: i32, steps: &[Step]) -> io::Result<()> {
     let operations: Vec<RawStep> = steps
         .iter()
@@ -123,7 +128,8 @@ pub(crate) fn operate(set: i32, steps: &[Step]) -> io::Result<()> {
             Step::Add(semaphore, add) => RawStep { semaphore, add, flags: libc::IPC_NOWAIT as i16 | SEM_UNDO },
         })
         .collect();
-    // SAFETY: reads `operations.len()` structures of the layout of `struct sembuf` from `operations`.
+    // SAFETY: reads `operations.len()` structures of the layout of `struct sembuf` from
+    // `operations`.
     number(unsafe { libc::syscall(libc::SYS_semop, set, operations.as_ptr(), operations.len()) }).map(drop)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Ring;
 use crate::error::{Error, Result};
 use crate::os::clock::{coarse_ns, monotonic_ns};
-use crate::os::home::Home;
+use crate::os::owner_thread::OwnerThread;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::lifecycle::Ends;
 use crate::segment::{Kind, Participant, Role, WakeMode};
@@ -80,7 +80,7 @@ pub(super) struct Attachment<E: Edge> {
     pace: Pace,
     counters: Counters,
     /// The thread that counts without read-modify-writes, where threads share a handle.
-    home: Home,
+    owner: OwnerThread,
     /// Ends of peers up to here happened before we came.
     baseline: Ends,
     /// What our user was told last: the ends, and whether they were a death.
@@ -127,7 +127,7 @@ impl<E: Edge> Attachment<E> {
             theirs,
             pace: Pace::new(ring.idle()),
             counters: participant.counters(),
-            home: Home::new(),
+            owner: OwnerThread::new(),
             baseline,
             told: Mutex::new((baseline, false)),
             quiet_membership: AtomicU64::new(0),
@@ -428,7 +428,7 @@ impl<E: Edge> Attachment<E> {
     /// Adds to a counter of this participant.
     #[inline(always)]
     pub(super) fn count(&self, counter: Counter, n: u64) {
-        if !E::SHARED || self.home.is_here() {
+        if !E::SHARED || self.owner.is_current() {
             self.counters.add(counter, n);
         } else {
             self.counters.add_in_other_thread(counter, n);
@@ -438,7 +438,7 @@ impl<E: Edge> Attachment<E> {
     /// Counts frames, as `counter` calls them, and the bytes of their payloads.
     #[inline(always)]
     pub(super) fn count_traffic(&self, counter: Counter, frames: u64, bytes: u64) {
-        if !E::SHARED || self.home.is_here() {
+        if !E::SHARED || self.owner.is_current() {
             self.counters.add_traffic(counter, frames, bytes);
         } else {
             self.count_traffic_elsewhere(counter, frames, bytes);

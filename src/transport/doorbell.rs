@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Header, control};
 use crate::os::fork;
 use crate::os::poll::{Ready, wait};
-use crate::os::thread::spawn_deaf;
+use crate::os::thread::spawn_with_signals_blocked;
 use crate::ring::{Mark, Ring, Watch};
 use crate::wait::deadline::Deadline;
 
@@ -127,7 +127,8 @@ impl Doorbell {
         let since = Mutex::new(watch.mark());
         let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), since, watch, bell });
         let watched = Arc::clone(&shared);
-        let watcher = spawn_deaf("slipring-bell", move || watched.run()).map_err(|e| Error::io("start a thread", e))?;
+        let watcher = spawn_with_signals_blocked("slipring-bell", move || watched.run())
+            .map_err(|e| Error::io("start a thread", e))?;
         Ok(Doorbell { shared, watcher: Some(watcher), born: fork::generation() })
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::os::thread::spawn_deaf;
+use crate::os::thread::spawn_with_signals_blocked;
 use crate::os::{fork, sysv};
 use crate::transport::message::NAP;
 
@@ -41,7 +41,7 @@ impl Metronome {
     pub(super) fn start(queue: i32, wake: u64) -> Result<Self> {
         let beat = Arc::new(Beat { calls: AtomicU64::new(0), stop: AtomicBool::new(false) });
         let theirs = Arc::clone(&beat);
-        let thread = spawn_deaf("slipring-sysv", move || {
+        let thread = spawn_with_signals_blocked("slipring-sysv", move || {
             let mut before = 0;
             while !theirs.stop.load(Ordering::Relaxed) {
                 std::thread::park_timeout(NAP);
