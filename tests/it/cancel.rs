@@ -1,4 +1,5 @@
-//! Blocking calls end when they are cancelled: from another thread, from a signal handler, on every kind of ring.
+//! Cancellation ends every blocking call, from another thread or a signal handler, on every kind of
+//! ring.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use slipring::{Canceller, Error, Idle, Mutex, Options, Ring, Semaphore, WakeMode
 const WAYS: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 const MODES: [WakeMode; 3] = [WakeMode::Asymmetric, WakeMode::Fenced, WakeMode::Poll];
 
-/// A call without a deadline that has to wait, and what ends it. The ends that it waits for stay alive with it.
+/// A call that waits without a deadline, and the handle that cancels it. The call owns both ends of
+/// the ring, so that they stay open while it waits.
 type Call = Box<dyn FnMut() -> Result<(), Error> + Send>;
 
-/// Every call that blocks, on a ring of its own.
+/// Every call that blocks, each on a ring of its own.
 fn calls(idle: Idle, wake: WakeMode) -> Vec<(&'static str, Call, Canceller)> {
     let ring = |options: Options| Ring::memfd(&options.idle(idle).wake(wake)).unwrap();
     let (of_spsc, of_mpmc, of_stream) =
@@ -113,14 +115,14 @@ fn calls(idle: Idle, wake: WakeMode) -> Vec<(&'static str, Call, Canceller)> {
 }
 
 #[test]
-fn every_blocking_call_ends_and_waits_again_after_a_reset() {
+fn cancellation_ends_every_blocking_call_until_it_is_reset() {
     for idle in WAYS {
         for wake in MODES {
             for (what, mut call, stop) in calls(idle, wake) {
                 for _ in 0..2 {
                     std::thread::scope(|scope| {
                         let waiting = scope.spawn(&mut call);
-                        std::thread::yield_now(); // it may wait by now, or not: cancelling stays
+                        std::thread::yield_now(); // whether or not it waits yet: a cancellation is kept
                         stop.cancel();
                         let ended = waiting.join().unwrap();
                         assert!(matches!(ended, Err(Error::Cancelled)), "{what}, {idle}: {ended:?}");
@@ -136,17 +138,17 @@ fn every_blocking_call_ends_and_waits_again_after_a_reset() {
 }
 
 #[test]
-fn what_needs_no_wait_is_not_cancelled() {
+fn a_call_that_need_not_wait_is_not_cancelled() {
     let (mut tx, mut rx) = spsc::pair(4096).unwrap();
     let (out, back) = (tx.canceller(), rx.canceller());
     out.cancel();
     back.cancel();
     tx.send(b"frame").unwrap();
     assert_eq!(&*rx.recv().unwrap(), b"frame");
-    assert!(matches!(rx.try_recv(), Err(Error::Empty)), "and who tries is told what is the case");
+    assert!(matches!(rx.try_recv(), Err(Error::Empty)), "a try_ call reports the state of the ring");
     assert!(matches!(rx.recv_deadline(Duration::from_secs(20)), Err(Error::Cancelled)));
     drop(rx);
-    assert!(out.is_cancelled(), "a canceller outlives its handle");
+    assert!(out.is_cancelled(), "the canceller works after its handle is dropped");
 }
 
 static STOP: OnceLock<Canceller> = OnceLock::new();
@@ -161,18 +163,18 @@ extern "C" fn stop(_: libc::c_int) {
 fn a_signal_handler_ends_the_call_that_it_interrupts() {
     let (_tx, mut rx) = spsc::pair(4096).unwrap();
     let canceller = STOP.get_or_init(|| rx.canceller());
-    // SAFETY: the handler only calls what is async-signal-safe; nothing else here uses SIGUSR2.
+    // SAFETY: the handler calls only async-signal-safe functions; no other code here uses SIGUSR2.
     unsafe { libc::signal(libc::SIGUSR2, stop as extern "C" fn(libc::c_int) as libc::sighandler_t) };
     for idle in WAYS {
         rx.set_idle(idle);
         for round in 0..50 {
             std::thread::scope(|scope| {
-                // SAFETY: names the calling thread.
+                // SAFETY: `pthread_self` has no preconditions.
                 let waiter = unsafe { libc::pthread_self() } as usize;
                 scope.spawn(move || {
-                    // From before the call to deep in its sleep.
+                    // Delays that hit the call anywhere from before it starts to while it sleeps.
                     std::thread::sleep(Duration::from_micros(20 * round));
-                    // SAFETY: the thread waits for this one at the end of the scope.
+                    // SAFETY: the thread is alive: it waits for this one at the end of the scope.
                     unsafe { libc::pthread_kill(waiter as libc::pthread_t, libc::SIGUSR2) };
                 });
                 assert!(matches!(rx.recv(), Err(Error::Cancelled)), "{idle}");

@@ -1,7 +1,7 @@
-//! Many that wait cost little: sleepers share their looks, and one that leaves wakes none of them; what they must learn they
-//! learn all the same.
+//! Many waiters on one ring cost little: they share the liveness checks, and a participant that
+//! leaves wakes none of them. Each waiter still learns of every death.
 //!
-//! Counts sleeps, not time: a busy machine only makes them fewer.
+//! The tests count sleeps, not time: a busy machine only makes them fewer.
 
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -15,7 +15,7 @@ use crate::common::this_test::this_test;
 const CROWD: usize = 64;
 const DIR: &str = "SLIPRING_CROWD_DIR";
 const ROLE: &str = "SLIPRING_CROWD_ROLE";
-/// Far more than anything here takes.
+/// Far longer than any wait here takes.
 const SOON: Duration = Duration::from_secs(60);
 
 fn options(dir: &Path) -> Options {
@@ -26,7 +26,7 @@ fn options(dir: &Path) -> Options {
 struct Other(Child);
 
 impl Other {
-    /// Returns when `ring` has one participant more.
+    /// Returns when `ring` has one more participant.
     fn start(dir: &Path, ring: &Ring, role: &str) -> Self {
         let before = ring.participants().unwrap().len();
         let mut command = this_test(module_path!(), "other_process");
@@ -53,8 +53,8 @@ impl Drop for Other {
     }
 }
 
-/// Waits for frames that never come, in `CROWD` threads, until `deadline`; `meanwhile` runs beside them. What each of them was
-/// told.
+/// Waits in `CROWD` threads, until `deadline`, for frames that never come, while `meanwhile` runs.
+/// Returns the error that each thread got.
 fn wait_in_a_crowd(ring: &Ring, deadline: Duration, meanwhile: impl FnOnce()) -> Vec<Error> {
     let consumers: Vec<_> = (0..CROWD).map(|_| mpmc::Consumer::attach(ring).unwrap()).collect();
     std::thread::scope(|scope| {
@@ -67,7 +67,7 @@ fn wait_in_a_crowd(ring: &Ring, deadline: Duration, meanwhile: impl FnOnce()) ->
     })
 }
 
-/// Not a test: a participant of another process, which waits or holds a frame until it is killed.
+/// Not a test: a participant in another process, which waits or holds a frame until it is killed.
 #[test]
 fn other_process() {
     let Some(dir) = std::env::var_os(DIR) else { return };
@@ -83,7 +83,7 @@ fn other_process() {
 }
 
 #[test]
-fn sleepers_share_their_looks_and_sleep_on_while_others_of_many_leave() {
+fn waiters_share_liveness_checks_and_sleep_through_departures() {
     let ring = Ring::memfd(&Options::mpmc(64, 8).participants(256)).unwrap();
     let fellow = mpmc::Consumer::attach(&ring).unwrap();
     let outcomes = wait_in_a_crowd(&ring, Duration::from_secs(1), || {
@@ -94,22 +94,23 @@ fn sleepers_share_their_looks_and_sleep_on_while_others_of_many_leave() {
     });
     assert!(outcomes.iter().all(|error| matches!(error, Error::Timeout)), "{outcomes:?}");
     let sleeps = ring.stats().unwrap().counts.sleeps;
-    println!("{sleeps} sleeps of {CROWD} that wait for a second, while 50 leave");
-    // About 5 each. Each by itself: 20; each woken by each that leaves: 50 more; each kept from sleeping by the registrations
-    // of the others: twice as many.
+    println!("{sleeps} sleeps of {CROWD} waiters in a second, while 50 participants leave");
+    // Expected: about 5 per waiter. 20 if each checked for itself; 50 more if each departure woke
+    // every waiter; twice as many if registrations of other waiters kept it awake.
     assert!(sleeps >= CROWD as u64 && sleeps < 8 * CROWD as u64, "{sleeps} sleeps");
     drop(fellow);
 }
 
 #[test]
-fn when_the_one_that_looks_is_stopped_or_killed_another_takes_its_place_and_finds_the_dead() {
+fn another_waiter_checks_peers_when_the_checking_one_is_stopped_or_killed() {
     for signal in [libc::SIGSTOP, libc::SIGKILL] {
         let dir = TestDir::new(if signal == libc::SIGSTOP { "crowd-stopped" } else { "crowd-killed" });
         let ring = Ring::create("ring", &options(&dir.0)).unwrap();
         let producer = Other::start(&dir.0, &ring, "producer");
         let others: Vec<_> = (0..4).map(|_| Other::start(&dir.0, &ring, "consumer")).collect();
         let outcomes = wait_in_a_crowd(&ring, SOON, || {
-            // Whichever of them may have claimed the last look: all of them; then the producer.
+            // Any of the waiters may have claimed the latest check, so all of them are killed, then
+            // the producer.
             others.iter().for_each(|other| other.signal(signal));
             producer.signal(libc::SIGKILL);
         });
@@ -118,7 +119,7 @@ fn when_the_one_that_looks_is_stopped_or_killed_another_takes_its_place_and_find
 }
 
 #[test]
-fn the_last_of_many_that_leaves_ends_all_waits() {
+fn the_departure_of_the_last_producer_ends_all_waits() {
     let ring = Ring::memfd(&Options::mpmc(64, 8).participants(256)).unwrap();
     let producers: Vec<_> = (0..8).map(|_| mpmc::Producer::attach(&ring).unwrap()).collect();
     let outcomes = wait_in_a_crowd(&ring, SOON, || {

@@ -1,6 +1,7 @@
-//! No deadline, however short, hides that the other side has ended: every kind of ring, both edges, every way to wait.
+//! No deadline, however short, hides that the other end has closed or died: for every kind of ring,
+//! both directions and every way to wait.
 //!
-//! The other process is this very test binary, run again with a role in its environment.
+//! The other process is this test program, started again with a role in its environment.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,15 +13,16 @@ use slipring::{Error, Idle, Options, Ring, mpmc, spsc, stream};
 use crate::common::dir::TestDir;
 use crate::common::this_test::this_test;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Far longer than any call here takes: a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
 const WAYS: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 const SHORT: [Duration; 4] =
     [Duration::ZERO, Duration::from_micros(1), Duration::from_micros(300), Duration::from_millis(2)];
 
-/// A call with a deadline that finds nothing and no room, on a ring of one kind, at one edge.
+/// A call with a deadline that cannot proceed (nothing to receive or no room), on one end of one
+/// kind of ring.
 type Call = Box<dyn FnMut(Duration) -> Result<(), Error>>;
-/// The other side, to be dropped or to be killed with its process.
+/// The other end. Either it is dropped, or its process is killed.
 type Peer = Box<dyn std::any::Any>;
 
 const KINDS: [&str; 6] = ["spsc recv", "spsc send", "mpmc recv", "mpmc send", "stream read", "stream write"];
@@ -33,13 +35,13 @@ fn options(kind: &str) -> Options {
     }
 }
 
-/// What the other side attaches, and leaves behind.
+/// Attaches the other end, and puts it into the state that the case needs.
 fn peer(kind: &str, ring: &Ring) -> Peer {
     match kind {
         "spsc recv" => Box::new(spsc::Producer::attach(ring).unwrap()),
         "spsc send" => Box::new(spsc::Consumer::attach(ring).unwrap()),
         "mpmc recv" => {
-            // Dies over its claim: without recovery the consumers would wait for it for ever.
+            // Dies with a claim: unless it is reaped, the consumers wait for that slot forever.
             let producer = mpmc::Producer::attach(ring).unwrap();
             std::mem::forget(producer.try_reserve(8).unwrap());
             Box::new(producer)
@@ -51,7 +53,7 @@ fn peer(kind: &str, ring: &Ring) -> Peer {
     }
 }
 
-/// This side: attached after the other one, and at a full ring if it sends.
+/// Attaches this end, after the other one. A sender finds a full ring.
 fn call(kind: &str, ring: &Ring, idle: Idle) -> Call {
     match kind {
         "spsc recv" => {
@@ -90,14 +92,17 @@ fn call(kind: &str, ring: &Ring, idle: Idle) -> Call {
 }
 
 #[test]
-fn who_has_closed_is_told_by_the_first_call() {
+fn the_first_call_reports_a_peer_that_has_closed() {
     for kind in KINDS {
         for idle in WAYS {
             for deadline in SHORT {
                 let ring = Ring::memfd(&options(kind).idle(idle)).unwrap();
                 let peer = peer(kind, &ring);
                 let mut call = call(kind, &ring, idle);
-                assert!(matches!(call(deadline), Err(Error::Timeout)), "{kind}, {idle}, {deadline:?}: nothing ended");
+                assert!(
+                    matches!(call(deadline), Err(Error::Timeout)),
+                    "{kind}, {idle}, {deadline:?}: the peer is alive"
+                );
                 drop(peer);
                 let told = call(deadline);
                 assert!(matches!(told, Err(Error::Closed)), "{kind}, {idle}, {deadline:?}: {told:?}");
@@ -107,7 +112,7 @@ fn who_has_closed_is_told_by_the_first_call() {
 }
 
 #[test]
-fn who_was_killed_is_told_by_a_loop_of_short_calls() {
+fn a_loop_of_short_calls_reports_a_killed_peer() {
     for (n, kind) in KINDS.into_iter().enumerate() {
         for (m, idle) in WAYS.into_iter().enumerate() {
             let deadline = SHORT[(n + m) % SHORT.len()];
@@ -115,13 +120,15 @@ fn who_was_killed_is_told_by_a_loop_of_short_calls() {
             let ring = Ring::create("ring", &options(kind).idle(idle).directory(&dir.0)).unwrap();
             let mut child = start(kind, &dir.0);
             let mut call = call(kind, &ring, idle);
-            assert!(matches!(call(deadline), Err(Error::Timeout)), "{kind}, {idle}, {deadline:?}: nothing ended");
+            assert!(matches!(call(deadline), Err(Error::Timeout)), "{kind}, {idle}, {deadline:?}: the peer is alive");
             child.kill().unwrap();
             child.wait().unwrap();
             let killed = Instant::now();
             let told = loop {
                 match call(deadline) {
-                    Err(Error::Timeout) => assert!(killed.elapsed() < SOON, "{kind}, {idle}, {deadline:?}: hidden"),
+                    Err(Error::Timeout) => {
+                        assert!(killed.elapsed() < SOON, "{kind}, {idle}, {deadline:?}: the death was not reported")
+                    }
                     told => break told,
                 }
             };
@@ -140,10 +147,10 @@ fn other_process() {
     let _peer = peer(&kind, &ring);
     println!("ready");
     std::io::stdout().flush().unwrap();
-    let _ = std::io::stdin().read_line(&mut String::new()); // until the parent kills us, or dies itself
+    let _ = std::io::stdin().read_line(&mut String::new()); // until the parent kills this process, or dies itself
 }
 
-/// Runs the other side of `kind` in another process, and waits until it has attached.
+/// Runs the other end of `kind` in another process, and waits until it has attached.
 fn start(kind: &str, dir: &Path) -> Child {
     let mut child = this_test(module_path!(), "other_process")
         .env("SLIPRING_TEST_KIND", kind)

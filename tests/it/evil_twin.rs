@@ -1,7 +1,9 @@
-//! A sender that changes the segment under the receiver's eyes, at full speed: a second mapping of the same memfd.
+//! A sender that changes the segment while the receiver reads it, at full speed, through a second
+//! mapping of the same memfd.
 //!
-//! By default two seconds; `SLIPRING_EVIL_FLIPS=1000000000` goes on until that many words have been changed. The receiver is the one
-//! that trusts nobody. What must hold: no panic, no access outside, bounded calls, nothing written behind the frame.
+//! Runs for two seconds by default; `SLIPRING_EVIL_FLIPS=1000000000` runs until that many words
+//! have been changed. The receiver is an untrusting consumer. What must hold: no panic, no access
+//! outside the segment, every call bounded, no byte written past the frame in the caller's buffer.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +29,7 @@ fn passed(ring: &Ring) -> OwnedFd {
     ring.as_memfd().unwrap().try_clone_to_owned().unwrap()
 }
 
-/// The first word of a header that announces `len` bytes.
+/// The first word of a frame header that announces `len` bytes.
 fn announcing(len: u32) -> u64 {
     Header { len, ..Header::PLAIN }.commit_word()
 }
@@ -39,8 +41,8 @@ fn step(state: &mut u64) -> u64 {
     *state
 }
 
-/// Changes words until told to stop: mostly the lengths that a double fetch would trip over, then payload, then the pages of
-/// words. Returns how many.
+/// Changes words until told to stop. It mostly changes lengths, at which a double fetch would fail;
+/// then payloads, then the pages with positions. Returns the number of changes.
 fn flip(memory: &Shared, stop: &AtomicBool, done: &AtomicU64) {
     let data = memory.len() - CAPACITY;
     let lengths =
@@ -55,7 +57,7 @@ fn flip(memory: &Shared, stop: &AtomicBool, done: &AtomicU64) {
                 1 => memory.atomic(data + slot).store(random, Relaxed),
                 2..=8 => memory.atomic(data + slot + 16 + 8 * ((random >> 20) as usize % 6)).store(random, Relaxed),
                 9..=11 => memory.atomic(data + slot).store(lengths[(random >> 20) as usize % lengths.len()], Relaxed),
-                // One header, to and fro, as fast as it goes.
+                // Toggles one header as fast as possible.
                 _ => memory.atomic(data + slot).store(lengths[random as usize & 1], Relaxed),
             }
         }
@@ -64,7 +66,7 @@ fn flip(memory: &Shared, stop: &AtomicBool, done: &AtomicU64) {
 }
 
 #[test]
-fn flipping_every_word_under_the_reader() {
+fn the_receiver_survives_changes_of_every_word() {
     let goal = std::env::var("SLIPRING_EVIL_FLIPS").map_or(0, |count| count.parse::<u64>().unwrap());
     let ring = ring();
     let memory = Shared::map(ring.as_memfd().unwrap());
@@ -75,7 +77,8 @@ fn flipping_every_word_under_the_reader() {
     std::thread::scope(|scope| {
         scope.spawn(|| flip(&memory, &stop, &done));
         while if goal > 0 { done.load(Relaxed) < goal } else { started.elapsed() < Duration::from_secs(2) } {
-            // The header page is read at attach only, and has to be right then; a forged position is refused or believed.
+            // The header page is read only at attach, and must be valid then. A forged position is
+            // either refused or within bounds.
             memory.write(0, &image[..PAGE]);
             memory.atomic(CONSUMER_PAGE + LINE).store(0, Relaxed);
             let mut rx = match spsc::UntrustedConsumer::attach(passed(&ring)) {
@@ -97,7 +100,7 @@ fn flipping_every_word_under_the_reader() {
                     Ok(header) => {
                         let len = header.len as usize;
                         assert!(len <= room && len <= CAPACITY - 24);
-                        assert!(buffer[len..].iter().all(|byte| *byte == 0xEE), "written behind the frame");
+                        assert!(buffer[len..].iter().all(|byte| *byte == 0xEE), "written past the frame");
                         buffer[..len].fill(0xEE);
                         (frames, bytes) = (frames + 1, bytes + len as u64);
                     }
@@ -130,9 +133,10 @@ fn flipping_every_word_under_the_reader() {
     assert!(longest < Duration::from_secs(5), "a call is bounded by the frame, and a wait by its deadline");
 }
 
-/// The other side of an upgraded connection can write into our ring, too. It loses frames by that, but we go on.
+/// The peer of an upgraded connection can write to the sender's ring, too. The peer loses frames by
+/// that; the sender goes on.
 #[test]
-fn flipping_every_word_under_the_sender() {
+fn the_sender_survives_changes_of_every_word() {
     let ring = ring();
     let memory = Shared::map(ring.as_memfd().unwrap());
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -145,7 +149,7 @@ fn flipping_every_word_under_the_sender() {
             let mut state = 0xBAD_5EED_u64;
             while !stop.load(Relaxed) {
                 let random = step(&mut state);
-                // Any word at all; and now and then a position that leaves some room.
+                // Any word; sometimes a position that leaves some room.
                 memory.atomic(8 * ((random >> 20) as usize % (memory.len() / 8))).store(random, Relaxed);
                 let head = [0, u64::MAX, random, written.load(Relaxed)];
                 memory.atomic(CONSUMER_PAGE).store(head[random as usize % 4], Relaxed);
@@ -180,7 +184,7 @@ fn flipping_every_word_under_the_sender() {
 }
 
 #[test]
-fn the_size_cannot_be_changed_any_more() {
+fn the_size_of_a_sealed_segment_cannot_be_changed() {
     let ring = ring();
     let fd = ring.as_memfd().unwrap();
     let len = len_of(fd) as u64;
@@ -194,7 +198,7 @@ fn the_size_cannot_be_changed_any_more() {
 }
 
 #[test]
-fn holes_punched_under_the_reader_read_as_nothing() {
+fn holes_punched_under_the_receiver_read_as_zeros() {
     let ring = ring();
     let fd = passed(&ring);
     let memory = Shared::map(fd.as_fd());
@@ -228,7 +232,8 @@ fn holes_punched_under_the_reader_read_as_nothing() {
                     frames += 1;
                 }
                 Err(Error::Empty) => {}
-                // A header whose second word was punched out is still a header; nothing else is written here.
+                // A header whose second word was punched out is still a header. The test writes
+                // nothing else here.
                 Err(e) => panic!("{e}"),
             }
         }
@@ -246,7 +251,7 @@ fn assert_untrusted(fd: impl Into<OwnedFd>, what: &str) {
 }
 
 #[test]
-fn every_missing_seal_is_noticed() {
+fn a_segment_with_a_missing_seal_is_refused() {
     let image = Shared::map(ring().as_memfd().unwrap()).to_vec();
     let with = |seals| {
         let fd = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();

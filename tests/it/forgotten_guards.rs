@@ -1,8 +1,8 @@
-//! Guards that are forgotten (`mem::forget`) instead of dropped: a grant, a batch or a chunk that is being written is
-//! aborted, a view, a batch or a chunk that is being read is released by nobody and comes again. Either way the handle goes
-//! on as if nothing had happened. And an open batch whose memory another member damages.
+//! Guards that are leaked with `mem::forget` instead of dropped. A leaked write guard (grant, batch
+//! or chunk) is aborted; what a leaked read guard (view, batch or chunk) held is delivered again.
+//! In both cases the handle goes on working. One test damages the memory of an open batch.
 //!
-//! Several processes are not needed: the other end of each ring sees what another process would see.
+//! One process is enough: the other end of each ring sees what another process would see.
 
 #![allow(clippy::forget_non_drop, reason = "the test holds whether or not a guard has a destructor")]
 
@@ -23,7 +23,7 @@ fn on(stream: u16) -> Header {
     Header { stream, ..Header::PLAIN }
 }
 
-/// Forgets a guard of each kind, in turn.
+/// Leaks one guard of each kind, in turn.
 fn forget_one(tx: &mut spsc::Producer, turn: usize) {
     match turn % 5 {
         0 => {
@@ -43,7 +43,7 @@ fn forget_one(tx: &mut spsc::Producer, turn: usize) {
             forget(grant);
         }
         3 => {
-            // As much as fits.
+            // As many bytes as fit.
             let mut batch = tx.batch();
             while batch.push(&[0xFF; 40]).is_ok() {}
             assert!(!batch.is_empty());
@@ -57,7 +57,7 @@ fn forget_one(tx: &mut spsc::Producer, turn: usize) {
     }
 }
 
-/// Sends one frame in one of the ways there are.
+/// Sends one frame, by a method that depends on `turn`.
 fn send_one(tx: &mut spsc::Producer, turn: usize, payload: &[u8]) {
     match turn % 3 {
         0 => tx.try_send(payload).unwrap(),
@@ -81,7 +81,7 @@ fn expect(rx: &mut spsc::Consumer, tracker: &mut Tracker, turn: usize, payload: 
     for stream in [0, 7].into_iter().take(1 + usize::from(turn % 3 == 2)) {
         let view = rx.try_recv().unwrap();
         assert_eq!((&*view, view.header().stream), (payload, stream), "turn {turn}");
-        assert_eq!(tracker.check(view.header()), Order::Next, "a forgotten frame took a number: turn {turn}");
+        assert_eq!(tracker.check(view.header()), Order::Next, "a forgotten frame took a sequence number: turn {turn}");
     }
     assert!(matches!(rx.try_recv().map(drop), Err(Error::Empty)), "a forgotten frame was sent: turn {turn}");
 }
@@ -102,7 +102,7 @@ fn spsc_a_forgotten_grant_or_batch_is_aborted() {
 }
 
 #[test]
-fn spsc_frames_that_wait_survive_what_is_forgotten_behind_them() {
+fn spsc_a_forgotten_guard_keeps_the_frames_before_it() {
     let (mut tx, mut rx) = spsc::pair(CAPACITY).unwrap();
     for turn in 0..200u8 {
         tx.try_send(&[turn; 33]).unwrap();
@@ -112,7 +112,7 @@ fn spsc_frames_that_wait_survive_what_is_forgotten_behind_them() {
         assert_eq!(*rx.try_recv().unwrap(), [turn; 33]);
         assert_eq!(*rx.try_recv().unwrap(), [!turn; 21]);
     }
-    // Full to the byte: there is nothing left to forget, and nothing is lost.
+    // The ring is full to the byte, so no guard can be had, and nothing is lost.
     while tx.try_send(&[5; 100]).is_ok() {}
     forget(tx.batch());
     let waiting = rx.try_recv_batch().unwrap().iter().filter(|frame| frame.payload == [5; 100]).count();
@@ -120,7 +120,7 @@ fn spsc_frames_that_wait_survive_what_is_forgotten_behind_them() {
 }
 
 #[test]
-fn spsc_a_successor_finds_nothing_of_what_was_forgotten() {
+fn spsc_a_new_producer_sees_no_forgotten_frame() {
     let ring = Ring::memfd(&Options::spsc(CAPACITY)).unwrap();
     let mut rx = spsc::Consumer::attach(&ring).unwrap();
     for turn in 0..50u8 {
@@ -134,7 +134,7 @@ fn spsc_a_successor_finds_nothing_of_what_was_forgotten() {
 }
 
 #[test]
-fn spsc_a_forgotten_view_or_batch_comes_again() {
+fn spsc_the_frames_of_a_forgotten_view_or_batch_are_delivered_again() {
     let (mut tx, mut rx) = spsc::pair(CAPACITY).unwrap();
     for turn in 0..100u64 {
         for i in 0..3 {
@@ -162,7 +162,7 @@ fn spsc_a_forgotten_view_or_batch_comes_again() {
 }
 
 #[test]
-fn spsc_an_untrusting_consumer_sees_nothing_of_what_was_forgotten() {
+fn spsc_an_untrusting_consumer_sees_no_forgotten_frame() {
     let ring = Ring::memfd(&Options::spsc(CAPACITY)).unwrap();
     let mut tx = spsc::Producer::attach(&ring).unwrap();
     let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
@@ -180,13 +180,13 @@ fn spsc_an_untrusting_consumer_sees_nothing_of_what_was_forgotten() {
 }
 
 #[test]
-fn transport_what_was_given_is_held_until_the_next_call() {
+fn transport_a_received_frame_is_held_until_the_next_call() {
     let (tx, rx) = spsc::pair(CAPACITY).unwrap();
     let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
     for turn in 0..100u8 {
         tx.try_send(Header::PLAIN, &[turn; 30]).unwrap();
         tx.try_send(Header::PLAIN, &[!turn; 30]).unwrap();
-        // Events and runs are plain borrows: there is nothing that could be forgotten.
+        // Events and runs are plain borrows without a destructor.
         let _ = rx.try_recv().unwrap();
         assert_eq!(rx.encoded().unwrap().len(), 2 * 48);
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [turn; 30]));
@@ -198,7 +198,7 @@ fn transport_what_was_given_is_held_until_the_next_call() {
 }
 
 #[test]
-fn stream_a_forgotten_chunk_was_neither_written_nor_read() {
+fn stream_a_forgotten_chunk_is_neither_written_nor_read() {
     let (mut tx, mut rx) = stream::pair(CAPACITY).unwrap();
     for turn in 0..200u8 {
         let mut chunk = tx.try_write_chunk(CAPACITY).unwrap();
@@ -216,10 +216,11 @@ fn stream_a_forgotten_chunk_was_neither_written_nor_read() {
     }
 }
 
-/// With several producers at once nobody can tell a forgotten claim from one that is being written: it is aborted when the
-/// last clone of its handle goes. Slots that are being read likewise.
+/// With several producers, a forgotten claim looks like one that is still being written. So it is
+/// aborted only when the last clone of its handle is dropped. The same holds for slots that are
+/// being read.
 #[test]
-fn mpmc_what_was_forgotten_is_given_back_with_the_last_clone_of_its_handle() {
+fn mpmc_forgotten_slots_are_returned_with_the_last_clone_of_their_handle() {
     let ring = Ring::memfd(&Options::mpmc(16, 64)).unwrap();
     let rx = mpmc::Consumer::attach(&ring).unwrap();
     for turn in 0..100u8 {
@@ -240,7 +241,7 @@ fn mpmc_what_was_forgotten_is_given_back_with_the_last_clone_of_its_handle() {
         let reader = mpmc::Consumer::attach(&ring).unwrap();
         forget(reader.try_recv().unwrap());
         forget(reader.try_recv_batch(1).unwrap());
-        assert_eq!(*rx.try_recv().unwrap(), [turn, 2], "the others are held");
+        assert_eq!(*rx.try_recv().unwrap(), [turn, 2], "the other slots are still held");
         drop(reader);
         let mut again = [(); 2].map(|()| {
             let view = rx.try_recv().unwrap();
@@ -255,9 +256,10 @@ fn mpmc_what_was_forgotten_is_given_back_with_the_last_clone_of_its_handle() {
     assert!(report.is_clean() && report.writing + report.reading == 0, "{report:?}");
 }
 
-/// A member overwrites any one word of an open batch; the batch is then dropped, forgotten or committed. Every call returns.
+/// A member overwrites one word of an open batch, which is then dropped, forgotten or committed.
+/// Every call must return.
 #[test]
-fn a_damaged_word_in_an_open_batch_ends_no_call() {
+fn every_call_returns_after_a_word_of_an_open_batch_was_damaged() {
     for damage in [0, 1, 8, u64::MAX, u64::MAX << 32, Header { len: u32::MAX >> 2, ..Header::PLAIN }.commit_word()] {
         for word in 0..12 {
             for end in ["drop", "forget", "commit"] {
@@ -277,7 +279,7 @@ fn a_damaged_word_in_an_open_batch_ends_no_call() {
                         _ => batch.commit(),
                     }
                     if end != "commit" {
-                        // Whatever the damage hit, it was free space: the next frame is whole.
+                        // The damaged word was in free space, so the next frame is intact.
                         tx.try_send(b"next").unwrap();
                     }
                     drop(tx);

@@ -1,7 +1,8 @@
-//! fork without exec: a child has copies of its parent's handles, and none of their rights.
+//! fork without exec: a child has copies of its parent's handles, but may not use them.
 //!
-//! Each test forks a *parent*, which opens handles and forks a *child*, which tries its copies and lives on while the
-//! parent is killed. What must hold: the child's calls are refused, the parent's death is noticed at once.
+//! Each test forks a *parent*, which opens handles and forks a *child*. The child tries its copies,
+//! and lives on while the parent is killed. What must hold: the child's calls are refused, and the
+//! parent's death is noticed at once although the child lives.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,20 +15,22 @@ use slipring::{Error, Mutex, Options, Ring, Semaphore, mpmc, spsc, stream};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A parent that has been killed, whose child lives as long as this value.
+/// A parent that has been killed. Its child lives as long as this value.
 struct Orphan {
     _alive: UnixStream,
 }
 
-/// Runs `open` in a forked process, forks once more there, runs `try_copies` on what it opened, and kills the first.
+/// Runs `open` in a forked process, which forks again and runs `try_copies` in the child. Then
+/// kills the first process.
 fn orphan<T>(open: impl FnOnce() -> T, try_copies: impl FnOnce(T) -> bool) -> Orphan {
     let (alive, stay) = UnixStream::pair().unwrap();
     let (mut report, tell) = UnixStream::pair().unwrap();
     let parent = fork(|| {
         let opened = open();
-        // Forked once more, and not waited for: it outlives us.
+        // This child is not waited for: it outlives its parent.
         fork(|| {
-            // SAFETY: the child's own copy, which it never closes otherwise: it ends by `_exit`.
+            // SAFETY: the child's own copy of the descriptor. Nothing else closes it: the child
+            // ends by `_exit`.
             unsafe { libc::close(stay.as_raw_fd()) };
             say(&tell, try_copies(opened));
             hold(&alive);
@@ -37,21 +40,22 @@ fn orphan<T>(open: impl FnOnce() -> T, try_copies: impl FnOnce(T) -> bool) -> Or
     drop(tell);
     let mut answer = [0];
     report.read_exact(&mut answer).expect("the child reports");
-    // SAFETY: kills a process that we have just forked and not waited for.
+    // SAFETY: kills a process that was just forked and not waited for.
     unsafe { libc::kill(parent, libc::SIGKILL) };
     let mut status = 0;
     // SAFETY: `parent` is our child, and `status` lives through the call.
     assert_eq!(unsafe { libc::waitpid(parent, &raw mut status, 0) }, parent);
-    assert_eq!(answer, [1], "a copy in the child did something");
+    assert_eq!(answer, [1], "a call on a copy in the child was not refused");
     Orphan { _alive: stay }
 }
 
 fn fork(body: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: the C library keeps its allocator usable in the child; `body` takes no lock of another thread.
+    // SAFETY: the C library keeps its allocator usable in the child; `body` takes no lock of
+    // another thread.
     match unsafe { libc::fork() } {
         0 => {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            // SAFETY: ends the child at once, without running the test harness's handlers.
+            // SAFETY: ends the child at once, without the exit handlers of the test harness.
             unsafe { libc::_exit(i32::from(done.is_err())) };
         }
         pid => {
@@ -66,7 +70,7 @@ fn say(mut socket: &UnixStream, refused: bool) {
     socket.write_all(&[u8::from(refused)]).unwrap();
 }
 
-/// Until the other end is closed everywhere.
+/// Blocks until all copies of the other end are closed.
 fn hold(mut socket: &UnixStream) {
     let _ = socket.read(&mut [0]);
 }
@@ -76,7 +80,7 @@ fn is_forked<T>(result: Result<T, Error>) -> bool {
 }
 
 #[test]
-fn a_byte_rings_producer_is_dead_though_its_child_lives() {
+fn the_death_of_a_byte_rings_producer_is_noticed_though_its_child_lives() {
     let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
     let mut rx = spsc::Consumer::attach(&ring).unwrap();
     let child = orphan(
@@ -101,7 +105,7 @@ fn a_byte_rings_producer_is_dead_though_its_child_lives() {
 }
 
 #[test]
-fn grants_batches_and_views_of_a_child_do_nothing() {
+fn grants_batches_and_views_have_no_effect_in_a_child() {
     let (mut tx, mut rx) = spsc::pair(4096).unwrap();
     tx.try_send(b"first").unwrap();
     let (many_tx, many_rx) = mpmc::pair(8, 64).unwrap();
@@ -126,7 +130,7 @@ fn grants_batches_and_views_of_a_child_do_nothing() {
         assert_eq!(status, 0);
         std::mem::forget(both_ends);
     }
-    // The parent's own grants and views were forgotten, so nothing has been sent or released at all.
+    // The parent's own grants and views were forgotten, so nothing has been sent or released.
     assert_eq!(ring_counts(tx.ring()), (1, 0));
     assert_eq!(ring_counts(many_tx.ring()), (1, 0));
     assert_eq!(&*rx.try_recv().unwrap(), b"first");
@@ -147,7 +151,7 @@ fn wait_for(pid: libc::pid_t) -> i32 {
 }
 
 #[test]
-fn a_work_queues_consumer_is_dead_though_its_child_lives() {
+fn the_death_of_a_work_queues_consumer_is_noticed_though_its_child_lives() {
     let ring = Ring::memfd(&Options::mpmc(8, 64)).unwrap();
     let tx = mpmc::Producer::attach(&ring).unwrap();
     let rx = mpmc::Consumer::attach(&ring).unwrap();
@@ -166,7 +170,7 @@ fn a_work_queues_consumer_is_dead_though_its_child_lives() {
 }
 
 #[test]
-fn a_streams_ends_are_dead_though_their_child_lives() {
+fn the_death_of_a_streams_ends_is_noticed_though_their_child_lives() {
     let ring = Ring::memfd(&Options::stream(4096)).unwrap();
     let mut rx = stream::Consumer::attach(&ring).unwrap();
     let child = orphan(
@@ -190,7 +194,7 @@ fn a_streams_ends_are_dead_though_their_child_lives() {
 }
 
 #[test]
-fn locks_and_permits_of_the_dead_are_free_though_their_child_lives() {
+fn locks_and_permits_of_a_dead_parent_are_recovered_though_its_child_lives() {
     let (mutex, semaphore) = (Mutex::memfd(8).unwrap(), Semaphore::memfd(1).unwrap());
     let fd = |fd: Option<std::os::fd::BorrowedFd<'_>>| fd.unwrap().try_clone_to_owned().unwrap();
     let child = orphan(
@@ -213,7 +217,7 @@ fn locks_and_permits_of_the_dead_are_free_though_their_child_lives() {
 }
 
 #[test]
-fn a_queues_ends_are_dead_though_their_child_lives() {
+fn the_death_of_a_queues_ends_is_noticed_though_their_child_lives() {
     let name = format!("/slipring-fork-{}", std::process::id());
     let options = mq::Options::default();
     let mut rx = match mq::Receiver::open(&name, &options) {
@@ -238,13 +242,13 @@ fn a_queues_ends_are_dead_though_their_child_lives() {
 }
 
 #[test]
-fn a_childs_copy_of_a_receiver_with_a_doorbell_is_dropped_like_any_other() {
+fn a_child_can_drop_its_copy_of_a_receiver_with_a_doorbell() {
     let (mut tx, rx) = spsc::pair(4096).unwrap();
     let mut rx = RingReceiver::from(rx).with_doorbell().unwrap();
     assert!(matches!(rx.try_recv(), Err(Error::Empty)), "armed");
     let status = wait_for(fork(|| {
         assert!(is_forked(rx.try_recv().map(drop)) && is_forked(rx.recv_deadline(SOON).map(drop)));
-        // SAFETY: the child's own copy, read once; the parent's is another one.
+        // SAFETY: the child's own copy, read once; the parent's copy is untouched.
         drop(unsafe { std::ptr::read(&rx) });
     }));
     assert_eq!(status, 0);
@@ -253,7 +257,7 @@ fn a_childs_copy_of_a_receiver_with_a_doorbell_is_dropped_like_any_other() {
 }
 
 #[test]
-fn an_untrusting_consumer_is_the_parents_alone() {
+fn an_untrusting_consumer_is_refused_in_a_child() {
     let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
     spsc::Producer::attach(&ring).unwrap().try_send(b"stranger's").unwrap();
     let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();

@@ -1,5 +1,6 @@
-//! Signals whose handlers end system calls (no `SA_RESTART`), again and again: calls still see deaths and deadlines, and
-//! still get done. The signals hit one thread, so that the tests of this file do not disturb each other.
+//! Signals that interrupt system calls again and again (no `SA_RESTART`). Calls must still notice
+//! deaths and deadlines, and still make progress. The signals go to one thread, so that the tests
+//! of this file do not disturb each other.
 
 use std::os::unix::thread::JoinHandleExt;
 use std::path::PathBuf;
@@ -16,20 +17,22 @@ use crate::common::this_test::this_test;
 
 const SENDER: &str = "SLIPRING_TEST_INTERRUPTED";
 const SOON: Duration = Duration::from_secs(60);
-/// How long a call is interrupted at most, where it does not end as it should.
+/// The interruptions stop after this time at the latest, if the call has not ended by then.
 const LONG: Duration = Duration::from_secs(20);
 
 extern "C" fn ignore(_: i32) {}
 
 fn catch_signals() {
-    // SAFETY: a structure of integers and pointers, for which all zeros is a value: no flags, so no SA_RESTART.
+    // SAFETY: a structure of integers and pointers, for which all zeros is a valid value: no flags,
+    // so no SA_RESTART.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = ignore as *const () as usize;
-    // SAFETY: `action` is read; its handler does nothing.
+    // SAFETY: `action` outlives the call; its handler does nothing.
     assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) }, 0);
 }
 
-/// Runs `work` in a thread that gets a signal every `pause` meanwhile, and says whether it ended within [`LONG`].
+/// Runs `work` in a thread that meanwhile gets a signal every `pause`. Also returns whether it
+/// ended within [`LONG`].
 fn interrupted<T: Send + 'static>(pause: Duration, work: impl FnOnce() -> T + Send + 'static) -> (T, bool) {
     catch_signals();
     let done = std::sync::Arc::new(AtomicBool::new(false));
@@ -41,7 +44,8 @@ fn interrupted<T: Send + 'static>(pause: Duration, work: impl FnOnce() -> T + Se
     });
     let start = Instant::now();
     while !done.load(Ordering::Acquire) && start.elapsed() < LONG {
-        // SAFETY: the thread has not been joined, so its handle is valid, also if it has ended.
+        // SAFETY: the thread has not been joined, so its handle is valid even if the thread has
+        // ended.
         unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
         std::thread::sleep(pause);
     }
@@ -49,7 +53,7 @@ fn interrupted<T: Send + 'static>(pause: Duration, work: impl FnOnce() -> T + Se
     (thread.join().unwrap(), in_time)
 }
 
-/// A directory, a queue and a key of this test's own, gone afterwards.
+/// A directory, a queue and a key that this test owns, and removes when dropped.
 struct Place(PathBuf, String);
 
 impl Place {
@@ -62,7 +66,7 @@ impl Place {
         Place(path, name)
     }
 
-    /// Where to receive and where to send.
+    /// The receiver's and the sender's endpoint.
     fn endpoints(&self) -> Vec<(String, String)> {
         let at = |scheme: &str, file: &str| format!("{scheme}:{}", self.0.join(file).display());
         let same = |endpoint: String| (endpoint.clone(), endpoint);
@@ -87,7 +91,7 @@ impl Drop for Place {
     }
 }
 
-/// Not a test: a sender that sends one frame and then stays.
+/// Not a test: a sender that sends one frame and then stays attached.
 #[test]
 fn sending_process() {
     let Ok(endpoint) = std::env::var(SENDER) else { return };
@@ -102,7 +106,7 @@ fn start(endpoint: &str) -> Child {
 }
 
 #[test]
-fn receivers_learn_of_a_killed_sender() {
+fn receivers_notice_a_killed_sender_under_signals() {
     let place = Place::new();
     for (from, to) in place.endpoints() {
         let mut child = start(&to);
@@ -114,7 +118,7 @@ fn receivers_learn_of_a_killed_sender() {
             rx.recv().map(|event| format!("{event:?}"))
         });
         assert!(matches!(end, Err(Error::PeerDead)), "{from}: {end:?}");
-        assert!(in_time, "{from}: only when the signals had ceased");
+        assert!(in_time, "{from}: noticed only after the signals had stopped");
     }
 }
 
@@ -132,7 +136,7 @@ fn deadlines_hold() {
                 (end, rx)
             });
             assert!(matches!(end, Err(Error::Timeout)), "{from}: {end:?}");
-            assert!(in_time, "{from}: only when the signals had ceased");
+            assert!(in_time, "{from}: noticed only after the signals had stopped");
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -140,7 +144,7 @@ fn deadlines_hold() {
 }
 
 #[test]
-fn memory_is_allocated() {
+fn memory_is_allocated_under_signals() {
     let (made, in_time) =
         interrupted(Duration::from_micros(500), || Ring::memfd(&Options::spsc(64 << 20)).map(|ring| ring.capacity()));
     assert_eq!(made.unwrap(), 64 << 20);

@@ -1,5 +1,6 @@
-//! Round trips between two processes while other threads want the processors: over a socket, over the rings that replace it,
-//! and by two bare futex words, the least that two processes that sleep can do.
+//! Round trips between two processes while other threads compete for the processors: over a socket,
+//! over the rings that replace it, and over two bare futex words, which are the least that two
+//! sleeping processes need.
 //!
 //! A measurement, not a gate: what it prints depends on the machine and on what else runs there.
 //!
@@ -32,7 +33,7 @@ fn soon() -> Deadline {
     Duration::from_secs(20).into()
 }
 
-/// Not a test: the process that answers.
+/// Not a test: the process that answers each message.
 #[test]
 fn other_process() {
     let Some(path) = std::env::var_os(PATH) else { return };
@@ -51,16 +52,17 @@ fn other_process() {
     }
 }
 
-/// Ends the game of the futex words.
+/// The value that ends the exchange over futex words.
 const STOP: u32 = u32::MAX;
 
-/// Two words in memory that both processes share, a page each, mapped for as long as the process lives.
+/// Two words in memory that both processes share, on a page each. They stay mapped as long as the
+/// process lives.
 fn futex_words(beside: &Path) -> [&'static AtomicU32; 2] {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(beside.with_extension("futex"));
     let file = file.unwrap();
     file.set_len(8192).unwrap();
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new mapping, wherever the kernel likes.
+    // SAFETY: a new mapping, at an address that the kernel chooses.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), 8192, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     assert_ne!(at, libc::MAP_FAILED);
     [0, 4096].map(|offset| {
@@ -81,7 +83,7 @@ fn wake_with(word: &AtomicU32, value: u32) {
     futex(word, libc::FUTEX_WAKE, 1);
 }
 
-/// What else than `value` the word is, after as many sleeps as that takes.
+/// Sleeps until the word is no longer `value`, and returns what it is then.
 fn sleep_while(word: &AtomicU32, value: u32) -> u32 {
     loop {
         match word.load(Ordering::Acquire) {
@@ -91,7 +93,7 @@ fn sleep_while(word: &AtomicU32, value: u32) -> u32 {
     }
 }
 
-/// Mean of a run of round trips by futex words; `trips` goes on counting.
+/// The mean of a run of round trips over futex words. `trips` continues across runs.
 fn run_bare([ping, pong]: [&AtomicU32; 2], trips: &mut u32) -> Duration {
     let (start, first) = (Instant::now(), *trips);
     while start.elapsed() < RUN {
@@ -115,7 +117,7 @@ fn answer(tx: &mut impl FrameSender, rx: &mut impl FrameReceiver) {
     }
 }
 
-/// Mean of a run of round trips of 64 bytes.
+/// The mean of a run of round trips of 64 bytes.
 fn run(tx: &mut dyn FrameSender, rx: &mut dyn FrameReceiver) -> Duration {
     let (start, mut trips) = (Instant::now(), 0u32);
     while start.elapsed() < RUN {
@@ -132,7 +134,7 @@ fn run(tx: &mut dyn FrameSender, rx: &mut dyn FrameReceiver) -> Duration {
     start.elapsed() / trips
 }
 
-/// Not a test: a process that never rests, until it is killed.
+/// Not a test: a process that spins until it is killed.
 #[test]
 fn busy_process() {
     while std::env::var_os(BUSY).is_some() {
@@ -142,9 +144,10 @@ fn busy_process() {
     }
 }
 
-/// Calls `work` while `threads` threads never rest: of this process, or of others.
+/// Calls `work` while `threads` threads spin, of this process or of others.
 ///
-/// That makes a difference to `membarrier`, which interrupts the processors that run a registered process.
+/// The difference matters for `membarrier`, which interrupts the processors that run a registered
+/// process.
 fn under_load(threads: usize, others: bool, work: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     let busy = |_| {
@@ -171,7 +174,7 @@ fn under_load(threads: usize, others: bool, work: impl FnOnce()) {
 
 #[test]
 #[ignore = "a measurement: it needs the machine to itself"]
-fn rings_beside_the_socket_that_they_replaced() {
+fn print_round_trips_over_a_socket_and_the_rings_that_replace_it() {
     let path: PathBuf = std::env::temp_dir().join(format!("slipring-load-{}", std::process::id()));
     let listener = Listener::bind(&path, &Options::default()).unwrap();
     let mut child = this_test(module_path!(), "other_process").env(PATH, &path).stdout(Stdio::null()).spawn().unwrap();

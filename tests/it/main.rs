@@ -1,8 +1,10 @@
-//! Tests through the public face of the library, and across processes, that may run side by side in one program: one
-//! program is built and linked once. What needs a program of its own lies beside this folder: tests without other
-//! threads, with an allocator of their own, or under valgrind; and the conformance suite.
+//! Tests of the public API, and across processes, that may run side by side in one program, which
+//! is built and linked once. Tests that need a program of their own lie beside this folder: those
+//! that allow no other threads, count allocations, or run under valgrind; and the conformance
+//! suite.
 //!
-//! A test that needs another process starts this program again for one test of it (`common::this_test`).
+//! A test that needs another process starts this program again for one test of it
+//! (`common::this_test`).
 
 #[path = "../common/mod.rs"]
 mod common;

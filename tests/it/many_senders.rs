@@ -1,4 +1,5 @@
-//! Hundreds of senders in the middle of frames of several pieces at once: all arrives, and the end comes with the last one.
+//! Hundreds of senders, each in the middle of a fragmented frame: every frame arrives, and the
+//! receiver sees the end after the last sender.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -12,7 +13,7 @@ const SOON: Duration = Duration::from_secs(120);
 const SENDERS: usize = 300;
 const BYTES: usize = 70_000;
 
-/// What is left to the test to remove.
+/// A file or queue that the test has to remove.
 struct Guard(std::path::PathBuf, String);
 
 impl Drop for Guard {

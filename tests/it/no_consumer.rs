@@ -1,7 +1,8 @@
-//! A producer that asks for it fails as soon as no consumer is attached: on every kind of ring, by every call that sends,
-//! whether the consumer never came, has left or was killed.
+//! A producer with the option `fail_without_consumer` fails as soon as no consumer is attached: on
+//! every kind of ring, by every call that sends, whether the consumer never attached, has left or
+//! was killed.
 //!
-//! The consumer is this very test program, run again with a role in its environment.
+//! The consumer is this test program, started again with a role in its environment.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,11 +17,11 @@ use slipring::{Error, Kind, Options, Ring, WakeMode, mpmc, spsc, stream};
 use crate::common::dir::TestDir;
 use crate::common::this_test::this_test;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Far longer than any call here takes: a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
 const KINDS: [&str; 3] = ["spsc", "mpmc", "stream"];
 
-/// Large enough that no test fills it by mistake.
+/// Large enough that no test fills it by accident.
 fn options(kind: &str) -> Options {
     match kind {
         "spsc" => Options::spsc(1 << 20),
@@ -63,7 +64,7 @@ impl Tx {
 
 type Call = fn(&mut Tx) -> Result<(), Error>;
 
-/// Every call that sends, or reserves.
+/// Every call that sends or reserves.
 fn calls(kind: &str) -> Vec<(&'static str, Call)> {
     match kind {
         "spsc" => vec![
@@ -112,7 +113,7 @@ fn sent(ring: &Ring) -> u64 {
 }
 
 #[test]
-fn every_call_fails_before_a_consumer_comes_and_after_it_has_left() {
+fn every_call_fails_before_a_consumer_attaches_and_after_it_has_left() {
     for kind in KINDS {
         for wake in [WakeMode::Asymmetric, WakeMode::Poll] {
             for (name, call) in calls(kind) {
@@ -157,7 +158,7 @@ fn one_of_several_consumers_is_enough() {
 }
 
 #[test]
-fn what_was_reserved_before_is_committed_and_the_rest_of_a_batch_is_refused() {
+fn a_grant_reserved_before_is_committed_and_the_rest_of_a_batch_is_refused() {
     let ring = Ring::memfd(&Options::spsc(4096).fail_without_consumer(true)).unwrap();
     let (mut tx, rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
     let mut batch = tx.batch();
@@ -176,7 +177,7 @@ fn what_was_reserved_before_is_committed_and_the_rest_of_a_batch_is_refused() {
 }
 
 #[test]
-fn a_consumer_that_was_killed_is_noticed_although_there_is_room() {
+fn a_killed_consumer_is_noticed_although_there_is_room() {
     for (n, kind) in KINDS.into_iter().enumerate() {
         for (m, (name, call)) in calls(kind).into_iter().enumerate() {
             let dir = TestDir::new(&format!("no-consumer-{n}-{m}"));
@@ -196,9 +197,9 @@ fn a_consumer_that_was_killed_is_noticed_although_there_is_room() {
             };
             assert!(matches!(told, Err(Error::PeerDead)), "{kind}, {name}: {told:?}");
             let used = ring.stats().unwrap().used();
-            assert!(used < ring.capacity() as u64 / 2, "{kind}, {name}: noticed by the full ring");
+            assert!(used < ring.capacity() as u64 / 2, "{kind}, {name}: noticed only when the ring was full");
             let rx = consumer(&ring);
-            call(&mut tx).unwrap_or_else(|e| panic!("{kind}, {name}: another one is attached: {e}"));
+            call(&mut tx).unwrap_or_else(|e| panic!("{kind}, {name}: another consumer is attached: {e}"));
             drop(rx);
         }
     }
@@ -260,7 +261,8 @@ fn an_endpoint_has_the_option_too() {
     }
 }
 
-/// Not a test: the consumer in another process, which takes nothing, and leaves when its stdin ends.
+/// Not a test: the consumer in another process. It receives nothing, and leaves when its stdin
+/// ends.
 #[test]
 fn other_process() {
     let (Ok(kind), Some(dir)) = (std::env::var("SLIPRING_TEST_KIND"), std::env::var_os("SLIPRING_TEST_DIR")) else {

@@ -1,7 +1,8 @@
-//! Where no thread can be started, what needs one says so by a typed error, and nothing panics.
+//! Where no thread can be started, calls that need one return a typed error, and nothing panics.
 //!
-//! A process of its own gives up being root, which no limit binds, for a user that nothing else here runs as, and whose
-//! limit of processes and threads is one. Skipped, and said so, where that cannot be done.
+//! A process of its own drops root, to which no limit applies. It becomes a user that no other
+//! process has, with a limit of one process or thread. Where that cannot be done, the test prints
+//! why and is skipped.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,15 +15,16 @@ use slipring::{Error, Options, Ring, mpmc, spsc};
 use crate::common::this_test::this_test;
 
 const LIMITED: &str = "SLIPRING_TEST_NO_THREADS";
-/// Far more than anything here takes.
+/// Far longer than any call here takes.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The user that a process of this number becomes: of those that are given to no one.
+/// The user that this process becomes: a number derived from the process id, outside the ranges
+/// that are assigned.
 fn unused_user() -> libc::uid_t {
     1_500_000_000 + std::process::id()
 }
 
-/// Leaves this process no thread more; the reason, if that cannot be done.
+/// Leaves this process no further thread, or says why that cannot be done.
 fn give_up_threads() -> Result<(), String> {
     let one = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
     let user = unused_user();
@@ -33,7 +35,7 @@ fn give_up_threads() -> Result<(), String> {
         return Err(format!("cannot become user {user}: {}", std::io::Error::last_os_error()));
     }
     match std::thread::Builder::new().spawn(|| ()) {
-        Ok(thread) => thread.join().map_or(Ok(()), |()| Err("the limit does not bind".into())),
+        Ok(thread) => thread.join().map_or(Ok(()), |()| Err("the limit has no effect".into())),
         Err(_) => Ok(()),
     }
 }
@@ -47,7 +49,7 @@ fn is_refused<T>(outcome: slipring::Result<T>) {
     }
 }
 
-/// A queue of System V, gone afterwards.
+/// A queue of System V that is removed when this value is dropped.
 struct Queue(Key);
 
 impl Drop for Queue {
@@ -56,13 +58,14 @@ impl Drop for Queue {
     }
 }
 
-/// Not a test: the process without threads. Its main thread runs this, as the only one.
+/// Not a test: the process without threads. It must run this on its main and only thread.
 #[test]
 fn limited_process() {
     if std::env::var_os(LIMITED).is_none() {
         return;
     }
-    // What must be there before; the receiver of a queue starts its thread late.
+    // What has to be created before the limit holds: the receiver of a queue starts its thread
+    // late.
     let rings = [Options::spsc(4096), Options::mpmc(8, 64)].map(|options| Ring::memfd(&options).unwrap());
     if let Err(reason) = give_up_threads() {
         println!("SKIPPED: {reason}");
@@ -74,7 +77,7 @@ fn limited_process() {
         is_refused(Doorbell::frame(ring, Box::new(RingSender::from(sender))));
         is_refused(RingReceiver::attach(ring).unwrap().with_doorbell());
     }
-    // The ring is as it was, and whoever was refused has left it.
+    // The ring is unchanged, and the refused participant has detached.
     let (tx, rx) = (mpmc::Producer::attach(&rings[1]).unwrap(), mpmc::Consumer::attach(&rings[1]).unwrap());
     tx.try_send(b"works").unwrap();
     assert_eq!(&*rx.try_recv().unwrap(), b"works");
@@ -82,14 +85,14 @@ fn limited_process() {
     let mut receiver = sysv::Receiver::open(queue.0, &sysv::Options::default()).unwrap();
     let mut sender = sysv::Sender::open(queue.0, &sysv::Options::default()).unwrap();
     is_refused(receiver.recv_deadline(SOON).map(drop));
-    // What needs no thread goes on.
+    // Calls that need no thread still work.
     sender.try_send(Header::PLAIN, b"works").unwrap();
     assert!(matches!(receiver.try_recv(), Ok(Event::Frame(frame)) if frame.payload == b"works"));
     println!("REFUSED");
 }
 
 #[test]
-fn what_needs_a_thread_says_that_it_cannot_be_started() {
+fn a_call_that_needs_a_thread_reports_that_none_can_be_started() {
     let limited =
         this_test(module_path!(), "limited_process").env(LIMITED, "1").stderr(Stdio::inherit()).output().unwrap();
     let said = String::from_utf8_lossy(&limited.stdout);

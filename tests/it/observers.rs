@@ -1,5 +1,6 @@
-//! Looking at rings that other processes use: `verify` accuses no ring in use, `inspect` shows whole frames only, and what is
-//! damaged is found once the ring is at rest. And a doorbell that rings for what a dead producer left behind.
+//! Observing rings that other processes use: `verify` reports no problem in a ring in use,
+//! `inspect` shows whole frames only, and damage is found once the ring is at rest. Also: a
+//! doorbell rings for a frame that a dead producer left behind.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -16,7 +17,7 @@ const DIRECTORY: &str = "SLIPRING_OBSERVERS_DIRECTORY";
 const TASK: &str = "SLIPRING_OBSERVERS_TASK";
 const LOOKS: usize = 60;
 const SOON: Duration = Duration::from_secs(60);
-/// Not a divisor of the ring, so that payloads lie across its end.
+/// Not a divisor of the ring's size, so that payloads wrap around its end.
 const LONGEST: usize = 700;
 
 /// A directory for one ring, and the processes that use it.
@@ -60,7 +61,7 @@ impl Drop for Place {
     }
 }
 
-/// A frame that tells whether it is whole: its number, over and over.
+/// A frame whose payload repeats its number, so that a torn one is recognized.
 fn fill(number: u64, payload: &mut Vec<u8>) {
     let len = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % LONGEST;
     payload.clear();
@@ -71,7 +72,7 @@ fn is_whole(payload: &[u8]) -> bool {
     payload.len() >= 8 && payload.iter().zip(payload[..8].iter().cycle()).all(|(found, wanted)| found == wanted)
 }
 
-/// Not a test: what the other processes do.
+/// Not a test: the tasks of the other processes.
 #[test]
 fn other_process() {
     let (Some(directory), Ok(task)) = (std::env::var_os(DIRECTORY), std::env::var(TASK)) else { return };
@@ -83,7 +84,7 @@ fn other_process() {
         fill(number, payload);
     };
     next(&mut payload);
-    // Until the peer is killed, or they are.
+    // Until its peer is killed, or this process is.
     match &*task {
         "spsc send" => {
             let mut tx = spsc::Producer::attach(&ring).unwrap();
@@ -135,13 +136,14 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// How far the producers have got.
+/// The sum of the producers' positions.
 fn progress(ring: &Ring) -> u64 {
     ring.stats().unwrap().tail
 }
 
-/// Looks at the ring that `tasks` use, each time after it has moved on; then stops them, and looks once more.
-fn look_at(name: &str, options: Options, tasks: &[&str]) {
+/// Observes the ring that `tasks` use, each time after it has moved on. Then stops the tasks, and
+/// observes it once more.
+fn observe(name: &str, options: Options, tasks: &[&str]) {
     let (mut place, ring) = Place::new(name, options);
     tasks.iter().for_each(|task| place.start(task));
     let (mut answered, mut shown) = (0, 0);
@@ -160,7 +162,7 @@ fn look_at(name: &str, options: Options, tasks: &[&str]) {
             ring.inspect(|frame| show(frame.payload)).unwrap();
         }
     }
-    assert!(answered > 0, "no look was of any use");
+    assert!(answered > 0, "no observation returned anything");
     assert!(shown > 0 || ring.kind() == Kind::Stream, "no frame was seen");
     place.kill();
     let report = ring.verify().unwrap();
@@ -168,26 +170,26 @@ fn look_at(name: &str, options: Options, tasks: &[&str]) {
 }
 
 #[test]
-fn a_busy_byte_ring_is_not_accused() {
+fn verify_reports_no_problem_in_a_busy_byte_ring() {
     for (name, capacity) in [("spsc-small", 4096), ("spsc", 1 << 16)] {
-        look_at(name, Options::spsc(capacity), &["spsc send", "spsc recv"]);
+        observe(name, Options::spsc(capacity), &["spsc send", "spsc recv"]);
     }
 }
 
 #[test]
-fn a_busy_slot_ring_is_not_accused() {
+fn verify_reports_no_problem_in_a_busy_slot_ring() {
     for (name, slots) in [("mpmc-small", 4), ("mpmc", 256)] {
-        look_at(name, Options::mpmc(slots, LONGEST + 8), &["mpmc send", "mpmc send", "mpmc recv", "mpmc recv"]);
+        observe(name, Options::mpmc(slots, LONGEST + 8), &["mpmc send", "mpmc send", "mpmc recv", "mpmc recv"]);
     }
 }
 
 #[test]
-fn a_busy_stream_is_not_accused() {
-    look_at("stream", Options::stream(4096), &["stream write", "stream read"]);
+fn verify_reports_no_problem_in_a_busy_stream() {
+    observe("stream", Options::stream(4096), &["stream write", "stream read"]);
 }
 
-/// Looks at a ring that threads of this process use: for `tests/sanitize.sh`, which sees races.
-fn look_beside_threads(ring: &Ring, send: impl FnOnce(u64) + Send, recv: impl FnOnce(u64) + Send) {
+/// Observes a ring that threads of this process use: for `tests/sanitize.sh`, which detects races.
+fn observe_beside_threads(ring: &Ring, send: impl FnOnce(u64) + Send, recv: impl FnOnce(u64) + Send) {
     const FRAMES: u64 = 20_000;
     std::thread::scope(|scope| {
         scope.spawn(|| send(FRAMES));
@@ -208,7 +210,7 @@ fn look_beside_threads(ring: &Ring, send: impl FnOnce(u64) + Send, recv: impl Fn
 }
 
 #[test]
-fn threads_are_looked_at_without_a_race() {
+fn observing_threads_is_free_of_races() {
     let payloads = |frames| {
         (0..frames).map(|number| {
             let mut payload = Vec::new();
@@ -218,21 +220,21 @@ fn threads_are_looked_at_without_a_race() {
     };
     let ring = Ring::memfd(&Options::spsc(1 << 14)).unwrap();
     let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
-    look_beside_threads(
+    observe_beside_threads(
         &ring,
         move |frames| payloads(frames).for_each(|payload| tx.send(&payload).unwrap()),
         move |frames| (0..frames).for_each(|_| assert!(is_whole(&rx.recv().unwrap()))),
     );
     let ring = Ring::memfd(&Options::mpmc(16, LONGEST + 8)).unwrap();
     let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
-    look_beside_threads(
+    observe_beside_threads(
         &ring,
         move |frames| payloads(frames).for_each(|payload| tx.send(&payload).unwrap()),
         move |frames| (0..frames).for_each(|_| assert!(is_whole(&rx.recv().unwrap()))),
     );
     let ring = Ring::memfd(&Options::stream(4096)).unwrap();
     let (mut tx, mut rx) = (stream::Producer::attach(&ring).unwrap(), stream::Consumer::attach(&ring).unwrap());
-    look_beside_threads(
+    observe_beside_threads(
         &ring,
         move |blocks| (0..blocks).for_each(|_| tx.write_all(&[7; 8]).unwrap()),
         move |blocks| {
@@ -244,7 +246,7 @@ fn threads_are_looked_at_without_a_race() {
     );
 }
 
-/// The ring's words, where `src/segment/layout.rs` puts them.
+/// The ring's words, at the offsets of `src/segment/layout.rs`.
 fn map(ring: &Ring) -> Shared {
     Shared::map(ring.as_memfd().unwrap())
 }
@@ -287,18 +289,18 @@ fn damage_to_a_ring_at_rest_is_found() {
     assert!(problems(&ring).contains("more than a ring ahead"));
 }
 
-/// The tail is for observers, and is written after the commit. A frame whose producer died between the two arrives all the
-/// same, with the news of the death.
+/// The tail is for observers, and is written after the commit. A frame whose producer died between
+/// the two is delivered anyway, and then the death is reported.
 #[test]
-fn a_doorbell_rings_for_a_frame_that_the_tail_does_not_tell_of() {
+fn a_doorbell_rings_for_a_frame_beyond_the_tail() {
     let (mut place, ring) = Place::new("bell", Options::spsc(4096));
     let mut rx = RingReceiver::attach(&ring).unwrap().with_doorbell().unwrap();
     place.start("attach");
     wait_for("no producer", || ring.stats().unwrap().producers == 1);
-    // Arms the bell, with the producer known to it.
+    // Arms the doorbell while the producer is attached.
     while !matches!(rx.try_recv(), Err(Error::Empty)) {}
     assert!(matches!(rx.recv_deadline(Duration::from_millis(20)), Err(Error::Timeout)));
-    // What the producer does until it dies.
+    // The steps of a producer that dies before it writes the tail.
     let (memory, data) = (map(&ring), ring.total_len() - 4096);
     let header = Header { len: 8, ..Header::PLAIN };
     memory.set_word(data + 16, u64::from_le_bytes(*b"orphaned"));

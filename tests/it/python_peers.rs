@@ -1,5 +1,6 @@
-//! A program that is not ours, in a language that is not ours, written from `docs/framing.md` alone: it exchanges frames with the
-//! library over a Unix socket, a pair of FIFOs and TCP. Without Python there is nothing to test, and the test says so.
+//! A foreign program: Python code written from `docs/framing.md` alone exchanges frames with the
+//! library over a Unix socket, a pair of FIFOs and TCP. Without Python the tests print that they
+//! are skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,8 @@ use slipring::frame::{Event, Header};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, fifo, stream, tcp, unix};
 use slipring::{Deadline, Error};
 
-/// Frames with 0 to 5,000 bytes go to us, and come back backwards. `polite` says HELLO and BYE, which nobody has to.
+/// Sends frames of 0 to 5,000 bytes to the library, which returns them reversed. With the manners
+/// `polite` it also sends HELLO and BYE, which are optional.
 const PEER: &str = r#"
 import os, socket, struct, sys
 
@@ -74,11 +76,11 @@ if scheme != "fifo":
 assert list(came) == [(9, b"")], "BYE, and the end"
 "#;
 
-/// A process that does not outlive its test.
+/// A process that is killed when its test ends.
 struct Python(Child);
 
 impl Python {
-    /// `None` without Python.
+    /// Starts Python; `None` if it is not installed.
     fn start(scheme: &str, manners: &str, places: &[&str]) -> Option<Python> {
         let found = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
         if !found.is_ok_and(|status| status.success()) {
@@ -106,7 +108,7 @@ fn soon() -> Deadline {
     Duration::from_secs(60).into()
 }
 
-/// Sends back backwards what comes, to the end.
+/// Returns each frame reversed, until the sender ends.
 fn answer(mut tx: impl FrameSender, mut rx: impl FrameReceiver) {
     let mut count = 0;
     let end = loop {

@@ -1,7 +1,9 @@
-//! What others may leave in the way of a named ring, tried through the public face. SECURITY.md refers to these tests by name.
+//! What other users can put in the way of a named ring, tried through the public API. SECURITY.md
+//! cites these tests by name.
 //!
-//! Some need root, to be two users at once: without it they say that they were skipped. The other user is this very test binary,
-//! run again as uid 65534 with a role in its environment.
+//! Some tests need root, to act as two users at once; without it they print that they are skipped.
+//! The other user's process is this test program, started again as uid 65534 (`nobody`) with a role
+//! in its environment.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -21,7 +23,8 @@ use crate::common::this_test::this_test;
 
 const NOBODY: u32 = 65534;
 
-/// A place that is removed with everything in it, and in it a directory for rings.
+/// A directory with a directory for rings in it. Dropping it removes both, with all that they
+/// contain.
 struct Ground(PathBuf);
 
 impl Ground {
@@ -57,7 +60,7 @@ fn chmod(path: &Path, mode: u32) {
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: only root can be two users");
+        eprintln!("skipped: only root can act as two users");
     }
     root
 }
@@ -69,7 +72,8 @@ fn assert_untrusted<T>(result: Result<T>, what: &str) {
     }
 }
 
-/// Runs `role` as another user in `directory`, and returns what it printed. `None` if that user cannot run this binary.
+/// Runs `role` as another user in `directory`, and returns what it printed. `None` if that user
+/// cannot run this binary.
 fn as_nobody(role: &str, directory: &Path) -> Option<String> {
     let output = this_test(module_path!(), "other_user")
         .envs([("SLIPRING_TEST_ROLE", role)])
@@ -91,7 +95,7 @@ fn as_nobody(role: &str, directory: &Path) -> Option<String> {
     }
 }
 
-/// Not a test: what the other user does.
+/// Not a test: the other user's part.
 #[test]
 fn other_user() {
     let (Ok(role), Some(directory)) = (std::env::var("SLIPRING_TEST_ROLE"), std::env::var_os("SLIPRING_TEST_DIR"))
@@ -129,7 +133,8 @@ fn other_user() {
             assert_untrusted(sysv, "System V queue");
         }
         "knock" => {
-            // It may get as far as the listener's queue; who answers there looks whom it has before it.
+            // The connection may reach the listener's backlog; the listener checks the peer's
+            // credentials before it answers.
             let soon = Deadline::after(Duration::from_secs(20));
             let _ = unix::connect(directory.join("socket"), &unix::Options::default(), soon).map(|(_, mut rx)| {
                 use slipring::transport::FrameReceiverExt;
@@ -142,7 +147,7 @@ fn other_user() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_at_once() {
+fn a_file_that_is_not_regular_is_refused_at_once() {
     let ground = Ground::new();
     Ring::create("good", &ground.options()).unwrap();
     let at = |name: &str| ground.rings().join(name);
@@ -159,12 +164,12 @@ fn what_is_no_regular_file_is_refused_at_once() {
         assert_untrusted(spsc::Consumer::open(name, &ground.options()), name);
         assert!(matches!(Ring::create(name, &ground.options()), Err(Error::Exists)), "{name}");
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "nothing may make us wait");
+    assert!(started.elapsed() < Duration::from_secs(5), "opening blocked");
     assert!(!at("nowhere").exists(), "nothing is created through a link");
 }
 
 #[test]
-fn a_second_name_is_refused() {
+fn a_hard_link_is_refused() {
     let ground = Ground::new();
     Ring::create("good", &ground.options()).unwrap();
     fs::hard_link(ground.rings().join("good"), ground.0.join("elsewhere")).unwrap();
@@ -174,7 +179,7 @@ fn a_second_name_is_refused() {
 }
 
 #[test]
-fn what_others_may_write_is_refused() {
+fn a_file_or_directory_that_others_may_write_is_refused() {
     let ground = Ground::new();
     Ring::create("x", &ground.options()).unwrap();
     let path = ground.rings().join("x");
@@ -185,7 +190,7 @@ fn what_others_may_write_is_refused() {
     chmod(&path, 0o660);
     Ring::open("x", &ground.options().trust_group(true)).unwrap();
     chmod(&path, 0o662);
-    assert_untrusted(Ring::open("x", &ground.options().trust_group(true)), "the world is no group");
+    assert_untrusted(Ring::open("x", &ground.options().trust_group(true)), "trust_group does not extend to all users");
     chmod(&path, 0o600);
     for mode in [0o720, 0o702, 0o1777] {
         chmod(&ground.rings(), mode);
@@ -194,7 +199,7 @@ fn what_others_may_write_is_refused() {
 }
 
 #[test]
-fn what_is_made_is_for_its_user_alone() {
+fn created_files_and_directories_are_private_to_their_user() {
     let ground = Ground::new();
     Ring::create("x", &ground.options()).unwrap();
     let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o7777;
@@ -230,7 +235,7 @@ fn a_directory_that_another_user_made_first_is_refused() {
 }
 
 #[test]
-fn another_user_gets_nowhere() {
+fn another_user_can_neither_open_nor_remove_a_ring() {
     let ground = Ground::new();
     if !is_root() {
         return;
@@ -243,7 +248,7 @@ fn another_user_gets_nowhere() {
     assert_eq!(Ring::list(&ground.options()).unwrap(), ["x"]);
 }
 
-/// A name for a POSIX queue that belongs to a directory as a System V key does.
+/// A POSIX queue's name that depends on the directory, as the System V key does.
 fn queue_name(directory: &Path) -> String {
     format!("/{}", directory.file_name().unwrap().to_str().unwrap())
 }
@@ -255,7 +260,7 @@ fn queues(directory: &Path, create: bool) -> (Result<mq::Receiver>, Result<sysv:
 }
 
 #[test]
-fn another_users_queues_are_refused_and_ours_refuse_another_user() {
+fn queues_of_another_user_are_refused_in_both_directions() {
     let ground = Ground::new();
     if !is_root() {
         return;
@@ -294,7 +299,7 @@ fn another_users_connection_is_refused_and_the_next_is_served() {
 }
 
 #[test]
-fn a_squatted_name_is_never_used() {
+fn a_squatted_name_is_neither_opened_nor_changed() {
     let ground = Ground::new();
     Ring::create("first", &ground.options()).unwrap();
     let path = ground.rings().join("squatted");
@@ -304,15 +309,15 @@ fn a_squatted_name_is_never_used() {
         assert!(matches!(Ring::create("squatted", &ground.options()), Err(Error::Exists)));
         let opened = Ring::open_or_create("squatted", &ground.options());
         assert!(matches!(opened, Err(Error::Corrupt { .. } | Error::Untrusted { .. })), "{opened:?}");
-        assert_eq!(fs::read(&path).unwrap(), contents, "and never written to");
+        assert_eq!(fs::read(&path).unwrap(), contents, "the file was changed");
     }
 }
 
 #[test]
-fn a_directory_that_changes_while_it_is_opened_fools_nobody() {
+fn no_ring_in_a_directory_exchanged_during_open_is_opened() {
     let ground = Ground::new();
     let good = Ring::create("x", &ground.options()).unwrap().generation();
-    // Everybody may write to the other directory, which holds a ring of the same name.
+    // All users may write to the other directory, which holds a ring of the same name.
     let evil = ground.0.join("evil");
     let bad = Ring::create("x", &ground.options().directory(&evil)).unwrap().generation();
     chmod(&evil, 0o777);
@@ -351,7 +356,7 @@ fn a_directory_that_changes_while_it_is_opened_fools_nobody() {
 }
 
 #[test]
-fn a_thousand_names_of_garbage() {
+fn a_thousand_invalid_names_are_refused() {
     let ground = Ground::new();
     Ring::create("good", &ground.options()).unwrap();
     let mut state = 1_u64;
@@ -390,10 +395,10 @@ fn a_thousand_names_of_garbage() {
     assert_eq!(left, ["rings"], "nothing outside");
 }
 
-/// Behind a frame that is no multiple of 8 long there are zeros, whatever lay there before: what leaves a ring for a wire in one
-/// piece carries nothing of an earlier frame.
+/// A payload whose length is no multiple of 8 is padded with zeros, whatever lay there before. So a
+/// ring's record that is written to a wire as it is contains no bytes of an earlier frame.
 #[test]
-fn padding_shows_nothing_of_earlier_frames() {
+fn padding_contains_no_bytes_of_earlier_frames() {
     let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
     let memory = Shared::map(ring.as_memfd().unwrap());
     let data = memory.len() - 4096;
@@ -402,7 +407,7 @@ fn padding_shows_nothing_of_earlier_frames() {
     let mut rx = spsc::Consumer::attach(&ring).unwrap();
     let mut position = 0;
     for round in 0..3_usize {
-        // Two frames of 0xFF go once around the ring.
+        // Two frames of 0xFF fill the ring once.
         for _ in 0..2 {
             tx.try_send(&[0xFF; 2032]).unwrap();
             drop(rx.try_recv().unwrap());
@@ -430,11 +435,11 @@ fn padding_shows_nothing_of_earlier_frames() {
             assert!(record[16 + len..].iter().all(|byte| *byte == 0), "padding of a frame of {len} bytes: {record:x?}");
             let mut next = [0xFF; 8];
             memory.read(data + (position + record.len()) % 4096, &mut next);
-            assert_eq!(next, [0; 8], "and the word behind it");
+            assert_eq!(next, [0; 8], "and so is the word after it");
             position += record.len();
             drop(rx.try_recv().unwrap());
         }
-        // Back to a multiple of the capacity.
+        // Advances to a multiple of the capacity.
         while position % 4096 != 0 {
             let len = (4096 - position % 4096).min(1024) - 16;
             tx.try_send(&vec![0xFF; len]).unwrap();

@@ -1,8 +1,10 @@
-//! A busy stream makes no system call per frame: not in `send`, not in `recv`, although either may sleep.
+//! A busy stream makes no system call per frame, neither in `send` nor in `recv`, although both may
+//! sleep.
 //!
-//! Two processes stream through a ring by the blocking calls, in the default wake mode, under `strace -f -c`, which counts.
-//! What a stream of no frames costs (starting, attaching, leaving) is taken off. Skipped, and said so, where there is no
-//! `strace` or it may not trace.
+//! Two processes stream through a ring with the blocking calls, in the default wake mode, under
+//! `strace -f -c`, which counts their system calls. The count of a run without frames (start,
+//! attach, leave) is subtracted. Without `strace`, or where it may not trace, the test prints that
+//! it is skipped.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,10 +19,10 @@ const ROLE: &str = "SLIPRING_STREAM_ROLE";
 const KIND: &str = "SLIPRING_STREAM_KIND";
 const DIR: &str = "SLIPRING_STREAM_DIR";
 const COUNT: &str = "SLIPRING_STREAM_COUNT";
-/// Far more than anything here takes.
+/// Far longer than any run here takes.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Not a test: the two processes that are counted. The producer starts the consumer.
+/// Not a test: the two counted processes. The producer starts the consumer.
 #[test]
 fn streaming_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -56,14 +58,15 @@ fn streaming_process() {
     }
 }
 
-/// This binary, to run [`streaming_process`].
+/// This test program, to run [`streaming_process`].
 fn streaming() -> Command {
     let mut command = this_test(module_path!(), "streaming_process");
     command.stdout(Stdio::null());
     command
 }
 
-/// System calls of both processes for `count` frames; `None` if they cannot be counted here.
+/// The system calls of both processes for `count` frames; `None` if they cannot be counted on this
+/// machine.
 fn calls(kind: &str, count: u64) -> Option<u64> {
     let dir = TestDir::new(&format!("syscalls-{kind}"));
     let table = dir.0.join(".strace");
@@ -89,7 +92,7 @@ fn calls(kind: &str, count: u64) -> Option<u64> {
     total
 }
 
-/// Other users of this machine can make a stream sleep more often than by itself: one quiet run of three is enough.
+/// Load on the machine makes a stream sleep more often: one quiet run out of three is enough.
 fn assert_no_call_per_frame(kind: &str) {
     let Some(idle) = calls(kind, 0) else { return };
     let mut rates = Vec::new();
@@ -111,7 +114,7 @@ fn spsc_streams_without_system_calls() {
 }
 
 #[test]
-fn a_producer_that_needs_a_consumer_streams_without_system_calls() {
+fn a_producer_that_fails_without_consumer_streams_without_system_calls() {
     assert_no_call_per_frame("spsc-attended");
 }
 

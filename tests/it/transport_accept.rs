@@ -1,4 +1,5 @@
-//! Whom a listener takes for a peer, and how long a connecting one waits: probes, half-closed peers, full backlogs.
+//! Which connections a listener accepts as peers, and how long a connecting end waits: probes,
+//! half-closed peers, full backlogs.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,7 +19,7 @@ fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
 }
 
-/// A path in a directory of its own, which goes with it.
+/// A path in a directory of its own, which is removed when this value is dropped.
 struct Place(PathBuf);
 
 impl Place {
@@ -41,7 +42,7 @@ impl Drop for Place {
     }
 }
 
-/// A connection without the library, if somebody listens.
+/// A connection without the library; `None` while the path has no listener.
 fn raw(kind: SocketType, path: &Path) -> Option<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
     connect(&socket, &SocketAddrUnix::new(path).unwrap()).ok().map(|()| socket)
@@ -66,7 +67,7 @@ fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
 }
 
 #[test]
-fn a_peer_that_only_receives_and_says_so_is_served() {
+fn a_peer_that_announces_to_only_receive_is_accepted() {
     let place = Place::new();
     let listener = unix::Listener::bind(place.socket(), &unix::Options::default()).unwrap();
     for upgrading in [false, true] {
@@ -128,7 +129,7 @@ fn connecting_to_a_full_backlog_ends_at_the_deadline() {
     assert!(matches!(error, Error::Timeout), "{error:?}");
 }
 
-/// A listening endpoint of each kind, where to connect to it, and how to connect without a word.
+/// A listening endpoint of each kind, where to connect to it, and how to connect without sending.
 struct Listening {
     endpoint: String,
     peer: String,
@@ -163,7 +164,7 @@ fn listening(place: &Place) -> Vec<Listening> {
 }
 
 #[test]
-fn a_listening_endpoint_waits_for_a_peer_that_speaks() {
+fn a_listening_endpoint_waits_for_a_peer_that_sends() {
     let place = Place::new();
     for Listening { endpoint, peer, probe } in listening(&place) {
         std::thread::scope(|scope| {
@@ -172,7 +173,8 @@ fn a_listening_endpoint_waits_for_a_peer_that_speaks() {
                 expect(rx.as_mut(), b"hello");
                 assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
             });
-            // One that comes and goes, one that says that it will say nothing, one that stays and says nothing.
+            // Three peers: one that connects and closes, one that closes its sending half, one that
+            // stays and sends nothing.
             drop(patiently(&probe));
             let ended = patiently(&probe);
             shutdown(&ended, rustix::net::Shutdown::Write).unwrap();
@@ -189,7 +191,7 @@ fn a_listening_endpoint_waits_for_a_peer_that_speaks() {
 }
 
 #[test]
-fn a_listening_endpoint_that_sends_passes_over_those_that_have_gone() {
+fn a_sending_listener_skips_peers_that_have_disconnected() {
     let place = Place::new();
     for Listening { endpoint, peer, probe } in listening(&place) {
         std::thread::scope(|scope| {
@@ -210,11 +212,11 @@ fn a_listening_endpoint_that_sends_passes_over_those_that_have_gone() {
 }
 
 #[test]
-fn a_foreign_receiver_that_says_nothing_is_served_by_a_listening_endpoint() {
+fn a_listening_endpoint_serves_a_foreign_receiver_that_sends_nothing() {
     let place = Place::new();
     for Listening { endpoint, probe, .. } in listening(&place) {
         if endpoint.starts_with("seqpacket") || endpoint.contains("upgrade") {
-            continue; // the rest of it is the same
+            continue; // the other checks are the same
         }
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
@@ -233,7 +235,7 @@ fn a_foreign_receiver_that_says_nothing_is_served_by_a_listening_endpoint() {
 }
 
 #[test]
-fn one_byte_is_a_peer() {
+fn a_connection_that_sends_one_byte_counts_as_a_peer() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &tcp::Options::default()).unwrap();
     let address = listener.local_address().unwrap();
     drop(listener);

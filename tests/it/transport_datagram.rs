@@ -27,7 +27,7 @@ fn now() -> Deadline {
     Duration::ZERO.into()
 }
 
-/// A directory of this test's own, gone afterwards.
+/// A directory that is removed when this value is dropped.
 struct Place(PathBuf);
 
 impl Place {
@@ -36,7 +36,7 @@ impl Place {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("slipring-datagram-{}-{number}", std::process::id()));
         std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap(); // whatever the umask
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap(); // independent of the umask
         Place(path)
     }
 
@@ -77,7 +77,7 @@ fn seqpacket_goes_both_ways_and_answers_pings() {
         seqpacket_pair(&place.socket(), &seqpacket::Options::default().max_payload(300_000));
     their_tx.send(Header::PLAIN, b"one").unwrap();
     expect(&mut rx, b"one");
-    assert_eq!(tx.max_payload(), 300_000, "what the other side takes");
+    assert_eq!(tx.max_payload(), 300_000, "the limit of the peer");
     assert!(matches!(tx.send(Header::PLAIN, &[0; 300_001]), Err(Error::TooLarge { max: 300_000 })));
 
     tx.send(Header::control(control::PING, 0).unwrap(), b"there?").unwrap();
@@ -87,17 +87,17 @@ fn seqpacket_goes_both_ways_and_answers_pings() {
         other => panic!("{other:?}"),
     }
 
-    // One direction ends, the other goes on.
+    // One direction ends; the other continues.
     tx.close(Deadline::never()).unwrap();
     assert!(matches!(their_rx.recv_deadline(soon()), Err(Error::Closed)));
     their_tx.send(Header::PLAIN, &[7; 200_000]).unwrap();
     expect(&mut rx, &[7; 200_000]);
     drop(rx);
-    assert!(matches!(their_tx.send(Header::PLAIN, b"nobody there"), Err(Error::Closed)));
+    assert!(matches!(their_tx.send(Header::PLAIN, b"after the end"), Err(Error::Closed)));
 }
 
 #[test]
-fn all_that_was_sent_arrives_although_the_sender_never_read_our_hello() {
+fn every_frame_arrives_although_the_sender_never_read_our_hello() {
     let place = Place::new(0o700);
     let [(mut tx, rx), (_their_tx, mut their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
     tx.send(Header::PLAIN, b"first").unwrap();
@@ -109,7 +109,7 @@ fn all_that_was_sent_arrives_although_the_sender_never_read_our_hello() {
 }
 
 #[test]
-fn a_receiver_that_was_stopped_is_not_told_of_a_death() {
+fn a_stopped_receiver_reports_closed_and_no_death() {
     let place = Place::new(0o700);
     let [(mut tx, mut rx), (mut their_tx, their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
     tx.send(Header::PLAIN, b"never read").unwrap();
@@ -119,14 +119,14 @@ fn a_receiver_that_was_stopped_is_not_told_of_a_death() {
     expect(&mut rx, b"one");
     assert!(rx.stop());
     assert!(matches!(their_tx.send(Header::PLAIN, b"too late"), Err(Error::Closed)));
-    drop((their_tx, their_rx)); // a reset, since it has not read everything
+    drop((their_tx, their_rx)); // a reset, since it has unread messages
     expect(&mut rx, b"two");
     let end = rx.recv_deadline(soon()).map(drop);
     assert!(matches!(end, Err(Error::Closed)), "{end:?}");
 }
 
 #[test]
-fn nobody_at_the_path_is_not_found_and_somebody_is_waited_for() {
+fn connecting_without_a_listener_is_not_found_or_waits_for_one() {
     let place = Place::new(0o700);
     let options = seqpacket::Options::default();
     assert!(matches!(seqpacket::connect(place.socket(), &options, now()).err(), Some(Error::NotFound)));
@@ -138,7 +138,7 @@ fn nobody_at_the_path_is_not_found_and_somebody_is_waited_for() {
         let early = scope.spawn(|| seqpacket::connect(place.socket(), &options, soon()).unwrap());
         let listener = seqpacket::Listener::bind(place.socket(), &options).unwrap();
         let accepted = listener.accept(soon()).unwrap();
-        early.join().unwrap(); // it says HELLO, so somebody must still be there
+        early.join().unwrap(); // it sends HELLO, so the receiver must still exist
         drop(accepted);
         assert!(matches!(listener.accept(Duration::from_millis(5)).err(), Some(Error::Timeout)));
     });
@@ -163,7 +163,7 @@ fn process() {
             let options = udp::Options::default().max_payload(10 << 20);
             let mut tx = udp::Sender::connect(address, &options, soon()).unwrap();
             tx.send(Header::PLAIN, b"whole").unwrap();
-            // A foreign sender's half frame: ours are never held up.
+            // A foreign sender's incomplete frame does not delay the frames of other senders.
             std::thread::sleep(Duration::from_secs(600));
         }
         "listener" => {
@@ -223,7 +223,7 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
 }
 
 #[test]
-fn the_socket_of_a_killed_process_is_taken_over() {
+fn a_receiver_replaces_the_socket_of_a_killed_process() {
     let place = Place::new(0o700);
     let path = place.socket();
     let mut child = start("listener", path.to_str().unwrap()).spawn().unwrap();
@@ -236,7 +236,7 @@ fn the_socket_of_a_killed_process_is_taken_over() {
     assert!(seqpacket::Listener::bind(&path, &options).is_ok());
 }
 
-/// A copy of this binary that everybody may execute.
+/// A copy of this test program that all users may execute.
 fn start_as_nobody(place: &Place, role: &str, address: &str) -> Option<Command> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     if !root {
@@ -256,13 +256,13 @@ fn start_as_nobody(place: &Place, role: &str, address: &str) -> Option<Command> 
 fn processes_of_other_users_are_refused_unless_they_are_allowed() {
     let place = Place::new(0o1777);
     let path = place.socket();
-    let everybody_may_connect = || std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let let_all_users_connect = || std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
     let Some(mut client) = start_as_nobody(&place, "seqpacket", path.to_str().unwrap()) else { return };
     for allowed in [false, true] {
         let options = seqpacket::Options::default();
         let options = if allowed { options.allow_uid(65_534) } else { options };
         let listener = seqpacket::Listener::bind(&path, &options).unwrap();
-        everybody_may_connect();
+        let_all_users_connect();
         let mut child = client.spawn().unwrap();
         match listener.accept(soon()) {
             Ok((_tx, mut rx)) if allowed => expect(&mut rx, b"whole"),
@@ -275,7 +275,7 @@ fn processes_of_other_users_are_refused_unless_they_are_allowed() {
 
     let mut client = start_as_nobody(&place, "dgram", path.to_str().unwrap()).unwrap();
     let mut rx = dgram::Receiver::bind(&path, &dgram::Options::default()).unwrap();
-    everybody_may_connect();
+    let_all_users_connect();
     let mut child = client.spawn().unwrap();
     assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Skipped { .. })));
     child.kill().unwrap();
@@ -283,7 +283,7 @@ fn processes_of_other_users_are_refused_unless_they_are_allowed() {
 }
 
 #[test]
-fn datagrams_of_strangers_are_frames_or_reported() {
+fn a_strangers_datagram_is_a_frame_or_is_reported() {
     let place = Place::new(0o700);
     let mut rx = dgram::Receiver::bind(place.socket(), &dgram::Options::default()).unwrap();
     let stranger = UnixDatagram::unbound().unwrap();
@@ -295,12 +295,12 @@ fn datagrams_of_strangers_are_frames_or_reported() {
     assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 7, .. }));
     assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 0, .. }));
     expect(&mut rx, b"a frame");
-    expect(&mut rx, b"the same seq"); // it has no name, so it may be two
+    expect(&mut rx, b"the same seq"); // a sender without a name: it may be two senders
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
 }
 
 #[test]
-fn a_receiver_that_is_gone_is_closed() {
+fn sending_to_a_closed_receiver_is_closed() {
     let place = Place::new(0o700);
     let options = dgram::Options::default();
     assert!(matches!(dgram::Sender::connect(place.socket(), &options, now()).err(), Some(Error::NotFound)));
@@ -308,11 +308,11 @@ fn a_receiver_that_is_gone_is_closed() {
     let mut tx = dgram::Sender::connect(place.socket(), &options, now()).unwrap();
     tx.send(Header::PLAIN, b"queued").unwrap();
     drop(rx);
-    // A process that another test is starting may hold the socket for a moment, until its `execve`.
-    while !matches!(tx.try_send(Header::PLAIN, b"to nobody"), Err(Error::Closed)) {
+    // A child that another test is starting may hold the socket until its `execve`.
+    while !matches!(tx.try_send(Header::PLAIN, b"to a closed receiver"), Err(Error::Closed)) {
         std::thread::yield_now();
     }
-    assert!(matches!(tx.send(Header::PLAIN, b"to nobody"), Err(Error::Closed)));
+    assert!(matches!(tx.send(Header::PLAIN, b"to a closed receiver"), Err(Error::Closed)));
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn lost_and_late_datagrams_are_reported_per_source() {
 }
 
 #[test]
-fn a_frame_is_lost_with_any_of_its_fragments() {
+fn the_loss_of_a_fragment_loses_its_frame() {
     let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default()).unwrap();
     let source = UdpSocket::bind("127.0.0.1:0").unwrap();
     source.connect(rx.local_address().unwrap()).unwrap();
@@ -356,7 +356,7 @@ fn a_frame_is_lost_with_any_of_its_fragments() {
 }
 
 #[test]
-fn udp_stays_on_this_machine_and_with_whom_it_was_told() {
+fn udp_refuses_addresses_and_sources_that_are_not_allowed() {
     let options = udp::Options::default();
     assert!(matches!(udp::Receiver::bind("0.0.0.0:0", &options).err(), Some(Error::Untrusted { .. })));
     assert!(matches!(udp::Sender::connect("192.0.2.1:9", &options, now()).err(), Some(Error::Untrusted { .. })));
@@ -379,7 +379,7 @@ fn udp_stays_on_this_machine_and_with_whom_it_was_told() {
     expect(&mut rx, b"accepted");
 }
 
-/// A port that refuses what anyone but its own peer sends, and that no other test is given.
+/// A port that refuses datagrams of any sender but its own peer, and that no other test uses.
 fn refusing() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect("127.0.0.1:9").unwrap();
@@ -387,11 +387,11 @@ fn refusing() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Link-local, and of no link: an error at once, which waiting does not mend.
+/// A link-local address without a link: an error at once, which waiting does not change.
 const IMPOSSIBLE: &str = "[fe80::1]:9";
 
 #[test]
-fn udp_tries_every_address_whatever_the_others_say() {
+fn udp_tries_every_address_although_others_fail() {
     let options = udp::Options::default().remote(true);
     let rx = udp::Receiver::bind("127.0.0.1:0", &options).unwrap();
     let good = rx.local_address().unwrap();
@@ -408,10 +408,10 @@ fn udp_tries_every_address_whatever_the_others_say() {
 }
 
 #[test]
-fn udp_waits_for_any_of_the_addresses() {
+fn udp_waits_until_any_address_answers() {
     let options = udp::Options::default().remote(true);
     let (_held, refusing) = refusing();
-    let late = UdpSocket::bind("127.0.0.77:0").unwrap().local_addr().unwrap(); // no other test binds there
+    let late = UdpSocket::bind("127.0.0.77:0").unwrap().local_addr().unwrap(); // no other test binds to this address
     let addresses = [IMPOSSIBLE.parse().unwrap(), refusing, late];
     let (say, started) = std::sync::mpsc::channel();
     let sender = std::thread::spawn({
@@ -430,17 +430,17 @@ fn udp_waits_for_any_of_the_addresses() {
     let before = switches();
     while switches() < before + 3 {
         assert!(!sender.is_finished());
-        std::thread::yield_now(); // until it has paused between attempts: all of them have refused
+        std::thread::yield_now(); // until the sender pauses between attempts: all addresses have refused
     }
     let mut rx = udp::Receiver::bind(late, &options).unwrap();
     let mut tx = sender.join().unwrap().unwrap();
     tx.send(Header::PLAIN, b"found").unwrap();
-    // Of the sender's earlier attempts nothing has come.
+    // None of the sender's earlier attempts has arrived.
     expect(&mut rx, b"found");
 }
 
 #[test]
-fn udp_to_nobody_is_an_error_and_a_successor_hears_hello() {
+fn udp_without_a_receiver_is_an_error_and_a_later_receiver_gets_hello() {
     let options = udp::Options::default();
     let rx = udp::Receiver::bind("127.0.0.1:0", &options).unwrap();
     let address = rx.local_address().unwrap();

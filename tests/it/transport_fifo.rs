@@ -1,5 +1,5 @@
-//! FIFOs: what only they do. Several writers in several processes, writers that come, go and are killed, and what must not be
-//! opened.
+//! What only FIFOs do: several writers in several processes, writers that attach, leave and are
+//! killed, and files that must not be opened.
 
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
@@ -13,7 +13,8 @@ use slipring::{Deadline, Error};
 
 use crate::common::this_test::this_test;
 
-/// What a child of this test does: `PATH FRAMES SIZE WRITER`, then closes; with FRAMES 0 it sends until it is killed.
+/// The task of a child: `PATH FRAMES SIZE WRITER`. It sends FRAMES frames and closes; if FRAMES is
+/// 0, it sends until it is killed.
 const JOB: &str = "SLIPRING_TEST_FIFO_WRITER";
 
 struct Scratch(PathBuf);
@@ -47,7 +48,7 @@ fn payload(writer: u16, number: u32, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Not a test of its own: the body of the children.
+/// Not a test: the body of the children.
 #[test]
 fn child() {
     let Ok(job) = std::env::var(JOB) else { return };
@@ -73,7 +74,7 @@ fn writer(path: &Path, frames: u32, size: usize, writer: u16) -> Child {
 }
 
 #[test]
-fn frames_of_many_writers_are_whole_and_in_order_of_each() {
+fn frames_of_many_writers_are_whole_and_in_each_writers_order() {
     let scratch = Scratch::new("many");
     let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
     let sizes = [40, 3000, 4080, 100_000];
@@ -88,7 +89,7 @@ fn frames_of_many_writers_are_whole_and_in_order_of_each() {
                 frames += 1;
             }
             Ok(other) => panic!("{other:?}"),
-            // Those who have come so far have gone; the others are still on their way.
+            // The writers attached so far have left; the others are still starting.
             Err(Error::Closed) => rx.wait_for_peer(deadline()).unwrap(),
             Err(error) => panic!("{error}"),
         }
@@ -100,7 +101,7 @@ fn frames_of_many_writers_are_whole_and_in_order_of_each() {
 }
 
 #[test]
-fn a_killed_writer_leaves_whole_frames_and_the_next_one_is_heard() {
+fn a_killed_writer_leaves_whole_frames_and_the_next_writers_frames_arrive() {
     let scratch = Scratch::new("killed");
     let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
     for round in 0..5u16 {
@@ -123,13 +124,16 @@ fn a_killed_writer_leaves_whole_frames_and_the_next_one_is_heard() {
         child.wait().unwrap();
         assert!(matches!(end, Error::PeerDead), "{end}");
         assert!(number >= 20);
-        assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call says so");
-        assert!(matches!(rx.wait_for_peer(Duration::from_millis(20)), Err(Error::Timeout)), "and waits for the next");
+        assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call reports it");
+        assert!(
+            matches!(rx.wait_for_peer(Duration::from_millis(20)), Err(Error::Timeout)),
+            "and the receiver waits for the next writer"
+        );
     }
 }
 
 #[test]
-fn nothing_is_lost_while_the_reader_changes_its_descriptor() {
+fn no_frame_is_lost_while_the_reader_changes_its_descriptor() {
     let scratch = Scratch::new("renew");
     let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
     let path = scratch.fifo();
@@ -156,7 +160,7 @@ fn nothing_is_lost_while_the_reader_changes_its_descriptor() {
 }
 
 #[test]
-fn a_foreign_writer_without_frames_is_an_end_and_no_busy_loop() {
+fn a_foreign_writer_without_frames_causes_an_end_and_no_busy_loop() {
     let scratch = Scratch::new("foreign");
     let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
@@ -197,7 +201,7 @@ fn one_reader_at_a_time() {
 }
 
 #[test]
-fn what_is_no_fifo_of_ours_is_refused() {
+fn a_path_that_is_no_fifo_of_this_user_is_refused() {
     let scratch = Scratch::new("refused");
     let file = scratch.0.join("file");
     std::fs::File::create(&file).unwrap().write_all(b"precious").unwrap();

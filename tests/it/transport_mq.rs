@@ -1,4 +1,5 @@
-//! What only POSIX message queues have: limits, shapes, priorities, one receiver, locks that tell the dead.
+//! What only POSIX message queues have: limits, shapes, priorities, a single receiver, locks that
+//! show which participants died.
 
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
@@ -15,7 +16,7 @@ use crate::common::this_test::this_test;
 const SOON: Duration = Duration::from_secs(60);
 const QUEUE: &str = "SLIPRING_TEST_MQ";
 
-/// A queue of this test's own, gone afterwards.
+/// A queue that is removed when this value is dropped.
 struct Name(String);
 
 impl Name {
@@ -39,7 +40,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// What a cleaner does between the open and the lock of a sender would take its frame with it.
+/// Queues are removed when no participant uses them. If that happened between a sender's open and
+/// its lock, the sender's frame would be lost.
 #[test]
 fn no_frame_is_lost_beside_a_remover() {
     let name = Name::new();
@@ -52,7 +54,7 @@ fn no_frame_is_lost_beside_a_remover() {
                 assert!(matches!(mq::remove_if(&name.0, empty), Ok(_) | Err(Error::NotFound)));
             }
         });
-        let _stop = StopOnDrop(&stop); // also when we panic
+        let _stop = StopOnDrop(&stop); // stops the thread if this one panics
         let lost = (0..300).filter(|_| {
             let mut tx = mq::Sender::open(&name.0, &options).unwrap();
             tx.send(Header::PLAIN, b"precious").unwrap();
@@ -73,7 +75,7 @@ fn payload(event: Event<'_>) -> Vec<u8> {
 }
 
 #[test]
-fn a_queue_is_taken_as_it_is_unless_its_shape_was_asked_for() {
+fn an_existing_queue_is_opened_unless_another_shape_was_requested() {
     let name = Name::new();
     let options = mq::Options::default();
     assert!(matches!(mq::Sender::open(&name.0, &options.clone().create(false)), Err(Error::NotFound)));
@@ -82,7 +84,7 @@ fn a_queue_is_taken_as_it_is_unless_its_shape_was_asked_for() {
     for wrong in [options.clone().messages(5), options.clone().message_size(8192)] {
         assert!(matches!(mq::Sender::open(&name.0, &wrong), Err(Error::Incompatible { .. })));
     }
-    // Frames of any size, although the queue holds 512 bytes.
+    // Frames of any size, although a message of the queue holds 512 bytes.
     let large: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -95,7 +97,7 @@ fn a_queue_is_taken_as_it_is_unless_its_shape_was_asked_for() {
 }
 
 #[test]
-fn limits_of_the_system_are_named() {
+fn an_error_names_the_system_limit_that_was_exceeded() {
     let name = Name::new();
     let unlimited = mq::Options::default().message_size(1 << 30);
     match mq::Sender::open(&name.0, &unlimited) {
@@ -153,7 +155,7 @@ fn queues_are_listed_and_removed() {
     assert!(matches!(mq::remove(&name.0), Err(Error::NotFound)));
 }
 
-/// Not a test: a sender that begins a frame which does not fit into the queue, and is killed.
+/// Not a test: a sender that begins a frame that does not fit into the queue, and is killed.
 #[test]
 fn sending_process() {
     let Ok(name) = std::env::var(QUEUE) else { return };
@@ -181,7 +183,7 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
         other => panic!("{other:?}"),
     }
     assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
-    // Another one may begin.
+    // Another sender may begin.
     let mut tx = mq::Sender::open(&name.0, &mq::Options::default()).unwrap();
     tx.send(Header::PLAIN, b"again").unwrap();
     assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"again");

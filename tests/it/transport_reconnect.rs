@@ -1,5 +1,6 @@
-//! TCP connections that are made anew when they break: over a cable that is cut after any number of bytes, nothing is lost that
-//! is not told, exactly; and whoever comes instead of a peer is not taken for it.
+//! TCP connections that are re-established when they break. A connection that is cut after any
+//! number of bytes loses no frame without a report of exactly that loss; and a stranger that
+//! connects in place of a peer is not taken for it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use slipring::frame::{Event, Form, Frame, Header, Hello, control};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, stream, tcp};
 use slipring::{Deadline, Error};
 
-/// Far longer than anything here takes.
+/// Far longer than any call here takes.
 const LONG: Duration = Duration::from_secs(120);
 
 fn deadline() -> Deadline {
@@ -22,13 +23,14 @@ fn patient() -> tcp::Options {
     tcp::Options::default().reconnect(LONG)
 }
 
-/// A port that is free, and stays so for a while.
+/// A free port, which stays free for a while.
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A cable to `server`: one that lets so many bytes through to it as the first entry of `budgets` says, then breaks; is there
-/// again, with the next budget; and lets everything through in the end. Gives where to connect to.
+/// A proxy to `server`. Each connection passes as many bytes as the next entry of `budgets` says,
+/// then it is cut; after the last entry connections pass everything. Returns the address to connect
+/// to.
 fn cable(server: SocketAddr, budgets: Vec<usize>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,7 +57,7 @@ fn cable(server: SocketAddr, budgets: Vec<usize>) -> SocketAddr {
     address
 }
 
-/// Numbers 0, 1, 2 …, of which each came or was reported as missing.
+/// Frames numbered 0, 1, 2 …, each of which was received or was reported as missing.
 #[derive(Default)]
 struct Tally {
     next: u64,
@@ -79,14 +81,14 @@ impl Tally {
     }
 }
 
-/// A few bytes or many, of which the first eight are the number.
+/// A payload of few bytes or many; the first eight are the number.
 fn payload(number: u64) -> Vec<u8> {
     let mut payload = vec![7; 8 + (number * 7919 % 3001) as usize];
     payload[..8].copy_from_slice(&number.to_le_bytes());
     payload
 }
 
-/// Sends until the cable has been cut so often, and more. Gives the count.
+/// Sends until the connection has been cut `CUTS` times, and some frames more. Returns the count.
 fn send_over(tx: &mut tcp::Sender, cuts: u64) -> u64 {
     let mut number = 0;
     let mut more = 1000;
@@ -114,7 +116,7 @@ fn receive_all(rx: &mut tcp::Receiver) -> Tally {
 }
 
 #[test]
-fn what_was_lost_on_a_cut_cable_is_an_exact_gap() {
+fn frames_lost_on_a_cut_connection_are_reported_as_an_exact_gap() {
     const CUTS: u64 = 25;
     for batch in [false, true] {
         let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
@@ -129,12 +131,12 @@ fn what_was_lost_on_a_cut_cable_is_an_exact_gap() {
         let tally = receive_all(&mut rx);
         let sent = sending.join().unwrap();
         assert_eq!(tally.next, sent);
-        println!("batch {batch}: {CUTS} cuts, {} of {sent} frames missing, all of them told", tally.missing);
+        println!("batch {batch}: {CUTS} cuts, {} of {sent} frames missing, all of them reported", tally.missing);
     }
 }
 
 #[test]
-fn both_directions_go_over_to_the_next_connection() {
+fn both_directions_continue_on_the_next_connection() {
     let budgets = vec![50_000, 333, 500_000];
     let cuts = budgets.len() as u64;
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
@@ -154,7 +156,7 @@ fn both_directions_go_over_to_the_next_connection() {
 }
 
 #[test]
-fn every_stream_of_a_connection_goes_on_where_it_was() {
+fn every_stream_of_a_connection_continues_after_a_reconnect() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
     let server = listener.local_address().unwrap();
     let middle = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -162,7 +164,7 @@ fn every_stream_of_a_connection_goes_on_where_it_was() {
     let (client, _) = middle.accept().unwrap();
     let on = |stream| Header { stream, ..Header::PLAIN };
 
-    // What is sent first arrives, what is sent next is lost with the cable.
+    // The first frame arrives; the next is lost when the connection is cut.
     for stream in [0, 3, 3, 9] {
         tx.send(on(stream), b"arrives").unwrap();
     }
@@ -186,7 +188,7 @@ fn every_stream_of_a_connection_goes_on_where_it_was() {
         std::io::copy(&mut &client, &mut &there).unwrap();
         there.shutdown(Shutdown::Write).unwrap();
     });
-    // Says BYE at once: no frame shows what is missing, the beginning of the connection does.
+    // Sends BYE at once: no later frame shows the gap, but the start of the connection does.
     tx.close(deadline()).unwrap();
     let mut gaps = Vec::new();
     loop {
@@ -204,13 +206,13 @@ fn every_stream_of_a_connection_goes_on_where_it_was() {
 }
 
 #[test]
-fn an_end_waits_as_long_as_it_was_told_and_calls_as_long_as_they_may() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = gone.local_addr().unwrap();
+fn reconnecting_ends_at_the_options_limit_and_calls_at_their_deadline() {
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed_port.local_addr().unwrap();
     let (mut tx, mut rx) = tcp::connect(address, &patient(), deadline()).unwrap();
-    drop((gone.accept().unwrap(), gone));
+    drop((closed_port.accept().unwrap(), closed_port));
     for _ in 0..100 {
-        assert!(matches!(rx.try_recv(), Err(Error::Empty)), "does not wait");
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)), "try_recv does not wait");
     }
     assert!(rx.poll_fd().is_none() && tx.poll_fd().is_none(), "nothing to poll");
     assert!(matches!(rx.recv_deadline(Deadline::after(Duration::from_millis(30))), Err(Error::Timeout)));
@@ -224,22 +226,22 @@ fn an_end_waits_as_long_as_it_was_told_and_calls_as_long_as_they_may() {
     assert!(rx.poll_fd().is_some() && tx.poll_fd().is_some());
     drop(again);
 
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap();
     let options = tcp::Options::default().reconnect(Duration::from_millis(60));
-    let (mut tx, mut rx) = tcp::connect(gone.local_addr().unwrap(), &options, deadline()).unwrap();
-    drop((gone.accept().unwrap(), gone));
+    let (mut tx, mut rx) = tcp::connect(closed_port.local_addr().unwrap(), &options, deadline()).unwrap();
+    drop((closed_port.accept().unwrap(), closed_port));
     assert!(matches!(rx.recv_deadline(deadline()), Err(Error::PeerDead)));
-    assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "and stays so");
+    assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call reports it");
     assert!(matches!(tx.send_deadline(Header::PLAIN, b"x", deadline()), Err(Error::PeerDead)));
     assert!(matches!(tx.close(deadline()), Err(Error::PeerDead)));
 }
 
 #[test]
-fn who_comes_instead_of_the_sender_is_another_one() {
+fn a_reconnecting_stranger_counts_as_a_new_sender() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
     let address = listener.local_address().unwrap();
     let once = tcp::Options::default();
-    // A connection that is only tried is nobody's.
+    // A connection that sends nothing takes no sender's place.
     drop(TcpStream::connect(address).unwrap());
     let (_their_tx, mut rx) = listener.accept_only(deadline()).unwrap();
 
@@ -251,15 +253,18 @@ fn who_comes_instead_of_the_sender_is_another_one() {
 
     let (mut next, _kept) = tcp::connect(address, &once, deadline()).unwrap();
     next.send(Header::PLAIN, b"two").unwrap();
-    assert!(matches!(rx.recv_deadline(deadline()), Err(Error::PeerDead)), "the end of the first is told, once");
+    assert!(
+        matches!(rx.recv_deadline(deadline()), Err(Error::PeerDead)),
+        "the end of the first sender is reported once"
+    );
     assert!(matches!(rx.recv_deadline(deadline()), Ok(Event::Frame(frame)) if frame.payload == b"two"));
     next.close(deadline()).unwrap();
-    assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "and an orderly end is an end");
+    assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "an orderly end is Closed");
     assert!(matches!(rx.try_recv(), Err(Error::Closed)));
 }
 
 #[test]
-fn who_comes_instead_of_a_sender_says_who_it_is() {
+fn a_stranger_without_hello_does_not_replace_a_sender() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
     let address = listener.local_address().unwrap();
     let (dies, kept) = tcp::connect(address, &tcp::Options::default(), deadline()).unwrap();
@@ -272,16 +277,16 @@ fn who_comes_instead_of_a_sender_says_who_it_is() {
     TcpStream::connect(address).unwrap().write_all(&frame).unwrap();
     assert!(
         matches!(rx.recv_deadline(deadline()), Ok(Event::Skipped { bytes: 40, .. })),
-        "reported, and no frame of it"
+        "reported, and none of its frames is received"
     );
     let (mut next, _kept) = tcp::connect(address, &tcp::Options::default(), deadline()).unwrap();
     next.send(Header::PLAIN, b"two").unwrap();
-    assert!(matches!(rx.recv_deadline(deadline()), Err(Error::PeerDead)), "the first one's end");
+    assert!(matches!(rx.recv_deadline(deadline()), Err(Error::PeerDead)), "the end of the first sender");
     assert!(matches!(rx.recv_deadline(deadline()), Ok(Event::Frame(frame)) if frame.payload == b"two"));
 }
 
 #[test]
-fn garbage_from_one_connection_ends_that_one_only() {
+fn garbage_ends_only_the_connection_that_sent_it() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
     let address = listener.local_address().unwrap();
     let mut other_version = Vec::new();
@@ -301,7 +306,7 @@ fn garbage_from_one_connection_ends_that_one_only() {
             other => panic!("{other:?}"),
         }
     }
-    // The sender that is meant, interrupted by another stranger.
+    // The genuine sender, interrupted by another stranger.
     let hello = Hello { epoch: 7, ..Hello::new(1 << 20) }.encode();
     let talk = |first: u32, seqs: std::ops::Range<u32>| {
         let mut bytes = Vec::new();
@@ -326,7 +331,7 @@ fn garbage_from_one_connection_ends_that_one_only() {
 }
 
 #[test]
-fn who_says_no_hello_is_nobody_who_could_come_again() {
+fn a_sender_without_hello_is_not_expected_to_reconnect() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
     let address = listener.local_address().unwrap();
     let mut frame = Vec::new();
@@ -347,7 +352,7 @@ fn who_says_no_hello_is_nobody_who_could_come_again() {
 }
 
 #[test]
-fn a_peer_that_repeats_itself_is_heard_to() {
+fn a_frame_that_is_sent_again_is_reported_as_a_duplicate() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &patient()).unwrap();
     let address = listener.local_address().unwrap();
     let talk = |first: u32, end: u32| {
@@ -393,12 +398,12 @@ fn closing(options: &tcp::Options) -> (TcpListener, TcpStream, mpsc::Receiver<(s
         let _ = say.send((closed, tx.reconnections()));
         drop(rx);
     });
-    assert!(matches!(said.recv_timeout(LONG), Ok((Err(Error::Timeout), 0))), "it waits for somebody to read");
+    assert!(matches!(said.recv_timeout(LONG), Ok((Err(Error::Timeout), 0))), "it waits for a receiver");
     (peer, socket, said)
 }
 
 #[test]
-fn closing_a_broken_connection_tells_of_the_loss_or_says_bye_on_the_next_one() {
+fn closing_a_broken_connection_reports_the_loss_or_sends_bye_on_the_next() {
     let (_peer, socket, said) = closing(&tcp::Options::default());
     drop(socket);
     loop {
@@ -428,7 +433,7 @@ fn closing_a_broken_connection_tells_of_the_loss_or_says_bye_on_the_next_one() {
 }
 
 #[test]
-fn a_listener_that_is_not_there_yet_is_waited_for() {
+fn connecting_waits_for_a_listener_that_starts_late() {
     let address = free_port();
     let refused = tcp::connect(address, &patient(), Duration::ZERO);
     assert!(matches!(refused, Err(Error::NotFound)));

@@ -1,5 +1,6 @@
-//! Unix sockets and TCP: what only they do. Who may connect, what is left of the dead, how a connection ends; and children that get
-//! their pipes from `pipe::spawn`. Whom a listener takes for a peer: `transport_accept.rs`.
+//! What only Unix sockets and TCP do: which peers may connect, what a dead process leaves behind,
+//! how a connection ends; and children that get their pipes from `pipe::spawn`. Which connections a
+//! listener accepts as peers: `transport_accept.rs`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -27,12 +28,13 @@ fn payload(event: Event<'_>) -> Vec<u8> {
     }
 }
 
-/// Not a test of its own: the child, another program that returns each frame reversed until its parent has finished.
+/// Not a test: the child, another program, which returns each frame reversed until its parent has
+/// finished.
 #[test]
 fn child() {
     match std::env::var(CHILD).as_deref() {
         Err(_) => return,
-        Ok(REPLACED) => return whose_descriptors_were_replaced(),
+        Ok(REPLACED) => return child_whose_descriptors_were_replaced(),
         Ok(_) => {}
     }
     let (mut tx, mut rx) = pipe::inherited(&Options::new()).unwrap();
@@ -53,13 +55,14 @@ fn child() {
     tx.close(deadline()).unwrap();
 }
 
-/// The numbers that the variable names lead elsewhere by now.
-fn whose_descriptors_were_replaced() {
+/// Replaces the descriptors that the environment variables name.
+fn child_whose_descriptors_were_replaced() {
     let value = std::env::var("SLIPRING_INHERIT").unwrap();
     let other = std::fs::File::open("/dev/null").unwrap();
     for passed in value.split_once(':').unwrap().1.split(',') {
         let number = passed.split(':').next().unwrap().parse().unwrap();
-        // SAFETY: dup2(2) takes numbers; what was open under this one was passed for `inherited`, which has not taken it.
+        // SAFETY: dup2(2) takes numbers. The descriptor that is replaced was passed for
+        // `inherited`, which has not taken it.
         assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), number) }, number);
         assert!(matches!(pipe::inherited(&Options::new()), Err(Error::NotFound)));
         // SAFETY: as above.
@@ -68,7 +71,7 @@ fn whose_descriptors_were_replaced() {
 }
 
 #[test]
-fn a_number_that_leads_elsewhere_is_not_taken_over() {
+fn a_descriptor_number_that_was_reused_is_not_adopted() {
     let (mut child, _tx, _rx) = spawn(REPLACED);
     assert!(child.wait().unwrap().success());
 }
@@ -94,7 +97,7 @@ fn a_child_that_is_another_program_gets_both_pipes() {
 }
 
 #[test]
-fn a_child_that_dies_is_seen_to_die() {
+fn the_death_of_a_child_is_reported() {
     let (mut child, mut tx, mut rx) = spawn("1");
     tx.send_deadline(Header::PLAIN, b"die", deadline()).unwrap();
     let end = rx.recv_deadline(deadline()).map(drop);
@@ -104,7 +107,7 @@ fn a_child_that_dies_is_seen_to_die() {
 }
 
 #[test]
-fn a_socket_path_tells_who_is_there() {
+fn a_socket_path_in_use_is_refused() {
     let path = std::env::temp_dir().join(format!("slipring-unix-{}", std::process::id()));
     let options = unix::Options::default();
     let soon = || Deadline::after(Duration::from_millis(10));
@@ -131,7 +134,7 @@ fn tcp_pair() -> (tcp::Listener, (tcp::Sender, tcp::Receiver), (tcp::Sender, tcp
 }
 
 #[test]
-fn a_sender_that_closes_and_goes_loses_nothing_on_the_way() {
+fn frames_of_a_sender_that_closes_and_exits_all_arrive() {
     let (_listener, (mut tx, rx), (their_tx, mut their_rx)) = tcp_pair();
     let frame = vec![9; 100_000];
     std::thread::scope(|scope| {
@@ -140,7 +143,7 @@ fn a_sender_that_closes_and_goes_loses_nothing_on_the_way() {
                 tx.send_deadline(Header::PLAIN, &frame, deadline()).unwrap();
             }
             tx.close(deadline()).unwrap();
-            drop((tx, rx)); // with the other side's HELLO unread
+            drop((tx, rx)); // with the HELLO of the other end unread
         });
         for _ in 0..100 {
             assert!(payload(their_rx.recv_deadline(deadline()).unwrap()) == frame);
@@ -151,9 +154,9 @@ fn a_sender_that_closes_and_goes_loses_nothing_on_the_way() {
 }
 
 #[test]
-fn closing_tells_of_what_the_other_machine_did_not_acknowledge() {
+fn close_reports_frames_that_the_peer_did_not_acknowledge() {
     let refused = |closed: Result<(), Error>| matches!(closed, Err(Error::Closed | Error::PeerDead));
-    // Everything was read before the peer left.
+    // The peer read everything before it left.
     let (_listener, (mut tx, rx), (their_tx, mut their_rx)) = tcp_pair();
     tx.send(Header::PLAIN, b"arrives").unwrap();
     assert_eq!(payload(their_rx.recv_deadline(deadline()).unwrap()), b"arrives");
@@ -162,13 +165,13 @@ fn closing_tells_of_what_the_other_machine_did_not_acknowledge() {
     tx.close(deadline()).unwrap();
     drop(rx);
 
-    // The peer had left before it was sent.
+    // The peer left before the frame was sent.
     for batch in [false, true] {
         let options = tcp::Options::default().stream(Options::new().batch(batch));
         let listener = tcp::Listener::bind("127.0.0.1:0", &options).unwrap();
         let (mut tx, mut rx) = tcp::connect(listener.local_address().unwrap(), &options, deadline()).unwrap();
         drop(listener.accept(deadline()).unwrap());
-        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "it has left");
+        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "the peer has left");
         tx.send(Header::PLAIN, b"is lost").unwrap();
         let _ = tx.flush(deadline()); // the kernel takes it
         for _ in 0..2 {
@@ -208,7 +211,7 @@ fn addresses_are_checked() {
 }
 
 #[test]
-fn a_foreign_peer_needs_no_hello_and_one_that_breaks_off_is_dead() {
+fn a_foreign_peer_needs_no_hello_and_is_dead_if_it_stops_in_mid_frame() {
     let listener = tcp::Listener::bind("127.0.0.1:0", &tcp::Options::default()).unwrap();
     let mut wire = Vec::new();
     Frame::new(Header::PLAIN, b"foreign").unwrap().encode(Form::Long, &mut wire).unwrap();
@@ -220,7 +223,7 @@ fn a_foreign_peer_needs_no_hello_and_one_that_breaks_off_is_dead() {
         raw.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(payload(rx.recv_deadline(deadline()).unwrap()), b"foreign");
         if closed {
-            // The same number once more.
+            // The same sequence number again.
             assert!(matches!(rx.recv_deadline(deadline()), Ok(Event::Duplicate { .. })));
             assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
         } else {

@@ -1,4 +1,5 @@
-//! What only System V queues have: keys, removal under those who use them, seats, waiting without a descriptor.
+//! What only System V queues have: keys, removal while they are used, seats, waiting without a
+//! descriptor.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ const EXEC_KEY: &str = "SLIPRING_TEST_SYSV_EXEC";
 const LIFE: &str = "SLIPRING_TEST_SYSV_LIFE";
 const END: &str = "SLIPRING_TEST_SYSV_END";
 
-/// A file whose key nobody else uses, gone afterwards with its queue.
+/// A file whose key no other test uses. Dropping it removes the file and its queue.
 struct File(PathBuf);
 
 impl File {
@@ -31,7 +32,7 @@ impl File {
             let file = File(std::env::temp_dir().join(format!("slipring-sysv-{}-{number}", std::process::id())));
             std::fs::write(&file.0, b"").unwrap();
             let key = Key::path(&file.0).unwrap();
-            // 16 bits of an inode are not many: another file's queue may be there.
+            // A key has only 16 bits of the inode: it may collide with the queue of another file.
             if matches!(Sender::open(key, &Options::default().create(false)).err(), Some(Error::NotFound)) {
                 return (file, key);
             }
@@ -53,18 +54,18 @@ fn payload(event: Event<'_>) -> Vec<u8> {
     }
 }
 
-/// No orderly end: there may have been messages in the queue.
+/// Not an orderly end: there may have been messages in the queue.
 fn is_removed(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 #[test]
-fn removal_ends_it_for_those_who_wait() {
+fn removing_a_queue_ends_the_calls_that_wait_on_it() {
     let (_file, key) = File::new();
     let mut rx = Receiver::open(key, &Options::default()).unwrap();
     let mut tx = Sender::open(key, &Options::default()).unwrap();
     std::thread::scope(|scope| {
-        // One waits in the queue, the other before it, full as it is.
+        // One caller waits for a message, the other for room in a full queue.
         let received = scope.spawn(|| {
             loop {
                 match rx.recv() {
@@ -74,7 +75,7 @@ fn removal_ends_it_for_those_who_wait() {
             }
         });
         while sysv::list().unwrap().iter().any(|queue| queue.key == key && queue.messages > 0) {
-            std::thread::yield_now(); // until HELLO was taken
+            std::thread::yield_now(); // until HELLO was received
         }
         sysv::remove(key).unwrap();
         assert!(is_removed(&received.join().unwrap()));
@@ -92,7 +93,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// What a cleaner does between the open and the seat of a sender would take its frame with it.
+/// Queues are removed when no participant uses them. If that happened between a sender's open and
+/// its seat, the sender's frame would be lost.
 #[test]
 fn no_frame_is_lost_beside_a_remover() {
     let (_file, key) = File::new();
@@ -101,12 +103,13 @@ fn no_frame_is_lost_beside_a_remover() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let removed = sysv::remove_if(key, |messages| messages == 0);
-                // Incompatible: of a queue that has just been made, the semaphores are not there or not marked yet.
+                // Incompatible: a queue that was just created has no semaphores yet, or they are
+                // not marked yet.
                 let fine = matches!(removed, Ok(_) | Err(Error::NotFound | Error::Incompatible { .. }));
                 assert!(fine, "{removed:?}");
             }
         });
-        let _stop = StopOnDrop(&stop); // also when we panic
+        let _stop = StopOnDrop(&stop); // stops the thread if this one panics
         let lost = (0..300).filter(|_| {
             let mut tx = Sender::open(key, &Options::default()).unwrap();
             tx.send(Header::PLAIN, b"precious").unwrap();
@@ -120,7 +123,7 @@ fn no_frame_is_lost_beside_a_remover() {
 }
 
 #[test]
-fn one_receiver_at_a_time_and_all_are_counted() {
+fn one_receiver_at_a_time_and_all_participants_are_counted() {
     let (_file, key) = File::new();
     let rx = Receiver::open(key, &Options::default()).unwrap();
     assert!(matches!(Receiver::open(key, &Options::default()).err(), Some(Error::RoleTaken { .. })));
@@ -131,13 +134,13 @@ fn one_receiver_at_a_time_and_all_are_counted() {
     drop(rx);
     drop(senders);
     assert_eq!((listed().senders, listed().receivers, listed().messages), (0, 0, 4));
-    // What they have said is still there: two HELLO, two BYE.
+    // Their messages are still queued: two HELLO, two BYE.
     let mut rx = Receiver::open(key, &Options::default()).unwrap();
     assert!(matches!(rx.recv(), Err(Error::Closed)));
 }
 
 #[test]
-fn deadlines_are_kept_blocking_or_not() {
+fn deadlines_are_kept_with_and_without_blocking() {
     let (_file, key) = File::new();
     let mut rx = Receiver::open(key, &Options::default()).unwrap();
     for wait in [0, 1, 20, 150, 300].map(Duration::from_millis) {
@@ -163,7 +166,7 @@ fn frames_larger_than_a_message_and_than_the_queue() {
     });
 }
 
-/// Not a test: a sender that begins a frame which does not fit into the queue, and is killed.
+/// Not a test: a sender that begins a frame that does not fit into the queue, and is killed.
 #[test]
 fn sending_process() {
     let Ok(key) = std::env::var(KEY) else { return };
@@ -180,7 +183,8 @@ fn start(key: Key) -> Command {
     command
 }
 
-/// Not a test: a receiver that starts itself again in the same process, without closing, and takes its seat over.
+/// Not a test: a receiver that executes its own program again in the same process, without closing,
+/// and takes over its seat.
 #[test]
 fn receiving_process() {
     let (Ok(key), Ok(life)) = (std::env::var(EXEC_KEY), std::env::var(LIFE)) else { return };
@@ -198,7 +202,7 @@ fn receiving_process() {
 }
 
 #[test]
-fn a_program_that_execs_itself_may_receive_again() {
+fn a_receiver_keeps_its_seat_across_exec() {
     let (_file, key) = File::new();
     let mut tx = Sender::open(key, &Options::default()).unwrap();
     let mut child = this_test(module_path!(), "receiving_process")
@@ -208,7 +212,7 @@ fn a_program_that_execs_itself_may_receive_again() {
         .unwrap();
     tx.send(Header::PLAIN, b"first").unwrap();
     tx.flush(SOON).unwrap();
-    // It is the second program that waits now; the seat is still its process's.
+    // The second program is waiting now; the seat still belongs to the process.
     while sysv::list().unwrap().iter().any(|queue| queue.key == key && queue.messages > 0) {
         std::thread::yield_now();
     }
@@ -226,7 +230,7 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
     let mut child = start(key).spawn().unwrap();
     assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"whole");
     wait_until_asleep(&child); // the queue is full of the large frame's fragments
-    // While we block without a deadline.
+    // This end blocks without a deadline meanwhile.
     std::thread::scope(|scope| {
         let rest = scope.spawn(|| match rx.recv() {
             Ok(Event::Skipped { bytes, .. }) => (bytes, rx.recv().map(|event| format!("{event:?}"))),
@@ -238,7 +242,7 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
         assert!((1..1_000_000).contains(&bytes), "{bytes}");
         assert!(matches!(end, Err(Error::PeerDead)), "{end:?}");
     });
-    // Another one may begin, and end in order.
+    // Another sender may begin, and end in order.
     assert!(start(key).env(END, "").status().unwrap().success());
     assert_eq!(payload(rx.recv_deadline(SOON).unwrap()), b"whole");
     assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));

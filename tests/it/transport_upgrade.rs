@@ -1,4 +1,5 @@
-//! A Unix socket that two ends leave for rings: with a peer of another user, with one that wants no rings, and with some that cheat.
+//! A Unix socket whose two ends switch to rings: with a peer of another user, with one that offers
+//! no rings, and with some that cheat.
 
 use std::fs;
 use std::io::{IoSlice, Read, Write};
@@ -21,7 +22,7 @@ use slipring::{Deadline, Error, Result, Ring};
 
 use crate::common::this_test::arguments;
 
-/// Somebody who is neither root nor who runs the tests.
+/// The user `nobody`: neither root nor the user that runs the tests.
 const NOBODY: u32 = 65_534;
 const ROLE: &str = "SLIPRING_UPGRADE_ROLE";
 const RINGS: u64 = 1 << 32;
@@ -31,7 +32,7 @@ fn soon() -> Deadline {
     Duration::from_secs(60).into()
 }
 
-/// A directory that everybody may enter, and nobody else change.
+/// A directory that all users may enter, and only its owner may change.
 struct Place(PathBuf);
 
 impl Place {
@@ -54,7 +55,8 @@ impl Drop for Place {
     }
 }
 
-/// Not a test: the life of a client of another user, if this process is one. Sends what it is sent, twice, until the end.
+/// Not a test: a client of another user, if this process is one. Returns each frame twice, until
+/// the end.
 #[test]
 fn child() {
     let Ok(path) = std::env::var(ROLE) else { return };
@@ -78,13 +80,13 @@ fn child() {
 struct Client(Child);
 
 impl Client {
-    /// A process of [`NOBODY`], or nothing if we may not make one.
+    /// A process of [`NOBODY`]; `None` without the right to start one.
     fn start(place: &Place) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can start a process of another user");
             return None;
         }
-        let program = place.0.join("client"); // where everybody can run it
+        let program = place.0.join("client"); // where all users can execute it
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(place.socket(), fs::Permissions::from_mode(0o666)).unwrap();
@@ -109,7 +111,7 @@ fn frame(rx: &mut impl FrameReceiver) -> Vec<u8> {
 }
 
 #[test]
-fn a_peer_of_another_user_gets_a_ring_that_nobody_has_to_trust() {
+fn a_peer_of_another_user_gets_a_ring_that_neither_end_has_to_trust() {
     let place = Place::new();
     let listener = Listener::bind(place.socket(), &Options::default().allow_uid(NOBODY)).unwrap();
     let Some(mut client) = Client::start(&place) else { return };
@@ -126,12 +128,12 @@ fn a_peer_of_another_user_gets_a_ring_that_nobody_has_to_trust() {
     assert!(matches!(rx.recv_deadline(Duration::ZERO), Err(Error::Timeout)));
     tx.close(soon()).unwrap();
     assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
-    assert!(matches!(rx.try_recv(), Err(Error::Closed)), "it stays so");
+    assert!(matches!(rx.try_recv(), Err(Error::Closed)), "every call reports it");
     assert!(client.0.wait().unwrap().success());
 }
 
 #[test]
-fn the_death_of_a_peer_of_another_user_is_told_to_both_ends() {
+fn the_death_of_a_peer_of_another_user_is_reported_to_sender_and_receiver() {
     let place = Place::new();
     let listener = Listener::bind(place.socket(), &Options::default().allow_uid(NOBODY)).unwrap();
     let Some(_client) = Client::start(&place) else { return };
@@ -140,10 +142,10 @@ fn the_death_of_a_peer_of_another_user_is_told_to_both_ends() {
     };
     tx.send_deadline(Header::PLAIN, b"last", soon()).unwrap();
     tx.send_deadline(Header::PLAIN, b"die", soon()).unwrap();
-    assert_eq!([frame(&mut rx), frame(&mut rx)], [b"last", b"last"], "what was sent before the death");
+    assert_eq!([frame(&mut rx), frame(&mut rx)], [b"last", b"last"], "the frames sent before the death");
     assert!(matches!(rx.recv_deadline(soon()), Err(Error::PeerDead)));
-    assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "it stays so");
-    // Nobody reads any more: the ring fills up.
+    assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call reports it");
+    // The peer is dead, so the ring fills up.
     let error = loop {
         match tx.send_deadline(Header::PLAIN, &[0; 1000], soon()) {
             Ok(()) => {}
@@ -154,7 +156,7 @@ fn the_death_of_a_peer_of_another_user_is_told_to_both_ends() {
 }
 
 #[test]
-fn whoever_offers_no_rings_keeps_the_byte_stream() {
+fn a_client_that_offers_no_rings_keeps_the_byte_stream() {
     let place = Place::new();
     let options = Options::default();
     let listener = Listener::bind(place.socket(), &options).unwrap();
@@ -179,7 +181,7 @@ fn whoever_offers_no_rings_keeps_the_byte_stream() {
         talk(client.sender(), &mut rx);
     });
 
-    // A program that knows nothing of HELLO.
+    // A program that does not know HELLO.
     let mut stranger = UnixStream::connect(place.socket()).unwrap();
     let mut bytes = Vec::new();
     Frame::new(Header::PLAIN, b"hi").unwrap().encode(Form::Short, &mut bytes).unwrap();
@@ -191,7 +193,7 @@ fn whoever_offers_no_rings_keeps_the_byte_stream() {
 }
 
 #[test]
-fn silence_and_death_in_the_handshake_are_told() {
+fn silence_or_death_during_the_handshake_is_reported() {
     let place = Place::new();
     let listener = Listener::bind(place.socket(), &Options::default()).unwrap();
     let mut stranger = UnixStream::connect(place.socket()).unwrap();
@@ -203,7 +205,7 @@ fn silence_and_death_in_the_handshake_are_told() {
     };
     stranger.write_all(&control_frame(control::HELLO, &offer())).unwrap();
     assert!(matches!(listener.accept_upgrading(CAPACITY, patience()), Err(Error::Timeout)));
-    // We have said HELLO and DOORBELL, and given up.
+    // The client has sent HELLO and DOORBELL, and closed.
     let mut said = Vec::new();
     stranger.read_to_end(&mut said).unwrap();
     assert_eq!(said.len(), 48 + 16);
@@ -211,8 +213,8 @@ fn silence_and_death_in_the_handshake_are_told() {
     let mut stranger = UnixStream::connect(place.socket()).unwrap();
     stranger.write_all(&control_frame(control::HELLO, &offer())).unwrap();
     drop(stranger);
-    let gone = listener.accept_upgrading(CAPACITY, soon());
-    assert!(matches!(gone, Err(Error::PeerDead | Error::Timeout)), "{gone:?}");
+    let refused = listener.accept_upgrading(CAPACITY, soon());
+    assert!(matches!(refused, Err(Error::PeerDead | Error::Timeout)), "{refused:?}");
 }
 
 fn offer() -> [u8; 32] {
@@ -226,7 +228,7 @@ fn control_frame(kind: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a server makes of a client that offers rings, and then says `frame`, with `descriptors`.
+/// How a server answers a client that offers rings, and then sends `frame` with `descriptors`.
 fn cheat(frame: &[u8], descriptors: &[OwnedFd]) -> Result<Connection> {
     let place = Place::new();
     let listener = Listener::bind(place.socket(), &Options::default()).unwrap();
@@ -243,7 +245,7 @@ fn cheat(frame: &[u8], descriptors: &[OwnedFd]) -> Result<Connection> {
 }
 
 #[test]
-fn what_is_passed_is_no_ring() {
+fn a_descriptor_that_is_no_ring_is_refused() {
     let doorbell = control_frame(control::DOORBELL, &[]);
     let ring = Ring::memfd(&slipring::Options::spsc(4096)).unwrap();
     let memfd = || memfd_create("not a ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
@@ -267,16 +269,17 @@ fn what_is_passed_is_no_ring() {
     let bytes = bytes.as_memfd().unwrap().try_clone_to_owned().unwrap();
     assert!(matches!(cheat(&doorbell, &[bytes]), Err(Error::Unsupported { .. })), "a ring of bytes");
 
-    // Too many: those that do not fit are closed by the kernel, and the one that does is the ring, whose consumer we become.
+    // Too many descriptors: the kernel closes those that do not fit. The one that fits is the ring,
+    // whose consumer this process becomes.
     let ring = || ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
     let refused = cheat(&doorbell, &[ring(), ring(), ring()]);
-    assert!(matches!(refused, Err(Error::Timeout | Error::PeerDead)), "it never says ACK: {refused:?}");
+    assert!(matches!(refused, Err(Error::Timeout | Error::PeerDead)), "it sends no ACK: {refused:?}");
 
     assert!(matches!(cheat(&control_frame(control::PING, &[]), &[ring()]), Err(Error::Corrupt { .. })), "no doorbell");
     assert!(matches!(cheat(&[0x5A; 16], &[ring()]), Err(Error::Corrupt { .. })), "garbage");
 }
 
-/// Two ends in this process that went over to rings.
+/// Two ends in this process that switched to rings.
 fn pair(place: &Place) -> [Connection; 2] {
     let options = Options::default();
     let listener = Listener::bind(place.socket(), &options).unwrap();
@@ -288,7 +291,7 @@ fn pair(place: &Place) -> [Connection; 2] {
 }
 
 #[test]
-fn a_sender_is_told_that_its_peer_has_gone_while_its_ring_has_room() {
+fn a_sender_with_room_in_its_ring_notices_that_its_peer_has_left() {
     let place = Place::new();
     for reads in [true, false] {
         let [mut client, mut server] = pair(&place);
@@ -298,8 +301,8 @@ fn a_sender_is_told_that_its_peer_has_gone_while_its_ring_has_room() {
         }
         drop(server);
         let (mut tx, _rx) = client.into_ends();
-        assert_eq!(tx.flush(soon()).is_err(), !reads, "what lies in the ring is lost");
-        // A sender that pauses for longer than it goes on without a look.
+        assert_eq!(tx.flush(soon()).is_err(), !reads, "frames that are left in the ring are lost");
+        // A sender that pauses for longer than the interval of liveness checks.
         std::thread::sleep(Duration::from_millis(30));
         for _ in 0..2 {
             let sent = tx.try_send(Header::PLAIN, b"two");

@@ -1,6 +1,6 @@
-//! Semaphore and mutex across processes: exclusion, and what happens when a holder is killed.
+//! Semaphores and mutexes across processes: exclusion, and what happens when a holder is killed.
 //!
-//! The other process is this very test binary, run again with a role in its environment.
+//! The other process is this test program, started again with a role in its environment.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -10,16 +10,17 @@ use slipring::{Error, Idle, Locked, Mutex, Semaphore};
 
 use crate::common::this_test::this_test;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Far longer than any call here takes: a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 20_000;
 
-/// A name of its own for each test.
+/// A segment name, unique for each test.
 fn name(test: &str) -> String {
     format!("test-{test}-{}", std::process::id())
 }
 
-/// Runs `role` on the segment `name` in another process, and waits until it says that it is ready.
+/// Runs `role` on the segment `name` in another process, and waits until it reports that it is
+/// ready.
 fn start(role: &str, name: &str) -> Child {
     let mut child = this_test(module_path!(), "other_process")
         .envs([("SLIPRING_TEST_ROLE", role), ("SLIPRING_TEST_NAME", name)])
@@ -37,7 +38,7 @@ fn kill(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Not a test: what the other process does.
+/// Not a test: the other process.
 #[test]
 fn other_process() {
     let (Ok(role), Ok(name)) = (std::env::var("SLIPRING_TEST_ROLE"), std::env::var("SLIPRING_TEST_NAME")) else {
@@ -46,7 +47,7 @@ fn other_process() {
     let ready_then_wait = || {
         println!("ready");
         std::io::stdout().flush().unwrap();
-        let _ = std::io::stdin().read_line(&mut String::new()); // until the parent kills us, or dies itself
+        let _ = std::io::stdin().read_line(&mut String::new()); // until the parent kills this process, or dies itself
     };
     match role.as_str() {
         "hold permits" => {
@@ -69,9 +70,9 @@ fn other_process() {
     }
 }
 
-/// Not atomic, and visibly torn without exclusion: the two halves must agree.
+/// Not atomic: without exclusion the two halves differ.
 fn increment(mutex: &Mutex) {
-    let Locked::Consistent(mut guard) = mutex.lock_deadline(SOON).unwrap() else { panic!("nobody died") };
+    let Locked::Consistent(mut guard) = mutex.lock_deadline(SOON).unwrap() else { panic!("no holder has died") };
     let (left, right) = guard.split_at_mut(8);
     assert_eq!(left, right);
     let next = u64::from_le_bytes(left.try_into().unwrap()) + 1;
@@ -80,7 +81,7 @@ fn increment(mutex: &Mutex) {
 }
 
 #[test]
-fn permits_of_a_killed_process_come_back() {
+fn permits_of_a_killed_process_are_returned() {
     let name = name("permits");
     let semaphore = Semaphore::create(&name, 3).unwrap();
     let child = start("hold permits", &name);
@@ -88,24 +89,24 @@ fn permits_of_a_killed_process_come_back() {
     assert!(matches!(semaphore.acquire_deadline(Duration::ZERO), Err(Error::Timeout)));
     kill(child);
     let permit = semaphore.acquire_deadline(SOON).unwrap();
-    assert_eq!(semaphore.available(), 2, "all three came back at once");
+    assert_eq!(semaphore.available(), 2, "all three permits returned at once");
     drop(permit);
     Semaphore::remove(&name).unwrap();
 }
 
-/// Calls until it gives something: a handle asks about the holders now and then, not at every call.
+/// Repeats a call until it succeeds: a handle checks the holders' liveness only from time to time.
 fn soon<T>(mut call: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         match call() {
             Some(found) => return found,
-            None => assert!(start.elapsed() < SOON, "what the dead held never comes back"),
+            None => assert!(start.elapsed() < SOON, "the permits of a dead holder are not returned"),
         }
     }
 }
 
 #[test]
-fn calls_that_do_not_wait_take_from_the_dead_as_well() {
+fn try_calls_recover_from_dead_holders_as_well() {
     let name = name("trying");
     for idle in [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park] {
         let semaphore = Semaphore::create(&name, 2).unwrap().with_idle(idle);
@@ -113,7 +114,7 @@ fn calls_that_do_not_wait_take_from_the_dead_as_well() {
         assert!(semaphore.try_acquire().unwrap().is_none());
         kill(child);
         let tried = soon(|| semaphore.try_acquire().unwrap());
-        assert_eq!(semaphore.available(), 1, "both came back at once");
+        assert_eq!(semaphore.available(), 1, "both permits returned at once");
         drop(tried);
         kill(start("hold permits", &name));
         drop(soon(|| semaphore.acquire_deadline(Duration::ZERO).ok()));
@@ -133,7 +134,7 @@ fn calls_that_do_not_wait_take_from_the_dead_as_well() {
 }
 
 #[test]
-fn a_sleeper_learns_that_the_holder_was_killed() {
+fn a_sleeping_waiter_notices_that_the_holder_was_killed() {
     let name = name("sleeper");
     let semaphore = Semaphore::create(&name, 1).unwrap();
     let child = start("hold permits", &name);
@@ -146,7 +147,7 @@ fn a_sleeper_learns_that_the_holder_was_killed() {
 }
 
 #[test]
-fn the_mutex_of_a_killed_process_says_so_until_it_is_repaired() {
+fn the_mutex_of_a_killed_process_reports_owner_died_until_it_is_repaired() {
     let name = name("died");
     let mutex = Mutex::create(&name, 8).unwrap();
     let child = start("hold mutex", &name);
@@ -192,7 +193,7 @@ fn threads_share_permits_in_every_idle_strategy() {
 }
 
 #[test]
-fn a_leaked_guard_is_given_up_with_its_handle() {
+fn a_leaked_guard_is_released_with_its_handle() {
     let here = Mutex::memfd(8).unwrap();
     let there = Mutex::from_fd(here.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
     std::mem::forget(there.lock().unwrap());
@@ -225,7 +226,7 @@ fn a_forked_child_releases_nothing_and_locks_nothing() {
         unsafe { libc::_exit(i32::from(!refused)) };
     }
     let mut status = -1;
-    // SAFETY: waits for our own child, into our own variable.
+    // SAFETY: waits for a child of this process, into a local variable.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0);
     assert!(mutex.try_lock().unwrap().is_none());
@@ -236,7 +237,7 @@ fn a_forked_child_releases_nothing_and_locks_nothing() {
 }
 
 #[test]
-fn what_is_there_must_be_what_is_asked_for() {
+fn opening_refuses_another_kind_of_segment() {
     let name = name("kinds");
     let semaphore = Semaphore::open_or_create(&name, 2).unwrap();
     assert_eq!(Semaphore::open_or_create(&name, 2).unwrap().permits(), 2);
@@ -246,7 +247,7 @@ fn what_is_there_must_be_what_is_asked_for() {
     assert!(matches!(Mutex::remove(&name), Err(Error::Incompatible { .. })));
     Semaphore::remove(&name).unwrap();
     assert!(matches!(Semaphore::open(&name), Err(Error::NotFound)));
-    assert!(semaphore.try_acquire().unwrap().is_some(), "it lives on without its name");
+    assert!(semaphore.try_acquire().unwrap().is_some(), "the mapping stays usable after the name was unlinked");
     for permits in [0, Semaphore::MAX_PERMITS + 1] {
         assert!(matches!(Semaphore::heap(permits), Err(Error::Invalid { .. })));
     }

@@ -55,7 +55,7 @@ fn what_is_not_a_regular_file_is_refused_without_waiting() {
 }
 
 #[test]
-fn a_second_name_is_refused() {
+fn a_hard_link_is_refused() {
     let (dir, directory) = ground();
     fs::hard_link(dir.0.join("good"), dir.0.join("link")).unwrap();
     assert_untrusted(open(&directory, "link"));
