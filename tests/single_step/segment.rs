@@ -89,8 +89,13 @@ fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, do
                 return Err(format!("there: {there}; it was there before: {before}, complete: {}", page.is_complete()));
             }
             nothing_else(&directory, there)?;
-            // Whoever had it mapped goes on, whoever comes gets one.
-            mapped.as_ref().map_or(Ok(()), intact)?;
+            // A handle opened before goes on working as long as the ring has its name; without it, it attaches no more.
+            match &mapped {
+                Some(ring) if there => intact(ring)?,
+                Some(ring) => refused(ring)?,
+                None => {}
+            }
+            // A process that comes later gets a ring.
             intact(&Ring::open_or_create(NAME, &options).map_err(fail)?)?;
             nothing_else(&directory, true)?;
             // Not compared with the stops before this one: how many instructions lead to the name differs from run to run (a
@@ -126,6 +131,15 @@ fn intact(ring: &Ring) -> Result<(), String> {
         return Err(format!("{report:?}"));
     }
     only_the_living(ring, 0)
+}
+
+/// A ring whose name was removed, and that has no participants, gets none.
+fn refused(ring: &Ring) -> Result<(), String> {
+    match spsc::Consumer::attach(ring) {
+        Err(Error::NotFound) => Ok(()),
+        Err(e) => Err(format!("attaching to a removed ring: {e}")),
+        Ok(_) => Err("a consumer attached to a removed ring".to_owned()),
+    }
 }
 
 fn same(bytes: &[u8]) -> Result<(), String> {
