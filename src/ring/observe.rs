@@ -264,7 +264,7 @@ impl Ring {
                 report.problems.push(format!("slot {slot}: owned by {owner}, who cannot exist"));
             }
             if matches!(state, State::Ready | State::Reading | State::Redeliver) {
-                match shared.inspect_header(slot) {
+                match shared.inspect_header(slot, lap) {
                     Some(Ok(header)) => report.bytes += u64::from(header.len),
                     Some(Err(stop)) => report.problems.push(format!("slot {slot}: {}", stop.error())),
                     None => {}

@@ -243,17 +243,11 @@ impl Shared {
         let (slot, lap) = self.split(position);
         // SYNC(void): pairs with the store in `abort` and the CAS in `void`: what the claim's owner
         // wrote comes before what the next one writes.
-        let word = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
-        let is_void = word == CommitWord::void(before(lap));
-        if is_void {
+        if CommitWord(self.commit_word(slot).load(Ordering::Acquire)) == CommitWord::void(before(lap)) {
             self.skip(slot, before(lap));
         }
-        // In the other two cases it was freed meanwhile, and perhaps claimed: we shall see.
-        if is_void || is_at_least(word.lap(), lap) || self.is_free(position) {
-            Ok(position.wrapping_add(1))
-        } else {
-            Err(Stop::Full)
-        }
+        // It may have been freed by us now, or by another participant meanwhile, and then claimed.
+        if self.is_free(position) { Ok(position.wrapping_add(1)) } else { Err(Stop::Full) }
     }
 
     /// Frees the slot of `lap`, which was seen to be void, unless another participant has done it.
@@ -398,7 +392,8 @@ impl Shared {
             if word != CommitWord::void(lap) {
                 return Err(Stop::UnknownState);
             }
-            // SYNC(void) by the load in `next_ready`.
+            // SYNC(void) by the load in `next_ready`. A producer would free the slot as well; but a
+            // ring that is drained shall have no slot in use, to those who count them.
             self.skip(self.split(position).0, lap);
             Ok(position.wrapping_add(1))
         } else if laps <= LAP_MASK / 2 {

@@ -50,7 +50,10 @@ impl Shared {
     /// The state of `slot`. Three loads of words on as many lines, a second look at two of them.
     pub(crate) fn inspect(&self, slot: usize) -> Result<Seen, Stop> {
         for _ in 0..LOOKS {
-            // Acquire: the words are read in this order, and once more after that.
+            // SYNC(observe): pairs with the Release stores of these words. They are read in this
+            // order, and the first two once more after that: a release is not seen without the
+            // claim that it ends, and a claim or a commit that is newer than the first look shows
+            // in the second. SYNC(commit): what is seen READY is whole.
             let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
             let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
             let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
@@ -71,7 +74,9 @@ impl Shared {
     /// Whether `hint` does not lead: the position before it was claimed, or it is the very first.
     pub(crate) fn is_proven(&self, hint: u64) -> bool {
         let (slot, lap) = self.split(hint.wrapping_sub(1));
-        let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
+        // Relaxed, as is the load of the hint: `verify` looks again before it reports a claim that
+        // it does not see.
+        let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Relaxed));
         hint == 0 || is_at_least(claimed.lap(), lap)
     }
 
@@ -106,20 +111,12 @@ impl Shared {
     pub(crate) fn frames(&self, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<(), Stop> {
         let mut copy = Vec::new();
         for (slot, lap) in self.waiting()? {
-            let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
-            let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
-            // SYNC(commit): pairs with the store of READY.
-            let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
             let header = self.header(slot);
             copy.resize(header.map_or(0, |header| header.len as usize), 0);
             self.data.copy_words(self.payload(slot), &mut copy);
-            // What was copied comes before the second look.
-            fence(Ordering::Acquire);
-            if !self.is_unchanged(slot, read, claimed) {
-                continue;
-            }
-            let seen = judge(read, claimed, commit)?;
-            if seen.lap != lap || !matches!(seen.state, State::Ready | State::Redeliver) {
+            let is_whole = self.is_still_claimed(slot, lap);
+            let read = ReadWord(self.read_word(slot).load(Ordering::Relaxed));
+            if !is_whole || read.lap() != before(lap) || read.is_reading() {
                 continue;
             }
             if !show(header?, &copy) {
@@ -129,14 +126,18 @@ impl Shared {
         Ok(())
     }
 
-    /// The header in `slot`; `None` if the slot changes, so that what is there may be torn.
-    pub(crate) fn inspect_header(&self, slot: usize) -> Option<Result<Header, Stop>> {
-        let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
-        let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
-        let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
+    /// The header of the frame that [`Shared::inspect`] has seen in `slot` in this `lap`; `None` if
+    /// the slot has been claimed since, so that what is there may be torn.
+    pub(crate) fn inspect_header(&self, slot: usize, lap: u64) -> Option<Result<Header, Stop>> {
         let header = self.header(slot);
+        self.is_still_claimed(slot, lap).then_some(header)
+    }
+
+    /// Whether `lap` is the newest claim of `slot`, after what was read there. Its frame was seen
+    /// committed, and claims come in order: so none was in between.
+    fn is_still_claimed(&self, slot: usize, lap: u64) -> bool {
         fence(Ordering::Acquire);
-        (commit == CommitWord::ready(claimed.lap()) && self.is_unchanged(slot, read, claimed)).then_some(header)
+        ClaimWord(self.claim_word(slot).load(Ordering::Relaxed)).lap() == lap
     }
 }
 
