@@ -9,7 +9,7 @@ use loom::thread;
 use crate::explore;
 use crate::frame::header::{Flags, Header};
 use crate::ring::spsc::core::{Consumer, Producer, Staged};
-use crate::ring::spsc::layout::{Fault, HEAD, Shared, TAKEN};
+use crate::ring::spsc::layout::{Fault, HEAD, Peeked, Shared, TAKEN};
 use crate::ring::stream_core as stream;
 use crate::sync::{Area, AtomicU64, LINE, Ordering};
 
@@ -47,9 +47,13 @@ fn stage(tx: &mut Producer, batch: &mut Staged, value: u32) -> bool {
 
 /// Reads and releases the next frame; what has been released is published when there is none.
 pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
-    let Ok(frame) = rx.look_first() else {
-        let _ = rx.publish();
-        return None;
+    let frame = match rx.look_first() {
+        Ok(frame) => frame,
+        Err(fault) => {
+            assert_eq!(fault, Fault::Empty);
+            let _ = rx.publish();
+            return None;
+        }
     };
     let mut payload = [0; 8];
     rx.read(&frame, &mut payload);
@@ -71,6 +75,16 @@ fn recv_waiting(rx: &mut Consumer) -> u32 {
             Some(got) => return got,
             None => thread::yield_now(),
         }
+    }
+}
+
+fn look_waiting(rx: &mut Consumer) -> Peeked {
+    loop {
+        match rx.look() {
+            Ok(frame) => return frame,
+            Err(fault) => assert_eq!(fault, Fault::Empty),
+        }
+        thread::yield_now();
     }
 }
 
@@ -122,12 +136,7 @@ fn never_quite_full() {
             }
         });
         for expected in 0..3 {
-            let frame = loop {
-                match rx.look() {
-                    Ok(frame) => break frame,
-                    Err(_) => thread::yield_now(),
-                }
-            };
+            let frame = look_waiting(&mut rx);
             assert_eq!(frame.header().seq, expected);
             let _ = rx.release(frame.end());
         }
@@ -155,13 +164,17 @@ fn batches_appear_at_once() {
     });
 }
 
-/// A ring of 128 bytes through which a lap of frames has gone, so that every word of it holds something; and a window that
-/// covers the next frame, but not the one after it.
-fn used_ring() -> (Shared, Producer, Consumer) {
-    let shared = ring(128);
+/// A ring through which a lap of frames has gone, so that every word of it holds something, and whose producer knows that
+/// it is empty. The window covers the next frame; in 128 bytes not the one after it, in 256 two.
+fn ring_used_up(capacity: usize) -> (Shared, Producer, Consumer) {
+    let shared = ring(capacity);
     let (mut tx, mut rx) = ends(&shared);
-    (100..106).for_each(|value| assert!(send(&mut tx, value) && recv(&mut rx) == Some(value)));
+    (100..101 + capacity as u32 / 24).for_each(|value| assert!(send(&mut tx, value) && recv(&mut rx) == Some(value)));
     (shared, tx, rx)
+}
+
+fn used_ring() -> (Shared, Producer, Consumer) {
+    ring_used_up(128)
 }
 
 /// The zero behind a frame comes from a window that was stored before the frame: in the middle of the ring, across its end,
@@ -226,13 +239,7 @@ fn what_was_written_ahead_ends_no_chain() {
             tx.commit(Header { len: 0, ..header(1) });
         });
         for expected in 0..2 {
-            let frame = loop {
-                match rx.look() {
-                    Ok(frame) => break frame,
-                    Err(fault) => assert_eq!(fault, Fault::Empty),
-                }
-                thread::yield_now();
-            };
+            let frame = look_waiting(&mut rx);
             assert_eq!((frame.header().seq, frame.len()), (expected, 0));
             let _ = rx.release(frame.end());
         }
@@ -255,6 +262,46 @@ fn a_batch_goes_on_with_the_window() {
         (0..3).for_each(|expected| assert_eq!(recv_waiting(&mut rx), expected));
         sender.join().unwrap();
         assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// A window that covers more than one frame: no commit adds a zero as long as it does, and none is missing where it ends.
+#[test]
+fn a_window_covers_more_than_one_frame() {
+    explore(2, || {
+        let (_, mut tx, mut rx) = ring_used_up(256);
+        tx.last_high_water();
+        let sender = thread::spawn(move || {
+            let mut batch = tx.begin();
+            (0..3).for_each(|value| assert!(stage(&mut tx, &mut batch, value)));
+            tx.publish(batch);
+            assert!(send(&mut tx, 3));
+        });
+        (0..4).for_each(|expected| assert_eq!(recv_waiting(&mut rx), expected));
+        sender.join().unwrap();
+        assert_eq!(recv(&mut rx), None);
+    });
+}
+
+/// A frame that ends where the window ends: the word behind it is not zero yet.
+#[test]
+fn a_frame_ends_with_the_window() {
+    explore(2, || {
+        let (_, mut tx, mut rx) = used_ring();
+        tx.last_high_water();
+        let sender = thread::spawn(move || {
+            for seq in 0..3 {
+                assert!(has_room(&mut tx));
+                tx.commit(Header { len: 0, ..header(seq) });
+            }
+        });
+        for expected in 0..3 {
+            let frame = look_waiting(&mut rx);
+            assert_eq!((frame.header().seq, frame.len()), (expected, 0));
+            let _ = rx.release(frame.end());
+        }
+        sender.join().unwrap();
+        assert_eq!(rx.look().err(), Some(Fault::Empty));
     });
 }
 
@@ -352,12 +399,7 @@ fn takeover_of_the_consumer() {
         let in_hand = dead.join().unwrap();
         let mut rx = Consumer::attach(shared).unwrap();
         for expected in 0..2 {
-            let frame = loop {
-                match rx.look() {
-                    Ok(frame) => break frame,
-                    Err(_) => thread::yield_now(),
-                }
-            };
+            let frame = look_waiting(&mut rx);
             assert_eq!(frame.header().seq, expected);
             assert_eq!(frame.header().flags.contains(Flags::REDELIVERED), in_hand && expected == 0);
             let _ = rx.release(frame.end());
