@@ -1,7 +1,7 @@
 //! The bare blocking calls of the mechanisms for which there are no safe ones elsewhere: queues and queued signals.
 //!
 //! Used by `slipring bench transports`, which measures what frames cost over them. Relies on `os/`. One call, one system call,
-//! and nothing on top: no header, no time-out, no hint of who is at the other end. A peer that has gone is waited for for ever.
+//! and nothing on top: no header, no timeout, no check of the peer. A call waits for ever for a peer that has exited.
 
 use std::ffi::CString;
 use std::io;
@@ -96,7 +96,7 @@ impl SysvCalls {
         sysv::queue(0, true).map(Self::with_id).map_err(|e| Error::io("create a System V queue", e))
     }
 
-    /// The queue that somebody else created.
+    /// The queue that another process created.
     #[must_use]
     pub fn with_id(id: i32) -> Self {
         SysvCalls { id, message: vec![0; sysv::TYPE + Self::LARGEST] }
@@ -129,7 +129,7 @@ impl SysvCalls {
         Ok(&self.message[sysv::TYPE..sysv::TYPE + len])
     }
 
-    /// Removes the queue, whoever uses it. One system call.
+    /// Removes the queue, even while it is in use. One system call.
     ///
     /// # Errors
     /// [`Error::Io`], also if it has been removed.

@@ -1,6 +1,6 @@
 //! What this machine can do at best: the yardsticks that a ring is measured with.
 //!
-//! Used by `slipring demo`, by `slipring bench`, and by anybody who wants to know how far from the floor a measured figure
+//! Used by `slipring demo`, by `slipring bench`, and for comparing a measured figure with the floor: how far from it the figure
 //! is. Relies on `memory/` for shared mappings and on `os/` for the calls; there is no ring in it.
 //!
 //! - [`PingPong`]: the round trip of one cache line to another processor and back, and nothing else; awake or asleep.
@@ -44,7 +44,7 @@ fn sealed(len: usize) -> Result<OwnedFd> {
     Ok(memfd)
 }
 
-/// Whether a peer passed a memfd of `len` bytes that nobody can shrink.
+/// Whether a peer passed a memfd of `len` bytes that cannot be shrunk.
 fn is_sealed(memfd: &OwnedFd, len: usize) -> bool {
     match (fcntl_get_seals(memfd), fstat(memfd)) {
         (Ok(seals), Ok(stat)) => seals.contains(SealFlags::SHRINK) && u64::try_from(stat.st_size) == Ok(len as u64),

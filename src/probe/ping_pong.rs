@@ -14,7 +14,7 @@ use crate::os::clock::monotonic_ns;
 use crate::sync::{Area, AtomicU32, LINE, Ordering, futex};
 
 /// Longest sleep of one call: a peer that died wakes no one.
-const NAP: Duration = Duration::from_secs(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Where the second line of a page begins: the cache line after the first, as in a frame that lies across two lines.
 const SECOND: usize = 64;
 
@@ -251,7 +251,7 @@ fn sleep_until(word: &AtomicU32, value: u32) -> Result<()> {
         if monotonic_ns() > give_up {
             return Err(Error::Timeout);
         }
-        futex::wait(word, seen, Some(NAP));
+        futex::wait(word, seen, Some(LONGEST_SLEEP));
     }
 }
 

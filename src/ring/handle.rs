@@ -96,7 +96,7 @@ impl Ring {
         open_and_join(|| Self::open_or_create(name, options), attach)
     }
 
-    /// Opens the named ring, or creates it: whoever comes first does.
+    /// Opens the named ring, or creates it if it does not exist.
     ///
     /// # Errors
     /// As [`Ring::open`] and [`Ring::create`].
@@ -138,7 +138,7 @@ impl Ring {
 
     /// Unlinks the ring's name. Attached participants go on undisturbed; the memory goes with the last of them.
     ///
-    /// A participant that attaches at the same time is either attached before, or finds that the name is gone and opens the
+    /// A participant that attaches at the same time is either attached before, or finds that the name is removed and opens the
     /// ring again. What is no ring of the kind of `options` is left alone: see [`Ring::force_remove`].
     ///
     /// # Errors
@@ -266,7 +266,7 @@ impl Ring {
         (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
     }
 
-    /// Wakes everybody who sleeps on this ring, because somebody came, went or died.
+    /// Wakes all sleepers of this ring, because a participant attached, left or died.
     pub(super) fn wake_all(&self) {
         match self.kind() {
             Kind::Mpmc => {
@@ -331,7 +331,7 @@ impl Ring {
         self.geometry().participants
     }
 
-    /// How publishers find out that somebody sleeps.
+    /// How publishers learn that a peer sleeps.
     #[must_use]
     pub fn wake(&self) -> WakeMode {
         self.geometry().wake
@@ -426,7 +426,7 @@ impl Ring {
         Ok(died && ends.iter().all(|ends| ends.death >= ends.close))
     }
 
-    /// Buries every dead participant: takes back its slots, frees its id, wakes whoever waits. Safe at any time; attached
+    /// Reaps every dead participant: recovers its slots, frees its id, wakes the waiters. Safe at any time; attached
     /// handles do the same when they have to wait. Returns how many there were.
     ///
     /// # Errors
@@ -435,7 +435,7 @@ impl Ring {
     /// ```
     /// use slipring::{Options, Ring};
     /// let ring = Ring::memfd(&Options::mpmc(64, 64))?;
-    /// assert_eq!(ring.sweep()?, 0, "everybody lives");
+    /// assert_eq!(ring.sweep()?, 0, "all are alive");
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn sweep(&self) -> Result<usize> {

@@ -19,7 +19,7 @@ use crate::segment::{Counts, Kind, ParticipantInfo, Role};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Counters of everybody who ever was attached, added up.
+    /// The sum of the counters of all participants that were ever attached.
     pub counts: Counts,
     /// Position of the consumers: bytes (byte rings) or frames (slot rings) since creation.
     pub head: u64,

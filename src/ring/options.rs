@@ -1,6 +1,6 @@
 //! How a ring is made: kind, size, waking, recovery, memory. One builder for all kinds.
 //!
-//! Used by everybody who opens a ring. Relies on `segment::geometry` for what is possible.
+//! Used wherever a ring is opened. Relies on `segment::geometry` for what is possible.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::memory::{HUGE_PAGE, MemoryOptions};
 use crate::segment::{self, Directory, Geometry, Kind, Redelivery, Settings, WakeMode};
 use crate::wait::idle::Idle;
 
-/// What to create, and how to attach. Sizes matter only to whoever creates the ring; who finds it existing gets what is
+/// What to create, and how to attach. Sizes matter only when the ring is created; opening an existing ring gives what is
 /// there (see [`Ring::capacity`](crate::Ring::capacity)).
 ///
 /// ```
@@ -79,7 +79,7 @@ impl Options {
         self
     }
 
-    /// How publishers find out that somebody sleeps ([`WakeMode::Asymmetric`] by default).
+    /// How publishers learn that a peer sleeps ([`WakeMode::Asymmetric`] by default).
     pub fn wake(mut self, mode: WakeMode) -> Self {
         self.settings.wake = mode;
         self
@@ -138,7 +138,7 @@ impl Options {
         self
     }
 
-    /// Accept a ring that its group may write. Everybody in the group is then trusted like oneself.
+    /// Accept a ring that its group may write. All members of the group are then trusted like the owner.
     pub fn trust_group(mut self, trust: bool) -> Self {
         self.segment.trust_group = trust;
         self

@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(out[..255], values[..255]);
         assert_eq!(rx.try_read_values::<Tick>(&mut []).unwrap(), 0);
 
-        // Half a value, and nobody left to finish it.
+        // Half a value, and no producer left to finish it.
         tx.try_write(&tick(7).as_bytes()[..8]).unwrap();
         assert!(matches!(rx.try_read_values(&mut out), Err(Error::Empty)));
         drop(tx);

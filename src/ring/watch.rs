@@ -10,7 +10,7 @@ use crate::os::clock::monotonic_ns;
 use crate::segment::Kind;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 
-/// A ring as seen by somebody who only wants to know when to look.
+/// A ring as seen by a watcher, which only learns when to look.
 pub(crate) struct Watch {
     ring: Ring,
     event: Event,
@@ -93,7 +93,7 @@ impl Watch {
         }
     }
 
-    /// Ends the sleep of whoever sleeps here.
+    /// Ends the sleep of all sleepers here.
     pub(crate) fn wake(&self) {
         self.ring.wake_all();
     }
@@ -123,10 +123,10 @@ mod tests {
             });
             start.elapsed()
         };
-        assert!(sleep() >= SLEEP_CAP, "an empty ring is nobody's news");
+        assert!(sleep() >= SLEEP_CAP, "an empty ring wakes no watcher");
         let (tx, _rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         tx.send(b"frame").unwrap();
         // A machine may be slow at waking, never at sleeping: one quick one of many is enough.
-        assert!((0..100).any(|_| sleep() < SLEEP_CAP / 2), "nobody wakes the consumer");
+        assert!((0..100).any(|_| sleep() < SLEEP_CAP / 2), "the consumer is not woken");
     }
 }

@@ -46,7 +46,7 @@ impl Consumer {
         Ring::open_and_attach(Kind::Mpmc, name, options, Self::attach)
     }
 
-    /// Becomes one of the ring's consumers. Buries the dead on the way; some system calls.
+    /// Becomes one of the ring's consumers. Reaps dead participants first; makes some system calls.
     ///
     /// # Errors
     /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
@@ -92,7 +92,7 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::Empty`]: nothing is committed, or the next frame is still being written. [`Error::Closed`] or
-    /// [`Error::PeerDead`] once the last producer has gone and nothing is left, until another attaches. [`Error::Corrupt`].
+    /// [`Error::PeerDead`] once the last producer has left and nothing remains, until another attaches. [`Error::Corrupt`].
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;

@@ -1,12 +1,13 @@
 //! Many producers, many consumers, frames of up to a slot: a work queue that loses no work when a worker dies.
 //!
-//! The algorithm is in `core.rs`; here are the handles. Claiming a slot writes its owner into it, so what a dead process left
-//! half done is found and taken back, by anybody, at once and exactly: a frame that a producer died with never was, a frame
-//! that a consumer died with is delivered again, marked (or dropped and counted, as the ring was created).
+//! The algorithm is in `core.rs`; here are the handles. Claiming a slot writes its owner into it, so any
+//! participant can recover exactly what a dead one left unfinished. If a producer dies before committing, its frame is
+//! discarded. If a consumer dies holding a frame, that is redelivered with a mark, or dropped and counted, as the ring was
+//! created.
 //!
 //! Frames of one producer arrive in the order in which it claimed them. A producer that is *stopped* between claim and commit
 //! delays the frames behind its own; a dead one does not. `seq` is the frame's position in the ring, for all producers
-//! together: a number that never comes belongs to a claim that was given up.
+//! together: a number that never comes belongs to a claim that was aborted.
 //!
 //! ```
 //! let (tx, rx) = slipring::mpmc::pair(64, 128)?;
@@ -69,7 +70,7 @@ pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }
 
-/// Takes back what the dead participant `id` holds, and counts it in the dead one's own record: a
+/// Recovers what the dead participant `id` holds, and counts it in the participant's own record: a
 /// recoverer need not be a participant. Several may do so at once, if each says when `id` has been
 /// given to another (see `recovery.rs`). Says whether there was anything.
 pub(super) fn recover(

@@ -45,7 +45,7 @@ impl Producer {
         Ring::open_and_attach(Kind::Mpmc, name, options, Self::attach)
     }
 
-    /// Becomes one of the ring's producers. Buries the dead on the way; some system calls.
+    /// Becomes one of the ring's producers. Reaps dead participants first; makes some system calls.
     ///
     /// # Errors
     /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
@@ -211,7 +211,7 @@ impl Producer {
         }
     }
 
-    /// A slot, to be written in place. Lock-free. Dropped without [`Grant::commit`], it never was.
+    /// A slot, to be written in place. Lock-free. Dropping it without [`Grant::commit`] aborts; nothing is sent.
     ///
     /// The slots behind it wait for it: commit or drop it soon.
     ///
@@ -381,7 +381,7 @@ impl Deref for Grant<'_> {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: `len` is at most the slot's payload; the memory is initialised (zeros or old frames); this lap of the
-        // slot is claimed with our id, and the claim, which is not `Clone`, is in this grant: nobody else touches it.
+        // slot is claimed with our id, and the claim, which is not `Clone`, is in this grant: no other code touches it.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }

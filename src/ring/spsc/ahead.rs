@@ -25,7 +25,7 @@
 //!
 //! A grant and a batch write behind the tail before they are committed. They take the `Ahead` with them and give it back at
 //! their commit; what stays in the producer knows of no zeros ([`Ahead::nothing`]). So one that is dropped or forgotten leaves
-//! nothing behind that somebody would believe.
+//! nothing behind that a reader would take for a record.
 
 use super::layout::Shared;
 use crate::sync::{Ordering, compiler_fence, later};

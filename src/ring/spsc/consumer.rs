@@ -56,8 +56,8 @@ impl Consumer {
         Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
-    /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames that a dead one had in
-    /// hand are flagged [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost, as the ring was created. Some system calls.
+    /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames that a dead consumer
+    /// held are flagged [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost, as the ring was created. Some system calls.
     ///
     /// # Errors
     /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind of ring;
@@ -343,7 +343,7 @@ impl Consumer {
         }
     }
 
-    /// The payload of a frame in hand.
+    /// The payload of a held frame.
     #[inline(always)]
     pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
         let shared = self.core.shared();
@@ -399,7 +399,7 @@ impl View<'_> {
         self.frame.header()
     }
 
-    /// Leaves the frame in the ring: it is the next one to be received, by whoever is the consumer then.
+    /// Leaves the frame in the ring: it is the next one that this consumer or its successor receives.
     #[inline]
     pub fn keep(self) {
         std::mem::forget(self); // nothing to free; the consumer goes back to its first unreleased frame by itself

@@ -25,13 +25,13 @@
 //! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the word behind it lies in free space
 //! too. It is zero before the record is published: either it lies in the window (`Ahead::covers`), whose zeros this
 //! producer stored after the consumer had released that space, and which nothing has overwritten since; or it is stored now.
-//! Both stores come before the commit's in program order, so SYNC(commit) at `p` publishes the zero at the word behind `p`
-//! whoever stored it. Then the tail, and with it "the word at the tail is zero", moves on.
+//! Both stores come before the commit's in program order, so SYNC(commit) at `p` publishes the zero at the word behind `p`,
+//! from either store. Then the tail, and with it "the word at the tail is zero", moves on.
 //!
 //! *The window holds what it says.* Between calls every word from `tail` up to `zero_end` is zero. A record that is
 //! committed ends at the new tail, and what it wrote lies before that. What is written behind the tail and not committed belongs
-//! to a grant or a batch, which has taken the window with it. A new producer believes in nothing but the word at its tail.
-//! The window ends a line before whatever is not released; where that leaves no room for it, there is none, and nothing is
+//! to a grant or a batch, which has taken the window with it. A new producer relies on nothing but the word at its tail.
+//! The window ends a line before the first record that is not released; where that leaves no room for it, there is none, and nothing is
 //! full that would not be full without it.
 //!
 //! *No torn frame.* SYNC(commit) orders every payload byte before the word that uncovers it.
@@ -39,9 +39,9 @@
 //! *No overwrite of what is being read.* SYNC(release) orders the consumer's reads before the position that frees them.
 //!
 //! *Death.* A producer killed before its commit store leaves a zero word: the frame is not sent, and the next producer finds
-//! `tail` by walking the chain from `exact`. What it stored behind that word nobody reads. A consumer killed between `taken` and `exact` leaves at most the frames it had
-//! in hand, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` does not go back as long as
-//! somebody may die, so the marks outlive the successor as well.
+//! `tail` by walking the chain from `exact`. What it stored behind that word is not read. A consumer killed between `taken` and `exact` leaves at most the frames it
+//! held, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` moves back only in an orderly
+//! close, so the marks outlive the successor as well.
 //!
 //! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the compiler, different
 //! memory. So does a payload or a window that lies across the end. Compiler fences in `finish` and `Ahead::refill` keep
@@ -79,11 +79,11 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Takes the role over from whoever held it: walks the committed chain from the consumer's position to its end.
+    /// Takes the role over from its previous holder: walks the committed chain from the consumer's position to its end.
     ///
-    /// The caller holds the producer role, so nobody else writes records.
+    /// The caller holds the producer role, so no other thread writes records.
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
-        // Relaxed: a lower bound. With the limit at 0, whoever asks for room looks for itself first.
+        // Relaxed: a lower bound. With the limit at 0, a caller that asks for room looks first.
         let head = shared.exact().load(Ordering::Relaxed);
         let tail = shared.walk(false, |_, _| true)?;
         shared.tail().store(tail, Ordering::Relaxed);
@@ -347,10 +347,10 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the role over. Frames that a dead predecessor had in hand come again, marked, unless they are skipped
+    /// Takes the role over. Frames that a dead predecessor held are redelivered with a mark, unless they are skipped
     /// ([`Consumer::skip_shown`]).
     ///
-    /// The caller holds the consumer role, so nobody else releases.
+    /// The caller holds the consumer role, so no other thread releases.
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
         // Relaxed: with the role's lock we got all that its last holder did and saw.
         let exact = shared.exact().load(Ordering::Relaxed);
@@ -358,7 +358,7 @@ impl Consumer {
         if exact % 8 != 0 {
             return Err(Fault::Unaligned);
         }
-        // `taken` is stored before `exact`, so it lags behind it only if it is not to be believed.
+        // `taken` is stored before `exact`, so it lags behind it only if it is forged.
         let taken = if taken.wrapping_sub(exact) <= shared.capacity { taken } else { exact };
         let lag = shared.capacity / 8;
         let (next, released, published) = (exact, exact, exact);
@@ -369,8 +369,8 @@ impl Consumer {
         Ok(consumer)
     }
 
-    /// Releases, unread, the frames that a dead predecessor had in hand. Calls `lost` after each: whoever is killed on the way
-    /// has counted all but one.
+    /// Releases, unread, the frames that a dead predecessor held. Calls `lost` after each, so a consumer
+    /// killed in between has counted all but one.
     pub(crate) fn skip_shown(&mut self, mut lost: impl FnMut()) -> Result<(), Fault> {
         // Forged positions need not meet; passing is enough.
         while later(self.next, self.redelivered_before) != self.next {
@@ -429,8 +429,8 @@ impl Consumer {
         let end = frame.end();
         self.next = end;
         if (end.wrapping_sub(self.shown) as i64) > 0 {
-            // Recorded before the application sees a byte: if we die now, our successor knows what was in our hands. Never
-            // moved back: what a dead predecessor had in hand stays recorded until it is released.
+            // Recorded before the application sees a byte: if we die now, our successor knows what we held. Never
+            // moved back: what a dead predecessor held stays recorded until it is released.
             self.shown = end;
             taken.store(end, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
@@ -510,8 +510,8 @@ impl Consumer {
         self.shared.head().store(self.published, Ordering::Release);
     }
 
-    /// The orderly end: tells the producer everything, and the successor that what we looked at and did not release died
-    /// with nobody. (What a dead predecessor had in hand did.)
+    /// The orderly end: publishes the position, and records that what was looked at and not released was held by no
+    /// consumer that died. (What a dead predecessor held stays marked.)
     pub(crate) fn hand_back(&mut self) {
         self.shown = later(self.released, self.redelivered_before);
         self.shared.taken().store(self.shown, Ordering::Relaxed);

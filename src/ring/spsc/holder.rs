@@ -1,5 +1,5 @@
 //! A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field. And runs
-//! of frames as they lie in the ring, for whoever passes them on as they are.
+//! of frames as they lie in the ring, for code that passes them on as they are.
 //!
 //! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
 
@@ -30,27 +30,27 @@ impl Holder {
         &mut self.consumer
     }
 
-    /// Takes the next frame in hand, if there is one.
+    /// Acquires the next frame, if there is one.
     pub(crate) fn try_recv(&mut self) -> Result<()> {
         self.release();
         self.held = Some(self.consumer.try_next()?);
         Ok(())
     }
 
-    /// Takes the next frame in hand, waiting for it until the deadline.
+    /// Acquires the next frame, waiting for it until the deadline.
     pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
         self.release();
         self.held = Some(self.consumer.next(deadline)?);
         Ok(())
     }
 
-    /// The frame in hand.
+    /// The held frame.
     pub(crate) fn held(&self) -> Option<Frame<'_>> {
         let held = self.held.as_ref()?;
         Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
     }
 
-    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one; the frame in hand
+    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one; the held frame
     /// is the first of them. Empty if there is none, or one that has to be marked as redelivered, which it is not where it lies.
     pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
         self.held = None; // not released: it is the next one again
@@ -92,7 +92,7 @@ impl Holder {
         (tally.frames.into(), tally.bytes)
     }
 
-    /// Lets go of the frame in hand, if there is one.
+    /// Releases the held frame, if there is one.
     pub(crate) fn release(&mut self) {
         if let Some(frame) = self.held.take() {
             self.consumer.release(frame.end(), Tally::of(&frame));

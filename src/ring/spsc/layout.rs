@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
 use crate::sync::{Area, AtomicU64, LINE, Ordering, fence, later};
 
-/// Producer page: where the next record goes. Written at every commit for observers; nobody waits on it.
+/// Producer page: where the next record goes. Written at every commit for observers; no waiter depends on it.
 pub(crate) const TAIL: usize = 0;
 /// Consumer page: the lazily published head, which a full producer polls.
 pub(crate) const HEAD: usize = 0;

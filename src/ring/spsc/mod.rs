@@ -12,7 +12,7 @@
 //!
 //! # Between processes
 //!
-//! Whoever comes first creates the ring; either side may come first.
+//! The side that comes first creates the ring; either may.
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("slipring-doc-spsc-{}", std::process::id()));

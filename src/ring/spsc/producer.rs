@@ -61,7 +61,7 @@ impl Producer {
         Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
-    /// Becomes the ring's producer. Continues behind the last committed frame, whoever wrote it and however that producer
+    /// Becomes the ring's producer. Continues behind the last committed frame, by whichever producer it was written and however that producer
     /// ended. Walks the frames that wait in the ring; some system calls.
     ///
     /// # Errors
@@ -138,8 +138,8 @@ impl Producer {
     /// Sends a copy of `payload`, if there is room. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Full`]: it may be otherwise a moment later; if it is not full, nobody else can fill it.
-    /// [`Error::TooLarge`], [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the consumer has gone.
+    /// [`Error::Full`]: it may be otherwise a moment later; if it is not full, only this producer can fill it.
+    /// [`Error::TooLarge`], [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the consumer has left or died.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -438,7 +438,7 @@ impl Deref for Grant<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: `len` bytes from an offset below the capacity, at most a capacity of them, inside an area of two
         // capacities. They are initialised (zeros or old frames), free by `has_room`, and the only producer is borrowed
-        // mutably by this grant, so nobody writes them.
+        // mutably by this grant, so no other code writes them.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
@@ -446,7 +446,7 @@ impl Deref for Grant<'_> {
 impl DerefMut for Grant<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; and the consumer does not read behind the zero header, so nobody reads them either.
+        // SAFETY: as in `deref`; and the consumer does not read behind the zero header, so it does not read them either.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }

@@ -1,13 +1,13 @@
 //! Receiving from a stranger: a process of another user, or one that may have been taken over.
 //!
-//! Used by whoever accepts a memfd from outside its trust domain. The ring is the same, the reader is not: it believes
+//! Used where a program accepts a memfd from outside its trust domain. The ring is the same, the reader is not: it believes
 //! nothing that the other side can change.
 //!
 //! * The memfd must be sealed against resizing, so that no access can fault; its size comes from `fstat`. A hole that is punched
 //!   into it reads as zeros, except in huge pages, where the next access may fault: they are refused.
 //! * The geometry is validated, copied, and never read again. Positions are private: what we publish, we do not read back.
 //! * Every word of shared memory is read once, as an aligned 64-bit atomic, into private memory, and only then looked at.
-//! * A frame is copied out before anybody sees it; there are no references into the ring.
+//! * A frame is copied out before the caller sees it; there are no references into the ring.
 //! * Work per call is bounded by the frame's length, and that by the caller's buffer. Sleeps are bounded by the deadline.
 //! * One violation detaches for good.
 //!
@@ -32,7 +32,7 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
-/// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot tell it from nobody:
+/// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot tell whether it exists:
 /// agree on its life over the socket that passed the memfd.
 ///
 /// ```

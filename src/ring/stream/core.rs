@@ -76,7 +76,7 @@ impl Shared {
     /// Both positions, checked: what either side starts from.
     fn positions(&self) -> Result<(u64, u64)> {
         // Each index moves forward only, so reading the head first can only overstate the distance by what is consumed
-        // meanwhile, never make it negative. SYNC(stream-release), SYNC(stream-commit): whoever attaches may at once write
+        // meanwhile, never make it negative. SYNC(stream-release), SYNC(stream-commit): a participant that attaches may at once write
         // before the one and read before the other.
         let head = self.head().load(Ordering::Acquire);
         let tail = self.tail().load(Ordering::Acquire);

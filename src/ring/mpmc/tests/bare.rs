@@ -238,9 +238,9 @@ fn what_was_given_up_or_died_is_walked_past() {
         assert_eq!(bare.recv(2), None, "the first claim is still being written");
         bare.shared.abort(aborted);
         assert_eq!(bare.recv(2), Some((b"one".to_vec(), false)));
-        assert_eq!(bare.recv(2), None, "nobody is proven dead yet");
-        assert!(bare.send(1, b"four") && bare.send(1, b"five") && !bare.send(1, b"full at the dead one's slot"));
-        assert_eq!(bare.sweep(4, AtLeastOnce), Default::default(), "somebody else");
+        assert_eq!(bare.recv(2), None, "no participant is proven dead yet");
+        assert!(bare.send(1, b"four") && bare.send(1, b"five") && !bare.send(1, b"full at the dead producer's slot"));
+        assert_eq!(bare.sweep(4, AtLeastOnce), Default::default(), "another participant");
         assert_eq!(bare.sweep(3, AtLeastOnce).voided, 1);
         assert_eq!(bare.sweep(3, AtLeastOnce), Default::default(), "idempotent");
         assert!(bare.send(1, b"six"));
@@ -326,7 +326,7 @@ fn a_void_slot_is_freed_by_producers_and_by_consumers() {
     }
 }
 
-/// A recoverer that does not hold the dead one's id asks before each step whether that is still its own.
+/// A recoverer that does not hold the dead participant's id asks before each step whether that participant still has it.
 #[test]
 fn an_id_that_was_given_to_another_is_left_alone() {
     let bare = Bare::used_up_to(0, 4);

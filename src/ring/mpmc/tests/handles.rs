@@ -78,7 +78,7 @@ fn whatever_was_forgotten_comes_back_with_its_handle() {
     forget(tx.try_reserve(1).unwrap());
     tx.try_send(b"a").unwrap();
     tx.try_send(b"b").unwrap();
-    assert!(is_empty(&rx), "the claim is still being written, for all anybody knows");
+    assert!(is_empty(&rx), "the claim may still be being written");
     drop(tx);
     forget(rx.try_recv().unwrap());
     forget(rx.try_recv_batch(8).unwrap());
@@ -99,11 +99,11 @@ fn a_panic_with_a_view_or_a_batch_in_hand_releases_them() {
     }
     let view = catch_unwind(AssertUnwindSafe(|| {
         let view = rx.try_recv().unwrap();
-        panic!("with {} in hand", view[0]);
+        panic!("while holding {}", view[0]);
     }));
     let batch = catch_unwind(AssertUnwindSafe(|| {
         let batch = rx.try_recv_batch(3).unwrap();
-        panic!("with {} in hand", batch.iter().len());
+        panic!("while holding {}", batch.iter().len());
     }));
     assert!(view.is_err() && batch.is_err());
     assert_eq!(recv(&rx), [4]);
@@ -225,7 +225,7 @@ fn a_full_ring_is_freed_from_the_dead_by_whoever_sends() {
     for _ in 0..4 {
         tx.send_deadline(b"x", SOON).unwrap();
     }
-    assert_eq!(ring.sweep().unwrap(), 0, "already buried");
+    assert_eq!(ring.sweep().unwrap(), 0, "already reaped");
 
     let rx = Consumer::attach(&ring).unwrap();
     let start = Instant::now();

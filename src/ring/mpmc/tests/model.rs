@@ -1,5 +1,5 @@
 //! Random histories of one ring with several handles that leave and are killed, against what the frames may do: each is
-//! delivered until it is released, first unmarked and then marked, in order as long as nobody dies.
+//! delivered until it is released, first unmarked and then marked, in order as long as no participant dies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::forget;
@@ -48,7 +48,7 @@ struct Model {
     ready: BTreeSet<u64>,
     /// Taken and forgotten, by consumer.
     held: [Vec<u64>; HANDLES],
-    /// Taken back from those who are gone.
+    /// Recovered from participants that left or died.
     again: BTreeSet<u64>,
     /// Claims that were forgotten, by producer.
     claims: [usize; HANDLES],
@@ -81,7 +81,7 @@ impl Model {
         self.redelivered += u64::from(header.flags.contains(Flags::REDELIVERED));
     }
 
-    /// Whether the ring may seem empty: nothing is there, or somebody's claim is in the way.
+    /// Whether the ring may seem empty: nothing is there, or an unfinished claim is in the way.
     fn may_be_empty(&self) -> bool {
         self.again.is_empty() && (self.ready.is_empty() || self.claims.iter().sum::<usize>() > 0)
     }
@@ -164,7 +164,7 @@ fn play(steps: &[Step]) {
         assert_eq!((report.frames as usize, report.redeliver as usize, report.writing as usize), expected);
         assert_eq!(report.reading as usize, model.held.iter().map(Vec::len).sum::<usize>());
     }
-    // Everybody goes; one comes, and finds all that was not released.
+    // All leave; a new consumer finds all that was not released.
     drop((tx, rx));
     model.held.iter_mut().for_each(|held| model.again.extend(held.drain(..)));
     let rx = Consumer::attach(&ring).unwrap();

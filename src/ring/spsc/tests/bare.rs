@@ -61,7 +61,7 @@ impl Bare {
     }
 }
 
-/// A consumer that skips what its dead predecessor had in hand, and how many frames that was.
+/// A consumer that skips what its dead predecessor held, and how many frames that was.
 fn skipping_heir(shared: Shared) -> (Consumer, u64) {
     let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
     rx.skip_shown(|| lost += 1).unwrap();
@@ -444,7 +444,7 @@ fn what_is_handed_back_in_order_is_not_marked_but_old_marks_stay() {
     rx.hand_back();
     drop(rx);
     let mut rx = bare.consumer();
-    assert_eq!(recv(&mut rx), Some((vec![1], true)), "two consumers ago somebody died with it");
+    assert_eq!(recv(&mut rx), Some((vec![1], true)), "the consumer before the last died holding it");
     assert_eq!(recv(&mut rx), Some((vec![2], false)));
 }
 

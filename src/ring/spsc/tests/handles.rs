@@ -86,7 +86,7 @@ fn a_view_that_is_kept_or_forgotten_is_the_next_again_and_a_panic_releases_it() 
     assert_eq!(recv(&mut rx), [0]);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let view = rx.try_recv().unwrap();
-        panic!("with {} in hand", view[0]);
+        panic!("while holding {}", view[0]);
     }));
     assert!(panicked.is_err());
     assert_eq!(recv(&mut rx), [2], "the panic dropped its view: nothing is delivered twice, nothing is stuck");
@@ -148,7 +148,7 @@ fn a_batch_of_views_releases_what_was_looked_at() {
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let mut batch = rx.try_recv_batch().unwrap();
         let first = batch.iter().next().unwrap().payload[0];
-        panic!("with {first} in hand");
+        panic!("while holding {first}");
     }));
     assert!(panicked.is_err());
     assert_eq!(rx.try_recv_batch().unwrap().iter().map(|f| f.payload[0]).collect::<Vec<_>>(), [4, 5]);
@@ -265,7 +265,7 @@ fn a_producer_without_a_consumer_fills_the_ring_and_is_told_only_of_those_it_kne
     Consumer::attach(&ring).unwrap().close();
     let mut tx = Producer::attach(&ring).unwrap();
     while tx.try_send(&[0; 100]).is_ok() {}
-    assert!(matches!(tx.try_send(&[0; 100]), Err(Error::Full)), "nobody has gone since it attached");
+    assert!(matches!(tx.try_send(&[0; 100]), Err(Error::Full)), "no consumer has left since it attached");
     assert!(matches!(tx.send_deadline(&[0; 100], Duration::from_millis(1)), Err(Error::Timeout)));
     let mut rx = Consumer::attach(&ring).unwrap();
     recv(&mut rx);
