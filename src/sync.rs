@@ -109,7 +109,8 @@ mod std_backend {
 
         /// The 8-byte atomic at `offset`, without a check.
         ///
-        /// # Safety `offset` is a multiple of 8 below [`Area::len`].
+        /// # Safety
+        /// `offset` is a multiple of 8 below [`Area::len`].
         #[inline(always)]
         pub(crate) unsafe fn word_unchecked(&self, offset: usize) -> &AtomicU64 {
             debug_assert!(offset % 8 == 0 && offset < self.len);
@@ -134,7 +135,8 @@ mod std_backend {
 
         /// The 4-byte atomic at `offset`, without a check.
         ///
-        /// # Safety `offset` is a multiple of 4, and `offset + 4 <= self.len()`.
+        /// # Safety
+        /// `offset` is a multiple of 4, and `offset + 4 <= self.len()`.
         #[inline(always)]
         pub(crate) unsafe fn half_unchecked(&self, offset: usize) -> &AtomicU32 {
             debug_assert!(offset % 4 == 0 && offset < self.len);
