@@ -90,7 +90,7 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::Invalid { .. } => USAGE,
             Error::Corrupt { .. } | Error::Incompatible { .. } => CORRUPT,
-            Error::NotFound => NOT_FOUND,
+            Error::NotFound | Error::NoConsumer => NOT_FOUND,
             Error::Timeout => TIMEOUT,
             _ => FAILED,
         };

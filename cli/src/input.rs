@@ -28,6 +28,30 @@ pub(crate) struct Limit {
     pub(crate) raised_by: &'static str,
 }
 
+/// Where input comes from, open: before anything is made that a missing file would make useless.
+pub(crate) struct Source {
+    file: File,
+    name: String,
+}
+
+impl Source {
+    /// `path`, or stdin.
+    pub(crate) fn open(path: Option<&Path>) -> Outcome<Self> {
+        let (file, name) = match path {
+            Some(path) => (File::open(path), path.display().to_string()),
+            None => {
+                standard::check_input()?;
+                (io::stdin().as_fd().try_clone_to_owned().map(File::from), "stdin".to_owned())
+            }
+        };
+        match file.and_then(|file| Ok((file.metadata()?.is_dir(), file))) {
+            Ok((false, file)) => Ok(Source { file, name }),
+            Ok((true, _)) => Err(Failure::new(FAILED, "is a directory").at(name)),
+            Err(e) => Err(Failure::new(FAILED, e).at(name)),
+        }
+    }
+}
+
 pub(crate) struct Input {
     source: File,
     name: String,
@@ -47,17 +71,10 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// `path`, or stdin.
-    pub(crate) fn open(path: Option<&Path>, framing: Framing, limit: Limit, interrupt: &Interrupt) -> Outcome<Self> {
-        let (source, name) = match path {
-            Some(path) => (File::open(path), path.display().to_string()),
-            None => {
-                standard::check_input()?;
-                (io::stdin().as_fd().try_clone_to_owned().map(File::from), "stdin".to_owned())
-            }
-        };
-        let source = source.map_err(|e| Failure::new(FAILED, e).at(&name))?;
-        Ok(Input { interrupt: Some(interrupt.clone()), ..Self::over(source, name, framing, limit) })
+    /// Reading starts with the first [`Input::fill`].
+    pub(crate) fn new(source: Source, framing: Framing, limit: Limit, interrupt: &Interrupt) -> Self {
+        let Source { file, name } = source;
+        Input { interrupt: Some(interrupt.clone()), ..Self::over(file, name, framing, limit) }
     }
 
     fn over(source: File, name: String, framing: Framing, limit: Limit) -> Self {

@@ -1,10 +1,11 @@
 //! What goes to stdout (data) and stderr (remarks), without ever panicking because nobody reads it.
 
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
@@ -83,6 +84,51 @@ impl From<File> for Output {
     fn from(file: File) -> Self {
         let kind = file.metadata().map(|metadata| metadata.file_type());
         Output { file, may_block: kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) }
+    }
+}
+
+/// An output that is open and not yet touched: a file keeps what is in it until something is about to be written, and one
+/// that was made in vain is removed.
+pub(crate) struct Pending {
+    /// `None`: stdout.
+    file: Option<File>,
+    /// The file's path, if it was missing.
+    made: Option<PathBuf>,
+}
+
+impl Pending {
+    /// `path`, which is made if it is missing, or stdout, which must be open.
+    pub(crate) fn open(path: Option<&Path>) -> Outcome<Self> {
+        let Some(path) = path else { return standard::check_output().map(|()| Pending { file: None, made: None }) };
+        let (opened, made) = match OpenOptions::new().write(true).create_new(true).open(path) {
+            // Of a symbolic link to a file that is missing, the file is made.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                (OpenOptions::new().write(true).create(true).truncate(false).open(path), None)
+            }
+            new => (new, Some(path.to_owned())),
+        };
+        match opened {
+            Ok(file) => Ok(Pending { file: Some(file), made }),
+            Err(e) => Err(Failure::new(FAILED, e).at(path.display())),
+        }
+    }
+
+    /// Something is about to be written: a file is emptied.
+    pub(crate) fn begin(mut self) -> Outcome<Output> {
+        self.made = None;
+        let Some(file) = self.file.take() else { return Output::stdout() };
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            file.set_len(0).map_err(Failure::output)?;
+        }
+        Ok(file.into())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(path) = self.made.take() {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -4,13 +4,12 @@
 //! has been taken and cannot be written is lost, and said to be (exit code 4). Frames are collected in a buffer, which is written when it is full or the ring is empty; a pause of some microseconds while
 //! frames stream in keeps a write from carrying a handful of them.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use slipring::endpoint::Endpoint;
+use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::{Event, Flags, Frame};
 use slipring::transport::{FrameReceiver, FrameReceiverExt};
 use slipring::{Deadline, Error, Kind, Redelivery, Ring, mpmc, spsc, stream};
@@ -19,7 +18,7 @@ use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
 use crate::interrupt::{GRACE, Interrupt, Wait};
 use crate::opening;
-use crate::output::Output;
+use crate::output::{Output, Pending};
 use crate::progress::Progress;
 use crate::reports::Reports;
 use crate::{Context, standard, target, units};
@@ -91,36 +90,50 @@ impl Recv {
         if self.follow && matches!(endpoint, Endpoint::Pipe(_)) {
             return Err(Failure::new(USAGE, format_args!("{subject}: --follow: a pipe has no next sender")));
         }
-        if self.file.is_none() {
-            standard::check_output()?; // before anything is taken
-        }
         if endpoint.to_string() == "-" {
             standard::check_input()?;
         }
         match &endpoint {
-            Endpoint::Ring(ring) => target::join(ring, context, |ring| self.run_ring(ring, &interrupt, context)),
+            Endpoint::Ring(ring) => self.run_ring(ring, &interrupt, context),
             endpoint => self.run_transport(endpoint, &interrupt, context),
         }
         .and_then(|()| interrupt.ended())
         .map_err(|failure| failure.at(subject))
     }
 
-    fn run_ring(&self, ring: &Ring, interrupt: &Interrupt, context: &Context) -> Outcome {
-        if ring.kind() == Kind::Stream && !matches!(self.framing, None | Some(Framing::Raw)) {
-            return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: --framing raw"));
-        }
-        if ring.kind() == Kind::Stream && context.json {
-            return Err(Failure::new(USAGE, "a ring of kind stream carries no frames: no --json"));
-        }
-        let writer = &mut Writer::new(self, interrupt, context)?;
+    /// Whether frames can come from a ring of `kind` as they were asked for.
+    fn check(&self, kind: Kind, context: &Context) -> Outcome {
+        let wrong = match (kind, self.framing) {
+            (Kind::Stream, Some(other)) if other != Framing::Raw => format!("--framing raw, not {other}"),
+            (Kind::Stream, _) if context.json => "no --json".to_owned(),
+            (Kind::Stream, _) if self.kind.is_some() => "no --kind".to_owned(),
+            (Kind::Stream, _) if self.stream.is_some() => "no --stream".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Failure::new(USAGE, format_args!("a ring of kind stream carries no frames: {wrong}")))
+    }
+
+    fn run_ring(&self, endpoint: &RingEndpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
+        let output = Pending::open(self.file.as_deref())?; // before anything is taken
+        let attach = |ring: &Ring| {
+            let lost_before = ring.stats()?.counts.lost;
+            let consumer = match ring.kind() {
+                Kind::Mpmc => Consumer::Mpmc(mpmc::Consumer::attach(ring)?),
+                Kind::Stream => Consumer::Stream(stream::Consumer::attach(ring)?),
+                _ => Consumer::Spsc(spsc::Consumer::attach(ring)?),
+            };
+            Ok((ring.clone(), consumer, lost_before))
+        };
+        let accept = |kind| self.check(kind, context);
+        let (ring, consumer, lost_before) = target::join(endpoint, context, accept, attach)?;
+        let writer = &mut Writer::new(self, output.begin()?, interrupt, context);
         writer.may_repeat = ring.redelivery() == Redelivery::AtLeastOnce;
         writer.gives_back = writer.may_repeat || ring.kind() != Kind::Mpmc;
         writer.enough = (ring.capacity() / 4).min(writer.enough);
-        let lost_before = ring.stats()?.counts.lost;
-        let drained = match ring.kind() {
-            Kind::Mpmc => self.drain_mpmc(mpmc::Consumer::attach(ring)?, writer),
-            Kind::Stream => self.drain_stream(stream::Consumer::attach(ring)?, writer),
-            _ => self.drain_spsc(spsc::Consumer::attach(ring)?, writer),
+        let drained = match consumer {
+            Consumer::Spsc(rx) => self.drain_spsc(rx, writer),
+            Consumer::Mpmc(rx) => self.drain_mpmc(rx, writer),
+            Consumer::Stream(rx) => self.drain_stream(rx, writer),
         };
         // What is lost with this receiver, its failure has told.
         let lost = ring.stats()?.counts.lost.saturating_sub(lost_before).saturating_sub(writer.lost);
@@ -128,6 +141,8 @@ impl Recv {
     }
 
     fn run_transport(&self, endpoint: &Endpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
+        endpoint.check_receiver()?;
+        let output = Pending::open(self.file.as_deref())?; // before anything is taken
         // A connection has one sender: the next one needs another connection.
         let reopens = self.follow && matches!(endpoint, Endpoint::Unix(_) | Endpoint::Seqpacket(_) | Endpoint::Tcp(_));
         let open = || {
@@ -135,7 +150,7 @@ impl Recv {
             opening::open(interrupt, endpoint, deadline, |from, until| from.open_receiver(until))
         };
         let Some(mut rx) = open()? else { return Ok(()) };
-        let mut writer = Writer::new(self, interrupt, context)?;
+        let mut writer = Writer::new(self, output.begin()?, interrupt, context);
         loop {
             writer.reads_ahead = !rx.capabilities().boundaries;
             if self.count.is_some() {
@@ -327,6 +342,13 @@ impl Recv {
     }
 }
 
+/// The receiving end of a ring of any kind.
+enum Consumer {
+    Spsc(spsc::Consumer),
+    Mpmc(mpmc::Consumer),
+    Stream(stream::Consumer),
+}
+
 /// What follows the end of a sender.
 enum Next {
     Wait,
@@ -369,13 +391,9 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(options: &'a Recv, interrupt: &'a Interrupt, context: &'a Context) -> Outcome<Self> {
-        let output = match &options.file {
-            Some(path) => File::create(path).map_err(|e| Failure::new(FAILED, e).at(path.display()))?.into(),
-            None => Output::stdout()?,
-        };
+    fn new(options: &'a Recv, output: Output, interrupt: &'a Interrupt, context: &'a Context) -> Self {
         let on_terminal = options.file.is_none() && io::stdout().is_terminal();
-        Ok(Writer {
+        Writer {
             options,
             context,
             framing: options.framing.unwrap_or(Framing::Lines),
@@ -397,7 +415,7 @@ impl<'a> Writer<'a> {
             skipped: 0,
             start: Instant::now(),
             progress: Progress::new(context, None, on_terminal),
-        })
+        }
     }
 
     fn is_done(&self) -> bool {

@@ -69,6 +69,17 @@ impl Relay {
             let message = format_args!("{destination}: a relay from an endpoint into itself would never end");
             return Err(Failure::new(USAGE, message));
         }
+        // Nothing is made at one side if the other one cannot be opened.
+        let check = |endpoint: &Endpoint, name: &str, check: fn(&Endpoint) -> slipring::Result<()>| {
+            check(endpoint).map_err(|error| Failure::from(error).at(name))
+        };
+        if self.duplex {
+            check(&source, &self.source, Endpoint::check_duplex)?;
+            check(&destination, &self.destination, Endpoint::check_duplex)?;
+        } else {
+            check(&source, &self.source, Endpoint::check_receiver)?;
+            check(&destination, &self.destination, Endpoint::check_sender)?;
+        }
         let is_standard = |endpoint: &Endpoint| endpoint.to_string() == "-";
         if is_standard(&source) || self.duplex && is_standard(&destination) {
             standard::check_input()?;

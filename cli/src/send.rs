@@ -17,7 +17,7 @@ use slipring::{Deadline, Error, Kind, Ring, Role, mpmc, spsc, stream};
 
 use crate::failure::{Failure, LOST, NOT_FOUND, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
-use crate::input::{Input, Limit};
+use crate::input::{Input, Limit, Source};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::opening;
 use crate::progress::Progress;
@@ -60,17 +60,19 @@ pub(crate) struct Send {
     /// Fail at once (exit code 5) if no receiver is there, and when the last one leaves, instead of filling the ring
     #[arg(long)]
     require_receiver: bool,
-    /// Frame kind, an application's message type
-    #[arg(long, value_name = "N", value_parser = units::frame_kind, default_value = "0x0100")]
-    kind: u16,
-    /// Frame stream: each has its own sequence numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    stream: u16,
+    /// Frame kind, an application's message type [default: 0x0100]
+    #[arg(long, value_name = "N", value_parser = units::frame_kind)]
+    kind: Option<u16>,
+    /// Frame stream: each has its own sequence numbers [default: 0]
+    #[arg(long, value_name = "N")]
+    stream: Option<u16>,
 }
 
 /// Bytes and frames in one batch: enough to make its cost vanish, little enough for the receiver to start at once.
 const BATCH_BYTES: usize = 16 << 10;
 const BATCH_FRAMES: u64 = 512;
+/// The kind of frames for which none was asked.
+const FIRST_KIND: u16 = 0x0100;
 /// How long --require-receiver takes to find a receiver.
 const CONNECT: Duration = Duration::from_millis(200);
 /// The largest raw frame.
@@ -81,28 +83,43 @@ impl Send {
         let interrupt = Interrupt::install()?;
         let subject = &self.endpoint;
         match target::endpoint(subject, context)? {
-            Endpoint::Ring(endpoint) => {
-                // Before joining: a producer that joins and leaves would end the wait of a consumer to come.
-                if self.require_receiver && !has_consumer(&endpoint) {
-                    return Err(no_receiver().at(subject));
-                }
-                target::join(&endpoint, context, |ring| self.run_ring(ring, &interrupt, context))
-            }
+            Endpoint::Ring(endpoint) => self.run_ring(endpoint, &interrupt, context),
             endpoint => self.run_transport(&endpoint, &interrupt, context),
         }
         .and_then(|()| interrupt.ended())
         .map_err(|failure| failure.at(subject))
     }
 
-    fn run_ring(&self, ring: &Ring, interrupt: &Interrupt, context: &Context) -> Outcome {
-        let framing = match (ring.kind(), self.framing) {
-            (Kind::Stream, None | Some(Framing::Raw)) => Framing::Raw,
-            (Kind::Stream, Some(other)) => {
-                let message = format_args!("a ring of kind stream carries no frames: --framing raw, not {other}");
-                return Err(Failure::new(USAGE, message));
-            }
-            (_, framing) => framing.unwrap_or(Framing::Lines),
+    /// Whether frames can go into a ring of `kind` as they were asked for.
+    fn check(&self, kind: Kind) -> Outcome {
+        let wrong = match (kind, self.framing) {
+            (Kind::Stream, Some(other)) if other != Framing::Raw => format!("--framing raw, not {other}"),
+            (Kind::Stream, _) if self.kind.is_some() => "no --kind".to_owned(),
+            (Kind::Stream, _) if self.stream.is_some() => "no --stream".to_owned(),
+            _ => return Ok(()),
         };
+        Err(Failure::new(USAGE, format_args!("a ring of kind stream carries no frames: {wrong}")))
+    }
+
+    fn run_ring(&self, endpoint: RingEndpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
+        let source = Source::open(self.file.as_deref())?;
+        // Before joining: a producer that joins and leaves would end the wait of a consumer to come.
+        if self.require_receiver && !endpoint.open().is_ok_and(|ring| has_consumer(&ring)) {
+            return Err(no_receiver());
+        }
+        let is_strict = self.require_receiver || endpoint.fails_without_consumer();
+        let endpoint = endpoint.fail_without_consumer(is_strict);
+        let attach = |ring: &Ring| {
+            let sink = match ring.kind() {
+                Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+                Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+                _ => spsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+            }?;
+            Ok((ring.clone(), sink))
+        };
+        let (ring, mut sink) = target::join(&endpoint, context, |kind| self.check(kind), attach)?;
+        let usual = if ring.kind() == Kind::Stream { Framing::Raw } else { Framing::Lines };
+        let framing = self.framing.unwrap_or(usual);
         let max = match (framing, ring.kind()) {
             (Framing::Raw, Kind::Mpmc) => ring.max_payload().min(RAW_CHUNK),
             (Framing::Raw, _) => (ring.max_payload() / 4).min(RAW_CHUNK),
@@ -113,14 +130,14 @@ impl Send {
             _ => ("the ring", "create it with a larger capacity"),
         };
         let limit = Limit { bytes: max, of, raised_by };
-        let mut input = Input::open(self.file.as_deref(), framing, limit, interrupt)?;
-        let mut sink = match ring.kind() {
-            Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-            Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-            _ => spsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-        }?;
+        let mut input = Input::new(source, framing, limit, interrupt);
         let what = if ring.kind() == Kind::Stream { "stream" } else { "ring" };
-        let pumped = self.pump(&mut input, sink.as_mut(), what, interrupt, context);
+        let patience = Patience { timeout: self.timeout, what, is_strict, interrupt, context };
+        let mut pumped = self.pump(&mut input, sink.as_mut(), &patience);
+        if pumped.is_ok() && is_strict && ring.stats()?.used() > 0 && !has_consumer(&ring) {
+            let message = "the last receiver has left or died, and what it did not take waits in the ring";
+            pumped = Err(Failure::new(NOT_FOUND, message));
+        }
         if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
             std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all
         }
@@ -132,6 +149,11 @@ impl Send {
         if self.require_receiver && matches!(endpoint, Endpoint::Mq(_) | Endpoint::Sysv(_) | Endpoint::Udp(_)) {
             let message = "--require-receiver: this endpoint does not tell whether there is a receiver";
             return Err(Failure::new(USAGE, message));
+        }
+        endpoint.check_sender()?;
+        let source = Source::open(self.file.as_deref())?;
+        if self.require_receiver && is_missing_fifo(endpoint) {
+            return Err(no_receiver()); // opening it would make it
         }
         let timeout = if self.require_receiver { Some(CONNECT) } else { self.timeout };
         let deadline = timeout.map_or(Deadline::never(), Deadline::after);
@@ -151,15 +173,15 @@ impl Send {
             _ => "raise max_payload at both ends",
         };
         let limit = Limit { bytes: max, of: "the channel", raised_by };
-        let mut input = Input::open(self.file.as_deref(), framing, limit, interrupt)?;
-        let pumped = self.pump(&mut input, &mut sink, "channel", interrupt, context);
+        let mut input = Input::new(source, framing, limit, interrupt);
+        let is_strict = self.require_receiver;
+        let patience = Patience { timeout: self.timeout, what: "channel", is_strict, interrupt, context };
+        let pumped = self.pump(&mut input, &mut sink, &patience);
         if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
             std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all
             return pumped;
         }
         pumped?;
-        let patience =
-            Patience { timeout: self.timeout, what: "channel", is_strict: self.require_receiver, interrupt, context };
         let closed = patience.insist(|until| sink.close(until)).map_err(|gone| patience.collected(gone));
         if closed.is_err() && interrupt.asked() {
             std::mem::forget(sink);
@@ -167,16 +189,9 @@ impl Send {
         closed
     }
 
-    fn pump(
-        &self,
-        input: &mut Input,
-        sink: &mut dyn Sink,
-        what: &'static str,
-        interrupt: &Interrupt,
-        context: &Context,
-    ) -> Outcome {
-        let header = Header { stream: self.stream, ..Header::new(self.kind, 0)? };
-        let patience = Patience { timeout: self.timeout, what, is_strict: self.require_receiver, interrupt, context };
+    fn pump(&self, input: &mut Input, sink: &mut dyn Sink, patience: &Patience) -> Outcome {
+        let Patience { what, interrupt, context, .. } = *patience;
+        let header = Header { stream: self.stream.unwrap_or(0), ..Header::new(self.kind.unwrap_or(FIRST_KIND), 0)? };
         let typed = self.file.is_none() && io::stdin().is_terminal();
         let mut progress = Progress::new(context, input.len(), typed);
         let mut pace = self.rate.map(Pace::new);
@@ -193,11 +208,8 @@ impl Send {
                 }
                 continue;
             }
-            if self.require_receiver && !sink.has_receiver() {
-                return Err(no_receiver());
-            }
             let mut sent = 0;
-            let sending = sink.send(header, input.bytes(), &frames, &mut sent, &patience);
+            let sending = sink.send(header, input.bytes(), &frames, &mut sent, patience);
             left -= sent as u64;
             progress.add(sent as u64, frames[..sent].iter().map(|frame| frame.len() as u64).sum());
             if let Err(failure) = sending {
@@ -224,9 +236,15 @@ impl Send {
     }
 }
 
+/// Whether the endpoint is a FIFO that does not exist.
+fn is_missing_fifo(endpoint: &Endpoint) -> bool {
+    let Endpoint::Fifo(fifo) = endpoint else { return false };
+    fifo.path().symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Whether a living consumer is attached to the ring.
-fn has_consumer(ring: &RingEndpoint) -> bool {
-    let participants = ring.open().and_then(|ring| ring.participants()).unwrap_or_default();
+fn has_consumer(ring: &Ring) -> bool {
+    let participants = ring.participants().unwrap_or_default();
     participants.iter().any(|participant| participant.alive && participant.role == Some(Role::Consumer))
 }
 
@@ -287,7 +305,7 @@ impl Patience<'_> {
             };
             let what = self.what;
             self.context.note(format_args!("the {what} is full, and its consumer has {how}: waiting for another"));
-            self.insist(|until| sink.wait_for_peer(until))?;
+            self.insist(|until| sink.wait_for_peer(until)).map_err(|gone| self.without_peer(gone))?;
         }
     }
 
@@ -299,7 +317,7 @@ impl Patience<'_> {
                 Ok(()) => Ok(()),
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(Error::Timeout) => Err(Gone::Failed(self.given_up())),
-                Err(Error::Closed) => Err(Gone::Left),
+                Err(Error::Closed | Error::NoConsumer) => Err(Gone::Left),
                 Err(Error::PeerDead) => Err(Gone::Died),
                 Err(error) => Err(Gone::Failed(error.into())),
             };
@@ -313,7 +331,17 @@ impl Patience<'_> {
                 let what = self.what;
                 Failure::new(LOST, format_args!("interrupted while the {what} was full: frames were not sent"))
             }
-            gone => gone.into(),
+            gone => self.without_peer(gone),
+        }
+    }
+
+    /// Why nothing can be sent to a peer that does not come again.
+    fn without_peer(&self, gone: Gone) -> Failure {
+        match gone {
+            Gone::Failed(failure) => failure,
+            Gone::Left | Gone::Died if self.is_strict => no_receiver(),
+            Gone::Left => Error::Closed.into(),
+            Gone::Died => Error::PeerDead.into(),
         }
     }
 
@@ -335,21 +363,13 @@ enum Gone {
     Failed(Failure),
 }
 
-impl From<Gone> for Failure {
-    fn from(gone: Gone) -> Self {
-        match gone {
-            Gone::Left => Error::Closed.into(),
-            Gone::Died => Error::PeerDead.into(),
-            Gone::Failed(failure) => failure,
-        }
-    }
+/// Whether the receiver has left or died, or there never was one.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Closed | Error::PeerDead | Error::NoConsumer)
 }
 
 /// Takes frames.
 trait Sink {
-    /// Whether there is a receiver, or there may be one.
-    fn has_receiver(&self) -> bool;
-
     /// Sends the frames in `bytes`, and adds their number to `sent`: when it fails, that of those before the failure.
     fn send(
         &mut self,
@@ -369,10 +389,6 @@ trait RingSink {
 }
 
 impl Sink for spsc::Producer {
-    fn has_receiver(&self) -> bool {
-        self.has_peer()
-    }
-
     fn send(
         &mut self,
         header: Header,
@@ -384,21 +400,22 @@ impl Sink for spsc::Producer {
         let mut batch = self.batch();
         for frame in frames {
             let payload = &bytes[frame.clone()];
-            match batch.push_frame(header, payload) {
-                Ok(()) => {
-                    *sent += 1;
-                    continue;
-                }
-                Err(Error::Full | Error::Closed | Error::PeerDead) => batch.commit(),
-                Err(error) => {
-                    batch.commit();
-                    return Err(error.into());
-                }
+            let refused = match batch.push_frame(header, payload) {
+                Ok(()) => continue,
+                // What is in the batch is dropped.
+                Err(error) if patience.is_strict && is_gone(&error) => return Err(no_receiver()),
+                Err(error) => error,
+            };
+            *sent += batch.len() as usize;
+            batch.commit();
+            if !(matches!(refused, Error::Full) || is_gone(&refused)) {
+                return Err(refused.into());
             }
             patience.send_one(self, header, payload)?;
             *sent += 1;
             batch = self.batch();
         }
+        *sent += batch.len() as usize;
         batch.commit();
         Ok(())
     }
@@ -415,10 +432,6 @@ impl RingSink for spsc::Producer {
 }
 
 impl Sink for mpmc::Producer {
-    fn has_receiver(&self) -> bool {
-        self.has_peer()
-    }
-
     fn send(
         &mut self,
         header: Header,
@@ -431,7 +444,8 @@ impl Sink for mpmc::Producer {
             let payload = &bytes[frame.clone()];
             match self.try_send_frame(header, payload) {
                 Ok(()) => {}
-                Err(Error::Full | Error::Closed | Error::PeerDead) => patience.send_one(self, header, payload)?,
+                Err(Error::Full) => patience.send_one(self, header, payload)?,
+                Err(error) if is_gone(&error) => patience.send_one(self, header, payload)?,
                 Err(error) => return Err(error.into()),
             }
             *sent += 1;
@@ -451,10 +465,6 @@ impl RingSink for mpmc::Producer {
 }
 
 impl Sink for stream::Producer {
-    fn has_receiver(&self) -> bool {
-        self.has_peer()
-    }
-
     fn send(
         &mut self,
         header: Header,
@@ -489,11 +499,6 @@ impl RingSink for stream::Producer {
 }
 
 impl Sink for Box<dyn FrameSender> {
-    /// It was there when this was opened, and sending fails when it has gone.
-    fn has_receiver(&self) -> bool {
-        true
-    }
-
     fn send(
         &mut self,
         header: Header,
@@ -506,7 +511,10 @@ impl Sink for Box<dyn FrameSender> {
             let payload = &bytes[frame.clone()];
             match self.try_send(header, payload) {
                 Ok(()) => {}
-                Err(Error::Full) => patience.insist(|until| self.send_deadline(header, payload, until))?,
+                Err(Error::Full) => patience
+                    .insist(|until| self.send_deadline(header, payload, until))
+                    .map_err(|gone| patience.without_peer(gone))?,
+                Err(error) if patience.is_strict && is_gone(&error) => return Err(no_receiver()),
                 Err(error) => return Err(error.into()),
             }
             *sent += 1;

@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use slipring::endpoint::{Endpoint, RingEndpoint};
-use slipring::{Kind, Options, Ring};
+use slipring::{Error, Kind, Options, Ring};
 
 use crate::Context;
-use crate::failure::{Failure, NOT_FOUND, Outcome};
+use crate::failure::{Failure, Outcome};
 
 /// Any endpoint; a word without a scheme is the name of a ring.
 pub(crate) fn endpoint(text: &str, context: &Context) -> Outcome<Endpoint> {
@@ -39,25 +39,36 @@ pub(crate) fn open(text: &str, context: &Context) -> Outcome<Ring> {
     ring.open().map_err(|error| Failure::from(error).at(format_args!("ring:{}", ring.name())))
 }
 
-/// The ring as it is, or created as the endpoint says.
-pub(crate) fn open_or_create(endpoint: &RingEndpoint, context: &Context) -> Outcome<Ring> {
-    let ring = endpoint.open_or_create().map_err(|e| Failure::from(e).at(format_args!("ring:{}", endpoint.name())))?;
-    remark_size(endpoint, &ring, context);
-    Ok(ring)
-}
-
 /// How often [`join`] tries when others create and remove the name all the time.
 const ATTEMPTS: usize = 100;
 
-/// Opens the ring, or creates it, for `attach` to attach to and to use; once more if its name was removed in between.
-pub(crate) fn join(endpoint: &RingEndpoint, context: &Context, mut attach: impl FnMut(&Ring) -> Outcome) -> Outcome {
-    for _ in 1..ATTEMPTS {
-        match attach(&open_or_create(endpoint, context)?) {
-            Err(failure) if failure.code() == NOT_FOUND => {}
-            joined => return joined,
+/// Opens the ring, or creates it, and attaches to it; once more if its name was removed in between. First `accept` is asked
+/// about the kind that the ring is or would be: what it refuses creates nothing.
+pub(crate) fn join<T>(
+    endpoint: &RingEndpoint,
+    context: &Context,
+    accept: impl Fn(Kind) -> Outcome,
+    attach: impl Fn(&Ring) -> slipring::Result<T>,
+) -> Outcome<T> {
+    for _ in 0..ATTEMPTS {
+        let ring = match endpoint.open() {
+            Err(Error::NotFound) => {
+                accept(endpoint.kind().unwrap_or(Kind::Spsc))?;
+                match endpoint.create() {
+                    Err(Error::Exists) => continue,
+                    created => created?,
+                }
+            }
+            opened => opened?,
+        };
+        accept(ring.kind())?;
+        remark_size(endpoint, &ring, context);
+        match attach(&ring) {
+            Err(Error::NotFound) => {}
+            joined => return Ok(joined?),
         }
     }
-    attach(&open_or_create(endpoint, context)?)
+    Err(Error::NotFound.into())
 }
 
 /// Says so when the ring is of another size than asked for, because it was rounded up or is older than the wish.

@@ -110,6 +110,78 @@ impl Endpoint {
         }
     }
 
+    /// Whether a sender can be opened, as far as that can be told from the endpoint, and from what there is of it already.
+    /// Creates nothing and waits for nothing. [`Endpoint::open_sender`] checks this first.
+    ///
+    /// # Errors
+    /// What [`Endpoint::open_sender`] would fail with.
+    ///
+    /// ```
+    /// use slipring::endpoint::Endpoint;
+    /// assert!(Endpoint::parse("udp:localhost:7000?listen")?.check_sender().is_err());
+    /// assert!(Endpoint::parse("ring:bytes?kind=stream")?.check_sender().is_err());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn check_sender(&self) -> Result<()> {
+        match self {
+            Endpoint::Dgram(socket) => socket.check_sender(),
+            Endpoint::Udp(socket) => socket.check_sender(),
+            Endpoint::Signal(signal) => signal.check_sender(),
+            _ => self.check_either(),
+        }
+    }
+
+    /// [`Endpoint::check_sender`] for a receiver.
+    ///
+    /// # Errors
+    /// What [`Endpoint::open_receiver`] would fail with.
+    ///
+    /// ```
+    /// use slipring::endpoint::Endpoint;
+    /// assert!(Endpoint::parse("signal:1")?.check_receiver().is_err(), "another process gets those");
+    /// assert!(Endpoint::parse("sysv:/no/such/file")?.check_receiver().is_err());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn check_receiver(&self) -> Result<()> {
+        match self {
+            Endpoint::Signal(signal) => signal.check_receiver(),
+            _ => self.check_either(),
+        }
+    }
+
+    /// [`Endpoint::check_sender`] for both ends of one connection.
+    ///
+    /// # Errors
+    /// What [`Endpoint::open_duplex`] would fail with.
+    ///
+    /// ```
+    /// use slipring::endpoint::Endpoint;
+    /// assert!(Endpoint::parse("fifo:/tmp/x")?.check_duplex().is_err());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn check_duplex(&self) -> Result<()> {
+        match self {
+            Endpoint::Pipe(_) | Endpoint::Unix(_) | Endpoint::Tcp(_) | Endpoint::Seqpacket(_) => self.check_either(),
+            _ => Err(ONE_WAY),
+        }
+    }
+
+    /// What does not depend on the direction.
+    fn check_either(&self) -> Result<()> {
+        match self {
+            Endpoint::Ring(ring) => ring.check_frames(),
+            Endpoint::Pipe(pipe) => pipe.check(),
+            Endpoint::Fifo(fifo) => fifo.check(),
+            Endpoint::Mq(queue) => queue.check(),
+            Endpoint::Sysv(queue) => queue.key().map(drop),
+            Endpoint::Unix(socket) => socket.check(),
+            Endpoint::Seqpacket(socket) => socket.check(),
+            Endpoint::Dgram(socket) => socket.check(),
+            Endpoint::Udp(socket) => socket.check(),
+            Endpoint::Tcp(_) | Endpoint::Signal(_) => Ok(()),
+        }
+    }
+
     /// Opens the end that sends, waiting for the other side where the transport needs one (a FIFO its reader, a connection
     /// whoever accepts it) until the deadline.
     ///
@@ -147,6 +219,7 @@ impl Endpoint {
     }
 
     fn sender(&self, batch: bool, deadline: Deadline) -> Result<Box<dyn FrameSender>> {
+        self.check_sender()?;
         Ok(match self {
             Endpoint::Ring(ring) => Box::new(ring.open_sender()?),
             Endpoint::Pipe(pipe) => Box::new(pipe.open_sender(batch)?),
@@ -168,6 +241,7 @@ impl Endpoint {
     /// As [`Endpoint::open_sender`].
     pub fn open_receiver(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameReceiver>> {
         let deadline = deadline.into();
+        self.check_receiver()?;
         Ok(match self {
             Endpoint::Ring(ring) => Box::new(ring.open_receiver()?),
             Endpoint::Pipe(pipe) => Box::new(pipe.open_receiver()?),
@@ -189,6 +263,7 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::open_sender`]; [`Error::Unsupported`] where there is one way only.
     pub fn open_duplex(&self, deadline: impl Into<Deadline>) -> Result<Duplex> {
+        self.check_duplex()?;
         match self {
             Endpoint::Pipe(pipe) => pipe.open_duplex(),
             Endpoint::Unix(socket) => socket.open_duplex(Wanted::Listener, false, deadline.into()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Duplex;
 use super::query::{self, parse_size};
@@ -59,6 +59,11 @@ impl PipeEndpoint {
         Ok(PipeEndpoint { number, options: parse_options(options, false)? })
     }
 
+    pub(super) fn check(&self) -> Result<()> {
+        self.number.map_or(Ok(()), |number| pipe::numbered(number).map(drop))?;
+        pipe::check_size(&self.options)
+    }
+
     /// The sending end: of standard output, or of the descriptor.
     pub(super) fn open_sender(&self, batch: bool) -> Result<Sender> {
         let options = self.options.clone().batch(batch);
@@ -108,6 +113,17 @@ pub struct FifoEndpoint {
 impl FifoEndpoint {
     pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
         Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options, true)? })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        query::check_parent(&self.path, fifo::NO_DIRECTORY)?;
+        pipe::check_size(&self.options)
     }
 
     pub(super) fn open_sender(&self, batch: bool, deadline: Deadline) -> Result<Sender> {

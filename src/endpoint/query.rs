@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -67,6 +67,14 @@ pub(super) fn path(text: &str) -> Result<PathBuf> {
         return Err(Error::Invalid { what: "path: not empty, and without a zero byte" });
     }
     Ok(PathBuf::from(text))
+}
+
+/// Fails with `missing` if the directory of `path` is not there.
+pub(super) fn check_parent(path: &Path, missing: Error) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(missing),
+        _ => Ok(()),
+    }
 }
 
 /// `HOST:PORT`, of which the port is a number. Nothing is looked up.

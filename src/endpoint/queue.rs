@@ -48,6 +48,10 @@ impl MqEndpoint {
         &self.name
     }
 
+    pub(super) fn check(&self) -> Result<()> {
+        mq::check(&self.name, &self.options)
+    }
+
     pub(super) fn open_sender(&self) -> Result<mq::Sender> {
         mq::Sender::open(&self.name, &self.options)
     }

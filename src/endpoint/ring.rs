@@ -8,6 +8,7 @@ use super::query::{self, parse_mode, parse_size, parse_switch};
 use crate::error::{Error, Result};
 use crate::ring::{Options, Ring};
 use crate::segment::{Kind, Redelivery, WakeMode, directory::check_name, open_and_join};
+use crate::transport::ring::NO_FRAMES;
 use crate::transport::{RingReceiver, RingSender};
 use crate::wait::idle::Idle;
 
@@ -219,11 +220,24 @@ impl RingEndpoint {
         Err(Error::NotFound)
     }
 
+    /// Whether the ring, as it is or would be created, can carry frames.
+    pub(super) fn check_frames(&self) -> Result<()> {
+        let there = match Ring::open(&self.name, &self.directory.iter().fold(Options::any(), Options::directory)) {
+            Err(Error::NotFound) => self.options().geometry().map(|geometry| geometry.kind),
+            opened => opened.map(|ring| ring.kind()),
+        };
+        match (there?, self.kind) {
+            (Kind::Stream, None | Some(Kind::Stream)) => Err(NO_FRAMES),
+            _ => Ok(()),
+        }
+    }
+
     /// Becomes a producer of the ring, which is created if it is not there.
     ///
     /// # Errors
     /// As [`RingEndpoint::open_or_create`] and [`RingSender::attach`].
     pub fn open_sender(&self) -> Result<RingSender> {
+        self.check_frames()?;
         open_and_join(|| self.open_or_create(), RingSender::attach)
     }
 
@@ -232,6 +246,7 @@ impl RingEndpoint {
     /// # Errors
     /// As [`RingEndpoint::open_or_create`] and [`RingReceiver::attach`].
     pub fn open_receiver(&self) -> Result<RingReceiver> {
+        self.check_frames()?;
         open_and_join(|| self.open_or_create(), RingReceiver::attach)
     }
 }

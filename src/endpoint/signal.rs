@@ -46,17 +46,27 @@ impl SignalEndpoint {
         Ok(parsed)
     }
 
-    pub(super) fn open_sender(&self, deadline: Deadline) -> Result<Sender> {
-        let Some(pid) = self.pid else {
-            return Err(Error::Invalid { what: "process: a sender must name its receiver, as in signal:4242" });
-        };
-        Sender::open(pid, &self.options, deadline)
+    pub(super) fn check_sender(&self) -> Result<()> {
+        self.receiver().and_then(|_| self.options.check())
     }
 
-    pub(super) fn open_receiver(&self) -> Result<Receiver> {
+    pub(super) fn check_receiver(&self) -> Result<()> {
         if self.pid.is_some_and(|pid| pid != std::process::id()) {
             return Err(Error::Invalid { what: "process: only this one can receive its signals; say signal: alone" });
         }
+        self.options.check()
+    }
+
+    /// Whom to send to.
+    fn receiver(&self) -> Result<u32> {
+        self.pid.ok_or(Error::Invalid { what: "process: a sender must name its receiver, as in signal:4242" })
+    }
+
+    pub(super) fn open_sender(&self, deadline: Deadline) -> Result<Sender> {
+        Sender::open(self.receiver()?, &self.options, deadline)
+    }
+
+    pub(super) fn open_receiver(&self) -> Result<Receiver> {
         Receiver::open(&self.options)
     }
 }

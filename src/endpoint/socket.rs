@@ -8,7 +8,7 @@ use super::Duplex;
 use super::query::{self, Address, parse_size, parse_switch, parse_uid};
 use crate::error::{Error, Result};
 use crate::transport::accept::Wanted;
-use crate::transport::{dgram, seqpacket, udp};
+use crate::transport::{dgram, seqpacket, socket_path, udp};
 use crate::wait::deadline::Deadline;
 
 const SEQPACKET_KEYS: &str = "endpoint option: known for seqpacket are listen, max_payload, uid";
@@ -46,6 +46,10 @@ impl SeqpacketEndpoint {
             Ok(())
         })?;
         Ok(parsed)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        socket_path::check(&self.path)
     }
 
     pub(super) fn open_duplex(&self, wanted: Wanted, deadline: Deadline) -> Result<Duplex> {
@@ -97,10 +101,15 @@ impl DgramEndpoint {
         Ok(parsed)
     }
 
+    pub(super) fn check(&self) -> Result<()> {
+        socket_path::check(&self.path)
+    }
+
+    pub(super) fn check_sender(&self) -> Result<()> {
+        if self.listen { Err(SENDER_LISTENS) } else { self.check() }
+    }
+
     pub(super) fn open_sender(&self, deadline: Deadline) -> Result<dgram::Sender> {
-        if self.listen {
-            return Err(SENDER_LISTENS);
-        }
         dgram::Sender::connect(&self.path, &self.options, deadline)
     }
 
@@ -153,10 +162,15 @@ impl UdpEndpoint {
         Ok(parsed)
     }
 
+    pub(super) fn check(&self) -> Result<()> {
+        self.options.check_size()
+    }
+
+    pub(super) fn check_sender(&self) -> Result<()> {
+        if self.listen { Err(SENDER_LISTENS) } else { self.check() }
+    }
+
     pub(super) fn open_sender(&self, deadline: Deadline) -> Result<udp::Sender> {
-        if self.listen {
-            return Err(SENDER_LISTENS);
-        }
         udp::Sender::connect(&self.address, &self.options, deadline)
     }
 

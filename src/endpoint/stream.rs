@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::query::{self, Address, parse_duration, parse_size, parse_switch, parse_uid};
 use super::{DEFAULT_CAPACITY, Duplex};
 use crate::error::{Error, Result};
+use crate::ring::Options;
 use crate::transport::accept::Wanted;
-use crate::transport::{stream, tcp, unix};
+use crate::transport::{socket_path, stream, tcp, unix};
 use crate::wait::deadline::Deadline;
 
 const UNIX_KEYS: &str = "endpoint option: known for unix are capacity, listen, max_payload, uid, upgrade";
@@ -21,7 +22,7 @@ const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, 
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `uid` | a user beside ourselves and root; may be repeated | nobody |
 /// | `upgrade` | `ring` or `no`: whether to go on over a ring each way, if the peer wants that, too | `no` |
-/// | `capacity` | bytes of the ring for what is sent from here, a size | 1 MiB |
+/// | `capacity` | with `upgrade=ring`: bytes of the ring for what is sent from here, a size | 1 MiB |
 #[derive(Clone, Debug)]
 pub struct UnixEndpoint {
     path: PathBuf,
@@ -29,7 +30,7 @@ pub struct UnixEndpoint {
     stream: stream::Options,
     options: unix::Options,
     upgrade: bool,
-    capacity: usize,
+    capacity: Option<usize>,
 }
 
 impl UnixEndpoint {
@@ -40,7 +41,7 @@ impl UnixEndpoint {
             stream: stream::Options::new(),
             options: unix::Options::default(),
             upgrade: false,
-            capacity: DEFAULT_CAPACITY,
+            capacity: None,
         };
         query::each(options, |key, value| {
             match key {
@@ -54,21 +55,35 @@ impl UnixEndpoint {
                         _ => return Err(Error::Invalid { what: "upgrade: ring or no" }),
                     }
                 }
-                "capacity" => parsed.capacity = parse_size(value)?,
+                "capacity" => parsed.capacity = Some(parse_size(value)?),
                 _ => return Err(Error::Invalid { what: UNIX_KEYS }),
             }
             Ok(())
         })?;
+        if parsed.capacity.is_some() && !parsed.upgrade {
+            return Err(Error::Invalid { what: "endpoint option: capacity is that of a ring; say upgrade=ring, too" });
+        }
         Ok(parsed)
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity.unwrap_or(DEFAULT_CAPACITY)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.upgrade {
+            Options::spsc(self.capacity()).geometry()?;
+        }
+        socket_path::check(&self.path)
     }
 
     pub(super) fn open_duplex(&self, wanted: Wanted, batch: bool, deadline: Deadline) -> Result<Duplex> {
         let options = self.options.clone().stream(self.stream.clone().batch(batch));
         let connection = if self.listen {
-            let upgrade = self.upgrade.then_some(self.capacity);
+            let upgrade = self.upgrade.then_some(self.capacity());
             unix::Listener::bind(&self.path, &options)?.accept_wanted(wanted, upgrade, deadline)
         } else if self.upgrade {
-            unix::connect_upgrading(&self.path, &options, self.capacity, deadline)
+            unix::connect_upgrading(&self.path, &options, self.capacity(), deadline)
         } else {
             let connected = unix::connect(&self.path, &options, deadline);
             connected.map(|(tx, rx)| unix::Connection::Stream(tx, rx))

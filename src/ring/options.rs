@@ -218,7 +218,7 @@ impl Options {
         }
     }
 
-    pub(super) fn geometry(&self) -> Result<Geometry> {
+    pub(crate) fn geometry(&self) -> Result<Geometry> {
         let mut settings = self.settings;
         let MemoryOptions { huge, .. } = self.segment.memory;
         if huge {

@@ -52,6 +52,8 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
+pub(crate) const NO_DIRECTORY: Error = Error::Invalid { what: "FIFO path: no such directory" };
+
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Resync, features: 0 };
 
 /// Becomes one of the writers, waiting for a reader until the deadline.
@@ -79,6 +81,7 @@ const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_cor
 /// # Ok::<(), Error>(())
 /// ```
 pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<Sender> {
+    pipe::check_size(options)?;
     let fifo = Fifo::at(path.as_ref())?;
     // The kernel offers nothing to wait for.
     let fd = retry::until(deadline.into(), || fifo.open(OFlags::WRONLY))?.ok_or(Error::Timeout)?;
@@ -92,6 +95,7 @@ pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Dea
 /// # Errors
 /// [`Error::RoleTaken`] while another reader lives; otherwise as [`sender`].
 pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
+    pipe::check_size(options)?;
     let fifo = Fifo::at(path.as_ref())?;
     let first = fifo.reader()?;
     match flock(&first, FlockOperation::NonBlockingLockExclusive) {
@@ -199,7 +203,7 @@ impl Fifo {
     fn at(path: &Path) -> Result<Self> {
         match mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
             Ok(()) | Err(Errno::EXIST) => Ok(Fifo { path: path.to_owned() }),
-            Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::Invalid { what: "FIFO path: no such directory" }),
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(NO_DIRECTORY),
             Err(e) => Err(Error::io("make the FIFO", e)),
         }
     }

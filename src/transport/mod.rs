@@ -26,7 +26,7 @@ mod retry;
 pub mod ring;
 pub mod seqpacket;
 pub mod signal;
-mod socket_path;
+pub(crate) mod socket_path;
 pub mod stream;
 pub mod sysv;
 pub mod tcp;

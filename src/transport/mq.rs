@@ -427,6 +427,14 @@ fn open(name: &str, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
     Err(Error::NotFound)
 }
 
+/// What opening the queue would refuse. Creates nothing.
+pub(crate) fn check(name: &str, options: &Options) -> Result<()> {
+    match open(name, &options.clone().create(false)) {
+        Err(Error::NotFound) if options.create => shape(options).map(drop),
+        opened => opened.map(drop),
+    }
+}
+
 fn checked_name(name: &str) -> Result<CString> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let valid = name

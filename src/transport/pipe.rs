@@ -184,14 +184,24 @@ fn new_pipe(options: &Options) -> Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
+/// Fails if no pipe can have the size that was asked for, before one is made that has a name. System calls only if a size
+/// was asked for.
+pub(crate) fn check_size(options: &Options) -> Result<()> {
+    if options.pipe_size.is_some() { new_pipe(options).map(drop) } else { Ok(()) }
+}
+
 /// Gives the pipe the size that was asked for, if one was, and if it is a pipe.
 pub(super) fn set_size(fd: &OwnedFd, options: &Options) -> Result<()> {
+    const WRONG: Error = Error::Invalid { what: "pipe size: 1 byte to 2 GiB" };
     let Some(size) = options.pipe_size else { return Ok(()) };
+    if size > 1 << 31 {
+        return Err(WRONG); // the kernel takes 32 bits
+    }
     match fcntl_setpipe_size(fd, size) {
         Ok(_) | Err(Errno::BADF) => Ok(()),
         Err(Errno::PERM) => Err(Error::Unsupported { what: "a pipe of that size: raise /proc/sys/fs/pipe-max-size" }),
         Err(Errno::BUSY) => Err(Error::Unsupported { what: "a pipe smaller than what is in it" }),
-        Err(Errno::INVAL) => Err(Error::Invalid { what: "pipe size: 1 byte to 2 GiB" }),
+        Err(Errno::INVAL) => Err(WRONG),
         Err(e) => Err(Error::io("set the size of the pipe", e)),
     }
 }

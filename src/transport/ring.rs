@@ -40,7 +40,7 @@ pub const UNTRUSTED: Capabilities =
 /// What a pipe holds, usually: more would keep the sender from the room that has come free.
 const LONGEST_RUN: usize = 64 << 10;
 
-const NO_FRAMES: Error = Error::Unsupported {
+pub(crate) const NO_FRAMES: Error = Error::Unsupported {
     what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
 };
 

@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::os::fork;
 use crate::wait::deadline::Deadline;
 
+const NO_DIRECTORY: Error = Error::Invalid { what: "socket path: no such directory" };
+
 /// How long [`BoundPath::bind`] waits for another one who is just taking over the same directory's sockets.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,15 @@ pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> 
     }
 }
 
+/// What binding and connecting refuse alike: a path that is too long, or whose directory is not there.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check(path: &Path) -> Result<()> {
+    address(path)?;
+    if directory_of(path).is_dir() { Ok(()) } else { Err(NO_DIRECTORY) }
+}
+
 /// Whether a process of this user may talk to us: ourselves, root, and those who were allowed.
 pub(super) fn is_allowed(uid: u32, uids: &[u32]) -> bool {
     uid == 0 || uid == geteuid().as_raw() || uid == getuid().as_raw() || uids.contains(&uid)
@@ -114,14 +125,17 @@ fn address(path: &Path) -> Result<SocketAddrUnix> {
     SocketAddrUnix::new(path).map_err(|e| Error::io("name the socket", e))
 }
 
-/// The directory of `path`, open, after the checks of the module's documentation.
-fn checked_directory(path: &Path, access: OFlags, uids: &[u32]) -> Result<OwnedFd> {
-    let directory = match path.parent() {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    let fd = match openat(CWD, directory, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Error::Invalid { what: "socket path: no such directory" }),
+    }
+}
+
+/// The directory of `path`, open, after the checks of the module's documentation.
+fn checked_directory(path: &Path, access: OFlags, uids: &[u32]) -> Result<OwnedFd> {
+    let fd = match openat(CWD, directory_of(path), access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(NO_DIRECTORY),
         opened => opened.map_err(|e| Error::io("open the socket's directory", e))?,
     };
     let stat = fstat(&fd).map_err(|e| Error::io("examine the socket's directory", e))?;

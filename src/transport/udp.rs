@@ -96,6 +96,13 @@ impl Options {
         self
     }
 
+    pub(crate) fn check_size(&self) -> Result<()> {
+        match self.datagram {
+            Wire::MIN_MESSAGE..=LARGEST => Ok(()),
+            _ => Err(Error::Invalid { what: "datagram size: 128 to 65507 bytes" }),
+        }
+    }
+
     /// The addresses of a host, at least one, if these options allow them.
     fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
         const UNKNOWN: Error =
@@ -105,9 +112,7 @@ impl Options {
             _ => Error::io("look up the host", e),
         })?;
         let addresses: Vec<_> = found.collect();
-        if !(Wire::MIN_MESSAGE..=LARGEST).contains(&self.datagram) {
-            return Err(Error::Invalid { what: "datagram size: 128 to 65507 bytes" });
-        }
+        self.check_size()?;
         if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
             const WHAT: &str = "UDP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
             return Err(Error::Untrusted { what: WHAT });

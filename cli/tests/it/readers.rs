@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::{ioctl_fionbio, ioctl_fionread};
@@ -201,6 +202,24 @@ fn a_relay_into_itself_is_refused() {
 }
 
 #[test]
+fn a_required_receiver_that_left_what_was_sent_is_an_error_at_the_end() {
+    let place = Place::new();
+    for to in ["ring:s", "ring:m?kind=mpmc", "ring:b?kind=stream"] {
+        let name = &to[5..6];
+        let mut receiver = place.start(&format!("recv {to} --rate 0.001/s"));
+        place.wait_for_living(name, 1);
+        let mut sender = place.start(&format!("send {to} --require-receiver"));
+        sender.write(b"012345678\n");
+        receiver.first_bytes(); // and nothing more for a long time
+        sender.write(b"two\n");
+        place.wait_for(&format!("stat {name}"), |stat| stat["sent"].as_u64() > Some(1));
+        drop(receiver);
+        // Nothing follows that could fail.
+        sender.finish().fails(5, "did not take");
+    }
+}
+
+#[test]
 fn a_required_receiver_that_is_not_there_is_an_error_at_once() {
     let place = Place::new();
     let at = place.path().display().to_string();
@@ -214,10 +233,16 @@ fn a_required_receiver_that_is_not_there_is_an_error_at_once() {
         sender.write(b"there\n");
         place.wait_for(&format!("stat {name}"), |stat| stat["received"].as_u64() > Some(0));
         drop(receiver);
-        // What has room goes still; when the ring is full, the kernel says that the receiver has died.
+        // At the next frame, or soon: the ring is far from full.
         let mut stdin = sender.child().stdin.take().unwrap();
-        while stdin.write_all(&b"0123456789\n".repeat(100)).is_ok() {}
+        let mut lines = 0;
+        while stdin.write_all(b"0123456789\n").is_ok() {
+            lines += 1;
+            assert!(lines < 10_000, "{to}: the receiver's death is not noticed");
+            std::thread::sleep(Duration::from_millis(2));
+        }
         sender.finish().fails(5, "no receiver");
+        assert!(lines < 1000, "{to}: {lines} lines before the receiver's death was noticed");
     }
     for to in [format!("unix:{at}/u"), format!("seqpacket:{at}/q"), format!("dgram:{at}/d"), format!("fifo:{at}/f")] {
         place.feed(&format!("send {to} --require-receiver"), b"x\n").fails(5, "no receiver");

@@ -67,6 +67,86 @@ fn another_kind_than_asked_for() {
 }
 
 #[test]
+fn what_is_refused_makes_nothing() {
+    let place = Place::new();
+    let at = place.path().display().to_string();
+    for (arguments, code, saying) in [
+        ("send ring:x?kind=stream --framing lines", 2, "no frames: --framing raw, not lines"),
+        ("send ring:x?kind=stream --kind 0x107", 2, "no frames: no --kind"),
+        ("send ring:x?kind=stream --stream 7", 2, "no frames: no --stream"),
+        ("recv ring:x?kind=stream --framing nul", 2, "no frames: --framing raw, not nul"),
+        ("recv ring:x?kind=stream --json", 2, "no frames: no --json"),
+        ("recv ring:x?kind=stream --kind 0x107", 2, "no frames: no --kind"),
+        ("recv ring:x?kind=stream --stream 7", 2, "no frames: no --stream"),
+        ("send ring:x --file /does/not/exist", 1, "/does/not/exist: No such file"),
+        ("send ring:x --file /", 1, "/: is a directory"),
+        ("send fifo:AT/f --file /does/not/exist", 1, "/does/not/exist: No such file"),
+        ("send unix:AT/u?listen --file /does/not/exist", 1, "/does/not/exist: No such file"),
+        ("recv ring:x --file /does/not/exist", 1, "/does/not/exist: No such file"),
+        ("recv ring:x --file /", 1, "/: Is a directory"),
+        ("recv fifo:AT/f --file /does/not/exist", 1, "/does/not/exist: No such file"),
+        ("recv unix:AT/u?listen --file /does/not/exist", 1, "/does/not/exist: No such file"),
+        ("recv fifo:AT/f?pipe_size=99TiB", 2, "pipe size"),
+        ("send fifo:AT/f?pipe_size=99TiB", 2, "pipe size"),
+        ("send fifo:AT/f --require-receiver", 5, "no receiver"),
+        ("send ring:x --require-receiver", 5, "no receiver"),
+        ("recv unix:AT/u?listen&capacity=64K", 2, "upgrade=ring"),
+        ("recv unix:AT/u?listen&upgrade=ring&capacity=99TiB --timeout 9s", 2, "capacity"),
+        ("recv dgram:AT/no/d --file AT/file", 2, "no such directory"),
+        ("recv mq:ticks --file AT/file", 2, "queue name"),
+        ("recv signal:1 --file AT/file", 2, "only this one"),
+        ("recv mq:/slipring-none?create=no --file AT/file", 5, "not found"),
+        ("recv unix:AT/u --timeout 10ms --file AT/file", 5, "not found"),
+        ("relay ring:x?kind=stream ring:y", 1, "carries bytes, not frames"),
+        ("relay ring:y ring:x?kind=stream", 1, "carries bytes, not frames"),
+        ("relay ring:y fifo:AT/f?pipe_size=99TiB", 2, "pipe size"),
+        ("relay fifo:AT/f?pipe_size=99TiB ring:y", 2, "pipe size"),
+        ("relay signal:1 ring:y", 2, "only this one"),
+        ("relay ring:y signal:", 2, "must name its receiver"),
+        ("relay sysv:/does/not/exist ring:y", 2, "file that exists"),
+        ("relay fd:99 ring:y", 2, "it is not open"),
+        ("relay mq:ticks ring:y", 2, "queue name"),
+        ("relay mq:/slipring-none?message_size=1 ring:y", 2, "shape of a queue"),
+        ("relay udp:127.0.0.1:9?datagram=1 ring:y", 2, "datagram size"),
+        ("relay unix:/does/not/exist ring:y", 2, "no such directory"),
+        ("relay fifo:/does/not/exist ring:y", 2, "no such directory"),
+        ("relay ring:y udp:127.0.0.1:9?listen", 2, "listen"),
+        ("relay --duplex unix:AT/u?listen ring:y", 1, "both ways"),
+    ] {
+        let arguments = arguments.replace("AT", &at);
+        place.run(&arguments).fails(code, saying);
+        let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{arguments} left {left:?}");
+    }
+}
+
+#[test]
+fn a_file_keeps_what_is_in_it_if_nothing_can_be_received() {
+    let place = Place::new();
+    let file = place.file("file");
+    let (at, to) = (place.path().display(), format!("--file {}", file.display()));
+    place.run("create ring:there").succeeds();
+    fs::write(&file, b"precious").unwrap();
+    for arguments in [
+        "recv ring:there?kind=mpmc".to_owned(),
+        "recv ring:x?kind=stream --json".to_owned(),
+        "recv mq:/slipring-none?create=no".to_owned(),
+        format!("recv unix:{at}/u --timeout 10ms"),
+        format!("recv unix:{at}/u?listen --timeout 10ms"),
+    ] {
+        assert_ne!(place.run(&format!("{arguments} {to}")).code, 0, "{arguments}");
+        assert_eq!(fs::read(&file).unwrap(), b"precious", "{arguments}");
+    }
+    place.feed("send ring:there", b"new\n").succeeds();
+    place.run(&format!("recv ring:there {to}")).succeeds();
+    assert_eq!(fs::read(&file).unwrap(), b"new\n");
+    symlink(place.file("target"), place.file("link")).unwrap();
+    place.feed("send ring:there", b"new\n").succeeds();
+    place.run(&format!("recv ring:there --file {at}/link")).succeeds();
+    assert_eq!(fs::read(place.file("target")).unwrap(), b"new\n");
+}
+
+#[test]
 fn what_is_not_there() {
     let place = Place::new();
     for verb in ["info", "stat", "verify", "dump", "rm"] {

@@ -195,6 +195,11 @@ impl Options {
         self
     }
 
+    /// What opening either end would refuse.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.checked_signo().map(drop)
+    }
+
     fn checked_signo(&self) -> Result<Signo> {
         if self.max_payload > LARGEST {
             return Err(Error::Invalid { what: "payload limit of signals: at most 64 KiB" });
