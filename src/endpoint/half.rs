@@ -42,6 +42,10 @@ impl FrameSender for Half<dyn FrameSender, dyn FrameReceiver> {
         self.used.send_encoded_until(frames, deadline)
     }
 
+    fn takes_encoded(&self) -> bool {
+        self.used.takes_encoded()
+    }
+
     fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
         self.used.flush_until(deadline)
     }
@@ -74,6 +78,10 @@ impl FrameReceiver for Half<dyn FrameReceiver, dyn FrameSender> {
 
     fn release(&mut self) {
         self.used.release();
+    }
+
+    fn hand_back(&mut self) -> bool {
+        self.used.hand_back()
     }
 
     fn encoded(&mut self) -> Option<&[u8]> {

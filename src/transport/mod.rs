@@ -75,8 +75,8 @@ pub trait FrameSender: Send {
     }
 
     /// Sends frames that are encoded already, one behind the other in the short form as in a byte ring, as they are; gives the bytes
-    /// of those that were sent, at least one frame. They keep their sequence numbers. 0 where frames go another way:
-    /// send them one by one.
+    /// of those that were sent, at least one frame. They keep their sequence numbers, and are never collected: the kernel has them,
+    /// but for the rest of the last one. 0 where frames go another way ([`FrameSender::takes_encoded`]): send them one by one.
     ///
     /// # Errors
     /// [`Error::Timeout`], and none was sent; [`Error::Corrupt`] for what are no frames of the short form, and
@@ -97,6 +97,19 @@ pub trait FrameSender: Send {
     /// ```
     fn send_encoded_until(&mut self, _frames: &[u8], _deadline: Deadline) -> Result<usize> {
         Ok(0)
+    }
+
+    /// Whether [`FrameSenderExt::send_encoded`] sends: over byte streams.
+    ///
+    /// ```
+    /// use slipring::transport::{FrameSender, RingSender, pipe, stream::Options};
+    /// let (tx, _rx) = slipring::spsc::pair(4096)?;
+    /// assert!(!RingSender::from(tx).takes_encoded());
+    /// assert!(pipe::pair(&Options::new())?.0.takes_encoded());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    fn takes_encoded(&self) -> bool {
+        false
     }
 
     /// Hands everything collected to the kernel or the ring. Call it before pausing: what is collected is not under way.
@@ -160,6 +173,25 @@ pub trait FrameReceiver: Send {
     /// Lets go of what was lent last, as the next call would.
     fn release(&mut self) {}
 
+    /// Keeps what was lent last, and was not released, so that it is received again: here by the next call or, if this end is dropped,
+    /// by the next receiver. False where a frame is taken from its channel when it is received: everywhere but on rings.
+    ///
+    /// ```
+    /// use slipring::frame::{Event, Header};
+    /// use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender};
+    /// let (tx, rx) = slipring::spsc::pair(4096)?;
+    /// let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
+    /// tx.send(Header::PLAIN, b"job")?;
+    /// for _ in 0..2 {
+    ///     assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"job"));
+    ///     assert!(rx.hand_back());
+    /// }
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    fn hand_back(&mut self) -> bool {
+        false
+    }
+
     /// Announces that at most `frames` more frames will be received here. A byte stream then reads nothing behind the last
     /// of them, so that the next reader of the same pipe, FIFO or file finds it whole. Near the last frame, each costs two
     /// reads. Other transports take frames one by one anyway.
@@ -193,10 +225,11 @@ pub trait FrameReceiver: Send {
         false
     }
 
-    /// Frames that are there now, encoded one behind the other in the short form, where they lie: what
-    /// [`FrameSenderExt::send_encoded`] takes. What was lent last, and not released, is the first of them. Empty if there is
-    /// none, or one that is marked as redelivered, which only [`FrameReceiver::try_recv`] shows. They stay until
-    /// [`FrameReceiver::release_encoded`], or come again from the next call. `None` where frames come another way.
+    /// Frames that are there now, encoded one behind the other in the short form: what [`FrameSenderExt::send_encoded`] takes. A
+    /// byte ring gives them where they lie, a slot ring as copies, with numbers of their own. What was lent last, and not released, is
+    /// the first of them. Empty if there is none, or one in a byte ring that is marked as redelivered, which only
+    /// [`FrameReceiver::try_recv`] shows. They stay until [`FrameReceiver::release_encoded`], or come again from the next call or,
+    /// if this end is dropped, from the next receiver. `None` where frames come another way.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};

@@ -155,8 +155,8 @@ impl FrameSender for RingSender {
     }
 }
 
-/// The receiving end of a ring of frames. The frame given last stays in hand until the next call: if this process dies first, it
-/// comes again, marked. Dropping lets go of it.
+/// The receiving end of a ring of frames. The frame given last is held until the next call: if this process dies first, it
+/// comes again, marked. Dropping releases it, unless it was handed back ([`FrameReceiver::hand_back`]).
 #[derive(Debug)]
 pub struct RingReceiver {
     end: ReceivingEnd,
@@ -305,18 +305,34 @@ impl FrameReceiver for RingReceiver {
     fn encoded(&mut self) -> Option<&[u8]> {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => Some(holder.run(LONGEST_RUN)),
-            _ => None,
+            ReceivingEnd::Mpmc(holder) => holder.run(LONGEST_RUN),
+            ReceivingEnd::Stranger(_) => None,
         }
     }
 
     fn release_encoded(&mut self, bytes: usize) -> Released {
-        match &mut self.end {
-            ReceivingEnd::Spsc(holder) => {
-                let (frames, payload) = holder.release_run(bytes);
-                Released { frames, payload }
-            }
-            _ => Released::default(),
+        let (frames, payload) = match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.release_run(bytes),
+            ReceivingEnd::Mpmc(holder) => holder.release_run(bytes),
+            ReceivingEnd::Stranger(_) => return Released::default(),
+        };
+        Released { frames, payload }
+    }
+
+    /// Keeps a slot ring from acquiring more frames than that for [`FrameReceiver::encoded`].
+    fn expect_at_most(&mut self, frames: u64) {
+        if let ReceivingEnd::Mpmc(holder) = &mut self.end {
+            holder.expect_at_most(frames);
         }
+    }
+
+    fn hand_back(&mut self) -> bool {
+        match &mut self.end {
+            ReceivingEnd::Spsc(holder) => holder.hand_back(),
+            ReceivingEnd::Mpmc(holder) => holder.hand_back(),
+            ReceivingEnd::Stranger(_) => return false,
+        }
+        true
     }
 
     fn max_payload(&self) -> usize {
@@ -464,6 +480,39 @@ mod tests {
         assert_eq!(rx.encoded(), Some(&[][..]));
         assert!(filled >= 700 && drained == filled, "{drained} of {filled}");
         assert_eq!(rx.release_encoded(100), Released::default());
+    }
+
+    #[test]
+    fn frames_of_a_slot_ring_are_released_when_they_have_left_and_come_again_otherwise() {
+        let ring = Ring::memfd(&Options::mpmc(16, 64)).unwrap();
+        let tx = mpmc::Producer::attach(&ring).unwrap();
+        let mut rx = RingReceiver::attach(&ring).unwrap();
+        let (mut into, mut out) = pipe::pair(&stream::Options::new()).unwrap();
+        (0..10u8).for_each(|n| tx.try_send(&[n]).unwrap());
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [0]));
+        let run = rx.encoded().unwrap();
+        assert_eq!(run.len(), 4 * 24, "a quarter of the ring, the frame that is held among them");
+        assert_eq!(into.send_encoded(&run[..48], Deadline::never()).unwrap(), 48);
+        assert_eq!(rx.release_encoded(47), Released { frames: 1, payload: 1 });
+        assert_eq!(rx.release_encoded(24), Released { frames: 1, payload: 1 });
+        // Frame by frame, they go on where the run began.
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [2]));
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [3]));
+        assert!(rx.hand_back());
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [3]));
+        // The numbers in the run have no gap, although other consumers take frames in between.
+        let other = mpmc::Consumer::attach(&ring).unwrap();
+        assert_eq!(&*other.try_recv().unwrap(), [4]);
+        assert_eq!(rx.encoded().unwrap().len(), 4 * 24, "3, 5, 6, 7");
+        let sent = into.send_encoded(&rx.encoded().unwrap()[..24], Deadline::never()).unwrap();
+        assert_eq!(rx.release_encoded(sent).frames, 1);
+        for expected in [0u8, 1, 3] {
+            assert!(matches!(out.recv().unwrap(), Event::Frame(frame) if frame.payload == [expected]), "{expected}");
+        }
+        drop(rx);
+        let left: Vec<_> = std::iter::from_fn(|| other.try_recv().ok()).map(|frame| frame[0]).collect();
+        assert_eq!(left, [5, 6, 7, 8, 9]);
+        assert_eq!(ring.stats().unwrap().counts.redelivered, 3);
     }
 
     #[test]

@@ -1,23 +1,43 @@
-//! A consumer that holds the frame it returned last until the next call: what a view does with a
-//! borrow, this does with a field.
+//! A consumer that holds what it returned last until the next call: what a view does with a borrow, this does with a field.
 //!
 //! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
+//!
+//! Frames in the form of a byte stream ([`Holder::run`]) are copies, but their slots are held until they have left. A held slot
+//! cannot be put back: it is released, or else given back when the consumer leaves, and delivered again, marked.
+
+use std::collections::VecDeque;
 
 use super::consumer::Consumer;
 use super::core::Taken;
 use crate::error::Result;
-use crate::frame::Frame;
+use crate::frame::{Form, Frame, Header, Sequencer};
+use crate::segment::Redelivery;
 use crate::wait::deadline::Deadline;
 
-/// A consumer, and the frame it returned last.
+/// A consumer, and the frames it holds.
 pub(crate) struct Holder {
     consumer: Consumer,
-    held: Option<Taken>,
+    /// In the order in which they were taken.
+    held: VecDeque<Taken>,
+    /// The first of them was returned by a receiving call: the next one releases it.
+    is_lent: bool,
+    /// The first frames of `held`, encoded, each with its length.
+    run: Vec<u8>,
+    lens: VecDeque<usize>,
+    numbers: Sequencer,
+    /// No more frames than this are wanted.
+    left: u64,
 }
 
 impl Holder {
     pub(crate) fn new(consumer: Consumer) -> Self {
-        Holder { consumer, held: None }
+        let (held, lens, numbers) = (VecDeque::new(), VecDeque::new(), Sequencer::new());
+        Holder { consumer, held, is_lent: false, run: Vec::new(), lens, numbers, left: u64::MAX }
+    }
+
+    /// From now on at most so many frames are acquired.
+    pub(crate) fn expect_at_most(&mut self, frames: u64) {
+        self.left = frames;
     }
 
     pub(crate) fn consumer(&self) -> &Consumer {
@@ -27,29 +47,97 @@ impl Holder {
     /// Acquires the next frame, if there is one.
     pub(crate) fn try_recv(&mut self) -> Result<()> {
         self.release();
-        self.held = Some(self.consumer.try_take()?);
+        if self.held.is_empty() {
+            self.held.push_back(self.consumer.try_take()?);
+        }
+        self.is_lent = true;
         Ok(())
     }
 
     /// Acquires the next frame, waiting for it until the deadline.
     pub(crate) fn recv_deadline(&mut self, deadline: Deadline) -> Result<()> {
         self.release();
-        self.held = Some(self.consumer.take(deadline)?);
+        if self.held.is_empty() {
+            self.held.push_back(self.consumer.take(deadline)?);
+        }
+        self.is_lent = true;
         Ok(())
     }
 
-    /// The frame that is held.
+    /// The frame that was returned last.
     pub(crate) fn held(&self) -> Option<Frame<'_>> {
-        let held = self.held.as_ref()?;
-        Some(Frame { header: held.header, stamp: 0, payload: self.consumer.payload(held) })
+        self.held.front().filter(|_| self.is_lent).map(|taken| frame(&self.consumer, taken))
     }
 
-    /// Releases the frame that is held, if there is one.
+    /// The frames that are there now, encoded one behind the other, up to about `limit` bytes and a quarter of the ring; the
+    /// frame that was returned last is the first of them. They are numbered here, since other consumers may take those in between.
+    /// `None` if the ring delivers at most once: what is held and does not leave would be lost.
+    pub(crate) fn run(&mut self, limit: usize) -> Option<&[u8]> {
+        let ring = self.consumer.ring();
+        if ring.redelivery() == Redelivery::AtMostOnce {
+            return None;
+        }
+        self.is_lent = false;
+        let most = (ring.slots() / 4).max(1).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        while self.run.len() < limit {
+            if self.lens.len() == self.held.len() {
+                if self.held.len() >= most {
+                    break;
+                }
+                let Ok(taken) = self.consumer.try_take() else { break }; // what is wrong, the next call will say
+                self.held.push_back(taken);
+            }
+            let frame = frame(&self.consumer, &self.held[self.lens.len()]);
+            let (header, before) = (frame.header, self.run.len());
+            let frame = Frame { header: Header { seq: self.numbers.give_out(header), ..header }, ..frame };
+            if frame.encode(Form::Short, &mut self.run).is_err() {
+                break; // no slot is so large
+            }
+            self.lens.push_back(self.run.len() - before);
+        }
+        Some(&self.run)
+    }
+
+    /// Releases the whole frames in the first `bytes` of the run, and gives their number and the bytes of their payloads.
+    pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
+        self.is_lent = false;
+        let (mut frames, mut payload, mut end) = (0, 0, 0);
+        while let Some(len) = self.lens.front().copied().filter(|len| end + len <= bytes) {
+            end += len;
+            frames += 1;
+            payload += self.held.front().map_or(0, |taken| u64::from(taken.header.len));
+            self.release_first();
+        }
+        self.run.drain(..end);
+        (frames, payload)
+    }
+
+    /// Releases the frame that was returned last, if there is one.
     pub(crate) fn release(&mut self) {
-        if let Some(taken) = self.held.take() {
+        if std::mem::take(&mut self.is_lent) {
+            if let Some(len) = self.lens.front() {
+                self.run.drain(..len);
+            }
+            self.release_first();
+        }
+    }
+
+    /// Keeps the frame that was returned last, if there is one: it is the next one again.
+    pub(crate) fn hand_back(&mut self) {
+        self.is_lent = false;
+    }
+
+    fn release_first(&mut self) {
+        self.lens.pop_front();
+        self.left = self.left.saturating_sub(1);
+        if let Some(taken) = self.held.pop_front() {
             self.consumer.release(taken);
         }
     }
+}
+
+fn frame<'t>(consumer: &Consumer, taken: &'t Taken) -> Frame<'t> {
+    Frame { header: taken.header, stamp: 0, payload: consumer.payload(taken) }
 }
 
 impl Drop for Holder {

@@ -92,6 +92,11 @@ impl Holder {
         (tally.frames.into(), tally.bytes)
     }
 
+    /// Keeps the held frame, if there is one: it is the next one again.
+    pub(crate) fn hand_back(&mut self) {
+        self.held = None;
+    }
+
     /// Releases the held frame, if there is one.
     pub(crate) fn release(&mut self) {
         if let Some(frame) = self.held.take() {

@@ -156,16 +156,19 @@ impl<O: Outlet> Outbox<O> {
         if self.closed {
             return Ok(());
         }
-        self.flush(deadline)?;
-        let bye = Header::control(control::BYE, 0)?;
-        match self.waiting(Some(deadline), |outbox| outbox.push(bye, &[])) {
-            Err(Error::Closed) if self.outlet.has_peer_read_all() => {}
+        match self.flush(deadline).and_then(|()| self.say_bye(deadline)) {
+            Err(Error::Closed) if self.rest.header.is_none() && self.outlet.has_peer_read_all() => {}
             said => said?,
         }
-        self.waiting(Some(deadline), |outbox| outbox.outlet.drain())?;
         self.closed = true;
         self.outlet.shut();
         Ok(())
+    }
+
+    fn say_bye(&mut self, deadline: Deadline) -> Result<()> {
+        let bye = Header::control(control::BYE, 0)?;
+        self.waiting(Some(deadline), |outbox| outbox.push(bye, &[]))?;
+        self.waiting(Some(deadline), |outbox| outbox.outlet.drain())
     }
 
     /// Drops it without a BYE: its HELLO did not arrive.

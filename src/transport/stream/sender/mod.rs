@@ -220,6 +220,10 @@ impl FrameSender for Sender {
         self.on_line(wait, |core| core.send_encoded(frames, max, wait))
     }
 
+    fn takes_encoded(&self) -> bool {
+        true
+    }
+
     fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
         let wait = Wait::Until(deadline);
         self.on_line(wait, |core| core.drain(wait))
@@ -440,7 +444,10 @@ impl Core {
             self.say_hello(first.stream, first.seq)?;
             self.sequencer.advance(first.stream, first.seq.wrapping_sub(self.sequencer.next(first.stream)));
         }
-        if len > limit || self.wire.form == Form::Long {
+        if self.wire.form == Form::Long {
+            return self.send_copies(frames, max, wait);
+        }
+        if len > limit {
             self.accept(&Frame::new(first, &frames[SHORT..SHORT + first.len as usize])?, wait)?;
             self.count_on(first);
             return Ok(len);
@@ -469,6 +476,43 @@ impl Core {
             sent += len;
         }
         self.out.extend_from_slice(&frames[done..sent]);
+        Ok(sent)
+    }
+
+    /// The same in the long form, for which the frames are copied. What the kernel does not take is not sent.
+    fn send_copies(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
+        self.drain(wait)?;
+        let mut end = 0;
+        while end < frames.len() && self.out.len() < BATCH {
+            let Ok((header, len)) = encoded(&frames[end..], max) else { break }; // a matter for the next call
+            let payload = &frames[end + SHORT..][..header.len as usize];
+            Frame::new(header, payload)?.encode(self.wire.form, &mut self.out)?;
+            end += len;
+        }
+        let drained = self.drain(wait);
+        let taken = if drained.is_ok() { usize::MAX } else { self.at };
+        // The frames that are with the kernel, and the one that is there in part.
+        let (mut sent, mut copied) = (0, 0);
+        while sent < end && copied < taken {
+            let (header, len) = encoded(&frames[sent..], max)?;
+            sent += len;
+            copied += self.wire.form.header_len() + padded(header.len as usize);
+        }
+        if let Err(error) = drained {
+            // A connection that breaks for good takes them all with it; over the next one, the rest of the last one follows.
+            if sent == 0 || self.broken.is_some() && !self.repeats {
+                self.out.clear();
+                self.at = 0;
+                return Err(error);
+            }
+            self.out.truncate(copied);
+        }
+        let mut at = 0;
+        while at < sent {
+            let (header, len) = encoded(&frames[at..], max)?;
+            self.count_on(header);
+            at += len;
+        }
         Ok(sent)
     }
 
