@@ -1,8 +1,10 @@
 //! `slipring relay`: from any endpoint to any other.
 //!
-//! Frames are collected while they come, and handed on when they pause; from a byte ring to a byte stream they go as they lie,
-//! in one write and without a copy. What a relay passes on is what it saw: an end as an
+//! Frames are collected while they come, and handed on when they pause; from a ring to a byte stream they go many in one write,
+//! and are released when the kernel has them. What a relay passes on is what it saw: an end as an
 //! end, a death as a death (it then dies without a goodbye, too), so a chain of relays ends by itself.
+//!
+//! A frame that was taken from SRC and did not arrive at DST is lost, unless a ring keeps it: that is said, and the exit code is 4.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 use slipring::frame::{Event, Flags, Frame, Header};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
-use slipring::{Deadline, Error, endpoint::Endpoint};
+use slipring::{Deadline, Error, Redelivery, endpoint::Endpoint};
 
 use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::interrupt::{GRACE, Interrupt};
@@ -29,11 +31,14 @@ Examples:
   slipring relay --duplex 'unix:/run/a.sock?listen' tcp:127.0.0.1:7000
 
 When SRC ends in an orderly way, DST is closed and relay ends with 0: chains end by themselves. When SRC's sender died, what had \
-come is passed on, DST learns of the death, and the exit code is 1. Frames that are known to be missing: 4.
+come is passed on, DST learns of the death, and the exit code is 1. Frames that are known to be missing, or were taken from SRC and \
+did not arrive at DST: 4. A ring keeps what did not arrive.
 
 SIGINT and SIGTERM end it in an orderly way, with 130 and 143. What rings and queues hold stays there; what a socket or a pipe \
 holds is passed on first, and what DST does not take within 2 seconds is lost, and the exit code is 4. A second signal kills.";
 
+/// How long DST may take for what it has collected, after a failure.
+const FLUSH: Duration = Duration::from_secs(1);
 /// How often --stats says how it goes.
 const STATS: Duration = Duration::from_secs(1);
 
@@ -111,7 +116,10 @@ impl Relay {
             rx.expect_at_most(count);
         }
         let stop = AtomicBool::new(false);
-        let keeps = matches!(source, Endpoint::Ring(_));
+        let keeps = match source {
+            Endpoint::Ring(ring) => ring.open().is_ok_and(|ring| ring.redelivery() == Redelivery::AtLeastOnce),
+            _ => false,
+        };
         Way::new(self, [&self.source, &self.destination], keeps, interrupt, &stop, context).run(rx, tx)
     }
 
@@ -156,12 +164,12 @@ fn open<T: Send + 'static>(
     opening::open(interrupt, endpoint, deadline, how).map_err(|failure| failure.at(name))
 }
 
-/// What becomes of the frame in hand at the end.
+/// What becomes, at the end, of the frame that was received last.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Released,
     /// It was not passed on, and is to stay in the ring.
-    InHand,
+    Held,
 }
 
 /// Why DST did not take a frame.
@@ -178,12 +186,12 @@ struct Way<'a> {
     options: &'a Relay,
     context: &'a Context,
     names: [&'a str; 2],
-    /// What was not passed on stays in SRC, which is a ring.
+    /// What was not passed on stays in SRC, which is a ring that delivers at least once.
     keeps: bool,
     interrupt: &'a Interrupt,
     /// The other direction has failed.
     stop: &'a AtomicBool,
-    /// Whether frames go as they lie, where they can.
+    /// Whether frames go many in one write, as far as SRC has them so.
     encoded: bool,
     progress: Progress,
     reports: Reports<'a>,
@@ -212,28 +220,33 @@ impl<'a> Way<'a> {
     ) -> Self {
         let start = Instant::now();
         let progress = Progress::new(context, None, options.stats);
-        let (encoded, tally, reports) = (options.count.is_none(), Tally::default(), Reports::new(context));
-        Way { options, context, names, keeps, interrupt, stop, encoded, progress, reports, tally, start, said: start }
+        let (tally, reports) = (Tally::default(), Reports::new(context));
+        Way {
+            options,
+            context,
+            names,
+            keeps,
+            interrupt,
+            stop,
+            encoded: false,
+            progress,
+            reports,
+            tally,
+            start,
+            said: start,
+        }
     }
 
     fn run(mut self, mut rx: Box<dyn FrameReceiver>, mut tx: Box<dyn FrameSender>) -> Outcome {
+        self.encoded = tx.takes_encoded();
         let pumped = self.pump(rx.as_mut(), tx.as_mut());
         self.stop.store(pumped.is_err(), Ordering::Relaxed);
+        if !matches!(pumped, Ok(End::Released)) {
+            rx.hand_back(); // a ring keeps the frame that was not passed on
+        }
         let outcome = match pumped {
-            // What DST has collected is to arrive.
-            Ok(end) => {
-                if end == End::InHand && rx.encoded().is_none() {
-                    std::mem::forget(rx); // dropping it would release the frame that was not passed on
-                }
-                self.patiently(GRACE, |until| tx.close(until)).map_err(|stuck| self.lost(stuck))
-            }
-            Err(failure) => {
-                let _ = tx.flush(Deadline::after(Duration::from_secs(1)));
-                if self.keeps {
-                    std::mem::forget(rx); // the frame in hand stays in the ring
-                }
-                Err(failure)
-            }
+            Ok(_) => self.finish(tx.as_mut()),
+            Err(failure) => Err(self.with_what_is_lost(failure, tx.as_mut())),
         };
         if outcome.is_err() {
             std::mem::forget(tx); // no goodbye from us: DST learns that it did not end in order
@@ -264,17 +277,18 @@ impl<'a> Way<'a> {
                 let time = if rx.capabilities().lossless { 10 * GRACE } else { GRACE };
                 stopping = Some(Deadline::after(time));
             }
-            // Where they lie as they would be sent, they go as they lie.
+            // Many at once, where SRC has them as they are sent.
             if self.encoded {
-                match self.pass_on_encoded(rx, tx) {
-                    Ok(false) => {}
-                    Ok(true) => {
+                match self.pass_on_encoded(rx, tx, left) {
+                    Ok(0) => {}
+                    Ok(frames) => {
+                        left -= frames;
                         wait.done();
                         self.say(false)?;
                         is_flushed = false;
                         continue;
                     }
-                    Err(stuck) => return self.stuck(stuck),
+                    Err(stuck) => return self.stuck(stuck, true),
                 }
             }
             // As long as frames come, they are collected.
@@ -286,17 +300,21 @@ impl<'a> Way<'a> {
                 Ok(Event::Frame(frame)) => {
                     left -= 1;
                     if let Err(stuck) = self.pass_on(tx, frame) {
-                        return self.stuck(stuck);
+                        return self.stuck(stuck, self.keeps);
                     }
                     if self.encoded {
-                        rx.release(); // or it would be the first of the next ones
+                        // It was marked, and went by itself: or it would be the first of the next ones.
+                        if let Err(stuck) = self.patiently(self.grace(), |until| tx.flush(until)) {
+                            return self.stuck(stuck, self.keeps);
+                        }
+                        rx.release();
                     }
                     is_flushed = false;
                 }
                 Ok(Event::Duplicate { frame, .. }) => {
                     self.tally.duplicates += 1;
                     if let Err(stuck) = self.pass_on(tx, frame) {
-                        return self.stuck(stuck);
+                        return self.stuck(stuck, self.keeps);
                     }
                     is_flushed = false;
                 }
@@ -314,10 +332,12 @@ impl<'a> Way<'a> {
                     continue;
                 }
                 Err(Error::Empty) => {
-                    if let Err(stuck) = self.patiently(GRACE, |until| tx.flush(until)) {
-                        return Err(self.lost(stuck));
+                    match self.patiently(GRACE, |until| tx.flush(until)) {
+                        // Whether anything is lost with it shows at the end.
+                        Err(Stuck::Failed(error)) => return Err(Failure::from(error).at(self.names[1])),
+                        Err(stuck) => return Err(self.lost(stuck)),
+                        Ok(()) => is_flushed = true,
                     }
-                    is_flushed = true;
                     continue;
                 }
                 Err(Error::Timeout) if stopping.is_some() => {
@@ -344,33 +364,78 @@ impl<'a> Way<'a> {
                 break;
             }
         }
-        match self.encoded {
-            true => drop(rx.encoded()), // what is in hand has not been passed on, and stays in the ring
-            false => rx.release(),
+        // Many at once have been released, or stay in the ring.
+        if self.encoded && rx.hand_back() {
+            return Ok(End::Released);
         }
+        rx.release();
         Ok(End::Released)
     }
 
-    /// DST did not take a frame: what that means for the relay, and for the frame.
-    fn stuck(&self, stuck: Stuck) -> Outcome<End> {
+    /// DST did not take frames: what that means for the relay, and for them. `keeps`: they stay in SRC.
+    fn stuck(&self, stuck: Stuck, keeps: bool) -> Outcome<End> {
+        if !keeps {
+            return Err(self.lost(stuck));
+        }
         match stuck {
-            Stuck::Interrupted if self.keeps => Ok(End::InHand),
-            Stuck::TimedOut if self.keeps => {
+            Stuck::Interrupted => Ok(End::Held),
+            Stuck::TimedOut => {
                 let text = format_args!("nothing could be passed on for {}", self.timeout());
                 Err(Failure::new(TIMEOUT, text).at(self.names[1]))
             }
-            stuck => Err(self.lost(stuck)),
+            Stuck::Failed(error) => Err(Failure::from(error).at(self.names[1])),
         }
     }
 
-    /// DST did not take what only we have.
+    /// DST did not take what only this process has.
     fn lost(&self, stuck: Stuck) -> Failure {
-        let why = match stuck {
-            Stuck::Failed(error) => return Failure::from(error).at(self.names[1]),
+        Failure::new(LOST, format_args!("{}; {}", self.why(stuck), self.what_is_lost())).at(self.names[1])
+    }
+
+    fn why(&self, stuck: Stuck) -> String {
+        match stuck {
+            Stuck::Failed(error) => Failure::from(error).message().to_owned(),
             Stuck::Interrupted => "interrupted, and nothing could be passed on any more".to_owned(),
             Stuck::TimedOut => format!("nothing could be passed on for {}", self.timeout()),
-        };
-        Failure::new(LOST, format_args!("{why}: what had been read from {} is lost", self.names[0])).at(self.names[1])
+        }
+    }
+
+    fn what_is_lost(&self) -> String {
+        format!("what had been taken from {} and did not arrive is lost", self.names[0])
+    }
+
+    /// Gives DST what it has collected, and tells it that this is the end.
+    fn finish(&self, tx: &mut dyn FrameSender) -> Outcome {
+        match self.patiently(GRACE, |until| tx.flush(until)) {
+            // Closing tells whether anything is lost with it.
+            Ok(()) | Err(Stuck::Failed(Error::Closed | Error::PeerDead)) => {}
+            Err(_) if self.progress.frames == 0 => {} // no more than a HELLO
+            Err(stuck) => return Err(self.lost(stuck)),
+        }
+        match self.patiently(GRACE, |until| tx.close(until)) {
+            Ok(()) => Ok(()),
+            // On this machine, the kernel has all frames.
+            Err(stuck @ (Stuck::TimedOut | Stuck::Interrupted)) if !tx.capabilities().remote => {
+                let text =
+                    format_args!("{}: it has all frames, but has not been told that this is the end", self.why(stuck));
+                Err(Failure::new(FAILED, text).at(self.names[1]))
+            }
+            Err(stuck) => Err(self.lost(stuck)),
+        }
+    }
+
+    /// Gives DST what it has collected, and adds to the failure what is lost by it.
+    fn with_what_is_lost(&self, failure: Failure, tx: &mut dyn FrameSender) -> Failure {
+        if failure.code() == LOST || self.progress.frames == 0 {
+            let _ = tx.flush(Deadline::after(FLUSH)); // lost anyway, or no more than a HELLO
+            return failure;
+        }
+        match tx.flush(Deadline::after(FLUSH)) {
+            Ok(()) => failure,
+            // DST has gone, and hears no goodbye: closing tells whether anything is lost with it.
+            Err(Error::Closed | Error::PeerDead) if tx.close(Deadline::after(Duration::ZERO)).is_ok() => failure,
+            Err(_) => Failure::new(LOST, format_args!("{}; {}", failure.message(), self.what_is_lost())),
+        }
     }
 
     fn timeout(&self) -> String {
@@ -395,24 +460,30 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Passes on all that lies in a ring, if DST takes it so. False if there is nothing, or no such way, which is then remembered.
-    fn pass_on_encoded(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Result<bool, Stuck> {
+    /// Passes on what lies in a ring, at most `most` frames, in one go, and gives their number. 0 if there is nothing, or SRC has no
+    /// such way, which is then remembered.
+    fn pass_on_encoded(
+        &mut self,
+        rx: &mut dyn FrameReceiver,
+        tx: &mut dyn FrameSender,
+        most: u64,
+    ) -> Result<u64, Stuck> {
         let Some(frames) = rx.encoded() else {
             self.encoded = false;
-            return Ok(false);
+            return Ok(0);
         };
+        let frames = first_frames(frames, most);
         if frames.is_empty() {
-            return Ok(false);
+            return Ok(0);
         }
         let mut sent = 0;
-        self.patiently(self.grace(), |until| {
+        self.patiently(Duration::ZERO, |until| {
             sent = tx.send_encoded(frames, until)?;
             Ok(())
         })?;
-        self.encoded = sent > 0;
         let released = rx.release_encoded(sent);
         self.progress.add(released.frames, released.payload);
-        Ok(released.frames > 0)
+        Ok(released.frames)
     }
 
     /// How long DST may still refuse a frame after an end was asked for: not at all if the frame is safe where it is.
@@ -470,4 +541,14 @@ impl<'a> Way<'a> {
         ));
         Ok(())
     }
+}
+
+/// The first of encoded frames, at most so many.
+fn first_frames(frames: &[u8], most: u64) -> &[u8] {
+    let mut end = 0;
+    for _ in 0..most {
+        let Some(Ok((header, len))) = frames[end..].first_chunk().map(Header::from_bytes) else { break };
+        end = (end + len + (header.len as usize).next_multiple_of(8)).min(frames.len());
+    }
+    &frames[..end]
 }

@@ -1,6 +1,10 @@
 //! `relay`, `send` and `recv` over every transport, and an orderly end when the user asks for one.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -116,6 +120,118 @@ fn a_relay_from_a_ring_to_a_pipe_that_is_killed_loses_nothing() {
     assert!(text.starts_with(&before.stdout) && text.ends_with(&after.stdout));
     let (first, rest) = (before.stdout.len(), after.stdout.len());
     assert!(first > 0 && first + rest >= text.len(), "{} bytes are missing", text.len() - first - rest);
+}
+
+/// Lines that all differ, and are of one length.
+fn numbered(lines: usize) -> Vec<u8> {
+    (0..lines).flat_map(|n| format!("{n:050}\n").into_bytes()).collect()
+}
+
+/// What comes again from a slot ring does so in any order.
+fn sorted(lines: &[u8]) -> Vec<u8> {
+    let mut lines: Vec<_> = lines.split_inclusive(|byte| *byte == b'\n').collect();
+    lines.sort_unstable();
+    lines.concat()
+}
+
+#[test]
+fn what_does_not_fit_into_a_full_fifo_stays_in_the_ring() {
+    let place = Place::new();
+    let lines = numbered(3000);
+    for (name, kind) in [("jobs", "mpmc&slots=4096"), ("ticks", "spsc")] {
+        let fifo = place.file(&format!("fifo-{name}"));
+        assert!(run("mkfifo", &[OsStr::new("-m"), OsStr::new("600"), fifo.as_os_str()]));
+        // Its reader, here, reads nothing for now.
+        let mut held = File::options().read(true).write(true).open(&fifo).unwrap();
+        rustix::io::ioctl_fionbio(&held, true).unwrap();
+        place.feed(&format!("send ring:{name}?kind={kind}"), &lines).succeeds();
+        for count in ["", "--count 2999"] {
+            let relay = place.run(&format!("relay ring:{name} fifo:{} --timeout 200ms {count}", fifo.display()));
+            relay.fails(124, "nothing could be passed on for");
+        }
+        let mut bytes = Vec::new();
+        assert_eq!(held.read_to_end(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let arrived = place.feed("recv -", &bytes).stdout;
+        assert!(!arrived.is_empty() && arrived.len() < lines.len());
+        let kept = place.run(&format!("recv ring:{name}")).succeeds().stdout;
+        assert!(sorted(&[arrived, kept].concat()) == lines, "{kind}");
+    }
+}
+
+#[test]
+fn what_a_killed_receiver_cannot_get_stays_in_the_ring() {
+    let place = Place::new();
+    let at = place.path().display().to_string();
+    let lines = numbered(2000);
+    for (name, kind) in [("jobs", "mpmc&slots=4096"), ("ticks", "spsc")] {
+        for scheme in ["unix", "seqpacket"] {
+            let (ring, end) = (format!("{name}-{scheme}"), format!("{scheme}:{at}/{name}"));
+            let mut receiver = place.start(&format!("recv {end}?listen"));
+            let mut sender = place.start(&format!("send ring:{ring}?kind={kind}"));
+            let relay = place.start(&format!("relay ring:{ring}?kind={kind} {end}"));
+            sender.write(b"frame one\n");
+            assert_eq!(receiver.first_bytes(), b"frame one\n");
+            receiver.kill();
+            sender.write(&lines);
+            let run = relay.finish();
+            assert_eq!(run.code, 1, "{end}: {}", run.stderr);
+            sender.finish().succeeds();
+            assert!(sorted(&place.run(&format!("recv ring:{ring}")).succeeds().stdout) == lines, "{ring}");
+        }
+    }
+}
+
+#[test]
+fn what_a_receiver_left_unread_is_said_to_be_lost() {
+    let place = Place::new();
+    let path = place.file("socket");
+    for (source, kind) in [("ring:jobs", "?kind=mpmc"), ("ring:ticks", ""), ("fifo:FIFO", "")] {
+        let source = source.replace("FIFO", &place.file("fifo").display().to_string());
+        let listener = UnixListener::bind(&path).unwrap();
+        let relay = place.start(&format!("relay {source}{kind} unix:{}", path.display()));
+        let (mut receiver, _) = listener.accept().unwrap();
+        let mut sender = place.start(&format!("send {source}{kind}"));
+        sender.write(b"one\n");
+        let mut bytes = [0; 512];
+        let mut seen = Vec::new();
+        while !seen.windows(3).any(|window| window == b"one") {
+            let n = receiver.read(&mut bytes).unwrap();
+            seen.extend_from_slice(&bytes[..n]);
+        }
+        sender.write(b"two\n");
+        crate::common::wait_until("the second frame lies in the socket", || {
+            rustix::io::ioctl_fionread(&receiver).unwrap() > 0
+        });
+        drop(receiver);
+        sender.write(b"three\n");
+        relay.finish().fails(4, "did not arrive is lost");
+        drop(sender);
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn what_tcp_cannot_deliver_is_said_to_be_lost_or_stays() {
+    let place = Place::new();
+    for kind in ["mpmc", "spsc"] {
+        let end = format!("tcp:127.0.0.1:{}", free_port());
+        let mut receiver = place.start(&format!("recv {end}?listen"));
+        let mut sender = place.start(&format!("send ring:{kind}?kind={kind}"));
+        let relay = place.start(&format!("relay ring:{kind}?kind={kind} {end}"));
+        sender.write(b"frame one\n");
+        assert_eq!(receiver.first_bytes(), b"frame one\n");
+        receiver.kill();
+        sender.write(b"frame two\n");
+        // The first that is written to a connection which the other side has closed is lost.
+        crate::common::wait_until("the relay has ended, or written it", || {
+            place.json(&format!("stat {kind}"))["received"] == 2
+        });
+        sender.write(b"frame three\n");
+        relay.finish().fails(4, "did not arrive is lost");
+        sender.finish().succeeds();
+        assert_eq!(place.run(&format!("recv ring:{kind}")).succeeds().text(), "frame three\n");
+    }
 }
 
 #[test]
