@@ -194,6 +194,49 @@ fn the_death_of_a_streams_ends_is_noticed_though_their_child_lives() {
 }
 
 #[test]
+fn a_child_may_look_and_changes_nothing_by_it() {
+    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+    let mut rx = stream::Consumer::attach(&ring).unwrap();
+    let child = orphan(
+        || {
+            let mut tx = stream::Producer::attach(&ring).unwrap();
+            tx.try_write(b"bytes").unwrap();
+            tx
+        },
+        |mut tx| tx.free() == 4091 && tx.has_peer() && tx.ring().stats().is_ok_and(|stats| stats.used() == 5),
+    );
+    assert_eq!(rx.available().unwrap(), 5);
+    drop((child, rx));
+    let child = orphan(
+        || stream::Consumer::attach(&ring).unwrap(),
+        |mut rx| rx.available().is_ok_and(|n| n == 5) && rx.ring().stats().is_ok_and(|stats| stats.used() == 5),
+    );
+    drop(child);
+}
+
+#[test]
+fn a_child_cannot_say_that_its_parents_bytes_are_in_order() {
+    let mutex = Mutex::memfd(8).unwrap();
+    let fd = || mutex.fd().unwrap().try_clone_to_owned().unwrap();
+    let child = orphan(
+        || {
+            let mutex = Mutex::from_fd(fd()).unwrap();
+            std::mem::forget(mutex.lock().unwrap());
+            mutex
+        },
+        |mutex| mutex.len() == 8 && !mutex.is_empty(),
+    );
+    let locked = mutex.lock_deadline(SOON).unwrap();
+    assert!(locked.owner_died());
+    let mut guard = locked.into_guard();
+    let marker = fork(|| guard.mark_consistent());
+    assert_eq!(wait_for(marker), 0);
+    drop(guard);
+    assert!(mutex.lock_deadline(SOON).unwrap().owner_died(), "its owner has not said so");
+    drop(child);
+}
+
+#[test]
 fn locks_and_permits_of_a_dead_parent_are_recovered_though_its_child_lives() {
     let (mutex, semaphore) = (Mutex::memfd(8).unwrap(), Semaphore::memfd(1).unwrap());
     let fd = |fd: Option<std::os::fd::BorrowedFd<'_>>| fd.unwrap().try_clone_to_owned().unwrap();

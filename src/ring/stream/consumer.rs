@@ -93,7 +93,7 @@ impl Consumer {
         self.attachment.set_idle(idle);
     }
 
-    /// Bytes that can be read now; a moment later there may be more. Wait-free.
+    /// Bytes that can be read now; a moment later there may be more. Wait-free. In a forked child a harmless look.
     ///
     /// # Errors
     /// [`Error::Corrupt`]

@@ -95,7 +95,7 @@ impl Producer {
         self.attachment.set_idle(idle);
     }
 
-    /// Bytes that can be written now; a moment later there may be more. Wait-free.
+    /// Bytes that can be written now; a moment later there may be more. Wait-free. In a forked child a harmless look.
     #[inline]
     #[must_use]
     pub fn free(&mut self) -> usize {

@@ -290,9 +290,12 @@ pub struct MutexGuard<'a> {
 }
 
 impl MutexGuard<'_> {
-    /// Says that the bytes are in order: who locks next gets [`Locked::Consistent`]. No system call.
+    /// Says that the bytes are in order: who locks next gets [`Locked::Consistent`]. No system call. Does nothing in a forked
+    /// child, whose copy of the guard holds no lock.
     pub fn mark_consistent(&mut self) {
-        self.mutex.member.core.mark_consistent();
+        if !self.mutex.member.is_forked() {
+            self.mutex.member.core.mark_consistent();
+        }
     }
 }
 
