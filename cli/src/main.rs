@@ -69,8 +69,8 @@ struct Cli {
 /// What every verb understands.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Context {
-    /// Print JSON: one object, or one object per line where there is a stream of them; an error is {"error": TEXT, "code":
-    /// EXIT CODE} on stderr
+    /// Print JSON: one object, or one object per line where there is a stream of them; on stderr, an error is {"error": TEXT,
+    /// "code": EXIT CODE}, and a remark {"note": TEXT}
     #[arg(long, global = true)]
     json: bool,
     /// Say nothing on stderr but why it failed
@@ -82,10 +82,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A remark on stderr, unless the user wants none.
+    /// A remark on stderr, unless the user wants none: as text, or with `--json` as `{"note":"…"}` on one line.
     fn note(&self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            output::remark(format_args!("slipring: {text}"));
+        match (self.quiet, self.json) {
+            (true, _) => {}
+            (false, true) => output::remark(serde_json::json!({ "note": text.to_string() })),
+            (false, false) => output::remark(format_args!("slipring: {text}")),
         }
     }
 }

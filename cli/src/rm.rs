@@ -38,7 +38,7 @@ impl Rm {
         for text in &self.names {
             if let Err(failure) = self.remove(text, context) {
                 code.get_or_insert(failure.code());
-                output::remark(format_args!("slipring: {}", failure.message()));
+                let _ = failure.report(context.json);
             }
         }
         code.map_or(Ok(()), |code| Err(Failure::silent(code)))

@@ -52,6 +52,21 @@ fn what_was_rounded_up_is_said() {
 }
 
 #[test]
+fn what_is_said_with_json_is_json() {
+    let place = Place::new();
+    let run = place.run("create ring:x?capacity=5000 --json").succeeds();
+    assert_eq!(
+        run.stderr, "{\"note\":\"ring:x has a capacity of 8192 bytes (5000 were asked for)\"}\n",
+        "and nothing else"
+    );
+    assert_eq!(place.run("create ring:y?capacity=5000 --json -q").succeeds().stderr, "");
+    let run = place.run("rm nothing ring:also-nothing x --json");
+    let lines = run.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let codes: Vec<_> = lines.map(|line| line["code"].as_u64()).collect();
+    assert_eq!((codes, run.code), (vec![Some(5), Some(5)], 5));
+}
+
+#[test]
 fn another_kind_than_asked_for() {
     let place = Place::new();
     place.feed("send ring:x", b"precious\n").succeeds();
