@@ -290,6 +290,29 @@ fn a_false_header_does_not_hold_up_the_frames_behind_it() {
     assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
 }
 
+/// Before a sender has named itself, a frame may be long: what it has taken along is reported when the last writer has gone.
+#[test]
+fn what_an_unfinished_frame_takes_along_is_reported() {
+    let place = Place::new();
+    let path = place.0.join("fifo");
+    let endpoint = Endpoint::parse(&format!("fifo:{}", path.display())).unwrap();
+    let mut rx = endpoint.open_receiver(SOON).unwrap();
+    let mut header = Frame::new(Header::PLAIN, b"").unwrap().head(Form::Short).unwrap().to_vec();
+    header[4..8].copy_from_slice(&65_536u32.to_le_bytes());
+    let mut stranger = std::fs::File::options().write(true).open(&path).unwrap();
+    stranger.write_all(&header).unwrap();
+    let mut tx = endpoint.open_sender(SOON).unwrap();
+    tx.send(Header::PLAIN, b"genuine").unwrap();
+    tx.close(SOON).unwrap();
+    drop(stranger);
+    match rx.recv_deadline(SOON) {
+        // The header; HELLO (80), the frame (24) and BYE (48), unread.
+        Ok(Event::Skipped { bytes: 168, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
+}
+
 /// A HELLO that does not say whose it is: no death of that sender could be told, so its end is not waited for.
 #[test]
 fn a_hello_of_an_unknown_sender_keeps_no_end_waiting() {

@@ -31,6 +31,7 @@ use crate::wait::deadline::Deadline;
 /// What is read at once, unless a frame needs more.
 const CHUNK: usize = 64 << 10;
 const TOO_LARGE: &str = "a frame larger than this end takes";
+const UNFINISHED: &str = "the beginning of a frame whose sender is gone";
 const PARTS: &str = "parts of a frame of which others are missing, or were given up: too many unfinished frames";
 /// So few bytes are moved to the front so that one read finds much room.
 const LITTLE: usize = 1024;
@@ -473,16 +474,25 @@ impl Receiver {
         let torn = !rest.is_empty() || !self.decoder.is_idle();
         let begins = !self.decoder.is_idle() || rest.iter().zip(SYNC).all(|(byte, sync)| *byte == sync);
         let no_frame = Step::Skipped { bytes: rest.len() as u64, what: "frame header: no sync bytes" };
+        let unfinished = (self.decoder.undecided() + rest.len()) as u64;
         let report = self.decoder.abandon(rest.len());
         // Less than a header, which is judged as a whole, and not the beginning of one.
         let report = report.or((self.wire.on_corrupt == OnCorrupt::Resync && !begins).then_some(no_frame));
         (self.at, self.end) = (0, 0);
-        self.settle(torn && report.is_none());
-        report
+        let parts = self.settle(torn && report.is_none());
+        // One writer's death is told as such. Of several, others may have written behind what it left.
+        match report {
+            Some(Step::Skipped { bytes, what }) => Some(Step::Skipped { bytes: bytes + parts, what }),
+            None if self.many && unfinished + parts > 0 => {
+                Some(Step::Skipped { bytes: unfinished + parts, what: UNFINISHED })
+            }
+            report => report,
+        }
     }
 
     /// What the end of this socket means; whether it was `torn` off in the middle of a frame, or because of one.
-    fn settle(&mut self, torn: bool) {
+    /// Gives the bytes of frames in fragments that are not finished any more, of several senders.
+    fn settle(&mut self, torn: bool) -> u64 {
         self.finished = true;
         // Who came and went without a word is no sender that has closed, if another is to follow.
         let follows = self.link.reconnect.is_some();
@@ -493,16 +503,17 @@ impl Receiver {
         let dead = cut && !self.shut; // not by the peer, if we have shut the socket
         self.ended = Some(if dead { End::PeerDead } else { End::Closed });
         let mut last = None;
+        let mut parts = self.reassembler.forget(0);
         for epoch in self.senders.take() {
-            self.reassembler.forget(epoch);
+            parts += self.reassembler.forget(epoch);
             last = Some(epoch);
         }
-        self.reassembler.forget(0);
         self.set_limit();
         if dead && follows {
             self.set_aside(last);
         }
         self.active = false;
+        if self.many { parts } else { 0 }
     }
 }
 
