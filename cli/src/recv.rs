@@ -54,7 +54,8 @@ const FOLLOW: Duration = Duration::from_millis(10);
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Recv {
     /// Where from: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS] (slipring doctor
-    /// --transports); - is stdin
+    /// --transports); - is stdin. Of unix, seqpacket and tcp,
+    /// one side says ?listen, and the other one connects
     #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]

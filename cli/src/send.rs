@@ -40,7 +40,8 @@ has read; 4 if they find no room.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Send {
     /// Where to: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS] (slipring doctor
-    /// --transports); - is stdout
+    /// --transports); - is stdout. Of unix, seqpacket and tcp,
+    /// one side says ?listen, and the other one connects
     #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]

@@ -318,6 +318,8 @@ mod tests {
     fn every_scheme_says_itself_again() {
         for (text, said) in [
             ("-", "-"),
+            ("-?listen=false", "-"),
+            ("fd:3?listen", "fd:3"),
             ("pipe:?pipe_size=1MiB", "-"),
             ("pipe:3", "fd:3"),
             ("fd:3?max_payload=4K", "fd:3"),
@@ -351,7 +353,7 @@ mod tests {
             "fd:99999999999",
             "fifo:",
             "fifo:a\0b",
-            "-?listen",
+            "-?listen=perhaps",
             "fifo:/x?listen=perhaps",
             "mq:/x?messages=many",
             "sysv:",

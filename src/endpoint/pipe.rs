@@ -11,17 +11,16 @@ use crate::transport::stream::{Options, Receiver, Sender};
 use crate::transport::{fifo, pipe};
 use crate::wait::deadline::Deadline;
 
-const KEYS: &str = "endpoint option: known for -, pipe and fd are max_payload, pipe_size";
-const FIFO_KEYS: &str = "endpoint option: known for fifo are max_payload, pipe_size, listen";
+const KEYS: &str = "endpoint option: known for -, pipe, fd and fifo are max_payload, pipe_size, listen";
 
-fn parse_options(text: &str, is_fifo: bool) -> Result<Options> {
+fn parse_options(text: &str) -> Result<Options> {
     let mut options = Options::new();
     query::each(text, |key, value| {
         options = match key {
             "max_payload" => options.clone().max_payload(parse_size(value)?),
             "pipe_size" => options.clone().pipe_size(parse_size(value)?),
-            "listen" if is_fifo => query::no_listener(options.clone(), value)?,
-            _ => return Err(Error::Invalid { what: if is_fifo { FIFO_KEYS } else { KEYS } }),
+            "listen" => query::no_listener(options.clone(), value)?,
+            _ => return Err(Error::Invalid { what: KEYS }),
         };
         Ok(())
     })?;
@@ -40,6 +39,7 @@ fn parse_options(text: &str, is_fifo: bool) -> Result<Options> {
 /// |---|---|---|
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `pipe_size` | how many bytes the pipe holds, a size | what it is |
+/// | `listen` | `true` or `false`; no side waits for a connection, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct PipeEndpoint {
     /// `None`: the standard ones.
@@ -56,7 +56,7 @@ impl PipeEndpoint {
             Ok(number) if is_number => Some(number),
             _ => return Err(WRONG),
         };
-        Ok(PipeEndpoint { number, options: parse_options(options, false)? })
+        Ok(PipeEndpoint { number, options: parse_options(options)? })
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -102,8 +102,7 @@ impl fmt::Display for PipeEndpoint {
     }
 }
 
-/// `fifo:PATH[?…]`: a named pipe, made with mode 0600 by whoever comes first. Options as for [`PipeEndpoint`],
-/// and `listen`, which changes nothing: either side makes the FIFO.
+/// `fifo:PATH[?…]`: a named pipe, made with mode 0600 by the side that comes first. Options as for [`PipeEndpoint`].
 #[derive(Clone, Debug)]
 pub struct FifoEndpoint {
     path: PathBuf,
@@ -112,7 +111,7 @@ pub struct FifoEndpoint {
 
 impl FifoEndpoint {
     pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
-        Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options, true)? })
+        Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options)? })
     }
 
     /// Its path.
