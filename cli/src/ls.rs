@@ -13,7 +13,8 @@ States:
   live      a process is attached
   idle      no process is attached
   stalled   an attached process is stopped, or traced, and others have to wait
-            for it: of mpmc rings, because it holds slots; info says which
+            for it: of an mpmc ring, because it holds slots, or because all of
+            its role are stopped; info says which
   stale     an attached process died, and that was not noticed yet
             (gc does, or the next process to attach or to wait)
   corrupt   it cannot be opened; --json says why
@@ -75,10 +76,12 @@ impl Ls {
 }
 
 /// Whether others have to wait until the participant's process goes on.
-fn stalls(ring: &Ring, participant: &ParticipantInfo) -> bool {
-    let is_suspended = participant.alive && participant.process.is_some_and(|process| process.is_suspended());
-    // A byte ring has one participant of each role; of an mpmc ring, another does what this one does not hold.
-    is_suspended && (ring.kind() != Kind::Mpmc || participant.held.slots() > 0)
+fn stalls(participant: &ParticipantInfo, all: &[ParticipantInfo]) -> bool {
+    let is_suspended =
+        |one: &ParticipantInfo| one.alive && one.process.is_some_and(|process| process.is_suspended());
+    // What it does not hold, another one of its role does.
+    let is_replaced = || all.iter().any(|other| other.alive && other.role == participant.role && !is_suspended(other));
+    is_suspended(participant) && (participant.held.slots() > 0 || !is_replaced())
 }
 
 fn look(ring: &Ring) -> slipring::Result<Row> {
@@ -86,7 +89,7 @@ fn look(ring: &Ring) -> slipring::Result<Row> {
     let participants = ring.participants()?;
     let alive = |role| participants.iter().filter(|p| p.alive && p.role == Some(role)).count();
     let state = match participants.iter().map(|participant| participant.alive).min() {
-        _ if participants.iter().any(|participant| stalls(ring, participant)) => "stalled",
+        _ if participants.iter().any(|participant| stalls(participant, &participants)) => "stalled",
         Some(false) => "stale",
         Some(true) => "live",
         None => "idle",
