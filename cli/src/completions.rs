@@ -9,7 +9,8 @@ use crate::output;
 /// Print completions for a shell
 #[derive(Args)]
 #[command(after_help = "Example:
-  slipring completions bash > ~/.local/share/bash-completion/completions/slipring")]
+  slipring completions bash \\
+    > ~/.local/share/bash-completion/completions/slipring")]
 pub(crate) struct Completions {
     shell: Shell,
 }

@@ -9,14 +9,16 @@ const EXAMPLES: &str = "\
 Examples:
   slipring create ring:ticks                                       spsc, 1 MiB
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'       a work queue
-  slipring create 'ring:audio?kind=stream&capacity=64KiB&wake=poll&idle=spin&mlock'
+  slipring create 'ring:audio?kind=stream&capacity=64KiB&wake=poll&mlock'
 
 Options after the ? (quote them: & means something to the shell):
-  kind          spsc (frames, one to one), mpmc (frames, many to many), stream (bytes, one to one)
-  capacity      bytes of an spsc or stream ring, rounded up to a power of two [1MiB]
+  kind          spsc (frames, one to one), mpmc (frames, many to many), or
+                stream (bytes, one to one)
+  capacity      bytes of an spsc or stream ring, rounded up to 2^n [1MiB]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
-  wake          how sleepers are noticed: asymmetric, fenced, or poll (nobody sleeps)
-  redelivery    frames that a consumer died with: at-least-once (again, marked) or at-most-once
+  wake          how sleepers are noticed: asymmetric, fenced, poll (none sleeps)
+  redelivery    frames that a consumer died with: at-least-once (again, marked)
+                or at-most-once
   participants  how many may be attached at a time [64]
   mode          file mode [0600]
   huge, prefault, mlock    memory: 2 MiB pages, touched in advance, kept in RAM

@@ -19,8 +19,8 @@ use crate::{Context, output, transports, units};
 /// Check what this machine offers, with the fix for what it lacks
 #[derive(Args)]
 #[command(
-    after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work.
-Exit code 1 if anything is FAIL."
+    after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work. \
+        Exit code 1 if anything is FAIL."
 )]
 pub(crate) struct Doctor {
     /// Print what each transport promises instead
@@ -79,11 +79,11 @@ pub(crate) fn present(checks: &[(&str, Finding)], context: &Context) -> Outcome 
             output::print_json(&json!({ "check": name, "verdict": verdict, "found": text, "fix": fix }))?;
             continue;
         }
-        let mut line = format!("{verdict:4}  {name:12} {text}\n");
+        let mut lines = output::wrapped_behind(&format!("{verdict:4}  {name:12} "), text);
         if let Some(fix) = fix {
-            line.push_str(&format!("      {:12} fix: {fix}\n", ""));
+            lines.push_str(&output::wrapped_behind(&format!("{:6}{:12} fix: ", "", ""), fix));
         }
-        output::print(&line)?;
+        output::print(&lines)?;
     }
     if failed == 0 {
         Ok(())

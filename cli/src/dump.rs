@@ -11,7 +11,7 @@ use crate::{Context, framing, output, target};
 /// Show the frames that wait in a ring, without taking them
 #[derive(Args)]
 #[command(after_help = "Examples:
-  slipring dump jobs --limit 3           header and bytes of the next three frames
+  slipring dump jobs --limit 3     header and bytes of the next three frames
   slipring dump jobs --raw > frames      their payloads, one after the other
   slipring dump jobs --json
 

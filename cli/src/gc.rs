@@ -16,15 +16,15 @@ use crate::{Context, output, target, units};
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring gc --dry-run      what would be done
-  slipring gc                reap the dead, remove empty rings that they left behind
+  slipring gc                reap the dead, remove empty rings that they left
   slipring gc --idle         remove all empty rings without users
-  slipring gc --all          remove all rings without users, also those in which frames wait
-  slipring gc --queues       the same for System V queues, which are only told of otherwise
+  slipring gc --all          the same for rings in which frames wait
+  slipring gc --queues       also System V queues, otherwise only listed
 
-A dead participant is one whose lock the kernel has released: never a guess by time or process id. Rings with a living
-participant are never removed, nor, without --all, is data that waits, nor, without --idle or --all, a ring whose last
-users closed it or that had none yet. System V queues count their users, POSIX queues do
-not, except those that are slipring's: they are told of, and it is for you to say `slipring rm mq:/NAME`.")]
+A dead participant is one whose lock the kernel has released: never a guess by time or process id. Rings with a living \
+participant are never removed; without --all, neither are rings in which data waits; without --idle or --all, neither are \
+rings whose last users closed them, or that had none yet. System V queues count their users, POSIX queues do not, except \
+those that are slipring's: they are told of, and `slipring rm mq:/NAME` removes them.")]
 pub(crate) struct Gc {
     /// Remove every ring without users, also those in which frames wait
     #[arg(long)]

@@ -77,8 +77,7 @@ impl Ls {
 
 /// Whether others have to wait until the participant's process goes on.
 fn stalls(participant: &ParticipantInfo, all: &[ParticipantInfo]) -> bool {
-    let is_suspended =
-        |one: &ParticipantInfo| one.alive && one.process.is_some_and(|process| process.is_suspended());
+    let is_suspended = |one: &ParticipantInfo| one.alive && one.process.is_some_and(|process| process.is_suspended());
     // What it does not hold, another one of its role does.
     let is_replaced = || all.iter().any(|other| other.alive && other.role == participant.role && !is_suspended(other));
     is_suspended(participant) && (participant.held.slots() > 0 || !is_replaced())

@@ -45,16 +45,16 @@ const ABOUT: &str = "Crash-safe shared-memory rings: frames between processes in
 
 const EXAMPLES: &str = "\
 Start here:
-  slipring demo                                   what it does, on this machine, in a few seconds
+  slipring demo       what it does, on this machine, in a few seconds
   slipring recv ring:hello & echo hi | slipring send ring:hello
 
-A work queue that survives kill -9 of anybody:
+A work queue that survives kill -9 of any process:
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'
-  slipring recv ring:jobs &  slipring recv ring:jobs &  seq 1000 | slipring send ring:jobs
+  slipring recv ring:jobs & slipring recv ring:jobs &
+  seq 1000 | slipring send ring:jobs
   slipring ls                                     who is there, and what waits
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout,
-130 and 143 ended in an orderly way by SIGINT and SIGTERM";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout, 130 and 143 ended in an orderly way by SIGINT and SIGTERM";
 
 /// The command line.
 #[derive(Parser)]
@@ -160,4 +160,31 @@ fn main() -> ExitCode {
 /// Whether `--json` is among the arguments.
 fn wants_json() -> bool {
     std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What clap does not wrap well: a line of its own that is too long, and a paragraph with a line end in it.
+    fn check(command: &clap::Command) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let is_prose = |line: &str| !line.is_empty() && !line.contains("  ");
+        let mut follows_prose = false;
+        for line in text.lines() {
+            if is_prose(line) {
+                assert!(!follows_prose, "{}: a paragraph is one line: {line}", command.get_name());
+            } else {
+                let width = line.chars().count();
+                assert!(width <= 80, "{}: {width} columns: {line}", command.get_name());
+            }
+            follows_prose = is_prose(line) && !line.ends_with(':');
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        check(&Cli::command());
+    }
 }

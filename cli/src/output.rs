@@ -195,15 +195,21 @@ fn line_width() -> usize {
 
 /// `text` in lines no longer than the terminal's, each with a newline; longer words stay whole.
 pub(crate) fn wrapped(text: &str) -> String {
-    let limit = line_width();
-    let mut lines = String::new();
-    let mut used = 0;
+    wrapped_behind("", text)
+}
+
+/// `text` behind `first`, as [`wrapped`]; the lines that follow begin below it.
+pub(crate) fn wrapped_behind(first: &str, text: &str) -> String {
+    let (limit, indent) = (line_width(), first.chars().count());
+    let mut lines = first.to_owned();
+    let mut used = indent;
     for word in text.split(' ') {
         let len = word.chars().count();
-        if used > 0 && used + 1 + len > limit {
+        if used > indent && used + 1 + len > limit {
             lines.push('\n');
-            used = 0;
-        } else if used > 0 {
+            lines.push_str(&" ".repeat(indent));
+            used = indent;
+        } else if used > indent {
             lines.push(' ');
             used += 1;
         }
@@ -281,5 +287,12 @@ mod tests {
         assert_eq!(table.folded(80), "NAME   BYTES  STATE\nticks   4096  live\n");
         assert_eq!(table.folded(12), "NAME   BYTES\nticks   4096\n\nNAME   STATE\nticks  live\n");
         assert_eq!(table.folded(3), table.folded(12), "never less than a column beside the first");
+    }
+
+    #[test]
+    fn long_text_goes_on_below_itself() {
+        let text = wrapped_behind("OK ", &"word ".repeat(20));
+        assert!(text.starts_with("OK word word") && text.lines().nth(1).unwrap().starts_with("   word"), "{text}");
+        assert_eq!(wrapped_behind("OK ", "short"), "OK short\n");
     }
 }

@@ -29,7 +29,7 @@ Examples:
   slipring recv ring:blob --framing raw --file image.iso
   slipring recv ring:jobs --framing nul | xargs -0 -n1 process
   slipring recv ring:ticks --json | jq .payload
-  slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit code 124
+  slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit 124
 
 The ring is created if it is not there; the sender may come later. When the last sender has closed and the ring is empty, \
 recv ends with 0; when it died without closing, with 1, after everything that it had committed; with --follow it waits for the \

@@ -19,8 +19,8 @@ const FORCE: &str = "--force removes it all the same";
   slipring rm --force jobs
   slipring rm mq:/ticks
 
-A ring to which a process is attached is refused (exit code 1), as is a file that is no ring of this version (exit code 3);
---force removes the name all the same. Attached processes go on undisturbed, and the memory goes with the last of them.
+A ring to which a process is attached is refused (exit code 1), as is a file that is no ring of this version (exit code 3); \
+--force removes the name all the same. Attached processes go on undisturbed, and the memory goes with the last of them. \
 Frames that wait are gone: look with `slipring dump` first.")]
 pub(crate) struct Rm {
     /// ring:NAME, or NAME; mq:/NAME; sysv:KEY

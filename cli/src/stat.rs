@@ -12,7 +12,7 @@ use crate::{Context, output, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
-  slipring stat ticks                     what has happened since the ring was created
+  slipring stat ticks                     what has happened since its creation
   slipring stat ticks --watch             a line per second: what happens now
   slipring stat ticks -d 100ms -n 50 --json
 

@@ -14,7 +14,7 @@ use crate::{Context, output, target, units};
   slipring verify jobs && echo clean
   slipring verify jobs --json
 
-Walks every frame or slot and every participant; exit code 3 when something is wrong. What seems wrong while the ring is
+Walks every frame or slot and every participant; exit code 3 when something is wrong. What seems wrong while the ring is \
 in use is looked at again; if the ring changes at every look, it says so and exits with 0.")]
 pub(crate) struct Verify {
     /// ring:NAME, or NAME

@@ -39,14 +39,14 @@ use runs::Until;
 
 const EXAMPLES: &str = "\
 Examples:
-  slipring bench ping-pong                        round trips of six sizes, beside a bare cache line
-  slipring bench stream -s 64 --idle park         a busy stream through the blocking calls, beside spinning
-  slipring bench stream -s 64 --rate 100k/s       how late messages are that are sent at intended times
-  slipring bench wakeup                           two sides that sleep, beside a bare futex
-  slipring bench mpmc --pairs 1,2,4               several senders and receivers of one ring
-  slipring bench transports                       frames through the kernel, beside the bare system calls
-  slipring bench relay                            ring to ring through a pipe, beside one write a message
-  slipring bench doctor                           what makes figures poor on this machine
+  slipring bench ping-pong                    round trips, beside a cache line
+  slipring bench stream -s 64 --idle park     blocking calls, beside spinning
+  slipring bench stream -s 64 --rate 100k/s   how late messages are
+  slipring bench wakeup                       sides that sleep, beside a futex
+  slipring bench mpmc --pairs 1,2,4           several senders and receivers
+  slipring bench transports                   frames, beside bare system calls
+  slipring bench relay                        ring to ring through a pipe
+  slipring bench doctor                       what makes figures poor here
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
 
 Between two processes, each on a processor of its own; every message is written, read and compared. Each figure is the \

@@ -153,6 +153,22 @@ fn a_stopped_end_of_a_byte_ring_stalls_it() {
 }
 
 #[test]
+fn stopped_consumers_stall_a_slot_ring_unless_one_goes_on() {
+    let place = Place::new();
+    let mut receivers = [place.start("recv ring:q?kind=mpmc"), place.start("recv ring:q?kind=mpmc")];
+    place.wait_for_living("q", 2);
+    for (receiver, state) in receivers.iter_mut().zip(["live", "stalled"]) {
+        let pid = receiver.child().id();
+        assert!(run("kill", &["-STOP", &pid.to_string()]));
+        place.wait_for("info q", |info| {
+            let participants = info["participants"].as_array().unwrap();
+            participants.iter().any(|who| who["pid"] == pid && who["process"] == "stopped")
+        });
+        assert_eq!(place.json("ls")["state"], state);
+    }
+}
+
+#[test]
 fn dump_shows_and_takes_nothing() {
     let place = Place::new();
     for kind in ["spsc", "mpmc"] {
