@@ -5,13 +5,13 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slipring::{Error, Idle, Options, Ring};
+use slipring::{Error, Idle, Options, Ring, Role};
 
 use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::output;
@@ -192,6 +192,19 @@ impl Drop for Part {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Waits until `count` consumers are attached, 10 s at most. One that attaches after the last producer
+/// has left would wait for the next.
+pub(crate) fn wait_for_consumers(ring: &Ring, count: usize) -> Outcome {
+    let start = Instant::now();
+    while ring.participants()?.iter().filter(|member| member.role == Some(Role::Consumer)).count() < count {
+        if start.elapsed() > Duration::from_secs(10) {
+            return Err(Failure::new(FAILED, "a receiving process of ours did not start within 10 s"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Whether a receiving call said that the senders have finished.

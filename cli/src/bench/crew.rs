@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use slipring::Error;
 
 use super::part::{self, Answer, Task};
@@ -119,4 +121,30 @@ impl Peer {
             _ => Failure::new(FAILED, "the other side of the bench ended early"),
         }
     }
+}
+
+/// The answers of all `peers`. Ends with the failure of the first side that fails or dies, also of those
+/// `beside` them that are to answer later: without it, the others might go on for ever.
+pub(super) fn answers(peers: &mut [Peer], beside: &mut [Peer]) -> Outcome<Vec<Answer>> {
+    let mut answers: Vec<Option<Answer>> = peers.iter().map(|_| None).collect();
+    while answers.iter().any(Option::is_none) {
+        let all = peers.iter().chain(beside.iter());
+        let mut fds: Vec<_> = all.map(|peer| PollFd::new(peer.from.get_ref(), PollFlags::IN)).collect();
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Failure::new(FAILED, error).at("the other sides")),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (index, _) in ready.iter().enumerate().filter(|(_, ready)| **ready) {
+            match peers.get_mut(index) {
+                Some(peer) => answers[index] = Some(peer.answer()?),
+                None => {
+                    let peer = &mut beside[index - peers.len()];
+                    peer.answer()?;
+                    return Err(peer.how_it_ended());
+                }
+            }
+        }
+    }
+    Ok(answers.into_iter().flatten().collect())
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use slipring::Idle;
 
-use super::crew::{Peer, Trouble};
+use super::crew::{self, Peer, Trouble};
 use super::figures::{RUNS, Series};
 use super::part::{Answer, Task};
 use super::payload::{STOP, fill};
@@ -115,8 +115,8 @@ impl Crowd {
         }
         let mut went = (0, 0u64);
         let mut most = 0;
-        for peer in senders {
-            if let Answer::Produced { count, sum, .. } = peer.answer()? {
+        for answer in crew::answers(senders, receivers)? {
+            if let Answer::Produced { count, sum, .. } = answer {
                 went = (went.0 + count, went.1.wrapping_add(sum));
                 most = most.max(count);
             }
@@ -132,8 +132,8 @@ impl Crowd {
         }
         let mut came = (0, 0u64);
         let (mut first, mut last) = (u64::MAX, 0);
-        for peer in receivers {
-            match peer.answer()? {
+        for answer in crew::answers(receivers, senders)? {
+            match answer {
                 Answer::Consumed { count: 0, .. } => {} // another one was quicker every time
                 Answer::Consumed { count, sum, first_ns, last_ns } => {
                     came = (came.0 + count, came.1.wrapping_add(sum));

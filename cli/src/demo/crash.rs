@@ -77,10 +77,10 @@ pub(super) fn run() -> Outcome<Crash> {
     let ring = Ring::memfd(&Options::mpmc(256, 64))?;
     let passed = Passed::ring(&ring)?;
     let fd = || passed.number();
-    let opener = mpmc::Producer::attach(&ring)?; // whoever starts or ends first does not end the show
+    let opener = mpmc::Producer::attach(&ring)?; // keeps the ring open between the makers
     let mut taker = Part::start(None, "consume", [fd()])?;
     let mut doomed_taker = Part::start(None, "consume", [fd(), BEFORE_DEATH.to_string()])?;
-    opener.wait_for_peer(PATIENCE)?;
+    child::wait_for_consumers(&ring, 2)?;
     let mut maker = Part::start(None, "produce", [fd(), STEADY.to_string()])?;
     let mut doomed_maker = Part::start(None, "produce", [fd(), VICTIM.to_string(), BEFORE_DEATH.to_string()])?;
     let (notify, holding) = channel();

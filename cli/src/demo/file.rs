@@ -155,7 +155,7 @@ pub(super) fn mpmc(load: &Load) -> Outcome<Transfer> {
         Part::start(None, "feed-chunks", arguments)
     };
     let receivers = (0..2).map(receiver).collect::<Outcome<Vec<_>>>()?;
-    opener.wait_for_peer(PATIENCE)?;
+    child::wait_for_consumers(&ring, receivers.len())?;
     let start = Instant::now();
     let senders = (0..2).map(sender).collect::<Outcome<Vec<_>>>()?;
     senders.into_iter().try_for_each(Part::finish)?;

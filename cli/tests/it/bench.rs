@@ -1,7 +1,7 @@
 //! Short runs of every bench: they end, what they print adds up, every message was compared. No figure is judged: this
 //! machine may be busy.
 
-use crate::common::{Place, run};
+use crate::common::{Place, run, wait_until};
 use serde_json::Value;
 
 /// One bench with few messages: what it found, after the checks that hold for all of them.
@@ -209,6 +209,24 @@ fn a_side_that_dies_is_an_error_and_no_hang() {
         assert!(run("kill", &["-9", &child]));
         process.finish().fails(1, "failed: signal: 9");
     }
+}
+
+#[test]
+fn one_of_two_receivers_that_dies_in_mid_run_ends_the_bench() {
+    let place = Place::new();
+    let mut process = place.start("bench mpmc --pairs 2 -c 100000000000");
+    let pid = process.child().id();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let is_attached = |pid: &&str| {
+        std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("memfd:slipring "))
+    };
+    wait_until("all four are attached", || {
+        let pids = std::fs::read_to_string(&children).unwrap();
+        pids.split_whitespace().filter(is_attached).count() == 4
+    });
+    let pids = std::fs::read_to_string(&children).unwrap();
+    assert!(run("kill", &["-9", pids.split_whitespace().next().unwrap()]));
+    process.finish().fails(1, "failed: signal: 9");
 }
 
 #[test]
