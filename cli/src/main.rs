@@ -50,8 +50,8 @@ Start here:
 
 A work queue that survives kill -9 of any process:
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'
-  slipring recv ring:jobs & slipring recv ring:jobs &
-  seq 1000 | slipring send ring:jobs
+  for n in 1 2; do slipring recv ring:jobs --rate 500/s --file done.$n & done
+  seq 1000 | slipring send ring:jobs; wait; wc -l done.*
   slipring ls                                     who is there, and what waits
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout, 130 and 143 ended in an orderly way by SIGINT and SIGTERM";

@@ -32,7 +32,11 @@ impl Verify {
                 "changed_while_looking": report.changed, "problems": report.problems,
             }))?;
         } else {
-            let mut text = format!("{} frames wait ({} bytes)\n", report.frames, report.bytes);
+            let mut text = format!(
+                "waiting: {} ({})\n",
+                units::counted(report.frames as usize, "frame"),
+                units::counted(report.bytes as usize, "byte")
+            );
             if report.writing + report.reading + report.redeliver > 0 {
                 let (writing, reading, again) = (report.writing, report.reading, report.redeliver);
                 let _ = writeln!(text, "{writing} are being written, {reading} being read, {again} to be given again");
