@@ -32,9 +32,9 @@ use crate::sync::{Ordering, compiler_fence, later};
 
 /// Bytes of a cache line. Under loom a line is one word.
 pub(super) const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };
-/// Records up to this size get a window of zeros, and how far that reaches.
+/// Records up to this size get a window of zeros, and the pieces by which that grows.
 const SMALL: u64 = 128;
-const WINDOW: u64 = 256;
+const PIECE: u64 = 4 * CACHE_LINE;
 /// Records up to this size are touched, and how far ahead; larger ones are prefetched as far ahead.
 const MEDIUM: u64 = 512;
 const REACH: u64 = 512;
@@ -73,16 +73,49 @@ impl Ahead {
     /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released everything before `head`.
     #[inline(always)]
     pub(super) fn refill(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+        if self.goes_on(shared, head, next, size) {
+            self.go_on(shared, size);
+        } else {
+            self.begin(shared, head, next, size);
+        }
+    }
+
+    /// Whether the tail, about to move to `next` by a record of `size` bytes, stays in the window, and there is room for one
+    /// more piece of it.
+    #[inline(always)]
+    pub(super) fn goes_on(&self, shared: &Shared, head: u64, next: u64, size: u64) -> bool {
+        let end = self.zero_end.wrapping_add(PIECE);
+        size <= SMALL && self.covers(next) && end % PIECE == 0 && has_room(shared, head, end)
+    }
+
+    /// [`Ahead::goes_on`]: adds a piece to the window. The last record had `size` bytes.
+    #[inline(always)]
+    pub(super) fn go_on(&mut self, shared: &Shared, size: u64) {
+        // There was room, so the capacity, a power of two, is not less than a piece.
+        shared.zero_piece::<{ PIECE as usize }>(self.zero_end);
+        self.zeroed(self.zero_end.wrapping_add(PIECE), size);
+    }
+
+    /// [`Ahead::refill`] for what is no window, or none yet.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begin(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
         if size > SMALL {
             return self.touch(shared, head, next, size);
         }
-        let end = line_after(next.wrapping_add(WINDOW.min(shared.capacity / 4)));
-        if end.wrapping_add(CACHE_LINE).wrapping_sub(head) > shared.capacity {
-            return; // no room: frames are written as they come
+        let unit = PIECE.min(shared.capacity / 4).max(CACHE_LINE);
+        let end = later(self.zero_end, up_to(next.wrapping_add(unit / 2), unit));
+        if has_room(shared, head, end) {
+            // The word at `next` is zero, and need not be written again: the consumer may be polling it.
+            shared.zero(later(self.zero_end, next.wrapping_add(8)), end);
+            self.zeroed(end, size);
         }
-        // The word at `next` is zero, and need not be written again: the consumer may be polling it.
-        let from = later(self.zero_end, next.wrapping_add(8));
-        shared.zero_lines(from, end);
+        // Otherwise frames are written as they come.
+    }
+
+    /// The window reaches up to `end` now. The last record had `size` bytes.
+    #[inline(always)]
+    fn zeroed(&mut self, end: u64, size: u64) {
         // The next payload may go through the mirror to where zeros went now.
         compiler_fence(Ordering::Release);
         self.zero_end = end;
@@ -94,16 +127,16 @@ impl Ahead {
         if size > MEDIUM {
             return shared.data().prefetch_to_write(shared.offset(next.wrapping_add(REACH)));
         }
-        let end = line_after(next.wrapping_add(REACH.min(shared.capacity / 4)));
-        if end.wrapping_add(CACHE_LINE).wrapping_sub(head) > shared.capacity {
-            return; // no room
+        let end = up_to(next.wrapping_add(REACH.min(shared.capacity / 4)), CACHE_LINE);
+        if !has_room(shared, head, end) {
+            return;
         }
-        let mut at = line_after(later(self.end, next.wrapping_add(8)));
+        let mut at = up_to(later(self.end, next.wrapping_add(8)), CACHE_LINE);
         while (end.wrapping_sub(at) as i64) > 0 {
             shared.zero(at, at.wrapping_add(8));
             at = at.wrapping_add(CACHE_LINE);
         }
-        // As in `refill`.
+        // As in `zeroed`.
         compiler_fence(Ordering::Release);
         self.end = end;
     }
@@ -120,8 +153,14 @@ impl Ahead {
     }
 }
 
-/// The beginning of the first cache line that does not begin before `position`.
+/// Whether what is stored before `end` keeps a line away from what is not released, from `head` on.
 #[inline(always)]
-pub(super) fn line_after(position: u64) -> u64 {
-    position.wrapping_add(CACHE_LINE - 1) & !(CACHE_LINE - 1)
+fn has_room(shared: &Shared, head: u64, end: u64) -> bool {
+    end.wrapping_add(CACHE_LINE).wrapping_sub(head) <= shared.capacity
+}
+
+/// The first multiple of `unit`, a power of two, that does not lie before `position`.
+#[inline(always)]
+fn up_to(position: u64, unit: u64) -> u64 {
+    position.wrapping_add(unit - 1) & !(unit - 1)
 }

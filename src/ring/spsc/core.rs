@@ -52,7 +52,7 @@
 use super::ahead::Ahead;
 use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
 use crate::frame::header::{Header, SHORT, is_short};
-use crate::sync::{Ordering, compiler_fence, later};
+use crate::sync::{AtomicU64, Ordering, compiler_fence, later};
 
 /// Frames that have been written behind the producer's tail and are not published. It belongs to the batch, not to the
 /// producer, so a batch that is dropped or forgotten is aborted: the tail has not moved.
@@ -220,31 +220,47 @@ impl Producer {
     /// Publishes the record at the tail, whose payload has been written.
     #[inline(always)]
     pub(crate) fn commit(&mut self, header: Header) {
-        let (word, next) = self.finish(self.tail, header);
+        self.commit_at(self.tail, header);
+    }
+
+    /// [`Producer::commit`]; `tail` is the producer's, which the caller knows already.
+    #[inline(always)]
+    pub(crate) fn commit_at(&mut self, tail: u64, header: Header) {
+        debug_assert!(tail == self.tail);
+        // Both words are found before anything is stored: one look at where they lie.
+        let words = (self.shared.word(tail), self.shared.tail());
+        let (word, next) = self.finish(tail, header);
         if self.ahead.reaches(next) {
-            self.uncover(word, next);
+            self.tail = next;
+            uncover(words, word, next);
         } else {
             self.commit_beyond(word, next);
         }
     }
 
-    /// Publishes the record at the tail, which ends at `next`.
-    #[inline(always)]
-    fn uncover(&mut self, word: u64, next: u64) {
-        let (first, tail) = (self.shared.word(self.tail), self.shared.tail());
-        self.tail = next;
-        // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and the zero behind them.
-        first.store(word, Ordering::Release);
-        tail.store(next, Ordering::Relaxed);
-    }
-
-    /// [`Producer::commit`] where what lies ahead does not reach.
+    /// [`Producer::commit`] where what lies ahead does not reach. (Nothing here but the two common cases, and the rest a call
+    /// at the end: so no register has to be saved.)
     #[inline(never)]
     fn commit_beyond(&mut self, word: u64, next: u64) {
         let size = next.wrapping_sub(self.tail);
+        if !self.ahead.goes_on(&self.shared, self.head, next, size) {
+            return self.commit_without(word, next);
+        }
+        let words = (self.shared.word(self.tail), self.shared.tail());
+        self.tail = next;
+        uncover(words, word, next);
+        self.ahead.go_on(&self.shared, size);
+    }
+
+    /// [`Producer::commit`] where there is no window, or none yet.
+    #[inline(never)]
+    fn commit_without(&mut self, word: u64, next: u64) {
+        let size = next.wrapping_sub(self.tail);
         self.end_chain(next, &self.ahead);
-        self.uncover(word, next);
-        self.ahead.refill(&self.shared, self.head, next, size);
+        let words = (self.shared.word(self.tail), self.shared.tail());
+        self.tail = next;
+        uncover(words, word, next);
+        self.ahead.begin(&self.shared, self.head, next, size);
     }
 
     /// Gives what is known of the lines ahead to a grant, which may write anything behind the tail.
@@ -298,6 +314,14 @@ impl Producer {
         }
         self.ahead = batch.ahead;
     }
+}
+
+/// Publishes a record that ends at `next`: stores its commit word, and tells observers.
+#[inline(always)]
+fn uncover((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
+    // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and the zero behind them.
+    first.store(word, Ordering::Release);
+    tail.store(next, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@
 //! place in memory is `position & (capacity - 1)`. Records are 8-byte aligned: a short frame header, then the payload,
 //! padded with zeros. The word at the tail is zero; behind it may lie anything.
 
-use super::ahead::{CACHE_LINE, line_after};
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
 use crate::sync::{Area, AtomicU64, LINE, Ordering, fence, later};
@@ -298,20 +297,12 @@ impl Shared {
         }
     }
 
-    /// [`Shared::zero`], up to the beginning of a cache line, in an area of whole cache lines.
+    /// Zeroes the `N` bytes from a multiple of `N` on, a power of two up to the capacity. They lie in free space.
     #[inline(always)]
-    pub(super) fn zero_lines(&self, from: u64, to: u64) {
-        debug_assert!(to % CACHE_LINE == 0 && self.capacity % CACHE_LINE == 0);
-        let mut at = from;
-        if at % CACHE_LINE != 0 {
-            at = line_after(from);
-            self.zero(from, at);
-        }
-        while at != to {
-            // SAFETY: a whole cache line of the area; otherwise as in `zero`.
-            unsafe { self.data.zero(self.offset(at), CACHE_LINE as usize) };
-            at = at.wrapping_add(CACHE_LINE);
-        }
+    pub(super) fn zero_piece<const N: usize>(&self, from: u64) {
+        debug_assert!(from as usize % N == 0 && self.capacity as usize % N == 0);
+        // SAFETY: a whole piece of the area, whose length is a multiple of one; otherwise as in `zero`.
+        unsafe { self.data.zero(self.offset(from), N) };
     }
 
     /// The record whose first word was loaded as `first`, for which [`Shared::is_record`] holds.

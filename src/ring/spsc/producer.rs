@@ -173,8 +173,9 @@ impl Producer {
 
     #[inline(always)]
     fn try_put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        self.try_room(payload.len())?;
-        self.write_and_commit(header, payload);
+        let tail = self.core.tail();
+        self.try_room_at(tail, payload.len())?;
+        self.write_and_commit(tail, header, payload);
         Ok(())
     }
 
@@ -225,8 +226,9 @@ impl Producer {
 
     #[inline(always)]
     fn put(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.room(payload.len(), deadline)?;
-        self.write_and_commit(header, payload);
+        let tail = self.core.tail();
+        self.room(tail, payload.len(), deadline)?;
+        self.write_and_commit(tail, header, payload);
         Ok(())
     }
 
@@ -249,7 +251,7 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Grant<'_>> {
-        self.try_room(len)?;
+        self.try_room_at(self.core.tail(), len)?;
         Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
@@ -268,7 +270,7 @@ impl Producer {
     /// As [`Producer::send`], and [`Error::Timeout`].
     #[inline]
     pub fn reserve_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
-        self.room(len, deadline)?;
+        self.room(self.core.tail(), len, deadline)?;
         Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
@@ -299,15 +301,11 @@ impl Producer {
         if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
     }
 
+    /// Waits for room at the producer's tail.
     #[inline(always)]
-    fn try_room(&mut self, len: usize) -> Result<()> {
-        self.try_room_at(self.core.tail(), len)
-    }
-
-    #[inline(always)]
-    fn room(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<()> {
+    fn room(&mut self, tail: u64, len: usize, deadline: impl Into<Deadline>) -> Result<()> {
         self.check_call(len)?;
-        if self.core.has_room(self.core.tail(), len) { Ok(()) } else { self.wait_for_room(len, deadline.into()) }
+        if self.core.has_room(tail, len) { Ok(()) } else { self.wait_for_room(len, deadline.into()) }
     }
 
     #[inline(always)]
@@ -356,12 +354,12 @@ impl Producer {
         }
     }
 
-    /// Sends what there is room for.
+    /// Sends what there is room for at the producer's tail.
     #[inline(always)]
-    fn write_and_commit(&mut self, header: Header, payload: &[u8]) {
+    fn write_and_commit(&mut self, tail: u64, header: Header, payload: &[u8]) {
         // SAFETY: the data is mapped twice (`expect_mirror`).
-        unsafe { self.core.write_whole(self.core.tail(), payload) };
-        self.core.commit(header.sent(payload.len(), self.sequencer.give_out(header)));
+        unsafe { self.core.write_whole(tail, payload) };
+        self.core.commit_at(tail, header.sent(payload.len(), self.sequencer.give_out(header)));
         self.published(1, payload.len() as u64);
     }
 
