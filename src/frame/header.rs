@@ -315,6 +315,12 @@ impl Header {
         self.kind as u64 | ((self.stream as u64) << 16) | ((self.seq as u64) << 32)
     }
 
+    /// Both words: see [`Header::unpack`].
+    #[inline(always)]
+    pub(crate) const fn words(self) -> (u64, u64) {
+        (self.commit_word(), self.tail_word())
+    }
+
     /// The first word of a header of `header_len` bytes.
     #[inline]
     pub(crate) const fn first_word(self, header_len: usize) -> u64 {

@@ -1,5 +1,6 @@
 //! The consumer's handle: receiving in place, by copy, by batch; blocking when the ring is empty.
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -248,7 +249,9 @@ impl Consumer {
     fn wait_for_frame(&self, deadline: Deadline) -> Result<Taken> {
         let seat = &*self.0;
         seat.attachment.wake_peers(ALL);
+        let slept = Cell::new(false);
         let prepare = || {
+            slept.set(true);
             // A participant that recovered a frame may have died before announcing it: search
             // before every sleep.
             seat.searched.store(u64::MAX, Ordering::Relaxed);
@@ -257,8 +260,9 @@ impl Consumer {
         let outcome = seat.attachment.wait(deadline, || Self::attempt(seat), prepare);
         // A frame that is committed before the one in front of it wakes a consumer that then finds
         // nothing, and the one in front wakes only one: the consumer that gets it passes the
-        // wake-up on.
-        if outcome.is_ok() && seat.core.has_more() {
+        // wake-up on. One that did not sleep has used up none. (And it does not look: the next
+        // slot's line is the producer's now, and would be taken from it.)
+        if slept.get() && outcome.is_ok() && seat.core.has_more() {
             seat.attachment.wake_fellows(1);
         }
         outcome

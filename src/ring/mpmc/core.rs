@@ -101,6 +101,18 @@ pub(crate) struct Claim {
     position: u64,
     lap: u64,
     slot: usize,
+    /// Where the slot lies in the data area.
+    offset: usize,
+}
+
+/// Why a position was not claimed.
+enum Missed {
+    /// It is claimed, as this word says, or it is not yet its turn.
+    Claimed(ClaimWord),
+    /// The slot was not released, as far as we have seen.
+    NotFree,
+    /// Another producer was faster.
+    Raced,
 }
 
 /// A taken slot: the consumer's to read, then to release.
@@ -143,87 +155,98 @@ impl Shared {
     /// at work, or dead (then a [`Shared::sweep`] helps).
     #[inline(always)]
     pub(crate) fn claim(&self, me: u16, free: &AtomicU64) -> Result<Claim, Stop> {
-        // SYNC(tail): pairs with the Release store in `claim_at`; what the storer saw claimed, we
-        // see claimed.
-        let mut position = self.tail().load(Ordering::Acquire);
-        match self.claim_at(&mut position, me, free) {
-            Some(outcome) => outcome,
-            None => self.claim_behind(position, me, free),
+        match self.claim_next(me, free) {
+            Some(claim) => Ok(claim),
+            None => self.claim_behind(me, free),
         }
     }
 
-    /// [`Shared::claim`] where the tail is not the position to claim.
+    /// [`Shared::claim`] where the tail is the position to claim, and its slot is free: nearly
+    /// always. Where it finds nothing, [`Shared::claim_behind`] does, or says why.
+    #[inline(always)]
+    pub(crate) fn claim_next(&self, me: u16, free: &AtomicU64) -> Option<Claim> {
+        // SYNC(tail): pairs with the Release store in `claim_at`; what the storer saw claimed, we
+        // see claimed.
+        self.claim_at(self.tail().load(Ordering::Acquire), me, free).ok()
+    }
+
+    /// [`Shared::claim`] from the tail on.
     #[cold]
     #[inline(never)]
-    fn claim_behind(&self, mut position: u64, me: u16, free: &AtomicU64) -> Result<Claim, Stop> {
+    pub(crate) fn claim_behind(&self, me: u16, free: &AtomicU64) -> Result<Claim, Stop> {
+        // SYNC(tail): as in `claim_next`.
+        let mut position = self.tail().load(Ordering::Acquire);
         for _ in 0..self.budget() {
-            if let Some(outcome) = self.claim_at(&mut position, me, free) {
-                return outcome;
+            match self.claim_at(position, me, free) {
+                Ok(claim) => return Ok(claim),
+                Err(Missed::Claimed(seen)) => position = self.behind_claims(position, seen)?,
+                // SYNC(free): as in `find_free`.
+                Err(Missed::NotFree) => free.store(self.skip_before(position)?, Ordering::Release),
+                Err(Missed::Raced) => spin_loop(), // another producer has it; look again
             }
         }
         Err(Stop::Full)
     }
 
-    /// Claims `position`, if it is the next to be claimed; otherwise moves it towards that.
+    /// Claims `position`, if it is the next to be claimed and its slot is free.
     #[inline(always)]
-    fn claim_at(&self, position: &mut u64, me: u16, free: &AtomicU64) -> Option<Result<Claim, Stop>> {
-        let at = *position;
-        let (slot, lap) = self.split(at);
+    fn claim_at(&self, position: u64, me: u16, free: &AtomicU64) -> Result<Claim, Missed> {
+        let (slot, lap) = self.split(position);
         let word = self.claim_word(slot);
         // SYNC(claim): pairs with the CAS of the slot's claimant; its view of earlier claims is
         // ours now.
-        let seen = word.load(Ordering::Acquire);
-        if ClaimWord(seen).lap() != before(lap) {
-            match self.behind_claims(at, lap, ClaimWord(seen)) {
-                Ok(next) => *position = next,
-                Err(stop) => return Some(Err(stop)),
-            }
-            return None;
+        let seen = ClaimWord(word.load(Ordering::Acquire));
+        if !seen.is_of(before(lap)) {
+            return Err(Missed::Claimed(seen));
         }
-        // SYNC(free): pairs with the Release store below, of another thread with this handle.
-        if (at.wrapping_sub(free.load(Ordering::Acquire)) as i64) >= 0 {
-            match self.free_until(at) {
-                // SYNC(free): what this thread knows to be released, the next one knows. It may
-                // move back: it stays true.
-                Ok(end) => free.store(end, Ordering::Release),
-                Err(stop) => return Some(Err(stop)),
-            }
+        // SYNC(free): pairs with the Release store in `find_free`, of another thread with this
+        // handle.
+        if (position.wrapping_sub(free.load(Ordering::Acquire)) as i64) >= 0 && !self.find_free(position, free) {
+            return Err(Missed::NotFree);
         }
         // SYNC(claim): hands on what we know of earlier claims. SYNC(issued): pairs with the
         // loads in `sweep`; our id was issued to us before. No Acquire: a word occurs once, so
         // this is the very store that the load above has synchronised with.
-        let mine = ClaimWord::new(lap, me).0;
-        if word.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed).is_ok() {
-            // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may
-            // lag, it cannot lead.
-            self.tail().store(at.wrapping_add(1), Ordering::Release);
-            return Some(Ok(Claim { position: at, lap, slot }));
+        let mine = ClaimWord::new(lap, me);
+        if word.compare_exchange(seen.0, mine.0, Ordering::Release, Ordering::Relaxed).is_err() {
+            return Err(Missed::Raced);
         }
-        spin_loop(); // another producer has it; look again
-        None
+        // SYNC(tail): hands it on as well. Stored only after the claim it reports: it may
+        // lag, it cannot lead.
+        self.tail().store(position.wrapping_add(1), Ordering::Release);
+        Ok(Claim { position, lap, slot, offset: self.slot(slot) })
     }
 
     /// The position after the newest one at this slot that is known to be claimed: the word at
-    /// `position`, of `lap`, is not that of the lap before.
+    /// `position` is not that of the lap before.
     #[cold]
-    fn behind_claims(&self, position: u64, lap: u64, seen: ClaimWord) -> Result<u64, Stop> {
-        let laps = ahead(seen.lap(), lap);
+    fn behind_claims(&self, position: u64, seen: ClaimWord) -> Result<u64, Stop> {
+        let laps = ahead(seen.lap(), self.split(position).1);
         if laps > LAP_MASK / 2 { Err(Stop::Behind) } else { Ok(self.laps_later(position, laps).wrapping_add(1)) }
     }
 
-    /// The end of the free slots from `position` on, at most at the end of its group, which lies in
-    /// one lap. `Full` if there is none.
+    /// Finds free slots from `position` on, at most up to the end of its group, which lies in one
+    /// lap, and remembers them in `free`. False if there is none.
     #[inline(never)]
-    fn free_until(&self, position: u64) -> Result<u64, Stop> {
+    fn find_free(&self, position: u64, free: &AtomicU64) -> bool {
         let (first, lap) = self.split(position);
-        let end = (first | (GROUP.min(self.slots()) - 1) as usize) + 1;
-        let free = ReadWord::released(before(lap)).0;
+        let word = ReadWord::released(before(lap)).0;
         // SYNC(release): as in `is_free`.
-        let is_free = |&slot: &usize| self.read_word(slot).load(Ordering::Acquire) == free;
-        match (first..end).take_while(is_free).count() {
-            0 => self.skip_before(position),
-            count => Ok(position.wrapping_add(count as u64)),
+        let is_free = |slot: usize| self.read_word(slot).load(Ordering::Acquire) == word;
+        let group = GROUP.min(self.slots()) as usize;
+        // Mostly a whole group, whose end is known when this is compiled.
+        let is_whole = group as u64 == GROUP && first % group == 0 && (0..GROUP as usize).all(|i| is_free(first + i));
+        let count = if is_whole {
+            GROUP
+        } else {
+            (first..(first | (group - 1)) + 1).take_while(|&slot| is_free(slot)).count() as u64
+        };
+        if count > 0 {
+            // SYNC(free): what this thread knows to be released, the next one knows. It may
+            // move back: it stays true.
+            free.store(position.wrapping_add(count), Ordering::Release);
         }
+        count > 0
     }
 
     /// Whether the lap before that of `position` was released.
@@ -261,7 +284,7 @@ impl Shared {
     /// claimant's.
     #[inline(always)]
     pub(crate) fn claimed_payload(&self, claim: &Claim) -> usize {
-        self.payload(claim.slot)
+        self.payload_at(claim.offset)
     }
 
     /// The sequence number of the frame in this claim: the low half of its position, for the ring
@@ -278,18 +301,19 @@ impl Shared {
         // SAFETY: inside the slot by the check that the handles make before they claim. `claim`
         // proves that this lap of the slot is claimed with our id: no other participant reads or
         // writes the payload before we store READY or VOID.
-        unsafe { self.data.write(self.payload(claim.slot), payload) };
+        unsafe { self.data.write(self.payload_at(claim.offset), payload) };
     }
 
     /// Publishes the claimed slot.
     #[inline(always)]
     pub(crate) fn commit(&self, claim: Claim, header: Header) {
-        let (first, second) = self.header_words(claim.slot);
+        // All words are found before one is stored: one look at where they lie.
+        let (word, (first, second)) = (self.commit_word_at(claim.offset), self.header_words_at(claim.offset));
         first.store(header.commit_word().to_le(), Ordering::Relaxed);
         second.store(header.tail_word().to_le(), Ordering::Relaxed);
         // SYNC(commit): pairs with the load in `next_ready`; header and payload come before it. A
         // plain store, because while we live no other participant stores this word.
-        self.commit_word(claim.slot).store(CommitWord::ready(claim.lap).0, Ordering::Release);
+        word.store(CommitWord::ready(claim.lap).0, Ordering::Release);
     }
 
     /// Gives the claimed position up; consumers walk past it, and the slot is free for the next

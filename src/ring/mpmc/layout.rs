@@ -9,7 +9,6 @@
 //!             │ commit word │ short header │ payload │
 //!             └─────────────┴──────────────┴─────────┴───
 //!             +0            +8             +24
-//!
 //! producers[] 8 words to a line of 64   63 … 24  lap     23 … 12  0              11 … 0  owner
 //! consumers[] 8 words to a line of 64   63 … 24  lap     23       being read     22 … 12 attempt    11 … 0  owner
 //! commit word in each slot              63 … 24  lap     23 … 0   0 unused, 1 READY, 2 VOID
@@ -78,6 +77,12 @@ impl ClaimWord {
     #[inline(always)]
     pub(crate) const fn lap(self) -> u64 {
         self.0 >> LAP_SHIFT
+    }
+
+    /// Whether it says that `lap` is the newest.
+    #[inline(always)]
+    pub(crate) const fn is_of(self, lap: u64) -> bool {
+        self.0 ^ (lap << LAP_SHIFT) < 1 << LAP_SHIFT
     }
 
     pub(crate) const fn owner(self) -> u16 {
@@ -221,6 +226,8 @@ pub(crate) struct Shared {
     consumers: Area,
     pub(super) data: Area,
     slots: u64,
+    /// The number of slots less one: what of a position is its slot.
+    mask: u64,
     shift: u32,
     stride: usize,
     max_payload: usize,
@@ -238,7 +245,18 @@ impl Shared {
         assert!(producers.len() >= 8 * slots && consumers.len() >= 8 * slots, "geometry was validated");
         assert!(producer_page.len() > REDELIVERIES && consumer_page.len() > HEAD, "geometry was validated");
         let (slots, shift) = (slots as u64, slots.trailing_zeros());
-        Shared { producer_page, consumer_page, producers, consumers, data, slots, shift, stride, max_payload }
+        Shared {
+            producer_page,
+            consumer_page,
+            producers,
+            consumers,
+            data,
+            slots,
+            mask: slots - 1,
+            shift,
+            stride,
+            max_payload,
+        }
     }
 
     /// Number of slots.
@@ -262,7 +280,7 @@ impl Shared {
     /// Slot and lap of a position.
     #[inline(always)]
     pub(in crate::ring) fn split(&self, position: u64) -> (usize, u64) {
-        ((position & (self.slots - 1)) as usize, (position >> self.shift).wrapping_add(1) & LAP_MASK)
+        ((position & self.mask) as usize, (position >> self.shift).wrapping_add(1) & LAP_MASK)
     }
 
     /// The position `laps` after `position` at the same slot.
@@ -306,29 +324,53 @@ impl Shared {
         unsafe { self.consumers.word_unchecked(8 * slot) }
     }
 
+    /// Where `slot` lies in the data area.
+    #[inline(always)]
+    pub(super) fn slot(&self, slot: usize) -> usize {
+        debug_assert!((slot as u64) < self.slots);
+        slot * self.stride
+    }
+
     /// The commit word of `slot`.
     #[inline(always)]
     pub(super) fn commit_word(&self, slot: usize) -> &AtomicU64 {
-        // SAFETY: `slot` is below the number of slots, the stride is a multiple of 8, and the area
-        // holds all slots.
-        unsafe { self.data.word_unchecked(slot * self.stride) }
+        self.commit_word_at(self.slot(slot))
+    }
+
+    /// The commit word of the slot at `offset`.
+    #[inline(always)]
+    pub(super) fn commit_word_at(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: offsets of slots are multiples of the stride, hence of 8, and the area holds all
+        // slots.
+        unsafe { self.data.word_unchecked(offset) }
     }
 
     /// The first word of the header in `slot`; the second lies behind it.
     #[inline(always)]
     pub(super) fn header_words(&self, slot: usize) -> (&AtomicU64, &AtomicU64) {
-        let at = slot * self.stride + 8;
-        // SAFETY: as in `commit_word`: a slot begins with SLOT_HEADER bytes, of which these are the
-        // second 8.
-        let first = unsafe { self.data.word_unchecked(at) };
+        self.header_words_at(self.slot(slot))
+    }
+
+    /// [`Shared::header_words`] of the slot at `offset`.
+    #[inline(always)]
+    pub(super) fn header_words_at(&self, offset: usize) -> (&AtomicU64, &AtomicU64) {
+        // SAFETY: as in `commit_word_at`: a slot begins with SLOT_HEADER bytes, of which these are
+        // the second 8.
+        let first = unsafe { self.data.word_unchecked(offset + 8) };
         // SAFETY: as above, the last 8.
-        let second = unsafe { self.data.word_unchecked(at + 8) };
+        let second = unsafe { self.data.word_unchecked(offset + 16) };
         (first, second)
     }
 
     /// Offset of a slot's payload in the data area.
     #[inline(always)]
     pub(super) fn payload(&self, slot: usize) -> usize {
-        slot * self.stride + SLOT_HEADER
+        self.payload_at(self.slot(slot))
+    }
+
+    /// Where the payload lies of the slot at `offset`.
+    #[inline(always)]
+    pub(super) fn payload_at(&self, offset: usize) -> usize {
+        offset + SLOT_HEADER
     }
 }

@@ -113,6 +113,17 @@ impl Seat {
         self.core.claim(self.attachment.id(), &self.free)
     }
 
+    /// [`Seat::claim`] where the tail is the position to claim: the common case, in registers.
+    #[inline(always)]
+    fn claim_next(&self) -> Option<Claim> {
+        self.core.claim_next(self.attachment.id(), &self.free)
+    }
+
+    /// [`Seat::claim`] where [`Seat::claim_next`] found nothing.
+    fn claim_behind(&self) -> Result<Claim, Stop> {
+        self.core.claim_behind(self.attachment.id(), &self.free)
+    }
+
     /// The next frame. One that is to be delivered again comes first.
     #[inline(always)]
     fn take(&self) -> Result<Taken, Stop> {

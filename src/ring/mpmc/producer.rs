@@ -123,9 +123,21 @@ impl Producer {
 
     #[inline(always)]
     fn try_put(&self, header: Header, payload: &[u8]) -> Result<()> {
-        let claim = self.try_claim(payload.len())?;
-        self.0.core.write(&claim, payload);
-        self.commit(claim, header, payload.len());
+        self.check_call(payload.len())?;
+        match self.0.claim_next() {
+            Some(claim) => {
+                self.fill(claim, header, payload);
+                Ok(())
+            }
+            None => self.try_put_behind(header.words(), payload),
+        }
+    }
+
+    /// [`Producer::try_put`] where the next slot is not to be had at once. (The header comes in two words: they fit registers.)
+    #[cold]
+    #[inline(never)]
+    fn try_put_behind(&self, header: (u64, u64), payload: &[u8]) -> Result<()> {
+        self.fill(self.try_claim_behind()?, Header::unpack(header.0, header.1), payload);
         Ok(())
     }
 
@@ -167,9 +179,21 @@ impl Producer {
 
     #[inline(always)]
     fn put(&self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        let claim = self.claim(payload.len(), deadline)?;
-        self.0.core.write(&claim, payload);
-        self.commit(claim, header, payload.len());
+        self.check_call(payload.len())?;
+        match self.0.claim_next() {
+            Some(claim) => {
+                self.fill(claim, header, payload);
+                Ok(())
+            }
+            None => self.put_behind(header.words(), payload, deadline.into()),
+        }
+    }
+
+    /// [`Producer::put`] where the next slot is not to be had at once.
+    #[cold]
+    #[inline(never)]
+    fn put_behind(&self, header: (u64, u64), payload: &[u8], deadline: Deadline) -> Result<()> {
+        self.fill(self.claim_behind(deadline)?, Header::unpack(header.0, header.1), payload);
         Ok(())
     }
 
@@ -262,7 +286,14 @@ impl Producer {
     #[inline(always)]
     fn try_claim(&self, len: usize) -> Result<Claim> {
         self.check_call(len)?;
-        match self.0.claim() {
+        match self.0.claim_next() {
+            Some(claim) => Ok(claim),
+            None => self.try_claim_behind(),
+        }
+    }
+
+    fn try_claim_behind(&self) -> Result<Claim> {
+        match self.0.claim_behind() {
             Ok(claim) => Ok(claim),
             Err(Stop::Full) => self.full(),
             Err(stop) => Err(stop.error()),
@@ -272,9 +303,16 @@ impl Producer {
     #[inline(always)]
     fn claim(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Claim> {
         self.check_call(len)?;
-        match self.0.claim() {
+        match self.0.claim_next() {
+            Some(claim) => Ok(claim),
+            None => self.claim_behind(deadline.into()),
+        }
+    }
+
+    fn claim_behind(&self, deadline: Deadline) -> Result<Claim> {
+        match self.0.claim_behind() {
             Ok(claim) => Ok(claim),
-            Err(Stop::Full) => self.wait_for_slot(deadline.into()),
+            Err(Stop::Full) => self.wait_for_slot(deadline),
             Err(stop) => Err(stop.error()),
         }
     }
@@ -301,6 +339,13 @@ impl Producer {
             Err(Stop::Full) => Ok(None),
             Err(stop) => Err(stop.error()),
         }
+    }
+
+    /// Sends a copy of `payload` in a claimed slot.
+    #[inline(always)]
+    fn fill(&self, claim: Claim, header: Header, payload: &[u8]) {
+        self.0.core.write(&claim, payload);
+        self.commit(claim, header, payload.len());
     }
 
     #[inline(always)]
