@@ -1,17 +1,21 @@
-//! Bytes to frames: one message at a time, or a byte stream in chunks of any size, with recovery where that is wanted.
+//! Bytes to frames: one message at a time, or a byte stream in chunks of any size, with
+//! resynchronisation if asked for.
 //!
-//! Used by every transport and by the player of recordings. Relies on the header, the sequence tracker and `crc32c`.
+//! Used by every transport and by the player of recordings. Relies on the header, the sequence
+//! tracker and `crc32c`.
 //!
-//! The checks come in one order, whatever the source: sync → version → header length → reserved flags → `len` against
-//! the limit → (long) head_crc, TLVs → enough bytes? → body_crc → sequence → deliver. Nothing is allocated, waited for or
-//! skipped because of a length that has not passed the checks before it.
+//! The checks come in one order, whatever the source: sync → version → header length → reserved
+//! flags → `len` against the limit → (long) head_crc, TLVs → enough bytes? → body_crc → sequence →
+//! deliver. Nothing is allocated, waited for or skipped because of a length that has not passed the
+//! checks before it.
 //!
 //! # Work
-//! Every byte is looked at a bounded number of times, counted in [`Stats::work`]. The one place where that needs care is
-//! a frame whose payload fails its checksum: the bytes inside may be good frames (a writer died in the middle, others went
-//! on), so they are searched, but in each of those may begin the next false frame of 16 MiB. So searching is paid for:
-//! every byte received earns credit, up to four times the largest frame, every failed payload that is to be searched
-//! costs its size, and without credit it is skipped as a whole.
+//! Every byte is examined a bounded number of times, counted in [`Stats::work`]. Only one
+//! case needs care: a frame whose payload fails its checksum. The bytes inside may be good frames
+//! (one writer died in the middle, others continued), so they are searched; but each of them may
+//! begin the next false frame of 16 MiB. Searching is therefore limited by credit. Every received
+//! byte earns credit, up to four times the largest frame; searching a failed payload costs its
+//! size; without credit the payload is skipped as a whole.
 
 use super::encode::Frame;
 use super::grow;
@@ -20,20 +24,22 @@ use super::hello::Hello;
 use super::sequence::{Order, Tracker};
 use crate::error::{Error, Result};
 
-/// What a [`Decoder`] does about bytes that are no frame.
+/// What a [`Decoder`] does with bytes that are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnCorrupt {
-    /// Refuse everything from there on: TCP and Unix streams, where corruption means a broken or hostile peer.
+    /// Refuse the rest of the stream: for TCP and Unix streams, where corruption means a broken or
+    /// hostile peer.
     Close,
-    /// Search for the next frame and report what was skipped: pipes, FIFOs and files.
+    /// Search for the next frame and report the skipped bytes: for pipes, FIFOs and files.
     ///
-    /// A *long* header is recognised by its checksum. A *short* one is recognised by 28 bits and a plausible length, so
-    /// about one garbage byte in 2^34 (with the default limit) begins a false frame, and a payload that holds frames
-    /// yields them when the frame around it is lost. Streams that may be damaged should use the long form.
+    /// A *long* header is recognised by its checksum. A *short* one is recognised by 28 bits and a
+    /// plausible length, so about one garbage byte in 2^34 (with the default limit) begins a false
+    /// frame, and a payload that holds frames yields them when the frame around it is lost. Streams
+    /// that may be damaged should use the long form.
     Resync,
 }
 
-/// What a [`Decoder`] found.
+/// A result of a [`Decoder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A frame, in order. Fragments and known control frames are frames too.
@@ -47,14 +53,16 @@ pub enum Event<'a> {
         /// The sequence number that came instead.
         found: u32,
     },
-    /// A frame that lies behind what was expected: sent twice, or late after a [`Event::Gap`]. Use or ignore it.
+    /// A frame before the expected one: sent twice, or late after a [`Event::Gap`]. Use or ignore
+    /// it.
     Duplicate {
         /// The frame.
         frame: Frame<'a>,
         /// The sequence number that would have been new.
         expected: u32,
     },
-    /// Bytes that were no frame; only with [`OnCorrupt::Resync`], reported before the next good frame or at the end.
+    /// Bytes that were not a frame; only with [`OnCorrupt::Resync`], reported before the next good
+    /// frame or at the end.
     Skipped {
         /// How many.
         bytes: u64,
@@ -63,7 +71,7 @@ pub enum Event<'a> {
     },
 }
 
-/// What a [`Decoder`] has counted since it was made.
+/// What a [`Decoder`] has counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -75,7 +83,7 @@ pub struct Stats {
     pub duplicates: u64,
     /// Control frames of a kind that this version does not know; they are skipped.
     pub unknown_control: u64,
-    /// Bytes skipped as no frame.
+    /// Bytes skipped because they were not a frame.
     pub skipped: u64,
     /// Bytes received.
     pub received: u64,
@@ -83,17 +91,17 @@ pub struct Stats {
     pub work: u64,
 }
 
-/// What the beginning of some bytes is, after the checks that those bytes allow.
+/// What the given bytes begin with, as far as they can be checked.
 enum Found {
-    /// Nothing wrong so far; so many bytes are needed to say more.
+    /// No fault so far; so many bytes are needed to decide.
     Prefix { need: usize },
     /// A frame with a good header and a bad payload, of so many bytes.
     Damaged { total: usize },
-    /// A good frame, its sequence not yet judged.
+    /// A good frame; its sequence number is not yet checked.
     Whole(Shape),
 }
 
-/// Where the parts of a frame lie in its bytes.
+/// The positions of a frame's parts.
 #[derive(Clone, Copy)]
 struct Shape {
     header: Header,
@@ -104,21 +112,22 @@ struct Shape {
 }
 
 impl Shape {
-    /// The frame over `bytes`, which are the ones that were inspected.
+    /// The frame over `bytes`, the same that were inspected.
     fn view(self, bytes: &[u8]) -> Frame<'_> {
         let payload = &bytes[self.header_len..self.header_len + self.header.len as usize];
         Frame { header: self.header, stamp: self.stamp, payload }
     }
 }
 
-/// How much room a frame takes: padded on a byte stream, exact in a message of its own.
+/// How much room a frame takes: padded on a byte stream, exact in a separate message.
 #[derive(Clone, Copy)]
 enum Boundary {
     Stream,
     Message,
 }
 
-/// All checks of one frame but the sequence, in the fixed order. `work` counts the bytes examined.
+/// All checks of one frame except the sequence, in the fixed order. `work` counts the bytes
+/// examined.
 fn inspect(bytes: &[u8], max_payload: usize, boundary: Boundary, work: &mut u64) -> Result<Found> {
     let Some(head) = bytes.first_chunk::<SHORT>() else { return Ok(Found::Prefix { need: SHORT }) };
     *work += SHORT as u64;
@@ -154,7 +163,7 @@ fn inspect(bytes: &[u8], max_payload: usize, boundary: Boundary, work: &mut u64)
     Ok(Found::Whole(Shape { header, stamp, header_len, total }))
 }
 
-/// What [`Decoder::advance`] found: an [`Event`] that borrows nothing yet.
+/// The result of [`Decoder::advance`]: an [`Event`] that borrows nothing yet.
 #[derive(Clone, Copy)]
 pub(crate) enum Step {
     Frame { place: Place, duplicate_of: Option<u32> },
@@ -172,7 +181,7 @@ impl Step {
     }
 }
 
-/// Where a frame lies: in the decoder's buffer or in the chunk, and from which byte on.
+/// The place of a frame: in the decoder's buffer or in the chunk, and its first byte.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     shape: Shape,
@@ -182,15 +191,16 @@ pub(crate) struct Place {
 
 const DAMAGED: &str = "frame payload: checksum mismatch";
 
-/// The little-endian number at `at`; the caller knows that it lies inside.
+/// The little-endian number at `at`, which must lie inside `bytes`.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
-/// Who sent the frame of this message, if its header says so: the epoch of the sender's HELLO, from the TLV `SENDER`.
+/// The sender of this message's frame, if its header identifies it: the epoch of the sender's
+/// HELLO, from the TLV `SENDER`.
 ///
-/// For messages that [`Frame::from_message`] accepted; of others it says something or nothing, and never panics.
-/// [`Frame::head_from`] writes it, and has an example.
+/// For messages that [`Frame::from_message`] accepted; for others the result means nothing, but it
+/// never panics. [`Frame::head_from`] writes the TLV, and has an example.
 #[must_use]
 pub fn sender_of(message: &[u8]) -> Option<u64> {
     let (_, header_len) = Header::from_bytes(message.first_chunk()?).ok()?;
@@ -205,8 +215,9 @@ pub fn sender_of(message: &[u8]) -> Option<u64> {
     None
 }
 
-/// Walks the extensions of a long header: type (2 bytes), length (2), value, zeros up to 8. None has to be understood to
-/// read a frame, so all are skipped, unless the type's highest bit says that skipping would be a misunderstanding.
+/// Checks the extensions of a long header: type (2 bytes), length (2), value, zeros up to 8.
+/// Reading a frame requires none of them, so all are skipped, except one whose highest type bit
+/// says that it must be understood.
 fn check_tlvs(mut tlvs: &[u8]) -> Result<()> {
     while let Some(&[t0, t1, l0, l1]) = tlvs.first_chunk() {
         let (kind, len) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([l0, l1]));
@@ -226,14 +237,15 @@ fn check_tlvs(mut tlvs: &[u8]) -> Result<()> {
 }
 
 impl<'a> Frame<'a> {
-    /// The one frame of a message (datagram, queue): the message is exactly header and payload, without padding.
+    /// The one frame of a message (datagram, queue), which is exactly header and payload, without
+    /// padding.
     ///
-    /// The payload is a view of `message`; nothing is allocated. The sequence is the caller's to check, with a
-    /// [`Tracker`].
+    /// The payload is a view of `message`; nothing is allocated. The caller checks the sequence
+    /// with a [`Tracker`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Incompatible`], or [`Error::TooLarge`] if the frame announces more than
-    /// `max_payload` bytes.
+    /// [`Error::Corrupt`], [`Error::Incompatible`], or [`Error::TooLarge`] if the frame announces
+    /// more than `max_payload` bytes.
     ///
     /// ```
     /// use slipring::frame::{Form, Frame, Header};
@@ -253,11 +265,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A byte stream, taken apart into frames.
+/// Decodes a byte stream into frames.
 ///
-/// Fed with chunks of any size. A frame that lies whole inside a chunk is lent from there; a frame that is spread over
-/// chunks is gathered in one buffer, which grows with what has arrived and never exceeds the largest frame (`max_payload`
-/// + 127 bytes). Makes no system calls; wait-free, in time linear in the bytes received.
+/// Accepts chunks of any size. A frame that lies inside one chunk is borrowed from it. A frame that
+/// is spread over chunks is gathered in one buffer, which grows with the received bytes and never
+/// exceeds the largest frame (`max_payload` + 127 bytes). Makes no system calls; wait-free, in time
+/// linear in the bytes received.
 ///
 /// ```
 /// use slipring::frame::{Decoder, Event, Form, Frame, Header, OnCorrupt};
@@ -280,22 +293,23 @@ impl<'a> Frame<'a> {
 pub struct Decoder {
     max_payload: usize,
     on_corrupt: OnCorrupt,
-    /// Bytes that came before the caller's chunk; those from `at` on are still undecided.
+    /// Bytes from before the caller's chunk; those from `at` on are still undecided.
     carry: Vec<u8>,
     at: usize,
-    /// Looking at fewer undecided bytes than this tells nothing new.
+    /// The number of undecided bytes below which nothing new can be decided.
     need: usize,
-    /// While searching for a frame: what made us search, and the bytes skipped since.
+    /// While searching for a frame: the reason, and the bytes skipped since.
     lost: Option<(&'static str, u64)>,
     credit: u64,
     refused: bool,
-    /// None while several senders share the stream and cannot be told apart.
+    /// `None` while several senders share the stream and cannot be told apart.
     tracker: Option<Tracker>,
     stats: Stats,
 }
 
 impl Decoder {
-    /// Expects a frame first. `max_payload` is capped at 2^30. Allocates nothing yet.
+    /// A decoder at the beginning of a stream. `max_payload` is capped at 2^30. Allocates nothing
+    /// yet.
     #[must_use]
     pub fn new(max_payload: usize, on_corrupt: OnCorrupt) -> Self {
         let max_payload = max_payload.min(MAX_LEN as usize);
@@ -313,38 +327,41 @@ impl Decoder {
         }
     }
 
-    /// The next event of this decoder's bytes followed by `input`, which is advanced past what has been taken in.
+    /// Decodes the next event from this decoder's bytes and `input`, which is advanced past the
+    /// consumed bytes.
     ///
-    /// `None` means that all of `input` is taken in and more is needed: call with the next chunk. After an event, call
-    /// again with what is left of the same chunk (even if that is empty: an event may still lie in the buffer).
+    /// `None` means that all of `input` is consumed and more is needed: call with the next chunk.
+    /// After an event, call again with the rest of the same chunk (even if that is empty: an event
+    /// may still lie in the buffer).
     ///
     /// A HELLO is delivered, and also resets the expected sequence number of its stream.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::TooLarge`] for a frame above `max_payload`, [`Error::Incompatible`] for another
-    /// version, or for a flag or an extension that must be understood. With [`OnCorrupt::Close`] any error is final. With
-    /// [`OnCorrupt::Resync`] only `Incompatible` is returned, once where a frame was due, and decoding may go on: what
-    /// looks like another version may be damage, too.
+    /// [`Error::Corrupt`], [`Error::TooLarge`] for a frame above `max_payload`,
+    /// [`Error::Incompatible`] for another version, or for a flag or an extension that must be
+    /// understood. With [`OnCorrupt::Close`] any error is final. With [`OnCorrupt::Resync`] only
+    /// `Incompatible` is returned, once where a frame was due, and decoding may continue: what
+    /// looks like another version may be damage.
     pub fn decode<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
         let chunk = *input;
         let Some(step) = self.advance(input, false)? else { return Ok(None) };
         Ok(Some(self.event(step, chunk)))
     }
 
-    /// The end of the stream. Call until it gives `None`.
+    /// Ends the stream. Call until it returns `None`.
     ///
-    /// With [`OnCorrupt::Resync`] the bytes of an unfinished frame are searched for frames inside, and the rest is
-    /// reported as [`Event::Skipped`].
+    /// With [`OnCorrupt::Resync`] the bytes of an unfinished frame are searched for frames inside,
+    /// and the rest is reported as [`Event::Skipped`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] with [`OnCorrupt::Close`], if the stream ended inside a frame; otherwise as
-    /// [`Decoder::decode`].
+    /// [`Error::Corrupt`] with [`OnCorrupt::Close`], if the stream ended inside a frame; otherwise
+    /// as [`Decoder::decode`].
     pub fn finish(&mut self) -> Result<Option<Event<'_>>> {
         let Some(step) = self.advance(&mut &[][..], true)? else { return Ok(None) };
         Ok(Some(self.event(step, &[])))
     }
 
-    /// The event of a step. `chunk` is what `input` was when [`Decoder::advance`] was called.
+    /// The event of a step. `chunk` is `input` as it was when [`Decoder::advance`] was called.
     #[inline]
     pub(crate) fn event<'a>(&'a self, step: Step, chunk: &'a [u8]) -> Event<'a> {
         match step {
@@ -361,31 +378,32 @@ impl Decoder {
         }
     }
 
-    /// Who sent the frame of a step, if its header says so; see [`sender_of`].
+    /// The sender of a step's frame, if its header identifies it; see [`sender_of`].
     pub(crate) fn sender(&self, step: Step, chunk: &[u8]) -> Option<u64> {
         let Step::Frame { place, .. } = step else { return None };
         let bytes = if place.carried { &self.carry[..] } else { chunk };
         sender_of(&bytes[place.start..])
     }
 
-    /// Whether no byte waits for more, and none is being skipped.
+    /// Whether no byte is undecided and none is being skipped.
     pub(crate) fn is_idle(&self) -> bool {
         self.at == self.carry.len() && self.lost.is_none()
     }
 
-    /// How many bytes wait for more.
+    /// The number of undecided bytes.
     pub(crate) fn undecided(&self) -> usize {
         self.carry.len() - self.at
     }
 
-    /// How many bytes have been taken in and not decided, and how many more are needed to decide anything.
+    /// The number of undecided bytes, and how many more are needed to decide anything.
     pub(crate) fn wanting(&self) -> (usize, usize) {
         let held = self.carry.len() - self.at;
         (held, self.need.saturating_sub(held).max(1))
     }
 
-    /// The sender of these bytes is gone: forgets those that were no whole frame, and says how many of them were being
-    /// skipped (with `more`, which follow them). Unlike [`Decoder::finish`] it never takes them for frames.
+    /// Discards the undecided bytes of a sender that has departed, and returns how many of them
+    /// were being skipped (with `more`, which follow them). Unlike [`Decoder::finish`] it never
+    /// interprets them as frames.
     pub(crate) fn abandon(&mut self, more: usize) -> Option<Step> {
         let undecided = (self.undecided() + more) as u64;
         self.carry.clear();
@@ -395,20 +413,20 @@ impl Decoder {
         self.lost.take().map(|(what, bytes)| Step::Skipped { bytes: bytes + undecided, what })
     }
 
-    /// Another sender begins: its streams are counted anew, that of its HELLO from `first` on.
+    /// Starts a new sender: its streams are counted anew, that of its HELLO from `first` on.
     pub(crate) fn begin(&mut self, stream: u16, first: u32) {
         let mut tracker = Tracker::new();
         tracker.expect(stream, first);
         self.tracker = Some(tracker);
     }
 
-    /// Whoever sends next may count anew. Gives what was expected so far.
+    /// Lets the next sender count anew. Returns the expectations so far.
     pub(crate) fn set_aside(&mut self) -> Tracker {
         self.tracker.replace(Tracker::new()).unwrap_or_default()
     }
 
-    /// A sender that was expected to go on with one number goes on with another, which it has said: a gap to report, if that
-    /// lies ahead. If it lies behind, frames will be duplicates.
+    /// Handles a sender that announces another sequence number than expected: a gap to report, if
+    /// it is ahead. If it is behind, duplicates will follow.
     pub(crate) fn go_on(&mut self, stream: u16, expected: u32, found: u32) -> Option<Step> {
         match Order::of(found, expected) {
             Order::Next => None,
@@ -423,23 +441,24 @@ impl Decoder {
         }
     }
 
-    /// From the next frame on, larger payloads are refused.
+    /// Sets the limit from the next frame on.
     pub(crate) fn set_max_payload(&mut self, bytes: usize) {
         self.max_payload = bytes.min(MAX_LEN as usize);
     }
 
-    /// Several senders count the same streams: no sequence is judged until one begins alone.
+    /// Stops checking sequence numbers, because several senders count the same streams, until one
+    /// begins alone.
     pub(crate) fn stop_tracking(&mut self) {
         self.tracker = None;
     }
 
-    /// What has been counted so far.
+    /// The counters so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// What it was made to do about corruption, and the buffer it has: for the tests of its bounds.
+    /// The setting for corruption and the capacity of the buffer, for the tests of its bounds.
     #[cfg(test)]
     pub(super) fn on_corrupt(&self) -> OnCorrupt {
         self.on_corrupt
@@ -450,12 +469,12 @@ impl Decoder {
         self.carry.capacity()
     }
 
-    /// [`Decoder::decode`], or [`Decoder::finish`] if the stream has ended, for callers that look at what was found before
-    /// they borrow it.
+    /// [`Decoder::decode`], or [`Decoder::finish`] if the stream has ended, for callers that
+    /// examine the result before they borrow it.
     pub(crate) fn advance(&mut self, input: &mut &[u8], ended: bool) -> Result<Option<Step>> {
         let chunk_len = input.len();
         if self.refused {
-            return Err(Error::Corrupt { what: "byte stream: given up after an earlier error" });
+            return Err(Error::Corrupt { what: "byte stream: unusable after an earlier error" });
         }
         let (shape, duplicate_of) = loop {
             if !self.gather(input) {
@@ -488,7 +507,8 @@ impl Decoder {
                     continue;
                 }
             };
-            // What is reported before the frame leaves the frame where it is, to be inspected again by the next call.
+            // A report that precedes a frame leaves the frame in place; the next call inspects it
+            // again.
             if let Some((what, bytes)) = self.lost.take() {
                 return Ok(Some(Step::Skipped { bytes, what }));
             }
@@ -523,8 +543,8 @@ impl Decoder {
         Ok(Some(Step::Frame { place: Place { shape, carried, start }, duplicate_of }))
     }
 
-    /// Makes `need` undecided bytes lie in one piece, and says whether they do: in `input`, if that is where they begin,
-    /// else in the buffer. If not, `input` has been taken in.
+    /// Makes `need` undecided bytes contiguous: in `input`, if they begin there, else in the
+    /// buffer. False if there are not enough; then `input` has been consumed.
     fn gather(&mut self, input: &mut &[u8]) -> bool {
         let held = self.carry.len() - self.at;
         if held == 0 {
@@ -536,7 +556,7 @@ impl Decoder {
         }
         let (more, rest) = input.split_at(input.len().min(self.need - held));
         if self.at > 0 && self.carry.len() + more.len() > self.carry.capacity() {
-            // Moves less than the frame at hand is long, and once for that frame: linear.
+            // Moves fewer bytes than the current frame has, and once for that frame: linear.
             self.carry.drain(..self.at);
             self.at = 0;
             self.stats.work += held as u64;
@@ -549,7 +569,7 @@ impl Decoder {
         held + more.len() >= self.need
     }
 
-    /// Takes `n` of the undecided bytes, which are known to lie in one piece.
+    /// Consumes `n` of the undecided bytes, which are known to be contiguous.
     fn take(&mut self, n: usize, input: &mut &[u8]) {
         self.need = SHORT;
         if self.at < self.carry.len() {
@@ -565,7 +585,8 @@ impl Decoder {
         self.credit = (self.credit + n as u64).min(credit_limit(self.max_payload));
     }
 
-    /// The bytes at hand begin no frame: refuse the stream, or search on behind the first of them.
+    /// Handles bytes that begin no frame: refuses the stream, or continues the search behind the
+    /// first of them.
     fn reject(&mut self, error: Error, input: &mut &[u8]) -> Result<()> {
         let what = match error {
             _ if self.on_corrupt == OnCorrupt::Close => {
@@ -583,7 +604,7 @@ impl Decoder {
         if expected_a_frame && matches!(error, Error::Incompatible { .. }) { Err(error) } else { Ok(()) }
     }
 
-    /// The payload at hand is damaged: search inside it if that can be afforded, else go on behind it.
+    /// Handles a damaged payload: searches inside it if there is credit, else continues behind it.
     fn reject_damaged(&mut self, total: usize, input: &mut &[u8]) -> Result<()> {
         if self.on_corrupt == OnCorrupt::Resync && self.credit < total as u64 {
             self.skip(total, DAMAGED, input);
@@ -600,18 +621,18 @@ impl Decoder {
     }
 }
 
-/// Where undecided bytes begin: in the buffer, if it holds any, else in the caller's chunk.
+/// The undecided bytes: in the buffer, if it holds any, else in the caller's chunk.
 fn front<'a>(carry: &'a [u8], input: &'a [u8]) -> &'a [u8] {
     if carry.is_empty() { input } else { carry }
 }
 
-/// Where the next frame may begin; a lone first sync byte at the very end may be one, too.
+/// The first place where a frame may begin; a lone first sync byte at the very end may be one, too.
 fn next_sync(bytes: &[u8]) -> usize {
     let may_begin = |at: &usize| bytes[*at] == SYNC[0] && bytes.get(at + 1).is_none_or(|next| *next == SYNC[1]);
     (0..bytes.len()).find(may_begin).unwrap_or(bytes.len())
 }
 
-/// What the buffer may come to hold.
+/// The most that the buffer may ever hold.
 fn largest_frame(max_payload: usize) -> usize {
     MAX_HEADER + padded(max_payload)
 }

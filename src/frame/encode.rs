@@ -1,4 +1,5 @@
-//! A frame as a view, and its way to bytes: appended, written in place, or as a header to be written beside the payload.
+//! A frame as a view, and its encodings: appended to a buffer, written in place, or a header to be
+//! written beside the payload.
 //!
 //! Used by every transport and by the recorder. Relies on the header and on `crc32c`.
 
@@ -7,15 +8,15 @@ use std::ops::Deref;
 use super::header::{Header, IDENTIFIED, LONG, MAX_LEN, SENDER, SHORT, header_byte, padded};
 use crate::error::{Error, Result};
 
-/// Which header a frame bears on a wire. Receivers accept both.
+/// The form of a frame's header on a wire. Receivers accept both.
 ///
-/// Local byte streams and messages use the short form, where the kernel already guarantees the bytes; networks and files
-/// use the long form, whose checksums cost about 0.1 ns a byte.
+/// Local byte streams and messages use the short form, since the kernel already guarantees the
+/// bytes. Networks and files use the long form; its checksums cost about 0.1 ns a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// 16 bytes, no checksum, no stamp.
     Short,
-    /// 32 bytes: stamp and two CRC32C.
+    /// 32 bytes, with a stamp and two CRC32C.
     Long,
 }
 
@@ -31,7 +32,7 @@ impl Form {
     }
 }
 
-/// One frame whose payload lies elsewhere: in the sender's hands, in a decoder's buffer, in a chunk just read.
+/// One frame whose payload is borrowed: from the sender, a decoder's buffer, or a chunk just read.
 ///
 /// ```
 /// use slipring::frame::{Form, Frame, Header};
@@ -43,11 +44,12 @@ impl Form {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its header. Encoding takes `len` from the payload, not from here.
+    /// The header. Encoding takes `len` from the payload, not from here.
     pub header: Header,
-    /// Nanoseconds of the clock that the sender's HELLO named, 0 for none. The short form does not carry it.
+    /// Nanoseconds of the clock that the sender's HELLO named; 0 for none. The short form does not
+    /// carry it.
     pub stamp: u64,
-    /// Its bytes.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
@@ -61,21 +63,22 @@ impl<'a> Frame<'a> {
         Ok(Frame { header: Header { len, ..header }, stamp: 0, payload })
     }
 
-    /// Bytes of the frame on a byte stream: header, payload, padding to 8.
+    /// Bytes of the frame on a byte stream: header, payload, and padding to a multiple of 8.
     #[inline]
     #[must_use]
     pub const fn encoded_len(&self, form: Form) -> usize {
         form.header_len() + padded(self.payload.len())
     }
 
-    /// Bytes of the frame as a message of its own (datagram, queue): header and payload, no padding.
+    /// Bytes of the frame as a separate message (datagram, queue): header and payload, no padding.
     #[inline]
     #[must_use]
     pub const fn message_len(&self, form: Form) -> usize {
         form.header_len() + self.payload.len()
     }
 
-    /// The header's bytes, for `writev(header, payload, padding)`. Reads the whole payload in the long form.
+    /// The bytes of the header, for `writev(header, payload, padding)`. Reads the whole payload in
+    /// the long form.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above 2^30 bytes of payload.
@@ -101,8 +104,9 @@ impl<'a> Frame<'a> {
         Ok(Head { bytes, len: form.header_len() })
     }
 
-    /// The bytes of a long header that also says who the sender is: the epoch of its HELLO, as the TLV `SENDER`. For
-    /// channels on which several senders meet and nothing else tells them apart (message queues). 48 bytes.
+    /// The bytes of a long header with the sender's identity: the epoch of its HELLO, as the TLV
+    /// `SENDER`. For channels that several senders share and that do not tell them apart (message
+    /// queues). 48 bytes.
     ///
     /// # Errors
     /// As [`Frame::head`].
@@ -140,10 +144,12 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// Writes the frame, padded, to the beginning of `out`, and says how many bytes that were. No allocation.
+    /// Writes the frame, padded, to the beginning of `out`, and returns its number of bytes. No
+    /// allocation.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if it does not fit into `out`, or above 2^30 bytes of payload; `out` is then unchanged.
+    /// [`Error::TooLarge`] if it does not fit into `out`, or above 2^30 bytes of payload; `out` is
+    /// then unchanged.
     pub fn encode_into(&self, form: Form, out: &mut [u8]) -> Result<usize> {
         let (header_len, total) = (form.header_len(), self.encoded_len(form));
         let room = out.len().saturating_sub(header_len) & !7;
@@ -156,7 +162,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The bytes of one header, 16, 32 or 48, on the stack. Dereferences to them.
+/// The bytes of one header, 16, 32 or 48, on the stack; dereferences to them.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     bytes: [u8; IDENTIFIED],

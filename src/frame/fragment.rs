@@ -1,10 +1,12 @@
-//! Frames larger than a transport's messages: split by the sender, put together by the receiver, within bounds.
+//! Frames larger than a transport's messages: split by the sender, reassembled by the receiver,
+//! within bounds.
 //!
-//! Used by transports with small messages (message queues, FIFOs with several writers, UDP, signals). Relies on the
-//! header and the frame view.
+//! Used by transports with small messages (message queues, FIFOs with several writers, UDP,
+//! signals). Relies on the header and the frame view.
 //!
-//! A fragment is a frame: `BEGIN` marks the first, `END` the last, and a frame that is both was not split. The fragments
-//! of a frame have one kind and one stream, and consecutive sequence numbers. Control frames are never split.
+//! A fragment is a frame: `BEGIN` marks the first, `END` the last, and a frame that is both was not
+//! split. The fragments of a frame have one kind and one stream, and consecutive sequence numbers.
+//! Control frames are never split.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +17,13 @@ use crate::error::{Error, Result};
 
 /// Splits a payload into fragments of at most `max_fragment` bytes, numbered from `header.seq` on.
 ///
-/// A payload that fits, also an empty one, gives the one frame. Advance the [`Sequencer`](super::Sequencer) by as many
-/// frames as the iterator is [long](ExactSizeIterator::len). Copies and allocates nothing.
+/// A payload that fits, also an empty one, becomes a single frame. Advance the
+/// [`Sequencer`](super::Sequencer) by the iterator's [length](ExactSizeIterator::len). Copies and
+/// allocates nothing.
 ///
 /// # Errors
-/// [`Error::Invalid`] if `max_fragment` is 0; [`Error::TooLarge`] above 2^30 bytes, or for a control frame that does not
-/// fit.
+/// [`Error::Invalid`] if `max_fragment` is 0; [`Error::TooLarge`] above 2^30 bytes, or for
+/// a control frame that does not fit.
 ///
 /// ```
 /// use slipring::frame::{Flags, Header, fragments};
@@ -32,7 +35,7 @@ use crate::error::{Error, Result};
 /// ```
 pub fn fragments(header: Header, payload: &[u8], max_fragment: usize) -> Result<Fragments<'_>> {
     if max_fragment == 0 {
-        return Err(Error::Invalid { what: "fragment size: at least 1 byte" });
+        return Err(Error::Invalid { what: "fragment size: must be at least 1 byte" });
     }
     let limit = if header.is_control() { max_fragment } else { MAX_LEN as usize };
     if payload.len() > limit {
@@ -57,7 +60,8 @@ impl<'a> Iterator for Fragments<'a> {
         let rest = self.rest?;
         let (payload, rest) = rest.split_at(rest.len().min(self.max_fragment));
         self.rest = (!rest.is_empty()).then_some(rest);
-        // What the frame itself lacks (it may be a fragment already) none of its parts gets.
+        // A frame that is a fragment already may lack BEGIN or END. Then its parts do not get that
+        // flag either.
         let begin = if self.first { Flags::NONE } else { Flags::BEGIN };
         let end = if rest.is_empty() { Flags::NONE } else { Flags::END };
         let flags = self.header.flags.without(begin | end);
@@ -75,16 +79,19 @@ impl<'a> Iterator for Fragments<'a> {
 
 impl ExactSizeIterator for Fragments<'_> {}
 
-/// How many streams may be in the middle of a frame at once.
+/// How many frames may be unfinished at once.
 const MAX_PARTIALS: usize = 65_536;
-/// Bytes that unfinished frames may have together, where four of the largest have less.
+/// The least limit on the bytes of all unfinished frames together; four of the largest frames, if
+/// that is more.
 const MIN_HELD: usize = 64 << 20;
 
-/// Puts fragments together again: one unfinished frame per stream of each sender.
+/// Reassembles fragments into frames: one unfinished frame per stream of each sender.
 ///
-/// Bounded: a frame by `max_payload`; the unfinished frames together by four times that, or 64 MiB if that is more, and by
-/// 65,536 streams. Beyond, the one that has waited longest for its next fragment is given up (its sender is probably dead)
-/// and [counted](Reassembler::dropped). Buffers hold at most twice the bytes that have arrived for them. No system calls.
+/// Memory is bounded. A frame is limited to `max_payload` bytes; all unfinished frames together to
+/// four times that, or 64 MiB if that is more, and to 65,536 streams. Beyond those limits the frame
+/// that has waited longest for its next fragment is dropped (its sender is probably dead) and
+/// [counted](Reassembler::dropped). Buffers hold at most twice the bytes that have arrived for
+/// them. No system calls.
 ///
 /// ```
 /// use slipring::frame::{Frame, Header, Reassembler, fragments};
@@ -101,33 +108,33 @@ const MIN_HELD: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Reassembler {
     max_payload: usize,
-    /// By source and stream.
+    /// Unfinished frames, by source and stream.
     partials: BTreeMap<(u64, u16), Partial>,
-    /// Which of them got a fragment when: the stalest is the first.
+    /// The unfinished frames by the time of their last fragment: the stalest is the first.
     touched: BTreeMap<u64, (u64, u16)>,
     /// Payload bytes in `partials`.
     held: usize,
-    /// Ticks at each fragment.
+    /// A clock that advances by 1 with each fragment.
     now: u64,
     dropped: u64,
     lost: Lost,
-    /// The frame lent last; its buffer serves the next one.
+    /// The last reassembled frame; its buffer is reused for the next one.
     done: Vec<u8>,
 }
 
 /// Payload bytes that were dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lost {
-    /// Others of their frame were missing.
+    /// Other fragments of their frame were missing.
     pub(crate) torn: u64,
     /// There were too many unfinished frames.
     pub(crate) crowded: u64,
 }
 
-/// A frame whose END has not arrived.
+/// A frame whose END fragment has not arrived.
 #[derive(Debug)]
 struct Partial {
-    /// Of its first fragment.
+    /// The header of its first fragment.
     header: Header,
     stamp: u64,
     fragments: u32,
@@ -142,7 +149,7 @@ impl Partial {
 }
 
 impl Reassembler {
-    /// Nothing unfinished. `max_payload` is capped at 2^30. Allocates nothing yet.
+    /// An empty reassembler. `max_payload` is capped at 2^30. Allocates nothing yet.
     #[must_use]
     pub fn new(max_payload: usize) -> Self {
         let max_payload = max_payload.min(MAX_LEN as usize);
@@ -158,19 +165,21 @@ impl Reassembler {
         }
     }
 
-    /// Takes a frame in, and gives a whole one if that is what it was, or if it was the last fragment of one.
+    /// Accepts a frame or fragment; returns a frame if this one is whole or completes one.
     ///
-    /// The whole frame has the sequence number and stamp of its first fragment. Frames that were never split, and control
-    /// frames, pass through untouched. Fragments that do not continue what is there (one was lost, or came out of order)
-    /// are dropped together with it, and counted.
+    /// The result has the sequence number and stamp of its first fragment. Unsplit frames and
+    /// control frames pass through unchanged. A fragment that does not continue its unfinished
+    /// frame (one was lost or reordered) is dropped together with that frame, and counted.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the frame grows beyond `max_payload`; it is dropped, and later frames are not affected.
+    /// [`Error::TooLarge`] if the frame grows beyond `max_payload`; it is dropped, and
+    /// later frames are not affected.
     pub fn push<'a>(&'a mut self, frame: Frame<'a>) -> Result<Option<Frame<'a>>> {
         self.push_from(0, frame)
     }
 
-    /// The same for a channel on which several senders meet: streams of different sources are different streams.
+    /// As [`Reassembler::push`], for a channel that several senders share: each source has streams
+    /// of its own.
     pub(crate) fn push_from<'a>(&'a mut self, source: u64, frame: Frame<'a>) -> Result<Option<Frame<'a>>> {
         let header = frame.header;
         if header.is_control() {
@@ -194,7 +203,8 @@ impl Reassembler {
             return Err(error);
         }
         let mut partial = self.close(key).unwrap_or_else(|| {
-            // One that others may overtake gets no more room than it needs.
+            // If other frames are unfinished, this one gets no more room than it needs: they may be
+            // completed first.
             let mut payload = if self.partials.is_empty() { std::mem::take(&mut self.done) } else { Vec::new() };
             payload.clear();
             Partial { header, stamp: frame.stamp, fragments: 0, touched: 0, payload }
@@ -219,23 +229,25 @@ impl Reassembler {
         Ok(None)
     }
 
-    /// How many fragments have been dropped because others of their frame were missing, or for lack of room.
+    /// How many fragments were dropped because others of their frame were missing, or for lack of
+    /// room.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Whether no frame is unfinished.
+    /// Whether there is no unfinished frame.
     pub(crate) fn is_idle(&self) -> bool {
         self.partials.is_empty()
     }
 
-    /// The payload of the frame that was put together last.
+    /// The payload of the last reassembled frame.
     pub(crate) fn last(&self) -> &[u8] {
         &self.done
     }
 
-    /// Gives up the unfinished frames of a source that will not finish them, and says how many bytes that were.
+    /// Drops the unfinished frames of a source that will not finish them, and returns their number
+    /// of bytes.
     pub(crate) fn forget(&mut self, source: u64) -> u64 {
         let mut bytes = 0;
         while let Some((&key, _)) = self.partials.range((source, 0)..=(source, u16::MAX)).next() {
@@ -244,7 +256,8 @@ impl Reassembler {
         bytes
     }
 
-    /// What was dropped since the last call; not the fragment for which `push` gave an error.
+    /// What was dropped since the last call, except the fragment for which `push` returned an
+    /// error.
     pub(crate) fn take_lost(&mut self) -> Lost {
         std::mem::take(&mut self.lost)
     }
@@ -264,7 +277,7 @@ impl Reassembler {
         Some(partial)
     }
 
-    /// Gives the bytes of what was unfinished there.
+    /// Drops one unfinished frame and returns its number of bytes.
     fn give_up(&mut self, key: (u64, u16)) -> u64 {
         let Some(partial) = self.close(key) else { return 0 };
         self.dropped += u64::from(partial.fragments);
@@ -345,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_frames_are_bounded_and_the_stalest_goes_first() {
+    fn unfinished_frames_are_bounded_and_the_stalest_is_dropped_first() {
         const LARGE: usize = MIN_HELD / 4;
         let mut r = Reassembler::new(LARGE);
         let payload = vec![0; LARGE - 1];

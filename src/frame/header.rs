@@ -1,7 +1,9 @@
-//! The frame header: its layout, its two words, and the checks that come before anything else is believed.
+//! The frame header: its layout, its two words, and the checks that precede every other use of its
+//! fields.
 //!
-//! Used by the rings, whose record header is the short form and whose commit word is its first 8 bytes, and by the
-//! encoder and decoder next door. Relies on [`crate::error`] only, because `loom-tests` compiles this file too.
+//! Used by the rings, whose record header is the short form and whose commit word is its first 8
+//! bytes, and by `encode.rs` and `decode.rs`. Relies on [`crate::error`] only, because `loom-tests`
+//! compiles this file, too.
 //!
 //! Little-endian; on byte streams and in byte rings every frame is padded with zeros to 8 bytes.
 //!
@@ -34,26 +36,28 @@ pub const SHORT: usize = 16;
 pub const LONG: usize = 32;
 /// Bytes of the longest header: long, with 88 bytes of TLVs.
 pub const MAX_HEADER: usize = 15 * 8;
-/// The largest payload any frame may announce: 2^30 bytes. Channels set lower limits.
+/// The largest payload that a frame may announce: 2^30 bytes. Channels set lower limits.
 pub const MAX_LEN: u32 = 1 << 30;
-/// The payload limit of byte streams and files unless told otherwise: 16 MiB.
+/// The default payload limit of byte streams and files: 16 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 16 << 20;
 
-/// The two sync bytes, in the order in which they lie in memory.
+/// The two sync bytes, in memory order.
 pub(crate) const SYNC: [u8; 2] = [0xB7, 0x52];
 const SYNC_WORD: u64 = u16::from_le_bytes(SYNC) as u64;
 const VERSION: u64 = 1;
 
-/// `sync | ver_hlen` of a short header, and the bits of the first word that decide whether it is an acceptable one.
+/// `sync | ver_hlen` of a short header, and the bits of the first word that decide whether it is an
+/// acceptable one.
 const SHORT_WORD: u64 = SYNC_WORD | word_of_length(SHORT);
 const SHORT_MASK: u64 = 0x00FF_FFFF | Flags::MUST_UNDERSTAND.in_word();
 
-/// The TLV that says who sent a frame: the 8 bytes of its HELLO's epoch. Those who do not know it may skip it.
+/// The TLV that identifies a frame's sender: the 8 bytes of its HELLO's epoch. Receivers may skip
+/// it.
 pub(crate) const SENDER: u16 = 0x0002;
 /// Bytes of a header with that TLV: long, type and length, the epoch, padding to 8.
 pub(crate) const IDENTIFIED: usize = LONG + padded(4 + 8);
 
-/// `ver_hlen` of a header of so many bytes.
+/// The `ver_hlen` byte of a header of `header_len` bytes.
 pub(crate) const fn header_byte(header_len: usize) -> u8 {
     (VERSION << 4) as u8 | (header_len / 8) as u8
 }
@@ -67,7 +71,7 @@ const_assert_eq!(padded(1), 8);
 const_assert_eq!(padded(8), 8);
 const_assert_eq!(SHORT_WORD, 0x0012_52B7);
 const_assert_eq!(SHORT_MASK, 0x30FF_FFFF);
-// Zero is the ring's "nothing here yet": no header may look like it.
+// Zero means "nothing here yet" in a ring: no header may look like it.
 const_assert!(SHORT_WORD != 0);
 const_assert_eq!(DEFAULT_MAX_PAYLOAD % 8, 0);
 
@@ -82,7 +86,8 @@ pub const fn padded(n: usize) -> usize {
     (n + 7) & !7
 }
 
-/// The kinds of control frames: frames with [`Flags::CONTROL`]. Their payloads are described in `docs/framing.md`.
+/// The kinds of control frames, which carry [`Flags::CONTROL`]. `docs/framing.md` describes their
+/// payloads.
 pub mod control {
     /// Version, features, limits, clock, epoch: the first frame of a connection.
     pub const HELLO: u16 = 0x0001;
@@ -90,19 +95,19 @@ pub mod control {
     pub const PING: u16 = 0x0002;
     /// Answers a [`PING`].
     pub const PONG: u16 = 0x0003;
-    /// Everything below a sequence number has arrived.
+    /// Everything before a sequence number has arrived.
     pub const ACK: u16 = 0x0004;
-    /// A range of sequence numbers is missing; please send it again.
+    /// A range of sequence numbers is missing: asks for retransmission.
     pub const NACK: u16 = 0x0005;
     /// A range of sequence numbers will never come.
     pub const GAP: u16 = 0x0006;
-    /// So many more payload bytes may be sent.
+    /// Allows so many more payload bytes to be sent.
     pub const CREDIT: u16 = 0x0007;
-    /// Another channel has something for you.
+    /// Another channel has something to receive.
     pub const DOORBELL: u16 = 0x0008;
     /// An orderly end: no frame follows.
     pub const BYE: u16 = 0x0009;
-    /// The sender gives up, and says why.
+    /// The sender stops because of an error, which the payload describes.
     pub const ERROR: u16 = 0x000A;
 
     /// Whether this version knows the control kind. Unknown ones are counted and skipped.
@@ -141,7 +146,8 @@ impl Flags {
     pub const CONTROL: Flags = Flags(4);
     /// Delivered a second time, because the first receiver died before it released the frame.
     pub const REDELIVERED: Flags = Flags(8);
-    /// Reserved; a frame with either bit is refused, because it would be misunderstood.
+    /// Reserved; a frame with either bit is refused, because a receiver that ignored it would
+    /// misinterpret the frame.
     pub const MUST_UNDERSTAND: Flags = Flags(0b0011_0000);
     /// Reserved; passed on, and otherwise ignored.
     pub const MAY_IGNORE: Flags = Flags(0b1100_0000);
@@ -160,7 +166,7 @@ impl Flags {
         self.0
     }
 
-    /// As they lie in a header's first word.
+    /// The flags at their place in a header's first word.
     #[inline(always)]
     pub(crate) const fn in_word(self) -> u64 {
         (self.0 as u64) << 24
@@ -196,7 +202,7 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// The short header, as a value: what every form of a frame has.
+/// The short header as a value: the fields that both forms of a frame have.
 ///
 /// ```
 /// use slipring::frame::{Flags, Header};
@@ -212,26 +218,27 @@ pub struct Header {
     pub flags: Flags,
     /// Payload bytes, at most [`MAX_LEN`].
     pub len: u32,
-    /// The application's message type, `0x0100..=0xFFFF`; or a [`control`] kind, if [`Flags::CONTROL`] is set.
+    /// The application's message type, `0x0100..=0xFFFF`; or a [`control`] kind, if
+    /// [`Flags::CONTROL`] is set.
     pub kind: u16,
-    /// The stream, scoped to its sender; 0 unless chosen.
+    /// The stream, scoped to its sender; 0 by default.
     pub stream: u16,
-    /// Counts the application's frames of one stream, wrapping. 0 in control frames.
+    /// Counts the application's frames of one stream; wraps. 0 in control frames.
     pub seq: u32,
 }
 
 impl Header {
-    /// The kind of application frames that did not choose one: the first that is not reserved.
+    /// The kind of application frames by default: the first that is not reserved.
     pub const DEFAULT_KIND: u16 = 0x0100;
 
-    /// A whole, empty application frame of the default kind: what to start from.
+    /// A whole, empty application frame of the default kind: a starting point for other headers.
     pub const PLAIN: Header = Header { flags: Flags::WHOLE, len: 0, kind: Self::DEFAULT_KIND, stream: 0, seq: 0 };
 
     /// The header of a whole application frame, on stream 0 with sequence number 0.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `kind` is below `0x0100`, the range of control frames; [`Error::TooLarge`] if `len`
-    /// exceeds [`MAX_LEN`].
+    /// [`Error::Invalid`] if `kind` is below `0x0100`, the range of control frames;
+    /// [`Error::TooLarge`] if `len` exceeds [`MAX_LEN`].
     ///
     /// ```
     /// use slipring::frame::{Header, control};
@@ -245,7 +252,8 @@ impl Header {
     /// The header of a control frame.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `kind` is above `0x00FF`; [`Error::TooLarge`] if `len` exceeds [`MAX_LEN`].
+    /// [`Error::Invalid`] if `kind` is above `0x00FF`; [`Error::TooLarge`] if `len` exceeds
+    /// [`MAX_LEN`].
     ///
     /// ```
     /// use slipring::frame::{Header, control};
@@ -256,8 +264,8 @@ impl Header {
         Self::whole(Flags(Flags::WHOLE.0 | Flags::CONTROL.0), kind, len)
     }
 
-    /// This header, unless its kind is reserved for the other sort of frames. Every sender asks, for a header need not come
-    /// from [`Header::new`].
+    /// This header, if its kind is in the range of its class (control or application). Every sender
+    /// checks this, since a header need not come from [`Header::new`].
     #[inline(always)]
     pub(crate) const fn checked(self) -> Result<Header> {
         if (self.kind < Self::DEFAULT_KIND) == self.is_control() { Ok(self) } else { Err(self.reserved_kind()) }
@@ -267,8 +275,8 @@ impl Header {
     const fn reserved_kind(self) -> Error {
         Error::Invalid {
             what: match self.is_control() {
-                true => "control kind: only 0x0000-0x00FF are control kinds",
-                false => "frame kind: 0x0000-0x00FF are reserved, use 0x0100 or above",
+                true => "control kind: must be 0x0000-0x00FF",
+                false => "frame kind: 0x0000-0x00FF are reserved; use 0x0100 or above",
             },
         }
     }
@@ -280,28 +288,29 @@ impl Header {
         Header { flags, len: len as u32, kind, stream: 0, seq: 0 }.checked()
     }
 
-    /// Whether this is a frame of the protocol, not of the application.
+    /// Whether this is a control frame, not an application's.
     #[inline]
     #[must_use]
     pub const fn is_control(self) -> bool {
         self.flags.contains(Flags::CONTROL)
     }
 
-    /// Whether the frame is complete in itself, not a fragment.
+    /// Whether the frame is whole, not a fragment.
     #[inline]
     #[must_use]
     pub const fn is_whole(self) -> bool {
         self.flags.contains(Flags::WHOLE)
     }
 
-    /// This header as a ring sends it: with the length and the number of the frame, and without the reserved flags for which
-    /// every receiver would have to refuse it, now and for ever.
+    /// This header as a ring sends it: with the frame's length and number, and without the reserved
+    /// flags, which would make every receiver refuse it.
     #[inline(always)]
     pub(crate) const fn sent(self, len: usize, seq: u32) -> Header {
         Header { flags: self.flags.without(Flags::MUST_UNDERSTAND), len: len as u32, seq, ..self }
     }
 
-    /// Bytes 0..8 of the short form as a little-endian number: `sync | ver_hlen | flags | len`. Never 0.
+    /// Bytes 0..8 of the short form as a little-endian number: `sync | ver_hlen | flags | len`.
+    /// Never 0.
     #[inline]
     #[must_use]
     pub const fn commit_word(self) -> u64 {
@@ -327,13 +336,15 @@ impl Header {
         SYNC_WORD | word_of_length(header_len) | self.flags.in_word() | ((self.len as u64) << 32)
     }
 
-    /// A header from the two words of a *short* header, as they lie in a ring. A mask, two compares, and moves.
+    /// A header from the two words of a *short* header, as they lie in a ring. A mask, two
+    /// compares, and moves.
     ///
-    /// Checked in this order: sync, version, header length, reserved flags, `len` ≤ 2^30. The caller compares `len`
-    /// with what its channel allows.
+    /// Checked in this order: sync, version, header length, reserved flags, `len` ≤ 2^30. The
+    /// caller compares `len` with what its channel allows.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], or [`Error::Incompatible`] for another version or a flag that must be understood.
+    /// [`Error::Corrupt`], or [`Error::Incompatible`] for another version or a flag that must be
+    /// understood.
     ///
     /// ```
     /// use slipring::frame::Header;
@@ -350,7 +361,8 @@ impl Header {
     /// A header of either form and its length in bytes, 16 or 32..=120, from its first 16 bytes.
     ///
     /// # Errors
-    /// As [`Header::from_words`]. The checksums of the long form are not this function's business.
+    /// As [`Header::from_words`]. This function does not check the checksums of the long
+    /// form.
     ///
     /// ```
     /// use slipring::frame::{Header, SHORT};
@@ -390,7 +402,8 @@ const fn header_len(w0: u64) -> usize {
     ((w0 >> 16) & 0xF) as usize * 8
 }
 
-/// Why a first word is refused. Small enough for the hot paths of the rings; an [`Error`] where it is told.
+/// Why a first word is refused. Small enough for the rings' hot paths; converted to an [`Error`]
+/// when it is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NoSync,
@@ -398,13 +411,13 @@ pub(crate) enum Refusal {
     HeaderLength,
     Flags(u8),
     Length,
-    /// A long header where only short ones lie.
+    /// A long header where only short ones are allowed.
     Long,
 }
 
 impl Refusal {
-    /// What to tell the user. (No `From`: an implementation for the public type would make `?` ambiguous in programs that
-    /// use it.)
+    /// The error for the user. (No `From`: an implementation for the public type would make `?`
+    /// ambiguous in programs that use it.)
     #[cold]
     pub(crate) fn error(self) -> Error {
         match self {
@@ -412,17 +425,18 @@ impl Refusal {
             Refusal::Version(found) => {
                 Error::Incompatible { what: "frame version", expected: VERSION, found: found.into() }
             }
-            Refusal::HeaderLength => Error::Corrupt { what: "frame header: impossible header length" },
+            Refusal::HeaderLength => Error::Corrupt { what: "frame header: invalid header length" },
             Refusal::Flags(found) => {
                 Error::Incompatible { what: "frame flags that must be understood", expected: 0, found: found.into() }
             }
             Refusal::Length => Error::Corrupt { what: "frame header: length above 2^30" },
-            Refusal::Long => Error::Corrupt { what: "frame header: a long header where only short ones lie" },
+            Refusal::Long => Error::Corrupt { what: "frame header: a long header where only short ones are allowed" },
         }
     }
 }
 
-/// Why a first word is refused, in the order that `docs/framing.md` fixes; `None` if it is a header of either form.
+/// Why a first word is refused, in the order that `docs/framing.md` fixes; `None` if it is a header
+/// of either form.
 fn fault(w0: u64) -> Option<Refusal> {
     let version = (w0 >> 20) & 0xF;
     Some(if w0 & 0xFFFF != SYNC_WORD {
@@ -440,13 +454,13 @@ fn fault(w0: u64) -> Option<Refusal> {
     })
 }
 
-/// Whether a header's first word is that of a short one with nothing in it that must be understood and is not.
+/// Whether a header's first word is that of a short one without an unknown must-understand flag.
 #[inline(always)]
 pub(crate) const fn is_short(w0: u64) -> bool {
     w0 & SHORT_MASK == SHORT_WORD
 }
 
-/// What is wrong with a first word that is not the beginning of a short header.
+/// What is wrong with a first word that does not begin a short header.
 #[cold]
 pub(crate) fn refusal(w0: u64) -> Refusal {
     fault(w0).unwrap_or(Refusal::Long)
@@ -478,7 +492,8 @@ mod tests {
     #[test]
     fn checks_come_in_the_fixed_order() {
         let refuse = |w0: u64| Header::from_words(w0, 0).unwrap_err().to_string();
-        // Everything wrong at once, then healed one by one: each message is that of the first thing still wrong.
+        // Every field is wrong at first; then they are repaired one by one. Each message names the
+        // first that is still wrong.
         let mut w0 = !0x000C_0000; // header length 3 units
         for (wrong, mask, healed) in [
             ("sync", 0xFFFF, 0x52B7),

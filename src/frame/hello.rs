@@ -1,7 +1,7 @@
-//! HELLO: what two peers tell each other before the first frame.
+//! HELLO: the first frame of a connection, in which a peer describes itself.
 //!
-//! Used by connection-oriented transports, and by the decoder, which learns the first sequence number from it. Relies on
-//! [`crate::error`] only.
+//! Used by connection-oriented transports, and by the decoder, which takes the first sequence
+//! number from it. Relies on [`crate::error`] only.
 //!
 //! ```text
 //! off size field
@@ -14,15 +14,15 @@
 //!  24   4  first_seq    seq of the next frame on this HELLO's stream
 //!  28   4  reserved     0
 //! ```
-//! Later versions may append fields, so a longer payload is accepted and its rest ignored.
+//! Later versions may append fields, so a longer payload is accepted and the rest of it ignored.
 
 use crate::error::{Error, Result};
 
-/// The clock that a sender's stamps were taken from.
+/// The clock of a sender's stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
-    /// No stamps, or of a clock that this version does not know.
+    /// No stamps, or stamps of a clock that this version does not know.
     None,
     /// `CLOCK_MONOTONIC` of the sender's machine, comparable only there.
     Monotonic,
@@ -50,7 +50,7 @@ pub struct Hello {
     pub max_payload: u32,
     /// Feature bits: 0–31 must be understood, 32–63 may be ignored. Version 1 defines none.
     pub features: u64,
-    /// Distinguishes this life of the sender from its earlier ones.
+    /// Distinguishes this run of the sender from its earlier ones.
     pub epoch: u64,
     /// Sequence number of the next frame on the stream on which the HELLO came.
     pub first_seq: u32,
@@ -68,7 +68,7 @@ impl Hello {
         Hello { clock: Clock::None, max_payload, features: 0, epoch: 0, first_seq: 0 }
     }
 
-    /// The payload's bytes.
+    /// The bytes of the payload.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {
         let clock = match self.clock {
@@ -89,8 +89,8 @@ impl Hello {
     /// Reads a HELLO's payload.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if it is too short; [`Error::Incompatible`] for another version, or a feature that must be
-    /// understood and is not.
+    /// [`Error::Corrupt`] if it is too short; [`Error::Incompatible`] for another version, or for
+    /// an unknown feature that must be understood.
     pub fn decode(payload: &[u8]) -> Result<Hello> {
         let Some(bytes) = payload.first_chunk::<{ Self::LEN }>() else {
             return Err(Error::Corrupt { what: "HELLO: shorter than 32 bytes" });
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn later_versions_may_append_but_not_demand() {
+    fn later_versions_may_append_fields_but_not_require_features() {
         let hello = Hello { clock: Clock::Tai, features: 1 << 32, epoch: u64::MAX, first_seq: 7, ..Hello::new(99) };
         let mut bytes = hello.encode().to_vec();
         assert!(Hello::decode(&bytes[..31]).is_err());

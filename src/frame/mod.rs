@@ -1,8 +1,9 @@
-//! One frame, in memory and on every wire: header, encoder, streaming decoder, fragments, HELLO.
+//! Frames, in memory and on every wire: header, encoder, streaming decoder, fragments, HELLO.
 //!
-//! Used by the rings (the short header is their record header) and by every transport; `docs/framing.md` describes the
-//! same bytes for people who write a peer in another language. Relies on `crc32c` and [`crate::error`] only: no I/O, no
-//! system call, no `unsafe`. Nothing here panics on bytes that came from elsewhere.
+//! Used by the rings (the short header is their record header) and by every transport.
+//! `docs/framing.md` describes the same bytes for the author of a peer in another language. Relies
+//! on `crc32c` and [`crate::error`] only: no I/O, no system call, no `unsafe`. Nothing here panics
+//! on bytes from outside.
 //!
 //! ```
 //! use slipring::frame::{Decoder, Event, Form, Frame, Header, OnCorrupt};
@@ -46,8 +47,9 @@ pub use hello::{Clock, Hello};
 pub(crate) use sequence::StagedNumbers;
 pub use sequence::{Order, Sequencer, Tracker};
 
-/// Makes room for `len` bytes in all: doubling, so that a byte is moved O(1) times, but never beyond `limit`, and never
-/// because of a claim alone: a peer that announces much and sends little costs little.
+/// Makes room for `len` bytes in all. Doubles the size, so that a byte is moved O(1) times, but
+/// never beyond `limit`, and only for bytes that have arrived: announcing much and sending little
+/// costs little.
 fn grow(buffer: &mut Vec<u8>, len: usize, limit: usize) {
     if len > buffer.capacity() {
         let capacity = len.max((buffer.capacity() * 2).min(limit));

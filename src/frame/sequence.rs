@@ -1,9 +1,10 @@
-//! Sequence numbers: given out by the sender, checked by the receiver, per stream.
+//! Sequence numbers: allocated by the sender, checked by the receiver, per stream.
 //!
-//! Used by the decoder and by transports whose messages need no decoder (UDP, message queues). Relies on the header.
+//! Used by the decoder and by transports whose messages need no decoder (UDP, message queues).
+//! Relies on the header.
 //!
-//! Only application frames are numbered. Control frames carry `seq` 0 and are not checked: they may overtake data (a
-//! message queue sorts by priority), and losing one loses no data.
+//! Only application frames are numbered. Control frames carry `seq` 0 and are not checked: they may
+//! overtake data (a message queue sorts by priority), and losing one loses no data.
 
 use std::collections::HashMap;
 
@@ -11,14 +12,15 @@ use super::header::{Flags, Header};
 
 /// The sender's side: the next sequence number of each stream, starting at 0 and wrapping.
 ///
-/// Stream 0 is kept inline. The first use of another stream allocates a table, which then grows with the number of
-/// streams in use; real-time senders that want several streams call [`Sequencer::advance`] by 0 for each beforehand.
+/// Stream 0 is kept inline. The first use of another stream allocates a table, which grows with the
+/// number of streams in use. Real-time senders with several streams call [`Sequencer::advance`] by
+/// 0 for each beforehand.
 ///
 /// ```
 /// use slipring::frame::Sequencer;
 /// let mut sequencer = Sequencer::new();
 /// assert_eq!(sequencer.next(0), 0);
-/// sequencer.advance(0, 1); // only after the frame has really been sent: a number given away twice is a duplicate
+/// sequencer.advance(0, 1); // only after the frame was sent: a number used twice is a duplicate
 /// assert_eq!((sequencer.next(0), sequencer.next(7)), (1, 0));
 /// ```
 #[derive(Debug, Default)]
@@ -34,14 +36,15 @@ impl Sequencer {
         Self::default()
     }
 
-    /// The number that the next frame of `stream` bears. Does not count: see [`Sequencer::advance`].
+    /// The number of the next frame of `stream`. Does not count it: see [`Sequencer::advance`].
     #[inline]
     #[must_use]
     pub fn next(&self, stream: u16) -> u32 {
         if stream == 0 { self.zero } else { self.others.get(&stream).copied().unwrap_or(0) }
     }
 
-    /// Counts `frames` frames of `stream` as sent. A frame sent in fragments counts once per fragment.
+    /// Counts `frames` frames of `stream` as sent. A frame sent in fragments counts once per
+    /// fragment.
     #[inline]
     pub fn advance(&mut self, stream: u16, frames: u32) {
         let next = if stream == 0 { &mut self.zero } else { self.others.entry(stream).or_insert(0) };
@@ -50,12 +53,13 @@ impl Sequencer {
 }
 
 impl Sequencer {
-    /// Every stream that has been used, and stream 0, with its next number.
+    /// Every stream in use, and stream 0, with its next number.
     pub(crate) fn streams(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
         std::iter::once((0, self.zero)).chain(self.others.iter().map(|(stream, next)| (*stream, *next)))
     }
 
-    /// The number for a frame with this header, counted as sent: 0 for control frames, which are not numbered.
+    /// The number for a frame with this header, counted as sent: 0 for control frames, which are
+    /// not numbered.
     #[inline(always)]
     pub(crate) fn give_out(&mut self, header: Header) -> u32 {
         if header.is_control() {
@@ -67,10 +71,11 @@ impl Sequencer {
     }
 }
 
-/// Numbers of frames that are sent together or not at all. The [`Sequencer`] counts them at the commit, so a batch that is
-/// aborted, dropped or forgotten leaves no gap.
+/// Numbers for frames that are sent all together or not at all. The [`Sequencer`] counts them at
+/// the commit, so a batch that is aborted, dropped or forgotten leaves no gap.
 ///
-/// Stream 0 is kept inline; the table of the others allocates at its first use and keeps its memory.
+/// Stream 0 is kept inline; the table of the others allocates at its first use and keeps its
+/// memory.
 #[derive(Debug, Default)]
 pub(crate) struct StagedNumbers {
     zero: u32,
@@ -78,7 +83,7 @@ pub(crate) struct StagedNumbers {
 }
 
 impl StagedNumbers {
-    /// Starts a batch: whatever an earlier one staged and did not commit is discarded.
+    /// Starts a batch: discards the numbers that an earlier one staged and did not commit.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.zero = 0;
@@ -87,7 +92,7 @@ impl StagedNumbers {
         }
     }
 
-    /// The number of the batch's next frame, which has this header.
+    /// The number for the batch's next frame, which has this header.
     #[inline]
     pub(crate) fn stage(&mut self, sequencer: &Sequencer, header: Header) -> u32 {
         if header.is_control() {
@@ -111,17 +116,17 @@ impl StagedNumbers {
     }
 }
 
-/// What a sequence number says about the frame that bears it.
+/// How a frame's sequence number relates to the expected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The one that was expected, or the first of its stream.
+    /// The expected number, or the first of its stream.
     Next,
     /// Frames `expected ..` up to this one are missing.
     Gap {
         /// The first missing number.
         expected: u32,
     },
-    /// Seen before, or given up as missing before: it lies behind `expected`.
+    /// Before `expected`: received earlier, or reported as missing earlier.
     Duplicate {
         /// The number that would have been new.
         expected: u32,
@@ -129,7 +134,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// What `seq` says where `expected` would have been next: less than 2^31 ahead is a gap.
+    /// Compares `seq` with `expected`: less than 2^31 ahead is a gap.
     #[inline]
     pub(super) fn of(seq: u32, expected: u32) -> Self {
         match seq.wrapping_sub(expected) {
@@ -140,10 +145,10 @@ impl Order {
     }
 }
 
-/// The receiver's side: which sequence number each stream has to bear next.
+/// The receiver's side: the expected sequence number of each stream.
 ///
-/// The first frame of a stream sets the expectation, so one may listen to a sender that is already talking. Stream 0 is
-/// kept inline; other streams allocate a table on first use, bounded by 65,535 entries.
+/// The first frame of a stream sets the expectation, so a receiver may join a running stream.
+/// Stream 0 is kept inline; other streams allocate a table on first use, bounded by 65,535 entries.
 ///
 /// ```
 /// use slipring::frame::{Header, Order, Tracker};
@@ -161,13 +166,13 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Knows no stream yet. Allocates nothing.
+    /// A tracker without any stream. Allocates nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Expects `seq` next on `stream`: what a HELLO announced.
+    /// Expects `seq` next on `stream`, as a HELLO announced.
     pub fn expect(&mut self, stream: u16, seq: u32) {
         if stream == 0 {
             self.zero = Some(seq);
@@ -176,21 +181,21 @@ impl Tracker {
         }
     }
 
-    /// What was expected of `stream`, which is then as good as new.
+    /// Removes and returns the expectation of `stream`; the next frame sets it anew.
     pub(crate) fn forget(&mut self, stream: u16) -> Option<u32> {
         if stream == 0 { self.zero.take() } else { self.others.remove(&stream) }
     }
 
-    /// Expects what `newer` expects, where it does.
+    /// Takes over the expectations of `newer`, for the streams that it knows.
     pub(crate) fn update(&mut self, newer: Tracker) {
         self.zero = newer.zero.or(self.zero);
         self.others.extend(newer.others);
     }
 
-    /// Judges a frame that has arrived, and expects its successor unless it lies behind.
+    /// Classifies a received frame, and expects its successor unless it is a duplicate.
     ///
-    /// Control frames are always [`Order::Next`]; so are frames marked [`Flags::REDELIVERED`] that lie behind, which is
-    /// where they belong.
+    /// Control frames are always [`Order::Next`]; so are frames marked [`Flags::REDELIVERED`] with
+    /// an earlier number, as redelivered frames have.
     #[inline]
     pub fn check(&mut self, header: Header) -> Order {
         if header.is_control() {

@@ -1,4 +1,5 @@
-//! Tests of the frame floor as a whole: the golden bytes of `docs/framing.md`, and what must hold for all bytes.
+//! Tests of the whole frame floor: the golden bytes of `docs/framing.md`, and properties that hold
+//! for all bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use crate::error::Error;
 
 const DOC: &str = include_str!("../../docs/framing.md");
 
-/// A frame as a value, so that it outlives the decoder's loan.
+/// A frame as an owned value, which outlives the decoder's buffer.
 #[derive(Clone, Debug, PartialEq)]
 struct Owned {
     header: Header,
@@ -28,7 +29,7 @@ impl From<Frame<'_>> for Owned {
     }
 }
 
-/// Everything a decoder said.
+/// All that a decoder reported.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     frames: Vec<Owned>,
@@ -38,7 +39,8 @@ struct Heard {
     errors: Vec<String>,
 }
 
-/// Feeds `bytes` in pieces of the given sizes (then the rest), to the end of the stream, and checks the bounds on the way.
+/// Feeds `bytes` in pieces of the given sizes (then the rest), to the end of the stream, and checks
+/// the bounds meanwhile.
 fn listen(decoder: &mut Decoder, bytes: &[u8], pieces: &[usize], max_payload: usize) -> Heard {
     let mut heard = Heard::default();
     let mut rest = bytes;
@@ -64,13 +66,14 @@ fn listen(decoder: &mut Decoder, bytes: &[u8], pieces: &[usize], max_payload: us
                 }
             }
         }
-        assert!(piece.is_empty(), "None means that the chunk is taken in");
+        assert!(piece.is_empty(), "None means that the chunk is consumed");
         assert!(decoder.buffer_capacity() <= MAX_HEADER + padded(max_payload));
     }
     let stats = decoder.stats();
     assert_eq!(stats.received, bytes.len() as u64);
     assert_eq!(stats.skipped, heard.skipped);
-    // Linear: the factor is what headers made for it can cost, the constant the credit that a decoder starts with.
+    // Linear: the factor is the most that crafted headers can cost, the constant is the credit that
+    // a decoder starts with.
     let bound = 80 * stats.received + 5 * (MAX_HEADER + padded(max_payload)) as u64;
     assert!(stats.work <= bound, "work {} for {} bytes", stats.work, stats.received);
     heard
@@ -82,7 +85,8 @@ fn wire<'a>(form: Form, frames: impl IntoIterator<Item = &'a Owned>) -> Vec<u8> 
     bytes
 }
 
-/// Application frames on three streams, numbered as a sender would, with payloads that never contain a sync byte.
+/// Application frames on three streams, numbered as a sender would, with payloads that never
+/// contain a sync byte.
 fn frames(max_len: usize) -> impl Strategy<Value = Vec<Owned>> {
     let frame = (0x0100..=u16::MAX, 0..3u16, any::<u64>(), vec(0..0xB7u8, 0..max_len));
     vec(frame, 0..12).prop_map(|drafts| {
@@ -147,7 +151,8 @@ proptest! {
         prop_assert_eq!(heard, Heard { frames: as_received(form, &sent), skipped, ..Heard::default() });
     }
 
-    /// A writer dies anywhere inside header or payload, another goes on: the long form loses that frame and no other.
+    /// A writer dies anywhere inside header or payload, and another continues: the long form loses
+    /// that frame and no other.
     #[test]
     fn a_torn_frame_costs_itself_only(sent in frames(300), cut in any::<prop::sample::Index>(), pieces in vec(0..99usize, 0..50)) {
         let Some(first) = sent.first() else { return Ok(()) };
@@ -157,11 +162,12 @@ proptest! {
         let heard = listen(&mut Decoder::new(300, OnCorrupt::Resync), &bytes, &pieces, 300);
         prop_assert_eq!(heard.frames, &sent[1..]);
         prop_assert_eq!(heard.skipped, cut as u64);
-        // Cut behind the sync bytes, what follows may look like another version; that is said, and searching goes on.
+        // If the cut is behind the sync bytes, what follows may look like another version. That is
+        // reported, and the search continues.
         prop_assert_eq!(heard.errors.len(), usize::from((2..4).contains(&cut) && sent.len() > 1));
     }
 
-    /// One flipped bit anywhere but in the padding: the frame is not delivered as if nothing had happened.
+    /// One flipped bit anywhere but in the padding: the frame is not delivered.
     #[test]
     fn the_long_form_sees_any_flipped_bit(sent in frames(80), bit in any::<prop::sample::Index>()) {
         let Some(first) = sent.first() else { return Ok(()) };
@@ -170,15 +176,17 @@ proptest! {
         let bit = bit.index(frame.message_len(Form::Long) * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
         let heard = listen(&mut Decoder::new(1 << 20, OnCorrupt::Close), &bytes, &[], 1 << 20);
-        // A header length may turn into "short", which has no checksum; then it is another frame, followed by none.
+        // A header length may turn into "short", which has no checksum; then it is another frame,
+        // and no frame follows.
         prop_assert!(!heard.frames.contains(first));
         prop_assert_eq!(heard.errors.len(), 1);
         prop_assert!(Frame::from_message(&bytes[..frame.message_len(Form::Long)], 1 << 20).is_err());
     }
 
-    /// Any bytes, any split: no panic, bounded buffer, linear work, and the split makes no difference.
+    /// Any bytes, any split: no panic, bounded buffer, linear work, and the split makes no
+    /// difference.
     #[test]
-    fn any_bytes_are_survived(
+    fn any_bytes_are_handled_without_a_panic(
         parts in vec(prop_oneof![
             3 => vec(any::<u8>(), 0..40),
             3 => header_like(),
@@ -223,7 +231,8 @@ proptest! {
     }
 }
 
-/// Bytes that begin like a header, with a true checksum half of the time: what random bytes would never reach.
+/// Bytes that begin like a header, with a valid checksum half of the time; random bytes would
+/// hardly ever do that.
 fn header_like() -> impl Strategy<Value = Vec<u8>> {
     (any::<bool>(), 2..=15u8, any::<u8>(), 0..6000u32, vec(any::<u8>(), 112)).prop_map(
         |(sealed, units, flags, len, rest)| {
@@ -239,15 +248,17 @@ fn header_like() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// The costliest bytes there are: sealed headers that announce the largest payload, back to back, so that each begins a
-/// frame that ends damaged after many others have begun; and the densest row of headers that fail their checksum.
+/// The most expensive bytes: headers with valid checksums that announce the largest payload, back
+/// to back, so that each begins a frame that turns out damaged after many others have begun; and
+/// the densest row of headers whose checksum fails.
 #[test]
 fn work_is_linear_on_hostile_bytes() {
     let max_payload = 1 << 16;
     let header = Header::new(Header::DEFAULT_KIND, 0).unwrap();
     let claim = vec![1; max_payload];
     let nested = Frame::new(header, &claim).unwrap().head(Form::Long).unwrap().repeat(10_000);
-    // `B7 52 1F 00` over and over is a row of headers 120 bytes long, one every 4 bytes, announcing 0x1F52B7 bytes each.
+    // `B7 52 1F 00` over and over is a row of headers 120 bytes long, one every 4 bytes, announcing
+    // 0x1F52B7 bytes each.
     let dense = [0xB7, 0x52, 0x1F, 0x00].repeat(100_000);
     for (bytes, max_payload) in [(nested, max_payload), (dense, 0x20_0000)] {
         for piece in [1, 777, bytes.len()] {
@@ -378,7 +389,8 @@ fn the_checksum_is_the_documented_one() {
     assert!(DOC.contains("CRC32C(\"123456789\") = 0xE3069283"));
 }
 
-/// Runs the Python peer of docs/framing.md, where there is a Python, and compares its frames with the examples.
+/// Runs the Python peer of docs/framing.md, where there is a Python, and compares its frames with
+/// the examples.
 #[test]
 #[cfg_attr(miri, ignore = "starts a process")]
 fn the_documented_python_peer_agrees() {

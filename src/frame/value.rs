@@ -1,4 +1,5 @@
-//! A payload as a value of the user's type, in place, without `unsafe`: `zerocopy` proves that every pattern of bytes is one.
+//! A payload as a value of the user's type, in place, without `unsafe`: `zerocopy` proves that
+//! every byte pattern is valid.
 //!
 //! Used by [`Frame`] and by the rings' typed calls (`ring/typed.rs`). Relies on `zerocopy`.
 
@@ -11,8 +12,9 @@ impl<'a> Frame<'a> {
     /// The payload as a `T`, in place. No copy, no system call.
     ///
     /// # Errors
-    /// [`Error::Incompatible`] if it is not exactly as long as a `T`, or not aligned for one. A payload in a ring lies at
-    /// a multiple of 8; in a decoder's buffer anywhere: give `T` an alignment of 1 (`zerocopy::little_endian`), or copy.
+    /// [`Error::Incompatible`] if it is not exactly as long as a `T`, or not aligned for one. A
+    /// payload in a ring is aligned to 8; in a decoder's buffer it may be unaligned. Give `T` an
+    /// alignment of 1 (`zerocopy::little_endian`), or copy.
     ///
     /// ```
     /// # use slipring::frame::{Frame, Header};
@@ -34,13 +36,13 @@ pub(crate) fn value<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Res
     T::ref_from_bytes(bytes).map_err(|_| mismatch::<T>(bytes))
 }
 
-/// A copy of `bytes` as a `T`, from wherever they lie.
+/// A copy of `bytes` as a `T`, whatever their alignment.
 #[inline(always)]
 pub(crate) fn copy<T: FromBytes>(bytes: &[u8]) -> Result<T> {
     T::read_from_bytes(bytes).map_err(|_| mismatch::<T>(bytes))
 }
 
-/// `bytes` as a `T`, to be written.
+/// `bytes` as a mutable `T`.
 #[inline(always)]
 pub(crate) fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(bytes: &mut [u8]) -> Result<&mut T> {
     if bytes.len() != size_of::<T>() || !is_aligned::<T>(bytes) {
@@ -55,7 +57,7 @@ pub(crate) fn values<T: FromBytes + Immutable>(bytes: &[u8]) -> Result<&[T]> {
     <[T]>::ref_from_bytes(bytes).map_err(|_| mismatch_of_slice::<T>(bytes))
 }
 
-/// `bytes` as a slice of `T`, to be written.
+/// `bytes` as a mutable slice of `T`.
 #[inline(always)]
 pub(crate) fn values_mut<T: FromBytes + IntoBytes>(bytes: &mut [u8]) -> Result<&mut [T]> {
     <[T]>::mut_from_bytes(bytes).map_err(|error| mismatch_of_slice::<T>(error.into_src()))
@@ -76,7 +78,7 @@ fn mismatch<T>(bytes: &[u8]) -> Error {
 #[cold]
 fn mismatch_of_slice<T>(bytes: &[u8]) -> Error {
     if is_aligned::<T>(bytes) {
-        return Error::Invalid { what: "length of the chunk: a whole number of values" };
+        return Error::Invalid { what: "length of the chunk: must be a whole number of values" };
     }
     misaligned::<T>(bytes)
 }

@@ -1,12 +1,13 @@
-//! What a participant has done so far, in twice eleven words of its record.
+//! The counters of a participant: twice eleven words of its record.
 //!
-//! Used by the rings, which count, and by `stat`, which sums up. Counters belong to the id, not to its holder: they are
-//! never reset, so the sum over all ids is the segment's history, whoever died meanwhile.
+//! Used by the rings, which count, and by `stat`, which sums up. Counters belong to the id, not to
+//! its holder. They are never reset, so the sum over all ids is the segment's history, including
+//! dead participants.
 
 use super::layout::{COUNTER_COUNT, COUNTERS, OTHER_COUNTERS, RECORD};
 use crate::sync::{Area, AtomicU64, Ordering};
 
-/// The counters, in the order in which they lie in the record.
+/// The counters, in their order in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Counter {
@@ -25,8 +26,9 @@ pub(crate) enum Counter {
 
 static_assertions::const_assert!(Counter::Lost as usize + 1 == COUNTER_COUNT);
 
-/// One participant's counters. One thread counts with plain relaxed loads and stores. Where several threads share a
-/// participant, the others count by read-modify-writes, in words of their own.
+/// One participant's counters. The owner thread counts with plain relaxed loads and stores. Where
+/// several threads share a participant, the others count by read-modify-writes, in words of their
+/// own.
 #[derive(Clone)]
 pub(crate) struct Counters {
     words: Area,
@@ -42,21 +44,22 @@ impl Counters {
 
     #[inline(always)]
     fn get(&self, counter: Counter) -> &AtomicU64 {
-        // SAFETY: a multiple of 8 below 8 * COUNTER_COUNT (the assertion above), which is the length of `words`.
+        // SAFETY: a multiple of 8 below 8 * COUNTER_COUNT (the assertion above), which is the
+        // length of `words`.
         unsafe { self.words.word_unchecked(8 * counter as usize) }
     }
 
-    /// Adds `n`, in the one thread that may.
+    /// Adds `n`, in the owner thread only.
     #[inline(always)]
     pub(crate) fn add(&self, counter: Counter, n: u64) {
         let word = self.get(counter);
         word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Counts `frames`, as `counter` calls them, and their bytes, in the one thread that may.
+    /// Adds `frames` to `counter`, and their bytes; in the owner thread only.
     #[inline(always)]
     pub(crate) fn add_traffic(&self, counter: Counter, frames: u64, bytes: u64) {
-        // Both words are found before either is stored: one look at where they lie.
+        // Both words are resolved before either is stored: their address is computed once.
         let (count, sum) = (self.get(counter), self.get(Counter::Bytes));
         count.store(count.load(Ordering::Relaxed).wrapping_add(frames), Ordering::Relaxed);
         sum.store(sum.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
@@ -68,12 +71,13 @@ impl Counters {
         self.others.word(8 * counter as usize).fetch_add(n, Ordering::Relaxed);
     }
 
-    /// What the one thread that may has counted.
+    /// The count of the owner thread.
     pub(crate) fn counted(&self, counter: Counter) -> u64 {
         self.get(counter).load(Ordering::Relaxed)
     }
 
-    /// Raises a high-water mark. Of two threads that raise it at once the higher may lose.
+    /// Raises a high-water mark. If two threads raise it at the same time, the higher value may be
+    /// lost.
     #[inline(always)]
     pub(crate) fn raise(&self, counter: Counter, level: u64) {
         let word = self.get(counter);
@@ -82,7 +86,7 @@ impl Counters {
         }
     }
 
-    /// All of them at (about) this moment.
+    /// All counters at about this moment.
     pub(crate) fn read(&self) -> Counts {
         let at = |counter| {
             let other = self.others.word(8 * counter as usize).load(Ordering::Relaxed);
@@ -104,7 +108,7 @@ impl Counters {
     }
 }
 
-/// What participants have done since the segment was created.
+/// The activity of all participants since the segment was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -112,30 +116,32 @@ pub struct Counts {
     pub sent: u64,
     /// Frames released.
     pub received: u64,
-    /// Payload bytes sent plus payload bytes received: a frame that has gone through the ring counts twice.
+    /// Payload bytes sent plus payload bytes received: a frame that has passed through the ring
+    /// counts twice.
     pub bytes: u64,
     /// Times a producer found the ring full.
     pub full: u64,
     /// Times a consumer found the ring empty.
     pub empty: u64,
-    /// Times somebody went to sleep in the kernel.
+    /// Times a participant slept in the kernel.
     pub sleeps: u64,
-    /// Times somebody was woken through the kernel.
+    /// Times a participant was woken through the kernel.
     pub wakes: u64,
-    /// The most that was seen in the ring, in bytes (byte rings) or slots (slot rings). Producers look when they find the
-    /// ring full, of byte rings also now and then and when they leave; [`Ring::stats`](crate::Ring::stats) adds what is
-    /// there now. So this is a lower bound, but exact for a ring that was ever full.
+    /// The highest backlog seen, in bytes (byte rings) or slots (slot rings). A producer records it
+    /// when it finds the ring full, in byte rings also now and then and when it leaves;
+    /// [`Ring::stats`](crate::Ring::stats) adds the present backlog. So this is a lower bound, but
+    /// exact for a ring that was ever full.
     pub high_water: u64,
-    /// Slots taken back from dead participants.
+    /// Slots reclaimed from dead participants.
     pub recovered: u64,
     /// Frames delivered again after their consumer died.
     pub redelivered: u64,
-    /// Frames given up, because their consumer died or by a policy that allows loss.
+    /// Frames lost because their consumer died, or by a policy that allows loss.
     pub lost: u64,
 }
 
 impl Counts {
-    /// Sums, and the larger of the high-water marks.
+    /// Adds the counters; takes the larger of the high-water marks.
     #[must_use]
     pub fn merge(self, other: Counts) -> Counts {
         Counts {

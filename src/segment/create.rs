@@ -1,7 +1,7 @@
-//! Making segments: named files, sealed memfds, and heap segments for one process.
+//! Creating segments: named files, sealed memfds, and heap segments for one process.
 //!
-//! Used by the rings' constructors. A named segment gets its name last: a half-made one is never visible, and a creator
-//! that is killed leaves nothing behind.
+//! Used by the rings' constructors. A named segment gets its name last: an incomplete one is never
+//! visible, and a creator that is killed leaves nothing behind.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -25,14 +25,15 @@ use super::header::Header;
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
 
-/// Seals without which a memfd is not accepted: nobody can make an access to it fault.
+/// The seals that a memfd must have: with them no process can make an access to it fault.
 pub(super) const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 impl Segment {
     /// Creates a segment under `name` in `directory`. All its memory is allocated now.
     ///
     /// # Errors
-    /// [`Error::Exists`] if the name is taken; [`Error::Io`] if there is no room, saying how much is needed.
+    /// [`Error::Exists`] if the name is in use; [`Error::Io`] if there is no room, with the size
+    /// needed.
     pub(crate) fn create(
         directory: &Directory,
         name: &str,
@@ -45,7 +46,7 @@ impl Segment {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = match openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
             Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
-                let what = "O_TMPFILE in the segment directory: point SLIPRING_DIR to a tmpfs, ext4 or xfs";
+                let what = "O_TMPFILE in the segment directory: set SLIPRING_DIR to a directory on tmpfs, ext4 or xfs";
                 return Err(Error::Unsupported { what });
             }
             opened => opened.map_err(|e| Error::io("create the segment", e))?,
@@ -61,14 +62,16 @@ impl Segment {
         }
     }
 
-    /// Creates a nameless segment, sealed against any change of size, to be passed on by its descriptor.
+    /// Creates a nameless segment, sealed against any change of size. Other processes get its
+    /// descriptor.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if huge pages were asked for (not on a best-effort basis) and there are not enough.
+    /// [`Error::Unsupported`] if huge pages were asked for (not on a best-effort basis) and there
+    /// are not enough.
     pub(crate) fn memfd(geometry: Geometry, options: &Options) -> Result<Arc<Self>> {
         check_alignment(&geometry, &options.memory)?;
         let mut memory = options.memory;
-        memory.huge = false; // the descriptor has huge pages or it has not; mapping it needs no advice
+        memory.huge = false; // the memfd itself has huge pages or not; mapping it needs no advice
         let mut lacking = Vec::new();
         let file = match anonymous(&geometry, options.memory.huge) {
             Err(Error::Unsupported { .. }) if options.memory.best_effort => {
@@ -84,8 +87,8 @@ impl Segment {
         Ok(Arc::new(segment.with_downgrades(lacking)))
     }
 
-    /// Creates a segment for the threads of this process alone: no file, no mirror, and no header in its memory, since
-    /// nobody will ever open it.
+    /// Creates a segment for the threads of this process alone: no file, no mirror, and no header
+    /// in its memory, since no process will open it.
     pub(crate) fn heap(geometry: Geometry) -> Result<Arc<Self>> {
         let memory = memory::heap(geometry.data_offset, geometry.data_len())?;
         Ok(Arc::new(Self::new(None, new_header(geometry), Backing::Heap(Arc::default()), memory)))
@@ -94,41 +97,43 @@ impl Segment {
     /// Maps a new file and writes its header.
     fn initialise(name: Option<&str>, geometry: Geometry, file: OwnedFd, memory: &MemoryOptions) -> Result<Self> {
         let segment = Self::map(name, new_header(geometry), file, memory)?;
-        // SAFETY: a page is longer than the header, and nobody else knows of this segment yet.
+        // SAFETY: a page is longer than the header, and no other thread or process knows of this
+        // segment yet.
         unsafe { segment.header_page().write(0, &segment.header().encode()) };
         Ok(segment)
     }
 }
 
-/// Allocates every page now: no later access can fail for want of memory.
+/// Allocates every page now, so that no later access can fail for lack of memory.
 fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     let len = geometry.total_len as u64;
     ftruncate(file, len).map_err(|e| Error::io("size the segment", e))?;
     let allocated = if has_room(file, len) {
         in_steps(len, |at, part| fallocate(file, FallocateFlags::empty(), at, part))
     } else {
-        Err(Errno::NOSPC) // found out by allocating, it would take the system's last memory first
+        Err(Errno::NOSPC) // without this check, allocating would first use up the system's memory
     };
     allocated.map_err(|e| match e {
         Errno::NOSPC => {
-            let needed = format!("{len} bytes are needed: free some, or create the segment smaller");
+            let needed = format!("{len} bytes are needed: free some, or create a smaller segment");
             Error::io("allocate the segment", io::Error::new(StorageFull, needed))
         }
         e => Error::io("allocate the segment", e),
     })
 }
 
-/// False if the file system says that it has less. It may have no limit (a memfd), or not know it.
+/// False if the file system reports less room. Some report no limit (a memfd), or none that is
+/// known.
 fn has_room(file: &OwnedFd, len: u64) -> bool {
     fstatvfs(file).map_or(true, |fs| fs.f_blocks == 0 || len <= fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-/// Bytes that are allocated in one call, at first and after signals.
+/// The largest step of an allocation, in bytes.
 const LARGEST_STEP: u64 = 1 << 30;
 const SMALLEST_STEP: u64 = 64 << 10;
 
-/// Calls `allocate` with a position and a length until `len` bytes are allocated. A signal undoes a whole call, so the next
-/// one is half as long: it must be over before the next signal.
+/// Calls `allocate` with positions and lengths until `len` bytes are allocated. A signal undoes a
+/// whole call, so the next one is half as long: it has to finish before the next signal.
 fn in_steps(len: u64, mut allocate: impl FnMut(u64, u64) -> Result<(), Errno>) -> Result<(), Errno> {
     let (mut done, mut step) = (0, LARGEST_STEP);
     while done < len {
@@ -161,15 +166,15 @@ fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
     }
 }
 
-/// A file that no opener would accept is not made.
+/// Refuses a mode with which no process could open the file.
 fn check_mode(options: &Options) -> Result<()> {
     let mode = Mode::from_raw_mode(options.mode);
     let what = if !mode.contains(Mode::RUSR | Mode::WUSR) {
-        "mode: its owner must be allowed to read and write, as with 0600"
+        "mode: must allow its owner to read and write, as 0600 does"
     } else if mode.contains(Mode::WOTH) {
-        "mode: all users could write, as with 0602"
+        "mode: must not allow all users to write, as 0602 does"
     } else if mode.contains(Mode::WGRP) && !options.trust_group {
-        "mode: its group could write, as with 0660: trust the group (`Options::trust_group`), or choose 0600 or 0640"
+        "mode: allows its group to write, as 0660 does: trust the group (`Options::trust_group`), or choose 0600 or 0640"
     } else {
         return Ok(());
     };
@@ -187,7 +192,7 @@ fn check_alignment(geometry: &Geometry, memory: &MemoryOptions) -> Result<()> {
 }
 
 fn new_header(geometry: Geometry) -> Header {
-    // Under Miri there is no clock and no user, and nobody reads the header.
+    // Miri has neither a clock nor users, and no test there reads the header.
     let (now, creator_uid) = if cfg!(miri) {
         (Duration::ZERO, 0)
     } else {

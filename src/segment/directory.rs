@@ -1,7 +1,7 @@
-//! The directory in which named segments live, and what makes it trustworthy.
+//! The directory of named segments, and the checks that make it trustworthy.
 //!
-//! Used by `create.rs` and `open.rs`. Everything happens relative to one descriptor, whose owner and mode were checked:
-//! renaming or replacing the path afterwards changes nothing for us.
+//! Used by `create.rs` and `open.rs`. All operations are relative to one descriptor, whose owner
+//! and mode were checked: renaming or replacing the path afterwards has no effect.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,7 +19,8 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The directory of the user's choice, or that of the environment; created 0700 if it is missing.
+    /// Opens the directory that the user or the environment chose; creates it with mode 0700 if it
+    /// is missing.
     pub(crate) fn create(custom: Option<&Path>) -> Result<Self> {
         let Place { path, forbidden } = Place::choose(custom);
         match mkdirat(CWD, &path, Mode::RWXU) {
@@ -30,7 +31,7 @@ impl Directory {
         Self::checked(&path, forbidden)
     }
 
-    /// The same, which must exist: what only looks creates nothing.
+    /// As [`Directory::create`], but the directory must exist: for calls that only look.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Untrusted`]; [`Error::Io`].
@@ -39,7 +40,7 @@ impl Directory {
         Self::checked(&path, forbidden)
     }
 
-    /// Where the segments are, or will be. Checked, if it is there.
+    /// The path of the directory, whether or not it exists. Checked, if it does.
     pub(crate) fn locate(custom: Option<&Path>) -> Result<PathBuf> {
         match Self::open(custom) {
             Ok(_) | Err(Error::NotFound) => Ok(Place::choose(custom).path),
@@ -47,7 +48,8 @@ impl Directory {
         }
     }
 
-    /// The names of the segments in it, sorted. A file is not looked into: opening it may still fail.
+    /// The names of the segments in it, sorted. Files are not opened here: opening one may still
+    /// fail.
     pub(crate) fn list(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.fd).map_err(|e| Error::io("read the segment directory", e))? {
@@ -64,7 +66,7 @@ impl Directory {
         Ok(names)
     }
 
-    /// Takes the name away. Whoever has the segment mapped goes on undisturbed.
+    /// Unlinks the name. Processes that have the segment mapped are not affected.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         check_name(name)?;
         match unlinkat(&self.fd, name, AtFlags::empty()) {
@@ -78,40 +80,43 @@ impl Directory {
         let fd = match openat(CWD, path, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Err(Error::NotFound),
             Err(Errno::LOOP | Errno::NOTDIR) => {
-                return Err(Error::Untrusted { what: "the segment directory is a symbolic link or no directory" });
+                return Err(Error::Untrusted { what: "the segment directory is a symbolic link or not a directory" });
             }
             opened => opened.map_err(|e| io_error("open the segment directory", path, e))?,
         };
         let stat = fstat(&fd).map_err(|e| io_error("examine the segment directory", path, e))?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         if mode.intersects(forbidden) && mode.contains(Mode::SVTX) {
-            return Err(Error::Untrusted { what: "the segment directory is shared with others: choose one inside it" });
+            return Err(Error::Untrusted {
+                what: "the segment directory is shared with other users: choose a directory inside it",
+            });
         }
         if stat.st_uid != geteuid().as_raw() {
             return Err(Error::Untrusted { what: "the segment directory belongs to another user" });
         }
         if mode.intersects(forbidden) {
             return Err(Error::Untrusted {
-                what: "others have access to the segment directory: choose a directory of your own",
+                what: "other users have access to the segment directory: chmod go-rwx it, or choose another one",
             });
         }
         Ok(Directory { fd })
     }
 }
 
-/// A directory before it is opened.
+/// The path of a directory that is not opened yet.
 struct Place {
     path: PathBuf,
-    /// What others must not be allowed there.
+    /// Permissions that other users must not have.
     forbidden: Mode,
 }
 
 impl Place {
-    /// The user's choice, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else `/dev/shm/slipring-<uid>`. Others may
-    /// read what the user chose, if its mode says so.
+    /// The user's choice, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
+    /// `/dev/shm/slipring-<uid>`. Other users may read a directory that the user chose, if its mode
+    /// allows that.
     ///
-    /// A runtime directory of another user is passed over: `sudo` may leave the variable as it was, and a directory of root's
-    /// would shut its owner out.
+    /// A runtime directory of another user is skipped: `sudo` may have kept the variable, and a
+    /// directory created there by root would lock its owner out.
     fn choose(custom: Option<&Path>) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(path) = custom.map(Path::to_owned).or_else(|| variable("SLIPRING_DIR")) {
@@ -128,7 +133,7 @@ impl Place {
     }
 }
 
-/// Gives a directory that was just made the mode that it was made with, which a umask such as 0177 takes from it.
+/// Sets the mode of a new directory again, since a umask such as 0177 reduces it.
 fn ignore_umask(path: &Path) -> Result<()> {
     let failed = |e| io_error("set the mode of the segment directory", path, e);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -137,7 +142,8 @@ fn ignore_umask(path: &Path) -> Result<()> {
     if stat.st_uid != geteuid().as_raw() || Mode::from_raw_mode(stat.st_mode).contains(Mode::RWXU) {
         return Ok(());
     }
-    // Through /proc, because a descriptor that only names a file cannot be changed itself, and the path could lead elsewhere.
+    // Through /proc, because a path-only descriptor cannot be changed itself, and the path could
+    // lead elsewhere by now.
     chmodat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::RWXU, AtFlags::empty()).map_err(failed)
 }
 
@@ -153,12 +159,12 @@ impl AsFd for Directory {
     }
 }
 
-/// 1 to 128 of `A-Z a-z 0-9 . _ -`, the first of which is no dot.
+/// Checks a name: 1 to 128 of `A-Z a-z 0-9 . _ -`, the first not a dot.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=128).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.') {
         Ok(())
     } else {
-        Err(Error::Invalid { what: "segment name: 1 to 128 of A-Z a-z 0-9 . _ - without a leading dot" })
+        Err(Error::Invalid { what: "segment name: must be 1 to 128 of A-Z a-z 0-9 . _ - without a leading dot" })
     }
 }

@@ -1,11 +1,13 @@
-//! The shape of a segment: chosen at creation, validated at opening, copied into the handle, never read again.
+//! The geometry of a segment: chosen at creation, validated at opening, copied into the handle,
+//! never read again.
 //!
-//! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame header being 16 bytes.
+//! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame
+//! header being 16 bytes.
 
 use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len};
 use crate::error::{Error, Result};
 
-/// What lies in the data part.
+/// The contents of the data part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -22,22 +24,22 @@ pub enum Kind {
     Mutex = 5,
 }
 
-/// How a publisher finds out that somebody sleeps.
+/// How a notifier finds out whether a waiter sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 #[non_exhaustive]
 pub enum WakeMode {
-    /// It never looks: nobody may sleep, everybody polls.
+    /// It never checks: participants poll and never sleep.
     Poll = 0,
-    /// A load without a fence; the sleeper pays with `membarrier`, and with one wake-up more for each sleep of over 5 ms,
-    /// since kernels from 5.10 on leave processors out at times.
+    /// It loads without a fence. The waiter pays with `membarrier`, and with one extra wake-up for
+    /// each sleep of over 5 ms, since kernels from 5.10 on sometimes leave processors out.
     #[default]
     Asymmetric = 1,
-    /// A full fence and a load after every commit.
+    /// It executes a full fence and a load after every commit.
     Fenced = 2,
 }
 
-/// What becomes of a frame that a dead consumer had in its hands.
+/// What happens to a frame that a dead consumer held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -45,18 +47,19 @@ pub enum Redelivery {
     /// It is delivered again, flagged `REDELIVERED`.
     #[default]
     AtLeastOnce = 0,
-    /// It is skipped, and counted as lost.
+    /// It is skipped and counted as lost.
     AtMostOnce = 1,
 }
 
-/// The choices that every kind has.
+/// The settings of every kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// How many handles may be attached at a time, 1..=4095.
     pub(crate) participants: usize,
     pub(crate) wake: WakeMode,
     pub(crate) redelivery: Redelivery,
-    /// Alignment unit of the data: a power of two, at least 4 KiB. The system's page, or 2 MiB for huge pages.
+    /// Alignment unit of the data: a power of two, at least 4 KiB. The system's page, or 2 MiB for
+    /// huge pages.
     pub(crate) page: usize,
 }
 
@@ -66,7 +69,7 @@ impl Default for Settings {
     }
 }
 
-/// The system's page, where there is a system.
+/// The system's page size, where there is a system.
 #[cfg(not(any(slipring_loom, miri)))]
 fn page() -> usize {
     rustix::param::page_size()
@@ -77,13 +80,14 @@ fn page() -> usize {
     PAGE
 }
 
-/// The validated shape. All sizes in bytes; every field is within the bounds that its constructor checks.
+/// The validated geometry. All sizes in bytes; every field is within the bounds that its
+/// constructor checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) kind: Kind,
     /// Bytes of data in use: a power of two for byte rings, `slots * stride` for slot rings.
     pub(crate) capacity: usize,
-    /// A power of two for slot rings, else 0.
+    /// Number of slots: a power of two for slot rings, else 0.
     pub(crate) slots: usize,
     /// Distance between slots, a multiple of 64, else 0.
     pub(crate) stride: usize,
@@ -93,10 +97,10 @@ pub(crate) struct Geometry {
     pub(crate) wake: WakeMode,
     pub(crate) redelivery: Redelivery,
     pub(crate) page: usize,
-    /// Where the two arrays of slot owners start, one after the other, each of [`claims_len`] bytes;
+    /// Offset of the two arrays of slot owners, one after the other, each of [`claims_len`] bytes;
     /// empty without slots.
     pub(crate) claims_offset: usize,
-    /// Where the data starts, a multiple of `page`.
+    /// Offset of the data, a multiple of `page`.
     pub(crate) data_offset: usize,
     /// Size of the file, a multiple of `page`.
     pub(crate) total_len: usize,
@@ -116,7 +120,8 @@ impl Geometry {
     /// A byte ring of frames: `capacity` bytes, rounded up to a power of two and to whole pages.
     pub(crate) fn spsc(capacity: usize, settings: &Settings) -> Result<Self> {
         let capacity = ring_capacity(capacity, settings.page)?;
-        // A frame of n bytes takes align8(16 + n), and the header after it must be there to be zeroed.
+        // A frame of n bytes takes align8(16 + n), and there must be room for the next header,
+        // which is zeroed.
         let max_payload = (capacity - FRAME_HEADER - 8).min(MAX_FRAME);
         Self::build(Kind::Spsc, capacity, (0, 0), max_payload, settings)
     }
@@ -127,13 +132,14 @@ impl Geometry {
         Self::build(Kind::Stream, capacity, (0, 0), capacity, settings)
     }
 
-    /// A ring of `slots` (rounded up to a power of two, 2..=2^24) frames of up to `payload` bytes (up to 2^30).
+    /// A ring of `slots` (rounded up to a power of two, 2..=2^24) frames of up to `payload` bytes
+    /// (up to 2^30).
     pub(crate) fn mpmc(slots: usize, payload: usize, settings: &Settings) -> Result<Self> {
         if slots == 0 || slots > MAX_SLOTS {
-            return Err(Error::Invalid { what: "number of slots: from 1 to 2^24" });
+            return Err(Error::Invalid { what: "number of slots: must be from 1 to 2^24" });
         }
         if payload > MAX_FRAME {
-            return Err(Error::Invalid { what: "slot size: at most 2^30 bytes of payload" });
+            return Err(Error::Invalid { what: "slot size: must be at most 2^30 bytes of payload" });
         }
         let slots = slots.next_power_of_two().max(2);
         let stride = (SLOT_COMMIT + FRAME_HEADER + payload).next_multiple_of(64);
@@ -153,7 +159,7 @@ impl Geometry {
         self.total_len - self.data_offset
     }
 
-    /// Whether the data is mapped twice, where it is mapped at all.
+    /// Whether the data is mapped twice in mapped segments.
     pub(crate) fn is_mirrored(&self) -> bool {
         matches!(self.kind, Kind::Spsc | Kind::Stream)
     }
@@ -167,11 +173,11 @@ impl Geometry {
     ) -> Result<Self> {
         let &Settings { participants, wake, redelivery, page } = settings;
         if participants == 0 || participants > MAX_PARTICIPANTS {
-            return Err(Error::Invalid { what: "number of participants: from 1 to 4095" });
+            return Err(Error::Invalid { what: "number of participants: must be from 1 to 4095" });
         }
         check_page(page)?;
         if capacity == 0 || capacity > MAX_CAPACITY {
-            return Err(Error::Invalid { what: "capacity: from 1 byte to 1 TiB" });
+            return Err(Error::Invalid { what: "capacity: must be from 1 byte to 1 TiB" });
         }
         // Nothing overflows: each summand is below 2^41.
         let claims_offset = PARTICIPANTS + (participants + 1) * RECORD;
@@ -188,7 +194,7 @@ impl Geometry {
 fn ring_capacity(capacity: usize, page: usize) -> Result<usize> {
     check_page(page)?;
     if capacity == 0 || capacity > MAX_CAPACITY {
-        return Err(Error::Invalid { what: "capacity: from 1 byte to 1 TiB" });
+        return Err(Error::Invalid { what: "capacity: must be from 1 byte to 1 TiB" });
     }
     Ok(capacity.next_power_of_two().max(page)) // both powers of two: the larger is a multiple of the smaller
 }
@@ -198,7 +204,7 @@ fn check_page(page: usize) -> Result<()> {
     if page.is_power_of_two() && (PAGE..=1 << 30).contains(&page) {
         Ok(())
     } else {
-        Err(Error::Invalid { what: "alignment unit: a power of two from 4 KiB to 1 GiB" })
+        Err(Error::Invalid { what: "alignment unit: must be a power of two from 4 KiB to 1 GiB" })
     }
 }
 
@@ -241,7 +247,7 @@ mod tests {
         let geometry = Geometry::mpmc(1 << 24, 8, &Settings::default()).unwrap();
         assert_eq!(geometry.data_offset - geometry.claims_offset.next_multiple_of(4096), 16 << 24);
         let geometry = Geometry::mpmc(2, 1 << 30, &Settings::default()).unwrap();
-        assert_eq!(geometry.max_payload, 1 << 30, "what the stride could hold, the frame header could not say");
+        assert_eq!(geometry.max_payload, 1 << 30, "the frame header limits the payload, not the stride");
     }
 
     #[test]

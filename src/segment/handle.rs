@@ -1,6 +1,7 @@
-//! A segment in this process: its validated shape, its pages, and what is known about its participants.
+//! A segment in this process: its validated geometry, its pages, and the state of its participants.
 //!
-//! Used by everything above. `create.rs` and `open.rs` make it; it is shared by `Arc`, and unmapped with its last area.
+//! Used by all floors above. `create.rs` and `open.rs` make it; it is shared by `Arc`, and unmapped
+//! with its last area.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -26,7 +27,8 @@ pub(crate) struct Options {
     pub(crate) memory: MemoryOptions,
     /// Mode of a named segment's file, at creation.
     pub(crate) mode: u32,
-    /// Accept a file that its group may write: everybody in the group is then trusted like oneself.
+    /// Accept a file that its group may write: all members of the group are then trusted like the
+    /// user.
     pub(crate) trust_group: bool,
 }
 
@@ -36,13 +38,14 @@ impl Default for Options {
     }
 }
 
-/// What keeps the bytes, and with them the locks.
+/// What keeps the bytes and the locks alive.
 pub(super) enum Backing {
     File(OwnedFd),
     Heap(Arc<Mutex<BTreeMap<u64, u64>>>),
 }
 
-/// A validated segment. The header's contents are copied here; shared memory is not asked again.
+/// A validated segment. The header's contents are copied here and never read from shared memory
+/// again.
 pub(crate) struct Segment {
     name: Option<String>,
     header: Header,
@@ -65,34 +68,34 @@ impl Segment {
         let Memory { control, mut data, downgrades } = memory;
         let g = &header.geometry;
         if data.len() < 2 * g.data_len() {
-            data = data.part(0, g.capacity); // not mirrored: without what rounding up to pages added
+            data = data.part(0, g.capacity); // not mirrored: without the rounding up to pages
         }
         let records = control.part(PARTICIPANTS, (g.participants + 1) * RECORD);
         let table = Table::new(records, control.part(SHARED_PAGE, PAGE), g.participants);
         Segment { name: name.map(str::to_owned), header, backing, control, data, table, downgrades }
     }
 
-    /// The name under which it was created or opened; `None` for memfd and heap segments.
+    /// The name with which it was created or opened; `None` for memfd and heap segments.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The validated shape.
+    /// The validated geometry.
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.header.geometry
     }
 
-    /// Random, not zero: tells this segment from another of the same name.
+    /// Random, not zero: distinguishes segments of the same name.
     pub(crate) fn generation(&self) -> u64 {
         self.header.generation
     }
 
-    /// Who made it, and when.
+    /// The header, with the creator and the time of creation.
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The file or memfd, to be passed on; `None` for heap segments. Holds no locks.
+    /// The file or memfd, to pass to other processes; `None` for heap segments. Holds no locks.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backing {
             Backing::File(fd) => Some(fd.as_fd()),
@@ -100,7 +103,7 @@ impl Segment {
         }
     }
 
-    /// What was asked for with `best_effort` and could not be had.
+    /// The options asked for with `best_effort` that could not be had.
     pub(crate) fn downgrades(&self) -> &[Downgrade] {
         &self.downgrades
     }
@@ -110,7 +113,7 @@ impl Segment {
         self
     }
 
-    /// The header page as it lies in memory, for `dump` and `verify`.
+    /// The header page in memory, for `dump` and `verify`.
     pub(crate) fn header_page(&self) -> Area {
         self.control.part(0, PAGE)
     }
@@ -130,7 +133,8 @@ impl Segment {
         self.control.part(SHARED_PAGE, PAGE)
     }
 
-    /// Who holds which slot of a slot ring: `producers[]` and `consumers[]`. Empty without slots.
+    /// The owner words of a slot ring's slots: `producers[]` and `consumers[]`. Empty without
+    /// slots.
     pub(crate) fn claims(&self) -> (Area, Area) {
         let Geometry { claims_offset, slots, .. } = self.header.geometry;
         let len = claims_len(slots);
@@ -142,8 +146,9 @@ impl Segment {
         self.data.clone()
     }
 
-    /// The data, once (not mirrored), through a new mapping. An observer reads in it what participants of this process write
-    /// without atomics in theirs. A heap segment has one mapping only.
+    /// The data, once (not mirrored), through a new mapping: for an observer, which reads there
+    /// what participants of this process write in theirs without atomics. A heap segment has one
+    /// mapping only.
     pub(crate) fn map_data_again(&self) -> Result<Area> {
         let g = &self.header.geometry;
         match &self.backing {
@@ -152,7 +157,8 @@ impl Segment {
         }
     }
 
-    /// Whether byte `i` and byte `i + capacity` of the data are the same byte. Heap segments are not mirrored.
+    /// Whether byte `i` and byte `i + capacity` of the data are the same byte. Heap segments are
+    /// not mirrored.
     pub(crate) fn is_mirrored(&self) -> bool {
         self.data.len() == 2 * self.header.geometry.capacity
     }
@@ -162,17 +168,17 @@ impl Segment {
         &self.table
     }
 
-    /// Everybody's counters together, since the segment was created.
+    /// The counters of all participants together, since the segment was created.
     pub(crate) fn counts(&self) -> Counts {
         self.table.counts()
     }
 
-    /// Whether no living participant is attached. It may be otherwise a moment later.
+    /// Whether no living participant is attached. That may change at any moment.
     pub(crate) fn is_idle(&self) -> Result<bool> {
         let locks = self.new_locks()?;
         for id in self.table.ids() {
             let word = self.table.get(id);
-            // If the word has changed, it left while we looked, or another came.
+            // If the word has changed, the participant left in between, or another one joined.
             if word.state != Some(State::Free) && locks.is_locked(u64::from(id))? && self.table.get(id) == word {
                 return Ok(false);
             }
@@ -180,7 +186,8 @@ impl Segment {
         Ok(true)
     }
 
-    /// Everybody who holds an id, alive or not yet buried. Two lock calls and some reads of `/proc` each; never blocks.
+    /// All participants that hold an id, alive or not yet reaped. Two lock calls and some reads of
+    /// `/proc` each; never blocks.
     pub(crate) fn participants(&self) -> Result<Vec<ParticipantInfo>> {
         let locks = self.new_locks()?;
         let mut found = Vec::new();
@@ -193,7 +200,7 @@ impl Segment {
             let [pid, start_time, pidfd_inode, joined] = self.table.identity(id);
             let counts = self.table.counters(id).read();
             if self.table.get(id) != word {
-                continue; // it left while we looked, or another came
+                continue; // it left in between, or another one joined
             }
             let pid = u32::try_from(pid).unwrap_or(0);
             let comm = if alive { process::comm(pid, start_time) } else { None };
@@ -219,17 +226,20 @@ impl Segment {
         Ok(found)
     }
 
-    /// [`Participant::reap_dead`](super::Participant::reap_dead) for somebody who is no participant.
+    /// [`Participant::reap_dead`](super::Participant::reap_dead) for a caller that is not a
+    /// participant.
     pub(crate) fn reap(&self, recover: impl FnMut(u16)) -> Result<usize> {
         self.table.reap(&self.new_locks()?, 0, recover)
     }
 
-    /// A new holder of locks: an open file description of its own, or an own entry in the heap's table.
+    /// A new holder of locks: an open file description of its own, or an entry in the heap
+    /// segment's table.
     pub(super) fn new_locks(&self) -> Result<HeldLocks> {
         match &self.backing {
             Backing::Heap(table) => Ok(HeldLocks::Heap(HeapHolder::new(table))),
             Backing::File(fd) => {
-                // Through /proc, because the name may be gone or bear another segment by now, and a memfd has none.
+                // Through /proc, because the name may be unlinked or belong to another segment by
+                // now, and a memfd has none.
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 LockFd::open(|| rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
                     .map(HeldLocks::File)
@@ -239,7 +249,7 @@ impl Segment {
     }
 }
 
-/// What is known about a participant. All but `alive` is its own word.
+/// The state of a participant. It reports all fields itself, except `alive`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParticipantInfo {
@@ -247,11 +257,11 @@ pub struct ParticipantInfo {
     pub id: u16,
     /// Its role; `None` if the record is corrupt.
     pub role: Option<Role>,
-    /// What its record says; `None` if the record is corrupt.
+    /// The state in its record; `None` if the record is corrupt.
     pub state: Option<State>,
-    /// What the kernel says: it holds its lock.
+    /// Whether it holds its lock, according to the kernel.
     pub alive: bool,
-    /// Its process, in its own pid namespace.
+    /// The pid of its process, in its own pid namespace.
     pub pid: u32,
     /// When that process started, in clock ticks since boot; 0 if unknown.
     pub start_time: u64,
@@ -259,17 +269,19 @@ pub struct ParticipantInfo {
     pub pidfd_inode: u64,
     /// When it joined, in nanoseconds of `CLOCK_MONOTONIC`.
     pub joined: u64,
-    /// The command name, if the process is still there and visible.
+    /// The command name, if the process still exists and is visible.
     pub comm: Option<String>,
-    /// Whether the process runs; `None` if it is not there, or not visible from this pid namespace.
+    /// Whether the process runs; `None` if it does not exist, or is not visible from this pid
+    /// namespace.
     pub process: Option<ProcessState>,
-    /// What holders of this id have done since the segment was created.
+    /// The activity of all holders of this id since the segment was created.
     pub counts: Counts,
-    /// The slots that it holds of a slot ring.
+    /// The slots of a slot ring that it holds.
     pub held: Held,
 }
 
-/// The slots that a participant holds: frames that it fills or reads. While it is stopped, nothing moves them.
+/// The slots that a participant holds: frames that it fills or reads. While it is stopped, they
+/// stay held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
@@ -277,13 +289,14 @@ pub struct Held {
     pub writing: u64,
     /// Frames that it has received and not yet released.
     pub reading: u64,
-    /// How many positions the ring has gone on since the oldest of them: near the number of slots, it is what the others
-    /// wait for. No times are kept in a ring: to learn for how long, look twice.
+    /// How many positions the ring has advanced since the oldest of them. Near the number of slots,
+    /// the other participants wait for that slot. A ring keeps no times: to learn for how long,
+    /// look twice.
     pub lag: u64,
 }
 
 impl Held {
-    /// All slots that it holds.
+    /// The number of slots that it holds.
     #[must_use]
     pub fn slots(&self) -> u64 {
         self.writing + self.reading

@@ -1,7 +1,8 @@
-//! The immutable header: written once before a segment becomes visible, checked once by whoever opens it.
+//! The immutable header: written once before a segment becomes visible, checked once by each
+//! process that opens it.
 //!
-//! Used by `create.rs` and `open.rs`. The bytes are copied into private memory before anything is looked at, and nothing
-//! they say is believed before the whole has been recomputed from a few independent fields.
+//! Used by `create.rs` and `open.rs`. The bytes are copied into private memory before any check,
+//! and no field is used before the whole header has been recomputed from a few independent fields.
 //!
 //! ```text
 //!   0 magic 8 | 8 endian tag 4, layout version 4 | 16 must-understand features 8 | 24 kind 4, participants 4
@@ -16,14 +17,14 @@ use crate::error::{Error, Result};
 
 /// Length of the header in bytes.
 pub(crate) const HEADER_LEN: usize = 128;
-/// Features of this version that an older one could not ignore: none yet.
+/// Features of this version that an older one must not ignore: none yet.
 const KNOWN_FEATURES: u64 = 0;
 
 /// The validated header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) geometry: Geometry,
-    /// Random, not zero: tells a segment from another that bore the same name.
+    /// Random, not zero: distinguishes segments of the same name.
     pub(crate) generation: u64,
     pub(crate) creator_pid: u32,
     pub(crate) creator_uid: u32,
@@ -32,7 +33,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The bytes to write.
+    /// The bytes of the header.
     pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let g = &self.geometry;
         let mut bytes = [0; HEADER_LEN];
@@ -61,40 +62,42 @@ impl Header {
         bytes
     }
 
-    /// Checks a private copy of a segment's first bytes against the length of its file (from `fstat`).
+    /// Checks a private copy of a segment's first bytes against the length of its file (from
+    /// `fstat`).
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if no version of this library could have written it, [`Error::Incompatible`] if another could.
+    /// [`Error::Corrupt`] if no version of this library writes such a header,
+    /// [`Error::Incompatible`] if another version does.
     pub(crate) fn decode(bytes: &[u8; HEADER_LEN], file_len: u64) -> Result<Self> {
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| bytes[8 * i + k]));
         let halves = |i: usize| (word(i) as u32, (word(i) >> 32) as u32);
         let corrupt = |what| Err(Error::Corrupt { what });
 
         if word(0) != MAGIC {
-            return corrupt("not a slipring segment (wrong magic)");
+            return corrupt("the file is not a slipring segment (wrong magic)");
         }
         let (endian_tag, version) = halves(1);
         expect("byte order", ENDIAN_TAG, endian_tag)?;
         expect("layout version", LAYOUT_VERSION, version)?;
         if crc32c::crc32c(&bytes[..HEADER_LEN - 4]) != halves(15).1 {
-            return corrupt("header checksum");
+            return corrupt("header: checksum mismatch");
         }
         expect("features", KNOWN_FEATURES, word(2) & !KNOWN_FEATURES)?;
 
         let Some(geometry) = recompute(word, halves) else {
-            return corrupt("header: impossible geometry");
+            return corrupt("header: invalid geometry");
         };
         let (slots, stride) = (geometry.slots as u64, geometry.stride as u64);
         let shape = [geometry.capacity as u64, slots, stride, geometry.max_payload as u64];
         let place = [geometry.data_offset as u64, geometry.total_len as u64];
         if shape != [word(4), word(5), word(6), word(7)] || place != [word(10), word(11)] {
-            return corrupt("header: geometry contradicts itself");
+            return corrupt("header: inconsistent geometry");
         }
         if geometry.total_len as u64 != file_len {
             return corrupt("file size differs from the geometry");
         }
         if word(12) == 0 || halves(15).0 != 0 {
-            return corrupt("header: generation or reserved word");
+            return corrupt("header: invalid generation or reserved word");
         }
         let (creator_pid, creator_uid) = halves(13);
         Ok(Header { geometry, generation: word(12), creator_pid, creator_uid, created: word(14) })
@@ -110,7 +113,7 @@ fn expect<T: Into<u64> + Copy>(what: &'static str, expected: T, found: T) -> Res
     if found == expected { Ok(()) } else { Err(Error::Incompatible { what, expected, found }) }
 }
 
-/// Builds the geometry from the fields that a creator chose, with the creator's own checked arithmetic.
+/// Recomputes the geometry from the fields that a creator chose, with the same checked arithmetic.
 fn recompute(word: impl Fn(usize) -> u64, halves: impl Fn(usize) -> (u32, u32)) -> Option<Geometry> {
     let size = |i| usize::try_from(word(i)).ok();
     let (kind, participants) = halves(3);
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_checksum_does_not_make_a_contradiction_true() {
+    fn a_forged_checksum_does_not_hide_an_inconsistency() {
         let header = samples()[0];
         let len = header.geometry.total_len as u64;
         // Every geometry field, the kind, the modes, the features, the generation.

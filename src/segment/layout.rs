@@ -1,6 +1,7 @@
-//! The layout of a segment as documentation: a diagram, the offsets, the checks, nothing else.
+//! The layout of a segment: a diagram, the offsets, and their static checks.
 //!
-//! Used by everything that touches shared memory. All integers are little-endian, naturally aligned atomics.
+//! Used by all code that accesses shared memory. All integers are little-endian, naturally aligned
+//! atomics.
 //!
 //! ```text
 //! page 0   immutable header (header.rs); its bytes are also the lock bytes:     byte i of the file = participant i
@@ -9,7 +10,7 @@
 //! page 3   wait and lifecycle words, written by both sides, each on a line of its own:
 //!            DATA_EVENT    u32 eventcount, u32 needs_fence     consumers sleep here
 //!            SPACE_EVENT   u32 eventcount, u32 needs_fence     producers sleep here
-//!            MEMBERSHIP    u64, +1 after every join, leave and burial
+//!            MEMBERSHIP    u64, +1 after every join, leave and reaping
 //!            per role      LAST_JOIN, LAST_CLOSE, LAST_DEATH, CLOSE_SEEN, DEATH_SEEN: u64 tickets, they only grow
 //!            LAST_CHECK    u64 ns of CLOCK_MONOTONIC, CHECK_PAUSE u64 ns    (checks.rs)
 //! page 4.. participants: records of 256 bytes, id 0 unused
@@ -22,14 +23,15 @@
 
 use crate::sync::LINE;
 
-/// Unit of the control part. Not the system's page size: the data's alignment is part of the geometry.
+/// Unit of the control part. Not the system's page size, since the data's alignment is part of the
+/// geometry.
 pub(crate) const PAGE: usize = 4096;
 
 /// `"SLIPRING"`, as bytes in the file.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
 /// Reads differently on a machine of the other endianness.
 pub(crate) const ENDIAN_TAG: u32 = 0x0102_0304;
-/// Raised by every change of anything in this file.
+/// Incremented by every change of this file's layout.
 pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 pub(crate) const PRODUCER_PAGE: usize = PAGE;
@@ -49,10 +51,10 @@ pub(crate) const LAST_DEATH: usize = 2 * LINE;
 pub(crate) const CLOSE_SEEN: usize = 3 * LINE;
 pub(crate) const DEATH_SEEN: usize = 4 * LINE;
 pub(crate) const ROLE_SIZE: usize = 5 * LINE;
-/// When participants were last checked for deaths, and the pause until the next check: one line each.
+/// The time of the last liveness check, and the pause until the next one: one line each.
 pub(crate) const LAST_CHECK: usize = LIFECYCLE + 2 * ROLE_SIZE;
 pub(crate) const CHECK_PAUSE: usize = LAST_CHECK + LINE;
-/// Where the used part of the shared page ends; a model needs no more of it.
+/// The end of the used part of the shared page; a model needs no more of it.
 pub(crate) const SHARED_USED: usize = CHECK_PAUSE + LINE;
 
 /// A participant's record, and offsets inside it.
@@ -64,12 +66,12 @@ pub(crate) const COUNTERS: usize = 40;
 pub(crate) const OTHER_COUNTERS: usize = 128;
 pub(crate) const COUNTER_COUNT: usize = 11;
 
-/// Bytes of each of the two arrays that say who holds which slot.
+/// Bytes of each of the two arrays of slot owners.
 pub(crate) const fn claims_len(slots: usize) -> usize {
     (8 * slots).next_multiple_of(LINE)
 }
 
-/// Participant ids are 12 bits in the words of slot owners, and 0 means nobody.
+/// Participant ids have 12 bits in the words of slot owners, and 0 means "no owner".
 pub(crate) const MAX_PARTICIPANTS: usize = 4095;
 /// The lock byte of role `r` is `ROLE_LOCK + r`; the lock byte of participant `i` is `i`.
 pub(crate) const ROLE_LOCK: u64 = 4096;

@@ -1,17 +1,20 @@
-//! Who came, who went, and how: the words by which a receiver tells "nothing yet" from "nothing any more".
+//! The words that record joins, closes and deaths, by which a receiver tells "nothing yet" from
+//! "nothing any more".
 //!
-//! Used by `participants.rs`, which writes them, and by the rings, which ask [`Lifecycle::ended`].
+//! Used by `participants.rs`, which writes them, and by the rings, which call [`Lifecycle::ended`].
 //!
-//! Every join takes a *ticket* from its role's `LAST_JOIN`; a close or a death raises `LAST_CLOSE` or `LAST_DEATH` to at
-//! least that ticket. A maximum may be taken twice without harm, so whoever finishes the burial of a killed reaper cannot
-//! count a death twice. Receivers keep the pair of maxima they have already reported, and report a newer one once nobody
-//! of the role is left. What the last receiver has reported is stored (`…_SEEN`) for its successor.
+//! Every join takes a *ticket* from its role's `LAST_JOIN`; a close or a death raises `LAST_CLOSE`
+//! or `LAST_DEATH` to at least that ticket. Taking a maximum twice is harmless, so a participant
+//! that finishes the work of a killed reaper cannot count a death twice. Receivers keep the pair of
+//! maxima that they have reported, and report a newer one when no participant of the role is left.
+//! What the last receiver has reported is stored (`…_SEEN`) for its successor.
 //!
-//! *Why no end is missed or invented.* A joiner stores JOINING before it takes its ticket t, and tickets are taken by
-//! read-modify-writes of one word; so whoever reads a maximum m ≥ t sees t's record JOINING or later (SYNC(ticket)). If
-//! the record then reads FREE, t has ended, and its own maximum is visible (SYNC(free)). [`Lifecycle::ended`] reads the
-//! maxima before and after looking at the records and accepts only equal readings: every ticket up to them has ended and
-//! is in them, and every later ticket that has ended would be in the second reading.
+//! *Why no end is missed or invented.* A joiner stores JOINING before it takes its ticket t, and
+//! tickets are taken by read-modify-writes of one word. So a reader of a maximum m ≥ t sees t's
+//! record JOINING or later (SYNC(ticket)). If the record then reads FREE, t has ended, and its own
+//! maximum is visible (SYNC(free)). [`Lifecycle::ended`] reads the maxima before and after reading
+//! the records and accepts only equal readings: every ticket up to them has ended and is in them,
+//! and every later ticket that has ended would be in the second reading.
 
 use super::layout::{CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE};
 use super::participants::{MAX_TICKET, Role};
@@ -30,7 +33,8 @@ impl Ends {
         self.close > reported.close || self.death > reported.death
     }
 
-    /// What to tell the user who had been told of `before`: any death since then outweighs any close.
+    /// The error for a user who had been told of `before`: any death since then outweighs any
+    /// close.
     pub(crate) fn error_since(self, before: Ends) -> Error {
         if self.death > before.death { Error::PeerDead } else { Error::Closed }
     }
@@ -43,13 +47,14 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Over a segment's shared page.
+    /// The words of a segment's shared page.
     pub(crate) fn new(shared_page: Area) -> Self {
         Lifecycle { page: shared_page }
     }
 
-    /// Changes after every join, leave and burial. A killed leaver may not get that far: a capped sleep must look at
-    /// [`Lifecycle::ended`] in any case, and may use this only to look sooner.
+    /// A number that changes after every join, leave and reaping. A leaver that is killed may not
+    /// get that far. So a bounded sleep checks [`Lifecycle::ended`] in any case, and uses this only
+    /// to check sooner.
     pub(crate) fn membership(&self) -> u64 {
         // SYNC(membership): pairs with `announce`.
         self.page.word(MEMBERSHIP).load(Ordering::Acquire)
@@ -60,12 +65,17 @@ impl Lifecycle {
         self.page.word(MEMBERSHIP).fetch_add(1, Ordering::Release);
     }
 
-    /// The next ticket of `role`, from 1. [`Error::Corrupt`] if there are more than any number of joins can have made.
+    /// Takes the next ticket of `role`, from 1. [`Error::Corrupt`] if it is larger than any number
+    /// of joins can explain.
     pub(super) fn take_ticket(&self, role: Role) -> Result<u64> {
-        // SYNC(ticket): the release orders our JOINING before the ticket; the acquire passes on that of earlier tickets,
-        // so that our own close or death publishes them all to `ends`.
+        // SYNC(ticket): the release orders our JOINING before the ticket; the acquire passes on
+        // that of earlier tickets, so that our own close or death publishes them all to `ends`.
         let last = self.word(role, LAST_JOIN).fetch_add(1, Ordering::AcqRel);
-        if last < MAX_TICKET { Ok(last + 1) } else { Err(Error::Corrupt { what: "join counter" }) }
+        if last < MAX_TICKET {
+            Ok(last + 1)
+        } else {
+            Err(Error::Corrupt { what: "join counter: larger than any number of joins" })
+        }
     }
 
     pub(super) fn note_close(&self, role: Role, ticket: u64) {
@@ -78,17 +88,19 @@ impl Lifecycle {
         self.word(role, LAST_DEATH).fetch_max(ticket, Ordering::Release);
     }
 
-    /// The newest ends of `role`, whether or not others of it are still there.
+    /// The newest ends of `role`, whether or not other participants of it are left.
     pub(crate) fn ends(&self, role: Role) -> Ends {
         // SYNC(ticket): pairs with `note_close` and `note_death`.
         let load = |word| self.word(role, word).load(Ordering::Acquire);
         Ends { close: load(LAST_CLOSE), death: load(LAST_DEATH) }
     }
 
-    /// The ends of `role` if they are newer than `reported` and nobody of the role is left, given how many are `present`.
+    /// The ends of `role` if they are newer than `reported` and no participant of the role is left.
+    /// `present` counts those that are.
     ///
-    /// After `Some`, look into the ring once more before reporting: everything that the ended ones committed is visible
-    /// now. Then keep the result as the new `reported`. Lock-free: retried only when another end happens meanwhile.
+    /// After `Some`, check the ring once more before reporting: everything that the ended
+    /// participants committed is visible now. Then keep the result as the new `reported`.
+    /// Lock-free: retried only when another end happens meanwhile.
     pub(crate) fn ended(&self, role: Role, reported: Ends, mut present: impl FnMut() -> usize) -> Option<Ends> {
         let mut ends = self.ends(role);
         loop {
@@ -103,9 +115,10 @@ impl Lifecycle {
         }
     }
 
-    /// What the last of `role`'s peers to leave had reported: where a new receiver starts.
+    /// What the last of `role`'s peers to leave had reported: the starting point of a new receiver.
     pub(crate) fn acknowledged(&self, role: Role) -> Ends {
-        // Relaxed, here and below: only numbers to compare with, and one that is too old repeats a report.
+        // Relaxed, here and below: the numbers are only compared, and one that is too old repeats a
+        // report.
         let load = |word| self.word(role, word).load(Ordering::Relaxed);
         Ends { close: load(CLOSE_SEEN), death: load(DEATH_SEEN) }
     }

@@ -1,4 +1,5 @@
-//! The two real [`Locks`]: bytes of the segment file, and a table in memory for segments that have no file.
+//! The two implementations of [`Locks`]: byte locks of the segment file, and a table in memory for
+//! heap segments.
 //!
 //! Used by `participant.rs` and `handle.rs`.
 
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::os::fork::{self, LockFd};
 use crate::os::lock;
 
-/// The locks of one holder. Dropping it drops them all, as death does.
+/// The locks of one holder. Dropping it releases all of them, as death does.
 pub(super) enum HeldLocks {
     /// An open file description of its own, which forked children do not keep.
     File(LockFd),
@@ -70,7 +71,7 @@ pub(super) struct HeapHolder {
 }
 
 impl HeapHolder {
-    /// A new holder of nothing.
+    /// A new holder without locks.
     pub(super) fn new(table: &Arc<LockTable>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +85,8 @@ impl HeapHolder {
 
 impl Drop for HeapHolder {
     fn drop(&mut self) {
-        // In a forked child the table is a copy that nobody asks, and a thread that is not there may hold its mutex.
+        // In a forked child the table is a copy without users, and a thread that the child does not
+        // have may hold its mutex.
         if !fork::is_child_of(self.born) {
             self.table().retain(|_, by| *by != self.number);
         }

@@ -1,10 +1,11 @@
-//! Floor 2: a mapped segment, its layout and geometry, its participants and the proof that they live.
+//! Floor 2: a mapped segment, its layout and geometry, its participants and the proof that they
+//! live.
 //!
-//! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line (by name). Relies on
-//! `memory/` for the bytes and on `os/lock.rs` for the truth about the dead.
+//! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line
+//! (by name). Relies on `memory/` for the bytes and on `os/lock.rs` for proof of death.
 //!
-//! `layout`, `geometry`, `lifecycle`, `participants`, `checks` and `counters` are pure algorithms and are model-checked;
-//! the rest talks to the operating system.
+//! `layout`, `geometry`, `lifecycle`, `participants`, `checks` and `counters` are pure algorithms
+//! and are model-checked; the others call the operating system.
 
 pub(crate) mod checks;
 pub(crate) mod counters;

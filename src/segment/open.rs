@@ -1,4 +1,5 @@
-//! Opening segments that others made. Every refusal is a typed error, and nothing is mapped before it is checked.
+//! Opening existing segments. Every refusal is a typed error, and nothing is mapped before it is
+//! checked.
 //!
 //! Used by the rings' constructors and by the command line.
 
@@ -17,18 +18,19 @@ use super::handle::{Options, Segment};
 use super::header::{HEADER_LEN, Header};
 use crate::error::{Error, Result};
 
-/// How often `open_or_create` tries when others create and remove the name all the time.
+/// How often `open_or_create` retries when other processes keep creating and removing the name.
 const ATTEMPTS: usize = 100;
 
 impl Segment {
     /// Opens the segment `name` in `directory`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Untrusted`] if the file is not a regular one of this user's that nobody else may
-    /// write; [`Error::Corrupt`] or [`Error::Incompatible`] if its contents are not a segment of this version.
+    /// [`Error::NotFound`]; [`Error::Untrusted`] unless the file is a regular one of this user's
+    /// that no other user may write; [`Error::Corrupt`] or [`Error::Incompatible`] if its contents
+    /// are not a segment of this version.
     pub(crate) fn open(directory: &Directory, name: &str, options: &Options) -> Result<Arc<Self>> {
         check_name(name)?;
-        // NONBLOCK: a FIFO planted under the name must not make us wait.
+        // NONBLOCK: opening a FIFO under that name must not block.
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(directory, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Err(Error::NotFound),
@@ -42,10 +44,11 @@ impl Segment {
         Ok(Arc::new(Self::map(Some(name), header, file, &options.memory)?))
     }
 
-    /// Opens the segment `name`, or creates it. Who comes second gets what is there: look at its geometry.
+    /// Opens the segment `name`, or creates it. An existing one keeps its own geometry: check that.
     ///
     /// # Errors
-    /// As of [`Segment::open`] and [`Segment::create`]; [`Error::Incompatible`] if what is there is of another kind.
+    /// Those of [`Segment::open`] and [`Segment::create`]; [`Error::Incompatible`] if the existing
+    /// segment is of another kind.
     pub(crate) fn open_or_create(
         directory: &Directory,
         name: &str,
@@ -65,20 +68,22 @@ impl Segment {
         Err(Error::NotFound)
     }
 
-    /// Accepts a memfd that somebody passed: sealed, of the size that its header claims.
+    /// Accepts a memfd from another process: sealed, and as long as its header says.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is no memfd, or not sealed against every change of size.
+    /// [`Error::Untrusted`] if it is not a memfd, or not sealed against every change of size.
     pub(crate) fn from_memfd(file: OwnedFd, options: &Options) -> Result<Arc<Self>> {
         // Only memfds (and hugetlbfs files) have seals; EINVAL from anything else.
-        let seals = fcntl_get_seals(&file).map_err(|_| Error::Untrusted { what: "not a memfd" })?;
+        let seals = fcntl_get_seals(&file).map_err(|_| Error::Untrusted { what: "the descriptor is not a memfd" })?;
         if !seals.contains(SEALS) {
-            return Err(Error::Untrusted { what: "the memfd is not sealed with SHRINK, GROW and SEAL" });
+            return Err(Error::Untrusted {
+                what: "the memfd is not sealed: seal it with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL",
+            });
         }
         let stat = fstat(&file).map_err(|e| Error::io("examine the memfd", e))?;
         let header = read_header(&file, &stat)?;
         let mut memory = options.memory;
-        memory.huge = false; // the maker's decision
+        memory.huge = false; // its creator has decided that
         Ok(Arc::new(Self::map(None, header, file, &memory)?))
     }
 
@@ -92,7 +97,7 @@ impl Segment {
     }
 }
 
-/// Another kind than was expected.
+/// The error for a segment of another kind than expected.
 pub(crate) fn wrong_kind(expected: Kind, found: Kind) -> Error {
     const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex)";
     Error::Incompatible { what: WHAT, expected: expected as u64, found: found as u64 }
@@ -109,13 +114,13 @@ fn check_file(stat: &Stat, options: &Options) -> Result<()> {
         return untrusted("the segment belongs to another user");
     }
     match stat.st_nlink {
-        0 => return Err(Error::NotFound), // removed since we opened it
+        0 => return Err(Error::NotFound), // removed after it was opened
         1 => {}
         _ => return untrusted("the segment has another name (a hard link)"),
     }
     let forbidden = if options.trust_group { Mode::WOTH } else { Mode::WGRP | Mode::WOTH };
     if Mode::from_raw_mode(stat.st_mode).intersects(forbidden) {
-        return untrusted("others may write to the segment: chmod go-w it, or trust its group explicitly");
+        return untrusted("other users may write to the segment: chmod go-w it, or trust its group explicitly");
     }
     Ok(())
 }
@@ -125,7 +130,7 @@ fn read_header(file: &OwnedFd, stat: &Stat) -> Result<Header> {
     let len = u64::try_from(stat.st_size).unwrap_or(0);
     let read = pread(file, &mut bytes, 0).map_err(|e| Error::io("read the segment's header", e))?;
     if read < HEADER_LEN {
-        return Err(Error::Corrupt { what: "too short for a segment" });
+        return Err(Error::Corrupt { what: "the file is too short for a segment" });
     }
     let header = Header::decode(&bytes, len)?;
     if header.geometry.page % page_size() != 0 {

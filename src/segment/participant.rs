@@ -1,10 +1,12 @@
-//! A participant of a segment: an id, the lock that proves that its holder lives, and what it has reported so far.
+//! A participant of a segment: an id, the lock that proves that its holder lives, and the ends it
+//! has already reported.
 //!
-//! Used by every ring handle, which owns one and drops it last. Relies on `participants.rs` for the algorithm and on
-//! `locks.rs` for an open file description that belongs to this handle alone.
+//! Used by every ring handle, which owns one and drops it last. Relies on `participants.rs` for the
+//! algorithm and on `locks.rs` for an open file description of its own.
 //!
-//! A child made by `fork(3)` has a copy of the handle but not of its locks (`os/fork.rs`): the copy does nothing when
-//! dropped, every call on it is [`Error::Forked`], and the parent's death is noticed while the child lives.
+//! A child made by `fork(3)` has a copy of the handle but not of its locks (`os/fork.rs`). The copy
+//! does nothing when dropped, every call on it fails with [`Error::Forked`], and the parent's death
+//! is detected while the child lives.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,30 +19,34 @@ use super::participants::{Role, Seat};
 use crate::error::{Error, Result};
 use crate::os::{clock, fork, process};
 
-/// A held id. Dropping it leaves in an orderly way, without waking anybody: rings call [`Participant::leave`] and wake.
+/// A held id. Dropping it leaves in an orderly way but wakes no peer: rings call
+/// [`Participant::leave`] and wake.
 pub(crate) struct Participant {
     segment: Arc<Segment>,
     locks: HeldLocks,
     seat: Seat,
     /// The process that joined.
     pid: u32,
-    /// How often it had been forked then.
+    /// How often that process had been forked at the join.
     forks: u32,
     left: bool,
-    /// The ends of our peers that our user has been told of: close and death tickets.
+    /// The ends of our peers that our user already knows of: close and death tickets.
     reported: [AtomicU64; 2],
-    /// One reaper at a time: threads that share a description do not exclude each other by its locks.
+    /// Admits one reaper at a time: threads that share a description do not exclude each other by
+    /// its locks.
     reaping: Mutex<()>,
 }
 
 impl Participant {
-    /// Attaches to `segment` in `role`. Reaps the dead on the way, unless many participants share their checks and one was
-    /// made just now: `recover(id)` must take back everything that the dead `id` holds in the ring. An `exclusive` role is
-    /// refused while a living participant holds it.
+    /// Attaches to `segment` in `role`. Reaps dead participants first, unless many participants
+    /// share their checks and one was made just now: `recover(id)` must reclaim everything that the
+    /// dead `id` holds in the ring. An `exclusive` role is refused while a living participant holds
+    /// it.
     ///
     /// # Errors
-    /// [`Error::RoleTaken`], [`Error::TooManyParticipants`], [`Error::NotFound`] if the segment's name has been removed and no
-    /// living participant is attached: open it again; or [`Error::Io`].
+    /// [`Error::RoleTaken`], [`Error::TooManyParticipants`], [`Error::NotFound`] if the segment's
+    /// name has been removed and no living participant is attached (open it again), or
+    /// [`Error::Io`].
     pub(crate) fn join(segment: &Arc<Segment>, role: Role, exclusive: bool, recover: impl FnMut(u16)) -> Result<Self> {
         let locks = segment.new_locks()?;
         let thorough = exclusive || segment.table().checks().claim(clock::monotonic_ns(), 0);
@@ -59,7 +65,7 @@ impl Participant {
         })
     }
 
-    /// 1..=4095, unique among the living.
+    /// The id: 1..=4095, unique among living participants.
     pub(crate) fn id(&self) -> u16 {
         self.seat.id
     }
@@ -77,36 +83,41 @@ impl Participant {
         self.segment.table().counters(self.seat.id)
     }
 
-    /// Whether this is a copy in a child of the process that joined. One load: for every call.
+    /// Whether this is a copy in a child of the process that joined. One load, cheap enough for
+    /// every call.
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
         fork::is_child_of(self.forks)
     }
 
-    /// [`Error::Forked`] in a child of the process that joined. One load: for every call.
+    /// [`Error::Forked`] in a child of the process that joined. One load, cheap enough for every
+    /// call.
     #[inline(always)]
     pub(crate) fn check_fork(&self) -> Result<()> {
         if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 
-    /// [`Participant::check_fork`], also for children that no C library made. One system call.
+    /// As [`Participant::check_fork`], but also detects children that the C library did not create.
+    /// One system call.
     fn check_process(&self) -> Result<()> {
         if std::process::id() == self.pid { self.check_fork() } else { Err(Error::Forked) }
     }
 
-    /// Buries every dead participant, and says how many there were: wake everybody if there were any. One system call per
-    /// id in use.
+    /// Reaps every dead participant, and returns how many there were: wake all waiters if there
+    /// were any. One system call per id in use.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a child process (its parent's locks would look free to it), [`Error::Io`].
+    /// [`Error::Forked`] in a child process (there its parent's locks would look free),
+    /// [`Error::Io`].
     pub(crate) fn reap_dead(&self, recover: impl FnMut(u16)) -> Result<usize> {
         self.check_process()?;
         let _one_at_a_time = self.reaping.lock().unwrap_or_else(PoisonError::into_inner);
         self.segment.table().reap(&self.locks, self.seat.id, recover)
     }
 
-    /// [`Participant::reap_dead`], unless many participants are attached and one of them began to do so less than
-    /// `shortest_ns` ago, or, if there are very many, a little longer ago (`checks.rs`): then `None`.
+    /// As [`Participant::reap_dead`], but `None` if many participants are attached and one of them
+    /// did so less than `shortest_ns` ago, or a little longer ago if there are very many
+    /// (`checks.rs`).
     ///
     /// # Errors
     /// As [`Participant::reap_dead`].
@@ -119,19 +130,21 @@ impl Participant {
         }
     }
 
-    /// Whether `id` is held by a participant that is proven dead and not yet buried. False if that cannot be found out.
-    /// One system call.
+    /// Whether a participant that is proven dead and not yet reaped holds `id`. False if that
+    /// cannot be determined. One system call.
     pub(crate) fn is_dead(&self, id: u16) -> bool {
         !self.is_forked() && id != self.seat.id && self.segment.table().is_dead(&self.locks, id).unwrap_or(false)
     }
 
-    /// The end of our peers' role, if it is newer than `known` and nobody of the role is left: call after
-    /// [`Participant::reap_dead`], look into the ring once more, then [`Participant::report`]. No system call.
+    /// The end of our peers' role, if it is newer than `known` and no participant of the role is
+    /// left. Call it after [`Participant::reap_dead`], check the ring once more, then
+    /// [`Participant::report`]. No system call.
     pub(crate) fn peers_ended(&self, known: Ends) -> Option<Ends> {
         self.segment.table().ended(self.seat.role.peer(), known)
     }
 
-    /// Remembers that our user is being told of `ends`, and says what to tell: [`Error::Closed`] or [`Error::PeerDead`].
+    /// Remembers that our user is told of `ends`, and returns the error to report:
+    /// [`Error::Closed`] or [`Error::PeerDead`].
     pub(crate) fn report(&self, ends: Ends) -> Error {
         let before = self.reported();
         self.reported[0].fetch_max(ends.close, Ordering::Relaxed);
@@ -139,25 +152,26 @@ impl Participant {
         ends.error_since(before)
     }
 
-    /// Leaves; the second time, and in a forked child, does nothing. The holder has nothing in its hands in the ring any
-    /// more. Wake the peers afterwards.
+    /// Leaves; does nothing the second time, and in a forked child. The caller must hold nothing in
+    /// the ring any more. Wake the peers afterwards.
     pub(crate) fn leave(&mut self) {
         if !std::mem::replace(&mut self.left, true) && self.check_process().is_ok() {
-            // An error can only come from unlocking; closing the description unlocks just as well.
+            // The only possible error is of unlocking, and closing the description unlocks, too.
             let _ = self.segment.table().leave(&self.locks, self.seat, self.reported());
         }
     }
 
-    /// What `SIGKILL` does: the locks go, and everything else stays as it is.
+    /// Does what `SIGKILL` does: the locks are released, and everything else stays as it is.
     #[cfg(test)]
     pub(crate) fn kill_for_test(mut self) {
         self.doom_for_test();
     }
 
-    /// Makes the drop that follows a death: see [`Participant::kill_for_test`].
+    /// Completes the drop after a simulated death: see [`Participant::kill_for_test`].
     ///
-    /// Unlocks by hand: other tests of this process fork, and until their children have executed something or exited they
-    /// share our open file description, which closing our copy would not end.
+    /// Unlocks explicitly. Other tests of this process fork, and their children share our open file
+    /// description until they execute something or exit; closing our copy would not release the
+    /// locks before.
     #[cfg(test)]
     pub(crate) fn doom_for_test(&mut self) {
         use super::participants::Locks;
@@ -167,12 +181,12 @@ impl Participant {
         }
     }
 
-    /// Whether there is something to leave: not yet left, and not a copy in a forked child.
+    /// Whether it is attached: it has not left, and is not a copy in a forked child.
     pub(crate) fn is_attached(&self) -> bool {
         !self.left && !self.is_forked()
     }
 
-    /// What our user has been told, or our predecessors' users.
+    /// The ends that our user, or our predecessors' users, have been told of.
     pub(crate) fn reported(&self) -> Ends {
         let [close, death] = &self.reported;
         Ends { close: close.load(Ordering::Relaxed), death: death.load(Ordering::Relaxed) }
@@ -236,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_swept_before_their_id_is_used_again() {
+    fn a_dead_participant_is_reaped_before_its_id_is_reused() {
         let segment = segment();
         let survivor = join(&segment, Role::Consumer);
         let victim = join(&segment, Role::Producer);
@@ -273,7 +287,8 @@ mod tests {
         assert!(shared, "each checks for itself");
         let victims = segment.table().present(Role::Consumer) - living.len();
         assert!(victims > 0);
-        // The one that claimed the last check does nothing more; the next pause ends nevertheless.
+        // The participant that claimed the last check does not make it; the next pause ends
+        // nevertheless.
         let mut reaped = 0;
         while reaped == 0 {
             reaped = living.iter().filter_map(|one| one.reap_dead_if_due(1, |_| ()).unwrap()).sum();
@@ -282,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_told_when_the_last_has_gone_once_and_not_to_successors() {
+    fn an_end_is_reported_once_after_the_last_peer_departed_and_not_to_successors() {
         let segment = segment();
         let (one, two) = (join(&segment, Role::Producer), join(&segment, Role::Producer));
         let consumer = join(&segment, Role::Consumer);
@@ -290,7 +305,7 @@ mod tests {
         drop(two);
         assert_eq!(consumer.peers_ended(consumer.reported()), None, "one is left");
         one.kill_for_test();
-        assert_eq!(consumer.peers_ended(consumer.reported()), None, "a corpse is in the way");
+        assert_eq!(consumer.peers_ended(consumer.reported()), None, "a dead participant is not reaped yet");
         assert_eq!(consumer.reap_dead(|_| ()).unwrap(), 1);
         let ends = consumer.peers_ended(consumer.reported()).unwrap();
         assert!(matches!(consumer.report(ends), Error::PeerDead));
@@ -303,12 +318,12 @@ mod tests {
         let ends = successor.peers_ended(successor.reported()).unwrap();
         successor.kill_for_test();
         let heir = Participant::join(&segment, Role::Consumer, false, |_| ()).unwrap();
-        assert_eq!(heir.peers_ended(heir.reported()), Some(ends), "nobody was told before");
+        assert_eq!(heir.peers_ended(heir.reported()), Some(ends), "it was not reported before");
         assert!(matches!(heir.report(ends), Error::Closed));
     }
 
     #[test]
-    fn the_living_learn_of_every_coming_and_going() {
+    fn every_join_and_leave_changes_the_membership() {
         let segment = segment();
         let lifecycle = segment.table().lifecycle();
         let mut known = lifecycle.membership();
@@ -317,7 +332,7 @@ mod tests {
         let (one, two) = (join(&segment, Role::Consumer), join(&segment, Role::Producer));
         assert!(changed());
         two.kill_for_test();
-        assert!(!changed(), "death is silent");
+        assert!(!changed(), "a death changes nothing by itself");
         one.reap_dead(|_| ()).unwrap();
         assert!(changed());
         drop(one);

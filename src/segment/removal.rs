@@ -1,16 +1,21 @@
 //! Removing a segment's name without losing a participant that joins at the same time.
 //!
-//! Used by rings, semaphores and mutexes to open and to remove, and by `participant.rs` to join. Relies on the kernel, which drops the locks of the dead.
+//! Used by rings, semaphores and mutexes to open and to remove, and by `participant.rs` to join.
+//! Relies on the kernel to drop the locks of dead processes.
 //!
-//! To look whether a segment is in use and then to unlink its name is a race: a participant that joins in between works in
-//! a file that no later process can find, and what it sends is lost. Hence the *gate*, a lock byte of the segment's file:
+//! Checking that a segment is unused and then unlinking its name would be a race: a participant
+//! that joins in between works in a file that no later process can find, and what it sends is lost.
+//! Hence the *gate*, a lock byte of the segment's file:
 //!
-//! * A joiner holds it shared while it takes its id. If the name is gone by then and no living participant is attached, it
-//!   gets [`Error::NotFound`], and opens or creates the segment again.
-//! * A remover holds it exclusively while it looks, checks that the name still leads to this file, and unlinks it.
+//! * A joiner holds it shared while it takes its id. If the name has been unlinked by then and no
+//!   living participant is attached, the join fails with [`Error::NotFound`], and the caller opens
+//!   or creates the segment again.
+//! * A remover holds it exclusively while it checks for participants, checks that the name still
+//!   leads to this file, and unlinks it.
 //!
-//! So a joiner is either seen by the remover, or sees that the name is gone. Each side waits for the other a few
-//! seconds at most ([`lock::insist`]), which only a stopped process (`SIGSTOP`) exceeds.
+//! So either the remover sees the joiner, or the joiner sees that the name is unlinked. Each side
+//! waits for the other a few seconds at most ([`lock::insist`]); only a stopped process (`SIGSTOP`)
+//! exceeds that.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -26,13 +31,13 @@ use crate::os::lock;
 
 const AT_GATE: &str = "lock the segment against its removal, or for it";
 
-/// How often [`open_and_join`] tries when others create and remove the name all the time.
+/// How often [`open_and_join`] retries when other processes keep creating and removing the name.
 const ATTEMPTS: usize = 100;
 
-/// Opens something by its name and joins it; once more if the name was removed in between.
+/// Opens something by its name and joins it; retries if the name was removed in between.
 ///
 /// # Errors
-/// As of `open` and `join`.
+/// Those of `open` and `join`.
 pub(crate) fn open_and_join<S, T>(open: impl Fn() -> Result<S>, join: impl Fn(&S) -> Result<T>) -> Result<T> {
     for _ in 0..ATTEMPTS {
         match join(&open()?) {
@@ -47,8 +52,8 @@ impl Segment {
     /// Runs `join` while the segment's name cannot be removed.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the name has been removed and no living participant is attached; what `join` says;
-    /// [`Error::Io`].
+    /// [`Error::NotFound`] if the name has been removed and no living participant is attached; the
+    /// errors of `join`; [`Error::Io`].
     pub(super) fn while_named<T>(&self, locks: &HeldLocks, join: impl FnOnce() -> Result<T>) -> Result<T> {
         let (Some(_), Some(file)) = (self.name(), locks.file()) else { return join() };
         lock::insist(|| lock::try_lock_shared(file, GATE)).map_err(|e| Error::io(AT_GATE, e))?;
@@ -62,11 +67,12 @@ impl Segment {
         if stat.st_nlink == 0 && self.is_idle()? { Err(Error::NotFound) } else { Ok(()) }
     }
 
-    /// Unlinks `name` in `directory` if it leads to this segment and `wanted` agrees, which is asked while no participant
-    /// can join. Says whether it was unlinked.
+    /// Unlinks `name` in `directory` if it leads to this segment and `wanted` returns true. No
+    /// participant can join meanwhile. Returns whether it was unlinked.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the name is gone or leads to another file; what `wanted` says; [`Error::Io`].
+    /// [`Error::NotFound`] if the name does not exist or leads to another file; the errors of
+    /// `wanted`; [`Error::Io`].
     pub(crate) fn unlink(
         &self,
         directory: &Directory,
@@ -75,7 +81,7 @@ impl Segment {
     ) -> Result<bool> {
         let locks = self.new_locks()?;
         let Some(file) = locks.file() else { return Err(Error::NotFound) };
-        lock::insist(|| lock::try_lock(file, GATE)).map_err(|e| Error::io(AT_GATE, e))?; // and until `locks` is dropped
+        lock::insist(|| lock::try_lock(file, GATE)).map_err(|e| Error::io(AT_GATE, e))?; // held until `locks` is dropped
         let ours = fstat(file).map_err(|e| Error::io("examine the segment", e))?;
         match statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino) => {}

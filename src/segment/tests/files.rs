@@ -1,4 +1,4 @@
-//! Creating, opening, removing; what is shared, and what is asked of the memory.
+//! Creating, opening and removing segments, sharing their contents, and memory options.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -136,7 +136,7 @@ fn prefaulted_and_locked_memory_is_resident() {
     let wishes = MemoryOptions { prefault: true, lock: true, best_effort: true, ..MemoryOptions::default() };
     let segment = Segment::memfd(small(), &options(wishes)).unwrap();
     let downgrades = segment.downgrades();
-    assert!(!downgrades.contains(&Downgrade::HugePages), "nobody asked for them");
+    assert!(!downgrades.contains(&Downgrade::HugePages), "they were not asked for");
     if downgrades.is_empty() {
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let start = format!("{:x}-", segment.data().base().addr());
@@ -147,7 +147,7 @@ fn prefaulted_and_locked_memory_is_resident() {
 }
 
 #[test]
-fn huge_pages_are_given_refused_or_reported_never_forgotten() {
+fn huge_pages_are_provided_refused_or_reported_as_a_downgrade() {
     let huge = MemoryOptions { huge: true, ..MemoryOptions::default() };
     let geometry = Geometry::spsc(1, &Settings { page: HUGE_PAGE, ..Settings::default() }).unwrap();
     let unaligned = Segment::memfd(small(), &options(huge)).err().unwrap();
@@ -176,7 +176,7 @@ fn huge_pages_are_given_refused_or_reported_never_forgotten() {
 #[test]
 fn dropping_unmaps_everything() {
     if again::emulator().is_some() {
-        eprintln!("not asked: /proc/self/maps is the emulator's own account of the mappings");
+        eprintln!("not asked: /proc/self/maps is the emulator's own list of mappings");
         return;
     }
     let name = "unmap-me";

@@ -1,4 +1,5 @@
-//! Living, leaving and killed participants: across processes, across `fork`, and (as threads would see it) on the heap.
+//! Living, leaving and killed participants: across processes, across `fork`, and (like threads) on
+//! the heap.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
@@ -16,7 +17,8 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Not a test by itself: the process that [`Peer`] starts. Joins, says which id it got, and waits to be killed.
+/// The process that [`Peer`] starts, not a test by itself. Joins, prints its id, and waits to be
+/// killed.
 #[test]
 fn peer_process() {
     let Ok(path) = std::env::var("SLIPRING_TEST_PEER") else { return };
@@ -24,7 +26,7 @@ fn peer_process() {
     let segment = Segment::open(&directory, "ring", &Options::default()).unwrap();
     let participant = Participant::join(&segment, Role::Producer, true, |_| ()).unwrap();
     println!("id={}", participant.id());
-    let _ = std::io::stdin().read(&mut [0]); // until somebody kills us, or the test is over and closes the pipe
+    let _ = std::io::stdin().read(&mut [0]); // until the test kills this process or closes the pipe
 }
 
 /// A producer in a process of its own, killed at the end.
@@ -60,14 +62,14 @@ impl Drop for Peer {
 }
 
 #[test]
-fn a_killed_process_is_proven_dead_buried_and_replaced() {
+fn a_killed_process_is_proven_dead_reaped_and_replaced() {
     let dir = TestDir::new();
     let segment = Segment::create(&dir.open(), "ring", small(), &Options::default()).unwrap();
     let consumer = Participant::join(&segment, Role::Consumer, true, |_| ()).unwrap();
     let mut peer = Peer::start(&dir);
 
     assert!(!consumer.is_dead(peer.id));
-    assert_eq!(consumer.reap_dead(|_| panic!("nobody is dead")).unwrap(), 0);
+    assert_eq!(consumer.reap_dead(|_| panic!("no participant is dead")).unwrap(), 0);
     let taken = Participant::join(&segment, Role::Producer, true, |_| ()).err().unwrap();
     assert!(matches!(taken, Error::RoleTaken { role: "producer" }), "{taken}");
     let infos = segment.participants().unwrap();
@@ -77,8 +79,8 @@ fn a_killed_process_is_proven_dead_buried_and_replaced() {
     assert!(info.comm.is_some() || again::emulator().is_some(), "{info:?}");
 
     peer.kill();
-    eventually("the kernel drops the locks of the dead", || consumer.is_dead(peer.id));
-    assert!(consumer.peers_ended(consumer.reported()).is_none(), "it is not buried yet");
+    eventually("the kernel drops the locks of the dead process", || consumer.is_dead(peer.id));
+    assert!(consumer.peers_ended(consumer.reported()).is_none(), "it is not reaped yet");
     let infos = segment.participants().unwrap();
     let info = infos.iter().find(|info| info.id == peer.id).unwrap();
     assert!(!info.alive && info.comm.is_none(), "{info:?}");
@@ -88,9 +90,9 @@ fn a_killed_process_is_proven_dead_buried_and_replaced() {
     assert_eq!(swept, [peer.id]);
     let ends = consumer.peers_ended(consumer.reported()).unwrap();
     assert!(matches!(consumer.report(ends), Error::PeerDead));
-    assert!(consumer.peers_ended(consumer.reported()).is_none(), "told once");
+    assert!(consumer.peers_ended(consumer.reported()).is_none(), "reported once");
 
-    let next = Participant::join(&segment, Role::Producer, true, |_| panic!("already swept")).unwrap();
+    let next = Participant::join(&segment, Role::Producer, true, |_| panic!("already reaped")).unwrap();
     assert_eq!(next.id(), peer.id);
     drop(next);
     let ends = consumer.peers_ended(consumer.reported()).unwrap();
@@ -98,7 +100,7 @@ fn a_killed_process_is_proven_dead_buried_and_replaced() {
 }
 
 #[test]
-fn a_successor_buries_its_predecessor_by_itself() {
+fn a_successor_reaps_its_predecessor_by_itself() {
     let dir = TestDir::new();
     let segment = Segment::create(&dir.open(), "ring", small(), &Options::default()).unwrap();
     let mut peer = Peer::start(&dir);
@@ -120,7 +122,8 @@ fn a_forked_child_neither_leaves_nor_reaps() {
     let segment = Segment::memfd(small(), &Options::default()).unwrap();
     let participant = Participant::join(&segment, Role::Producer, true, |_| ()).unwrap();
     let observer = Participant::join(&segment, Role::Consumer, true, |_| ()).unwrap();
-    // SAFETY: the child only drops a handle and exits; the C library keeps its allocator usable across fork.
+    // SAFETY: the child only drops a handle and exits; the C library keeps its allocator usable
+    // across fork.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let forked = matches!(participant.reap_dead(|_| ()), Err(Error::Forked));

@@ -1,4 +1,4 @@
-//! Names that are removed while participants join: neither side misses the other.
+//! Names that are removed while participants join: each side notices the other.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ fn a_joiner_whose_name_was_removed_opens_again() {
         let segment = Segment::open_or_create(&directory, "ring", small(), &Options::default())?;
         opened.set(opened.get() + 1);
         if opened.get() < 3 {
-            assert!(segment.unlink(&directory, "ring", || segment.is_idle())?); // as a cleaner would, just then
+            assert!(segment.unlink(&directory, "ring", || segment.is_idle())?); // a cleaner removes it at this moment
         }
         Ok(segment)
     };
@@ -55,13 +55,13 @@ fn joining_and_removing_exclude_each_other() {
     let other: OwnedFd = openat(&directory, "ring", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
     let locks = segment.new_locks().unwrap();
     let joins = || {
-        assert!(!lock::try_lock(other.as_fd(), GATE).unwrap(), "no remover while one joins");
-        assert!(lock::try_lock_shared(other.as_fd(), GATE).unwrap(), "but another joiner");
+        assert!(!lock::try_lock(other.as_fd(), GATE).unwrap(), "a joiner excludes a remover");
+        assert!(lock::try_lock_shared(other.as_fd(), GATE).unwrap(), "a joiner does not exclude another one");
         lock::unlock(other.as_fd(), GATE).map_err(|e| Error::io("unlock", e))
     };
     segment.while_named(&locks, joins).unwrap();
     let removes = || {
-        assert!(!lock::try_lock_shared(other.as_fd(), GATE).unwrap(), "no joiner while one removes");
+        assert!(!lock::try_lock_shared(other.as_fd(), GATE).unwrap(), "a remover excludes a joiner");
         Ok(false)
     };
     assert!(!segment.unlink(&directory, "ring", removes).unwrap());

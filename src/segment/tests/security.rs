@@ -1,4 +1,4 @@
-//! Files and directories that no trustworthy peer leaves behind.
+//! Files and directories that no trustworthy peer creates.
 
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
@@ -97,7 +97,7 @@ fn what_no_opener_would_accept_is_not_created() {
 fn what_belongs_to_another_user_is_refused() {
     let (dir, directory) = ground();
     if !chown(&dir.0.join("good"), 12345) {
-        eprintln!("skipped: only root can give files away");
+        eprintln!("skipped: only root can change the owner of a file");
         return;
     }
     assert_untrusted(open(&directory, "good"));
@@ -194,7 +194,7 @@ fn a_descriptor_that_could_shrink_is_refused() {
     }
     Segment::from_memfd(memfd(all), &Options::default()).unwrap();
     let read_only = Segment::from_memfd(memfd(all | SealFlags::WRITE), &Options::default());
-    assert!(matches!(read_only, Err(Error::Io { .. })), "a memfd that nobody can write cannot be mapped for writing");
+    assert!(matches!(read_only, Err(Error::Io { .. })), "a read-only memfd cannot be mapped for writing");
 
     let (dir, _) = ground();
     let file = File::options().read(true).write(true).open(dir.0.join("good")).unwrap();
