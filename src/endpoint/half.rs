@@ -1,7 +1,7 @@
-//! One direction of a connection that has two: the other one stays open, and unused, as long as this one is.
+//! One direction of a two-way connection: keeps the other direction open, but unused.
 //!
-//! Used where somebody opens a sender or a receiver over a socket that is both: dropping the other end would tell the peer
-//! that it has gone.
+//! Used when only a sender or only a receiver is opened over a two-way socket. Dropping the other
+//! end would tell the peer that it has departed.
 
 use std::os::fd::BorrowedFd;
 
@@ -11,7 +11,7 @@ use crate::frame::{Event, Header};
 use crate::transport::{Capabilities, FrameReceiver, FrameSender, Released};
 use crate::wait::deadline::Deadline;
 
-/// The end that is used, and the one that is kept.
+/// The end that is used, and the one that is kept open.
 pub(super) struct Half<T: ?Sized, U: ?Sized> {
     used: Box<T>,
     _kept: Box<U>,

@@ -1,8 +1,9 @@
-//! Floor 5: endpoints as text, parsed and opened: `ring:ticks`, `fifo:/run/user/1000/ticks`, `tcp:localhost:7000?listen`.
+//! Floor 5: endpoints as text, parsed and opened: `ring:ticks`, `fifo:/run/user/1000/ticks`,
+//! `tcp:localhost:7000?listen`.
 //!
-//! Used by the command line, and by programs that take an endpoint from their user or their configuration. Relies on
-//! `ring/` and `transport/` for everything that an endpoint can be. One file per group of schemes; `query.rs` reads the
-//! options.
+//! Used by the command line, and by programs that take an endpoint from their user or their
+//! configuration. Relies on `ring/` and `transport/` for the endpoints themselves. One file per
+//! group of schemes; `query.rs` parses the options.
 
 #![forbid(unsafe_code)]
 
@@ -39,17 +40,18 @@ const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known scheme
                        sysv, unix, seqpacket, dgram, tcp, udp, signal";
 
 const ONE_WAY: Error = Error::Unsupported {
-    what: "both ways over this endpoint: open two, one for each way, or use unix, seqpacket or tcp",
+    what: "both directions over this endpoint: open two, one for each direction, or use unix, seqpacket or tcp",
 };
 
-/// Both ends of a connection: what [`Endpoint::open_duplex`] opens.
+/// Both ends of a connection, as [`Endpoint::open_duplex`] opens them.
 pub type Duplex = (Box<dyn FrameSender>, Box<dyn FrameReceiver>);
 
-/// Where frames come from or go to. One variant per scheme.
+/// A source or destination of frames. One variant per scheme.
 ///
-/// An endpoint with `listen` serves one connection: that of the first peer that sends a byte, as those of this library do at once
-/// (HELLO). Connections that close before that, such as liveness probes and health checks, and those of users that are not allowed are
-/// passed over. To send to, a peer counts as well that ends its own direction, or says nothing for a second.
+/// An endpoint with `listen` serves one connection: that of the first peer that sends a byte. Peers
+/// of this library do so at once (HELLO). Connections that close before that, such as liveness
+/// probes and health checks, are ignored, and so are those of users that are not allowed. A sender
+/// also accepts a peer that closes its own direction, or sends nothing for a second.
 ///
 /// ```
 /// use slipring::{Kind, endpoint::Endpoint};
@@ -63,7 +65,7 @@ pub type Duplex = (Box<dyn FrameSender>, Box<dyn FrameReceiver>);
 pub enum Endpoint {
     /// `ring:NAME`: a named ring in shared memory.
     Ring(RingEndpoint),
-    /// `-`, `pipe:`, `fd:N`: a descriptor that was there when the program began.
+    /// `-`, `pipe:`, `fd:N`: a descriptor that the program was started with.
     Pipe(PipeEndpoint),
     /// `fifo:PATH`: a named pipe.
     Fifo(FifoEndpoint),
@@ -73,7 +75,7 @@ pub enum Endpoint {
     Sysv(SysvEndpoint),
     /// `unix:PATH`: a Unix stream socket.
     Unix(UnixEndpoint),
-    /// `seqpacket:PATH`: a Unix socket of messages.
+    /// `seqpacket:PATH`: a Unix message socket.
     Seqpacket(SeqpacketEndpoint),
     /// `dgram:PATH`: a Unix datagram socket.
     Dgram(DgramEndpoint),
@@ -89,7 +91,7 @@ impl Endpoint {
     /// Parses `SCHEME:ADDRESS[?OPTION=VALUE&…]`. Opens nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`], naming the known schemes, the known options, or the values allowed.
+    /// [`Error::Invalid`], which names the known schemes, the known options, or the allowed values.
     pub fn parse(text: &str) -> Result<Self> {
         let (place, options) = text.split_once('?').unwrap_or((text, ""));
         match place.split_once(':') {
@@ -110,11 +112,11 @@ impl Endpoint {
         }
     }
 
-    /// Whether a sender can be opened, as far as that can be told from the endpoint, and from what there is of it already.
+    /// Checks whether a sender can be opened, as far as the endpoint and existing objects tell.
     /// Creates nothing and waits for nothing. [`Endpoint::open_sender`] checks this first.
     ///
     /// # Errors
-    /// What [`Endpoint::open_sender`] would fail with.
+    /// Those of [`Endpoint::open_sender`].
     ///
     /// ```
     /// use slipring::endpoint::Endpoint;
@@ -131,10 +133,10 @@ impl Endpoint {
         }
     }
 
-    /// [`Endpoint::check_sender`] for a receiver.
+    /// As [`Endpoint::check_sender`], for a receiver.
     ///
     /// # Errors
-    /// What [`Endpoint::open_receiver`] would fail with.
+    /// Those of [`Endpoint::open_receiver`].
     ///
     /// ```
     /// use slipring::endpoint::Endpoint;
@@ -149,10 +151,10 @@ impl Endpoint {
         }
     }
 
-    /// [`Endpoint::check_sender`] for both ends of one connection.
+    /// As [`Endpoint::check_sender`], for both ends of one connection.
     ///
     /// # Errors
-    /// What [`Endpoint::open_duplex`] would fail with.
+    /// Those of [`Endpoint::open_duplex`].
     ///
     /// ```
     /// use slipring::endpoint::Endpoint;
@@ -166,7 +168,7 @@ impl Endpoint {
         }
     }
 
-    /// What does not depend on the direction.
+    /// The checks that do not depend on the direction.
     fn check_either(&self) -> Result<()> {
         match self {
             Endpoint::Ring(ring) => ring.check_frames(),
@@ -182,8 +184,8 @@ impl Endpoint {
         }
     }
 
-    /// Opens the end that sends, waiting for the other side where the transport needs one (a FIFO its reader, a connection
-    /// whoever accepts it) until the deadline.
+    /// Opens a sender. Waits until the deadline for the other side where the transport needs one: a
+    /// FIFO for its reader, a connection for its acceptor.
     ///
     /// # Errors
     /// Those of the transport's constructor; [`Error::Timeout`].
@@ -209,8 +211,10 @@ impl Endpoint {
         self.sender(false, deadline.into())
     }
 
-    /// [`Endpoint::open_sender`], for somebody who sends many frames and flushes when they pause: where frames cost system
-    /// calls, small ones are collected until [`FrameSenderExt::flush`](crate::transport::FrameSenderExt::flush) or a buffer full.
+    /// As [`Endpoint::open_sender`], for a caller that sends many frames and flushes when it
+    /// pauses. Where frames cost system calls, small ones are collected until
+    /// [`FrameSenderExt::flush`](crate::transport::FrameSenderExt::flush) or until the buffer is
+    /// full.
     ///
     /// # Errors
     /// As [`Endpoint::open_sender`].
@@ -235,7 +239,7 @@ impl Endpoint {
         })
     }
 
-    /// Opens the end that receives, waiting for the other side where the transport needs one, until the deadline.
+    /// Opens a receiver. Waits until the deadline for the other side where the transport needs one.
     ///
     /// # Errors
     /// As [`Endpoint::open_sender`].
@@ -257,11 +261,12 @@ impl Endpoint {
         })
     }
 
-    /// Opens both ends of a transport that carries frames both ways
+    /// Opens a sender and a receiver of a transport that carries frames in both directions
     /// ([`Capabilities::duplex`](crate::transport::Capabilities::duplex)).
     ///
     /// # Errors
-    /// As [`Endpoint::open_sender`]; [`Error::Unsupported`] where there is one way only.
+    /// As [`Endpoint::open_sender`]; [`Error::Unsupported`] if the transport has one direction
+    /// only.
     pub fn open_duplex(&self, deadline: impl Into<Deadline>) -> Result<Duplex> {
         self.check_duplex()?;
         match self {
@@ -283,7 +288,7 @@ impl FromStr for Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// The scheme and the address, without options.
+    /// Writes the scheme and the address, without options.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Ring(ring) => write!(f, "ring:{}", ring.name()),
@@ -301,11 +306,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The directory in which named rings live: `custom`, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
-/// `/dev/shm/slipring-<uid>`. Checked if it is there, and not created if it is not.
+/// The directory of named rings: `custom`, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`,
+/// else `/dev/shm/slipring-<uid>`. Checked if it exists, and not created if it does not.
 ///
 /// # Errors
-/// [`Error::Untrusted`] if others may change what is in it, [`Error::Io`].
+/// [`Error::Untrusted`] if other users may change its contents, [`Error::Io`].
 pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
     Directory::locate(custom)
 }
@@ -315,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scheme_says_itself_again() {
+    fn every_scheme_is_displayed_as_it_was_parsed() {
         for (text, said) in [
             ("-", "-"),
             ("-?listen=false", "-"),
@@ -341,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_what_could() {
+    fn an_invalid_endpoint_is_refused_with_the_valid_values() {
         for text in [
             "--",
             "x",

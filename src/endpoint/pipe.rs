@@ -1,4 +1,4 @@
-//! `-`, `pipe:`, `fd:N`: descriptors that were there when the program began; `fifo:PATH`: a pipe with a name.
+//! `-`, `pipe:`, `fd:N`: descriptors that the program was started with; `fifo:PATH`: a named pipe.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -27,29 +27,31 @@ fn parse_options(text: &str) -> Result<Options> {
     Ok(options)
 }
 
-/// `-[?…]`, also written `pipe:`: frames on standard input and output. `fd:N[?…]`, also written `pipe:N`: on the descriptor that has
-/// this number when the endpoint is opened, such as one that the parent has passed.
+/// `-[?…]`, also written `pipe:`: frames on standard input and output. `fd:N[?…]`, also written
+/// `pipe:N`: on the descriptor that has this number when the endpoint is opened, such as one that
+/// the parent has passed.
 ///
-/// It is duplicated, as opening `/dev/fd/N` would do: whatever is behind the number in this process can be named. A program that
-/// takes endpoints from others, and has descriptors that those must not use, refuses the scheme. The descriptor with the number
-/// stays open until the process ends, so the other side sees our end by BYE, not by the end of the stream. Programs that hold a
+/// The descriptor is duplicated, as opening `/dev/fd/N` would do, so any descriptor of this process
+/// can be named. A program that accepts endpoints from other parties and has descriptors that those
+/// must not use should refuse the scheme. The original descriptor stays open until the process
+/// ends, so the peer sees our end by BYE, not by the end of the stream. Programs that own a
 /// descriptor use [`pipe::sender`] and [`pipe::receiver`].
 ///
 /// | option | value | default |
 /// |---|---|---|
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
-/// | `pipe_size` | how many bytes the pipe holds, a size | what it is |
+/// | `pipe_size` | the capacity of the pipe, a size | unchanged |
 /// | `listen` | `true` or `false`; no side waits for a connection, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct PipeEndpoint {
-    /// `None`: the standard ones.
+    /// The descriptor's number; `None` for the standard ones.
     number: Option<RawFd>,
     options: Options,
 }
 
 impl PipeEndpoint {
     pub(super) fn parse(number: &str, options: &str) -> Result<Self> {
-        const WRONG: Error = Error::Invalid { what: "descriptor number: digits, as in fd:3" };
+        const WRONG: Error = Error::Invalid { what: "descriptor number: must be digits, as in fd:3" };
         let is_number = number.bytes().all(|digit| digit.is_ascii_digit());
         let number = match number.parse::<RawFd>() {
             _ if number.is_empty() => None,
@@ -64,7 +66,7 @@ impl PipeEndpoint {
         pipe::check_size(&self.options)
     }
 
-    /// The sending end: of standard output, or of the descriptor.
+    /// Opens the sending end: standard output, or the descriptor.
     pub(super) fn open_sender(&self, batch: bool) -> Result<Sender> {
         let options = self.options.clone().batch(batch);
         match self.number {
@@ -73,7 +75,7 @@ impl PipeEndpoint {
         }
     }
 
-    /// The receiving end: of standard input, or of the descriptor.
+    /// Opens the receiving end: standard input, or the descriptor.
     pub(super) fn open_receiver(&self) -> Result<Receiver> {
         match self.number {
             None => pipe::stdin(&self.options),
@@ -81,7 +83,7 @@ impl PipeEndpoint {
         }
     }
 
-    /// Standard input and output, or both ways over one socket.
+    /// Opens both ends: standard input and output, or both directions of one socket.
     pub(super) fn open_duplex(&self) -> Result<Duplex> {
         match self.number {
             None => Ok((Box::new(self.open_sender(true)?), Box::new(self.open_receiver()?))),
@@ -102,7 +104,8 @@ impl fmt::Display for PipeEndpoint {
     }
 }
 
-/// `fifo:PATH[?…]`: a named pipe, made with mode 0600 by the side that comes first. Options as for [`PipeEndpoint`].
+/// `fifo:PATH[?…]`: a named pipe, created with mode 0600 by the first side to open it. Options as
+/// for [`PipeEndpoint`].
 #[derive(Clone, Debug)]
 pub struct FifoEndpoint {
     path: PathBuf,

@@ -1,4 +1,5 @@
-//! What stands behind the question mark of an endpoint: `key=value` pairs, and the values that several schemes know.
+//! The options of an endpoint, behind the question mark: `key=value` pairs, and the values that
+//! several schemes share.
 //!
 //! Used by the other files of `endpoint/`. Pure text.
 
@@ -10,37 +11,39 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// Options that may be given several times, each adding to the others.
+/// Options that may be repeated; each adds to the others.
 const LISTS: [&str; 2] = ["uid", "source"];
 
-/// Calls `set(key, value)` for every option of `text`, in order. An option without a value is `true`.
+/// Calls `set(key, value)` for every option of `text`, in order. An option without a value is
+/// `true`.
 ///
 /// # Errors
-/// [`Error::Invalid`] if an option is given twice; what `set` says.
+/// [`Error::Invalid`] if an option is given twice; the errors of `set`.
 pub(super) fn each<'t>(text: &'t str, mut set: impl FnMut(&'t str, &'t str) -> Result<()>) -> Result<()> {
     let mut keys = Vec::new();
     for option in text.split('&').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, "true"));
         set(key, value)?;
         if keys.contains(&key) && !LISTS.contains(&key) {
-            return Err(Error::Invalid { what: "endpoint option: given twice" });
+            return Err(Error::Invalid { what: "endpoint option: given twice: give it once" });
         }
         keys.push(key);
     }
     Ok(())
 }
 
-/// Accepts the value of `listen` where no side waits for a connection: `options` as they were.
+/// Checks the value of `listen` for a scheme where no side waits for a connection; returns
+/// `options` unchanged.
 pub(super) fn no_listener<T>(options: T, value: &str) -> Result<T> {
     parse_switch(value).map(|_| options)
 }
 
-/// `HOST:PORT`, looked up when it is opened; the error of a lookup that fails names the host.
+/// `HOST:PORT`, resolved when it is opened. The error of a failed lookup names the host.
 #[derive(Clone, Debug)]
 pub(super) struct Address(String);
 
 impl Address {
-    /// Nothing is looked up.
+    /// Parses the text; resolves nothing.
     pub(super) fn parse(text: &str) -> Result<Self> {
         address(text).map(|text| Address(text.to_owned()))
     }
@@ -61,15 +64,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// A path, which is not empty and holds no NUL.
+/// Parses a path, which must not be empty nor contain NUL.
 pub(super) fn path(text: &str) -> Result<PathBuf> {
     if text.is_empty() || text.contains('\0') {
-        return Err(Error::Invalid { what: "path: not empty, and without a zero byte" });
+        return Err(Error::Invalid { what: "path: must not be empty nor contain a zero byte" });
     }
     Ok(PathBuf::from(text))
 }
 
-/// Fails with `missing` if the directory of `path` is not there.
+/// Fails with `missing` if the directory of `path` does not exist.
 pub(super) fn check_parent(path: &Path, missing: Error) -> Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(missing),
@@ -77,21 +80,21 @@ pub(super) fn check_parent(path: &Path, missing: Error) -> Result<()> {
     }
 }
 
-/// `HOST:PORT`, of which the port is a number. Nothing is looked up.
+/// Checks `HOST:PORT`, of which the port is a number. Resolves nothing.
 fn address(text: &str) -> Result<&str> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() && !port.starts_with('+') => Ok(text),
-        _ => Err(Error::Invalid { what: "address: HOST:PORT, as in 127.0.0.1:7000 or [::1]:7000" }),
+        _ => Err(Error::Invalid { what: "address: must be HOST:PORT, as in 127.0.0.1:7000 or [::1]:7000" }),
     }
 }
 
-/// A user, by number.
+/// Parses a user id.
 pub(super) fn parse_uid(value: &str) -> Result<u32> {
-    value.parse().map_err(|_| Error::Invalid { what: "uid: a number, as `id -u` prints it" })
+    value.parse().map_err(|_| Error::Invalid { what: "uid: must be a number, as `id -u` prints it" })
 }
 
-/// A size in bytes: a whole number, alone or with a unit. `K`, `KiB`, `M`, `MiB`, `G`, `GiB`, `T`, `TiB` are powers of
-/// 1024, `kB`, `MB`, `GB`, `TB` powers of 1000.
+/// Parses a size in bytes: a whole number, alone or with a unit. `K`, `KiB`, `M`, `MiB`, `G`,
+/// `GiB`, `T`, `TiB` are powers of 1024, `kB`, `MB`, `GB`, `TB` powers of 1000.
 ///
 /// # Errors
 /// [`Error::Invalid`] for anything else, and for sizes that do not fit 64 bits.
@@ -104,7 +107,7 @@ pub(super) fn parse_uid(value: &str) -> Result<u32> {
 /// ```
 pub fn parse_size(text: &str) -> Result<usize> {
     const WRONG: Error =
-        Error::Invalid { what: "size: a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
+        Error::Invalid { what: "size: must be a whole number, alone or with a unit, as in 4096, 4KiB, 1M, 10MB" };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit: usize = match unit {
@@ -122,10 +125,11 @@ pub fn parse_size(text: &str) -> Result<usize> {
     number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).ok_or(WRONG)
 }
 
-/// A length of time: a number, with a fraction or without, and a unit: `ns`, `us`, `ms`, `s`, `m`, `min` or `h`.
+/// Parses a duration: a number, with or without a fraction, and a unit: `ns`, `us`, `ms`, `s`, `m`,
+/// `min` or `h`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for anything else, and for what is longer than a [`Duration`] can be.
+/// [`Error::Invalid`] for anything else, and for more than a [`Duration`] can hold.
 ///
 /// ```
 /// use slipring::endpoint::parse_duration;
@@ -135,7 +139,7 @@ pub fn parse_size(text: &str) -> Result<usize> {
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub fn parse_duration(text: &str) -> Result<Duration> {
-    const WRONG: Error = Error::Invalid { what: "duration: a number and a unit, as in 500us, 250ms, 2s or 1m" };
+    const WRONG: Error = Error::Invalid { what: "duration: must be a number and a unit, as in 500us, 250ms, 2s or 1m" };
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(WRONG)?;
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {
@@ -156,7 +160,7 @@ pub(super) fn parse_mode(value: &str) -> Result<u32> {
     let mode = u32::from_str_radix(value, 8).ok().filter(|_| is_octal);
     match mode {
         Some(mode) if mode & 0o622 == 0o600 && mode <= 0o777 => Ok(mode),
-        _ => Err(Error::Invalid { what: "mode: octal, and its owner alone may write, as in 0600 or 0640" }),
+        _ => Err(Error::Invalid { what: "mode: must be octal and let only the owner write, as in 0600 or 0640" }),
     }
 }
 
@@ -164,7 +168,7 @@ pub(super) fn parse_switch(value: &str) -> Result<bool> {
     match value {
         "true" | "1" | "yes" => Ok(true),
         "false" | "0" | "no" => Ok(false),
-        _ => Err(Error::Invalid { what: "switch: true or false" }),
+        _ => Err(Error::Invalid { what: "switch: must be true or false" }),
     }
 }
 

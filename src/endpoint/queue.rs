@@ -13,11 +13,11 @@ const MQ_KEYS: &str = "endpoint option: known for mq are messages, message_size,
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `messages` | how many it holds | what is there; 10 at creation |
-/// | `message_size` | a [size](super::parse_size) | what is there; 8 KiB at creation |
+/// | `messages` | how many it holds | that of the existing queue; 10 at creation |
+/// | `message_size` | a [size](super::parse_size) | that of the existing queue; 8 KiB at creation |
 /// | `max_payload` | a size | 16 MiB |
 /// | `create` | `true` or `false` | `true` |
-/// | `listen` | `true` or `false`; either side makes the queue, so it changes nothing | `false` |
+/// | `listen` | `true` or `false`; either side creates the queue, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct MqEndpoint {
     name: String,
@@ -42,7 +42,7 @@ impl MqEndpoint {
         Ok(parsed)
     }
 
-    /// The queue's name, as it was said.
+    /// The queue's name, as it was given.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -67,14 +67,14 @@ impl fmt::Display for MqEndpoint {
     }
 }
 
-/// `sysv:KEY[?…]` or `sysv:PATH[?…]`: a System V message queue, found by a number (decimal or `0x…`) or by a file that exists
-/// ([`sysv::Key::parse`]).
+/// `sysv:KEY[?…]` or `sysv:PATH[?…]`: a System V message queue, named by a number (decimal or
+/// `0x…`) or by an existing file ([`sysv::Key::parse`]).
 ///
 /// | option | value | default |
 /// |---|---|---|
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
 /// | `create` | `true` or `false` | `true` |
-/// | `listen` | `true` or `false`; either side makes the queue, so it changes nothing | `false` |
+/// | `listen` | `true` or `false`; either side creates the queue, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct SysvEndpoint {
     key: String,
@@ -84,7 +84,7 @@ pub struct SysvEndpoint {
 impl SysvEndpoint {
     pub(super) fn parse(key: &str, options: &str) -> Result<Self> {
         if key.is_empty() {
-            return Err(Error::Invalid { what: "key of a queue: a number of 32 bits, or the path of a file" });
+            return Err(Error::Invalid { what: "key of a queue: must be a 32-bit number, or the path of a file" });
         }
         let mut parsed = SysvEndpoint { key: key.to_owned(), options: sysv::Options::default() };
         query::each(options, |key, value| {

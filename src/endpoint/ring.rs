@@ -1,6 +1,6 @@
 //! `ring:NAME[?kind=…]`: a named ring in shared memory.
 //!
-//! Relies on `ring/` for everything that the options mean.
+//! Relies on `ring/`, which defines what the options mean.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,15 @@ use crate::transport::ring::NO_FRAMES;
 use crate::transport::{RingReceiver, RingSender};
 use crate::wait::idle::Idle;
 
-/// Bytes of a byte ring for which no capacity was chosen: 1 MiB.
+/// The default capacity of a byte ring, in bytes: 1 MiB.
 pub const DEFAULT_CAPACITY: usize = 1 << 20;
-/// Slots of a slot ring for which no number was chosen.
+/// The default number of slots of a slot ring.
 pub const DEFAULT_SLOTS: usize = 1024;
-/// Payload bytes of a slot for which no size was chosen.
+/// The default payload size of a slot, in bytes.
 pub const DEFAULT_SLOT: usize = 256;
 
-/// How often [`RingEndpoint::open_or_create`] tries when others create and remove the name all the time.
+/// How often [`RingEndpoint::open_or_create`] retries when other processes keep creating and
+/// removing the name.
 const ATTEMPTS: usize = 100;
 
 const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, wake, idle, mode, participants, \
@@ -29,7 +30,7 @@ const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, s
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `kind` | `spsc`, `mpmc`, `stream` | what is there; `spsc` at creation |
+/// | `kind` | `spsc`, `mpmc`, `stream` | that of the existing ring; `spsc` at creation |
 /// | `capacity` | a [size](parse_size): byte rings | 1 MiB |
 /// | `slots`, `slot` | a number; a size in bytes: slot rings (and so `kind=mpmc`) | 1024, 256 |
 /// | `wake` | `poll`, `fenced`, `asymmetric` | `asymmetric` |
@@ -39,7 +40,7 @@ const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, s
 /// | `redelivery` | `at-least-once`, `at-most-once` | `at-least-once` |
 /// | `huge`, `prefault`, `mlock` | nothing, `true` or `false` | `false` |
 /// | `fail_without_consumer` | nothing, `true` or `false`: whether a sender fails while no consumer is attached ([`Options::fail_without_consumer`]) | `false` |
-/// | `listen` | `true` or `false`; either side makes the ring, so it changes nothing | `false` |
+/// | `listen` | `true` or `false`; either side creates the ring, so it changes nothing | `false` |
 #[derive(Clone, Debug, Default)]
 pub struct RingEndpoint {
     name: String,
@@ -89,7 +90,7 @@ impl RingEndpoint {
         Ok(())
     }
 
-    /// A slot ring has slots, a byte ring has a capacity.
+    /// Checks that a slot ring is sized by slots, a byte ring by capacity.
     fn check(&mut self) -> Result<()> {
         let has_slots = self.slots.is_some() || self.slot.is_some();
         if has_slots && self.kind.is_none() {
@@ -97,34 +98,34 @@ impl RingEndpoint {
         }
         match self.kind {
             Some(Kind::Mpmc) if self.capacity.is_some() => Err(Error::Invalid {
-                what: "endpoint option: a ring of slots is sized by slots and slot, not capacity",
+                what: "endpoint option: capacity is for byte rings; size a slot ring by slots and slot",
             }),
-            Some(Kind::Spsc | Kind::Stream) if has_slots => {
-                Err(Error::Invalid { what: "endpoint option: a byte ring is sized by capacity, not slots and slot" })
-            }
+            Some(Kind::Spsc | Kind::Stream) if has_slots => Err(Error::Invalid {
+                what: "endpoint option: slots and slot are for slot rings; size a byte ring by capacity",
+            }),
             _ => Ok(()),
         }
     }
 
-    /// Its name.
+    /// The ring's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The kind that was asked for, if one was.
+    /// The kind that was asked for, if any.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         self.kind
     }
 
-    /// The capacity that was asked for, in bytes, if one was.
+    /// The capacity that was asked for, in bytes, if any.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.capacity
     }
 
-    /// The number of slots that was asked for, if one was.
+    /// The number of slots that was asked for, if any.
     #[must_use]
     pub fn slots(&self) -> Option<usize> {
         self.slots
@@ -137,7 +138,7 @@ impl RingEndpoint {
         self
     }
 
-    /// The same ring, of which a sender fails while no consumer is attached, or does not: see
+    /// Sets whether a sender fails while no consumer is attached: see
     /// [`Options::fail_without_consumer`].
     #[must_use]
     pub fn fail_without_consumer(mut self, fail: bool) -> Self {
@@ -151,7 +152,7 @@ impl RingEndpoint {
         self.fail_without_consumer
     }
 
-    /// The options with which [`RingEndpoint::create`] creates.
+    /// The options for creating the ring.
     pub fn options(&self) -> Options {
         let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
         let options = match self.kind {
@@ -164,7 +165,7 @@ impl RingEndpoint {
         self.participants.into_iter().fold(options, Options::participants)
     }
 
-    /// What matters to everybody who maps the ring, whoever made it.
+    /// Adds the options that concern every process that maps the ring, not only its creator.
     fn attach_options(&self, options: Options) -> Options {
         let options = options.idle(self.idle).huge_pages(self.huge).prefault(self.prefault).lock_memory(self.lock);
         let options = options.fail_without_consumer(self.fail_without_consumer);
@@ -179,7 +180,7 @@ impl RingEndpoint {
         Ring::create(&self.name, &self.options())
     }
 
-    /// Opens the ring, which must be of the kind asked for, if one was.
+    /// Opens the ring, which must be of the kind asked for, if any.
     ///
     /// # Errors
     /// As [`Ring::open`].
@@ -232,7 +233,7 @@ impl RingEndpoint {
         }
     }
 
-    /// Becomes a producer of the ring, which is created if it is not there.
+    /// Attaches a producer to the ring, which is created if it does not exist.
     ///
     /// # Errors
     /// As [`RingEndpoint::open_or_create`] and [`RingSender::attach`].
@@ -241,7 +242,7 @@ impl RingEndpoint {
         open_and_join(|| self.open_or_create(), RingSender::attach)
     }
 
-    /// Becomes a consumer of the ring, which is created if it is not there.
+    /// Attaches a consumer to the ring, which is created if it does not exist.
     ///
     /// # Errors
     /// As [`RingEndpoint::open_or_create`] and [`RingReceiver::attach`].
@@ -256,7 +257,7 @@ fn parse_kind(value: &str) -> Result<Kind> {
         "spsc" => Ok(Kind::Spsc),
         "mpmc" => Ok(Kind::Mpmc),
         "stream" => Ok(Kind::Stream),
-        _ => Err(Error::Invalid { what: "kind: spsc, mpmc or stream" }),
+        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc or stream" }),
     }
 }
 
@@ -265,7 +266,7 @@ fn parse_wake(value: &str) -> Result<WakeMode> {
         "poll" => Ok(WakeMode::Poll),
         "fenced" => Ok(WakeMode::Fenced),
         "asymmetric" => Ok(WakeMode::Asymmetric),
-        _ => Err(Error::Invalid { what: "wake mode: poll, fenced or asymmetric" }),
+        _ => Err(Error::Invalid { what: "wake mode: must be poll, fenced or asymmetric" }),
     }
 }
 
@@ -273,7 +274,7 @@ fn parse_redelivery(value: &str) -> Result<Redelivery> {
     match value {
         "at-least-once" => Ok(Redelivery::AtLeastOnce),
         "at-most-once" => Ok(Redelivery::AtMostOnce),
-        _ => Err(Error::Invalid { what: "redelivery: at-least-once or at-most-once" }),
+        _ => Err(Error::Invalid { what: "redelivery: must be at-least-once or at-most-once" }),
     }
 }
 
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_options_are_refused() {
         for text in [
             "",
             "ring",

@@ -9,13 +9,14 @@ use crate::wait::deadline::Deadline;
 
 const KEYS: &str = "endpoint option: known for signal are signo, max_payload, uid, listen";
 
-/// `signal:PID[?signo=RTMIN+N&…]`: to the process `PID`; to receive, `signal:` alone, which is this process.
+/// `signal:PID[?signo=RTMIN+N&…]`: sends to the process `PID`; a receiver uses `signal:` alone, for
+/// this process.
 ///
 /// | option | value | default |
 /// |---|---|---|
 /// | `signo` | `RTMIN+N` ([`Signo::parse`]) | as of [`Options`] |
 /// | `max_payload` | a [size](super::parse_size) | 4 KiB |
-/// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+/// | `uid` | a user allowed besides this process's and root; may be repeated | none |
 /// | `listen` | `true` or `false`; no side waits for a connection, so it changes nothing | `false` |
 #[derive(Clone, Debug)]
 pub struct SignalEndpoint {
@@ -29,7 +30,7 @@ impl SignalEndpoint {
         let pid = match (pid, pid.parse::<u32>()) {
             ("", _) => None,
             (_, Ok(pid)) if is_number && pid > 0 => Some(pid),
-            _ => return Err(Error::Invalid { what: "process: its number, as in signal:4242, or to receive none" }),
+            _ => return Err(Error::Invalid { what: "process: must be a pid, as in signal:4242, or empty to receive" }),
         };
         let mut parsed = SignalEndpoint { pid, options: Options::default() };
         query::each(options, |key, value| {
@@ -52,14 +53,16 @@ impl SignalEndpoint {
 
     pub(super) fn check_receiver(&self) -> Result<()> {
         if self.pid.is_some_and(|pid| pid != std::process::id()) {
-            return Err(Error::Invalid { what: "process: only this one can receive its signals; say signal: alone" });
+            return Err(Error::Invalid {
+                what: "process: a process can receive only its own signals: use signal: alone",
+            });
         }
         self.options.check()
     }
 
-    /// Whom to send to.
+    /// The pid of the receiver to send to.
     fn receiver(&self) -> Result<u32> {
-        self.pid.ok_or(Error::Invalid { what: "process: a sender must name its receiver, as in signal:4242" })
+        self.pid.ok_or(Error::Invalid { what: "process: missing: a sender must name its receiver, as in signal:4242" })
     }
 
     pub(super) fn open_sender(&self, deadline: Deadline) -> Result<Sender> {

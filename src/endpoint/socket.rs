@@ -1,4 +1,4 @@
-//! `seqpacket:PATH`, `dgram:PATH`, `udp:HOST:PORT`: sockets that carry messages.
+//! `seqpacket:PATH`, `dgram:PATH`, `udp:HOST:PORT`: message sockets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,17 +13,17 @@ use crate::wait::deadline::Deadline;
 
 const SEQPACKET_KEYS: &str = "endpoint option: known for seqpacket are listen, max_payload, uid";
 const SENDER_LISTENS: Error =
-    Error::Invalid { what: "listen: here the receiver listens and the sender sends to it; leave it out to send" };
+    Error::Invalid { what: "listen: only the receiver listens with this transport: leave it out to send" };
 const DGRAM_KEYS: &str = "endpoint option: known for dgram are listen, max_payload, uid";
 const UDP_KEYS: &str = "endpoint option: known for udp are datagram, listen, max_payload, remote, source";
 
-/// `seqpacket:PATH[?listen&…]`: a Unix socket of messages, connected, both ways.
+/// `seqpacket:PATH[?listen&…]`: a connected Unix message socket, in both directions.
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection: see [`Endpoint`](super::Endpoint) | `false` |
+/// | `listen` | `true` or `false`: whether to create the socket and wait for one connection: see [`Endpoint`](super::Endpoint) | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
-/// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+/// | `uid` | a user allowed besides this process's and root; may be repeated | none |
 #[derive(Clone, Debug)]
 pub struct SeqpacketEndpoint {
     path: PathBuf,
@@ -68,13 +68,14 @@ impl fmt::Display for SeqpacketEndpoint {
     }
 }
 
-/// `dgram:PATH[?…]`: a Unix socket of messages, to which many send. The receiver makes it, senders wait for it.
+/// `dgram:PATH[?…]`: a Unix datagram socket with any number of senders. The receiver creates it,
+/// senders wait for it.
 ///
 /// | option | value | default |
 /// |---|---|---|
 /// | `listen` | `true` or `false`; a receiver always listens, a sender with it is refused | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
-/// | `uid` | a user beside ourselves and root; may be repeated | nobody |
+/// | `uid` | a user allowed besides this process's and root; may be repeated | none |
 #[derive(Clone, Debug)]
 pub struct DgramEndpoint {
     path: PathBuf,
@@ -124,7 +125,7 @@ impl fmt::Display for DgramEndpoint {
     }
 }
 
-/// `udp:HOST:PORT[?…]`: datagrams, to which many send. The receiver binds the port.
+/// `udp:HOST:PORT[?…]`: UDP datagrams, from any number of senders. The receiver binds the port.
 ///
 /// | option | value | default |
 /// |---|---|---|
@@ -186,5 +187,5 @@ impl fmt::Display for UdpEndpoint {
 }
 
 fn parse_ip(value: &str) -> Result<IpAddr> {
-    value.parse().map_err(|_| Error::Invalid { what: "source: an IP address, as in 127.0.0.1 or ::1" })
+    value.parse().map_err(|_| Error::Invalid { what: "source: must be an IP address, as in 127.0.0.1 or ::1" })
 }

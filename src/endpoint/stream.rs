@@ -1,4 +1,4 @@
-//! `unix:PATH`, `tcp:HOST:PORT`: sockets that carry a stream of bytes, connected, both ways.
+//! `unix:PATH`, `tcp:HOST:PORT`: connected byte-stream sockets, in both directions.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ const TCP_KEYS: &str = "endpoint option: known for tcp are listen, max_payload, 
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `listen` | `true` or `false`: whether to make the socket and wait for one connection: see [`Endpoint`](super::Endpoint) | `false` |
+/// | `listen` | `true` or `false`: whether to create the socket and wait for one connection: see [`Endpoint`](super::Endpoint) | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
-/// | `uid` | a user beside ourselves and root; may be repeated | nobody |
-/// | `upgrade` | `ring` or `no`: whether to go on over a ring each way, if the peer wants that, too | `no` |
-/// | `capacity` | with `upgrade=ring`: bytes of the ring for what is sent from here, a size | 1 MiB |
+/// | `uid` | a user allowed besides this process's and root; may be repeated | none |
+/// | `upgrade` | `ring` or `no`: whether to continue over a ring in each direction, if the peer wants that, too | `no` |
+/// | `capacity` | with `upgrade=ring`: the capacity of the ring for the outgoing direction, a size | 1 MiB |
 #[derive(Clone, Debug)]
 pub struct UnixEndpoint {
     path: PathBuf,
@@ -52,7 +52,7 @@ impl UnixEndpoint {
                     parsed.upgrade = match value {
                         "ring" => true,
                         "no" => false,
-                        _ => return Err(Error::Invalid { what: "upgrade: ring or no" }),
+                        _ => return Err(Error::Invalid { what: "upgrade: must be ring or no" }),
                     }
                 }
                 "capacity" => parsed.capacity = Some(parse_size(value)?),
@@ -104,7 +104,7 @@ impl fmt::Display for UnixEndpoint {
 /// |---|---|---|
 /// | `listen` | `true` or `false`: whether to wait for one connection there: see [`Endpoint`](super::Endpoint) | `false` |
 /// | `max_payload` | a [size](super::parse_size) | 16 MiB |
-/// | `reconnect` | a [duration](super::parse_duration): when the connection breaks, how long to wait for the next one | the break is the end |
+/// | `reconnect` | a [duration](super::parse_duration): how long to wait for the next connection after one breaks | none: a break is the end |
 /// | `remote` | `true` or `false`: whether the address may lie beyond this machine | `false` |
 #[derive(Clone, Debug)]
 pub struct TcpEndpoint {

@@ -122,7 +122,7 @@ impl Key {
         }
         match u32::from_str_radix(digits, radix) {
             Ok(key) if !digits.starts_with('+') => Self::number(key),
-            _ => Err(Error::Invalid { what: "key of a queue: a number of 32 bits, or the path of a file" }),
+            _ => Err(Error::Invalid { what: "key of a queue: must be a 32-bit number, or the path of a file" }),
         }
     }
 

@@ -1,7 +1,7 @@
-//! The one blocking loop: look, idle, sleep, until there is something, an end, or a deadline.
+//! The one blocking loop: try, idle, sleep, until there is a result, an end, or a deadline.
 //!
-//! Used by every blocking call of rings, semaphore and mutex, on both edges. Relies on [`Sleep`] for not losing a
-//! wake-up, on [`Pace`] for how to wait.
+//! Used by every blocking call of rings, semaphore and mutex, on both sides. [`Sleep`] loses no
+//! wake-up; [`Pace`] decides how to wait.
 
 use std::time::Duration;
 
@@ -11,31 +11,31 @@ use super::idle::{CHECK_NS, Pace, Step};
 use crate::error::{Error, Result};
 use crate::sync::spin_loop;
 
-/// Looks before the clock is read for the first time: an answer that comes within a few round trips costs nothing but the
-/// looking.
+/// Attempts before the clock is read for the first time: a result that comes within a few round
+/// trips costs only the attempts.
 const QUICK_LOOKS: u32 = 64;
 
-/// How much a check may cost.
+/// How expensive a check may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Loads only: has a peer said that it leaves?
+    /// Loads only: has a peer announced that it leaves?
     Quick,
     /// System calls as well: is a peer dead?
     Thorough,
 }
 
-/// Waits until `attempt` yields something or fails; [`Error::Timeout`] after the deadline, but
-/// never without an attempt.
+/// Waits until `attempt` yields a result or fails. [`Error::Timeout`] after the deadline, but only
+/// after at least one attempt.
 ///
-/// `check` fails when waiting has become pointless (the peers have left or died). What they
-/// published before their end is still found: a last attempt follows. Otherwise it says how soon it
-/// wants to be asked again. It is asked thoroughly before each sleep, hence after each wake-up that
-/// brought nothing, and every [`CHECK_NS`](super::idle::CHECK_NS) by a caller that never sleeps;
-/// and before a timeout, so that no deadline, however short, hides an end: then thoroughly only if
-/// the handle's last such check is that long ago.
+/// `check` fails when waiting has become pointless (the peers have left or died). A last attempt
+/// follows, so that what they published before their end is still found. Otherwise `check` returns
+/// the longest sleep before the next check. It is called thoroughly before each sleep, hence after
+/// each wake-up without a result, and every [`CHECK_NS`](super::idle::CHECK_NS) by a caller that
+/// never sleeps. It is also called before a timeout, so that no deadline, however short, hides an
+/// end; then thoroughly only if the handle's last thorough check is that long ago.
 ///
-/// The re-check that the sleeper owes (S3 in `eventcount.rs`) is an attempt as well, so nothing is looked up twice. An
-/// attempt must not sleep, and one that yields `None` must have no effect.
+/// The re-check that a sleeper must make (S3 in `eventcount.rs`) is an attempt, so nothing is
+/// checked twice. An attempt must not sleep, and one that yields `None` must have no effect.
 pub(crate) fn block_on<T>(
     event: &impl Sleep,
     pace: &Pace,
@@ -72,7 +72,8 @@ pub(crate) fn block_on<T>(
             }
         }
         if late {
-            // The check may have recovered something from a dead participant.
+            // The deadline has passed, and the check may have recovered something from a dead
+            // participant.
             return attempt()?.ok_or(Error::Timeout);
         }
         if park {
@@ -135,7 +136,7 @@ mod tests {
     fn what_was_published_before_the_end_is_found() {
         let published = Cell::new(None);
         let check = |_| {
-            published.set(Some(7)); // between our look and our finding out
+            published.set(Some(7)); // published between the attempt and the check
             Err(Error::Closed)
         };
         let pace = Pace::new(Idle::Park);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_never_sleep_check_as_well() {
+    fn callers_that_never_sleep_check_as_well() {
         for idle in [Idle::Spin, Idle::Yield] {
             let pace = Pace::new(idle);
             let ended = block_on(&event(), &pace, Deadline::never(), never::<()>, |_| Err(Error::PeerDead));
@@ -176,7 +177,7 @@ mod tests {
                 let dead = block_on(&event(), &pace, deadline.into(), never::<()>, died);
                 assert!(matches!(dead, Err(Error::PeerDead)), "{idle} {deadline:?}");
             }
-            // Of many calls that never wait, only one in CHECK_NS pays for system calls.
+            // Of many calls that never wait, only one in CHECK_NS makes system calls.
             let (pace, thorough, began) = (Pace::new(idle), Cell::new(0), monotonic_ns());
             for _ in 0..1000 {
                 let count = |kind| {
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wake_up_that_brings_nothing_is_followed_by_a_check() {
+    fn every_wake_up_without_a_result_is_followed_by_a_check() {
         let pace = Pace::new(Idle::Park);
         let checks = Cell::new(0);
         let check = |_| {

@@ -1,8 +1,9 @@
-//! Ending the blocking calls of a handle from elsewhere: another thread, or a signal handler.
+//! Cancelling the blocking calls of a handle from another thread or a signal handler.
 //!
-//! Used by every handle that blocks, each of which keeps what it sleeps on in a [`Cancellable`]. Relies on `eventcount.rs`:
-//! cancelling publishes a flag and notifies, as a frame would, so no wake-up is lost; and `block.rs` looks for a frame or a
-//! permit after every wake-up before it looks at the flag, so none is lost for others either.
+//! Used by every handle that blocks; each keeps what it sleeps on in a [`Cancellable`]. Relies on
+//! `eventcount.rs`: cancelling publishes a flag and notifies, as a frame would, so no wake-up is
+//! lost. After every wake-up `block.rs` tries to get a frame or a permit before it checks the flag,
+//! so no wake-up is lost for other waiters either.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use crate::error::{Error, Result};
 
 /// Ends the blocking calls of a handle (and of its clones) with [`Error::Cancelled`].
 ///
-/// Made by `canceller()` of a producer, a consumer, a [`Mutex`](crate::Mutex) or a [`Semaphore`](crate::Semaphore). It stays
-/// cancelled until [`Canceller::reset`], so it does not matter whether the call had begun to wait. A call that need not wait
-/// does what it always does: a consumer still receives what lies in the ring, and a loop that is never short of frames asks
-/// [`Canceller::is_cancelled`] itself. `try_…` calls are not affected.
+/// Created by `canceller()` of a producer, a consumer, a [`Mutex`](crate::Mutex) or a
+/// [`Semaphore`](crate::Semaphore). It stays cancelled until [`Canceller::reset`], so it does not
+/// matter whether the call had begun to wait. Calls that need not wait are not affected: a consumer
+/// still receives the frames in the ring, and a loop that never runs out of frames calls
+/// [`Canceller::is_cancelled`] itself. Nor are `try_…` calls.
 ///
 /// # Ctrl-C
 ///
@@ -52,11 +54,12 @@ use crate::error::{Error, Result};
 pub struct Canceller(Arc<Cancellable<dyn Sleepers>>);
 
 impl Canceller {
-    /// Ends the blocking calls that wait, and those that would have to wait later. Wait-free but for one system call if there
-    /// is a sleeper (`FUTEX_WAKE`); async-signal-safe: no allocation, no lock, `errno` stays.
+    /// Ends the blocking calls that wait now, and those that would wait later. Wait-free, apart
+    /// from one system call if there is a sleeper (`FUTEX_WAKE`); async-signal-safe: no allocation,
+    /// no lock, `errno` is preserved.
     ///
-    /// A sleeper wakes at once; at the latest it notices after the 50 ms that no sleep exceeds (the waiter for a mutex that
-    /// was about to sleep, and one killed waker).
+    /// A sleeper wakes at once. In two cases it notices only at the end of its sleep, after 50 ms
+    /// at most: a waiter for a mutex that was about to sleep, and a waker that was killed.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
         self.0.sleepers.wake_all();
@@ -68,7 +71,7 @@ impl Canceller {
         self.0.is_cancelled()
     }
 
-    /// Lets calls wait again.
+    /// Allows calls to wait again.
     ///
     /// ```
     /// use slipring::Error;
@@ -92,7 +95,7 @@ impl fmt::Debug for Canceller {
     }
 }
 
-/// What a handle's calls sleep on, to be woken in vain.
+/// The waiters of a handle's calls, which can be woken without an event.
 pub(crate) trait Sleepers: Send + Sync {
     /// Wakes every sleeper. Async-signal-safe.
     fn wake_all(&self);
@@ -116,7 +119,7 @@ impl Sleepers for Lock {
     }
 }
 
-/// What a handle's calls sleep on, and whether they have been cancelled.
+/// What a handle's calls sleep on, and whether they are cancelled.
 pub(crate) struct Cancellable<S: ?Sized> {
     cancelled: AtomicBool,
     pub(crate) sleepers: S,
@@ -133,12 +136,13 @@ impl<S: Sleepers + 'static> Cancellable<S> {
 }
 
 impl<S: ?Sized> Cancellable<S> {
-    /// Whether calls are to return instead of waiting.
+    /// Whether calls must return instead of waiting.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 
-    /// `attempt`, for the blocking loop: what it finds comes first, even for a cancelled call.
+    /// Runs `attempt`, for the blocking loop: its result comes first, even if the call is
+    /// cancelled.
     pub(crate) fn unless_cancelled<T>(
         &self,
         mut attempt: impl FnMut() -> Result<Option<T>>,

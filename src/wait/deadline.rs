@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::os::clock::monotonic_ns;
 
-/// Until when a blocking call may wait: a point of `CLOCK_MONOTONIC`, in nanoseconds.
+/// How long a blocking call may wait: a point of `CLOCK_MONOTONIC`, in nanoseconds.
 ///
-/// Absolute, so that a call which retries, or several calls that belong together, never wait longer than was meant.
-/// Blocking calls take `impl Into<Deadline>`: pass a [`Duration`] (from now), an [`Instant`], or [`Deadline::never`].
+/// It is absolute, so a call that retries, or a sequence of calls, never waits longer than
+/// intended. Blocking calls take `impl Into<Deadline>`: pass a [`Duration`] (from now), an
+/// [`Instant`], or [`Deadline::never`].
 ///
 /// ```
 /// use slipring::Deadline;
@@ -27,7 +28,7 @@ use crate::os::clock::monotonic_ns;
 pub struct Deadline(u64);
 
 impl Deadline {
-    /// No deadline: wait as long as it takes.
+    /// No deadline: wait without a time limit.
     ///
     /// ```
     /// assert!(!slipring::Deadline::never().has_passed());
@@ -49,7 +50,7 @@ impl Deadline {
         Deadline(monotonic_ns().saturating_add(ns))
     }
 
-    /// The same moment as `instant`; one that lies in the past has passed.
+    /// The same moment as `instant`; one in the past has passed already.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ impl Deadline {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
 
-    /// How long from now; zero once it has passed, [`Duration::MAX`] for [`Deadline::never`].
+    /// The time left; zero once it has passed, [`Duration::MAX`] for [`Deadline::never`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -75,7 +76,8 @@ impl Deadline {
         Duration::from_nanos(self.0.saturating_sub(monotonic_ns()))
     }
 
-    /// Whether it lies behind us. Reads the clock (vDSO, no system call), unless it is [`Deadline::never`].
+    /// Whether it is in the past. Reads the clock (vDSO, no system call), unless it is
+    /// [`Deadline::never`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -86,7 +88,7 @@ impl Deadline {
         self != Deadline::never() && self.is_behind(monotonic_ns())
     }
 
-    /// Whether it lies behind a reading of the clock.
+    /// Whether it is before a reading of the clock.
     #[inline]
     pub(crate) fn is_behind(self, now_ns: u64) -> bool {
         self.0 <= now_ns
@@ -94,7 +96,7 @@ impl Deadline {
 }
 
 impl From<Duration> for Deadline {
-    /// That long from now.
+    /// The moment that long from now.
     fn from(delay: Duration) -> Self {
         Deadline::after(delay)
     }

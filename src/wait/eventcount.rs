@@ -1,17 +1,20 @@
-//! Eventcounts: how a participant sleeps until another one publishes, at no cost for whoever publishes to the awake.
+//! Eventcounts: a participant sleeps until another one publishes. Publishing costs nothing while no
+//! participant sleeps.
 //!
-//! Used by the rings (a consumer on empty, a producer on full), by `semaphore.rs`, and through `block.rs`. Relies on
-//! `sync.rs` for atomics and the futex, on `os/membarrier.rs` for the asymmetric barrier.
+//! Used by the rings (a consumer on empty, a producer on full), by `semaphore.rs`, and through
+//! `block.rs`. Relies on `sync.rs` for atomics and the futex, and on `os/membarrier.rs` for the
+//! asymmetric barrier.
 //!
-//! An eventcount carries no data and no count of events: it says "look again". What there is to see is published by its
-//! owner with release stores and seen with acquire loads; the words here are all relaxed, and two barriers do the rest.
+//! An eventcount carries no data and no count of events: it only says "check again". The owner of
+//! the data publishes it with release stores, and readers see it with acquire loads. The words here
+//! are all relaxed, and two barriers do the rest.
 //!
 //! # Shape
 //!
 //! One [`LINE`](crate::sync::LINE) of shared memory, two 32-bit words:
 //!
 //! ```text
-//! +0  word         One:  0 nobody sleeps, 1 armed
+//! +0  word         One:  0 no sleeper, 1 armed
 //!                  Many: bit 0 a sleeper may be there, bits 1 to 15 registrations, bits 16 to 31 wake-ups
 //! +4  needs_fence  0, or 1 for ever once a sleeper came that cannot call membarrier
 //! ```
@@ -22,89 +25,103 @@
 //! sleeper                                  notifier
 //! S1  word := armed (RMW)                  N1  publish (a release store elsewhere)
 //! S2  barrier                              N2  barrier
-//! S3  look again; there? do not sleep      N3  word armed? no: done
+//! S3  check again; there? do not sleep     N3  word armed? no: done
 //! S4  futex_wait(word, what S1 wrote)      N4  change the word, futex_wake
 //! ```
 //!
-//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss: whichever barrier comes first in the
-//! one order of all barriers, the access before it is seen by the access after the other. So either S3 sees the
-//! publication and the sleeper stays awake, or N3 sees it armed.
+//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss: whichever barrier
+//! comes first in the one order of all barriers, the access before it is seen by the access after
+//! the other. So either S3 sees the publication and the sleeper stays awake, or N3 sees it armed.
 //!
-//! **Kernel.** N4 changes the word *before* it wakes; `futex_wait` compares and queues under the lock that `futex_wake`
-//! takes. Either the sleeper is queued in time and is woken, or its comparison sees the changed word and it returns.
+//! **Kernel.** N4 changes the word *before* it wakes; `futex_wait` compares and queues under the
+//! lock that `futex_wake` takes. Either the sleeper is queued in time and is woken, or its
+//! comparison sees the changed word and it returns.
 //!
-//! **One** ([`One`]: a single sleeper, any number of notifiers). N4 is `swap(0)`; its winner wakes. A notifier that
-//! loses the swap, or reads 0 after it, relies on the winner's wake: the sleeper then looks again, and Dekker holds
-//! anew for its next S1. The waker clears the flag, so a sleeper killed in its sleep costs one vain wake and leaves
-//! nothing behind.
+//! **One** ([`One`]: a single sleeper, any number of notifiers). N4 is `swap(0)`; its winner wakes.
+//! A notifier that loses the swap, or reads 0 after it, relies on the winner's wake: the sleeper
+//! then checks again, and Dekker holds anew for its next S1. The waker clears the flag, so a
+//! sleeper killed in its sleep costs one superfluous wake and leaves nothing behind.
 //!
-//! **Many** ([`Many`]: any number of both). S1 counts a registration and sets bit 0: it changes the word *every time*. N4
-//! counts a wake-up, wakes up to `n`, and only if fewer than `n` slept takes bit 0 away, by a CAS that expects the very
-//! value its addition left: it fails if a sleeper has registered since. A sleeper that registered before the addition and
-//! was not queued at the wake finds the wake-up counted and looks again. Waking comes before clearing, so a notifier
-//! killed between the two leaves the flag set and the next one wakes. Bit 0 may be set in vain (one vain wake); it is
-//! never missing.
+//! **Many** ([`Many`]: any number of both). S1 counts a registration and sets bit 0: it changes the
+//! word *every time*. N4 counts a wake-up and wakes up to `n`. Only if fewer than `n` slept, it
+//! clears bit 0 by a CAS that expects the very value its addition left: the CAS fails if a sleeper
+//! has registered since. A sleeper that registered before the addition and was not queued at the
+//! wake finds the wake-up counted and checks again. Waking comes before clearing, so a notifier
+//! killed between the two leaves the flag set and the next one wakes. Bit 0 may be set
+//! superfluously (one superfluous wake), but it is always set while a sleeper needs it.
 //!
-//! A registration alone is no reason to look again: a sleeper that finds nothing else changed waits for the word as it is
-//! now. No notifier has come since its S1, so all is as if its S1 had been the last. (Sleepers that looked again, and so
-//! registered again, would keep one another awake: of hundreds, each made ten rounds before it slept.) The counts wrap. A
-//! sleeper that was descheduled before S4 for exactly 2¹⁶ wake-ups sleeps one cap too long; so does one that registered as
-//! the last of exactly 2¹⁵ while a notifier was descheduled before its CAS.
+//! A registration alone does not end a sleep: a sleeper that finds nothing else changed waits for
+//! the word's present value. No notifier has come since its S1, so the state is the same as if its
+//! S1 had been the last. (If such sleepers checked and registered again, they would keep one
+//! another awake: of hundreds, each made ten rounds before it slept.) The counts wrap. A sleeper
+//! that was descheduled before S4 for exactly 2¹⁶ wake-ups sleeps one cap too long; so does one
+//! that registered as the last of exactly 2¹⁵ while a notifier was descheduled before its CAS.
 //!
-//! **Death.** The one hole is a notifier killed after `swap` (One) or a woken sleeper killed before it acts (Many). So
-//! *every sleep is capped*, mostly at [`SLEEP_CAP`], after which the sleeper looks at the ring and at its peers itself.
+//! **Death.** One gap remains: a notifier killed after `swap` (One), or a woken sleeper killed
+//! before it acts (Many). So *every sleep is capped*, mostly at [`SLEEP_CAP`], after which the
+//! sleeper checks the ring and its peers itself.
 //!
-//! # The barrier, and who pays for it
+//! # The barrier and its cost
 //!
-//! A fence at N2 is the dearest instruction of a whole send. Sleeping is rare and dear anyway, so the sleeper pays for
-//! both: `membarrier(GLOBAL_EXPEDITED)` returns after every running thread of every *registered* process has passed a
-//! full barrier (a thread that does not run passed one when it was switched out). Say the notifier's thread passes it
-//! at time B. If N1 lies before B, S3 sees it; if not, N3, which comes after N1, lies after B and sees S1. The compiler
+//! A fence at N2 would be the most expensive instruction of a whole send. Sleeping is rare and
+//! expensive anyway, so the sleeper pays for both: `membarrier(GLOBAL_EXPEDITED)` returns after
+//! every running thread of every *registered* process has passed a full barrier (a thread that does
+//! not run passed one when it was switched out). Say the notifier's thread passes it at time B. If
+//! N1 precedes B, S3 sees it; if not, N3, which follows N1, follows B and sees S1. The compiler
 //! must keep N1 before N3: hence the `compiler_fence`. See [`Barrier`] for the modes.
 //!
-//! Every handle negotiates for itself at attach, before it publishes anything, and there is nothing to agree upon:
-//! - A notifier that cannot register fences at N2 by itself: [`Barrier::Fenced`]. A sleeper's call of membarrier is a
-//!   full barrier of its own too, so it pairs with such fences as well.
-//! - A sleeper that cannot call membarrier sets `needs_fence`. Asymmetric notifiers read it beside the word, in the
-//!   cache line they look at in any case, and fence from then on.
-//! - The window: a notifier that has read `needs_fence` as 0 an instant before it was set, and has its publication still
-//!   in its store buffer while the newcomer goes through a whole attach and falls asleep. Then, once, the sleep cap is
-//!   what wakes the newcomer.
+//! Every handle decides for itself at attach, before it publishes anything; the handles need not
+//! agree:
+//! - A notifier that cannot register fences at N2 by itself: [`Barrier::Fenced`]. A sleeper's call
+//!   of membarrier is a full barrier of its own, too, so it pairs with such fences as well.
+//! - A sleeper that cannot call membarrier sets `needs_fence`. Asymmetric notifiers read it beside
+//!   the word, in the same cache line, and fence from then on.
+//! - One window remains: a notifier has read `needs_fence` as 0 just before it was set, and its
+//!   publication is still in its store buffer while the newcomer completes a whole attach and falls
+//!   asleep. In that case, once, the sleep cap wakes the newcomer.
 //!
-//! **The nap.** `membarrier` does not keep its word on every kernel: since Linux 5.10 a processor on which a thread of the
-//! notifier's process ended, and on which no other process has run since, is left out (`docs/memory-model.md` has the
-//! reason and the figures). So who raises the flag sleeps [`NAP`] at first, and then looks once more. A notifier that did
-//! not see the flag had made its publication before the flag was raised; by then it has left any store buffer. Who finds
-//! the flag raised need not nap: whoever raised it does, or a notifier saw it.
+//! **The bounded first wait.** `membarrier` is not reliable on every kernel: since Linux 5.10 it
+//! leaves out a processor on which a thread of the notifier's process ended, and on which no other
+//! process has run since (`docs/memory-model.md` has the reason and the figures). So the sleeper
+//! that raises the flag sleeps [`FIRST_WAIT`] at first, and then checks once more. A notifier that
+//! did not see the flag had published before the flag was raised; by then the publication has left
+//! any store buffer. A sleeper that finds the flag raised needs no first wait: the sleeper that
+//! raised it makes one, or a notifier saw the flag.
 
 use std::time::Duration;
 
 use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, futex};
 
-/// A wake-up can die with its waker, so a sleeper looks around by itself this often, unless others do so for it.
+/// How often a sleeper checks by itself, unless another one does so for it: a wake-up can be lost
+/// with its waker.
 pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
 
-/// Not even one of many sleepers, of which another looks around for all, sleeps longer (`segment/checks.rs`).
+/// The longest sleep of one of many sleepers, of which another one checks for all
+/// (`segment/checks.rs`).
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// How long a sleeper dozes in [`Barrier::Poll`] mode, where nobody ever wakes it.
-const DOZE: Duration = Duration::from_micros(200);
+/// How long one sleep takes in [`Barrier::Poll`] mode, where no notifier wakes.
+const POLL_SLEEP: Duration = Duration::from_micros(200);
 
-/// The first part of a sleep in [`Barrier::Asymmetric`] mode ("The nap", above). A store buffer drains a thousand times faster;
-/// but a timer that is due before the kernel's next tick has to be programmed, and that cost 15 µs each sleep.
-const NAP: Duration = Duration::from_millis(5);
+/// The first part of a sleep in [`Barrier::Asymmetric`] mode ("The bounded first wait", above). A
+/// store buffer drains a thousand times faster. But a timer that is due before the kernel's next
+/// tick has to be programmed, which cost 15 µs each sleep.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
 
-/// The parts of the word of a [`Many`] above bit 0: the registrations, and the lowest bit of the wake-ups.
+/// The parts of the word of a [`Many`] above bit 0: the registrations, and the lowest bit of the
+/// wake-ups.
 const REGISTRATIONS: u32 = 0xFFFE;
 const WAKE_UP: u32 = 0x1_0000;
 
-/// [`Many::notify`] wakes everybody. (The kernel's count is a signed int.)
+/// [`Many::notify`] with this count wakes all sleepers. (The kernel's count is a signed int.)
 pub(crate) const ALL: u32 = i32::MAX as u32;
 
-/// What stands between publishing and looking for sleepers: the wake mode asked for, and what a handle made of it.
+/// The barrier between publishing and checking for sleepers: the wake mode asked for, and what a
+/// handle got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barrier {
-    /// Notifiers do not look at all: nobody is ever woken; sleepers doze. For real-time threads that spin.
+    /// Notifiers do not check and never wake; sleepers poll at short intervals. For real-time
+    /// threads that spin.
     Poll,
     /// Notifiers pay a compiler fence and a load; sleepers pay a `membarrier(2)`.
     Asymmetric,
@@ -113,13 +130,14 @@ pub(crate) enum Barrier {
 }
 
 impl Barrier {
-    /// What this process can do of `self`; asks the other side to fence if that is less than asymmetric.
+    /// The best mode up to `self` that this process can have; asks the other side to fence if that
+    /// is less than asymmetric.
     #[cfg(not(slipring_loom))]
     fn negotiate(self, needs_fence: &AtomicU32) -> Self {
         if self != Barrier::Asymmetric || crate::os::membarrier::register() {
             return self;
         }
-        needs_fence.store(1, Relaxed); // the barrier S2 of our first sleep orders it
+        needs_fence.store(1, Relaxed); // ordered by the barrier S2 of our first sleep
         Barrier::Fenced
     }
 
@@ -142,12 +160,12 @@ impl From<crate::segment::WakeMode> for Barrier {
     }
 }
 
-/// What both forms share: the line, and the two barriers S2 and N2.
+/// The part common to both forms: the line, and the two barriers S2 and N2.
 #[derive(Clone)]
 struct Line {
     area: Area,
     barrier: Barrier,
-    /// Whether that is another barrier than the asymmetric one: what a notifier looks at.
+    /// Whether the barrier is not the asymmetric one; notifiers check this.
     symmetric: bool,
 }
 
@@ -170,20 +188,21 @@ impl Line {
         unsafe { self.area.half_unchecked(4) }
     }
 
-    /// N2 and N3: whether anybody may sleep (or an unregistered sleeper asks for the fence that [`Line::recheck`]
-    /// makes). `flags` are the bits of the word that say so.
+    /// N2 and N3: whether a participant may sleep (or an unregistered sleeper asks for the fence
+    /// that [`Line::recheck`] executes). `flags` are the bits of the word that say so.
     #[inline(always)]
     fn is_awaited(&self, flags: u32) -> bool {
         if self.symmetric {
             return self.barrier == Barrier::Fenced && self.recheck();
         }
-        // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it matters.
+        // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it
+        // matters.
         compiler_fence(SeqCst);
         (self.word().load(Relaxed) & flags) | self.needs_fence().load(Relaxed) != 0
     }
 
-    /// N2 and N3 with a fence of our own: what the fenced mode always does, and the asymmetric one on the cold path, for
-    /// sleepers without membarrier.
+    /// N2 and N3 with a fence of our own: always in fenced mode; in asymmetric mode only on the
+    /// cold path, for sleepers without membarrier.
     fn recheck(&self) -> bool {
         // SYNC(notify): pairs with SYNC(sleep).
         fence(SeqCst);
@@ -194,28 +213,30 @@ impl Line {
     fn settle(&self) {
         #[cfg(not(slipring_loom))]
         if self.barrier == Barrier::Asymmetric && !crate::os::membarrier::barrier() {
-            // Forbidden since attach (a seccomp filter came): from now on, they fence.
+            // membarrier was forbidden after attach (by a seccomp filter): from now on, notifiers
+            // fence.
             self.needs_fence().store(1, Relaxed);
         }
         // SYNC(sleep): pairs with SYNC(notify).
         fence(SeqCst);
     }
 
-    /// S4, with the nap of who `raised` the flag. Bits of the word that are in `others` are other sleepers' to change.
+    /// S4, with the bounded first wait if this sleeper `raised` the flag. The bits of the word in
+    /// `others` belong to other sleepers.
     fn park(&self, key: u32, others: u32, raised: bool, timeout: Duration, ready: &mut dyn FnMut() -> bool) {
         let mut rest = timeout.min(LONGEST_SLEEP);
-        if raised && self.barrier == Barrier::Asymmetric && rest > NAP {
-            self.wait(key, others, NAP);
+        if raised && self.barrier == Barrier::Asymmetric && rest > FIRST_WAIT {
+            self.wait(key, others, FIRST_WAIT);
             if ready() {
                 return;
             }
-            rest -= NAP;
+            rest -= FIRST_WAIT;
         }
-        // Returns at once if a notifier changed the word since S1, in the nap or before.
+        // Returns at once if a notifier has changed the word since S1.
         self.wait(key, others, rest);
     }
 
-    /// Sleeps while the word is `key`, but for the bits in `others`.
+    /// Sleeps while the word is `key`, apart from the bits in `others`.
     fn wait(&self, key: u32, others: u32, timeout: Duration) {
         let mut now = key;
         while !futex::wait(self.word(), now, Some(timeout)) {
@@ -226,18 +247,20 @@ impl Line {
         }
     }
 
-    /// [`Barrier::Poll`]: nobody will change the word, so this is a plain nap.
-    fn doze(&self, timeout: Duration) {
-        futex::wait(self.word(), self.word().load(Relaxed), Some(timeout.min(DOZE)));
+    /// [`Barrier::Poll`]: no notifier will change the word, so this only sleeps for a short time.
+    fn sleep_briefly(&self, timeout: Duration) {
+        futex::wait(self.word(), self.word().load(Relaxed), Some(timeout.min(POLL_SLEEP)));
     }
 }
 
-/// What `block.rs` sleeps on.
+/// An object that `block.rs` can sleep on.
 pub(crate) trait Sleep {
-    /// One pass: register, look again, and sleep, at most `timeout` (which callers bound, mostly by [`SLEEP_CAP`]).
+    /// One pass: registers, checks again, and sleeps, at most `timeout` (which callers bound,
+    /// mostly by [`SLEEP_CAP`]).
     ///
-    /// Says whether it slept; a sleep may end for any reason: look again, unless `ready` has just said so. It is not asked
-    /// again once it did. At most three system calls (`membarrier`, `FUTEX_WAIT` twice).
+    /// Returns whether it slept. A sleep may end spuriously: check again, unless `ready` has just
+    /// returned true. `ready` is not called again after that. At most three system calls
+    /// (`membarrier`, `FUTEX_WAIT` twice).
     fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool;
 }
 
@@ -246,12 +269,14 @@ pub(crate) trait Sleep {
 pub(crate) struct One(Line);
 
 impl One {
-    /// The eventcount in the first line of `line`, all zeros when new; registers with membarrier if `mode` wants that.
+    /// The eventcount in the first line of `line`, all zeros when new; registers with membarrier if
+    /// `mode` wants that.
     pub(crate) fn attach(line: Area, mode: Barrier) -> Self {
         One(Line::attach(line, mode))
     }
 
-    /// To be called after publishing: wakes the sleeper if there is one, and says whether that took a system call.
+    /// Call after publishing: wakes the sleeper if there is one. Returns whether that took a system
+    /// call.
     #[inline(always)]
     pub(crate) fn notify(&self) -> bool {
         self.0.is_awaited(u32::MAX) && self.wake()
@@ -271,11 +296,12 @@ impl One {
 impl Sleep for One {
     fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
         if self.0.barrier == Barrier::Poll {
-            self.0.doze(timeout);
+            self.0.sleep_briefly(timeout);
             return true;
         }
         let word = self.0.word();
-        // An RMW beside a sleep costs nothing, and the model checker can order it against a waker's swap.
+        // An RMW costs nothing beside a sleep, and the model checker can order it against a waker's
+        // swap.
         let raised = word.swap(1, Relaxed) == 0;
         self.0.settle();
         let sleeps = !ready();
@@ -292,14 +318,16 @@ impl Sleep for One {
 pub(crate) struct Many(Line);
 
 impl Many {
-    /// The eventcount in the first line of `line`, all zeros when new; registers with membarrier if `mode` wants that.
+    /// The eventcount in the first line of `line`, all zeros when new; registers with membarrier if
+    /// `mode` wants that.
     pub(crate) fn attach(line: Area, mode: Barrier) -> Self {
         Many(Line::attach(line, mode))
     }
 
-    /// To be called after publishing what up to `count` sleepers may want; says whether that took a system call.
+    /// Call after publishing what up to `count` sleepers may want. Returns whether that took a
+    /// system call.
     ///
-    /// One for each frame or permit, [`ALL`] for what concerns everybody (closing, a death).
+    /// One for each frame or permit; [`ALL`] for what concerns all sleepers (closing, a death).
     #[inline(always)]
     pub(crate) fn notify(&self, count: u32) -> bool {
         self.0.is_awaited(1) && self.wake(count)
@@ -314,7 +342,7 @@ impl Many {
         let word = self.0.word();
         let mine = word.fetch_add(WAKE_UP, Relaxed).wrapping_add(WAKE_UP);
         if futex::wake(word, count) < count {
-            // Nobody is left in the queue; unless somebody registered meanwhile, the flag has done its duty.
+            // The queue is empty: clear the flag, unless a sleeper has registered meanwhile.
             let _ = word.compare_exchange(mine, mine & !1, Relaxed, Relaxed);
         }
         true
@@ -324,7 +352,7 @@ impl Many {
 impl Sleep for Many {
     fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
         if self.0.barrier == Barrier::Poll {
-            self.0.doze(timeout);
+            self.0.sleep_briefly(timeout);
             return true;
         }
         let word = self.0.word();
@@ -357,8 +385,8 @@ mod tests {
         memory::heap(LINE, LINE).unwrap().control
     }
 
-    /// `parties` threads pass a number round, each sleeping until it is its turn: says how many sleeps ran into the
-    /// cap.
+    /// `parties` threads pass a number round, each sleeping until its turn. Returns how many sleeps
+    /// ran into the cap.
     fn pass_round<E: Sleep + Send>(parties: u64, rounds: u64, event: impl Fn(u64) -> (E, Box<dyn Fn() + Send>)) -> u64 {
         let (turn, overslept) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
@@ -408,24 +436,25 @@ mod tests {
         assert!(overslept <= 3, "{overslept} wake-ups came by the cap alone");
     }
 
-    /// What became of the sleeps of a run.
+    /// The outcome of a run's sleeps.
     #[derive(Debug, Default)]
     struct Sleeps {
-        /// The notifier saw nobody, and the sleeper slept: too long by a nap, or until its cap.
+        /// The notifier saw no sleeper, and the sleeper slept: too long by a first wait, or until
+        /// its cap.
         late: u64,
         lost: u64,
         all: u64,
     }
 
-    /// Half a second of somebody who falls asleep while a publication is still in the store buffer of the notifier's
-    /// processor: stores to lines that no cache holds keep it there for hundreds of nanoseconds, in which the notifier's
-    /// look at the word has long been done.
+    /// Runs for half a second a sleeper that falls asleep while a publication is still in the store
+    /// buffer of the notifier's processor. Stores to lines that no cache holds keep it there for
+    /// hundreds of nanoseconds, long after the notifier has checked the word.
     fn race<E: Sleep + Sync>(sleeper: &E, notify: impl Fn() -> bool + Sync) -> Sleeps {
         const WORDS_PER_LINE: usize = 8;
         const COLD: usize = 4;
-        // Nanoseconds: both wait as long as this at most, for either to be the first.
+        // Nanoseconds: both wait up to this long, so that either may be the first.
         const SPREAD: u64 = 300;
-        // More than the second level of any cache, and many more pages than any processor remembers.
+        // More than any second-level cache holds, and more pages than any processor's TLB.
         let lines: Vec<_> = (0..(64 << 20) / 8).map(AtomicU64::new).collect();
         let [asked, turn, told, at] = [const { crossbeam_utils::CachePadded::new(AtomicU64::new(0)) }; 4];
         let dice = |seed: &mut u64| {
@@ -471,7 +500,7 @@ mod tests {
                 if slept && told.load(Acquire) == round << 1 {
                     let overslept = Duration::from_nanos(end.saturating_sub(at.load(Relaxed)));
                     sleeps.lost += u64::from(overslept >= SLEEP_CAP / 2);
-                    sleeps.late += u64::from(overslept >= NAP / 2);
+                    sleeps.late += u64::from(overslept >= FIRST_WAIT / 2);
                 }
                 while told.load(Acquire) >> 1 < round {
                     std::hint::spin_loop();
@@ -482,8 +511,8 @@ mod tests {
         sleeps
     }
 
-    /// Keeps this thread where it is, and lets a process run there: then `membarrier` reaches this processor ("The nap",
-    /// above), unless a thread of ours ends on it later.
+    /// Pins this thread to its processor and runs another process there. Then `membarrier` reaches
+    /// this processor ("The bounded first wait", above), unless a thread of ours ends on it later.
     fn run_another_process_here() {
         let mut here = rustix::thread::CpuSet::new();
         here.set(rustix::thread::sched_getcpu());
@@ -498,11 +527,11 @@ mod tests {
         for mode in [Barrier::Asymmetric, Barrier::Fenced] {
             let line = line();
             let [one, other] = [0, 1].map(|_| Many::attach(line.clone(), mode));
-            let time = 2 * NAP;
+            let time = 2 * FIRST_WAIT;
             let start = Instant::now();
-            // Between S1 and S4, and, where the sleep has two parts, between those.
+            // Between S1 and S4 and, where the sleep has two parts, between those.
             assert!(one.sleep(time, &mut || other.sleep(time, &mut || true)));
-            assert!(start.elapsed() >= time, "{mode:?}: it looked again at once");
+            assert!(start.elapsed() >= time, "{mode:?}: it checked again at once");
         }
     }
 
@@ -528,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asleep_means_no_system_call() {
+    fn no_sleeper_means_no_system_call() {
         for barrier in [Barrier::Poll, Barrier::Asymmetric, Barrier::Fenced] {
             assert!(!One::attach(line(), barrier).notify());
             assert!(!Many::attach(line(), barrier).notify(ALL));
@@ -536,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_sleeper_costs_one_vain_wake_up_and_leaves_nothing() {
+    fn a_killed_sleeper_costs_one_superfluous_wake_up_and_leaves_nothing() {
         let one = One::attach(line(), Barrier::Asymmetric);
         one.0.word().store(1, Relaxed);
         assert_eq!([one.notify(), one.notify()], [true, false]);
@@ -546,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn asked_for_a_fence_the_notifier_still_knows_whether_somebody_sleeps() {
+    fn asked_for_a_fence_the_notifier_still_knows_whether_a_participant_sleeps() {
         let one = One::attach(line(), Barrier::Asymmetric);
         one.0.needs_fence().store(1, Relaxed);
         assert!(!one.notify());
@@ -565,9 +594,9 @@ mod tests {
     }
 
     #[test]
-    fn in_poll_mode_a_sleeper_only_dozes() {
+    fn in_poll_mode_a_sleeper_only_sleeps_briefly() {
         let one = One::attach(line(), Barrier::Poll);
-        assert!(one.sleep(Duration::MAX, &mut || unreachable!("nobody would have woken us")));
+        assert!(one.sleep(Duration::MAX, &mut || unreachable!("no notifier would have woken us")));
         assert_eq!(one.0.word().load(Relaxed), 0, "and never arms");
     }
 }

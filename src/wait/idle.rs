@@ -1,8 +1,10 @@
-//! What a waiting thread does until it sleeps: spin, yield, back off, or park after a learned budget.
+//! What a waiting thread does before it sleeps: spin, yield, back off, or spin within a learned
+//! budget.
 //!
-//! Used by `block.rs` for every blocking call, and by the rings' own short pauses ([`pause_for_ns`]). Relies on
-//! `os/clock.rs` and `os/cpu.rs`. Budgets are in time, never in iterations: one PAUSE is 3 ns on one core and 50 on
-//! another. Where only one processor is available nobody spins, since that could only delay the peer.
+//! Used by `block.rs` for every blocking call, and by the rings' own short pauses
+//! ([`pause_for_ns`]). Relies on `os/clock.rs` and `os/cpu.rs`. Budgets are times, not iterations:
+//! one PAUSE takes 3 ns on one processor and 50 ns on another. With only one processor available no
+//! thread spins, since that could only delay the peer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,12 +16,13 @@ use crossbeam_utils::Backoff;
 use crate::error::{Error, Result};
 use crate::os::{clock::monotonic_ns, cpu};
 
-/// How a blocking call waits. Named as in Aeron; each has a name for command lines and configuration files.
+/// How a blocking call waits. The names are Aeron's; each has a text form for command lines and
+/// configuration files.
 ///
-/// | | reacts in | costs while nothing comes |
+/// | | reacts in | costs while nothing arrives |
 /// |---|---|---|
 /// | [`Spin`](Idle::Spin) | nanoseconds | one processor |
-/// | [`Yield`](Idle::Yield) | nanoseconds to a time slice | one processor, if nobody else wants it |
+/// | [`Yield`](Idle::Yield) | nanoseconds to a time slice | one processor, if no other thread wants it |
 /// | [`Backoff`](Idle::Backoff) | microseconds | nothing |
 /// | [`Park`](Idle::Park) (default) | nanoseconds at a steady pace, else microseconds | nothing |
 ///
@@ -36,14 +39,14 @@ use crate::os::{clock::monotonic_ns, cpu};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Idle {
-    /// Busy: `PAUSE` between two looks, for ever. For a thread that owns its processor.
+    /// Busy: `PAUSE` between two attempts, without end. For a thread that owns its processor.
     Spin,
-    /// `sched_yield` between two looks, for ever: other runnable threads go first.
+    /// `sched_yield` between two attempts, without end: other runnable threads run first.
     Yield,
     /// Spin and yield for exponentially longer times (some 10 µs altogether), then sleep.
     Backoff,
-    /// Spin for as long as has lately paid off (0.5 to 20 µs), then sleep; sleep almost at once
-    /// while spinning does not pay off, as when the peer has no processor to run on.
+    /// Spin for as long as has recently been worthwhile (0.5 to 20 µs), then sleep. Sleep almost at
+    /// once while spinning is in vain, for example because the peer has no processor to run on.
     #[default]
     Park,
 }
@@ -69,37 +72,40 @@ impl FromStr for Idle {
 
     fn from_str(name: &str) -> Result<Self> {
         let known = Idle::NAMES.iter().find(|(_, n)| *n == name);
-        known.map(|(idle, _)| *idle).ok_or(Error::Invalid { what: "idle strategy: spin, yield, backoff or park" })
+        known
+            .map(|(idle, _)| *idle)
+            .ok_or(Error::Invalid { what: "idle strategy: must be spin, yield, backoff or park" })
     }
 }
 
-/// Bounds of [`Idle::Park`]'s spinning: never less (a peer that answers at once is cheap to catch), never more (about
-/// what a sleep and a wake-up cost, so that spinning at most doubles the price of any wait).
+/// Bounds of [`Idle::Park`]'s spinning. Not less, since a peer that answers at once is cheap to
+/// catch; not more than about the cost of a sleep and a wake-up, so that spinning at most doubles
+/// the cost of any wait.
 const MIN_SPIN_NS: u64 = 500;
 const MAX_SPIN_NS: u64 = 20_000;
-/// What a handle that has not waited yet takes for the average.
+/// The average that a new handle assumes.
 const FIRST_GUESS_NS: u32 = 2_500;
-/// After so many waits in a row that spun and slept nevertheless, the peer is taken to be slow, or
-/// not to run at all (another thread has its processor, or we have): spinning would only keep the
-/// processor from it.
+/// After so many successive waits that spun and still slept, the peer is considered slow or not
+/// running (another thread, or this one, has its processor). Spinning would only keep the processor
+/// from it.
 const VAIN: u32 = 2;
-/// One wait in so many spins for the maximum, to find out that the peer answers soon again.
+/// One wait in so many spins for the maximum, to find out whether the peer answers quickly again.
 const PROBE: u32 = 64;
 /// Time between two thorough checks of the peers by a handle that never sleeps.
 pub(crate) const CHECK_NS: u64 = 10_000_000;
-/// Looks between two readings of the clock.
+/// Attempts between two readings of the clock.
 const LOOKS_PER_READING: u32 = 16;
 
-/// A handle's idle strategy, with what it has learned of its waits, the number of its sleeps, and
-/// when its peers are to be checked again. Shared by clones of the handle's threads: updates are
-/// relaxed and may be lost, it is only a guess.
+/// A handle's idle strategy, what it has learned from its waits, the number of its sleeps, and the
+/// time of its last check of the peers. Shared by the threads that use the handle's clones: updates
+/// are relaxed and may be lost, since these are only estimates.
 #[derive(Debug)]
 pub(crate) struct Pace {
     idle: Idle,
-    /// How long the waits took that ended before the caller slept.
+    /// Average duration of the waits that ended without a sleep.
     average_ns: AtomicU32,
     waits: AtomicU32,
-    /// The waits since then that spun in vain.
+    /// The number of waits since then that spun in vain.
     vain: AtomicU32,
     sleeps: AtomicU64,
     next_check: AtomicU64,
@@ -127,7 +133,7 @@ impl Pace {
         self.sleeps.load(Relaxed)
     }
 
-    /// Whether a wait may begin by looking again and again.
+    /// Whether a wait may begin with repeated attempts.
     pub(crate) fn spins(&self) -> bool {
         self.idle != Idle::Yield && cpu::available() > 1 && !(self.idle == Idle::Park && self.is_vain())
     }
@@ -136,24 +142,23 @@ impl Pace {
         self.vain.load(Relaxed) >= VAIN
     }
 
-    /// The sleeps since this was asked last, for a counter that outlives the handle.
+    /// The sleeps since the last call, for a counter that outlives the handle.
     pub(crate) fn take_sleeps(&self) -> u64 {
         // Nearly always there was none, and a swap costs as much as the rest of a wait.
         if self.sleeps.load(Relaxed) == 0 { 0 } else { self.sleeps.swap(0, Relaxed) }
     }
 
-    /// Whether the last thorough check of the peers is long enough ago for a call that is about to
-    /// give up.
+    /// Whether the last thorough check of the peers is old enough for another one before a timeout.
     pub(crate) fn is_check_due(&self, now_ns: u64) -> bool {
         now_ns >= self.next_check.load(Relaxed)
     }
 
-    /// The peers are checked thoroughly now.
+    /// Records that the peers are checked thoroughly now.
     pub(crate) fn checked(&self, now_ns: u64) {
         self.next_check.store(now_ns + CHECK_NS, Relaxed);
     }
 
-    /// The state of one wait, begun now.
+    /// The state of one wait that begins now.
     pub(crate) fn idler(&self) -> Idler<'_> {
         let spins = cpu::available() > 1;
         let now = monotonic_ns();
@@ -162,7 +167,7 @@ impl Pace {
         Idler { pace: self, spins, backoff: Backoff::new(), start: now, now, spin_until, looks: 0, slept: false }
     }
 
-    /// Twice the average wait, if spinning has lately paid off.
+    /// Twice the average wait, if spinning has recently been worthwhile.
     fn budget_ns(&self) -> u64 {
         if self.waits.load(Relaxed) % PROBE == PROBE - 1 {
             MAX_SPIN_NS
@@ -173,8 +178,8 @@ impl Pace {
         }
     }
 
-    /// What a wait has shown. How long one took that `slept` says nothing: it includes the wake-up,
-    /// and the time until there was a processor to run on.
+    /// Learns from a wait. The duration of one that `slept` is ignored: it includes the wake-up and
+    /// the time until a processor was free.
     fn learn(&self, waited_ns: u64, slept: bool) {
         self.waits.store(self.waits.load(Relaxed).wrapping_add(1), Relaxed);
         if slept {
@@ -183,7 +188,8 @@ impl Pace {
         }
         let waited = waited_ns.min(MAX_SPIN_NS);
         let average = u64::from(self.average_ns.load(Relaxed));
-        // An eighth of the way towards what was observed; all of it, if what was known had failed.
+        // Moves an eighth of the way towards the observation; all of it, if the old average had
+        // failed.
         let average = if self.is_vain() { waited } else { average - average / 8 + waited / 8 };
         self.average_ns.store(average as u32, Relaxed);
         self.vain.store(0, Relaxed);
@@ -197,16 +203,16 @@ impl Clone for Pace {
     }
 }
 
-/// What to do after a look that found nothing.
+/// What to do after an attempt without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// The pause is over: look again.
+    /// The pause is over: try again.
     Again,
-    /// Enough of it: sleep.
+    /// The budget is spent: sleep.
     Park,
 }
 
-/// One wait: made when the first look found nothing, asked after every further look.
+/// One wait: created after the first attempt without a result, asked after every further one.
 pub(crate) struct Idler<'a> {
     pace: &'a Pace,
     spins: bool,
@@ -219,7 +225,7 @@ pub(crate) struct Idler<'a> {
 }
 
 impl Idler<'_> {
-    /// Pauses as the strategy has it, or says that it is time to sleep.
+    /// Pauses as the strategy says, or returns that it is time to sleep.
     #[inline]
     pub(crate) fn step(&mut self) -> Step {
         match self.pace.idle {
@@ -247,26 +253,27 @@ impl Idler<'_> {
         }
     }
 
-    /// The clock as last read: some hundred nanoseconds old at most, but for the last pause.
+    /// The clock as last read: at most some hundred nanoseconds old, apart from the last pause.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         self.now
     }
 
-    /// A sleep is over.
+    /// Records that a sleep is over.
     pub(crate) fn slept(&mut self) {
         self.pace.sleeps.fetch_add(1, Relaxed);
         self.slept = true;
         self.now = monotonic_ns();
     }
 
-    /// The wait is over, successfully: what it took decides how long the next one spins.
+    /// Ends the wait successfully: its duration decides how long the next one spins.
     pub(crate) fn done(&self) {
         self.pace.learn(monotonic_ns().saturating_sub(self.start), self.slept);
     }
 }
 
-/// Busy for about `ns` nanoseconds, by `PAUSE`s whose length is measured once per process (some 20 µs, at first use).
+/// Spins for about `ns` nanoseconds, with `PAUSE`s whose duration is measured once per process
+/// (some 20 µs, at first use).
 #[inline]
 pub(crate) fn pause_for_ns(ns: u32) {
     for _ in 0..(u64::from(ns) * pauses_per_1024_ns()) >> 10 {
@@ -274,7 +281,8 @@ pub(crate) fn pause_for_ns(ns: u32) {
     }
 }
 
-/// How many `PAUSE`s take 1024 ns: the best of five short runs, since an interruption only makes a run longer.
+/// How many `PAUSE`s take 1024 ns: the best of five short runs, since an interruption only makes a
+/// run longer.
 fn pauses_per_1024_ns() -> u64 {
     static RATE: OnceLock<u64> = OnceLock::new();
     const RUN: u64 = 64;
@@ -323,8 +331,8 @@ mod tests {
     }
 
     #[test]
-    fn who_spins_in_vain_stops_whatever_the_wait_took_and_a_probe_starts_it_again() {
-        // The peer answers at once when it runs; but it waits for our processor, and a wake-up
+    fn a_waiter_that_spins_in_vain_stops_and_a_probe_starts_it_again() {
+        // The peer answers at once when it runs, but it waits for our processor, and a wake-up
         // takes some microseconds.
         let pace = Pace::new(Idle::Park);
         for _ in 0..VAIN {
@@ -339,7 +347,7 @@ mod tests {
             probe
         });
         assert_eq!(probed.count(), 10, "a probe now and then, and nothing else");
-        // Found by a probe to answer within 8 µs: that is enough.
+        // A probe shows that the peer answers within 8 µs: that suffices.
         pace.learn(8_000, false);
         assert_eq!((pace.budget_ns(), pace.spins()), (16_000, cpu::available() > 1));
     }
@@ -347,7 +355,7 @@ mod tests {
     #[test]
     fn a_pause_takes_about_its_time() {
         pause_for_ns(1);
-        // The machine may interrupt a pause, never shorten it: the best of many is the honest one.
+        // The machine may interrupt a pause but cannot shorten it: use the best of many.
         let best = (0..200).map(|_| {
             let start = monotonic_ns();
             pause_for_ns(10_000);

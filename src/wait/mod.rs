@@ -1,7 +1,9 @@
-//! Floor 2: everything that sleeps. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking loop.
+//! Floor 2: all waiting. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking
+//! loop.
 //!
-//! Used by the rings and the transports. Relies on `sync.rs` and `os/`; the named primitives on `segment/` as well.
-//! `eventcount`, `semaphore` and `mutex` are model-checked (`loom-tests`); the rest needs a clock.
+//! Used by the rings and the transports. Relies on `sync.rs` and `os/`; the named primitives on
+//! `segment/`, too. `eventcount`, `semaphore` and `mutex` are model-checked (`loom-tests`); the
+//! other files need a clock.
 
 pub(crate) mod eventcount;
 pub(crate) mod mutex;

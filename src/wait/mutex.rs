@@ -1,27 +1,30 @@
 //! The mutex's core: one futex word that names its holder.
 //!
-//! Used by the named mutex. Relies on `sync.rs`; who is dead is decided by the floor above.
+//! Used by the named mutex. Relies on `sync.rs`; the floor above decides who is dead.
 //!
 //! ```text
-//! bit 31 WAITERS   somebody may sleep on the word       bit 30 OWNER_DIED   a holder died, nobody has repaired since
+//! bit 31 WAITERS   a waiter may sleep on the word       bit 30 OWNER_DIED   a holder died, not repaired since
 //! bits 12..29 zero                                      bits 0..11          participant id of the holder, 0 free
 //!
 //! lock     CAS free → me, OWNER_DIED kept               unlock   and OWNER_DIED; wake one if WAITERS was set
 //! sleep    set WAITERS, futex_wait                      recover  CAS dead → OWNER_DIED; wake one likewise
 //! ```
 //!
-//! **Wake-ups.** Everything happens to one word, so there is no Dekker problem and no fence. Whoever sleeps does so on
-//! a word that names a holder and has WAITERS; `futex_wait` compares it. The holder's unlock is an RMW on that word: it
-//! sees WAITERS, clears it and wakes one. Others may still sleep, so whoever has slept sets WAITERS *whatever it finds
-//! afterwards*: together with its claim, or on top of another's, should it find the mutex taken and give up. What
-//! remains is an unlocker killed between the two, or a woken sleeper killed before it acts: the sleep cap ends that.
+//! **Wake-ups.** Everything happens to one word, so there is no Dekker problem and no fence. A
+//! waiter sleeps on a word that names a holder and has WAITERS; `futex_wait` compares it. The
+//! holder's unlock is an RMW on that word: it sees WAITERS, clears it and wakes one. Other waiters
+//! may still sleep, so a waiter that has slept sets WAITERS again *whatever it finds afterwards*:
+//! together with its claim, or on top of another's, should it find the mutex taken and time out.
+//! Two cases remain, which the sleep cap ends: an unlocker killed between the two steps, and a
+//! woken sleeper killed before it acts.
 //!
-//! **A dead holder** leaves what it guarded half-changed, perhaps. As with POSIX's robust mutexes the next one gets the
-//! lock *and* is told. Unlike there, an unlock without a repair does not make the mutex unusable for ever: OWNER_DIED
-//! stays until a holder says that the data are consistent, and everybody who locks it before is told the same (as
-//! Rust's own poisoning does).
+//! **A dead holder** may leave the guarded data half-changed. As with POSIX's robust mutexes the
+//! next holder gets the lock *and* is told. Unlike there, an unlock without a repair does not make
+//! the mutex unusable: OWNER_DIED stays until a holder reports that the data is consistent, and
+//! every holder before that is told the same (as with Rust's own poisoning).
 //!
-//! Progress: `try_lock` is lock-free and `unlock` wait-free; no fairness (a running thread may overtake a woken one).
+//! Progress: `try_lock` is lock-free and `unlock` wait-free; no fairness (a running thread may
+//! overtake a woken one).
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -48,7 +51,7 @@ impl Lock {
         self.area.half(0)
     }
 
-    /// One caller's wish to lock, as participant `me` (1..=4095).
+    /// Begins an attempt to lock, as participant `me` (1..=4095).
     pub(crate) fn claim(&self, me: u16) -> Claim<'_> {
         debug_assert!(me != 0 && u32::from(me) <= OWNER);
         Claim { lock: self, me: u32::from(me), slept: Cell::new(false) }
@@ -59,25 +62,26 @@ impl Lock {
         (self.word().load(Relaxed) & OWNER) as u16
     }
 
-    /// For the holder only: gives the lock back and wakes one who waits. A system call only if somebody does.
+    /// Releases the lock, which the caller must hold, and wakes one waiter. A system call only if
+    /// there is one.
     pub(crate) fn unlock(&self) {
         // SYNC(unlock): pairs with SYNC(lock).
         let before = self.word().fetch_and(OWNER_DIED, Release);
         self.pass_on(before);
     }
 
-    /// For the holder only: what a dead one left has been repaired.
+    /// Records that the data of a dead holder is repaired. For the holder only.
     pub(crate) fn mark_consistent(&self) {
         self.word().fetch_and(!OWNER_DIED, Relaxed);
     }
 
-    /// Takes the lock from participant `dead` and says whether it held it. Only for participants proven dead, whose id
-    /// is not reissued before this returns; any number of callers at once.
+    /// Takes the lock from participant `dead` and returns whether it held it. Only for participants
+    /// proven dead, whose id is not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> bool {
         let mut seen = self.word().load(Relaxed);
         while seen & OWNER == u32::from(dead) {
-            // SYNC(recover lock): pairs with SYNC(lock); all that the dead one did, known to us by the kernel's word for
-            // its death, comes before what the next holder does.
+            // SYNC(recover lock): pairs with SYNC(lock); all that the dead one did, known to us by
+            // the kernel's report of its death, comes before what the next holder does.
             match self.word().compare_exchange_weak(seen, OWNER_DIED, Release, Relaxed) {
                 Ok(_) => {
                     self.pass_on(seen);
@@ -89,8 +93,7 @@ impl Lock {
         false
     }
 
-    /// Wakes all who sleep on the word, in vain: they look at it again. A waiter on its way to
-    /// sleep is missed.
+    /// Wakes all sleepers, which check the word again. Misses a waiter that is about to sleep.
     #[cfg(not(slipring_loom))]
     pub(crate) fn wake_all(&self) {
         futex::wake(self.word(), super::eventcount::ALL);
@@ -103,7 +106,8 @@ impl Lock {
     }
 }
 
-/// One caller on its way to the lock: remembers whether it slept, and so owes the others their WAITERS bit.
+/// One caller's attempt to lock; remembers whether it slept, and so must set WAITERS for the
+/// others.
 pub(crate) struct Claim<'a> {
     lock: &'a Lock,
     me: u32,
@@ -132,21 +136,21 @@ impl Claim<'_> {
     }
 }
 
-/// The lock is ours.
+/// The result of a successful lock.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Locked {
-    /// A holder died, and nobody has repaired since.
+    /// A holder died, and the data has not been repaired since.
     pub(crate) owner_died: bool,
 }
 
-/// Sleeps until the lock is given back; `ready` is (or contains) this claim's [`Claim::try_lock`].
+/// Sleeps until the lock is released; `ready` is (or contains) this claim's [`Claim::try_lock`].
 impl Sleep for Claim<'_> {
     fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
         self.slept.set(true);
         if ready() {
             return false;
         }
-        // A word without holder or flag has changed since `ready`: look again.
+        // A word without holder or flag has changed since `ready`: check again.
         let seen = self.lock.word().load(Relaxed);
         if seen & OWNER != 0 && seen & WAITERS != 0 {
             futex::wait(self.lock.word(), seen, Some(timeout.min(SLEEP_CAP)));

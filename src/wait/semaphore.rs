@@ -1,22 +1,24 @@
-//! The counting semaphore's core: permits that know who holds them.
+//! The counting semaphore's core: permits that record their holders.
 //!
-//! Used by the named semaphore. Relies on `eventcount.rs` for sleeping; who is dead is decided by the floor above.
+//! Used by the named semaphore. Relies on `eventcount.rs` for sleeping; the floor above decides who
+//! is dead.
 //!
-//! A plain counter loses permits with their holder. So a permit is a word of its own (32 of 64 bits): 0 free, else the
-//! participant id that holds it.
+//! A plain counter would lose permits with their holder. So each permit is a word (32 of 64 bits):
+//! 0 if free, else the participant id of its holder.
 //!
 //! ```text
 //! acquire  CAS 0 → me          (claim and ownership in one step)
-//! release  store 0             (only the holder; the dead do not store)
-//! recover  CAS dead → 0        (anybody, any number of times)
+//! release  store 0             (only the holder; a dead one does not store)
+//! recover  CAS dead → 0        (any participant, any number of times)
 //! ```
 //!
-//! **Nothing is lost while somebody sleeps for it.** A sleeper registers, then scans every permit. One that the scan
-//! saw held either is still, or was released after the sleeper's barrier; that release notifies, and (Dekker,
-//! `eventcount.rs`) sees the registration. Each release wakes one sleeper, which scans anew.
+//! **No release is lost while a waiter sleeps.** A sleeper registers, then scans every permit. One
+//! that the scan saw held either still is, or was released after the sleeper's barrier; that
+//! release notifies, and (Dekker, `eventcount.rs`) sees the registration. Each release wakes one
+//! sleeper, which scans anew.
 //!
-//! Progress: `try_acquire` is bounded by the number of permits, `release` is wait-free. No fairness: whoever finds a
-//! free permit takes it, a woken sleeper may find none and sleeps again.
+//! Progress: `try_acquire` is bounded by the number of permits, `release` is wait-free. Not fair:
+//! the first to find a free permit gets it, and a woken sleeper that finds none sleeps again.
 
 use super::eventcount::{Many, Sleep};
 use crate::sync::{Area, AtomicU32, Ordering::*};
@@ -25,8 +27,8 @@ use std::time::Duration;
 /// Distance between permits in bytes.
 pub(crate) const PERMIT: usize = 8;
 
-/// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount of those who wait
-/// for one.
+/// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount
+/// of their waiters.
 pub(crate) struct Permits {
     words: Area,
     freed: Many,
@@ -34,7 +36,7 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// The permits of `words`, whose length is at least `count * PERMIT`.
+    /// The permits in `words`, whose length is at least `count * PERMIT`.
     pub(crate) fn attach(words: Area, freed: Many, count: usize) -> Self {
         assert!(count >= 1 && words.len() / PERMIT >= count, "a word for every permit");
         Permits { words, freed, count }
@@ -44,10 +46,10 @@ impl Permits {
         self.words.half(PERMIT * permit)
     }
 
-    /// Takes a free permit for participant `me` (not 0), and returns its number; `None` if all were held when looked
-    /// at.
+    /// Acquires a free permit for participant `me` (not 0), and returns its number; `None` if all
+    /// were held when checked.
     ///
-    /// Each participant begins its search elsewhere, so that they rarely meet on one word.
+    /// Each participant begins its search at another permit, so that two rarely meet on one word.
     pub(crate) fn try_acquire(&self, me: u16) -> Option<usize> {
         let first = usize::from(me) % self.count;
         (first..self.count).chain(0..first).find(|permit| {
@@ -57,19 +59,19 @@ impl Permits {
         })
     }
 
-    /// Gives back a permit that the caller holds, and wakes one who waits. At most one system call, none if nobody
-    /// sleeps.
+    /// Releases a permit that the caller holds, and wakes one waiter. At most one system call, none
+    /// if no waiter sleeps.
     pub(crate) fn release(&self, permit: usize) {
         // SYNC(release permit): pairs with SYNC(acquire permit).
         self.word(permit).store(0, Release);
         self.freed.notify(1);
     }
 
-    /// Frees what participant `dead` holds, and says how much that was. Only for participants proven dead, whose id is
-    /// not reissued before this returns; any number of callers at once.
+    /// Frees the permits of participant `dead`, and returns how many. Only for participants proven
+    /// dead, whose id is not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> usize {
-        // SYNC(recover permit): pairs with SYNC(acquire permit); all that the dead one did, known to us by the kernel's
-        // word for its death, comes before what the next holder does.
+        // SYNC(recover permit): pairs with SYNC(acquire permit); all that the dead one did, known
+        // to us by the kernel's report of its death, comes before what the next holder does.
         let free = |permit: &usize| self.word(*permit).compare_exchange(u32::from(dead), 0, Release, Relaxed).is_ok();
         let freed = (0..self.count).filter(free).count();
         if freed > 0 {
@@ -84,18 +86,18 @@ impl Permits {
         &self.freed
     }
 
-    /// How many permits there are.
+    /// The number of permits.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Who holds each permit (0: nobody) at about this moment.
+    /// The holder of each permit (0 if free) at about this moment.
     pub(crate) fn holders(&self) -> impl Iterator<Item = u16> + '_ {
         (0..self.count).map(|permit| self.word(permit).load(Relaxed) as u16)
     }
 }
 
-/// Sleeps until a permit is given back.
+/// Sleeps until a permit is released.
 impl Sleep for Permits {
     fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
         self.freed.sleep(timeout, ready)

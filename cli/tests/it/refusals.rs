@@ -237,7 +237,7 @@ fn files_that_nobody_should_trust() {
         ("link", "symbolic link"),
         ("fifo", "not a regular file"),
         ("directory", "not a regular file"),
-        ("writable", "others may write"),
+        ("writable", "other users may write"),
         ("twice", "hard link"),
     ] {
         for verb in ["info", "recv", "send", "rm"] {

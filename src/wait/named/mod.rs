@@ -1,7 +1,8 @@
-//! Semaphore and mutex for users: segments of their own, named, passed as a memfd, or on this process's heap.
+//! The public semaphore and mutex: segments of their own, named, passed as a memfd, or on this
+//! process's heap.
 //!
-//! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on `segment/` for the
-//! memory and for the proof that a holder is dead.
+//! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on
+//! `segment/` for the memory and for the proof that a holder is dead.
 
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
@@ -15,18 +16,18 @@ use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segm
 use crate::wait::cancel::{Cancellable, Sleepers};
 use crate::wait::idle::Pace;
 
-/// Handles that may be attached to one primitive at a time.
+/// The number of handles that may be attached to one primitive at a time.
 const PARTICIPANTS: usize = 255;
 
 fn settings() -> Settings {
     Settings { participants: PARTICIPANTS, ..Settings::default() }
 }
 
-/// Where a primitive lies.
+/// Where a primitive's memory is.
 enum Place<'a> {
-    /// A new named segment.
+    /// A new segment of that name.
     Create(&'a str),
-    /// A named segment, new if there is none.
+    /// The segment of that name; a new one if there is none.
     OpenOrCreate(&'a str),
     /// A new sealed memfd.
     Memfd,
@@ -63,18 +64,18 @@ fn remove(kind: Kind, name: &str) -> Result<()> {
     open(kind, name)?.unlink(&Directory::open(None)?, name, || Ok(true)).map(drop)
 }
 
-/// What of a primitive must be taken back from a dead holder.
+/// How to recover a primitive from a dead holder.
 trait Core {
     /// What waiters sleep on.
     type Sleepers: Sleepers + 'static;
 
     fn sleepers(&self) -> Self::Sleepers;
 
-    /// Takes back all that participant `dead` holds, idempotently.
+    /// Recovers all that participant `dead` holds, idempotently.
     fn recover(&self, dead: u16);
 }
 
-/// A primitive's core, and the participant as which this handle uses it.
+/// A primitive's core, and the participant through which this handle uses it.
 struct Member<C: Core> {
     core: C,
     participant: Participant,
@@ -82,7 +83,7 @@ struct Member<C: Core> {
 }
 
 impl<C: Core> Member<C> {
-    /// Joins, and takes back what the dead held.
+    /// Joins, and recovers what dead participants hold.
     fn join(segment: &Arc<Segment>, core: C) -> Result<Arc<Self>> {
         let participant = Participant::join(segment, Role::Consumer, false, |dead| core.recover(dead))?;
         let cancel = Cancellable::new(core.sleepers());
@@ -93,7 +94,7 @@ impl<C: Core> Member<C> {
         self.participant.id()
     }
 
-    /// Whether `fork` carried this handle into a child. No system call.
+    /// Whether this handle is a copy in a forked child. No system call.
     fn is_forked(&self) -> bool {
         self.participant.is_forked()
     }
@@ -102,8 +103,8 @@ impl<C: Core> Member<C> {
         self.participant.check_fork()
     }
 
-    /// Takes back what the dead hold, if one of `holders` is dead. One system call for each of
-    /// them.
+    /// Recovers what dead participants hold, if one of `holders` is dead. One system call for each
+    /// of them.
     fn recover_if_dead(&self, holders: impl Iterator<Item = u16>) -> Result<()> {
         for holder in each_once(holders) {
             if self.participant.is_dead(holder) {
@@ -129,14 +130,14 @@ fn each_once(holders: impl Iterator<Item = u16>) -> impl Iterator<Item = u16> {
                 *seen |= bit;
                 true
             }
-            // What is beyond the ids of this segment, no correct participant wrote.
+            // An id beyond those of this segment: no correct participant writes it.
             _ => false,
         }
     })
 }
 
-/// One attempt; and if it yields nothing, and the handle has not asked for some time whether the
-/// holders live, another one after what dead holders held has been taken back.
+/// One attempt. If it yields nothing, and the handle has not checked the holders for some time:
+/// recovers what dead holders hold, and attempts once more.
 fn attempt_or_check<T>(
     pace: &Pace,
     mut attempt: impl FnMut() -> Option<T>,
@@ -157,8 +158,8 @@ fn attempt_or_check<T>(
 
 impl<C: Core> Drop for Member<C> {
     fn drop(&mut self) {
-        // Guards borrow their handle, so what we still hold was leaked with `mem::forget`: nobody else will give it
-        // back.
+        // Guards borrow their handle, so whatever is still held was leaked with `mem::forget`, and
+        // only this drop can release it.
         if !self.is_forked() {
             self.core.recover(self.id());
         }
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_of_many_permits_is_asked_about_once() {
+    fn a_holder_of_many_permits_is_checked_once() {
         let alternating = (0..1u32 << 16).map(|permit| 1 + (permit % 2) as u16);
         assert_eq!(each_once(alternating).collect::<Vec<_>>(), [1, 2]);
         let all = (0..=u16::MAX).chain(0..=u16::MAX).map(|holder| holder % 300);

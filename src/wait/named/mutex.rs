@@ -1,4 +1,4 @@
-//! The mutex for users. See `wait/mutex.rs` for the algorithm.
+//! The public mutex. See `wait/mutex.rs` for the algorithm.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -17,20 +17,23 @@ use crate::wait::eventcount::SLEEP_CAP;
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::mutex::{Claim, Lock};
 
-/// A mutex between processes around bytes in shared memory, which survives its holder: the next one is told.
+/// A mutex between processes around bytes in shared memory. If its holder dies, the next one is
+/// told.
 ///
-/// When the kernel says that the holder is dead, a waiter takes the mutex from it (it looks before each sleep, at least
-/// every 50 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed. So does everybody, until one has
-/// repaired them and says so with [`MutexGuard::mark_consistent`]. Nothing ever makes the mutex unusable.
+/// When the kernel reports that the holder is dead, a waiter takes the mutex over (it checks before
+/// each sleep, at least every 50 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed.
+/// So does every later holder, until one has repaired them and calls
+/// [`MutexGuard::mark_consistent`]. The mutex always stays usable.
 ///
-/// The bytes are ordinary memory to whoever holds the mutex. All processes that attach are of one user and trust one
-/// another to touch them under the lock only. Locking twice in one thread waits for itself, as with
-/// [`std::sync::Mutex`].
+/// To its holder the bytes are ordinary memory. All attached processes belong to one user and trust
+/// one another to access the bytes under the lock only. Locking twice in one thread deadlocks, as
+/// with [`std::sync::Mutex`].
 ///
-/// A thread that ends without unlocking is not a dead holder: only the end of its process is (`docs/crash-behaviour.md`,
-/// "A dead thread").
+/// Only the end of its process makes a holder dead: a thread that ends without unlocking keeps the
+/// lock (`docs/crash-behaviour.md`, "A dead thread").
 ///
-/// Clones share one participant of the segment. At most 255 handles that are not clones can be attached at a time.
+/// Clones share one participant of the segment. At most 255 handles that are not clones can be
+/// attached at a time.
 ///
 /// ```
 /// use slipring::{Locked, Mutex};
@@ -39,7 +42,7 @@ use crate::wait::mutex::{Claim, Lock};
 /// match account.lock()? {
 ///     Locked::Consistent(mut bytes) => bytes[0] += 1,
 ///     Locked::OwnerDied(mut bytes) => {
-///         bytes.fill(0); // whatever repairs it
+///         bytes.fill(0); // repair the bytes
 ///         bytes.mark_consistent();
 ///     }
 /// }
@@ -69,7 +72,7 @@ impl Mutex {
     /// The largest number of guarded bytes: 1 GiB.
     pub const MAX_BYTES: usize = 1 << 30;
 
-    /// A new mutex under `name` around `bytes` zeros (rounded up to a multiple of 8; may be 0).
+    /// Creates a mutex under `name` around `bytes` zeros (rounded up to a multiple of 8; may be 0).
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`] for the name or the size, or [`Error::Io`].
@@ -89,19 +92,20 @@ impl Mutex {
         Self::attach(&Place::Create(name).make(geometry(bytes)?)?)
     }
 
-    /// The mutex that exists under `name`.
+    /// Opens the mutex `name`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Incompatible`] if it is something else; [`Error::Untrusted`], [`Error::Corrupt`];
-    /// [`Error::TooManyParticipants`].
+    /// [`Error::NotFound`]; [`Error::Incompatible`] if the segment is not a mutex;
+    /// [`Error::Untrusted`], [`Error::Corrupt`]; [`Error::TooManyParticipants`].
     pub fn open(name: &str) -> Result<Self> {
         super::join(Kind::Mutex, name, Self::attach)
     }
 
-    /// The mutex under `name`, made if there is none.
+    /// Opens the mutex `name`, or creates it.
     ///
     /// # Errors
-    /// As of [`Mutex::create`] and [`Mutex::open`]; [`Error::Incompatible`] if it guards another number of bytes.
+    /// Those of [`Mutex::create`] and [`Mutex::open`]; [`Error::Incompatible`] if it guards another
+    /// number of bytes.
     pub fn open_or_create(name: &str, bytes: usize) -> Result<Self> {
         let geometry = geometry(bytes)?;
         let attach = |segment: &Arc<Segment>| {
@@ -115,7 +119,8 @@ impl Mutex {
         open_and_join(|| Place::OpenOrCreate(name).make(geometry), attach)
     }
 
-    /// A new mutex without a name, in a sealed memfd: pass [`Mutex::fd`] to the other processes.
+    /// Creates a mutex without a name, in a sealed memfd: pass [`Mutex::fd`] to the other
+    /// processes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the size, or [`Error::Io`].
@@ -123,15 +128,16 @@ impl Mutex {
         Self::attach(&Place::Memfd.make(geometry(bytes)?)?)
     }
 
-    /// The mutex in a memfd that another process passed.
+    /// Opens the mutex in a memfd that another process passed.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is not sealed; [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::Untrusted`] if it is not sealed; [`Error::Incompatible`], [`Error::Corrupt`],
+    /// [`Error::Io`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::attach(&super::accept(Kind::Mutex, fd)?)
     }
 
-    /// A new mutex for the threads of this process.
+    /// Creates a mutex for the threads of this process.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the size.
@@ -139,10 +145,10 @@ impl Mutex {
         Self::attach(&Place::Heap.make(geometry(bytes)?)?)
     }
 
-    /// Takes the name away. Whoever uses the mutex goes on undisturbed.
+    /// Unlinks the name. Handles that are attached keep working.
     ///
     /// # Errors
-    /// As of [`Mutex::open`].
+    /// Those of [`Mutex::open`].
     pub fn remove(name: &str) -> Result<()> {
         super::remove(Kind::Mutex, name)
     }
@@ -150,22 +156,22 @@ impl Mutex {
     fn attach(segment: &Arc<Segment>) -> Result<Self> {
         let capacity = segment.geometry().capacity;
         if capacity < LINE || capacity - LINE > Self::MAX_BYTES {
-            return Err(Error::Corrupt { what: "a mutex of an impossible size" });
+            return Err(Error::Corrupt { what: "a mutex of an invalid size" });
         }
         let lock = Lock::attach(segment.data().part(0, LINE));
         let bytes = segment.data().part(LINE, capacity - LINE);
         Ok(Mutex { member: Member::join(segment, lock)?, bytes, pace: Pace::new(Idle::default()) })
     }
 
-    /// The same handle with another way to wait; [`Idle::Park`] is the default.
+    /// Sets how this handle waits; [`Idle::Park`] is the default.
     #[must_use]
     pub fn with_idle(mut self, idle: Idle) -> Self {
         self.pace.set_idle(idle);
         self
     }
 
-    /// Locks if it is free, or if its holder is dead. Lock-free; no system call, except that a
-    /// handle which finds it held asks the kernel about the holder, at most every 10 ms.
+    /// Locks the mutex if it is free or its holder is dead. Lock-free. No system call, except that
+    /// a handle that finds it held asks the kernel about the holder, at most every 10 ms.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child of the process that attached.
@@ -176,18 +182,19 @@ impl Mutex {
         attempt_or_check(&self.pace, || self.take(&claim), || self.member.recover_if_dead([lock.owner()].into_iter()))
     }
 
-    /// Locks, and waits as long as it takes. See [`Mutex::lock_deadline`].
+    /// Locks the mutex, without a time limit. See [`Mutex::lock_deadline`].
     ///
     /// # Errors
-    /// As there, but for the timeout.
+    /// As there, except for the timeout.
     pub fn lock(&self) -> Result<Locked<'_>> {
         self.lock_deadline(Deadline::never())
     }
 
-    /// Locks, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an `Instant`).
+    /// Locks the mutex, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an
+    /// `Instant`).
     ///
-    /// No system call if nobody holds it. Otherwise spins as [`Idle`] says, asks the kernel whether the holder is
-    /// alive, and sleeps on a futex. Not fair: a running thread may overtake a woken one.
+    /// No system call if it is free. Otherwise spins as [`Idle`] says, asks the kernel whether the
+    /// holder is alive, and sleeps on a futex. Not fair: a running thread may overtake a woken one.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Cancelled`]; [`Error::Forked`] in a child of the process that
@@ -204,8 +211,8 @@ impl Mutex {
         block_on(&claim, &self.pace, deadline.into(), attempt, holder_lives)
     }
 
-    /// Takes the mutex from a dead holder, and says how many handles had died. One system call for each attached
-    /// handle.
+    /// Takes the mutex from a dead holder, and returns how many handles had died. One system call
+    /// for each attached handle.
     ///
     /// Waiting and [`try_lock`](Mutex::try_lock) do this by themselves.
     ///
@@ -215,13 +222,13 @@ impl Mutex {
         self.member.recover_dead()
     }
 
-    /// How many bytes it guards.
+    /// The number of bytes that it guards.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether it guards no bytes, but something elsewhere.
+    /// Whether it guards no bytes (but something elsewhere).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.len() == 0
@@ -254,44 +261,46 @@ impl fmt::Debug for Mutex {
     }
 }
 
-/// The mutex is locked; what state are the bytes in?
+/// A locked mutex, with the state of its bytes.
 #[derive(Debug)]
 #[must_use = "a mutex is unlocked when its guard is dropped"]
 pub enum Locked<'a> {
-    /// As their last holder left them.
+    /// The bytes are as their last holder left them.
     Consistent(MutexGuard<'a>),
-    /// A holder died (or leaked its guard, and closed its handle), and nobody has repaired them since.
+    /// A holder died (or leaked its guard and closed its handle), and the bytes have not been
+    /// repaired since.
     OwnerDied(MutexGuard<'a>),
 }
 
 impl<'a> Locked<'a> {
-    /// The guard, whoever died: for bytes that are valid after every single store.
+    /// The guard in either case: for bytes that are valid after every single store.
     pub fn into_guard(self) -> MutexGuard<'a> {
         match self {
             Locked::Consistent(guard) | Locked::OwnerDied(guard) => guard,
         }
     }
 
-    /// Whether a holder died and nobody has repaired since.
+    /// Whether a holder died and the bytes have not been repaired since.
     #[must_use]
     pub fn owner_died(&self) -> bool {
         matches!(self, Locked::OwnerDied(_))
     }
 }
 
-/// The bytes of a locked [`Mutex`], which is unlocked when this is dropped (wait-free; one system call if somebody
-/// sleeps).
+/// The bytes of a locked [`Mutex`]. Dropping this unlocks it (wait-free; one system call if a
+/// waiter sleeps).
 ///
-/// A forgotten one stays locked until the last clone of the handle is dropped, or its process dies. In a child made by
-/// `fork` it must not be used any more, and the drop does nothing: the mutex is the parent's.
+/// A forgotten guard keeps the mutex locked until the last clone of the handle is dropped, or its
+/// process dies. In a child made by `fork` it must not be used any more, and the drop does nothing:
+/// the mutex is the parent's.
 #[must_use = "a mutex is unlocked when its guard is dropped"]
 pub struct MutexGuard<'a> {
     mutex: &'a Mutex,
 }
 
 impl MutexGuard<'_> {
-    /// Says that the bytes are in order: who locks next gets [`Locked::Consistent`]. No system call. Does nothing in a forked
-    /// child, whose copy of the guard holds no lock.
+    /// Marks the bytes as repaired: the next holder gets [`Locked::Consistent`]. No system call.
+    /// Does nothing in a forked child, whose copy of the guard holds no lock.
     pub fn mark_consistent(&mut self) {
         if !self.mutex.member.is_forked() {
             self.mutex.member.core.mark_consistent();
@@ -304,9 +313,10 @@ impl Deref for MutexGuard<'_> {
 
     fn deref(&self) -> &[u8] {
         let bytes = &self.mutex.bytes;
-        // SAFETY: the area is readable, and alive as long as the mutex that we borrow. While we hold the lock,
-        // everybody who keeps to the protocol (every handle does; processes are of one trust domain) writes these bytes
-        // through our `deref_mut` only, which the borrow of `self` excludes.
+        // SAFETY: the area is readable, and alive as long as the mutex that we borrow. While we
+        // hold the lock, all users that follow the protocol (every handle does; processes are of
+        // one trust domain) write these bytes only through our `deref_mut`, which the borrow of
+        // `self` excludes.
         unsafe { slice::from_raw_parts(bytes.base(), bytes.len()) }
     }
 }
@@ -314,8 +324,9 @@ impl Deref for MutexGuard<'_> {
 impl DerefMut for MutexGuard<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         let bytes = &self.mutex.bytes;
-        // SAFETY: as in `deref`, for writing; there is one guard at a time (the lock word names one holder, and a
-        // handle whose participant holds it cannot claim it again), and it is borrowed exclusively.
+        // SAFETY: as in `deref`, for writing; there is one guard at a time (the lock word names one
+        // holder, and a handle whose participant holds it cannot claim it again), and it is
+        // borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(bytes.base(), bytes.len()) }
     }
 }
@@ -336,7 +347,7 @@ impl fmt::Debug for MutexGuard<'_> {
 
 fn geometry(bytes: usize) -> Result<Geometry> {
     if bytes > Mutex::MAX_BYTES {
-        return Err(Error::Invalid { what: "number of bytes: at most 2^30" });
+        return Err(Error::Invalid { what: "number of bytes: must be at most 2^30" });
     }
     Geometry::plain(Kind::Mutex, LINE + bytes, &super::settings())
 }

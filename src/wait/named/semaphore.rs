@@ -1,4 +1,4 @@
-//! The counting semaphore for users. See `wait/semaphore.rs` for the algorithm.
+//! The public counting semaphore. See `wait/semaphore.rs` for the algorithm.
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,18 +16,20 @@ use crate::wait::eventcount::{Barrier, Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::semaphore::{PERMIT, Permits};
 
-/// A counting semaphore between processes, whose permits survive their holders: what a killed process held comes back.
+/// A counting semaphore between processes, whose permits survive their holders: those of a killed
+/// process are recovered.
 ///
-/// A permit belongs to the handle that acquired it, until its [`Permit`] is dropped. When the kernel says that the
-/// holder is dead, whoever waits, attaches, or calls [`recover_dead`](Semaphore::recover_dead) takes its permits back;
-/// a waiter looks before each sleep, at least every 50 ms. So this limits how many use a resource at once. It is not a
+/// A permit belongs to the handle that acquired it until its [`Permit`] is dropped. When the kernel
+/// reports that the holder is dead, its permits are recovered by any handle that waits, attaches,
+/// or calls [`recover_dead`](Semaphore::recover_dead). A waiter checks before each sleep, at least
+/// every 50 ms. So a semaphore limits how many participants use a resource at once. It is not a
 /// signal: to tell another process that something happened, send it a frame.
 ///
-/// Clones share one participant of the segment, and so does whatever they acquire. At most 255 handles that are not
-/// clones can be attached at a time.
+/// Clones share one participant of the segment, and so do their permits. At most 255 handles that
+/// are not clones can be attached at a time.
 ///
-/// A thread that ends without releasing its permits is not a dead holder: only the end of its process is
-/// (`docs/crash-behaviour.md`, "A dead thread").
+/// Only the end of its process makes a holder dead: a thread that ends without releasing its
+/// permits keeps them (`docs/crash-behaviour.md`, "A dead thread").
 ///
 /// ```
 /// use slipring::Semaphore;
@@ -67,7 +69,8 @@ impl Semaphore {
     /// The largest number of permits.
     pub const MAX_PERMITS: usize = 1 << 20;
 
-    /// A new semaphore of `permits` (from 1 to [`Semaphore::MAX_PERMITS`]) under `name`, all of them free.
+    /// Creates a semaphore under `name` with `permits` free permits (from 1 to
+    /// [`Semaphore::MAX_PERMITS`]).
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`] for the name or the number, or [`Error::Io`].
@@ -87,20 +90,20 @@ impl Semaphore {
         Self::attach(&Place::Create(name).make(geometry(permits)?)?)
     }
 
-    /// The semaphore that exists under `name`.
+    /// Opens the semaphore `name`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Incompatible`] if it is something else; [`Error::Untrusted`], [`Error::Corrupt`];
-    /// [`Error::TooManyParticipants`].
+    /// [`Error::NotFound`]; [`Error::Incompatible`] if the segment is not a semaphore;
+    /// [`Error::Untrusted`], [`Error::Corrupt`]; [`Error::TooManyParticipants`].
     pub fn open(name: &str) -> Result<Self> {
         super::join(Kind::Semaphore, name, Self::attach)
     }
 
-    /// The semaphore under `name`, made if there is none.
+    /// Opens the semaphore `name`, or creates it.
     ///
     /// # Errors
-    /// As of [`Semaphore::create`] and [`Semaphore::open`]; [`Error::Incompatible`] if it has another number of
-    /// permits.
+    /// Those of [`Semaphore::create`] and [`Semaphore::open`]; [`Error::Incompatible`] if it has
+    /// another number of permits.
     pub fn open_or_create(name: &str, permits: usize) -> Result<Self> {
         let geometry = geometry(permits)?;
         let semaphore = open_and_join(|| Place::OpenOrCreate(name).make(geometry), Self::attach)?;
@@ -111,7 +114,8 @@ impl Semaphore {
         Ok(semaphore)
     }
 
-    /// A new semaphore without a name, in a sealed memfd: pass [`Semaphore::fd`] to the other processes.
+    /// Creates a semaphore without a name, in a sealed memfd: pass [`Semaphore::fd`] to the other
+    /// processes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the number, or [`Error::Io`].
@@ -119,10 +123,11 @@ impl Semaphore {
         Self::attach(&Place::Memfd.make(geometry(permits)?)?)
     }
 
-    /// The semaphore in a memfd that another process passed.
+    /// Opens the semaphore in a memfd that another process passed.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is not sealed; [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::Untrusted`] if it is not sealed; [`Error::Incompatible`], [`Error::Corrupt`],
+    /// [`Error::Io`].
     ///
     /// ```
     /// use slipring::Semaphore;
@@ -139,7 +144,7 @@ impl Semaphore {
         Self::attach(&super::accept(Kind::Semaphore, fd)?)
     }
 
-    /// A new semaphore for the threads of this process.
+    /// Creates a semaphore for the threads of this process.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the number.
@@ -147,10 +152,10 @@ impl Semaphore {
         Self::attach(&Place::Heap.make(geometry(permits)?)?)
     }
 
-    /// Takes the name away. Whoever uses the semaphore goes on undisturbed.
+    /// Unlinks the name. Handles that are attached keep working.
     ///
     /// # Errors
-    /// As of [`Semaphore::open`].
+    /// Those of [`Semaphore::open`].
     pub fn remove(name: &str) -> Result<()> {
         super::remove(Kind::Semaphore, name)
     }
@@ -158,25 +163,25 @@ impl Semaphore {
     fn attach(segment: &Arc<Segment>) -> Result<Self> {
         let Geometry { capacity, wake, .. } = *segment.geometry();
         if capacity % PERMIT != 0 || capacity / PERMIT > Self::MAX_PERMITS {
-            return Err(Error::Corrupt { what: "a semaphore of an impossible size" });
+            return Err(Error::Corrupt { what: "a semaphore of an invalid size" });
         }
         let freed = Many::attach(segment.shared_page().part(DATA_EVENT, LINE), Barrier::from(wake));
         let permits = Permits::attach(segment.data(), freed, capacity / PERMIT);
         Ok(Semaphore { member: Member::join(segment, permits)?, pace: Pace::new(Idle::default()) })
     }
 
-    /// The same handle with another way to wait; [`Idle::Park`] is the default.
+    /// Sets how this handle waits; [`Idle::Park`] is the default.
     #[must_use]
     pub fn with_idle(mut self, idle: Idle) -> Self {
         self.pace.set_idle(idle);
         self
     }
 
-    /// Takes a permit if one is free, or held by a dead process. Lock-free; no system call, except
-    /// that a handle which finds none free asks the kernel about the holders (one call each), at
-    /// most every 10 ms.
+    /// Acquires a permit if one is free or held by a dead process. Lock-free. No system call,
+    /// except that a handle that finds none free asks the kernel about the holders (one call each),
+    /// at most every 10 ms.
     ///
-    /// `None` means that none was free when looked at; a moment later one may be.
+    /// `None` means that none was free when checked; one may be free a moment later.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child of the process that attached.
@@ -185,18 +190,20 @@ impl Semaphore {
         attempt_or_check(&self.pace, || self.take(), || self.member.recover_if_dead(self.member.core.holders()))
     }
 
-    /// Takes a permit, and waits for it as long as it takes. See [`Semaphore::acquire_deadline`].
+    /// Acquires a permit, without a time limit. See [`Semaphore::acquire_deadline`].
     ///
     /// # Errors
-    /// As there, but for the timeout.
+    /// As there, except for the timeout.
     pub fn acquire(&self) -> Result<Permit<'_>> {
         self.acquire_deadline(Deadline::never())
     }
 
-    /// Takes a permit, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an `Instant`).
+    /// Acquires a permit, and waits for it until `deadline` (a [`Deadline`], a `Duration` or an
+    /// `Instant`).
     ///
-    /// No system call if one is free. Otherwise spins as [`Idle`] says, asks the kernel whether the holders are alive
-    /// (one call each), and sleeps on a futex. Not fair: a running thread may overtake a woken one.
+    /// No system call if one is free. Otherwise spins as [`Idle`] says, asks the kernel whether the
+    /// holders are alive (one call each), and sleeps on a futex. Not fair: a running thread may
+    /// overtake a woken one.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Cancelled`]; [`Error::Forked`] in a child of the process that
@@ -212,7 +219,8 @@ impl Semaphore {
         block_on(permits, &self.pace, deadline.into(), attempt, holders_live)
     }
 
-    /// Frees what dead processes hold, and says how many handles had died. One system call for each attached handle.
+    /// Frees the permits of dead processes, and returns how many handles had died. One system call
+    /// for each attached handle.
     ///
     /// Waiting and [`try_acquire`](Semaphore::try_acquire) do this by themselves.
     ///
@@ -222,7 +230,7 @@ impl Semaphore {
         self.member.recover_dead()
     }
 
-    /// How many permits there are.
+    /// The total number of permits.
     #[must_use]
     pub fn permits(&self) -> usize {
         self.member.core.count()
@@ -260,11 +268,12 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// A permit of a [`Semaphore`], given back when dropped (wait-free; one system call if somebody sleeps for it).
+/// A permit of a [`Semaphore`], released when dropped (wait-free; one system call if a waiter
+/// sleeps).
 ///
-/// A forgotten one stays held until the last clone of the handle is dropped, or its process dies. In a child made by
-/// `fork` the drop does nothing: the permit is the parent's.
-#[must_use = "a permit is given back when it is dropped"]
+/// A forgotten permit stays held until the last clone of the handle is dropped, or its process
+/// dies. In a child made by `fork` the drop does nothing: the permit is the parent's.
+#[must_use = "a permit is released when it is dropped"]
 pub struct Permit<'a> {
     member: &'a Member<Permits>,
     permit: usize,
@@ -286,7 +295,7 @@ impl fmt::Debug for Permit<'_> {
 
 fn geometry(permits: usize) -> Result<Geometry> {
     if permits == 0 || permits > Semaphore::MAX_PERMITS {
-        return Err(Error::Invalid { what: "number of permits: from 1 to 2^20" });
+        return Err(Error::Invalid { what: "number of permits: must be from 1 to 2^20" });
     }
     Geometry::plain(Kind::Semaphore, permits * PERMIT, &super::settings())
 }
