@@ -276,6 +276,11 @@ def judge(binary, models, mutant, pool, took):
     return outcomes
 
 
+def few(models):
+    """Some of the models, in Markdown."""
+    return ", ".join(f"`{model}`" for model in models[:3]) + (f" and {len(models) - 3} more" if models[3:] else "")
+
+
 def main():
     all_mutants = list(mutants())
     binary = build(all_mutants)
@@ -299,7 +304,7 @@ def main():
             late = [model for model, outcome in outcomes.items() if outcome == "timeout"]
             reason = next((why for part, why in EXPLAINED.items() if part in name), None)
             line = body(path)[:start].count("\n") + 1
-            verdict = ", ".join(caught) if caught else f"no model: {reason}" if reason else f"**NO MODEL** (line {line})"
+            verdict = few(caught) if caught else f"no model: {reason}" if reason else f"**NO MODEL** (line {line})"
             wrong += bool(caught) == bool(reason)
             print(f"| {name} | {verdict}{f' ({len(late)} ran out of time)' if late else ''} |", flush=True)
     sys.exit(1 if wrong else 0)

@@ -4,9 +4,10 @@
     python3 loom-tests/wake_up_mutants.py        (some minutes, most of them the compiler's)
 
 Models have no membarrier, so these mutants (mutants.py, whose machinery this uses) are judged on the processor itself:
-by the unit test of src/wait/eventcount.rs that lets somebody fall asleep while a publication waits in a store buffer.
-It counts who was late by a nap, and who was lost until the cap. On one processor there is nothing to be seen. Exit code
-1 if anybody is late without any mutant, or if a mutant does not do what stands beside it.
+by the unit test of src/wait/eventcount.rs in which a thread falls asleep while a publication waits in a store buffer. It
+counts wake-ups that are late by the first wait, and those that are lost until the cap. On one processor, or beside other
+work, there are too few races to see anything: run it alone. Exit code 1 if a wake-up is late without any mutant, or if a
+mutant does not do what stands beside it.
 """
 import os, re, subprocess, sys
 
