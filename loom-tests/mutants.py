@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Weakens every memory ordering and every rule of the algorithms once, and says which models fail.
+"""Weakens every memory ordering and every rule of the algorithms once, and prints which models fail.
 
     python3 loom-tests/mutants.py [part of a name] ...      (all of them: a quarter of an hour on two cores)
 
-Every Acquire, Release, AcqRel and SeqCst in the files below is found by itself; the rules are listed. All mutants are
-compiled at once, into a copy of the sources under target/, each behind a switch that SLIPRING_MUTANT turns; the
-sources are never touched. Prints a table in Markdown. Exit code 1 if a mutant passes every model and is not among those
-explained at the end of this file, or if one of those is caught after all.
+Every Acquire, Release, AcqRel and SeqCst in the files below is found automatically; the rules are listed. All mutants
+are compiled at once, into a copy of the sources under target/, each behind a switch that SLIPRING_MUTANT selects; the
+sources are never changed. Prints a table in Markdown. The exit code is 1 if a mutant passes every model and is not
+among those explained at the end of this file, or if one of those is caught.
 """
 import json, os, pathlib, re, shutil, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
-CONTROL = 900  # seconds for one model without any mutant, which every model has to pass
-SLACK = 10  # with a mutant it may take so many times as long, and a minute; running out of that is neither caught nor passed
-SLOW = 2  # seconds; models that take longer are asked only about what the others let pass
+CONTROL = 900  # seconds for one model without a mutant, which every model has to pass
+SLACK = 10  # with a mutant it may take this many times as long, plus a minute; beyond that it is neither caught nor passed
+SLOW = 2  # seconds; slower models run only for mutants that all others let pass
 
-# Which models look at which file.
+# The models that test each file.
 FILES = {
     "src/ring/spsc/core.rs": ["spsc", "wake::spsc"],
     "src/ring/spsc/ahead.rs": ["spsc", "wake::spsc"],
@@ -42,7 +42,7 @@ TABLE, LIFE = "src/segment/participants.rs", "src/segment/lifecycle.rs"
 RULES = [
     (SPSC, "fn end_chain", "self.shared.word(next).store(0, Ordering::Relaxed);", ";", "the successor is not zeroed"),
     (AHEAD, "pub(super) fn covers", "(self.zero_end.wrapping_sub(next) as i64) > 0", "self.zero_end != next",
-     "the window is believed to have no end"),
+     "the window is taken to have no end"),
     (AHEAD, "pub(super) fn begin", "later(self.zero_end, next.wrapping_add(8)), end", "self.zero_end, later(self.zero_end, end)",
      "the window goes back to where a record lies"),
     (AHEAD, "pub(super) fn begin", "later(self.zero_end, next.wrapping_add(8)), end",
@@ -53,7 +53,7 @@ RULES = [
      "the window reaches into what is not released"),
     (AHEAD, "pub(super) fn nothing", "Ahead { zero_end: tail, end: tail, refill_at: tail }",
      "Ahead { zero_end: tail.wrapping_add(64), end: tail, refill_at: tail.wrapping_add(64) }",
-     "a new producer believes in its predecessor's window"),
+     "a new producer relies on its predecessor's window"),
     (SPSC, "pub(crate) fn lend_ahead", "std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail))", "self.ahead",
      "the producer keeps the window while a grant writes into it"),
     (SPSC, "pub(crate) fn commit_grant", "record_size(header.len as usize) == record_size(granted)", "true",
@@ -67,7 +67,7 @@ RULES = [
      "{ self.shared.word(tail).store(header.commit_word(), Ordering::Release);"
      " (header.commit_word(), tail.wrapping_add(size)) }",
      "a batch shows its frames one by one"),
-    (SPSC, "fn show", "taken.store(end, Ordering::Relaxed);", ";", "what is shown is not recorded"),
+    (SPSC, "fn show", "taken.store(end, Ordering::Relaxed);", ";", "frames shown to the consumer are not recorded"),
     (SPSC, "fn show", "(end.wrapping_sub(self.shown) as i64) > 0", "true", "the record of what was shown moves back"),
     (SPSC, "pub(crate) fn hand_back", "self.shared.taken().store(self.shown, Ordering::Relaxed);", ";",
      "an orderly end leaves the record of what was shown"),
@@ -99,35 +99,35 @@ RULES = [
      "{ self.read_word(slot).store(ReadWord::released(lap).0, Ordering::Release);"
      " self.head().store(position.wrapping_add(1), Ordering::Relaxed); }", "a slot is free before its frame is read"),
     (RECOVERY, "pub(crate) fn sweep", "word.compare_exchange(read.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok()",
-     "{ word.store(next.0, Ordering::Release); true }", "a frame is taken back by a plain store"),
+     "{ word.store(next.0, Ordering::Release); true }", "a frame is recovered by a plain store"),
     (RECOVERY, "fn void", "word.compare_exchange(seen.0, void, Ordering::Release, Ordering::Relaxed).is_ok()",
      "{ word.store(void, Ordering::Release); true }", "a claim is voided by a plain store"),
-    (RECOVERY, "pub(crate) fn sweep", "is_still_dead()", "true", "a claim is voided whoever has the id now"),
+    (RECOVERY, "pub(crate) fn sweep", "is_still_dead()", "true", "a claim is voided although its id was reissued"),
     (RECOVERY, "pub(crate) fn sweep", "read.owner() == id && is_still_dead()", "read.owner() == id",
-     "a frame is taken back whoever has the id now"),
+     "a frame is recovered although its id was reissued"),
     (RECOVERY, "pub(crate) fn take_again", "header.flags = header.flags | Flags::REDELIVERED;", ";",
-     "a frame that comes again is not marked"),
+     "a redelivered frame is not marked"),
     (RECOVERY, "pub(crate) fn sweep", "again || total.redeliver > 0", "total.redeliver > 0",
-     "what a killed recoverer left is not announced"),
+     "redeliveries of a killed recoverer are not announced"),
     (RECOVERY, "pub(crate) fn sweep", "self.redelivery_count().fetch_add(1, Ordering::Release);", ";",
      "redeliveries are not announced"),
-    (EC, "impl Sleep for One", "ready()", "false", "One: no second look after arming"),
-    (EC, "impl Sleep for Many", "ready()", "false", "Many: no second look after registering"),
+    (EC, "impl Sleep for One", "ready()", "false", "One: no second check after arming"),
+    (EC, "impl Sleep for Many", "ready()", "false", "Many: no second check after registering"),
     (EC, "impl One", "self.0.recheck() && self.0.word().swap(0, Relaxed) == 1",
      "{ if self.0.recheck() { futex::wake(self.0.word(), 1); self.0.word().swap(0, Relaxed); } false }",
      "One: wake before clear"),
     (EC, "impl Sleep for Many", "(seen & !REGISTRATIONS) | (seen.wrapping_add(2) & REGISTRATIONS) | 1", "seen | 1", "Many: registering does not change the word"),
     (EC, "impl Many", "word.fetch_add(WAKE_UP, Relaxed).wrapping_add(WAKE_UP)", "word.load(Relaxed)", "Many: notifying does not change the word"),
     (EC, "impl Many", "let _ = word.compare_exchange(mine, mine & !1, Relaxed, Relaxed);", "word.fetch_and(!1, Relaxed);",
-     "Many: the flag is cleared whoever registered since"),
+     "Many: the flag is cleared despite new registrations"),
     (EC, "impl Many", "futex::wake(word, count) < count", "{ futex::wake(word, count); true }",
      "Many: the flag is cleared though enough were woken"),
-    (SEM, "fn release", "self.freed.notify(1);", ";", "a released permit wakes nobody"),
+    (SEM, "fn release", "self.freed.notify(1);", ";", "a released permit wakes no waiter"),
     (SEM, "fn recover", "self.freed.notify(u32::try_from(freed).unwrap_or(super::eventcount::ALL));", ";",
-     "a recovered permit wakes nobody"),
-    (MUTEX, "fn try_lock", "if self.slept.get() { WAITERS } else { 0 }", "0", "who slept forgets the other sleepers"),
-    (MUTEX, "fn recover", "self.pass_on(seen);", ";", "recovery wakes nobody"),
-    (MUTEX, "compare_exchange_weak(seen, OWNER_DIED", "OWNER_DIED", "0", "recovery keeps the death to itself"),
+     "a recovered permit wakes no waiter"),
+    (MUTEX, "fn try_lock", "if self.slept.get() { WAITERS } else { 0 }", "0", "a woken waiter forgets the other sleepers"),
+    (MUTEX, "fn recover", "self.pass_on(seen);", ";", "recovery wakes no waiter"),
+    (MUTEX, "compare_exchange_weak(seen, OWNER_DIED", "OWNER_DIED", "0", "recovery does not report the death"),
     (TABLE, "Some(State::Live | State::Dead) | None", "recover(id);", ";", "an id is reissued without a sweep"),
     (TABLE, "Some(State::Live | State::Dead) | None", "recover(id);",
      "if let Some(role) = role { self.lifecycle.note_death(role, ticket); self.free(id); } recover(id);",
@@ -135,13 +135,13 @@ RULES = [
     (TABLE, "pub(crate) fn leave", "self.free(id);", "locks.unlock(u64::from(id))?; self.free(id);",
      "a leaver unlocks before it frees its record"),
     (TABLE, "pub(crate) fn is_dead", "!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Relaxed) == before",
-     "!locks.is_locked(u64::from(id))?", "death is believed without a second look at the record"),
+     "!locks.is_locked(u64::from(id))?", "a death is reported without a second check of the record"),
     (TABLE, "fn free", "self.lifecycle.announce();", ";", "an end is not announced"),
-    (LIFE, "pub(crate) fn ended", "again == ends", "true", "an end is believed without a second reading"),
+    (LIFE, "pub(crate) fn ended", "again == ends", "true", "an end is reported without a second reading"),
 ]
 
-# What stands though no model misses it: a part of the name → the reason.
-COPIES = "orders an observer's copies before its second look; in models a copy is no atomic access, and a race fails at once"
+# Mutants that may pass all models: a part of the name → the reason.
+COPIES = "orders an observer's copies before its second check; in models a copy is no atomic access, and a race fails at once"
 EXPLAINED = {
     "spsc/layout.rs `walk`: fence dropped": COPIES,
     "mpmc/inspect.rs `is_still_claimed`: fence dropped": COPIES,
@@ -288,7 +288,7 @@ def main():
     models = re.findall(r"^(\S+): test$", listed, re.M)
     wrong = 0
     with ThreadPoolExecutor(2) as pool:
-        # The control: with every switch off, the switches themselves must not be what makes a model fail.
+        # The control: with every switch off, every model must pass.
         sound = dict(zip(models, pool.map(lambda model: run(binary, model, "none", CONTROL), models)))
     if failing := [f"{model}: {outcome}" for model, (outcome, _) in sound.items() if outcome != "passed"]:
         sys.exit("without any mutant: " + ", ".join(failing))

@@ -1,4 +1,4 @@
-//! No wake-up is lost: a sleeper that nobody wakes shows as a deadlock.
+//! No wake-up is lost: a sleeper that is not woken shows as a deadlock.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::explore;
 use crate::sync::{Area, AtomicU64, LINE, Ordering::*};
 use crate::wait::eventcount::{ALL, Barrier, Many, One, Sleep};
 
-/// Sleeps until `ready`. (Models know no time.)
+/// Sleeps until `ready`. (Models have no time.)
 fn sleep_until(event: &impl Sleep, mut ready: impl FnMut() -> bool) {
     while !ready() && event.sleep(Duration::MAX, &mut ready) {}
 }

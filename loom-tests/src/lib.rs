@@ -1,9 +1,11 @@
-//! Model checks: the sources of the algorithms, compiled against loom's atomics and explored exhaustively.
+//! Model checks: the sources of the algorithms, compiled against loom's atomics and explored
+//! exhaustively.
 //!
-//! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg that makes `sync.rs`
-//! hand out loom's types. Each model states what it would catch; `mutants.py` shows that it does.
-//! `cargo test --workspace` runs them all with at most 2 involuntary switches, which takes seconds;
-//! `SLIPRING_TESTS=full` runs each with as many as it names.
+//! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg
+//! that makes `sync.rs` provide loom's types. Each model states which faults it catches;
+//! `mutants.py` shows that it does. `cargo test --workspace` runs all models with at most 2
+//! involuntary switches, which takes seconds; `SLIPRING_TESTS=full` runs each with as many as it
+//! names.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
 #![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]
@@ -57,7 +59,8 @@ mod wake;
 #[cfg(test)]
 const SHORT: usize = 2;
 
-/// Explores every execution of `model` with at most `preemptions` involuntary switches, and says how many there were.
+/// Explores every execution of `model` with at most `preemptions` involuntary switches, and prints
+/// how many there were.
 #[cfg(test)]
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     use std::sync::Arc;

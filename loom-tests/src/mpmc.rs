@@ -1,5 +1,5 @@
-//! The MPMC slot ring: every frame delivered exactly once, stale hints walked past. What the dead held is taken back in
-//! `recovery.rs`; what observers see is in `observers.rs`.
+//! The MPMC slot ring: every frame is delivered exactly once, and stale hints are passed over.
+//! Recovery of what dead participants held: `recovery.rs`; what observers see: `observers.rs`.
 
 mod observers;
 mod recovery;
@@ -85,7 +85,7 @@ fn send(ring: &Ring, me: u16, value: u64) {
     }
 }
 
-/// Reads and releases what was taken.
+/// Reads and releases the frame that was taken.
 pub(crate) fn finish(ring: &Ring, taken: Taken) -> u64 {
     let mut payload = [0; 8];
     ring.read(&taken, &mut payload);
@@ -95,7 +95,7 @@ pub(crate) fn finish(ring: &Ring, taken: Taken) -> u64 {
     value
 }
 
-/// One look at the ring, without the search for redeliveries.
+/// One attempt to receive, without the search for redeliveries.
 pub(crate) fn ring_try(ring: &Ring, me: u16) -> Option<u64> {
     match ring.take(me) {
         Ok(taken) => Some(finish(ring, taken)),
@@ -104,7 +104,8 @@ pub(crate) fn ring_try(ring: &Ring, me: u16) -> Option<u64> {
     }
 }
 
-/// One look at the ring, then one at every slot: the value, and whether it came again.
+/// One attempt to receive, then a search of all slots. Returns the value, and whether it was
+/// redelivered.
 fn try_recv(ring: &Ring, me: u16) -> Option<(u64, bool)> {
     match ring.take(me).or_else(|_| ring.take_again(me)) {
         Ok(taken) => {
@@ -125,7 +126,7 @@ fn recv(ring: &Ring, me: u16) -> u64 {
     }
 }
 
-/// All that is left, by a consumer that comes last.
+/// Receives all frames that are left, with another consumer.
 fn drain(ring: &Ring) -> Vec<(u64, bool)> {
     std::iter::from_fn(|| try_recv(ring, 15)).collect()
 }
@@ -147,8 +148,9 @@ fn two_producers_one_consumer() {
     });
 }
 
-/// Two consumers take, one at most twice and one once, while a producer fills the ring; what they missed is still there. Each frame
-/// once, and each consumer sees its own in order.
+/// Two consumers receive, one at most twice and one once, while a producer fills the ring; the
+/// frames that they missed are still there. Each frame is received once, and each consumer sees its
+/// frames in order.
 #[test]
 fn one_producer_two_consumers() {
     explore(2, || {
@@ -192,7 +194,8 @@ fn two_producers_two_consumers() {
     });
 }
 
-/// Slots are reused: what a consumer still reads is not overwritten, and a full ring says so.
+/// Slots are reused: a slot that a consumer still reads is not overwritten, and a full ring reports
+/// so.
 #[test]
 fn reuse_of_slots() {
     explore(2, || {
@@ -207,10 +210,10 @@ fn reuse_of_slots() {
     });
 }
 
-/// A producer that comes late knows of the claims before the one that it finds, or that the tail tells of: no slot looks
-/// older to it than it can be.
+/// A late producer knows of all claims before the one that it finds, or that the tail covers: no
+/// slot looks older to it than it can be.
 #[test]
-fn a_claim_tells_of_the_claims_before_it() {
+fn a_claim_makes_earlier_claims_visible() {
     explore(3, || {
         let ring = ring(2);
         let late = thread::spawn({
@@ -224,7 +227,7 @@ fn a_claim_tells_of_the_claims_before_it() {
     });
 }
 
-/// Hints that lag as far as a hint can: producers and consumers walk past what was claimed and taken.
+/// Hints that lag as far as possible: producers and consumers pass over claimed and taken slots.
 #[test]
 fn stale_hints_are_walked_past() {
     explore(3, || {
@@ -247,14 +250,14 @@ fn stale_hints_are_walked_past() {
     });
 }
 
-/// Laps are counted modulo 2^40: a ring whose laps, and then positions, run over goes on.
+/// Laps are counted modulo 2^40: a ring continues when its laps, and then its positions, overflow.
 #[test]
 fn laps_run_over() {
     const LAPS: u64 = 1 << 40;
     for position in [(LAPS - 1) * 2 - 2, LAPS * 2 - 2, 0_u64.wrapping_sub(2)] {
         explore(2, move || {
             let parts = parts(2);
-            // Laps begin with 1: the one before the next is the position's in units of the ring.
+            // Laps begin with 1: the lap before the next is the position in units of the ring.
             let lap = (position >> 1) % LAPS;
             for slot in 0..2 {
                 parts.producers.word(8 * slot).store(ClaimWord::new(lap, 1).0, Ordering::Relaxed);
@@ -274,7 +277,7 @@ fn laps_run_over() {
     }
 }
 
-/// Aborted claims leave no trace but a gap.
+/// Aborted claims leave nothing but a gap.
 #[test]
 fn aborted_claim() {
     explore(3, || {
@@ -296,7 +299,8 @@ fn aborted_claim() {
     });
 }
 
-/// Who was told of an end, or of anything after the last commit, finds that frame: behind one that is being read, too.
+/// A consumer that has seen an end, or anything after the last commit, finds the last frame, even
+/// behind one that is being read.
 #[test]
 fn close_after_the_last_frame() {
     explore(3, || {
@@ -305,7 +309,7 @@ fn close_after_the_last_frame() {
             let (ring, closed) = (ring.clone(), closed.clone());
             move || {
                 assert!(try_send(&ring, 1, 10) && try_send(&ring, 1, 11));
-                closed.fetch_add(1, Ordering::Release); // as `segment::lifecycle` notes it
+                closed.fetch_add(1, Ordering::Release); // as `segment::lifecycle` records it
             }
         });
         let other = thread::spawn({
@@ -322,10 +326,11 @@ fn close_after_the_last_frame() {
     });
 }
 
-/// A producer aborts, and three participants meet VOID at once: a consumer on its way, a producer that wants the slot
-/// again, and the one that aborted. The slot is freed once, and what comes next is not lost.
+/// A producer aborts, and three participants find VOID at once: a consumer that passes over it, a
+/// producer that needs the slot, and the one that aborted. The slot is freed once, and the next
+/// frame is not lost.
 #[test]
-fn void_is_skipped_by_all_that_meet_it() {
+fn void_is_skipped_by_all_that_find_it() {
     explore(3, || {
         let ring = ring(2);
         let claim = ring.claim(1).unwrap();
@@ -348,7 +353,7 @@ fn void_is_skipped_by_all_that_meet_it() {
     });
 }
 
-/// Two threads use one handle: what one found free, the other may write.
+/// Two threads use one handle: a slot that one found free may be written by the other.
 #[test]
 fn threads_of_a_handle_share_what_they_know() {
     explore(2, || {

@@ -1,4 +1,5 @@
-//! The mutex: one holder at a time, the next one sees all that the last one did, a dead holder is told of.
+//! The mutex: one holder at a time; the next holder sees all writes of the last one; a dead holder
+//! is reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::sync::Area;
 use crate::wait::eventcount::Sleep;
 use crate::wait::mutex::{Lock, Locked};
 
-/// The lock word, and 8 bytes that only its holder touches.
+/// The lock word, and 8 bytes that only its holder accesses.
 struct Model {
     all: Area,
 }
@@ -22,7 +23,7 @@ impl Model {
 
     fn add(&self) -> u8 {
         let mut value = [0];
-        // SAFETY: the model finds out whether the lock really excludes everybody else.
+        // SAFETY: the model checks that the lock excludes all others.
         unsafe { self.all.read(8, &mut value) };
         // SAFETY: as above.
         unsafe { self.all.write(8, &[value[0] + 1]) };
@@ -88,7 +89,7 @@ fn three_pass_it_on() {
 }
 
 #[test]
-fn one_who_gives_up_leaves_nobody_asleep() {
+fn a_waiter_that_times_out_leaves_no_other_asleep() {
     explore(2, || {
         let shared = model();
         let patient = {
@@ -117,7 +118,7 @@ fn one_who_gives_up_leaves_nobody_asleep() {
 }
 
 #[test]
-fn a_dead_holder_is_told_of_until_somebody_repairs() {
+fn a_dead_holder_is_reported_until_the_data_is_repaired() {
     explore(3, || {
         let shared = model();
         let dead = {
@@ -131,7 +132,7 @@ fn a_dead_holder_is_told_of_until_somebody_repairs() {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.use_once(2))
         };
-        dead.join().unwrap(); // what the kernel's word is in production
+        dead.join().unwrap(); // the kernel's report of the death in production
         let lock = shared.lock();
         assert!(lock.recover(1));
         assert!(!lock.recover(1), "recovery may be repeated");

@@ -1,6 +1,7 @@
 //! Models of the table of participants: `src/segment/participants.rs` and `lifecycle.rs`.
 //!
-//! Locks are modelled as the kernel gives them: exclusive per holder, dropped at death, each call ordered with the others.
+//! Locks are modelled as the kernel provides them: exclusive per holder, released at death, each
+//! call ordered with the others.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use crate::segment::lifecycle::Ends;
 use crate::segment::participants::{Locks, Role, Seat, State, Table};
 use crate::sync::{Area, Ordering};
 
-/// Byte → holder. A killed holder's bytes vanish at once, as all locks of a file description do.
+/// Byte → holder. A killed holder's bytes are released at once, as all locks of a file description
+/// are.
 #[derive(Clone)]
 struct Kernel(Arc<Mutex<BTreeMap<u64, u64>>>);
 
@@ -66,7 +68,7 @@ fn join(table: &Table, locks: &Holder, role: Role, exclusive: bool) -> Result<Se
     table.join(locks, role, exclusive, true, [0; 4], |id| panic!("{id} is not dead"))
 }
 
-/// Catches: a role taken twice, and an id held by two.
+/// Catches: a role taken twice, and an id with two holders.
 #[test]
 fn an_exclusive_role_has_one_holder() {
     explore(3, || {
@@ -86,8 +88,8 @@ fn an_exclusive_role_has_one_holder() {
     });
 }
 
-/// Catches: an id that passes on before its last holder's writes are visible; a joiner that gives up although the only
-/// thing in its way is somebody leaving.
+/// Catches: an id that is reissued before its last holder's writes are visible; a participant that
+/// fails to join although only a leaving one is in its way.
 #[test]
 fn an_id_passes_on_with_everything_written_under_it() {
     explore(3, || {
@@ -95,7 +97,8 @@ fn an_id_passes_on_with_everything_written_under_it() {
         let visit = move |table: &Table, data: &Area, locks: &Holder| {
             let seat = join(table, locks, Role::Consumer, false).unwrap();
             let mine = 8 * (usize::from(seat.id) - 1);
-            // SAFETY: the id is ours; loom fails the model if another holder's write is not ordered before this one.
+            // SAFETY: this thread owns the id; loom fails the model if another holder's write is
+            // not ordered before this one.
             unsafe { data.write(mine, &[seat.id as u8; 8]) };
             table.leave(locks, seat, Ends::default()).unwrap();
         };
@@ -109,9 +112,10 @@ fn an_id_passes_on_with_everything_written_under_it() {
     });
 }
 
-/// Catches: a corpse buried by two, its death counted as two, its id reissued before the sweep, its last writes unseen.
+/// Catches: a dead participant that is reaped twice, a death that is counted twice, an id that is
+/// reissued before the sweep, last writes that are not visible.
 #[test]
-fn two_bury_one_corpse() {
+fn two_reapers_reap_one_dead_participant() {
     explore(3, || {
         let (table, kernel, slot) = (table(3), Kernel::new(), Area::model(8));
         let victim = kernel.holder(9);
@@ -135,18 +139,19 @@ fn two_bury_one_corpse() {
             })
         };
         victim.die();
-        let buried = reaper.join().unwrap();
+        let reaped = reaper.join().unwrap();
         let seat = joiner.join().unwrap();
         let late = table.reap(&kernel.holder(4), seat.id, |id| recover(&slot, id)).unwrap_or(0);
-        assert!(buried + late <= 1, "one corpse");
+        assert!(reaped + late <= 1, "reaped twice");
         let ends = table.lifecycle().ends(Role::Producer);
         assert_eq!((ends, table.present(Role::Producer)), (Ends { close: 0, death: dead.ticket }, 1));
         assert_eq!(slot.word(0).load(Ordering::Relaxed), 0);
     });
 }
 
-/// Catches: an end reported before what the ended ones wrote is visible, never, or with the wrong cause; and an end that
-/// covers a producer which is still on its way in with an older ticket.
+/// Catches: an end that is reported before the ended producer's writes are visible, not at all, or
+/// with the wrong cause; and an end that covers a producer that is still joining with an older
+/// ticket.
 #[test]
 fn an_end_is_seen_after_the_last_write_and_never_early() {
     explore(3, || {
@@ -155,7 +160,8 @@ fn an_end_is_seen_after_the_last_write_and_never_early() {
             let (table, data, locks) = (table.clone(), data.clone(), kernel.holder(number));
             thread::spawn(move || {
                 let seat = join(&table, &locks, Role::Producer, false).unwrap();
-                // SAFETY: a ticket is one producer's, and nobody reads before that producer's end is told.
+                // SAFETY: a ticket belongs to one producer, and no thread reads before that
+                // producer's end is reported.
                 unsafe { data.write(8 * (seat.ticket as usize - 1), &[1; 8]) };
                 table.leave(&locks, seat, Ends::default()).unwrap();
             })
@@ -164,7 +170,8 @@ fn an_end_is_seen_after_the_last_write_and_never_early() {
         let reported = table.ended(Role::Producer, Ends::default()).unwrap_or_default();
         for ticket in 0..reported.close {
             let mut bytes = [0; 8];
-            // SAFETY: the holder of every ticket up to the reported one has left; loom checks the order.
+            // SAFETY: the holder of every ticket up to the reported one has left; loom checks the
+            // order.
             unsafe { data.read(8 * ticket as usize, &mut bytes) };
             assert_eq!(bytes, [1; 8]);
         }
@@ -176,7 +183,8 @@ fn an_end_is_seen_after_the_last_write_and_never_early() {
     });
 }
 
-/// Catches: what the model above does, where one producer is killed, and its end is noted by whoever buries it.
+/// Catches the same as the model above, where one producer is killed, and its end is recorded by
+/// the participant that reaps it.
 fn an_end_noted_by_a_reaper(killed_while: State) {
     explore(3, move || {
         let (records, shared) = (Area::model(3 * RECORD), Area::model(SHARED_USED));
@@ -186,7 +194,8 @@ fn an_end_noted_by_a_reaper(killed_while: State) {
             thread::spawn(move || {
                 let locks = kernel.holder(number);
                 let seat = table.join(&locks, Role::Producer, false, true, [0; 4], |_| ()).unwrap();
-                // SAFETY: a ticket is one producer's, and nobody reads before that producer's end is told.
+                // SAFETY: a ticket belongs to one producer, and no thread reads before that
+                // producer's end is reported.
                 unsafe { data.write(8 * (seat.ticket as usize - 1), &[1; 8]) };
                 if !killed {
                     return table.leave(&locks, seat, Ends::default()).unwrap();
@@ -203,7 +212,8 @@ fn an_end_noted_by_a_reaper(killed_while: State) {
         let reported = table.ended(Role::Producer, Ends::default()).unwrap_or_default();
         for ticket in 0..reported.close.max(reported.death) {
             let mut bytes = [0; 8];
-            // SAFETY: the holder of every ticket up to the reported ones has ended; loom checks the order.
+            // SAFETY: the holder of every ticket up to the reported ones has ended; loom checks the
+            // order.
             unsafe { data.read(8 * ticket as usize, &mut bytes) };
             assert_eq!(bytes, [1; 8]);
         }
@@ -226,8 +236,8 @@ fn an_end_noted_by_the_reaper_of_a_leaving_one() {
     an_end_noted_by_a_reaper(State::Leaving);
 }
 
-/// Catches: a close reported in place of the death that came with it: the cause of an end, read before the last of those who
-/// ended was buried.
+/// Catches: a close that is reported in place of the death that came with it, because the cause was
+/// read before the last of the ended producers was reaped.
 #[test]
 fn an_end_comes_with_all_its_causes() {
     explore(3, || {
@@ -246,9 +256,10 @@ fn an_end_comes_with_all_its_causes() {
     });
 }
 
-/// Catches: a death reported before its burial is complete: what was recovered must be visible.
+/// Catches: a death that is reported before it is completely reaped: what was recovered must be
+/// visible.
 #[test]
-fn what_was_recovered_is_visible_after_the_end() {
+fn recovery_is_visible_after_the_end() {
     explore(3, || {
         let (table, kernel, data) = (table(1), Kernel::new(), Area::model(8));
         let victim = kernel.holder(1);
@@ -257,14 +268,14 @@ fn what_was_recovered_is_visible_after_the_end() {
         let reaper = {
             let (table, data, locks) = (table.clone(), data.clone(), kernel.holder(2));
             thread::spawn(move || {
-                // SAFETY: nobody reads before the end is told; loom checks just that.
+                // SAFETY: no thread reads before the end is reported, which loom checks.
                 table.reap(&locks, 0, |_| unsafe { data.write(0, &[7; 8]) }).unwrap();
             })
         };
         if let Some(ends) = table.ended(Role::Producer, Ends::default()) {
             assert_eq!(ends, Ends { close: 0, death: 1 });
             let mut bytes = [0; 8];
-            // SAFETY: the burial is over; loom checks that it is ordered before this.
+            // SAFETY: reaping has finished; loom checks that it is ordered before this.
             unsafe { data.read(0, &mut bytes) };
             assert_eq!(bytes, [7; 8]);
         }
@@ -272,9 +283,10 @@ fn what_was_recovered_is_visible_after_the_end() {
     });
 }
 
-/// Catches: a change of membership that is seen before what changed, so that the reader would not look again.
+/// Catches: a change of membership that is visible before the changed record, so that a reader
+/// would not read it again.
 #[test]
-fn membership_tells_of_what_is_visible() {
+fn membership_changes_after_the_record() {
     explore(3, || {
         let (table, kernel) = (table(1), Kernel::new());
         let producer = {
@@ -286,7 +298,7 @@ fn membership_tells_of_what_is_visible() {
         };
         let seen = table.lifecycle().membership();
         let (state, identity) = (table.get(1).state, table.identity(1));
-        assert!(state != Some(State::Live) || identity == [5; 4], "LIVE tells of the identity");
+        assert!(state != Some(State::Live) || identity == [5; 4], "LIVE is visible before the identity");
         match seen {
             0 => {}
             1 => assert!(
@@ -296,11 +308,12 @@ fn membership_tells_of_what_is_visible() {
             _ => assert!(table.ended(Role::Producer, Ends::default()).is_some()),
         }
         producer.join().unwrap();
-        assert_eq!(table.lifecycle().membership(), 2, "a coming and a going");
+        assert_eq!(table.lifecycle().membership(), 2, "one join and one leave");
     });
 }
 
-/// Catches: a living participant declared dead, because its id's former holder left at the wrong moment.
+/// Catches: a living participant that is declared dead, because its id's former holder left at the
+/// wrong moment.
 #[test]
 fn the_living_are_never_declared_dead() {
     explore(3, || {
@@ -322,7 +335,7 @@ fn the_living_are_never_declared_dead() {
     });
 }
 
-/// Catches: two last consumers, each of whom leaves the acknowledgement to the other.
+/// Catches: two last consumers, each of which leaves the acknowledgement to the other.
 #[test]
 fn one_of_two_last_leavers_acknowledges() {
     explore(3, || {
@@ -340,7 +353,8 @@ fn one_of_two_last_leavers_acknowledges() {
     });
 }
 
-/// Catches: a check that two make at once, and one that no participant makes, since another's claim was taken for its own.
+/// Catches: a check that two sleepers make at once, and one that no sleeper makes because each
+/// takes the other's claim for its own.
 #[test]
 fn one_of_two_sleepers_makes_the_check() {
     explore(3, || {
@@ -359,7 +373,8 @@ fn one_of_two_sleepers_makes_the_check() {
     });
 }
 
-/// Catches: a dead participant's id that is issued without recovery, or not issued although no other is free.
+/// Catches: a dead participant's id that is issued without recovery, or not issued although no
+/// other is free.
 #[test]
 fn a_join_that_is_not_thorough_recovers_the_dead_if_it_needs_an_id() {
     explore(3, || {

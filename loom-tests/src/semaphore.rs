@@ -1,5 +1,5 @@
-//! The semaphore: a permit has one holder at a time, is never lost with its holder, and nobody sleeps beside a free
-//! one.
+//! The semaphore: a permit has one holder at a time, is not lost with its holder, and no waiter
+//! sleeps while a permit is free.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{Barrier, Many, Sleep};
 use crate::wait::semaphore::Permits;
 
-/// Eventcount, permits, and 8 bytes that only the holder of the permit touches.
+/// Eventcount, permits, and 8 bytes that only the holder of the permit accesses.
 struct Model {
     all: Area,
 }
@@ -31,7 +31,7 @@ impl Model {
 
     fn add(&self) {
         let mut value = [0];
-        // SAFETY: the model finds out whether the permit really excludes everybody else.
+        // SAFETY: the model checks that the permit excludes all others.
         unsafe { self.all.read(LINE + 16, &mut value) };
         // SAFETY: as above.
         unsafe { self.all.write(LINE + 16, &[value[0] + 1]) };
@@ -98,7 +98,7 @@ fn three_contend_for_two_permits() {
 }
 
 #[test]
-fn the_permit_of_a_dead_holder_comes_back() {
+fn the_permit_of_a_dead_holder_is_returned() {
     explore(3, || {
         let shared = std::sync::Arc::new(model());
         let dead = {
@@ -112,7 +112,7 @@ fn the_permit_of_a_dead_holder_comes_back() {
             let shared = std::sync::Arc::clone(&shared);
             thread::spawn(move || shared.use_one(2))
         };
-        dead.join().unwrap(); // what the kernel's word is in production
+        dead.join().unwrap(); // the kernel's report of the death in production
         assert_eq!(shared.permits(1).recover(1), 1);
         assert_eq!(shared.permits(1).recover(1), 0, "recovery may be repeated");
         waiter.join().unwrap();

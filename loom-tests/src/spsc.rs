@@ -1,8 +1,8 @@
-//! The SPSC byte ring and the byte stream: nothing lost, doubled, torn or seen early; wrap, full, empty, batches, close,
-//! takeover of either end, and the marks of redelivery over more than one death.
+//! The SPSC byte ring and the byte stream: no frame is lost, doubled, torn or seen early; wrap,
+//! full, empty, batches, close, takeover of either end, and redelivery marks across several deaths.
 //!
-//! A death is a thread that stops without leaving; whoever takes over joins it first, which is what the kernel's word for
-//! the death (the freed lock) gives in production, and no more than that.
+//! A death is a thread that stops without leaving. Its successor joins the thread first, which
+//! orders as much as the kernel's report of the death (the released lock) does in production.
 
 use loom::thread;
 
@@ -45,7 +45,7 @@ fn stage(tx: &mut Producer, batch: &mut Staged, value: u32) -> bool {
     room
 }
 
-/// Reads and releases the next frame; what has been released is published when there is none.
+/// Reads and releases the next frame. If there is none, publishes the releases.
 pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
     let frame = match rx.look_first() {
         Ok(frame) => frame,
@@ -62,7 +62,7 @@ pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
     Some(frame.header().seq)
 }
 
-/// A consumer that skips what its dead predecessor had in hand, and how many frames that was.
+/// A consumer that skips what its dead predecessor held. Also returns how many frames that was.
 fn skipping_heir(shared: Shared) -> (Consumer, u64) {
     let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
     rx.skip_shown(|| lost += 1).unwrap();
@@ -93,7 +93,8 @@ fn ends(shared: &Shared) -> (Producer, Consumer) {
     (Producer::attach(shared.clone()).unwrap(), rx)
 }
 
-/// Sends `0..count` one by one through a ring of `capacity`, and checks that just these arrive, in order.
+/// Sends `0..count` one by one through a ring of `capacity`, and checks that exactly these arrive,
+/// in order.
 fn pass(preemptions: usize, capacity: usize, count: u32) {
     explore(preemptions, move || {
         let (mut tx, mut rx) = ends(&ring(capacity));
@@ -122,7 +123,8 @@ fn wrapping_records() {
     pass(2, 64, 3);
 }
 
-/// Frames without payload, of which two would fill the ring to the last byte: the zero behind the second needs room, too.
+/// Frames without payload, two of which would fill the ring to the last byte: the zero after the
+/// second needs room, too.
 #[test]
 fn never_quite_full() {
     explore(3, || {
@@ -144,7 +146,8 @@ fn never_quite_full() {
     });
 }
 
-/// A batch becomes visible whole, through its first header only; so does one that wraps, and one after an aborted one.
+/// A batch becomes visible at once, with its first header; also one that wraps, and one after an
+/// aborted one.
 #[test]
 fn batches_appear_at_once() {
     explore(3, || {
@@ -158,14 +161,15 @@ fn batches_appear_at_once() {
             tx.publish(batch);
         });
         assert_eq!(recv_waiting(&mut rx), 0);
-        assert_eq!(recv(&mut rx), Some(1), "the batch came in pieces");
+        assert_eq!(recv(&mut rx), Some(1), "the batch became visible in pieces");
         sender.join().unwrap();
         assert_eq!(recv(&mut rx), None);
     });
 }
 
-/// A ring through which a lap of frames has gone, so that every word of it holds something, and whose producer knows that
-/// it is empty. The window covers the next frame; in 128 bytes not the one after it, in 256 two.
+/// A ring through which a lap of frames has passed, so that none of its words is zero, and whose
+/// producer knows that it is empty. The window covers the next frame; a ring of 128 bytes has no
+/// room for a window over two frames, one of 256 has.
 fn ring_used_up(capacity: usize) -> (Shared, Producer, Consumer) {
     let shared = ring(capacity);
     let (mut tx, mut rx) = ends(&shared);
@@ -177,8 +181,9 @@ fn used_ring() -> (Shared, Producer, Consumer) {
     ring_used_up(128)
 }
 
-/// The zero behind a frame comes from a window that was stored before the frame: in the middle of the ring, across its end,
-/// and, where there is no room for a window, from the frame's own commit.
+/// The zero after a frame comes from a window that was stored before the frame, in the middle of
+/// the ring and across its end. Where there is no room for a window, it comes from the frame's own
+/// commit.
 #[test]
 fn a_window_ends_the_chain() {
     explore(2, || {
@@ -196,7 +201,7 @@ fn a_window_ends_the_chain() {
     });
 }
 
-/// A window ends before what the consumer has not released.
+/// A window ends before unreleased frames.
 #[test]
 fn a_window_leaves_what_is_not_released() {
     explore(2, || {
@@ -204,7 +209,7 @@ fn a_window_leaves_what_is_not_released() {
         assert!(send(&mut tx, 0) && send(&mut tx, 1));
         let sender = thread::spawn(move || {
             let sent = (2..6).take_while(|value| send(&mut tx, *value)).count() as u32;
-            assert!(sent >= 3, "nothing is full that would not be full without a window");
+            assert!(sent >= 3, "a window must not make a ring full");
             sent
         });
         let held = rx.look().unwrap();
@@ -219,14 +224,14 @@ fn a_window_leaves_what_is_not_released() {
     });
 }
 
-/// Grants that are shortened, dropped or forgotten, and batches that are forgotten, leave anything behind the tail: no later
-/// commit takes it for zeros.
+/// Grants that are shortened, dropped or forgotten, and batches that are forgotten, may leave any
+/// bytes after the tail: no later commit takes them for zeros.
 #[test]
-fn what_was_written_ahead_ends_no_chain() {
+fn bytes_written_ahead_end_no_chain() {
     explore(2, || {
         let (_, mut tx, mut rx) = used_ring();
         let sender = thread::spawn(move || {
-            // Shortened: a record of 16 bytes, and something behind it.
+            // Shortened: a record of 16 bytes, and other bytes after it.
             let lent = tx.lend_ahead();
             assert!(has_room(&mut tx));
             tx.write(tx.tail(), &[0xFF; 8]);
@@ -248,7 +253,7 @@ fn what_was_written_ahead_ends_no_chain() {
     });
 }
 
-/// A batch brings its own window, and gives it back when it is published.
+/// A batch stores its own window, and hands it over when it is published.
 #[test]
 fn a_batch_goes_on_with_the_window() {
     explore(2, || {
@@ -265,7 +270,8 @@ fn a_batch_goes_on_with_the_window() {
     });
 }
 
-/// A window that covers more than one frame: no commit adds a zero as long as it does, and none is missing where it ends.
+/// A window that covers more than one frame: no commit stores a zero while it lasts, and one is
+/// stored where it ends.
 #[test]
 fn a_window_covers_more_than_one_frame() {
     explore(2, || {
@@ -283,7 +289,7 @@ fn a_window_covers_more_than_one_frame() {
     });
 }
 
-/// A frame that ends where the window ends: the word behind it is not zero yet.
+/// A frame that ends where the window ends: the word after it is not zero yet.
 #[test]
 fn a_frame_ends_with_the_window() {
     explore(2, || {
@@ -305,7 +311,8 @@ fn a_frame_ends_with_the_window() {
     });
 }
 
-/// A producer dies and leaves a window, and a record in it that was not committed; its successor believes neither.
+/// A producer dies and leaves a window with an uncommitted record in it. Its successor relies on
+/// neither.
 #[test]
 fn takeover_of_a_window() {
     explore(2, || {
@@ -324,7 +331,8 @@ fn takeover_of_a_window() {
     });
 }
 
-/// A closed ring is drained before its end is believed: a last look at the data follows the news.
+/// A closed ring is drained before its end is reported: the data is checked once more after the
+/// close was seen.
 #[test]
 fn close_after_the_last_frame() {
     explore(3, || {
@@ -349,8 +357,8 @@ fn close_after_the_last_frame() {
     });
 }
 
-/// A producer dies with a half-written frame and with a half-written batch; its successor finds the tail while the consumer
-/// goes on reading.
+/// A producer dies with a half-written frame or batch; its successor finds the tail while the
+/// consumer continues reading.
 #[test]
 fn takeover_of_the_producer() {
     explore(3, || {
@@ -370,7 +378,8 @@ fn takeover_of_the_producer() {
     });
 }
 
-/// The successor of a producer that left a full ring writes only where the consumer has finished reading.
+/// The successor of a producer that left a full ring writes only where the consumer has finished
+/// reading.
 #[test]
 fn takeover_of_a_full_ring() {
     explore(3, || {
@@ -388,7 +397,8 @@ fn takeover_of_a_full_ring() {
     });
 }
 
-/// A consumer dies with a frame in hand; its successor gets that frame again, marked, and the next one unmarked.
+/// A consumer dies while it holds a frame. Its successor gets that frame again, marked, and the
+/// next one unmarked.
 #[test]
 fn takeover_of_the_consumer() {
     explore(3, || {
@@ -396,20 +406,20 @@ fn takeover_of_the_consumer() {
         let (mut tx, mut first) = ends(&shared);
         let sender = thread::spawn(move || assert!(send(&mut tx, 0) && send(&mut tx, 1)));
         let dead = thread::spawn(move || first.look_first().is_ok());
-        let in_hand = dead.join().unwrap();
+        let held = dead.join().unwrap();
         let mut rx = Consumer::attach(shared).unwrap();
         for expected in 0..2 {
             let frame = look_waiting(&mut rx);
             assert_eq!(frame.header().seq, expected);
-            assert_eq!(frame.header().flags.contains(Flags::REDELIVERED), in_hand && expected == 0);
+            assert_eq!(frame.header().flags.contains(Flags::REDELIVERED), held && expected == 0);
             let _ = rx.release(frame.end());
         }
         sender.join().unwrap();
     });
 }
 
-/// Two frames in a dead consumer's hands stay marked when its successor dies as well, having seen one of them again, and
-/// when the next one leaves in an orderly way.
+/// Two frames that a dead consumer held stay marked when its successor dies after it has seen one
+/// of them again, and when the next successor leaves in order.
 #[test]
 fn marks_outlive_a_second_death() {
     explore(2, || {
@@ -431,7 +441,8 @@ fn marks_outlive_a_second_death() {
     });
 }
 
-/// A consumer that leaves in an orderly way puts back what it looked at: no mark, and no loss.
+/// A consumer that leaves in order puts back the frames it peeked at: without a mark, and without a
+/// loss.
 #[test]
 fn an_orderly_end_puts_frames_back() {
     explore(2, || {
@@ -445,7 +456,8 @@ fn an_orderly_end_puts_frames_back() {
     });
 }
 
-/// At most once: what a dead consumer had in hand is skipped, even if its successor is killed while it skips.
+/// At most once: frames that a dead consumer held are skipped, even if its successor is killed
+/// while it skips them.
 #[test]
 fn at_most_once_outlives_a_second_death() {
     explore(2, || {
@@ -454,7 +466,7 @@ fn at_most_once_outlives_a_second_death() {
         let (mut tx, mut first) = ends(&shared);
         assert!((0..3).all(|value| send(&mut tx, value)));
         assert!(first.look().is_ok() && first.look().is_ok());
-        // The successor skips the first of the two and dies: `attach` up to there, by its own steps.
+        // The successor skips the first frame and dies: the first steps of `attach`.
         let mut second = Consumer::attach(shared.clone()).unwrap();
         let skipped = second.look().unwrap();
         let _ = second.release(skipped.end());
@@ -464,7 +476,7 @@ fn at_most_once_outlives_a_second_death() {
     });
 }
 
-/// An observer that walks a ring sees whole frames, never what lay there a lap ago.
+/// An observer that walks a ring sees whole frames, and no bytes of an earlier lap.
 #[test]
 fn an_observer_sees_whole_frames() {
     explore(3, || {
@@ -524,7 +536,7 @@ fn stream_of_bytes() {
     });
 }
 
-/// Successors at either end of a stream use at once what they found when they attached.
+/// Successors at either end of a stream can use at once what they found when they attached.
 #[test]
 fn stream_takeover() {
     explore(3, || {
@@ -532,7 +544,8 @@ fn stream_takeover() {
         let mut tx = stream::Producer::attach(shared.clone()).unwrap();
         (0..2).for_each(|block| write_block(&mut tx, block));
         let (reader, writer) = (shared.clone(), shared.clone());
-        // It reads one block; a successor of the producer that attaches meanwhile may find room for one.
+        // It reads one block; a successor of the producer that attaches meanwhile may find room for
+        // one.
         let mut rx = stream::Consumer::attach(reader).unwrap();
         let consumer = thread::spawn(move || assert_eq!(read_block(&mut rx), [0; 8]));
         drop(tx);

@@ -1,5 +1,6 @@
-//! Rings and eventcounts together, as the handles join them: whoever sleeps on an edge of a ring is woken by the other end.
-//! Sleeps have no cap here, so a lost wake-up is a deadlock.
+//! Rings and eventcounts together, as the handles combine them: a participant that sleeps at one
+//! end of a ring is woken by the other end. Sleeps have no cap here, so a lost wake-up is a
+//! deadlock.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::spsc;
 use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{Barrier, Many, One, Sleep};
 
-/// Sleeps until `attempt` yields something, as `wait/block.rs` does.
+/// Sleeps until `attempt` returns a value, as `wait/block.rs` does.
 fn wait_for<T>(event: &impl Sleep, mut attempt: impl FnMut() -> Option<T>) -> T {
     loop {
         let mut found = attempt();
@@ -56,7 +57,8 @@ impl Spsc {
         }
     }
 
-    /// Receives as `Consumer::recv` does: what was released is published, and told, before a sleep.
+    /// Receives as `Consumer::recv` does: releases are published, and the producer notified, before
+    /// a sleep.
     fn recv(&self, rx: &mut Consumer, expected: std::ops::Range<u32>) {
         for expected in expected {
             let frame = rx.look().unwrap_or_else(|_| {
@@ -94,7 +96,7 @@ fn spsc_sleeps_on_empty_and_on_full() {
     explore(3, || Spsc::new(32).pass(0, 2));
 }
 
-/// The producer sleeps on a full ring whose consumer publishes what it released now and then only.
+/// The producer sleeps on a full ring whose consumer publishes its releases only from time to time.
 #[test]
 fn spsc_lazy_head_wakes_the_producer() {
     explore(2, || Spsc::new(256).pass(10, 1));
@@ -118,7 +120,8 @@ impl Mpmc {
         self.data.notify(1);
     }
 
-    /// Receives as `Consumer::recv` does: whoever had to wait passes on the news of what is behind its frame.
+    /// Receives as `Consumer::recv` does: a consumer that had to wait wakes another one for the
+    /// frames after its own.
     fn recv(&self, me: u16) -> u64 {
         mpmc::ring_try(&self.ring, me).unwrap_or_else(|| {
             let taken = wait_for(&self.data, || match self.ring.take(me) {
@@ -132,7 +135,8 @@ impl Mpmc {
         })
     }
 
-    /// `finish` ends a claim that is older than another producer's, while `consumers` wait for the frames.
+    /// `finish` ends a claim that is older than another producer's, while `consumers` wait for the
+    /// frames.
     fn behind_a_claim(self, consumers: usize, finish: impl FnOnce(&Self, Claim)) -> Vec<u64> {
         let first = self.ring.claim(1).unwrap();
         let other = thread::spawn({
@@ -153,7 +157,7 @@ impl Mpmc {
     }
 }
 
-/// A frame behind a claim that is given up: the consumer that went to sleep in front of the claim is woken.
+/// A frame behind an aborted claim: the consumer that sleeps in front of the claim is woken.
 #[test]
 fn mpmc_an_abort_uncovers_the_next_frame() {
     explore(3, || {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Breaks rules of the library, one at a time, and says what the stepping harness (main.rs) makes of each.
+"""Breaks rules of the library, one at a time, and prints what the stepping harness (main.rs) finds for each.
 
     python3 tests/single_step/mutants.py [part of a name] ...      (a few minutes)
 
-A harness that finds no violation proves something only if it would have found one. As in loom-tests/mutants.py, whose
-list of rules and machinery it uses, all mutants are compiled at once into a copy of the sources under target/, each
-behind a switch; the sources are never touched. Exit code 1 if the harness finds something without any mutant, or
-nothing with one.
+A harness that finds no violation is evidence only if it finds violations in broken code. This program uses the list
+of rules and the code of loom-tests/mutants.py: all mutants are compiled at once into a copy of the sources under
+target/, each behind a switch; the sources are never changed. The exit code is 1 if the harness finds a violation
+without a mutant, or none with one.
 """
 import os, pathlib, re, subprocess, sys
 
@@ -16,26 +16,25 @@ import mutants as models
 
 WORK = ROOT / "target" / "step-mutants"
 models.WORK = WORK  # a build directory of its own
-TIMEOUT = 600  # seconds; whoever runs out of them hangs, which counts as noticed
+TIMEOUT = 600  # seconds; a run that takes longer hangs, which counts as noticed
 
-# Name of a rule → the operations that are to notice. The first ones are in the models' list.
+# Name of a rule → the operations that must notice. The first rules are in the models' list.
 RULES = {
     "the successor is not zeroed": ["spsc try_send three frames", "spsc batch of 3, commit"],
     "a batch shows its frames one by one": ["spsc batch of 3, commit three frames"],
-    "what is shown is not recorded": ["spsc try_recv three frames"],
+    "frames shown to the consumer are not recorded": ["spsc try_recv three frames"],
     "READY before the header is whole": ["mpmc try_send one frame"],
-    "FREE before the frame is read": ["mpmc try_recv one frame"],
-    "a frame that comes again is not marked": ["mpmc try_recv one frame"],
+    "a slot is free before its frame is read": ["mpmc try_recv one frame"],
+    "a redelivered frame is not marked": ["mpmc try_recv one frame"],
     "an id is reissued without a sweep": ["mpmc try_send one frame"],
-    "recovery keeps the death to itself": ["mutex lock, recovering"],
-    "a lock that somebody holds is granted": ["pause: mpmc try_send", "pause: spsc try_send"],
+    "recovery does not report the death": ["mutex lock, recovering"],
+    "a held lock is granted": ["pause: mpmc try_send", "pause: spsc try_send"],
     "no sleep is capped": ["spsc send, waking", "spsc batch received, waking"],
 }
 # file, text to search from, the exact text after it, what replaces it, name
 OWN = [
-    ("src/os/lock.rs", "pub(crate) fn try_lock", "Ok(false)", "Ok(true)", "a lock that somebody holds is granted"),
-    ("src/wait/eventcount.rs", "impl Sleep for One", "timeout.min(SLEEP_CAP)", "timeout", "no sleep is capped"),
-    ("src/wait/block.rs", "pub(crate) fn block_on", "deadline.remaining().min(nap)", "deadline.remaining()", "no sleep is capped"),
+    ("src/os/lock.rs", "pub(crate) fn try_lock", "Ok(false)", "Ok(true)", "a held lock is granted"),
+    ("src/wait/block.rs", "pub(crate) fn block_on", "deadline.remaining().min(longest_sleep)", "deadline.remaining()", "no sleep is capped"),
 ]
 
 

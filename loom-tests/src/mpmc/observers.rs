@@ -23,8 +23,8 @@ fn an_observer_sees_whole_frames() {
     });
 }
 
-/// An observer of a ring whose slots are reused finds nothing wrong with any of them, in whatever order it learns of their
-/// changes.
+/// An observer of a ring whose slots are reused finds no problem in any of them, in whatever order
+/// it sees their changes.
 #[test]
 fn an_observer_finds_nothing_wrong() {
     explore(3, || {

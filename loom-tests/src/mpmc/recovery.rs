@@ -1,8 +1,8 @@
-//! What is done for the dead of an MPMC ring: claims that are voided, frames that come again or are dropped, and recoverers
-//! that die or are stopped themselves.
+//! Recovery of an MPMC ring from deaths: claims that are voided, frames that are redelivered or
+//! dropped, and recoverers that die or are stopped themselves.
 //!
-//! A death is a thread that stops while it holds a slot; the recoverer joins it first, which is what the kernel's word
-//! for the death gives in production, and no more than that.
+//! A death is a thread that stops while it holds a slot. The recoverer joins it first, which orders
+//! as much as the kernel's report of the death does in production.
 
 use super::*;
 use crate::ring::mpmc::inspect::State;
@@ -12,11 +12,11 @@ fn die_reading(ring: &Ring) -> thread::JoinHandle<()> {
     let ring = ring.clone();
     thread::spawn(move || {
         let taken = ring.take(9).unwrap();
-        ring.read(&taken, &mut [0; 8]); // and is never released
+        ring.read(&taken, &mut [0; 8]); // and does not release it
     })
 }
 
-/// Waits for the kernel's word for the death of participant 9, and recovers.
+/// Waits for the kernel's report of the death of participant 9, and recovers.
 fn recover(ring: &Ring, dead: thread::JoinHandle<()>, policy: Redelivery) -> thread::JoinHandle<Recovered> {
     let ring = ring.clone();
     thread::spawn(move || {
@@ -25,8 +25,9 @@ fn recover(ring: &Ring, dead: thread::JoinHandle<()>, policy: Redelivery) -> thr
     })
 }
 
-/// A producer dies in WRITING; while one recovers it, another produces and a third consumes: the claim is void, the rest
-/// arrives, and what the dead one wrote is not mixed into the slot's next frame.
+/// A producer dies in WRITING. While one participant recovers the slot, another produces and a
+/// third consumes: the claim is voided, the other frames arrive, and the dead producer's bytes are
+/// not mixed into the slot's next frame.
 #[test]
 fn abandoned_claim() {
     explore(2, || {
@@ -35,7 +36,7 @@ fn abandoned_claim() {
             let ring = ring.clone();
             move || {
                 if let Ok(claim) = ring.claim(9) {
-                    ring.write(&claim, &[9; 8]); // and is never committed
+                    ring.write(&claim, &[9; 8]); // and does not commit it
                 }
             }
         });
@@ -52,10 +53,10 @@ fn abandoned_claim() {
     });
 }
 
-/// A consumer dies in READING; two recover it at once while another producer and consumer work: its frame comes again,
-/// once, marked.
+/// A consumer dies in READING. Two participants recover it at once while another producer and
+/// consumer work: its frame is redelivered once, marked.
 #[test]
-fn abandoned_read_comes_again() {
+fn an_abandoned_read_is_redelivered() {
     explore(2, || {
         let ring = ring(2);
         assert!(try_send(&ring, 1, 10));
@@ -75,13 +76,14 @@ fn abandoned_read_comes_again() {
         seen.extend(drain(&ring));
         seen.sort_unstable();
         assert_eq!(seen, [(10, true), (11, false)]);
-        assert_eq!(redeliveries, 1, "recovered once, by whoever won");
+        assert_eq!(redeliveries, 1, "recovered by exactly one of the two");
     });
 }
 
-/// A frame comes again with all that its producer wrote, though neither its dead consumer nor the recoverer read it.
+/// A redelivered frame has all that its producer wrote, though neither its dead consumer nor the
+/// recoverer read it.
 #[test]
-fn a_frame_that_comes_again_is_whole() {
+fn a_redelivered_frame_is_whole() {
     explore(3, || {
         let ring = ring(2);
         let producer = thread::spawn({
@@ -90,7 +92,7 @@ fn a_frame_that_comes_again_is_whole() {
         });
         let dead = thread::spawn({
             let ring = ring.clone();
-            move || drop(ring.take(9)) // and is never released
+            move || drop(ring.take(9)) // and does not release it
         });
         let heir = thread::spawn({
             let ring = ring.clone();
@@ -105,10 +107,10 @@ fn a_frame_that_comes_again_is_whole() {
     });
 }
 
-/// With at-most-once delivery the frame is dropped, and counted; the slot's next frame is not mixed into what the dead
-/// consumer was reading.
+/// With at-most-once delivery the frame is dropped, and counted; the slot's next frame is not mixed
+/// into what the dead consumer was reading.
 #[test]
-fn abandoned_read_is_dropped() {
+fn an_abandoned_read_is_dropped_at_most_once() {
     explore(3, || {
         let ring = ring(2);
         assert!(try_send(&ring, 1, 10) && try_send(&ring, 1, 11));
@@ -126,8 +128,8 @@ fn abandoned_read_is_dropped() {
     });
 }
 
-/// Consumers search for redeliveries only when the count of them has changed: it changes late enough, and also when the
-/// first recoverer was killed before it could change it.
+/// Consumers search for redeliveries only when the count of them has changed: it changes late
+/// enough, and also when the first recoverer was killed before it could change it.
 #[test]
 fn redeliveries_are_announced() {
     for killed in [false, true] {
@@ -139,9 +141,9 @@ fn redeliveries_are_announced() {
             die_reading(&ring).join().unwrap();
             if killed {
                 ring.sweep(9, Redelivery::AtLeastOnce);
-                producer.word(LINE).store(0, Ordering::Relaxed); // it did not get that far
+                producer.word(LINE).store(0, Ordering::Relaxed); // it died before that
             }
-            // As the handle looks: what it searched for in vain it does not search for again.
+            // As the handle does: a search that found nothing is not repeated.
             let look = |ring: &Ring, searched: u64| {
                 let count = ring.redeliveries();
                 if count == searched { Err(count) } else { ring.take_again(3).map_err(|_| count) }
@@ -152,19 +154,20 @@ fn redeliveries_are_announced() {
             });
             ring.sweep(9, Redelivery::AtLeastOnce);
             let taken = consumer.join().unwrap().or_else(|searched| look(&ring, searched));
-            assert_eq!(finish(&ring, taken.expect("nobody said that there was something to search for")), 10);
+            assert_eq!(finish(&ring, taken.expect("the redelivery was not announced")), 10);
         });
     }
 }
 
-/// Two recoverers void the same claim at once, one of them stopped for a lap at any point: it changes nothing of the next lap.
+/// Two recoverers void the same claim at once, one of which is stopped for a lap at any point: it
+/// changes nothing in the next lap.
 #[test]
 fn a_recoverer_that_was_stopped_changes_nothing() {
     explore(3, || {
         let ring = ring(2);
         let dead = thread::spawn({
             let ring = ring.clone();
-            move || drop(ring.claim(9).unwrap()) // and is never committed
+            move || drop(ring.claim(9).unwrap()) // and does not commit it
         });
         dead.join().unwrap();
         let slow = thread::spawn({
@@ -172,7 +175,7 @@ fn a_recoverer_that_was_stopped_changes_nothing() {
             move || ring.sweep(9, Redelivery::AtLeastOnce).voided
         });
         let voided = ring.sweep(9, Redelivery::AtLeastOnce).voided;
-        // The slot goes on, to the next lap and the one after it.
+        // The slot is used in the next lap and the one after it.
         let mut seen = Vec::new();
         for value in 10..14 {
             send(&ring, 1, value);
@@ -184,10 +187,11 @@ fn a_recoverer_that_was_stopped_changes_nothing() {
     });
 }
 
-/// A recoverer that does not keep the id from being issued again is stopped after it looked; the next holder of the id
-/// claims and takes meanwhile. What is held by a living participant is left alone.
+/// A recoverer that does not prevent the id from being reissued is stopped after its check;
+/// meanwhile the next holder of the id claims and takes. It must not recover what the living
+/// participant holds.
 #[test]
-fn an_id_issued_again_is_left_alone() {
+fn a_reissued_id_is_not_recovered() {
     explore(2, || {
         let ring = ring(4);
         let issued = Arc::new(AtomicU64::new(0));
@@ -218,10 +222,11 @@ fn an_id_issued_again_is_left_alone() {
     });
 }
 
-/// An owner that gave up its claim was killed before it freed the slot. A producer that wants the slot frees it, and a
-/// consumer that walks past it: no frame is lost, and a drained ring has no slot in use.
+/// An owner that aborted its claim was killed before it freed the slot. A producer that needs the
+/// slot frees it, and so does a consumer that passes over it: no frame is lost, and a drained ring
+/// has no slot in use.
 #[test]
-fn what_a_dead_aborter_left_is_freed() {
+fn the_slot_of_a_dead_aborter_is_freed() {
     for is_wanted in [true, false] {
         explore(3, move || {
             let parts = parts(2);
@@ -229,13 +234,13 @@ fn what_a_dead_aborter_left_is_freed() {
             let ring = Ring::over(parts, 2);
             let claim = ring.claim(9).unwrap();
             ring.write(&claim, &[9; 8]);
-            slots.word(0).store(CommitWord::void(1).0, Ordering::Release); // and no further
+            slots.word(0).store(CommitWord::void(1).0, Ordering::Release); // and dies
             assert!(try_send(&ring, 1, 11));
             let consumer = thread::spawn({
                 let ring = ring.clone();
                 move || ring_try(&ring, 3)
             });
-            assert!(!is_wanted || try_send(&ring, 2, 12), "nothing is in the slot");
+            assert!(!is_wanted || try_send(&ring, 2, 12), "the slot is free");
             let mut seen: Vec<_> = consumer.join().unwrap().into_iter().collect();
             seen.extend(drain(&ring).into_iter().map(|(value, _)| value));
             assert_eq!(seen, if is_wanted { &[11, 12][..] } else { &[11] });
