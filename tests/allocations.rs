@@ -1,6 +1,7 @@
-//! Once attached, the rings allocate nothing: not in sending, not in receiving, not when full or empty.
+//! Once attached, the rings allocate nothing: neither when they send or receive, nor when they are
+//! full or empty.
 //!
-//! A counting global allocator, armed on one thread while a scene plays.
+//! A global allocator counts the calls of one thread while a test case runs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,16 +12,17 @@ use slipring::{Error, mpmc, spsc, stream};
 struct Counting;
 
 thread_local! {
-    /// `Some(n)` while this thread is watched: it has called the allocator n times.
+    /// `Some(n)` while this thread is counted: it has called the allocator n times.
     static CALLS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 fn count() {
-    // A thread that is being torn down is not watched.
+    // A thread that is being torn down is not counted.
     let _ = CALLS.try_with(|calls| calls.set(calls.get().map(|n| n + 1)));
 }
 
-// SAFETY: every call is handed on to the system's allocator unchanged; counting neither allocates nor panics.
+// SAFETY: every call is passed to the system's allocator unchanged; counting neither allocates nor
+// panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -44,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often `scene` calls the allocator.
+/// Runs `scene`, and returns how often it calls the allocator.
 fn calls(scene: impl FnOnce()) -> u64 {
     CALLS.set(Some(0));
     scene();
@@ -52,7 +54,7 @@ fn calls(scene: impl FnOnce()) -> u64 {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_counter_counts_allocations() {
     assert_eq!(calls(|| drop(std::hint::black_box(Box::new(7)))), 2);
     assert_eq!(calls(|| ()), 0);
 }

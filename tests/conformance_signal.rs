@@ -1,5 +1,6 @@
-//! The suite of `conformance/` over signals. Without the test harness: its threads would have to block the signals before there is
-//! anything of ours to do it. So this blocks them first, and runs the cases one after the other.
+//! The suite of `conformance/` over signals. It has no test harness, because the harness's threads
+//! would have to block the signals before any code of this program runs. So `main` blocks them
+//! first, and runs the cases one after the other.
 
 #[path = "common/again.rs"]
 mod again;
@@ -22,10 +23,12 @@ use slipring::transport::FrameReceiver;
 use slipring::transport::signal::{CAPABILITIES, Options, Receiver, Signo, block};
 use subject::{Meeting, Subject};
 
-/// Each meeting has a number of its own, so that nobody hears what was left of another.
+/// Each meeting has a number of its own, so that no receiver gets frames left over from another
+/// meeting.
 const NUMBERS: std::ops::Range<u32> = 1..29;
 
-/// Signals that nobody received count against the user's limit as long as the process lives: takes them at the end.
+/// Pending signals count against the user's limit as long as the process lives: dropping this
+/// consumes them.
 struct Left(u32);
 
 impl Drop for Left {
@@ -42,7 +45,8 @@ fn signal() -> Subject {
         assert!(NUMBERS.contains(&number));
         Meeting::new(format!("signal:?signo=RTMIN+{number}"), format!("signal:PID?signo=RTMIN+{number}"), Left(number))
     };
-    // A sender sees its receiver's process end, which transport_signal.rs checks; not that a receiver is closed.
+    // A sender sees that its receiver's process ended, which transport_signal.rs checks, but not
+    // that a receiver was closed.
     Subject { capabilities: &CAPABILITIES, meet, longest: 4096, edges: &[60], sees_receiver_go: false, wire: None }
 }
 

@@ -1,19 +1,23 @@
-//! Torture: processes that share a ring are killed with SIGKILL at random moments and started again, and stopped and continued
-//! with SIGSTOP and SIGCONT; nothing that was committed may be lost, doubled without a mark, torn, or stuck.
+//! Crash torture: processes that share a ring are killed with SIGKILL at random moments and
+//! restarted, and stopped and continued with SIGSTOP and SIGCONT. No committed frame may be lost,
+//! delivered twice without a mark, torn, or stuck.
 //!
-//! A supervisor forks producers and consumers, each with a ledger of its own: an append-only file in which it notes, by one
-//! `write(2)` each, what it is about to send, what it has sent, what it got and what it has released. After every round of
-//! kills the supervisor ends everybody, drains the ring as one more consumer, joins the ledgers and checks
-//! (`crash/ledger.rs`):
+//! A supervisor forks producers and consumers. Each has a ledger: an append-only file in which it
+//! records, with one `write(2)` each, what it is about to send, has sent, has received and has
+//! released. After every round of kills the supervisor kills all participants, drains the ring as
+//! one more consumer, joins the ledgers and checks (`crash/ledger.rs`):
 //!
-//! - what was *sent* arrives; what was only *about to be sent* may;
-//! - nothing arrives twice, unless every delivery but one is marked REDELIVERED, and nothing after it was released;
+//! - a *sent* frame is delivered; one that was only *about to be sent* may be delivered;
+//! - no frame is delivered twice, unless every delivery but one is marked REDELIVERED, and none is
+//!   delivered after it was released;
 //! - payloads are whole, and each producer's frames are in order; `Ring::verify` finds nothing;
-//! - nobody hangs: after the last kill of a round, everybody gets further; and after some of the kills, nobody comes in the
-//!   dead one's place until the others have buried it and got further. How long that takes is what is reported as recovery.
+//! - no participant hangs: after the last kill of a round all of them make progress. After some of
+//!   the kills, no successor is started until the survivors have reaped the dead participant and
+//!   made progress. The time that this takes is reported as recovery.
 //!
-//! `SLIPRING_KILLS` is the number of kills for each kind of ring: 300 by default (for CI), 100000 over night. `SLIPRING_SEED`
-//! repeats a run's choices, though not the kernel's. The seed is printed. Arguments select by a part of a name.
+//! `SLIPRING_KILLS` is the number of kills for each kind of ring: 300 by default (for CI), 100000
+//! overnight. `SLIPRING_SEED` repeats a run's random choices, though not the kernel's. The seed is
+//! printed. Arguments select cases by a part of their names.
 
 #[path = "crash/ledger.rs"]
 mod ledger;
@@ -30,12 +34,12 @@ use participant::{ROOM, attach, ring_options};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use slipring::{Error, Kind, Ring, Role, mpmc, spsc};
 
-/// Far more than any single step takes on a busy machine: a supervisor that waits longer reports a hang.
+/// Far longer than any step takes on a busy machine: a supervisor that waits longer reports a hang.
 const WATCHDOG: Duration = Duration::from_secs(150);
-/// Kills between two times of reckoning.
+/// Kills in one round, after which the ledgers are checked.
 const ROUND: usize = 100;
 
-/// A small generator, so that a seed repeats a run (xorshift64*).
+/// A small generator (xorshift64*): a seed repeats a run.
 struct Dice(u64);
 
 impl Dice {
@@ -47,7 +51,7 @@ impl Dice {
     }
 }
 
-/// A process that takes part, and its ledger.
+/// A participating process, and its ledger.
 struct Participant {
     pid: Pid,
     role: Role,
@@ -61,32 +65,32 @@ impl Participant {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits for its end, and checks that it had not ended by itself.
-    fn bury(&self) {
+    /// Waits for its end, and asserts that SIGKILL ended it.
+    fn expect_killed(&self) {
         let (_, status) = waitpid(Some(self.pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.terminating_signal(), Some(9), "{:?} ended by itself: see its panic above", self.role);
     }
 
-    /// How many entries there are in its ledger.
+    /// How many entries its ledger has.
     fn entries(&self) -> u64 {
         fs::metadata(&self.ledger).map_or(0, |file| file.len() / Entry::SIZE as u64)
     }
 }
 
-/// One ring, its participants, and what is known about them.
+/// One ring, its participants, and what was measured.
 struct Torture {
     dir: PathBuf,
     kind: Kind,
     participants: Vec<Participant>,
-    /// Those of this round that were killed.
-    fallen: Vec<Participant>,
-    /// Processes started so far: names ledgers, and seeds what each of them does.
+    /// The ledgers of the participants killed in this round.
+    killed: Vec<Participant>,
+    /// Number of processes started: it names ledgers, and seeds the random choices of each process.
     started: u32,
     dice: Dice,
     stops: usize,
-    /// From a kill until the others had buried the dead one; until each of them had got further; and, of those that were
-    /// replaced at once, until the successor had moved its first frame.
-    buried: Vec<Duration>,
+    /// Times from a kill until the survivors had reaped the dead participant, until each survivor
+    /// had made progress, and, where it was replaced at once, until the successor's first frame.
+    reaped: Vec<Duration>,
     further: Vec<Duration>,
     succeeded: Vec<Duration>,
     frames: u64,
@@ -102,11 +106,11 @@ impl Torture {
             dir,
             kind,
             participants: Vec::new(),
-            fallen: Vec::new(),
+            killed: Vec::new(),
             started: 0,
             dice: Dice(seed | 1),
             stops: 0,
-            buried: Vec::new(),
+            reaped: Vec::new(),
             further: Vec::new(),
             succeeded: Vec::new(),
             frames: 0,
@@ -122,7 +126,8 @@ impl Torture {
         Participant { pid, role, ledger, struck }
     }
 
-    /// Starts `per_role` of each, kills `kills` of them one after the other, and reckons.
+    /// Starts `per_role` producers and consumers each, kills `kills` processes one after the other,
+    /// and checks the ledgers.
     fn round(&mut self, per_role: usize, kills: usize) {
         for role in [Role::Producer, Role::Consumer].repeat(per_role) {
             let participant = self.start(role, None);
@@ -134,17 +139,18 @@ impl Torture {
         }
         let before: Vec<u64> = self.participants.iter().map(Participant::entries).collect();
         let further = |t: &Self| t.participants.iter().zip(&before).all(|(p, n)| p.entries() > n + 20);
-        self.wait_for("everybody to get further", further);
+        self.wait_for("all participants to make progress", further);
         for participant in std::mem::take(&mut self.participants) {
             participant.signal(Signal::KILL);
-            participant.bury();
-            self.fallen.push(participant);
+            participant.expect_killed();
+            self.killed.push(participant);
         }
         self.reckon();
     }
 
-    /// Kills one of them, or now and then all, at a moment that the dice choose; and starts their successors. Often enough
-    /// some have been stopped before, and are continued afterwards, or between two kills.
+    /// Kills one participant, or sometimes all, at a random moment, and starts their successors. In
+    /// many cases some participants are stopped before, and continued afterwards or between two
+    /// kills.
     fn strike(&mut self) -> usize {
         let all = self.participants.len();
         let victims = if self.dice.next(8) == 0 {
@@ -153,10 +159,10 @@ impl Torture {
             let one = self.dice.next(all as u64) as usize;
             one..one + 1
         };
-        // Mostly in the midst of work; else while it attaches, or before.
+        // Mostly while it works; otherwise while it attaches, or before.
         if self.dice.next(4) != 0 {
             let enough = 2 + self.dice.next(100);
-            self.wait_for("its next victim to get to work", |t| {
+            self.wait_for("the next victim to start working", |t| {
                 t.participants[victims.clone()].iter().all(|p| p.entries() > enough)
             });
         }
@@ -166,7 +172,8 @@ impl Torture {
             self.spend(200_000);
         }
         self.stops += stopped.len();
-        // Mostly up to a millisecond: some hundred frames, or a part of one sleep. Now and then some sleeps.
+        // Mostly up to a millisecond: some hundred frames, or a part of one sleep. Sometimes
+        // several sleeps.
         let most = if self.dice.next(50) == 0 { 150_000_000 } else { 1_000_000 };
         self.spend(most);
         if self.dice.next(4) == 0 {
@@ -175,43 +182,43 @@ impl Torture {
         let struck = now_ns();
         self.participants[victims.clone()].iter().for_each(|victim| victim.signal(Signal::KILL));
         let survivors: Vec<usize> = (0..all).filter(|i| !victims.contains(i)).collect();
-        self.participants[victims.clone()].iter().for_each(Participant::bury);
+        self.participants[victims.clone()].iter().for_each(Participant::expect_killed);
         if victims.len() == 1 && self.dice.next(4) == 0 {
             survivors.iter().for_each(|i| self.participants[*i].signal(Signal::CONT));
-            self.await_burial(victims.start, &survivors, struck);
+            self.await_reaping(victims.start, &survivors, struck);
         }
         for i in victims.clone() {
             let successor = self.start(self.participants[i].role, Some(struck));
-            let fallen = std::mem::replace(&mut self.participants[i], successor);
-            self.fallen.push(fallen);
+            let killed = std::mem::replace(&mut self.participants[i], successor);
+            self.killed.push(killed);
         }
         survivors.iter().for_each(|i| self.participants[*i].signal(Signal::CONT));
         victims.len()
     }
 
-    /// Nobody comes in the place of `victim` until the others have noticed its death by themselves, and those that still have
-    /// peers have got further.
-    fn await_burial(&mut self, victim: usize, survivors: &[usize], struck: u64) {
+    /// Starts no successor of `victim` until the others have noticed its death by themselves, and
+    /// those that still have peers have made progress.
+    fn await_reaping(&mut self, victim: usize, survivors: &[usize], struck: u64) {
         let peers = |role| survivors.iter().filter(|i| self.participants[**i].role != role).count();
         let working: Vec<usize> = survivors.iter().copied().filter(|i| peers(self.participants[*i].role) > 0).collect();
         let attached = survivors.iter().any(|i| self.participants[*i].entries() > 0);
         if !attached || self.participants[victim].entries() == 0 {
-            return; // nobody to be buried, or nobody to do it
+            return; // no participant to be reaped, or none to reap it
         }
         let ring = Ring::open("ring", &ring_options(self.kind, &self.dir)).unwrap();
         let pid = self.participants[victim].pid.as_raw_nonzero().get() as u32;
-        let is_buried = || ring.participants().unwrap().iter().all(|one| one.pid != pid);
-        self.wait_for("the others to bury the dead", |_| is_buried());
-        self.buried.push(Duration::from_nanos(now_ns() - struck));
+        let is_reaped = || ring.participants().unwrap().iter().all(|one| one.pid != pid);
+        self.wait_for("the others to reap the dead", |_| is_reaped());
+        self.reaped.push(Duration::from_nanos(now_ns() - struck));
         let before: Vec<u64> = working.iter().map(|i| self.participants[*i].entries()).collect();
         let is_further = |t: &Self| working.iter().zip(&before).all(|(i, n)| t.participants[*i].entries() > *n);
-        self.wait_for("the others to get further", is_further);
+        self.wait_for("the others to make progress", is_further);
         if !working.is_empty() {
             self.further.push(Duration::from_nanos(now_ns() - struck));
         }
     }
 
-    /// Passes the time, up to so many nanoseconds.
+    /// Waits a random time, up to so many nanoseconds.
     fn spend(&mut self, most: u64) {
         let moment = Instant::now() + Duration::from_nanos(self.dice.next(most));
         while Instant::now() < moment {
@@ -219,13 +226,13 @@ impl Torture {
         }
     }
 
-    /// Everybody is dead. Looks at the ring, drains it, and joins the ledgers.
+    /// Called when all participants are dead. Checks the ring, drains it, and joins the ledgers.
     fn reckon(&mut self) {
         let ring = Ring::open("ring", &ring_options(self.kind, &self.dir)).unwrap();
         let report = ring.verify().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let mut ledgers = vec![self.drain(&ring)];
-        for participant in std::mem::take(&mut self.fallen) {
+        for participant in std::mem::take(&mut self.killed) {
             let entries = ledger::read(&participant.ledger);
             if let (Some(struck), Some(moved)) = (participant.struck, ledger::began(&entries)) {
                 self.succeeded.push(Duration::from_nanos(moved - struck));
@@ -242,10 +249,13 @@ impl Torture {
             "{report:?}"
         );
         assert!(self.kind != Kind::Spsc || stats.used() == 0, "{stats:?}");
-        assert!(ring.is_idle().unwrap() && ring.participants().unwrap().is_empty(), "everybody is buried");
+        assert!(
+            ring.is_idle().unwrap() && ring.participants().unwrap().is_empty(),
+            "dead participants were not reaped"
+        );
     }
 
-    /// Receives what is left, as one more consumer.
+    /// Receives the frames that are left, as one more consumer.
     fn drain(&self, ring: &Ring) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut note = |bytes: &[u8], flags| entries.extend(ledger::drained(ledger::number_of(bytes, ROOM), flags));
@@ -277,7 +287,7 @@ impl Torture {
                 let ring = Ring::open("ring", &ring_options(self.kind, &self.dir)).unwrap();
                 let entries: Vec<_> = self.participants.iter().map(|p| (p.role, p.entries())).collect();
                 let (stats, report, seats) = (ring.stats(), ring.verify(), ring.participants());
-                panic!("waited in vain for {what}: {entries:?}\n{stats:?}\n{report:?}\n{seats:?}");
+                panic!("timed out waiting for {what}: {entries:?}\n{stats:?}\n{report:?}\n{seats:?}");
             }
             std::thread::yield_now();
         }
@@ -294,16 +304,16 @@ impl Drop for Torture {
     }
 }
 
-/// Runs `child` in a process that ends with us, whatever happens to either.
+/// Runs `child` in a process that ends with the supervisor, however either ends.
 fn fork(child: impl FnOnce()) -> Pid {
     let supervisor = rustix::process::getpid();
     // SAFETY: this program has one thread, so the child may do anything.
     match unsafe { libc::fork() } {
         0 => {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-            assert_eq!(rustix::process::getppid(), Some(supervisor), "the supervisor has gone already");
+            assert_eq!(rustix::process::getppid(), Some(supervisor), "the supervisor has ended already");
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-            // SAFETY: ends the process without running what its parent has registered.
+            // SAFETY: ends the process without the exit handlers that its parent has registered.
             unsafe { libc::_exit(101) }
         }
         pid => Pid::from_raw(pid).filter(|_| pid > 0).expect("fork"),
@@ -314,7 +324,7 @@ fn number_from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
-/// `most` is the largest number of participants of each role; each round has its own.
+/// `most` is the largest number of participants per role; each round draws its own.
 fn torture(kind: Kind, most: u64) {
     let kills = number_from_env("SLIPRING_KILLS").unwrap_or(300) as usize;
     let seed = number_from_env("SLIPRING_SEED").unwrap_or_else(now_ns);
@@ -331,21 +341,21 @@ fn torture(kind: Kind, most: u64) {
             println!("{kind:?}: {done} kills, {} frames, {:.0?}", torture.frames, start.elapsed());
         }
     }
-    let Torture { frames, redelivered, buried, further, succeeded, stops, started, .. } = &mut torture;
+    let Torture { frames, redelivered, reaped, further, succeeded, stops, started, .. } = &mut torture;
     println!(
         "{kind:?}: {done} kills of {started} processes and {stops} stops in {:.1?}, {frames} frames, {redelivered} came \
          again; none lost, doubled, torn or stuck",
         start.elapsed()
     );
-    println!("  kill until the others had buried it:  {}", quantiles(buried));
-    println!("  kill until all others got further:    {}", quantiles(further));
+    println!("  kill until the others had reaped it:  {}", quantiles(reaped));
+    println!("  kill until all others made progress:  {}", quantiles(further));
     println!("  kill until a successor's first frame: {}", quantiles(succeeded));
-    assert!(*frames as usize > kills, "there was something to lose");
+    assert!(*frames as usize > kills, "no frames were in flight to be lost");
 }
 
 fn quantiles(samples: &mut [Duration]) -> String {
     if samples.is_empty() {
-        return "never looked at".into();
+        return "not measured".into();
     }
     samples.sort_unstable();
     let at = |p: usize| samples.get(samples.len() * p / 100).or(samples.last()).copied().unwrap_or_default();

@@ -1,14 +1,15 @@
-//! How many instructions it takes to send and to receive a frame of 64 bytes: a gate that no noise of the machine moves.
+//! Counts the instructions that it takes to send and to receive a frame of 64 bytes: a limit that
+//! does not depend on the load.
 //!
-//! This test runs itself under `valgrind --tool=callgrind`, which counts, with N frames and with 2 N; the difference is what
-//! N frames take, and nothing else. Only optimised code is worth counting:
+//! The test runs itself under `valgrind --tool=callgrind` with N frames and with 2 N. The
+//! difference is what N frames take, and nothing else. Only optimised code is worth counting:
 //!
 //! ```text
 //! cargo test --release --test instructions -- --nocapture
 //! ```
 //!
-//! Skipped, and said so, without optimisation, off x86-64 (the limits are counts of its instructions), and where there is no
-//! valgrind.
+//! Without optimisation, off x86-64 (the limits are counts of its instructions) and without
+//! valgrind, the test prints that it is skipped.
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
@@ -20,19 +21,20 @@ const FRAMES: &str = "SLIPRING_INSTRUCTIONS_FRAMES";
 /// Frames in the shorter of two runs.
 const N: u64 = 10_000;
 
-/// What an operation took when it was last looked at (rustc 1.95). It must not take a tenth more; what takes less should be
-/// written down here.
+/// Instructions per operation when they were last recorded (rustc 1.95). The test fails at 10 %
+/// more. If an operation gets cheaper, record the lower count here.
 const RECORDED: [(&str, f64); 4] =
     [("spsc send", 69.5), ("spsc recv", 60.0), ("mpmc send", 85.5), ("mpmc recv", 146.5)];
 
-/// Not a test: the process that is counted. It sends frames, and receives them if it is to count that, too.
+/// Not a test: the counted process. It sends frames, and for a receive operation also receives
+/// them.
 #[test]
 fn counted_process() {
     let Ok(operation) = std::env::var(OPERATION) else { return };
     let frames: u64 = std::env::var(FRAMES).unwrap().parse().unwrap();
     let received = if operation.ends_with("recv") { frames } else { 0 };
     let payload = black_box([0xA5; 64]);
-    // Everything fits, so nobody ever waits.
+    // All frames fit into the ring, so no call waits.
     if operation.starts_with("spsc") {
         let ring = Ring::memfd(&Options::spsc(1 << 22)).unwrap();
         let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
@@ -67,7 +69,7 @@ fn instructions(operation: &str, frames: u64) -> u64 {
 }
 
 #[test]
-fn a_frame_takes_no_more_instructions_than_it_did() {
+fn a_frame_takes_at_most_a_tenth_more_instructions_than_recorded() {
     let missing = |what: &str| eprintln!("SKIPPED: instructions are not counted, {what}");
     if cfg!(debug_assertions) {
         return missing("since this is not optimised: cargo test --release --test instructions");
@@ -76,12 +78,12 @@ fn a_frame_takes_no_more_instructions_than_it_did() {
         return missing("the limits are for x86-64");
     }
     if !Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        return missing("there is no valgrind");
+        return missing("valgrind is not installed");
     }
     let per_frame = |operation| (instructions(operation, 2 * N) - instructions(operation, N)) as f64 / N as f64;
     let (mut sending, mut grown) = (0.0, Vec::new());
     for (operation, recorded) in RECORDED {
-        // Who receives has sent before.
+        // A run that receives has sent before.
         let both = per_frame(operation);
         let took = if operation.ends_with("recv") { both - sending } else { both };
         sending = took;

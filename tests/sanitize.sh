@@ -1,12 +1,14 @@
 #!/bin/sh
-# Runs what works between threads under ThreadSanitizer, on the stable toolchain: rings, waiting, participants, a doorbell beside
-# a producer (the library's own tests), and observers beside producers and consumers (tests/it/observers.rs). Arguments select
-# among the library's tests instead. Ends with an error if a race is reported. Five minutes to build, two to run.
+# Runs the concurrent code under ThreadSanitizer, on the stable toolchain: the library's own tests
+# of rings, waiting, participants, and a doorbell beside a producer; and observers beside producers
+# and consumers (tests/it/observers.rs). Arguments select among the library's tests instead. Fails
+# if a race is reported. Takes five minutes to build and two to run.
 #
-# std is built with the sanitizer, too: `rustup component add rust-src`. With std as it comes, ThreadSanitizer does not see what
-# the standard library's own locks, parking and joins order, and reports dozens of races in it. It does not know
-# `atomic::fence`; built so, std uses none, and no memory that the library reads without atomics is handed over by a fence alone.
-# So there are no suppressions: a report is a finding.
+# std is built with the sanitizer, too: `rustup component add rust-src`. With the precompiled std,
+# ThreadSanitizer does not see the ordering by the standard library's locks, parking and joins, and
+# reports dozens of races in it. It does not know `atomic::fence` either. The std built here uses no
+# fences, and the library hands over no non-atomic memory by a fence alone. So there are no
+# suppressions: every report is a finding.
 set -eu
 cd "$(dirname "$0")/.."
 

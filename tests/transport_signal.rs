@@ -1,5 +1,6 @@
-//! Frames in signals, and signals as frames. Without the test harness: its threads would have to block the signals before
-//! there is anything of ours to do it. So this blocks them first, and runs its cases one after the other.
+//! Frames in signals, and signals as frames. It has no test harness, because the harness's threads
+//! would have to block the signals before any code of this program runs. So `main` blocks them
+//! first, and runs the cases one after the other.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -34,10 +35,10 @@ fn options(n: u32) -> Options {
 fn main() {
     match std::env::var(ROLE).as_deref() {
         Ok("send") => return send_and_stay(),
-        Ok("deaf") => return std::thread::sleep(Duration::from_secs(600)), // blocks nothing
+        Ok("unblocked") => return std::thread::sleep(Duration::from_secs(600)), // a process that blocks no signals
         _ => {}
     }
-    // Before the first thread, as a program should.
+    // Before the first thread, as a program should do.
     let all: Vec<_> = (1..=8).map(|n| Signo::realtime(n).unwrap()).chain([Signo::USR1]).collect();
     signal::block(&all).unwrap();
     let cases: [(&str, fn()); 9] = [
@@ -45,11 +46,11 @@ fn main() {
         ("doorbells_are_one_signal", doorbells_are_one_signal),
         ("two_senders_of_one_process", two_senders_of_one_process),
         ("a_sender_killed", a_sender_killed),
-        ("a_receiver_that_is_none_is_not_hit", a_receiver_that_is_none_is_not_hit),
-        ("too_many_pending_is_full", too_many_pending_is_full),
-        ("signals_that_carry_nothing_are_reported", signals_that_carry_nothing_are_reported),
-        ("signals_and_ends_are_told", signals_and_ends_are_told),
-        ("a_thread_that_does_not_block_is_found", a_thread_that_does_not_block_is_found), // the last: it leaves such a thread
+        ("a_process_that_is_no_receiver_gets_no_signal", a_process_that_is_no_receiver_gets_no_signal),
+        ("too_many_pending_signals_are_full", too_many_pending_signals_are_full),
+        ("signals_without_a_payload_are_reported", signals_without_a_payload_are_reported),
+        ("received_signals_and_ends_are_reported", received_signals_and_ends_are_reported),
+        ("a_thread_that_does_not_block_the_signal_is_detected", a_thread_that_does_not_block_the_signal_is_detected), // last, because it leaves such a thread
     ];
     for (name, case) in cases {
         case();
@@ -91,7 +92,7 @@ fn doorbells_are_one_signal() {
         }
         other => panic!("{other:?}"),
     }
-    tx.send(Header::control(control::DOORBELL, 3).unwrap(), b"???").unwrap(); // of another form: in chunks
+    tx.send(Header::control(control::DOORBELL, 3).unwrap(), b"???").unwrap(); // another form: sent in chunks
     expect(&mut rx, b"???");
 }
 
@@ -142,24 +143,24 @@ fn a_sender_killed() {
     expect(&mut rx, b"next");
 }
 
-fn a_receiver_that_is_none_is_not_hit() {
+fn a_process_that_is_no_receiver_gets_no_signal() {
     let unblocked = Signo::realtime(20).unwrap();
-    let mut deaf = child("deaf");
-    asleep::wait_until_asleep(&deaf);
-    let refused = Sender::open(deaf.id(), &Options::default().signo(unblocked), Duration::from_millis(20));
+    let mut bystander = child("unblocked");
+    asleep::wait_until_asleep(&bystander);
+    let refused = Sender::open(bystander.id(), &Options::default().signo(unblocked), Duration::from_millis(20));
     assert!(matches!(refused.err(), Some(Error::Untrusted { .. })));
-    assert!(deaf.try_wait().unwrap().is_none(), "it lives");
+    assert!(bystander.try_wait().unwrap().is_none(), "the process is alive");
 
-    // This one inherits what we block, so it could be a receiver.
-    let mut tx = Sender::open(deaf.id(), &options(5), now()).unwrap();
-    deaf.kill().unwrap();
-    deaf.wait().unwrap();
+    // This process inherits the blocked signals, so it could be a receiver.
+    let mut tx = Sender::open(bystander.id(), &options(5), now()).unwrap();
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
     assert!(matches!(tx.send(Header::PLAIN, b"late"), Err(Error::PeerDead)));
-    assert!(matches!(Sender::open(deaf.id(), &options(5), now()).err(), Some(Error::NotFound)));
+    assert!(matches!(Sender::open(bystander.id(), &options(5), now()).err(), Some(Error::NotFound)));
     assert!(matches!(Sender::open(0, &options(5), now()).err(), Some(Error::Invalid { .. })));
 }
 
-fn too_many_pending_is_full() {
+fn too_many_pending_signals_are_full() {
     let mut rx = Receiver::open(&options(6)).unwrap();
     let mut tx = Sender::open(me(), &options(6), now()).unwrap();
     let payload = [9; 4096];
@@ -171,7 +172,7 @@ fn too_many_pending_is_full() {
             other => panic!("{other:?}"),
         }
         if sent == 2000 {
-            println!("no limit of pending signals to be found here");
+            println!("this system has no limit of pending signals");
             break;
         }
     }
@@ -187,7 +188,7 @@ fn too_many_pending_is_full() {
     expect(&mut rx, b"room again");
 }
 
-fn signals_that_carry_nothing_are_reported() {
+fn signals_without_a_payload_are_reported() {
     let mut rx = Receiver::open(&options(7)).unwrap();
     let number = Signo::realtime(7).unwrap().get().to_string();
     assert!(Command::new("kill").args(["-s", &number, &me().to_string()]).status().unwrap().success());
@@ -195,7 +196,7 @@ fn signals_that_carry_nothing_are_reported() {
     assert!(matches!(Receiver::open(&Options::default().signo(Signo::INT)).err(), Some(Error::Invalid { .. })));
 }
 
-fn signals_and_ends_are_told() {
+fn received_signals_and_ends_are_reported() {
     let mut notifier = Notifier::new().unwrap();
     notifier.on_signals(&[Signo::USR1]).unwrap();
     assert!(matches!(notifier.try_recv(), Err(Error::Empty)));
@@ -203,7 +204,7 @@ fn signals_and_ends_are_told() {
     assert!(Command::new("kill").args(["-s", "USR1", &me().to_string()]).status().unwrap().success());
     expect(&mut notifier, &Bell::new(Bell::SIGNALLED, Signo::USR1.get() as u32).unwrap().payload());
 
-    let mut process = child("deaf");
+    let mut process = child("unblocked");
     notifier.on_end(process.id()).unwrap();
     assert!(matches!(notifier.try_recv(), Err(Error::Empty)));
     process.kill().unwrap();
@@ -213,7 +214,7 @@ fn signals_and_ends_are_told() {
     assert!(matches!(notifier.try_recv(), Err(Error::Empty)), "there is still a signal to wait for");
 }
 
-fn a_thread_that_does_not_block_is_found() {
+fn a_thread_that_does_not_block_the_signal_is_detected() {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         tell.send(()).unwrap();

@@ -1,16 +1,16 @@
-//! This very test program once more, as a child process; and whether it runs under an emulator.
+//! Starts this test program again as a child process, also under an emulator.
 
 use std::ffi::OsString;
 use std::process::Command;
 
-/// The emulator that runs this program, if one does: `.ci/aarch64` names it. A test that asks for
-/// what an emulated process does not have returns early, and says why.
+/// The emulator that runs this program, if there is one: `.ci/aarch64` names it. Tests that need
+/// what an emulated process does not have return early, and print why.
 pub fn emulator() -> Option<OsString> {
     std::env::var_os("SLIPRING_EMULATOR")
 }
 
-/// A command that starts this program. The kernel cannot start a program of another architecture
-/// by itself, so under an emulator the emulator is what it starts.
+/// A command that starts this program. The kernel cannot start a program of another architecture by
+/// itself, so under an emulator the command starts the emulator.
 pub fn this_program() -> Command {
     let program = std::env::current_exe().unwrap();
     match emulator() {

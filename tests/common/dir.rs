@@ -1,12 +1,12 @@
-//! A directory for the rings of one test, in memory where there is such a file system.
+//! A directory for the rings of one test, in memory where `/dev/shm` exists.
 
 use std::path::{Path, PathBuf};
 
-/// Removed, with everything in it, when dropped.
+/// Removed with its contents when dropped.
 pub struct TestDir(pub PathBuf);
 
 impl TestDir {
-    /// `name` tells it from the others of this process.
+    /// `name` distinguishes it from other directories of this process.
     pub fn new(name: &str) -> Self {
         let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
         let dir = base.join(format!("slipring-{name}-{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! What test programs share. `src/` and `fuzz/` include single files of it by path.
+//! Code that test programs share. `src/` and `fuzz/` include single files of it by path.
 
 #![allow(dead_code, reason = "not every test program uses everything")]
 

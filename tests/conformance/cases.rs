@@ -1,4 +1,4 @@
-//! What every transport is held to, between two threads of one process.
+//! What every transport must do, tested between two threads of one process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::subject::{PATIENCE, Subject, soon};
 
 /// Longest payload of the mixed scripts.
 pub const LONGEST: usize = 64 << 10;
-/// Frames that a lossy transport may have under way: its receiver has to keep up.
+/// Frames in flight on a lossy transport: its receiver has to keep up.
 const WINDOW: usize = 16;
 
 const MOMENT: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ fn plain() -> Header {
     Header::PLAIN
 }
 
-/// The next event must be this frame.
+/// Receives an event, and asserts that it is this frame.
 #[track_caller]
 fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
     match rx.recv_deadline(soon()) {
@@ -33,7 +33,7 @@ fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
     }
 }
 
-/// Sends from another thread what is received here.
+/// Sends from another thread, and receives in this one.
 fn run(subject: &Subject, script: Script) {
     let meeting = (subject.meet)();
     let (mut tx, mut rx) = meeting.pair();
@@ -70,7 +70,7 @@ pub fn boundaries_and_order(subject: &Subject) {
     let max = tx.max_payload();
     let mut dice = Dice::new(1);
     for len in (0..=40).chain([63, 64, 65, 255, 256, 257, 1000]).filter(|len| *len <= max) {
-        // Two at a time: a receiver that joins or splits them is found out.
+        // Two at a time: a receiver that joins or splits frames fails here.
         let (one, two) = (dice.bytes(len), dice.bytes(len / 2));
         tx.send_deadline(plain(), &one, soon()).unwrap();
         tx.send_deadline(plain(), &two, soon()).unwrap();
@@ -129,7 +129,8 @@ pub fn around_the_message_size(subject: &Subject) {
     });
 }
 
-/// Sends until there is no room, and returns how many frames that were; none of a transport that is never full.
+/// Sends until there is no room. Returns the number of frames; 0 for a transport that is never
+/// full.
 fn fill(tx: &mut dyn FrameSender, payload: &[u8]) -> usize {
     for sent in 0..200_000 {
         match tx.try_send(plain(), payload) {
@@ -147,13 +148,14 @@ pub fn empty_full_and_empty_again(subject: &Subject) {
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
     if !subject.capabilities.lossless {
-        return; // what does not fit is dropped, and reported: there is no "full"
+        return; // a lossy transport drops and reports what does not fit: it is never full
     }
     let payload = Dice::new(3).bytes(1000.min(tx.max_payload()));
     for _ in 0..3 {
         let accepted = fill(tx.as_mut(), &payload);
         assert!(accepted > 0);
-        // Some of it may have been kept to be finished: it is under way while there is somebody to take it.
+        // A part of the frame may have been queued in the sender: it arrives while the receiver
+        // reads.
         for n in 0..accepted {
             assert!(n > 0 || tx.try_send(plain(), &payload).is_err(), "still full");
             let _ = tx.flush(Deadline::after(Duration::ZERO));
@@ -184,13 +186,13 @@ pub fn deadlines(subject: &Subject) {
         assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
         assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
     }
-    // Nothing of what was late has been sent.
+    // No frame that timed out has been sent.
     for _ in 0..accepted {
         let _ = tx.flush(Deadline::after(Duration::ZERO));
         expect(rx.as_mut(), &payload);
     }
     assert!(matches!(rx.recv_deadline(MOMENT), Err(Error::Timeout)));
-    // Whoever waits is woken by what comes.
+    // A waiting receiver is woken by the next frame.
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::yield_now();
@@ -207,12 +209,13 @@ pub fn streams_kinds_and_control(subject: &Subject) {
     let longest = 3000.min(tx.max_payload());
     let script = Script::mixed(5, 200, longest);
     run_over(subject, tx.as_mut(), rx.as_mut(), script);
-    // Kinds that no header can be made with.
+    // Kinds for which no header can be made.
     for reserved in [Header { kind: 0, ..plain() }, Header { kind: control::DOORBELL, ..plain() }] {
         assert!(matches!(tx.try_send(reserved, b"no"), Err(Error::Invalid { .. })), "{reserved:?}");
         assert!(matches!(tx.send_deadline(reserved, b"no", soon()), Err(Error::Invalid { .. })), "{reserved:?}");
     }
-    // A control frame that is none of the transport's own business goes through; it may overtake data.
+    // A control frame of a kind that the transport does not use itself is delivered; it may
+    // overtake data.
     let doorbell = Header::control(control::DOORBELL, 0).unwrap();
     tx.send_deadline(doorbell, b"bell", soon()).unwrap();
     tx.send_deadline(Header { stream: 1, ..Header::new(0x0177, 0).unwrap() }, b"data", soon()).unwrap();
@@ -249,11 +252,11 @@ pub fn an_orderly_end(subject: &Subject) {
     assert!(matches!(tx.send_deadline(plain(), b"three", soon()), Err(Error::Closed)));
     expect(rx.as_mut(), b"one");
     expect(rx.as_mut(), b"two");
-    // No deadline is too short to learn of an end.
+    // No deadline is too short to report an end.
     let begun = Instant::now();
     let told = loop {
         match rx.recv_deadline(Duration::ZERO) {
-            Err(Error::Timeout) => assert!(begun.elapsed() < PATIENCE, "a deadline hides the end"),
+            Err(Error::Timeout) => assert!(begun.elapsed() < PATIENCE, "the end was not reported"),
             told => break told.map(drop),
         }
     };
@@ -263,12 +266,12 @@ pub fn an_orderly_end(subject: &Subject) {
         assert!(matches!(rx.try_recv(), Err(Error::Closed)));
     }
     drop(tx);
-    assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)), "closing twice is one end");
+    assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)), "closing twice causes one end");
     if !subject.capabilities.survives_restart {
         return;
     }
-    // Another sender, the same receiver; dropping is closing. (Between its coming and its first frame the old end may be told
-    // once more, or nothing.)
+    // A new sender to the same receiver; it is dropped, which closes it. (Until the new sender's
+    // first frame, the receiver may report the old end once more, or nothing.)
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| meeting.open_sender().unwrap().send_deadline(plain(), b"again", soon()));
         loop {
@@ -304,7 +307,7 @@ pub fn a_receiver_that_leaves(subject: &Subject) {
         Err(Error::Timeout) | Ok(()) if !subject.sees_receiver_go => {}
         other => panic!("{other:?}"),
     }
-    // Neither closing nor dropping waits for somebody who is not there.
+    // Neither closing nor dropping waits for a peer that has left.
     let _ = tx.close(MOMENT);
 }
 
@@ -320,7 +323,7 @@ pub fn signals_at_a_thousand_hertz(subject: &Subject) {
         let sender = scope.spawn(|| {
             let there = storm::Storm::here();
             let keep_up = |n: usize| {
-                // Each waits for the other now and then, so that both are interrupted asleep.
+                // Each end sometimes waits for the other, so that both are interrupted asleep.
                 while n >= seen.load(Ordering::Acquire) + WINDOW {
                     std::thread::yield_now();
                 }

@@ -18,7 +18,7 @@ pub fn subject() -> Subject {
         };
         Box::new(move |bytes: &[u8]| file.write_all(bytes).unwrap()) as super::subject::Wire
     };
-    // Beyond PIPE_BUF frames travel in fragments.
+    // Frames longer than PIPE_BUF are sent in fragments.
     Subject {
         capabilities: &CAPABILITIES,
         meet,

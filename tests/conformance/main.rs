@@ -1,10 +1,11 @@
-//! One suite for every transport: what a transport promises in its `Capabilities` is what is demanded of it here.
+//! One suite for all transports: it tests what a transport promises in its `Capabilities`.
 //!
-//! `cases.rs` is written once, over "make a connected pair" (`subject.rs`), and run for every transport: between threads, and
-//! between processes (`processes.rs`: this binary again, with a role in its environment). `wire.rs` puts bytes on the wire
-//! that no sender of ours would.
+//! The cases of `cases.rs` are written once, for any connected pair of ends (`subject.rs`), and run
+//! for every transport: between threads, and between processes (`processes.rs`: this test program
+//! again, with a role in its environment). `wire.rs` sends bytes that no sender of the library
+//! would send.
 //!
-//! A new transport costs its file, which makes a [`subject::Subject`], and a line in `subjects!` below.
+//! A new transport needs a file that makes a [`subject::Subject`], and a line in `subjects!` below.
 
 #[path = "../common/again.rs"]
 mod again;
@@ -61,7 +62,7 @@ subjects! {
     udp: socket::udp;
 }
 
-/// Not a test: the life of a child process, if this is one.
+/// Not a test: a child process, if this is one.
 #[test]
 fn child() {
     processes::live();

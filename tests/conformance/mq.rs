@@ -7,7 +7,7 @@ use slipring::transport::mq::{CAPABILITIES, remove};
 use super::subject::{Meeting, Subject, unique};
 
 pub fn subject() -> Subject {
-    // 10 messages of 8192 bytes, as far as the system allows.
+    // 10 messages of 8192 bytes, or the system's limits if they are lower.
     Subject {
         capabilities: &CAPABILITIES,
         meet,
@@ -18,7 +18,7 @@ pub fn subject() -> Subject {
     }
 }
 
-/// A user's queues share `RLIMIT_MSGQUEUE`, 800 KiB by default: no more than this many at a time.
+/// A user's queues share `RLIMIT_MSGQUEUE`, 800 KiB by default: this many can exist at a time.
 const AT_ONCE: usize = 4;
 static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 

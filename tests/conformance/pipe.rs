@@ -1,4 +1,4 @@
-//! `fd:N`: a pipe that a parent passes; what `-` and `pipe:` are, too.
+//! `fd:N`: a pipe that a parent passes; `-` and `pipe:` work the same way.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! The same between processes: the other end is this very binary, with a role in its environment.
+//! The cases between processes: the other end is this test program, started again with a role in
+//! its environment.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -13,13 +14,14 @@ use super::cases::LONGEST;
 use super::script::Script;
 use super::subject::{Meeting, PATIENCE, Subject, soon};
 
-/// `role endpoint seed frames longest`, or nothing if this is no child.
+/// `role endpoint seed frames longest`; `None` if this process is no child.
 const ROLE: &str = "SLIPRING_CONFORMANCE_ROLE";
 
-/// What a child says when it has opened its receiver. The harness may have begun the line.
+/// The line that a child prints when it has opened its receiver. The test harness may have begun
+/// the line.
 const OPEN: &str = "receiver open";
 
-/// Frames of the scripts that processes play.
+/// Number of frames in the scripts between processes.
 const FRAMES: usize = 1_000;
 
 /// A child process; killed when dropped.
@@ -29,7 +31,8 @@ impl Other {
     fn start(role: &str, meeting: &Meeting, endpoint: &str, script: Script) -> Self {
         let Script { seed, frames, longest, long_in_1000 } = script;
         let mut command = this_program();
-        // A descriptor is passed as standard input, whichever end it is: the harness writes to the standard output.
+        // A descriptor is passed as standard input for either end, because the harness writes to
+        // standard output.
         let (stdin, endpoint) = match meeting.take(endpoint) {
             Some(fd) => (fd.into(), "fd:0"),
             None => (Stdio::null(), endpoint),
@@ -40,21 +43,21 @@ impl Other {
         Other(command.stdin(stdin).stdout(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Returns when the child has opened its receiver: if it were killed before, nothing would have ended.
+    /// Returns when the child has opened its receiver. Killing it earlier would end nothing.
     #[track_caller]
     fn wait_until_open(&mut self) {
         let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().ends_with(OPEN)), "the child ended before it had opened its receiver");
     }
 
-    /// It has ended well.
+    /// Asserts that the child succeeds.
     #[track_caller]
     fn join(mut self) {
         let status = self.0.wait().unwrap();
         assert!(status.success(), "the child: {status}");
     }
 
-    /// It has not ended by itself.
+    /// Asserts that the child has not ended.
     #[track_caller]
     fn assert_runs(&mut self) {
         let ended = self.0.try_wait().unwrap();
@@ -66,15 +69,15 @@ impl Other {
         self.0.wait().unwrap();
     }
 
-    /// Waits until it sleeps: where it cannot get on, or is between two steps; a moment's observation, good enough to make it
-    /// likely that it is killed inside a frame.
+    /// Waits until the child sleeps, which is probable inside a frame for which there is no room.
+    /// Gives up after two seconds, because the child may also be between two steps.
     fn wait_until_asleep(&self) {
         let start = Instant::now();
-        let mut naps = 0;
-        while naps < 3 && start.elapsed() < Duration::from_secs(2) {
+        let mut asleep = 0;
+        while asleep < 3 && start.elapsed() < Duration::from_secs(2) {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
             let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-            naps = if state == Some('S') { naps + 1 } else { 0 };
+            asleep = if state == Some('S') { asleep + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -93,14 +96,14 @@ pub fn is_a_child() -> bool {
     std::env::var_os(ROLE).is_some()
 }
 
-/// The life of a child, if this process is one.
+/// The child's program, if this process is one.
 pub fn live() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.split(' ').collect();
     let [role, endpoint, seed, frames, longest, long_in_1000, parent] = words[..] else { panic!("{role:?}") };
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().to_string() == parent);
-    assert!(is_there, "the parent has gone already");
+    assert!(is_there, "the parent has ended already");
     let [frames, longest, long_in_1000] = [frames, longest, long_in_1000].map(|n| n.parse().unwrap());
     let script = Script { seed: seed.parse().unwrap(), frames, longest, long_in_1000 };
     let endpoint = Endpoint::parse(endpoint).unwrap();
@@ -108,7 +111,7 @@ pub fn live() {
         "send" => {
             let mut tx = endpoint.open_sender(soon()).unwrap();
             let lossless = tx.capabilities().lossless;
-            // Nothing tells a sender of lossy frames how far the receiver is: it gives it time.
+            // A sender of lossy frames does not know how far the receiver is: it gives it time.
             let pause = |n: usize| match n % 8 {
                 0 if !lossless => std::thread::sleep(Duration::from_millis(1)),
                 _ => {}
@@ -150,7 +153,7 @@ pub fn a_child_sends(subject: &Subject) {
     child.join();
 }
 
-/// A receiver that opened first hears nothing of a sender to come.
+/// A receiver that opened first reports `Empty` or a time-out until a sender attaches.
 #[track_caller]
 fn receive_to_the_end(expected: &mut super::script::Expected, rx: &mut dyn FrameReceiver) -> Error {
     let start = Instant::now();
@@ -176,7 +179,7 @@ pub fn a_child_receives(subject: &Subject) {
     child.join();
 }
 
-/// The child may not be there yet.
+/// Sends a frame, and retries while the child has not opened its receiver.
 fn open_sender(meeting: &Meeting, receiver: u32) -> Box<dyn FrameSender> {
     let start = Instant::now();
     loop {
@@ -193,10 +196,10 @@ pub fn a_sender_killed_in_mid_frame(subject: &Subject) {
     sender_killed(subject, false);
 }
 
-/// Told to a receiver that is `patient`, or asks again and again without waiting.
+/// The end is reported to a receiver that waits (`patient`), or that polls.
 fn sender_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
-    // Larger than what the kernel holds, where frames may be: the sender stands in the middle of one.
+    // Larger than the kernel's buffers, where frames may be: the sender blocks inside a frame.
     let largest = (1 << 20).min(subject.longest);
     let script = Script::large(13, 1_000_000, largest);
     let mut child = Other::start("send", &meeting, &meeting.sender, script);
@@ -223,13 +226,13 @@ fn sender_killed(subject: &Subject, patient: bool) {
     };
     match end {
         Error::PeerDead if subject.capabilities.reports_death => {
-            assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "it stays so");
+            assert!(matches!(rx.try_recv(), Err(Error::PeerDead)), "every call reports it");
         }
         Error::Timeout if !subject.capabilities.reports_death => {}
         other => panic!("{other:?}"),
     }
     if subject.capabilities.survives_restart {
-        // Whoever comes next is heard, from its first frame on.
+        // The next sender's frames are received, from its first one on.
         let sent = std::thread::scope(|scope| {
             let sender =
                 scope.spawn(|| open_sender(&meeting, std::process::id()).send_deadline(Header::PLAIN, b"next", soon()));
@@ -254,7 +257,7 @@ pub fn a_receiver_killed(subject: &Subject) {
     receiver_killed(subject, false);
 }
 
-/// Told to a sender that is `patient`, or tries again and again without waiting.
+/// The end is reported to a sender that waits (`patient`), or that polls.
 fn receiver_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
     let script = Script::large(14, 100_000, 1000.min(subject.longest));
@@ -268,7 +271,7 @@ fn receiver_killed(subject: &Subject, patient: bool) {
     child.wait_until_open();
     child.wait_until_asleep();
     child.kill();
-    // We live (no SIGPIPE), and are told, or find it full.
+    // This process survives (no SIGPIPE), and gets an error or finds no room.
     let patience = if subject.sees_receiver_go { PATIENCE } else { Duration::from_millis(50) };
     let mut outcome = Ok(());
     for n in 20..if subject.capabilities.lossless { script.frames } else { 100 } {

@@ -22,7 +22,7 @@ pub fn mpmc() -> Subject {
     Subject { capabilities: &MPMC, meet, longest: 4096, edges: &[40, 4088], sees_receiver_go: true, wire: None }
 }
 
-/// Removes a ring from the directory of the user.
+/// Removes a ring from the user's directory.
 struct Remove(String);
 
 impl Drop for Remove {

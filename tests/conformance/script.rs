@@ -1,4 +1,5 @@
-//! What is sent, known to both ends without a word: frames made from a seed and a number.
+//! Scripts: frames made from a seed and a number, so that both ends know them without
+//! communication.
 
 use slipring::frame::{Event, Frame, Header};
 use slipring::transport::{Arrival, Capabilities, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
@@ -44,7 +45,7 @@ pub struct Script {
 const STREAMS: [u16; 3] = [0, 1, 0xFFF0];
 
 impl Script {
-    /// Mostly small frames, now and then a longer one.
+    /// Mostly small frames, sometimes a longer one.
     pub fn mixed(seed: u64, frames: usize, longest: usize) -> Self {
         Script { seed, frames, longest, long_in_1000: 10 }
     }
@@ -54,7 +55,7 @@ impl Script {
         Script { seed, frames, longest, long_in_1000: 1000 }
     }
 
-    /// Frame number `n`: its first 8 bytes are the number, if it has as many.
+    /// Frame number `n`. The first 8 bytes of its payload are the number, if it is that long.
     pub fn frame(&self, n: usize) -> (Header, Vec<u8>) {
         let mut dice = Dice::new(self.seed ^ (n as u64) << 20);
         let long = dice.below(1000) < self.long_in_1000;
@@ -71,7 +72,7 @@ impl Script {
         (Header { stream: STREAMS[dice.below(3)], ..header }, payload)
     }
 
-    /// Sends it all. `pause(n)` is called before frame `n`.
+    /// Sends all frames. Calls `pause(n)` before frame `n`.
     pub fn send(&self, tx: &mut dyn FrameSender, deadline: Deadline, mut pause: impl FnMut(usize)) -> Result<()> {
         for n in 0..self.frames {
             pause(n);
@@ -81,7 +82,7 @@ impl Script {
         tx.flush(deadline)
     }
 
-    /// What a receiver of it has yet to see.
+    /// What a receiver of the script still expects.
     pub fn expect(self, capabilities: &Capabilities) -> Expected {
         Expected {
             script: self,
@@ -104,12 +105,12 @@ pub struct Expected {
     next: [usize; 3],
     pub seen: usize,
     gaps: usize,
-    /// The beginning of a frame that it did not finish may be reported.
+    /// Set if the sender may end inside a frame, whose beginning may then be reported.
     pub sender_died: bool,
 }
 
 impl Expected {
-    /// Judges an event.
+    /// Checks one event.
     #[track_caller]
     pub fn take(&mut self, event: Event<'_>) {
         match event {
@@ -141,7 +142,7 @@ impl Expected {
         assert_eq!(frame.header.len as usize, frame.payload.len());
         self.seen += 1;
         if matches!(self.order, Arrival::Fifo | Arrival::PerSender) {
-            // In one order: nobody is ahead of this frame's number.
+            // In one order across streams: no frame with a higher number came before.
             let furthest = self.next.iter().copied().max().unwrap_or(0);
             assert_eq!(furthest, self.next[lane], "stream {} came late", frame.header.stream);
         }
@@ -160,7 +161,7 @@ impl Expected {
         self.seen == self.script.frames
     }
 
-    /// Everything came, or what did not was reported.
+    /// Asserts that every frame was received or its loss was reported.
     #[track_caller]
     pub fn check(&self) {
         let missing = self.script.frames - self.seen;
@@ -171,7 +172,7 @@ impl Expected {
         );
     }
 
-    /// Receives until the end, and says how it ended.
+    /// Receives until the end, and returns the error that ended it.
     #[track_caller]
     pub fn receive_to_the_end(&mut self, rx: &mut dyn FrameReceiver, deadline: Deadline) -> Error {
         loop {

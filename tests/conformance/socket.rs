@@ -45,7 +45,7 @@ pub fn unix_upgraded() -> Subject {
 }
 
 pub fn tcp() -> Subject {
-    // A port that is free now, and that the kernel does not give to somebody else so soon.
+    // A port that is free now, and that the kernel does not assign again soon.
     let meet = || {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         Meeting::new(format!("tcp:{address}?listen"), format!("tcp:{address}"), ())
@@ -74,7 +74,7 @@ fn patiently<T>(connect: impl Fn() -> std::io::Result<T>) -> T {
     }
 }
 
-/// One that has refused us for good may close before it has read everything.
+/// A receiver that has refused the connection for good may close it before it has read everything.
 fn write_to(mut stream: impl Write + 'static) -> Wire {
     Box::new(move |bytes| _ = stream.write_all(bytes))
 }
@@ -120,7 +120,7 @@ pub fn dgram() -> Subject {
 }
 
 pub fn udp() -> Subject {
-    // A port that is free now, and that the kernel does not give to somebody else so soon.
+    // A port that is free now, and that the kernel does not assign again soon.
     let meet = || {
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("udp:127.0.0.1:{port}");
@@ -131,7 +131,7 @@ pub fn udp() -> Subject {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(address).unwrap();
         Box::new(move |bytes: &[u8]| {
-            // Nobody there yet: the kernel says so with the next call.
+            // No receiver yet: the kernel reports that with the next call.
             while socket.send(bytes).is_err() {}
         }) as Wire
     };

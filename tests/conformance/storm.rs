@@ -1,4 +1,5 @@
-//! A thousand signals a second at one thread, each of which interrupts whatever system call it sleeps in.
+//! Sends one thread a thousand signals a second, each of which interrupts the system call that it
+//! sleeps in.
 
 use std::sync::Arc;
 use std::sync::Once;
@@ -12,7 +13,7 @@ extern "C" fn handle(_: libc::c_int) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Signals for the thread that made it, until [`Storm::calm`] or drop.
+/// Signals for the thread that created it, until [`Storm::calm`] or drop.
 pub struct Storm {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -25,7 +26,7 @@ impl Storm {
             // SAFETY: all zeros is a valid `sigaction`: no flags (so no SA_RESTART), an empty mask.
             let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
             action.sa_sigaction = handle as *const () as usize;
-            // SAFETY: the handler only adds to an atomic, which a handler may.
+            // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
             let done = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) };
             assert_eq!(done, 0);
         });
@@ -34,7 +35,8 @@ impl Storm {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                // SAFETY: takes numbers. A thread that has ended is an error that is none of our business.
+                // SAFETY: takes numbers. If the thread has ended, the call fails, which is
+                // harmless.
                 unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGUSR1) };
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -42,7 +44,7 @@ impl Storm {
         Storm { stop, thread: Some(thread) }
     }
 
-    /// Ends it, and says how many signals have been handled since the program began.
+    /// Ends the signals. Returns how many have been handled since the program started.
     pub fn calm(self) -> u64 {
         drop(self);
         HANDLED.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! A transport under test: how two ends of it meet.
+//! A transport under test, and how two ends of it connect.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Mutex;
@@ -9,7 +9,8 @@ use slipring::endpoint::Endpoint;
 use slipring::transport::{Capabilities, FrameReceiver, FrameSender};
 use slipring::{Deadline, Result};
 
-/// Far more than anything here takes, also on a machine that is paused for a minute: a test that hangs fails.
+/// Far longer than any call here takes, even on a machine that pauses for a minute: a test that
+/// hangs fails.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
 pub fn soon() -> Deadline {
@@ -19,33 +20,36 @@ pub fn soon() -> Deadline {
 /// One transport.
 pub struct Subject {
     pub capabilities: &'static Capabilities,
-    /// Makes a new place where two ends can meet.
+    /// Makes a new place where two ends can connect.
     pub meet: fn() -> Meeting,
     /// A payload that fits for certain; scripts stay below it.
     pub longest: usize,
-    /// Payloads at which the transport begins to split frames, or otherwise changes its ways.
+    /// Payload lengths at which the transport begins to split frames, or changes its method
+    /// otherwise.
     pub edges: &'static [usize],
-    /// Whether a sender is told that its receiver has gone, by an error other than "full" or "late".
+    /// Whether a sender learns that its receiver has left by an error other than `Full` or
+    /// `Timeout`.
     pub sees_receiver_go: bool,
-    /// A connection of one's own to the receiver, to write bytes that no sender of ours would: each call writes as much as it
-    /// is given, where the transport has messages as one of them. Dropping it closes the connection.
+    /// Opens a raw connection to the receiver, to write bytes that no sender of the library would
+    /// write. Each call writes all its bytes, as one message where the transport has messages.
+    /// Dropping it closes the connection.
     pub wire: Option<fn(&Meeting) -> Wire>,
 }
 
 /// Writes bytes to a receiver.
 pub type Wire = Box<dyn FnMut(&[u8])>;
 
-/// A place where two ends meet, and what is removed with it.
+/// A place where two ends connect, and what has to be removed with it.
 pub struct Meeting {
     pub receiver: String,
     pub sender: String,
-    /// Descriptors that a side is given; ours are closed as soon as it has them.
+    /// Descriptors to pass to an end; this process closes its copies as soon as the end has them.
     passed: Mutex<Vec<OwnedFd>>,
     _keep: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl Meeting {
-    /// Two endpoints, and something that lives as long as they are needed.
+    /// Two endpoints, and a value that lives as long as they are needed.
     pub fn new(receiver: String, sender: String, keep: impl std::any::Any + Send + Sync) -> Self {
         Meeting { receiver, sender, passed: Mutex::default(), _keep: Box::new(keep) }
     }
@@ -73,14 +77,14 @@ impl Meeting {
         self.open_sender_to(std::process::id())
     }
 
-    /// `PID` in the sender's endpoint is the receiver's process.
+    /// Opens the sender. `PID` in its endpoint stands for the receiver's process.
     pub fn open_sender_to(&self, pid: u32) -> Result<Box<dyn FrameSender>> {
         let sender = Endpoint::parse(&self.sender.replace("PID", &pid.to_string()))?.open_sender(soon());
         self.take(&self.sender);
         sender
     }
 
-    /// Both ends, in this process. Opened at the same time, because one may wait for the other.
+    /// Opens both ends in this process, at the same time, because one may wait for the other.
     #[track_caller]
     pub fn pair(&self) -> (Box<dyn FrameSender>, Box<dyn FrameReceiver>) {
         std::thread::scope(|scope| {
@@ -91,13 +95,13 @@ impl Meeting {
     }
 }
 
-/// A number that nobody else has, here or in another process.
+/// A number that no other test uses, in this or another process.
 pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("conformance-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A directory of one's own, mode 0700; it goes with what is in it.
+/// A private directory, mode 0700. Dropping it removes it with its contents.
 pub struct Place(pub std::path::PathBuf);
 
 impl Place {

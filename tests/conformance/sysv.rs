@@ -15,7 +15,7 @@ pub fn subject() -> Subject {
     }
 }
 
-struct Remove(Key, #[allow(dead_code, reason = "goes with the queue")] Place);
+struct Remove(Key, #[allow(dead_code, reason = "dropped with the queue")] Place);
 
 impl Drop for Remove {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ impl Drop for Remove {
     }
 }
 
-/// By number: the keys of two files may be the same.
+/// By number: the keys of two files may collide.
 fn meet() -> Meeting {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = std::process::id() << 9 | NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) & 0x1FF;

@@ -1,6 +1,7 @@
-//! Bytes that no sender of ours would write: the answer is a typed error or a report, soon, and never a frame that was not sent.
+//! Bytes that no sender of the library would send: the receiver returns a typed error or reports
+//! them, in bounded time, and never delivers a frame that was not sent.
 //!
-//! For transports whose receiver can be reached by a program without the library ([`Subject::wire`]).
+//! For transports whose receiver a program without the library can reach ([`Subject::wire`]).
 
 use slipring::frame::{Event, Form, Frame, Header};
 use slipring::transport::{FrameReceiver, FrameReceiverExt};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::script::Dice;
 use super::subject::{Meeting, PATIENCE, Subject, Wire, soon};
 
-/// A frame that is the same as a message and on a byte stream: its payload needs no padding.
+/// A frame with the same bytes as a message and on a byte stream: its payload needs no padding.
 fn good(payload: &[u8]) -> Vec<u8> {
     assert_eq!(payload.len() % 8, 0);
     let mut bytes = Vec::new();
@@ -18,14 +19,15 @@ fn good(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A receiver, and a stranger connected to it, who has said `first`.
+/// A receiver, and a stranger connected to it that has sent `first`.
 fn stranger(subject: &Subject, first: &[u8]) -> Option<(Box<dyn FrameReceiver>, Wire, Meeting)> {
     let connect = subject.wire?;
     let meeting = (subject.meet)();
     let (rx, wire) = std::thread::scope(|scope| {
         let rx = scope.spawn(|| meeting.open_receiver().unwrap());
         let mut wire = connect(&meeting);
-        // A receiver of connections waits for one that says something; others must be there to hear it.
+        // A listening receiver accepts a connection that sends; other receivers must be open before
+        // the stranger sends.
         if subject.capabilities.duplex {
             wire(first);
             return (rx.join().unwrap(), wire);
@@ -37,19 +39,20 @@ fn stranger(subject: &Subject, first: &[u8]) -> Option<(Box<dyn FrameReceiver>, 
     Some((rx, wire, meeting))
 }
 
-/// What a receiver makes of `bad`, which is no frame: it must say so, or go on as if nothing had been.
+/// Sends `bad`, which is no frame. The receiver must report or refuse it, and then go on as before.
 #[track_caller]
 fn refuses(subject: &Subject, bad: &[u8]) {
     let Some((mut rx, mut wire, _meeting)) = stranger(subject, bad) else { return };
-    // One that searches for the next frame finds it; one that refuses has refused by then.
+    // A receiver that searches for the next frame finds this one; a receiver that refuses has
+    // refused by then.
     wire(&good(b"all good"));
     let start = Instant::now();
     let mut said = None;
     loop {
         match rx.recv_deadline(Deadline::after(Duration::from_secs(1))) {
             Ok(Event::Frame(frame)) => {
-                assert_eq!(frame.payload, b"all good", "a frame that nobody sent");
-                assert!(said.is_some(), "what was before it went unmentioned");
+                assert_eq!(frame.payload, b"all good", "a frame that was not sent");
+                assert!(said.is_some(), "the bytes before it were not reported");
                 break;
             }
             Ok(Event::Skipped { .. }) => said = Some("skipped"),
@@ -94,7 +97,8 @@ pub fn another_version(subject: &Subject) {
     refuses(subject, &demanding);
 }
 
-/// Half a frame, then nothing: the frame is not delivered, and the end is clear where the transport has ends.
+/// Half a frame, then nothing: the frame is not delivered, and the end is reported if the transport
+/// has ends.
 pub fn half_a_frame(subject: &Subject) {
     let Some((mut rx, mut wire, _meeting)) = stranger(subject, &good(b"it whole")) else { return };
     match rx.recv_deadline(soon()) {
@@ -120,7 +124,7 @@ pub fn half_a_frame(subject: &Subject) {
     }
 }
 
-/// A byte stream that comes in pieces of every size is the same byte stream.
+/// A byte stream decodes alike, whatever the sizes of the pieces in which it arrives.
 pub fn pieces_of_every_size(subject: &Subject) {
     if subject.capabilities.boundaries {
         return;
@@ -136,7 +140,7 @@ pub fn pieces_of_every_size(subject: &Subject) {
             loop {
                 match rx.try_recv() {
                     Ok(Event::Frame(frame)) => seen.push(frame.payload.to_vec()),
-                    Ok(Event::Duplicate { frame, .. }) => seen.push(frame.payload.to_vec()), // seq 0 all the time
+                    Ok(Event::Duplicate { frame, .. }) => seen.push(frame.payload.to_vec()), // all have seq 0
                     Err(Error::Empty) => break,
                     other => panic!("pieces of {size}: {other:?}"),
                 }

@@ -1,4 +1,4 @@
-//! What each participant notes, and what the notes of all together must say.
+//! The entries that each participant writes, and the check of all of them together.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// What an entry says.
+/// The kinds of entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum What {
@@ -25,7 +25,7 @@ pub enum What {
     Sent,
     /// Received the frame; `extra` is 1 if it was marked REDELIVERED.
     Got,
-    /// Received a frame that is not what anybody sent.
+    /// Received a frame whose payload is torn.
     Torn,
     /// Released it.
     Released,
@@ -33,7 +33,7 @@ pub enum What {
 
 const ALL: [What; 6] = [What::Attached, What::About, What::Sent, What::Got, What::Torn, What::Released];
 
-/// 32 bytes, so that none lies across two pages: the kernel does not interrupt a write within a page.
+/// 32 bytes, so that no entry crosses a page: the kernel does not interrupt a write within a page.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub what: What,
@@ -50,7 +50,8 @@ impl Entry {
     }
 }
 
-/// An append-only file of entries, written one system call each: what was written survives its writer.
+/// An append-only file of entries, each written with one system call: entries survive their
+/// writer's death.
 pub struct Ledger(File);
 
 impl Ledger {
@@ -69,14 +70,14 @@ impl Ledger {
 }
 
 pub fn read(path: &Path) -> Vec<Entry> {
-    let bytes = std::fs::read(path).unwrap_or_default(); // killed before it made one
+    let bytes = std::fs::read(path).unwrap_or_default(); // killed before it created one
     let field = |entry: &[u8], i: usize| u64::from_le_bytes(entry[8 * i..8 * i + 8].try_into().unwrap());
     let entry =
         |e: &[u8]| Entry { what: ALL[field(e, 0) as usize], frame: field(e, 1), time: field(e, 2), extra: field(e, 3) };
     bytes.chunks_exact(Entry::SIZE).map(entry).collect()
 }
 
-/// Entries for what a supervisor drained itself.
+/// Entries for frames that a supervisor drained itself.
 pub fn drained(frame: Option<u64>, flags: Flags) -> [Entry; 2] {
     let marked = flags.contains(Flags::REDELIVERED).into();
     let got = frame.map_or(What::Torn, |_| What::Got);
@@ -84,12 +85,13 @@ pub fn drained(frame: Option<u64>, flags: Flags) -> [Entry; 2] {
     [Entry::new(got, frame, marked), Entry::new(What::Released, frame, 0)]
 }
 
-/// A frame's number says who sent it: the number of the process, then that of the frame.
+/// A frame's number names its sender: the number of the process, then that of the frame.
 pub const fn number(process: u32, frame: u32) -> u64 {
     (process as u64) << 32 | frame as u64
 }
 
-/// Payload bytes that say which frame they are, and whether they are whole: number, CRC32C of the rest, rest.
+/// A payload that identifies its frame and shows whether it is torn: number, CRC32C of the rest,
+/// rest.
 pub fn payload(number: u64, room: usize) -> Vec<u8> {
     let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let len = (mixed >> 40) as usize % (room - 12);
@@ -97,13 +99,13 @@ pub fn payload(number: u64, room: usize) -> Vec<u8> {
     [&number.to_le_bytes()[..], &crc32c::crc32c(&rest).to_le_bytes(), &rest].concat()
 }
 
-/// The number of a frame, if it is whole.
+/// The number of a frame, unless it is torn.
 pub fn number_of(bytes: &[u8], room: usize) -> Option<u64> {
     let number = u64::from_le_bytes(bytes.get(..8)?.try_into().unwrap());
     (bytes == payload(number, room)).then_some(number)
 }
 
-/// What became of one frame.
+/// What happened to one frame.
 #[derive(Default)]
 struct Fate {
     about: bool,
@@ -114,7 +116,8 @@ struct Fate {
     last_got: u64,
 }
 
-/// Joins the ledgers of one round: how many frames there were, and how many came again; or what is wrong.
+/// Joins the ledgers of one round. Returns how many frames there were, and how many were received
+/// again; or what is wrong.
 pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
     let mut fates: HashMap<u64, Fate> = HashMap::new();
     for ledger in ledgers {
@@ -147,10 +150,10 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
         let Fate { about, sent, unmarked, marked, released, last_got } = fate;
         let got = unmarked + marked;
         if got == 0 && !about && !sent {
-            continue; // the entry of an attachment
+            continue; // the entry of an attach
         }
         let wrong = if !about {
-            "was never sent"
+            "was received without being sent"
         } else if sent && got == 0 {
             "is lost"
         } else if unmarked > 1 {
@@ -171,7 +174,7 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
     Ok((frames, again))
 }
 
-/// When the process of this ledger moved its first frame.
+/// When the process of this ledger sent or received its first frame.
 pub fn began(ledger: &[Entry]) -> Option<u64> {
     ledger.iter().find(|entry| matches!(entry.what, What::Sent | What::Got)).map(|entry| entry.time)
 }

@@ -1,4 +1,5 @@
-//! What a participant does until it is killed: it sends or receives by every call there is, and notes it.
+//! What a participant does until it is killed: it sends or receives with every call that exists,
+//! and writes entries to its ledger.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use super::ledger::{Ledger, What, number, number_of, payload};
 
 /// Payloads are shorter than this.
 pub const ROOM: usize = 200;
-/// The most frames that go in one batch.
+/// The most frames in one batch.
 const BATCH: u64 = 5;
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// Rings so small that they are often full and often empty, and wrap all the time.
+/// Rings so small that they are often full or empty, and wrap often.
 pub fn ring_options(kind: Kind, dir: &Path) -> Options {
     match kind {
         Kind::Spsc => Options::spsc(4096),
@@ -25,7 +26,7 @@ pub fn ring_options(kind: Kind, dir: &Path) -> Options {
     .directory(dir)
 }
 
-/// The life of a participant, until it is killed.
+/// Runs a participant until it is killed.
 pub fn live(kind: Kind, role: Role, dir: &Path, me: u32, ledger: &Path) {
     let mut ledger = Ledger::create(ledger);
     let dice = Dice(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
@@ -54,7 +55,7 @@ pub fn live(kind: Kind, role: Role, dir: &Path, me: u32, ledger: &Path) {
     }
 }
 
-/// The kernel may take some milliseconds to drop the locks of a predecessor that was killed.
+/// Attaches. The kernel may take some milliseconds to release the locks of a killed predecessor.
 pub fn attach<T>(mut once: impl FnMut() -> Result<T>) -> T {
     loop {
         match once() {
@@ -65,11 +66,12 @@ pub fn attach<T>(mut once: impl FnMut() -> Result<T>) -> T {
     }
 }
 
-/// The sending ends, as far as this test uses them. Each call sends these frames at once, or fails and sends none of them.
+/// A producer, as far as this test uses it. Each call sends these frames at once, or fails and
+/// sends none of them.
 trait Sender {
     fn send(&mut self, bytes: &[u8]) -> Result<()>;
     fn send_in_place(&mut self, bytes: &[u8]) -> Result<()>;
-    /// As many as it says.
+    /// Sends some of them, and returns how many.
     fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize>;
     fn abort(&mut self) -> Result<()>;
     fn wait_for_peer(&self);
@@ -97,8 +99,8 @@ impl Sender for spsc::Producer {
     fn abort(&mut self) -> Result<()> {
         self.try_reserve(ROOM)?.fill(0xEE);
         let mut batch = self.batch();
-        batch.push(b"never sent")?;
-        batch.push(b"this neither")
+        batch.push(b"aborted")?;
+        batch.push(b"aborted, too")
     }
 
     fn wait_for_peer(&self) {
@@ -157,7 +159,7 @@ fn produce(mut tx: impl Sender, me: u32, mut ledger: Ledger, mut dice: Dice) {
     }
 }
 
-/// The receiving ends. Each call notes what it got before it releases it.
+/// A consumer. Each call notes what it received before it releases it.
 trait Receiver {
     fn recv(&mut self, ledger: &mut Ledger) -> Result<()>;
     fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()>;

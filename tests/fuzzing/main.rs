@@ -1,4 +1,5 @@
-//! The fuzz targets (`fuzz/`) on stable, in seconds; and what fuzzing has found, once and for all.
+//! Runs the fuzz targets (`fuzz/`) on stable for some seconds, and every input that fuzzing has
+//! found.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzzing;

@@ -1,4 +1,5 @@
-//! What fuzzing has found, once and for all: each finding as a story, and every input that ever failed, in `fuzz/regressions`.
+//! What fuzzing has found: each finding as a test, and every input that ever failed, from
+//! `fuzz/regressions`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::fuzzing::shared::{CONSUMER_PAGE, LINE, Shared};
 
 const CAPACITY: usize = 4096;
 
-/// A ring, what a forger has of it, and where its data begins.
+/// A ring, the forger's mapping of it, and the offset of its data.
 fn forged(options: Options) -> (Ring, Shared, usize) {
     let ring = Ring::memfd(&options).unwrap();
     let memory = Shared::map(ring.as_memfd().unwrap());
@@ -19,7 +20,7 @@ fn forged(options: Options) -> (Ring, Shared, usize) {
     (ring, memory, data)
 }
 
-/// Frames of 48 bytes all around, and no zero word to end them.
+/// Fills the ring with frames of 48 bytes, without a zero word to end the chain.
 fn endless(memory: &Shared, data: usize) {
     for at in (data..data + CAPACITY).step_by(64) {
         memory.set_word(at, Header { len: 48, ..Header::PLAIN }.commit_word());
@@ -43,9 +44,10 @@ fn inputs() {
     assert!(count > 0);
 }
 
-/// The position at which an untrusted receiver starts is the sender's choice: the sum of 8-byte steps overflowed.
+/// The sender chooses the position at which an untrusting receiver starts: the sum of 8-byte steps
+/// overflowed.
 #[test]
-fn a_position_shortly_before_the_end_of_numbers() {
+fn a_position_near_u64_max_does_not_overflow() {
     let (ring, memory, data) = forged(Options::spsc(CAPACITY));
     let start = 0_u64.wrapping_sub(32);
     memory.set_word(CONSUMER_PAGE + LINE, start);
@@ -62,9 +64,9 @@ fn a_position_shortly_before_the_end_of_numbers() {
     assert!(rx.try_recv_into(&mut buffer).is_err());
 }
 
-/// A chain of frames without an end was iterated over for ever.
+/// A batch over a chain of frames without an end was iterated forever.
 #[test]
-fn a_batch_is_at_most_a_ring_full() {
+fn a_batch_spans_at_most_one_ring() {
     let (ring, memory, data) = forged(Options::spsc(CAPACITY));
     let mut rx = spsc::Consumer::attach(&ring).unwrap();
     endless(&memory, data);
@@ -73,10 +75,10 @@ fn a_batch_is_at_most_a_ring_full() {
     }
 }
 
-/// A consumer that has to skip what its dead predecessor had in hand skipped for ever, if the record of that had been forged and
-/// the chain had no end.
+/// A consumer must skip what its dead predecessor held. If the record of that was forged and the
+/// chain had no end, it skipped forever.
 #[test]
-fn skipping_what_the_dead_had_in_hand_ends() {
+fn skipping_frames_held_by_the_dead_terminates() {
     let (ring, memory, data) = forged(Options::spsc(CAPACITY).redelivery(Redelivery::AtMostOnce));
     endless(&memory, data);
     memory.set_word(CONSUMER_PAGE + LINE + 8, 68);
@@ -84,10 +86,10 @@ fn skipping_what_the_dead_had_in_hand_ends() {
     assert_eq!(ring.stats().unwrap().counts.lost, 2);
 }
 
-/// The head that a producer polls lags behind the exact one. Whoever had no time to wait was told that the ring is full, even if it
-/// was empty.
+/// The head that a producer polls lags behind the exact one. A call with an expired deadline was
+/// told that the ring is full even if it was empty.
 #[test]
-fn a_passed_deadline_does_not_make_an_empty_ring_full() {
+fn an_expired_deadline_does_not_make_an_empty_ring_full() {
     let (mut tx, mut rx) = spsc::pair(CAPACITY).unwrap();
     tx.try_send(&[0; 100]).unwrap();
     drop(rx.try_recv().unwrap());

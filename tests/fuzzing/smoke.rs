@@ -1,6 +1,8 @@
-//! Every fuzz target's property for a few seconds, on stable: the seeds, and random bytes from fixed seeds.
+//! Checks every fuzz target's property on stable for a few seconds: with the seeds, and with random
+//! bytes from fixed seeds.
 //!
-//! `SLIPRING_FUZZ_INPUTS` sets how many random inputs each target gets. The targets themselves are in `fuzz/`.
+//! `SLIPRING_FUZZ_INPUTS` sets how many random inputs each target gets. The targets themselves are
+//! in `fuzz/`.
 
 use std::path::Path;
 
@@ -8,7 +10,7 @@ use crate::fuzzing;
 
 const INPUTS: u64 = 2_000;
 
-/// Wyrand's step: enough to fill an input.
+/// One step of wyrand, to fill an input.
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0xA076_1D64_78BD_642F);
     let wide = u128::from(*state) * u128::from(*state ^ 0xE703_7ED1_A0B4_28DB);

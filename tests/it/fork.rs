@@ -43,7 +43,7 @@ fn orphan<T>(open: impl FnOnce() -> T, try_copies: impl FnOnce(T) -> bool) -> Or
     // SAFETY: kills a process that was just forked and not waited for.
     unsafe { libc::kill(parent, libc::SIGKILL) };
     let mut status = 0;
-    // SAFETY: `parent` is our child, and `status` lives through the call.
+    // SAFETY: `parent` is a child of this process, and `status` lives through the call.
     assert_eq!(unsafe { libc::waitpid(parent, &raw mut status, 0) }, parent);
     assert_eq!(answer, [1], "a call on a copy in the child was not refused");
     Orphan { _alive: stay }
@@ -145,7 +145,7 @@ fn ring_counts(ring: &Ring) -> (u64, u64) {
 
 fn wait_for(pid: libc::pid_t) -> i32 {
     let mut status = -1;
-    // SAFETY: `pid` is our child, and `status` lives through the call.
+    // SAFETY: `pid` is a child of this process, and `status` lives through the call.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     status
 }

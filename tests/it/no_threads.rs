@@ -24,7 +24,7 @@ fn unused_user() -> libc::uid_t {
     1_500_000_000 + std::process::id()
 }
 
-/// Leaves this process no further thread, or says why that cannot be done.
+/// Leaves this process no further thread, or returns why that cannot be done.
 fn give_up_threads() -> Result<(), String> {
     let one = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
     let user = unused_user();

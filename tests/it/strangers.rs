@@ -1,5 +1,5 @@
-//! What strangers send to a receiver of messages, or write into its FIFO, ends nothing: it is dropped and reported, and the
-//! genuine sender goes on.
+//! Messages that strangers send to a receiver, or write into its FIFO, do not end it: they are
+//! dropped and reported, and the genuine sender continues.
 
 use std::ffi::CString;
 use std::io::Write;
@@ -15,7 +15,7 @@ use slipring::{Deadline, Error};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A directory, a queue and a key of this test's own, gone afterwards.
+/// A directory, a queue and a key that this test owns, and removes when dropped.
 struct Place(PathBuf, String);
 
 impl Place {
@@ -47,7 +47,7 @@ fn subjects(place: &Place) -> Vec<Subject> {
         let queue = unsafe { libc::mq_open(name.as_ptr(), libc::O_WRONLY) };
         // SAFETY: reads `message.len()` bytes from `message`.
         assert_eq!(unsafe { libc::mq_send(queue, message.as_ptr().cast(), message.len(), 0) }, 0);
-        // SAFETY: nothing else knows of this descriptor.
+        // SAFETY: the descriptor was just opened, and nothing else closes it.
         unsafe { libc::mq_close(queue) };
     };
     let key = sysv::Key::path(&place.0.join("key")).unwrap().get() as i32;
@@ -146,7 +146,8 @@ fn a_lone_bye_ends_nothing() {
     }
 }
 
-/// On a FIFO the strangers are writers: what they write ends nothing, their going is the end of the last writer.
+/// On a FIFO the strangers are writers: what they write ends nothing; when they close it, that is
+/// the end of the last writer.
 #[test]
 fn writers_of_something_else_end_no_fifo() {
     let place = Place::new();
@@ -171,8 +172,8 @@ fn writers_of_something_else_end_no_fifo() {
         loop {
             match rx.try_recv() {
                 Ok(Event::Skipped { .. }) => {}
-                Err(Error::Closed) => break, // the last writer has gone,
-                other => panic!("{endpoint}: {message:x?} and gone: {other:?}"),
+                Err(Error::Closed) => break, // the last writer has closed it
+                other => panic!("{endpoint}: {message:x?} and then closed: {other:?}"),
             }
         }
     }
@@ -184,12 +185,12 @@ fn writers_of_something_else_end_no_fifo() {
     assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)), "again and again");
 }
 
-/// Writes to a FIFO that others write to, too, and goes.
+/// Writes to a FIFO that others write to, too, and closes it.
 fn write_to_fifo(path: &Path, bytes: &[u8]) {
     std::fs::File::options().write(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
-/// BYE that names no sender, and one that names one of which nothing was heard.
+/// BYE without a sender, and BYE of a sender that sent nothing else.
 fn foreign_byes() -> [Vec<u8>; 2] {
     let bye = Frame::new(Header::control(control::BYE, 0).unwrap(), b"").unwrap();
     [bye.head(Form::Short).unwrap().to_vec(), bye.head_from(7).unwrap().to_vec()]
@@ -220,7 +221,7 @@ fn a_strangers_bye_ends_no_genuine_sender() {
     }
 }
 
-/// A sender that names itself in neither HELLO nor BYE ends by its own BYE all the same.
+/// A sender without a name in HELLO and BYE ends by its own BYE.
 #[test]
 fn a_bye_without_a_name_ends_a_fifos_sender_without_a_name() {
     let place = Place::new();
@@ -244,7 +245,7 @@ fn a_bye_without_a_name_ends_a_fifos_sender_without_a_name() {
     }
 }
 
-/// An end that was told stays one until a sender begins, whatever strangers write meanwhile.
+/// After an end was reported, bytes of strangers do not undo it; only a new sender does.
 #[test]
 fn what_strangers_write_behind_the_end_of_a_fifo_undoes_no_end() {
     let place = Place::new();
@@ -268,7 +269,8 @@ fn what_strangers_write_behind_the_end_of_a_fifo_undoes_no_end() {
     }
 }
 
-/// A header that promises much and brings nothing takes no more than one write of genuine frames for its payload.
+/// A header that promises much and brings nothing takes no more than one write of genuine frames
+/// for its payload.
 #[test]
 fn a_false_header_does_not_hold_up_the_frames_behind_it() {
     let place = Place::new();
@@ -290,9 +292,10 @@ fn a_false_header_does_not_hold_up_the_frames_behind_it() {
     assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
 }
 
-/// Before a sender has named itself, a frame may be long: what it has taken along is reported when the last writer has gone.
+/// Before a sender is known, a frame may be long. The bytes that it has swallowed are reported when
+/// the last writer has closed the FIFO.
 #[test]
-fn what_an_unfinished_frame_takes_along_is_reported() {
+fn bytes_swallowed_by_an_unfinished_frame_are_reported() {
     let place = Place::new();
     let path = place.0.join("fifo");
     let endpoint = Endpoint::parse(&format!("fifo:{}", path.display())).unwrap();
@@ -313,7 +316,8 @@ fn what_an_unfinished_frame_takes_along_is_reported() {
     assert!(matches!(rx.recv_deadline(SOON), Err(Error::PeerDead)));
 }
 
-/// A HELLO that does not say whose it is: no death of that sender could be told, so its end is not waited for.
+/// A HELLO without a sender: the death of that sender could not be noticed, so the receiver does
+/// not wait for its end.
 #[test]
 fn a_hello_of_an_unknown_sender_keeps_no_end_waiting() {
     let place = Place::new();

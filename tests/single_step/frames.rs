@@ -1,13 +1,13 @@
-//! Numbered frames, and what must become of each of them.
+//! Numbered frames, and the check of what the survivors received of them.
 
 use slipring::Redelivery;
 
 use crate::process::Page;
 
-/// Frames of one size make every ring hold the same number of them.
+/// All frames have one size, so that every ring holds the same number of them.
 pub const LEN: usize = 40;
 
-/// The bytes of frame `number`: the number, then what follows from it.
+/// The bytes of frame `number`: the number, then bytes derived from it.
 pub fn payload(number: u64) -> [u8; LEN] {
     let mut word = number;
     let mut bytes = [0; LEN];
@@ -18,7 +18,7 @@ pub fn payload(number: u64) -> [u8; LEN] {
     bytes
 }
 
-/// The number of a frame, unchecked: what an operation notes down.
+/// The number of a frame, unchecked: what an operation records.
 pub fn number(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[..8]);
@@ -43,19 +43,19 @@ impl Delivery {
     }
 }
 
-/// What was in a ring when the operation began, and what the operation may have changed.
+/// The contents of a ring when the operation began, and what the operation may have changed.
 #[derive(Clone)]
 pub struct Ledger {
     pub policy: Redelivery,
-    /// Committed, and in nobody's hands.
+    /// Committed, and not held by a consumer.
     pub waiting: Vec<u64>,
-    /// Committed, and in the hands of somebody who is dead by now.
+    /// Committed, and held by a consumer that has died.
     pub orphaned: Vec<u64>,
     /// Frames that the operation sends.
     pub sends: Vec<u64>,
-    /// Whether it sends all or nothing.
+    /// Whether it sends all of them or none.
     pub at_once: bool,
-    /// The most frames that it takes.
+    /// The most frames that it receives.
     pub takes: usize,
 }
 
@@ -64,38 +64,38 @@ impl Ledger {
         Ledger { policy, waiting: vec![], orphaned: vec![], sends: vec![], at_once: false, takes: 0 }
     }
 
-    /// Judges what the survivors got and how many frames were counted as lost; how many of the operation's frames there
-    /// were.
+    /// Checks the frames that the survivors received, and how many were counted as lost. Returns
+    /// how many of the operation's frames arrived.
     pub fn judge(&self, child: &Page, deliveries: &[Delivery], lost: u64) -> Result<u64, String> {
         let is_known = |n: &u64| [&self.waiting, &self.orphaned, &self.sends].into_iter().any(|all| all.contains(n));
         if let Some(stranger) = deliveries.iter().find(|d| !is_known(&d.number)) {
-            return Err(format!("frame {} was never sent", stranger.number));
+            return Err(format!("frame {} was not sent", stranger.number));
         }
         let sent = self.judge_sends(child, deliveries)?;
-        let mut in_hand = child.taken();
-        // A copy that was finished was in hand as well.
-        in_hand.extend(Delivery::new(child.buffer(LEN), false).map(|copy| copy.number));
+        let mut held = child.taken();
+        // A frame of which the child finished a copy was held as well.
+        held.extend(Delivery::new(child.buffer(LEN), false).map(|copy| copy.number));
         let (mut missing, mut unaccounted) = (0, 0);
         for number in self.orphaned.iter().chain(&self.waiting).copied() {
             let copies: Vec<_> = deliveries.iter().filter(|d| d.number == number).collect();
-            let was_in_hand = in_hand.contains(&number);
+            let was_held = held.contains(&number);
             let was_orphaned = self.orphaned.contains(&number);
             let wrong = |what: &str| Err(format!("frame {number} {what}"));
             match (copies.as_slice(), self.policy) {
-                ([], _) if was_in_hand => missing += 1,
+                ([], _) if was_held => missing += 1,
                 ([], Redelivery::AtMostOnce) => (missing, unaccounted) = (missing + 1, unaccounted + 1),
                 ([], _) => return wrong("is lost"),
-                ([_], _) if was_in_hand && child.is_complete() => return wrong("was released, and came again"),
-                ([_], Redelivery::AtMostOnce) if was_in_hand || was_orphaned => return wrong("came twice"),
-                ([copy], _) if !copy.marked && (was_in_hand || was_orphaned) => return wrong("came again, unmarked"),
+                ([_], _) if was_held && child.is_complete() => return wrong("was released, and came again"),
+                ([_], Redelivery::AtMostOnce) if was_held || was_orphaned => return wrong("came twice"),
+                ([copy], _) if !copy.marked && (was_held || was_orphaned) => return wrong("came again, unmarked"),
                 ([copy], _) if copy.marked && !was_orphaned && self.takes == 0 => {
-                    return wrong("is marked, and nobody had it");
+                    return wrong("is marked, but was not held");
                 }
                 ([_], _) => {}
                 _ => return wrong("came twice"),
             }
         }
-        // Whoever is killed in between has freed a frame, and not yet counted it.
+        // A child killed between the two steps has freed a frame, and not yet counted it.
         let uncounted = u64::from(!child.is_complete());
         if unaccounted > self.takes + self.orphaned.len() || lost + uncounted < unaccounted as u64 || lost > missing {
             return Err(format!("{missing} frames are missing, {unaccounted} unseen; {lost} are counted as lost"));

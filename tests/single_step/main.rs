@@ -1,16 +1,21 @@
-//! Kill at every machine instruction: a child performs one operation, instruction by instruction, and is killed after the
-//! k-th, for every k. Each time the survivors must go on: what was committed is there, once (or again and marked), whole;
-//! the ring takes as many frames as ever; the counters add up; `Ring::verify` finds nothing; nobody waits for the dead.
-//! The same with a pause instead of a kill (`pause.rs`): the others go on as documented, then the child does.
+//! Kill at every machine instruction: a child performs one operation, instruction by instruction,
+//! and is killed after the k-th, for every k. Each time the survivors must continue: committed
+//! frames are delivered whole, once (or again and marked); the ring takes as many frames as before;
+//! the counters add up; `Ring::verify` finds nothing; no survivor waits for a dead participant. The
+//! same is done with a pause instead of a kill (`pause.rs`): the others continue as documented,
+//! then the child does.
 //!
-//! `cargo test --test single_step` stops at every instruction of the hot operations in the main states, and at some
-//! instructions of a sixth of the others. `SLIPRING_STEP=full cargo test --release --test single_step` stops at all of them;
-//! only where a consumer pauses with a ring full of frames, at every n-th, and says so by the number of its stops. With a
-//! number in place of `full` it stops at most so many times in each case. Arguments select operations by a part of their names.
-//! `mutants.py` breaks rules of the library and shows that each is noticed here.
+//! `cargo test --test single_step` stops at every instruction of the hot operations in the main
+//! states, and at some instructions of a sixth of the other cases.
+//! `SLIPRING_STEP=full cargo test --release --test single_step` stops at all instructions, except
+//! where a consumer pauses with a ring full of frames: there it stops at every n-th, as the number
+//! of its stops shows. With a number instead of `full` it stops at most that often in each case.
+//! Arguments select operations by a part of their names. `mutants.py` breaks rules of the library,
+//! and shows that this program notices each.
 //!
-//! A system call is one instruction here. An operation that reads the clock or a file of /proc may take a few instructions
-//! more or less than the last time; then a kill falls a little beside the instruction that it was meant for.
+//! A system call counts as one instruction. An operation that reads the clock or a file of /proc
+//! may take a few instructions more or fewer than the last time; then a kill hits an instruction
+//! nearby instead of the intended one.
 
 mod frames;
 mod mpmc;
@@ -29,23 +34,23 @@ use std::time::{Duration, Instant};
 
 use process::{Page, Prepare, Shared, Trace, Tracee, Worker};
 
-/// Instructions at which the short form stops where it does not stop at all of them.
+/// Number of stops per case in the short form, where it does not stop at all instructions.
 const SAMPLES: usize = 5;
-/// The same where a survivor may sleep until it looks around by itself.
+/// The same for cases in which a survivor may sleep until its next liveness check.
 const SLOW_SAMPLES: usize = 5;
-/// Where an operation is as long as a ring is full, and the pause at each of its stops long as well, the full form stops
-/// about so many times.
+/// Number of stops per case in the full form, where an operation is as long as a ring is full, and
+/// the pause at each stop is long.
 const FULL_SAMPLES: usize = 3000;
-/// Of the cases that are sampled, the short form takes one in so many, unless it was asked for some by name: learning their
-/// instructions takes longer than stopping at a few of them.
+/// The short form takes one in this many of the sampled cases, unless arguments name them: learning
+/// a case's instructions takes longer than stopping at a few of them.
 const THINNING: usize = 6;
-/// Survivors that take longer have waited for something that should not concern them; unless it is the machine that is slow,
-/// and the next attempts are faster.
+/// Survivors that take longer have waited for a dead or paused participant. Or the machine is slow;
+/// then the next attempts are faster.
 const HANG: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
-/// Enough violations to know that an operation in some state is wrong.
+/// So many violations show that an operation is wrong in some state; further ones are not printed.
 const ENOUGH: usize = 5;
-/// More cases than there are.
+/// More than the number of cases.
 const MAX_CASES: usize = 2048;
 
 /// An operation in a state of the ring.
@@ -56,7 +61,7 @@ struct Case {
     scene: Box<dyn Fn() -> Scene>,
 }
 
-/// How often the short form stops; the full form stops everywhere, if nothing else is said.
+/// How often the short form stops. The full form stops everywhere, unless noted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
     Every,
@@ -66,7 +71,7 @@ enum Pace {
     Long,
 }
 
-/// The state, made: what the child does, and what becomes of it.
+/// A prepared state: the child's operation, and the check of its outcome.
 struct Scene {
     child: Prepare,
     fate: Fate,
@@ -74,31 +79,31 @@ struct Scene {
 
 /// What happens when the child has stopped.
 enum Fate {
-    /// It is killed, and the survivors go on.
+    /// It is killed, and the survivors continue.
     Kill(Box<dyn FnOnce(&Page) -> Outcome>),
-    /// The others go on, then it does.
+    /// The others continue, then the stopped child does.
     Pause(Box<dyn FnOnce(Tracee) -> Outcome>),
 }
 
-/// How many frames have become visible of the operation, or what is wrong.
+/// How many of the operation's frames have become visible, or what is wrong.
 type Outcome = Result<u64, String>;
 
-/// What came of the stops in one case.
+/// The results of the stops in one case.
 #[derive(Default)]
 struct Tally {
     instructions: AtomicU64,
     stops: AtomicU64,
-    /// Of the stops, those that came after the end, because this time the operation went another way.
+    /// Stops that came after the end, because this time the operation took another path.
     beside: AtomicU64,
     violations: AtomicU64,
-    /// How long the survivors took at most.
+    /// The longest time that the survivors took.
     longest_ns: AtomicU64,
     is_done: AtomicU64,
 }
 
-/// What the workers share.
+/// State that the workers share.
 struct Board {
-    /// The case that is next.
+    /// The next case.
     next: AtomicU64,
     is_forbidden: AtomicU64,
     tallies: [Tally; MAX_CASES],
@@ -122,7 +127,7 @@ impl Case {
         }
     }
 
-    /// `None` where tracing is forbidden.
+    /// Runs one case. `None` where tracing is forbidden.
     fn run(&self, tally: &Tally) -> Option<()> {
         let Scene { child, fate } = (self.scene)();
         let recorder = Tracee::start(child)?;
@@ -136,12 +141,13 @@ impl Case {
             tally.stops.fetch_add(1, SeqCst);
             tally.longest_ns.fetch_max(took.as_nanos() as u64, SeqCst);
             let wrong = match outcome {
-                // It did not come by where it was to be stopped, and finished.
+                // The operation finished without reaching the instruction at which it was to stop.
                 Ok(_) if was_complete && instructions < len => {
                     tally.beside.fetch_add(1, SeqCst);
                     None
                 }
-                // What is visible stays so; unless this stop went beside, or the one where it first was.
+                // A frame that was visible at an earlier instruction must still be visible, unless
+                // one of the two stops missed its instruction.
                 Ok(now) if now < visible => {
                     let is_here = self.shows(&trace, instructions, |again| again >= visible)?;
                     if is_here || self.shows(&trace, since, |again| again < visible)? {
@@ -176,7 +182,8 @@ impl Case {
         note(len, ends).map(drop)
     }
 
-    /// Makes the state anew, and stops the child in it after so many instructions; again, if the survivors were slow.
+    /// Prepares the state anew, and stops the child in it after so many instructions. Tries again
+    /// if the survivors were slow.
     fn stop_at(&self, trace: &Trace, instructions: usize) -> Option<Judgement> {
         let mut attempt = 1;
         loop {
@@ -193,7 +200,7 @@ impl Case {
         }
     }
 
-    /// Whether one of several more stops after so many instructions shows this.
+    /// Whether one of several more stops after so many instructions gives this result.
     fn shows(&self, trace: &Trace, instructions: usize, wanted: impl Fn(u64) -> bool) -> Option<bool> {
         for _ in 0..ATTEMPTS {
             let (_, outcome, _) = self.stop_at(trace, instructions)?;
@@ -205,7 +212,7 @@ impl Case {
     }
 }
 
-/// Whether the operation was over when it was stopped, what came of it, and how long that took.
+/// Whether the operation had finished when it was stopped, the result, and how long that took.
 type Judgement = (bool, Outcome, Duration);
 
 fn judge(tracee: Tracee, fate: Fate) -> Judgement {
@@ -218,7 +225,7 @@ fn judge(tracee: Tracee, fate: Fate) -> Judgement {
     (was_complete, outcome, start.elapsed())
 }
 
-/// Whether to stop at every instruction of everything, up to the limit.
+/// Whether to stop at every instruction of all cases, up to the limit.
 fn is_full() -> bool {
     std::env::var("SLIPRING_STEP").is_ok()
 }
@@ -265,7 +272,8 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let board = Shared::<Board>::new();
     assert!(cases.len() <= MAX_CASES);
-    // Half of the time they wait for processes to start, to end, and to wake up.
+    // Two workers per processor: half of the time they wait for processes to start, end and wake
+    // up.
     let count = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     let mut workers: Vec<_> = (0..count).map(|_| Worker::start(|| work(&cases, &board))).collect();
     let (mut total, mut printed, mut at) = (Row::default(), 0, 0);
@@ -305,7 +313,7 @@ fn main() -> ExitCode {
     if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Takes one case after the other.
+/// A worker: takes one case after the other.
 fn work(cases: &[Case], board: &Rc<Shared<Board>>) {
     loop {
         let at = board.next.fetch_add(1, SeqCst) as usize;

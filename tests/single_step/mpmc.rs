@@ -9,14 +9,14 @@ use crate::process::{NOW, Neighbour, Operation, Page, SOON};
 use crate::{Case, Fate, Pace, Scene};
 
 const SLOTS: u64 = 4;
-/// The neighbour's frame, those that operations send, the one that says that everything before was received, and those
-/// that survivors send.
+/// Numbers of frames: the neighbour's, those that operations send, one that proves that all frames
+/// before it were received, and those that survivors send.
 const NEIGHBOURS: u64 = 90;
 const OURS: u64 = 100;
 const SENTINEL: u64 = 999;
 const REFILL: u64 = 1000;
 
-/// What another participant has in hand.
+/// What another participant holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Other {
     Nothing,
@@ -26,7 +26,8 @@ enum Other {
     Frame,
 }
 
-/// Where the ring's positions are, how many frames wait, and what a neighbour holds, who dies before the operation or lives.
+/// The start of the ring's positions, how many frames wait, what a neighbour holds, and whether it
+/// dies before the operation.
 #[derive(Clone, Copy)]
 struct State {
     name: &'static str,
@@ -57,7 +58,7 @@ const STATES: [State; 11] = [
 type Send = fn(&Ring, &mut Option<Producer>);
 type Receive = fn(&Ring, &mut Option<Consumer>, &Page);
 
-/// Name, frames that it sends, what it does. All of them return `Full` in a full ring.
+/// Name, frames that it sends, the operation. All of them return `Full` on a full ring.
 const SENDS: [(&str, u64, Send); 8] = [
     ("mpmc try_send", 1, |_, tx| _ = tx.as_ref().unwrap().try_send(&payload(OURS))),
     ("mpmc send", 1, |_, tx| _ = tx.as_ref().unwrap().send_deadline(&payload(OURS), NOW)),
@@ -81,7 +82,7 @@ const SENDS: [(&str, u64, Send); 8] = [
     ("mpmc sweep", 0, |ring, _| _ = ring.sweep().unwrap()),
 ];
 
-/// Name, the most frames that it takes, what it does.
+/// Name, the most frames that it receives, the operation.
 const RECEIVES: [(&str, usize, Receive); 6] = [
     ("mpmc try_recv", 1, |_, rx, page| {
         if let Ok(view) = rx.as_ref().unwrap().try_recv() {
@@ -108,7 +109,8 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for state in STATES {
         for (policy, attached) in [(AtLeastOnce, true), (AtMostOnce, true), (AtLeastOnce, false)] {
-            // Attaching takes ten thousand instructions, and what matters is whether somebody has to be buried.
+            // Attaching takes ten thousand instructions. It is tested where its path differs: with
+            // and without a dead participant to reap.
             let is_due =
                 |operation: &str| !operation.contains("attach") || (attached && (state.dies || state.waiting == 0));
             if state.dies || policy == AtLeastOnce {
@@ -162,7 +164,8 @@ fn suffix(policy: Redelivery) -> &'static str {
     if policy == Redelivery::AtMostOnce { ", at most once" } else { "" }
 }
 
-/// A ring in a state, the survivors that are there all along, and the neighbour that lives.
+/// A ring in a state, the survivors that are attached from the start, and the neighbour if it
+/// lives.
 struct Ground {
     ring: Ring,
     state: State,
@@ -194,7 +197,8 @@ impl Ground {
         (SLOTS - self.state.waiting - u64::from(self.state.other == Other::Claim)) as usize
     }
 
-    /// What the child does before the operation, when it has attached: it would bury the dead by that.
+    /// What the child does before the operation, once it has attached, because attaching would reap
+    /// the dead.
     fn stage(&self) -> impl FnOnce() + 'static {
         let (ring, state) = (self.ring.clone(), self.state);
         move || {
@@ -204,7 +208,7 @@ impl Ground {
         }
     }
 
-    /// The survivors go on.
+    /// Lets the survivors continue, and checks what they receive.
     fn check(mut self, page: &Page) -> Result<u64, String> {
         let ring = self.ring;
         let before = ring.stats().unwrap().counts;
@@ -216,7 +220,7 @@ impl Ground {
         drain(&rx, &mut deliveries)?;
         let mut by_neighbour = 0;
         if let Some(neighbour) = self.neighbour {
-            // It lives, and keeps what it has.
+            // The neighbour lives, and keeps what it holds.
             ring.sweep().map_err(fail)?;
             drain(&rx, &mut deliveries)?;
             neighbour.finish()?;
@@ -253,7 +257,7 @@ impl Ground {
     }
 }
 
-/// Frames, and the neighbour between them.
+/// Sends the waiting frames, with the neighbour's claim or frame between them.
 fn set(ring: &Ring, state: State) -> Option<Neighbour> {
     let tx = Producer::attach(ring).unwrap();
     let mut neighbour = None;
@@ -289,7 +293,8 @@ fn forever<T: 'static>(mut handle: T, mut does: impl FnMut(&mut T, &Page) + 'sta
 /// The child is a producer.
 fn sending(operation: &'static str, sends: u64, does: Send, state: State, policy: Redelivery, attached: bool) -> Scene {
     let mut ground = Ground::new(state, policy, attached);
-    // A call with a deadline looks for the dead before it gives up, and what is dropped makes room.
+    // A call with a deadline reaps dead participants before it times out, and their discarded
+    // frames make room.
     let is_dropped = state.dies && state.other == Other::Frame && policy == Redelivery::AtMostOnce;
     let more = usize::from(operation == "mpmc send" && is_dropped);
     ground.ledger.sends = (OURS..OURS + sends).take(ground.room() + more).collect();
@@ -326,10 +331,11 @@ fn receiving(
     }
 }
 
-/// The child takes back what the dead held, because it would have to wait otherwise.
+/// The child recovers what the dead held, because it would have to wait otherwise.
 fn recovering(state: State, policy: Redelivery) -> Scene {
     let mut ground = Ground::new(state, policy, true);
-    // What is dropped makes room. What is not can be received; a claim in front of it has to go first.
+    // Discarded frames make room. Redelivered ones can be received, once a claim before them is
+    // aborted.
     let is_dropped = state.other == Other::Frame && policy == Redelivery::AtMostOnce;
     if ground.room() == 0 && is_dropped {
         ground.ledger.sends = vec![OURS];
@@ -404,7 +410,7 @@ fn waking_producer() -> Scene {
         fate: Fate::Kill(Box::new(move |page| {
             let (tx, rx) = ground.survivors.unwrap();
             let mut deliveries = Vec::new();
-            // Room is made by us if the child did not get that far.
+            // If the child was stopped before it made room, a survivor makes room.
             drain(&rx, &mut deliveries)?;
             wait_for_orphans(&ground.ring, &rx, &mut deliveries)?;
             sleeper.finish()?;
@@ -478,7 +484,8 @@ fn received(view: &slipring::mpmc::View<'_>) -> Result<Delivery, String> {
     Delivery::new(view, view.header().flags.contains(Flags::REDELIVERED))
 }
 
-/// What is there. Frames that do not come again come by their positions.
+/// Receives the frames that are there. Frames that are not redelivered must come in the order of
+/// their positions.
 fn drain(rx: &Consumer, deliveries: &mut Vec<Delivery>) -> Result<(), String> {
     let mut newest = None;
     loop {
@@ -498,7 +505,7 @@ fn drain(rx: &Consumer, deliveries: &mut Vec<Delivery>) -> Result<(), String> {
     }
 }
 
-/// What the dead have in hand comes again, to a consumer that waits, and in time.
+/// The frames that dead consumers held are redelivered in time to a consumer that waits.
 fn wait_for_orphans(ring: &Ring, rx: &Consumer, deliveries: &mut Vec<Delivery>) -> Result<(), String> {
     loop {
         let report = ring.verify().map_err(fail)?;
@@ -510,7 +517,8 @@ fn wait_for_orphans(ring: &Ring, rx: &Consumer, deliveries: &mut Vec<Delivery>) 
     }
 }
 
-/// The ring is as good as new: it takes as many frames as ever, gives them back, and finds nobody but the living.
+/// The ring works as a new one: it takes and delivers as many frames as a new one, and only living
+/// participants are registered.
 fn go_on(ring: &Ring, tx: Producer, rx: Consumer) -> Result<(), String> {
     let mut sent = 0;
     let stopped = loop {

@@ -1,6 +1,6 @@
-//! Hot operations that stop in their midst for a while and then go on, as after SIGSTOP. Meanwhile the others go on as
-//! documented: whoever is stopped is alive, keeps what it has in hand, and nobody takes it away. Afterwards nothing is torn,
-//! lost or doubled.
+//! Hot operations that stop in the middle for a while and then continue, as after SIGSTOP.
+//! Meanwhile the others continue as documented: the stopped process is alive, so what it holds is
+//! not taken from it. Afterwards no frame is torn, lost or doubled.
 
 use std::time::Duration;
 
@@ -12,18 +12,19 @@ use crate::{Case, Fate, Pace, Scene, is_full, segment};
 
 const SLOTS: u64 = 4;
 const CAPACITY: usize = 4096;
-/// A record and the empty header behind it must fit.
+/// A record and the empty header after it must fit.
 const FRAMES: u64 = ((CAPACITY - 8) / (16 + LEN)) as u64;
-/// What an operation sends, what the others send meanwhile, and afterwards.
+/// Numbers of the frames that an operation sends, that the others send meanwhile, and that are sent
+/// afterwards.
 const OURS: u64 = 100;
 const MEANWHILE: u64 = 1000;
 const AFTERWARDS: u64 = 2000;
-/// What an operation notes down for a frame that was torn.
+/// What an operation records for a torn frame.
 const TORN: u64 = u64::MAX;
 
 type OnProducer<T> = fn(&mut T, &Page);
 
-/// Name, frames that it sends, what it does.
+/// Name, frames that it sends, the operation.
 const SPSC_SENDS: [(&str, u64, OnProducer<spsc::Producer>); 3] = [
     ("pause: spsc try_send", 1, |tx, _| tx.try_send(&payload(OURS)).unwrap()),
     ("pause: spsc reserve, abort", 0, |tx, _| tx.try_reserve(LEN).unwrap().copy_from_slice(&payload(OURS))),
@@ -34,7 +35,7 @@ const SPSC_SENDS: [(&str, u64, OnProducer<spsc::Producer>); 3] = [
     }),
 ];
 
-/// Name, frames that it takes at most, what it does.
+/// Name, the most frames that it receives, the operation.
 const SPSC_RECEIVES: [(&str, u64, OnProducer<spsc::Consumer>); 2] = [
     ("pause: spsc try_recv", 1, |rx, page| rx.try_recv().iter().for_each(|view| page.take(whole(view)))),
     ("pause: spsc try_recv_batch", FRAMES, |rx, page| {
@@ -42,7 +43,8 @@ const SPSC_RECEIVES: [(&str, u64, OnProducer<spsc::Consumer>); 2] = [
     }),
 ];
 
-/// Name, what it does. It notes what it has sent: not all of a batch, if the others filled the ring meanwhile.
+/// Name, the operation. It records what it has sent: less than a whole batch if the others filled
+/// the ring meanwhile.
 const MPMC_SENDS: [(&str, OnProducer<mpmc::Producer>); 3] = [
     ("pause: mpmc try_send", |tx, page| {
         tx.try_send(&payload(OURS)).unwrap();
@@ -68,7 +70,8 @@ fn whole(bytes: &[u8]) -> u64 {
     Delivery::new(bytes, false).map_or(TORN, |delivery| delivery.number)
 }
 
-/// How long it stays stopped, at least: some sleep caps, so that whoever waits looks for the dead more than once.
+/// How long the child stays stopped, at least: several sleep caps, so that waiters check for dead
+/// participants more than once.
 fn pause() -> Duration {
     if is_full() { Duration::from_millis(120) } else { NOW }
 }
@@ -115,32 +118,32 @@ fn fail(error: Error) -> String {
     format!("while one is stopped: {error}")
 }
 
-/// Nobody has died, and nothing is wrong with the ring.
+/// Checks that no participant counts as dead, and that the ring is in order.
 fn all_live(ring: &Ring) -> Result<(), String> {
-    let (buried, report) = (ring.sweep().map_err(fail)?, ring.verify().map_err(fail)?);
+    let (reaped, report) = (ring.sweep().map_err(fail)?, ring.verify().map_err(fail)?);
     let dead: Vec<_> = ring.participants().map_err(fail)?.into_iter().filter(|one| !one.alive).collect();
-    if buried == 0 && dead.is_empty() && report.is_clean() {
+    if reaped == 0 && dead.is_empty() && report.is_clean() {
         Ok(())
     } else {
-        Err(format!("{buried} were buried, {dead:?} are taken for dead: {report:?}"))
+        Err(format!("{reaped} were reaped, {dead:?} are taken for dead: {report:?}"))
     }
 }
 
 fn is_taken<T>(attached: slipring::Result<T>) -> Result<(), String> {
     match attached {
         Err(Error::RoleTaken { .. }) => Ok(()),
-        Ok(_) => Err("the role of somebody who is stopped was given away".into()),
+        Ok(_) => Err("the role of a stopped process was taken".into()),
         Err(e) => Err(fail(e)),
     }
 }
 
-/// The numbers are these, in this order.
+/// Checks that the numbers are these, in this order.
 fn expect(found: &[u64], expected: impl IntoIterator<Item = u64>) -> Result<(), String> {
     let expected: Vec<_> = expected.into_iter().collect();
     if found == expected { Ok(()) } else { Err(format!("expected {expected:?}, got {found:?}")) }
 }
 
-/// Everything has been released: the one that was stopped may go now.
+/// All frames were released, and the stopped process may continue.
 fn end(tracee: Tracee, ring: &Ring) -> Result<u64, String> {
     tracee.kill();
     segment::only_the_living(ring, 2)?;
@@ -150,7 +153,7 @@ fn end(tracee: Tracee, ring: &Ring) -> Result<u64, String> {
 fn byte_ring(waiting: u64) -> (Ring, spsc::Producer, spsc::Consumer) {
     let ring = Ring::memfd(&Options::spsc(CAPACITY).participants(4)).unwrap();
     let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
-    // Not at the start: what comes next lies across the end.
+    // Not at the start: the next frames wrap around the end.
     for _ in 0..FRAMES {
         tx.try_send(&payload(0)).unwrap();
         drop(rx.try_recv().unwrap());
@@ -169,7 +172,7 @@ fn drain_bytes(rx: &mut spsc::Consumer, into: &mut Vec<u64>) -> Result<(), Strin
     }
 }
 
-/// The one that stops is the producer.
+/// The child that stops is the producer.
 fn spsc_producer(waiting: u64, sends: u64, does: OnProducer<spsc::Producer>) -> Scene {
     let (ring, tx, mut rx) = byte_ring(waiting);
     drop(tx);
@@ -180,7 +183,7 @@ fn spsc_producer(waiting: u64, sends: u64, does: OnProducer<spsc::Producer>) -> 
             let mut found = Vec::new();
             drain_bytes(&mut rx, &mut found)?;
             if found.len() as u64 != waiting && found.len() as u64 != waiting + sends {
-                return Err(format!("half of what belongs together: {found:?}"));
+                return Err(format!("a part of an atomic batch: {found:?}"));
             }
             match rx.recv_deadline(pause()).map(|view| view.len()) {
                 Err(Error::Timeout) => {}
@@ -203,7 +206,7 @@ fn spsc_producer(waiting: u64, sends: u64, does: OnProducer<spsc::Producer>) -> 
     }
 }
 
-/// The one that stops is the consumer.
+/// The child that stops is the consumer.
 fn spsc_consumer(waiting: u64, takes: u64, does: OnProducer<spsc::Consumer>) -> Scene {
     let (ring, mut tx, rx) = byte_ring(waiting);
     drop(rx);
@@ -219,7 +222,7 @@ fn spsc_consumer(waiting: u64, takes: u64, does: OnProducer<spsc::Consumer>) -> 
                 }
             };
             if !matches!(full, Error::Timeout) || sent > FRAMES {
-                return Err(format!("{sent} frames went in, then: {full}"));
+                return Err(format!("{sent} frames fitted, then: {full}"));
             }
             match tx.send_deadline(&payload(0), pause()) {
                 Err(Error::Timeout) => {}
@@ -246,7 +249,7 @@ fn spsc_consumer(waiting: u64, takes: u64, does: OnProducer<spsc::Consumer>) -> 
     }
 }
 
-/// What went in and came out of a slot ring while somebody was stopped.
+/// The frames that were sent and received through a slot ring while a process was stopped.
 struct Others {
     ring: Ring,
     tx: mpmc::Producer,
@@ -277,7 +280,7 @@ impl Others {
         Ok(true)
     }
 
-    /// Three laps, or as far as whoever is stopped lets them.
+    /// Sends three laps, or as many frames as the stopped process permits.
     fn go_round(&mut self) -> Result<(), String> {
         while self.receive()? {}
         let mut is_held_up = false;
@@ -292,7 +295,7 @@ impl Others {
         while self.receive()? {}
         let report = self.ring.verify().map_err(fail)?;
         if is_held_up && report.writing + report.reading == 0 {
-            return Err(format!("the ring is full of nothing: {report:?}"));
+            return Err(format!("the ring is full without frames: {report:?}"));
         }
         match self.rx.recv_deadline(pause()).map(|view| view.len()) {
             Err(Error::Timeout) => all_live(&self.ring),
@@ -300,14 +303,15 @@ impl Others {
         }
     }
 
-    /// Of the frames of all of them, each came once, and each producer's in order.
+    /// Checks that each frame was received once, and each producer's frames in order.
     fn settle(mut self, tracee: Tracee, waiting: u64, sends: u64, taken: Vec<u64>) -> Result<u64, String> {
         while self.receive()? {}
         for (from, count) in [(0, waiting), (OURS, sends), (MEANWHILE, self.sent)] {
             let of_one = |numbers: &[u64]| -> Vec<u64> {
                 numbers.iter().copied().filter(|n| (from..from + count).contains(n)).collect()
             };
-            // Each consumer gets a producer's frames in order; between two consumers there is none.
+            // Each consumer gets a producer's frames in order; across two consumers there is no
+            // order.
             let (ours, theirs) = (of_one(&self.found), of_one(&taken));
             let mut all = [&ours[..], &theirs].concat();
             all.sort_unstable();
@@ -328,7 +332,7 @@ impl Others {
     }
 }
 
-/// The one that stops is one of two producers.
+/// The child that stops is one of two producers.
 fn mpmc_producer(waiting: u64, does: OnProducer<mpmc::Producer>) -> Scene {
     let mut others = Others::new(waiting);
     let theirs = others.ring.clone();
@@ -343,7 +347,7 @@ fn mpmc_producer(waiting: u64, does: OnProducer<mpmc::Producer>) -> Scene {
     }
 }
 
-/// The one that stops is one of two consumers.
+/// The child that stops is one of two consumers.
 fn mpmc_consumer(waiting: u64, takes: u64, does: OnProducer<mpmc::Consumer>) -> Scene {
     let mut others = Others::new(waiting);
     let theirs = others.ring.clone();
@@ -361,7 +365,7 @@ fn mpmc_consumer(waiting: u64, takes: u64, does: OnProducer<mpmc::Consumer>) -> 
     }
 }
 
-/// Whoever stops with the mutex keeps it.
+/// A process that stops while it holds the mutex keeps it.
 fn mutex() -> Scene {
     let ours = Mutex::memfd(16).unwrap();
     let fd = ours.fd().unwrap().try_clone_to_owned().unwrap();

@@ -1,12 +1,14 @@
-//! Processes to be killed: forked off this one, which has a single thread, with a page of memory in common.
+//! Processes to be killed: forked from this one, which has a single thread, with a shared page of
+//! memory.
 //!
-//! A [`Tracee`] runs one operation under ptrace: once from end to end to learn its instructions ([`Tracee::record`]), then,
-//! in fresh processes, up to each of them ([`Tracee::run_to`]). A breakpoint skips most of the way: at the last instruction
-//! that had not been executed before; from there it is stepped. Then it is killed, or stays where it is and goes on later
-//! ([`Tracee::finish`]). A [`Neighbour`] runs freely until it is told to go on, or killed.
+//! A [`Tracee`] runs one operation under ptrace: once from start to end to learn its instructions
+//! ([`Tracee::record`]), then, in fresh processes, up to each of them ([`Tracee::run_to`]). A
+//! breakpoint skips most of the way, to the last instruction that had not been executed before;
+//! from there the tracee is stepped. Then it is killed, or stays stopped and continues later
+//! ([`Tracee::finish`]). A [`Neighbour`] runs freely until it is told to continue, or killed.
 //!
-//! Whoever is stepped through an operation takes a thousand times as long over it. So what is stepped has no deadline, or one
-//! that has passed already.
+//! A stepped operation takes a thousand times as long. So it has no deadline, or one that has
+//! expired already.
 
 use std::ops::Deref;
 use std::ptr::{NonNull, null_mut};
@@ -17,17 +19,17 @@ use std::{io, mem};
 
 use libc::{c_int, c_long, c_uint, c_void, pid_t};
 
-/// Stepping beats a breakpoint that is hit more often.
+/// Up to this many hits of a breakpoint are faster than stepping.
 const MAX_HITS: usize = 100;
-/// No operation here is longer.
+/// No operation here has more instructions.
 const MAX_STEPS: usize = 400_000;
-/// A survivor that takes longer hangs. Far more than it needs, because this program may be stopped meanwhile; who is merely
-/// slow is found out by `Case::run`.
+/// A survivor that takes longer hangs. This is far more than it needs, because this program may be
+/// stopped meanwhile. `Case::run` detects survivors that are merely slow.
 pub const SOON: Duration = Duration::from_secs(150);
-/// For operations that must not wait.
+/// An expired deadline, for operations that must not wait.
 pub const NOW: Duration = Duration::ZERO;
 
-/// What a child tells its parent, and outlives it.
+/// What a child records for its parent. It outlives the child.
 pub struct Page {
     /// 1 while the operation runs, 2 when it is done.
     phase: AtomicU32,
@@ -35,21 +37,21 @@ pub struct Page {
     go: AtomicU32,
     done: AtomicU32,
     taken: AtomicU32,
-    /// Numbers of the frames that the child had in hand.
+    /// Numbers of the frames that the child held.
     numbers: [AtomicU64; 128],
-    /// Where operations copy to.
+    /// The buffer that operations copy to.
     pub bytes: [AtomicU64; 64],
 }
 
 impl Page {
-    /// The child has seen frame `number`.
+    /// Records that the child has received frame `number`.
     pub fn take(&self, number: u64) {
         let at = self.taken.load(SeqCst);
         self.numbers[at as usize].store(number, SeqCst);
         self.taken.store(at + 1, SeqCst);
     }
 
-    /// What the child has seen.
+    /// The numbers of the frames that the child has received.
     pub fn taken(&self) -> Vec<u64> {
         self.numbers[..self.taken.load(SeqCst) as usize].iter().map(|n| n.load(SeqCst)).collect()
     }
@@ -59,7 +61,7 @@ impl Page {
         self.phase.load(SeqCst) == 2
     }
 
-    /// `len` bytes for the child to copy to. Nobody else looks at them while it lives.
+    /// `len` bytes for the child to copy to. No other process reads them while the child lives.
     #[expect(clippy::mut_from_ref, reason = "one process writes, the other reads when that one is dead")]
     pub fn buffer(&self, len: usize) -> &mut [u8] {
         assert!(len <= size_of_val(&self.bytes));
@@ -68,7 +70,7 @@ impl Page {
     }
 }
 
-/// What may lie in memory that forks share.
+/// Types that may lie in memory that forks share.
 ///
 /// # Safety
 /// Zeros are a valid value, and it has nothing but atomic integers.
@@ -83,7 +85,7 @@ pub struct Shared<T: Words = Page>(NonNull<T>);
 impl<T: Words> Shared<T> {
     pub fn new() -> Rc<Self> {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        // SAFETY: a fresh mapping at an address that the kernel chooses.
         let at = unsafe { libc::mmap(null_mut(), size_of::<T>(), protection, flags, -1, 0) };
         assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
         Rc::new(Shared(NonNull::new(at.cast()).unwrap()))
@@ -94,19 +96,19 @@ impl<T: Words> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: mapped until we are dropped; its zeros are a valid value.
+        // SAFETY: mapped until this value is dropped; its zeros are a valid value.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl<T: Words> Drop for Shared<T> {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, whose only references borrow from us.
+        // SAFETY: this value's own mapping, whose only references borrow from the value.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
     }
 }
 
-/// Runs `child` in a process that ends with us, whatever happens to either.
+/// Runs `child` in a process that ends with this one, however either ends.
 fn fork(child: impl FnOnce()) -> pid_t {
     // SAFETY: this program has one thread, so the child may do anything.
     match unsafe { libc::fork() } {
@@ -115,7 +117,7 @@ fn fork(child: impl FnOnce()) -> pid_t {
             // SAFETY: plain integers.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-            // SAFETY: ends the process without running what its parent has registered.
+            // SAFETY: ends the process without the exit handlers that its parent has registered.
             unsafe { libc::_exit(if done.is_ok() { 0 } else { 101 }) }
         }
         pid => pid,
@@ -131,14 +133,14 @@ fn wait(pid: pid_t) -> c_int {
     status
 }
 
-/// Kills our child `pid`, and returns when the kernel has released its locks.
+/// Kills the child `pid`, and returns when the kernel has released its locks.
 fn kill(pid: pid_t) {
-    // SAFETY: plain integers; `pid` is our child, not yet waited for.
+    // SAFETY: plain integers; `pid` is a child that has not been waited for.
     unsafe { libc::kill(pid, libc::SIGKILL) };
     while libc::WIFSTOPPED(wait(pid)) {}
 }
 
-/// A process that works on its own, and ends with us.
+/// A process that runs freely, and ends with this one.
 pub struct Worker(pid_t);
 
 impl Worker {
@@ -146,27 +148,28 @@ impl Worker {
         Worker(fork(work))
     }
 
-    /// `None` while it works; then whether it came to the end.
+    /// `None` while it runs; then whether it succeeded.
     pub fn outcome(&self) -> Option<bool> {
         let mut status = 0;
-        // SAFETY: `status` is alive for the call; the process is our child.
+        // SAFETY: `status` is alive for the call; the process is a child of this one.
         let done = unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) };
         (done == self.0).then_some(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0)
     }
 }
 
 fn stop_oneself() {
-    // SAFETY: no arguments to get wrong.
+    // SAFETY: takes no arguments.
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 /// The instructions of an operation, from where its process stopped before it.
 pub struct Trace {
-    /// Where each step from there begins.
+    /// The address of each step.
     addresses: Vec<usize>,
     /// The first step of the operation.
     start: usize,
-    /// For each step, the last one up to it that a breakpoint leads to, and how often it is hit before.
+    /// For each step, the last step up to it that a breakpoint can reach, and how often the
+    /// breakpoint is hit before.
     anchors: Vec<(usize, usize)>,
 }
 
@@ -183,9 +186,9 @@ pub struct Tracee {
     page: Rc<Shared>,
 }
 
-/// What a tracee does: prepares itself, and returns the operation.
+/// A tracee's program: it prepares, and returns the operation.
 pub type Prepare = Box<dyn FnOnce(&Page) -> Operation>;
-/// What is executed step by step. What it owns lives until the kill.
+/// The operation, which is executed step by step. What it owns lives until the kill.
 pub type Operation = Box<dyn FnMut(&Page)>;
 
 impl Tracee {
@@ -195,8 +198,8 @@ impl Tracee {
         let page = Shared::new();
         let pid = fork(|| {
             let mut operation = prepare(&page);
-            // Not earlier: what becomes of neighbours would stop a tracee.
-            // SAFETY: no arguments to get wrong.
+            // Not earlier: the end of a neighbour (SIGCHLD) would stop a tracee.
+            // SAFETY: takes no arguments.
             if unsafe { libc::ptrace(libc::PTRACE_TRACEME) } != 0 {
                 return;
             }
@@ -241,7 +244,7 @@ impl Tracee {
         Trace { addresses, start: start.expect("the operation began"), anchors }
     }
 
-    /// Executes the first `instructions` of the operation, or all of it if this time it has fewer.
+    /// Executes the first `instructions` of the operation, or all of it if it has fewer this time.
     pub fn run_to(&self, trace: &Trace, instructions: usize) {
         let goal = trace.start + instructions;
         let (anchor, hits) = trace.anchors[goal];
@@ -266,12 +269,12 @@ impl Tracee {
         self.page.is_complete()
     }
 
-    /// What it has written down so far.
+    /// What it has recorded so far.
     pub fn page(&self) -> &Page {
         &self.page
     }
 
-    /// Lets it go on to the end of the operation, where it stops.
+    /// Lets it continue to the end of the operation, where it stops.
     pub fn finish(&self) {
         if !self.is_complete() {
             self.request(libc::PTRACE_CONT, 0, 0);
@@ -279,13 +282,14 @@ impl Tracee {
         }
     }
 
-    /// Kills it, and returns what it has left in its page.
+    /// Kills it, and returns the page that it wrote.
     pub fn kill(self) -> Rc<Shared> {
         kill(self.pid);
         Rc::clone(&self.page)
     }
 
-    /// One instruction. False if the process has stopped itself: the operation is over.
+    /// Executes one instruction. Returns false if the process has stopped itself: the operation has
+    /// finished.
     fn step(&self) -> bool {
         self.request(libc::PTRACE_SINGLESTEP, 0, 0);
         self.is_trapped()
@@ -300,7 +304,7 @@ impl Tracee {
         is_stop(status, libc::SIGTRAP)
     }
 
-    /// Runs until it comes to `address`. False if it never did.
+    /// Runs until it reaches `address`. Returns false if it does not.
     fn run_to_address(&self, address: usize) -> bool {
         if self.address() == address {
             return true;
@@ -316,7 +320,7 @@ impl Tracee {
         hit
     }
 
-    /// Where the next instruction is.
+    /// The address of the next instruction.
     fn address(&self) -> usize {
         let mut address = 0;
         self.registers(|registers| {
@@ -326,7 +330,7 @@ impl Tracee {
         address
     }
 
-    /// Shows the registers to `look`, and writes them back if it says so.
+    /// Passes the registers to `look`, and writes them back if it returns true.
     fn registers(&self, look: impl FnOnce(&mut libc::user_regs_struct) -> bool) {
         // SAFETY: plain integers.
         let mut registers: libc::user_regs_struct = unsafe { mem::zeroed() };
@@ -339,7 +343,8 @@ impl Tracee {
     }
 
     fn request(&self, request: c_uint, address: usize, data: usize) -> c_long {
-        // SAFETY: the requests used here write to memory of ours only through the iovec of `registers`, which is alive.
+        // SAFETY: the requests used here write to this process's memory only through the iovec of
+        // `registers`, which is alive.
         let answer = unsafe { libc::ptrace(request as _, self.pid, address as *mut c_void, data as *mut c_void) };
         assert!(answer != -1 || request == libc::PTRACE_PEEKTEXT, "ptrace {request}: {}", io::Error::last_os_error());
         answer
@@ -352,7 +357,7 @@ fn is_stop(status: c_int, signal: c_int) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 mod machine {
-    /// `int3`, one byte; the processor stops behind it.
+    /// `int3`, one byte; the processor stops after it.
     pub fn with_breakpoint(word: i64) -> i64 {
         word & !0xFF | 0xCC
     }
@@ -369,7 +374,7 @@ mod machine {
 
 #[cfg(target_arch = "aarch64")]
 mod machine {
-    /// `brk #0`, four bytes; the processor stops on it.
+    /// `brk #0`, four bytes; the processor stops at it.
     pub fn with_breakpoint(word: i64) -> i64 {
         word & !0xFFFF_FFFF | 0xD420_0000
     }
@@ -384,7 +389,7 @@ mod machine {
     }
 }
 
-/// A process beside the one that is traced.
+/// A process beside the traced one.
 pub struct Neighbour {
     pid: pid_t,
     page: Rc<Shared>,
@@ -403,13 +408,14 @@ impl Neighbour {
         Neighbour { pid, page, reaped: false }
     }
 
-    /// What a tracee does to wait until this one sleeps.
+    /// For a tracee: returns a function that waits until this neighbour sleeps.
     pub fn until_asleep(&self) -> impl FnOnce() + 'static {
         let stat = format!("/proc/{}/stat", self.pid);
         move || wait_until("a neighbour sleeps", || std::fs::read_to_string(&stat).unwrap().contains(") S "))
     }
 
-    /// What a tracee does to say that it is the one whom [`Page::await_sleeper`] waits for.
+    /// For a tracee: returns a function that makes it the one for which [`Page::await_sleeper`]
+    /// waits.
     pub fn expect_me(&self) -> impl FnOnce() + 'static {
         let page = Rc::clone(&self.page);
         move || page.go.store(std::process::id(), SeqCst)
@@ -421,9 +427,10 @@ impl Neighbour {
         self.reaped = true;
     }
 
-    /// Lets it go on, and waits until it has finished: an error if that takes too long. What it has seen.
+    /// Lets it continue, and waits until it has finished. Returns the frames that it received, or
+    /// an error if it takes too long.
     pub fn finish(mut self) -> Result<Vec<u64>, String> {
-        // Who waits for a sleeper sees that one dead.
+        // A neighbour that waits for a sleeper notices here that the sleeper is dead.
         let _ = self.page.go.compare_exchange(0, 1, SeqCst, SeqCst);
         let start = Instant::now();
         while self.page.done.load(SeqCst) == 0 {
@@ -451,12 +458,12 @@ impl Drop for Neighbour {
 }
 
 impl Page {
-    /// A neighbour is where its parent wants it.
+    /// Called by a neighbour when it is where its parent wants it.
     pub fn arrive(&self) {
         self.ready.store(1, SeqCst);
     }
 
-    /// A neighbour waits for the word to go on, or for its end.
+    /// Called by a neighbour: waits until it is told to continue, or killed.
     pub fn arrive_and_wait(&self) {
         self.arrive();
         while self.go.load(SeqCst) == 0 {
@@ -466,7 +473,7 @@ impl Page {
 }
 
 impl Page {
-    /// A neighbour waits until a tracee sleeps, or is dead.
+    /// Called by a neighbour: waits until a tracee sleeps, or is dead.
     pub fn await_sleeper(&self) {
         self.arrive_and_wait();
         let stat = format!("/proc/{}/stat", self.go.load(SeqCst));
@@ -485,26 +492,27 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Ends this program with a message if what is `going_on` is not over soon: a survivor that hangs is a violation.
+/// Ends this program with a message if `going_on` takes too long: a survivor that hangs is a
+/// violation.
 pub fn expect_an_end(going_on: &str) {
     static MESSAGE: AtomicPtr<String> = AtomicPtr::new(null_mut());
 
     extern "C" fn give_up(_: c_int) {
         // SAFETY: set below, before the alarm, and never freed.
         let message = unsafe { &*MESSAGE.load(SeqCst) };
-        // SAFETY: the message's own bytes; writing is allowed in a signal handler.
+        // SAFETY: the message's own bytes; `write` is async-signal-safe.
         unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
-        // SAFETY: allowed in a signal handler.
+        // SAFETY: `_exit` is async-signal-safe.
         unsafe { libc::_exit(101) }
     }
 
     MESSAGE.store(Box::into_raw(Box::new(format!("survivors hang: {going_on}\n"))), SeqCst);
     let handler = give_up as extern "C" fn(c_int) as libc::sighandler_t;
-    // SAFETY: the handler does nothing that a signal handler must not.
+    // SAFETY: the handler makes only async-signal-safe calls.
     unsafe { libc::signal(libc::SIGALRM, handler) };
 }
 
-/// From here on the program has so many seconds to come back here.
+/// From here on the program has this many seconds until the next call.
 fn alarm(seconds: c_uint) {
     // SAFETY: a plain integer.
     unsafe { libc::alarm(seconds) };

@@ -1,4 +1,4 @@
-//! Making and removing named rings, and what every kind has in common.
+//! Creating and removing named rings, and checks that all kinds of rings share.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::{Case, Fate, Pace, Scene};
 
 const NAME: &str = "ring";
 
-/// Nobody is left in the table but so many living participants.
+/// Checks that `count` living participants are registered, and no dead ones.
 pub fn only_the_living(ring: &Ring, count: usize) -> Result<(), String> {
     ring.sweep().map_err(|e| format!("sweep: {e}"))?;
     let participants = ring.participants().map_err(|e| e.to_string())?;
@@ -21,7 +21,7 @@ pub fn only_the_living(ring: &Ring, count: usize) -> Result<(), String> {
     }
 }
 
-/// A segment directory that goes with the test.
+/// A segment directory, removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -46,7 +46,7 @@ const MPMC: Shape = ("mpmc", |directory| Options::mpmc(4, 64).participants(4).di
 
 type Does = fn(&Options);
 
-/// Name, shape, whether the ring is there before, whether it is there afterwards, what is done.
+/// Name, shape, whether the ring exists before, whether it exists afterwards, the operation.
 const OPERATIONS: [(&str, Shape, bool, bool, Does); 9] = [
     ("create a ring", SPSC, false, true, |options| drop(Ring::create(NAME, options).unwrap())),
     ("create a ring", MPMC, false, true, |options| drop(Ring::create(NAME, options).unwrap())),
@@ -72,7 +72,7 @@ pub fn cases() -> Vec<Case> {
 fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, does: Does) -> Scene {
     let directory = Rc::clone(directory);
     let options = shape.1(&directory.0);
-    Ring::directory(&options).unwrap(); // there it is
+    Ring::directory(&options).unwrap(); // creates it
     let _ = Ring::remove(NAME, &options);
     let mapped = before.then(|| Ring::create(NAME, &options).unwrap());
     let theirs = options.clone();
@@ -89,17 +89,19 @@ fn making(directory: &Rc<Directory>, shape: Shape, before: bool, after: bool, do
                 return Err(format!("there: {there}; it was there before: {before}, complete: {}", page.is_complete()));
             }
             nothing_else(&directory, there)?;
-            // A handle opened before goes on working as long as the ring has its name; without it, it attaches no more.
+            // A handle opened before works as long as the ring has its name; without the name it
+            // refuses to attach.
             match &mapped {
                 Some(ring) if there => intact(ring)?,
                 Some(ring) => refused(ring)?,
                 None => {}
             }
-            // A process that comes later gets a ring.
+            // A process can open or create a ring under the name.
             intact(&Ring::open_or_create(NAME, &options).map_err(fail)?)?;
             nothing_else(&directory, true)?;
-            // Not compared with the stops before this one: how many instructions lead to the name differs from run to run (a
-            // clock, a number in a file of /proc), so a later stop may lie before it.
+            // The result is not compared with that of earlier stops: how many instructions precede
+            // the creation of the name differs from run to run (clock, numbers in files of /proc),
+            // so a later stop may lie before it.
             Ok(0)
         })),
     }
@@ -113,7 +115,7 @@ fn nothing_else(directory: &Directory, there: bool) -> Result<(), String> {
     if names == expected { Ok(()) } else { Err(format!("the directory holds {names:?}")) }
 }
 
-/// A frame goes in and comes out.
+/// Sends and receives a frame.
 fn intact(ring: &Ring) -> Result<(), String> {
     let fail = |e: Error| format!("a survivor got: {e}");
     if ring.slots() > 0 {

@@ -1,4 +1,4 @@
-//! Every operation on an SPSC ring, but for those that sleep or wake (`spsc_asleep.rs`).
+//! Every operation on an SPSC ring, except those that sleep or wake (`spsc_asleep.rs`).
 
 use slipring::frame::Flags;
 use slipring::spsc::{Consumer, Producer};
@@ -10,13 +10,13 @@ use crate::{Case, Fate, Pace, Scene};
 
 const CAPACITY: usize = 4096;
 const RECORD: usize = 16 + LEN;
-/// A record and the empty header behind it must fit.
+/// A record and the empty header after it must fit.
 pub const FULL: u64 = ((CAPACITY - 8) / RECORD) as u64;
-/// Frames that operations send, and that survivors send.
+/// Numbers of the frames that operations send, and that survivors send.
 pub const OURS: u64 = 100;
 const REFILL: u64 = 1000;
 
-/// Where the ring's positions are, and how many frames wait.
+/// The start of the ring's positions, and how many frames wait.
 #[derive(Clone, Copy)]
 struct State {
     name: &'static str,
@@ -41,8 +41,8 @@ const STATES: [State; 7] = [
     state("one frame, which ends at the end", CAPACITY - RECORD, 1),
 ];
 
-/// Whether the peer was there all along, comes when the child is dead, or lives in another process and is in the midst of an
-/// operation: reading the first frames, or writing the next one.
+/// Whether the peer is attached from the start, attaches when the child is dead, or is another
+/// process in the middle of an operation: reading the first frames, or writing the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Attached,
@@ -53,7 +53,7 @@ enum Peer {
 type Send = fn(&Ring, &mut Option<Producer>, &Page);
 type Receive = fn(&Ring, &mut Option<Consumer>, &Page);
 
-/// Name, frames that it sends, whether all at once, what it does.
+/// Name, frames that it sends, whether all or none, the operation.
 const SENDS: [(&str, u64, Send); 9] = [
     ("spsc try_send", 1, |_, tx, _| _ = tx.as_mut().unwrap().try_send(&payload(OURS))),
     ("spsc send", 1, |_, tx, _| _ = tx.as_mut().unwrap().send_deadline(&payload(OURS), NOW)),
@@ -83,7 +83,7 @@ const SENDS: [(&str, u64, Send); 9] = [
     ("spsc sweep", 0, |ring, _, _| _ = ring.sweep().unwrap()),
 ];
 
-/// Name, the most frames that it takes, what it does.
+/// Name, the most frames that it receives, the operation.
 const RECEIVES: [(&str, usize, Receive); 9] = [
     ("spsc try_recv", 1, |_, rx, page| {
         if let Ok(view) = rx.as_mut().unwrap().try_recv() {
@@ -120,7 +120,7 @@ const RECEIVES: [(&str, usize, Receive); 9] = [
     }),
 ];
 
-/// A new ring with its positions at `start`, and what was counted on the way.
+/// A new ring with its positions at `start`, and its counters.
 pub fn ring(start: usize, policy: Redelivery) -> Ring {
     let ring = Ring::memfd(&Options::spsc(CAPACITY).participants(4).redelivery(policy)).unwrap();
     if start == 0 {
@@ -148,12 +148,13 @@ pub fn forever<T: 'static>(mut handle: Option<T>, mut does: impl FnMut(&mut Opti
     Box::new(move |page| does(&mut handle, page))
 }
 
-/// Attaching takes ten thousand instructions, and what matters is whether there are frames to walk.
+/// Attaching takes ten thousand instructions. It is tested where its path differs: with and without
+/// frames to walk.
 fn attaches_in(state: State, peer: Peer) -> bool {
     peer == Peer::Attached && (state.name == FEW.name || state.name == STRADDLES.name)
 }
 
-/// In which the short form kills at every instruction of the hot operations.
+/// States in which the short form kills at every instruction of the hot operations.
 fn is_main(state: State) -> bool {
     [EMPTY, FEW, STRADDLES].iter().any(|main| main.name == state.name)
 }
@@ -198,7 +199,7 @@ pub fn cases() -> Vec<Case> {
     }
     for policy in [Redelivery::AtLeastOnce, Redelivery::AtMostOnce] {
         for (operation, orphans) in [("spsc attach consumer", 2), ("spsc attach producer", 0), ("spsc sweep", 2)] {
-            let scene = move || burying(operation, orphans, policy);
+            let scene = move || reaping(operation, orphans, policy);
             cases.push(case(operation, "the dead", Peer::Attached, Some(policy), false, Box::new(scene)));
         }
     }
@@ -325,7 +326,7 @@ fn receiving(
                 Some(tx) => tx,
                 None => Producer::attach(&ring).map_err(fail)?,
             };
-            // The dead must not keep a producer waiting that was there all along.
+            // A producer that is attached from the start must not have to wait for the dead.
             let was_there = peer == Peer::Attached && !by_the_dead && !attaches;
             match tx.send_deadline(&payload(OURS + 1), if was_there { SOON } else { NOW }) {
                 Ok(()) => ledger.waiting.push(OURS + 1),
@@ -347,7 +348,7 @@ fn receiving(
     }
 }
 
-/// A producer that has written the half of a frame when it is told to go on.
+/// A producer that has written half a frame when it is told to continue.
 fn write_slowly(ring: &Ring, waiting: u64, page: &Page) {
     let mut tx = Producer::attach(ring).unwrap();
     fill(&mut tx, waiting);
@@ -361,8 +362,8 @@ fn write_slowly(ring: &Ring, waiting: u64, page: &Page) {
     }
 }
 
-/// The child buries somebody who died with frames in hand, or with one half written.
-fn burying(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
+/// The child reaps a participant that died holding frames, or with a half-written one.
+fn reaping(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
     let ring = ring(CAPACITY - 24, policy);
     let mut ledger = Ledger::new(policy);
     ledger.orphaned = (0..orphans).collect();
@@ -398,7 +399,7 @@ fn burying(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
             let mut rx = Consumer::attach(&ring).map_err(fail)?;
             let deliveries = drain(&mut rx)?;
             if orphans == 0 {
-                // A batch looks at its first frame at once.
+                // A batch reads its first frame at once.
                 ledger.takes = 1;
             }
             ledger.judge(page, &deliveries, ring.stats().unwrap().counts.lost)?;
@@ -417,7 +418,7 @@ fn received(view: &slipring::spsc::View<'_>) -> Result<Delivery, String> {
     Delivery::new(view, view.header().flags.contains(Flags::REDELIVERED))
 }
 
-/// What is there.
+/// Receives the frames that are there.
 pub fn drain(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
     let mut deliveries = Vec::new();
     loop {
@@ -429,7 +430,7 @@ pub fn drain(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
     }
 }
 
-/// What is there, until the ring says that the producer has gone.
+/// Receives the frames that are there, until the ring reports that the producer has left.
 fn drain_to_the_end(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
     let mut deliveries = Vec::new();
     loop {
@@ -441,7 +442,8 @@ fn drain_to_the_end(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
     }
 }
 
-/// The ring is as good as new: it takes as many frames as ever, gives them back, and finds nobody but the living.
+/// The ring works as a new one: it takes and delivers as many frames as a new one, and only living
+/// participants are registered.
 pub fn go_on(ring: &Ring, mut tx: Producer, mut rx: Consumer) -> Result<(), String> {
     let before = ring.stats().unwrap().counts;
     let sent = loop {

@@ -1,4 +1,4 @@
-//! Operations on an SPSC ring that sleep, or wake somebody who sleeps in another process.
+//! Operations on an SPSC ring that sleep, or that wake a peer that sleeps in another process.
 //!
 //! Uses the ring and the survivors of `spsc.rs`.
 
@@ -23,7 +23,8 @@ fn case(operation: &'static str, state: &str, scene: fn() -> Scene) -> Case {
     Case { operation, state: state.to_owned(), pace: Pace::Slow, scene: Box::new(scene) }
 }
 
-/// The ring is drained after what somebody in another process got, and goes on. Says how many of the child's frames were there.
+/// Drains the ring, after the frames that the neighbour received, and checks that it works. Returns
+/// how many of the child's frames were there.
 fn survive(ring: &Ring, ledger: &Ledger, page: &Page, got: Vec<u64>) -> Outcome {
     let mut deliveries: Vec<_> = got.into_iter().map(|number| Delivery { number, marked: false }).collect();
     let mut rx = Consumer::attach(ring).map_err(fail)?;

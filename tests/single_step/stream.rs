@@ -7,7 +7,7 @@ use crate::process::{Page, SOON};
 use crate::{Case, Fate, Pace, Scene};
 
 const CAPACITY: usize = 4096;
-/// What an operation moves.
+/// How many bytes an operation moves.
 const BLOCK: usize = 64;
 
 /// The byte at a position.
@@ -19,7 +19,7 @@ fn bytes(from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(byte).collect()
 }
 
-/// Name, position at which the stream starts, bytes that wait.
+/// Name, position at which the stream starts, number of bytes that wait.
 const STATES: [(&str, usize, usize); 5] = [
     ("empty", 0, 0),
     ("100 bytes", 0, 100),
@@ -31,7 +31,7 @@ const STATES: [(&str, usize, usize); 5] = [
 type Write = fn(&Ring, &mut Option<Producer>, usize);
 type Read = fn(&Ring, &mut Option<Consumer>, &Page);
 
-/// Name, bytes that it writes, what it does at a position.
+/// Name, bytes that it writes, the operation at a position.
 const WRITES: [(&str, usize, Write); 5] = [
     ("stream try_write", BLOCK, |_, tx, at| _ = tx.as_mut().unwrap().try_write(&bytes(at, BLOCK))),
     ("stream write chunk, commit", BLOCK, |_, tx, at| {
@@ -49,7 +49,7 @@ const WRITES: [(&str, usize, Write); 5] = [
     ("stream attach producer", 0, |ring, tx, _| *tx = Some(Producer::attach(ring).unwrap())),
 ];
 
-/// Name, bytes that it reads, what it does.
+/// Name, bytes that it reads, the operation.
 const READS: [(&str, usize, Read); 4] = [
     ("stream try_read", BLOCK, |_, rx, page| _ = rx.as_mut().unwrap().try_read(page.buffer(BLOCK))),
     ("stream read chunk, release", BLOCK, |_, rx, page| {
@@ -85,7 +85,7 @@ fn ring(start: usize) -> Ring {
     ring.clone()
 }
 
-/// The child is the producer; the consumer was there all along.
+/// The child is the producer; the consumer is attached from the start.
 fn writing(operation: &'static str, writes: usize, does: Write, start: usize, waiting: usize) -> Scene {
     let ring = ring(start);
     let mut rx = Consumer::attach(&ring).unwrap();
@@ -108,7 +108,8 @@ fn writing(operation: &'static str, writes: usize, does: Write, start: usize, wa
             let mut found = vec![0; CAPACITY];
             let mut len = 0;
             loop {
-                // Nobody waits for the dead. (One that has not attached yet is no news.)
+                // The consumer must not wait for a dead producer. (A producer that died before it
+                // attached is not reported.)
                 let read =
                     if attaches { rx.try_read(&mut found[len..]) } else { rx.read_deadline(&mut found[len..], SOON) };
                 match read {
@@ -132,7 +133,7 @@ fn writing(operation: &'static str, writes: usize, does: Write, start: usize, wa
     }
 }
 
-/// The child is the consumer; the producer was there all along.
+/// The child is the consumer; the producer is attached from the start.
 fn reading(operation: &'static str, reads: usize, does: Read, start: usize, waiting: usize) -> Scene {
     let ring = ring(start);
     let mut tx = Producer::attach(&ring).unwrap();
@@ -146,16 +147,16 @@ fn reading(operation: &'static str, reads: usize, does: Read, start: usize, wait
         fate: Fate::Kill(Box::new(move |page| {
             let mut rx = Consumer::attach(&ring).map_err(|e| e.to_string())?;
             let there = rx.available().map_err(|e| e.to_string())?;
-            let gone = waiting - there;
+            let freed = waiting - there;
             let reads = if waiting < reads { 0 } else { reads };
-            if gone != reads && (page.is_complete() || gone != 0) {
-                return Err(format!("{gone} of {reads} bytes are gone"));
+            if freed != reads && (page.is_complete() || freed != 0) {
+                return Err(format!("{freed} of {reads} bytes were freed"));
             }
-            if gone > 0 && page.buffer(BLOCK) != bytes(start, BLOCK) {
+            if freed > 0 && page.buffer(BLOCK) != bytes(start, BLOCK) {
                 return Err("bytes were freed before they were read".into());
             }
             let mut found = vec![0; there];
-            if there > 0 && (rx.try_read(&mut found).ok() != Some(there) || found != bytes(start + gone, there)) {
+            if there > 0 && (rx.try_read(&mut found).ok() != Some(there) || found != bytes(start + freed, there)) {
                 return Err("torn".into());
             }
             go_on(&ring, Some(tx), Some(rx), start + waiting)?;
@@ -164,7 +165,7 @@ fn reading(operation: &'static str, reads: usize, does: Read, start: usize, wait
     }
 }
 
-/// The stream is as good as new.
+/// The stream works as a new one.
 fn go_on(ring: &Ring, tx: Option<Producer>, rx: Option<Consumer>, at: usize) -> Result<(), String> {
     let fail = |e: Error| format!("a survivor got: {e}");
     let mut tx = tx.map_or_else(|| Producer::attach(ring), Ok).map_err(fail)?;
@@ -172,7 +173,7 @@ fn go_on(ring: &Ring, tx: Option<Producer>, rx: Option<Consumer>, at: usize) -> 
     let sent = bytes(at, CAPACITY);
     let mut found = vec![0; CAPACITY];
     if tx.try_write(&sent).map_err(fail)? != CAPACITY || !matches!(tx.try_write(&[0]), Err(Error::Full)) {
-        return Err("less fits than ever".into());
+        return Err("less fits than in a new ring".into());
     }
     if rx.try_read(&mut found).map_err(fail)? != CAPACITY || found != sent {
         return Err("torn, later".into());

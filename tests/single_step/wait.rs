@@ -14,7 +14,7 @@ type OnSemaphore = fn(&Semaphore);
 type OnMutex = fn(&Mutex);
 type MakeScene = fn() -> Scene;
 
-/// Name, permits that neighbours hold, whether they die, what is done.
+/// Name, permits that neighbours hold, whether they die, the operation.
 const SEMAPHORE: [(&str, usize, bool, OnSemaphore); 7] = [
     ("semaphore acquire, release", 0, false, |s| drop(s.try_acquire().unwrap())),
     ("semaphore acquire, release", PERMITS - 1, false, |s| drop(s.acquire().unwrap())),
@@ -25,7 +25,7 @@ const SEMAPHORE: [(&str, usize, bool, OnSemaphore); 7] = [
     ("semaphore attach, close", 2, true, |s| drop(attach_semaphore(s))),
 ];
 
-/// Name, whether a neighbour holds it, whether that one dies, what is done.
+/// Name, whether a neighbour holds it, whether that neighbour dies, the operation.
 const MUTEX: [(&str, bool, bool, OnMutex); 6] = [
     ("mutex lock, unlock", false, false, |m| change(m.lock().unwrap())),
     ("mutex lock, unlock", true, false, |m| assert!(m.lock_deadline(NOW).is_err())),
@@ -47,7 +47,7 @@ fn duplicate(fd: Option<std::os::fd::BorrowedFd<'_>>) -> OwnedFd {
     fd.unwrap().try_clone_to_owned().unwrap()
 }
 
-/// Both halves are equal, but for a moment. Repairs what a dead holder left.
+/// Both halves are equal, except during a change. Repairs what a dead holder left.
 fn change(locked: Locked<'_>) {
     let died = locked.owner_died();
     let mut bytes = locked.into_guard();
@@ -76,8 +76,8 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case { operation, state: state.into(), pace: Pace::Sample, scene });
     }
     let slow: [(_, _, MakeScene); 4] = [
-        ("semaphore release, waking", "somebody sleeps", waking_acquirer),
-        ("mutex unlock, waking", "somebody sleeps", waking_locker),
+        ("semaphore release, waking", "a waiter sleeps", waking_acquirer),
+        ("mutex unlock, waking", "a waiter sleeps", waking_locker),
         ("semaphore acquire, asleep", "1 permit held", sleeping_acquirer),
         ("mutex lock, asleep", "held", sleeping_locker),
     ];
@@ -172,7 +172,8 @@ fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
     }
 }
 
-/// Locks within a second; the bytes are whole, or we are told that they may not be, and repair them.
+/// Locks within a second. The bytes are whole, or the lock reports that they may be torn, and they
+/// are repaired.
 fn whole_or_told(mutex: &Mutex) -> Result<(), String> {
     match mutex.lock_deadline(SOON).map_err(|e| format!("the dead keep the mutex: {e}"))? {
         Locked::Consistent(bytes) if bytes.iter().any(|b| *b != bytes[0]) => Err(format!("not told: {:?}", &*bytes)),
@@ -185,7 +186,7 @@ fn whole_or_told(mutex: &Mutex) -> Result<(), String> {
     }
 }
 
-/// The child releases the only permit, for which somebody sleeps.
+/// The child releases the only permit, for which a waiter sleeps.
 fn waking_acquirer() -> Scene {
     let ours = Semaphore::memfd(1).unwrap();
     let sleeper = Neighbour::start(|page| {
@@ -210,7 +211,7 @@ fn waking_acquirer() -> Scene {
     }
 }
 
-/// The child unlocks a mutex for which somebody sleeps.
+/// The child unlocks a mutex for which a waiter sleeps.
 fn waking_locker() -> Scene {
     let ours = Mutex::memfd(BYTES).unwrap();
     let sleeper = Neighbour::start(|page| {
@@ -283,7 +284,7 @@ fn sleeping_locker() -> Scene {
     }
 }
 
-/// Looks until it is so, without sleeping.
+/// Polls until the condition holds, without sleeping.
 fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         std::thread::yield_now();
