@@ -1,5 +1,5 @@
-//! Other processes of the demo and the benches: starting them, passing rings to them, hearing what they found, never leaving
-//! one behind; and the processors they all run on.
+//! Other processes of the demo and the benches: starting them, passing rings to them, reading their
+//! reports, killing them when dropped; and the processors that all of them run on.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -16,7 +16,7 @@ use slipring::{Error, Idle, Options, Ring, Role};
 use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::output;
 
-/// The processors that we may use.
+/// The processors that this process may use.
 pub(crate) struct Cpus(Vec<usize>);
 
 impl Cpus {
@@ -25,12 +25,14 @@ impl Cpus {
         Cpus((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
     }
 
-    /// These, if we may use them all.
+    /// The given processors, if this process may use all of them.
     pub(crate) fn chosen(cpus: &[usize]) -> Outcome<Self> {
         let Cpus(available) = Self::available();
         match cpus.iter().find(|cpu| !available.contains(cpu)) {
             None => Ok(Cpus(cpus.to_vec())),
-            Some(cpu) => Err(Failure::new(USAGE, format_args!("processor {cpu} is not ours: {available:?} are"))),
+            Some(cpu) => {
+                Err(Failure::new(USAGE, format_args!("processor {cpu} is not available: choose from {available:?}")))
+            }
         }
     }
 
@@ -46,7 +48,8 @@ impl Cpus {
         self.0.len() < 2
     }
 
-    /// Keeps this thread on the first of them while `body` runs, and tells it the one for the peer.
+    /// Pins this thread to the first processor while `body` runs, and passes the peer's processor
+    /// to `body`.
     pub(crate) fn pinned<T>(&self, body: impl FnOnce(Option<usize>) -> Outcome<T>) -> Outcome<T> {
         let [ours, theirs, ..] = self.0[..] else { return body(None) };
         look_around();
@@ -60,35 +63,36 @@ impl Cpus {
     }
 }
 
-/// A wish: where it is not granted, figures are worse, and that is all.
+/// Best effort: without it figures are worse, but still right.
 pub(crate) fn confine(cpus: impl IntoIterator<Item = usize>) {
     let mut set = CpuSet::new();
     cpus.into_iter().for_each(|cpu| set.set(cpu));
     let _ = sched_setaffinity(None, &set);
 }
 
-/// What a child does first: goes where it belongs, and dies with its parent.
+/// Called first in a child: pins it to its processor, and makes it die with its parent.
 pub(crate) fn settle(cpu: Option<usize>) {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Some(cpu) = cpu {
-        confine(0..CpuSet::MAX_CPU); // the parent's confinement is inherited
+        confine(0..CpuSet::MAX_CPU); // undo the parent's pinning, which is inherited
         look_around();
         confine([cpu]);
     }
 }
 
-/// Lets the library find out, by a first wait, that there is a processor for the peer, too: a thread that is pinned already
-/// would take itself for one that shares its only processor with everybody, and not spin.
+/// Makes the library count the processors, by a first wait, before this thread is pinned to one. A
+/// thread that is already pinned would conclude that it shares its only processor with its peer,
+/// and would not spin.
 fn look_around() {
     let _ = slipring::spsc::pair(4096).map(|(_tx, mut rx)| rx.recv_deadline(Duration::ZERO).map(drop));
 }
 
-/// A descriptor that children inherit, under a number that they are told.
+/// A descriptor that children inherit, and whose number is an argument.
 pub(crate) struct Passed(OwnedFd);
 
 impl Passed {
     pub(crate) fn new(fd: BorrowedFd<'_>) -> Outcome<Self> {
-        rustix::io::dup(fd).map(Passed).map_err(|e| Failure::new(FAILED, format_args!("pass a descriptor: {e}")))
+        rustix::io::dup(fd).map(Passed).map_err(|e| Failure::new(FAILED, format_args!("cannot pass a descriptor: {e}")))
     }
 
     pub(crate) fn ring(ring: &Ring) -> Outcome<Self> {
@@ -104,35 +108,35 @@ impl Passed {
     }
 }
 
-/// In a child: a descriptor of its own for what it inherited.
+/// In a child: an own duplicate of the inherited descriptor.
 pub(crate) fn inherited(number: i32) -> Outcome<OwnedFd> {
     let path = format!("/proc/self/fd/{number}");
     let file = OpenOptions::new().read(true).write(true).open(&path);
     file.map(OwnedFd::from).map_err(|e| Failure::new(FAILED, e).at(path))
 }
 
-/// In a child: the ring that it inherited.
+/// In a child: the inherited ring.
 pub(crate) fn ring(number: i32, idle: Idle) -> Outcome<Ring> {
     Ok(Ring::from_memfd(inherited(number)?, &Options::any().idle(idle))?)
 }
 
-/// In a child: what the parent gets from [`Part::report`].
+/// In a child: sends the parent what [`Part::report`] returns.
 pub(crate) fn report(value: &impl Serialize) -> Outcome {
     output::print_json(value)
 }
 
-/// Another process of ours. Dropped, it is killed.
+/// A child process, killed when dropped.
 pub(crate) struct Part(Child);
 
 impl Part {
-    /// Starts one of the demo's on processor `cpu`.
+    /// Starts a process of the demo on processor `cpu`.
     pub(crate) fn start<const N: usize>(cpu: Option<usize>, task: &str, arguments: [String; N]) -> Outcome<Self> {
         let mut command = Self::command("demo-part", cpu);
         command.arg(task).args(arguments);
         Self::spawn(command)
     }
 
-    /// This program, to be run with a hidden verb on processor `cpu`.
+    /// A command that runs this program with a hidden verb on processor `cpu`.
     pub(crate) fn command(verb: &str, cpu: Option<usize>) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg(verb).args(cpu.map(|cpu| format!("--cpu={cpu}"))).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -140,20 +144,20 @@ impl Part {
     }
 
     pub(crate) fn spawn(mut command: Command) -> Outcome<Self> {
-        command.spawn().map(Part).map_err(|e| Failure::new(FAILED, format_args!("start a process: {e}")))
+        command.spawn().map(Part).map_err(|e| Failure::new(FAILED, format_args!("cannot start a process: {e}")))
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) -> Outcome {
         let killed = self.0.kill().and_then(|()| self.0.wait());
-        killed.map(drop).map_err(|e| Failure::new(FAILED, format_args!("kill a process: {e}")))
+        killed.map(drop).map_err(|e| Failure::new(FAILED, format_args!("cannot kill a process: {e}")))
     }
 
-    /// Its stdin, whose end it may be waiting for.
+    /// Closes its stdin, whose end it may be waiting for.
     pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.0.stdin.take()
     }
@@ -172,42 +176,42 @@ impl Part {
         if status.success() {
             Ok(())
         } else {
-            Err(Failure::new(FAILED, format_args!("another process of ours failed: {status}")))
+            Err(Failure::new(FAILED, format_args!("a child process failed: {status}")))
         }
     }
 
-    /// Waits for the end, and for what it [`report`]ed.
+    /// Waits for the end, and returns what it [`report`]ed.
     pub(crate) fn report<T: DeserializeOwned>(mut self) -> Outcome<T> {
         let mut text = String::new();
         self.stdout()?.read_to_string(&mut text).map_err(|e| Failure::new(FAILED, e))?;
         self.finish()?;
         serde_json::from_str(&text)
-            .map_err(|e| Failure::new(FAILED, format_args!("another process of ours reported nonsense: {e}")))
+            .map_err(|e| Failure::new(FAILED, format_args!("a child process sent an unreadable report: {e}")))
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Errors mean that it has ended and been waited for.
+        // Both fail only if it has ended and been waited for.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Waits until `count` consumers are attached, 10 s at most. One that attaches after the last producer
-/// has left would wait for the next.
+/// Waits at most 10 s until `count` consumers are attached. A consumer that attaches after the last
+/// producer has left would wait for the next one.
 pub(crate) fn wait_for_consumers(ring: &Ring, count: usize) -> Outcome {
     let start = Instant::now();
     while ring.participants()?.iter().filter(|member| member.role == Some(Role::Consumer)).count() < count {
         if start.elapsed() > Duration::from_secs(10) {
-            return Err(Failure::new(FAILED, "a receiving process of ours did not start within 10 s"));
+            return Err(Failure::new(FAILED, "a receiving child process did not start within 10 s"));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
 
-/// Whether a receiving call said that the senders have finished.
+/// Whether a receiving call reported that the senders have finished.
 pub(crate) fn is_end(error: &Error) -> bool {
     matches!(error, Error::Closed | Error::PeerDead)
 }

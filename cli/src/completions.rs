@@ -1,4 +1,4 @@
-//! `slipring completions`: what a shell needs to complete our command line.
+//! `slipring completions`: completion scripts for shells.
 
 use clap::{Args, Command};
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! `slipring create`: a named ring, of exactly the shape that is wanted.
+//! `slipring create`: creates a named ring with the given shape.
 
 use clap::Args;
 
@@ -16,9 +16,9 @@ Options after the ? (quote them: & means something to the shell):
                 stream (bytes, one to one)
   capacity      bytes of an spsc or stream ring, rounded up to 2^n [1MiB]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
-  wake          how sleepers are noticed: asymmetric, fenced, poll (none sleeps)
-  redelivery    frames that a consumer died with: at-least-once (again, marked)
-                or at-most-once
+  wake          how sleepers are noticed: asymmetric, fenced, poll (no sleep)
+  redelivery    frames that a consumer died with: at-least-once
+                (redelivered and marked) or at-most-once
   participants  how many may be attached at a time [64]
   mode          file mode [0600]
   huge, prefault, mlock    memory: 2 MiB pages, touched in advance, kept in RAM

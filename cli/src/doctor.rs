@@ -1,4 +1,4 @@
-//! `slipring doctor`: what this machine lacks, with the fix.
+//! `slipring doctor`: checks what this machine lacks, with the fix.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(crate) struct Doctor {
     transports: bool,
 }
 
-/// What a check found.
+/// The result of a check.
 pub(crate) enum Finding {
     Ok(String),
     Warn(String, &'static str),
@@ -43,7 +43,7 @@ impl Doctor {
             return transports::print(context);
         }
         let directory = slipring::endpoint::segment_directory(context.dir.as_deref());
-        // A directory that is not there yet will be made beside what is.
+        // A directory that does not exist yet will be created beside those that do.
         let place = directory.as_deref().ok().and_then(|path| path.ancestors().find(|path| path.is_dir()));
         let place = place.unwrap_or(Path::new("/dev/shm"));
         let checks = [
@@ -65,7 +65,7 @@ impl Doctor {
     }
 }
 
-/// Prints what checks found. Fails if one of them is a [`Fail`].
+/// Prints the results. Fails if one of them is a [`Fail`].
 pub(crate) fn present(checks: &[(&str, Finding)], context: &Context) -> Outcome {
     let mut failed = 0;
     for (name, finding) in checks {
@@ -92,7 +92,7 @@ pub(crate) fn present(checks: &[(&str, Finding)], context: &Context) -> Outcome 
     }
 }
 
-/// A file of a few words in /proc or /sys.
+/// The contents of a short file in /proc or /sys.
 pub(crate) fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
@@ -112,7 +112,7 @@ fn kernel() -> Finding {
 
 fn processors() -> Finding {
     match sched_getaffinity(None).map(|set| set.count()) {
-        Ok(1) => Warn("1 available".to_owned(), "allow a second one: with one, nobody spins and every wait is a sleep"),
+        Ok(1) => Warn("1 available".to_owned(), "allow a second one: with one, every wait sleeps instead of spinning"),
         Ok(n) => Fine(format!("{n} available")),
         Err(e) => Warn(format!("unknown: {e}"), "allow sched_getaffinity"),
     }
@@ -121,7 +121,7 @@ fn processors() -> Finding {
 fn proc() -> Finding {
     match fs::read_link("/proc/self/fd/2") {
         Err(_) if !Path::new("/proc/self/fd").exists() => {
-            Fail("/proc is not mounted".to_owned(), "mount -t proc proc /proc: names are given to rings through it")
+            Fail("/proc is not mounted".to_owned(), "mount -t proc proc /proc: rings get their names through it")
         }
         _ => Fine("/proc is mounted".to_owned()),
     }
@@ -129,8 +129,8 @@ fn proc() -> Finding {
 
 fn trust(directory: &slipring::Result<std::path::PathBuf>) -> Finding {
     match directory {
-        Ok(path) if path.exists() => Fine(format!("{} is ours alone", path.display())),
-        Ok(path) => Fine(format!("{} will be made when it is needed", path.display())),
+        Ok(path) if path.exists() => Fine(format!("{} is private to this user", path.display())),
+        Ok(path) => Fine(format!("{} will be created when it is needed", path.display())),
         Err(error) => Fail(error.to_string(), "point SLIPRING_DIR to a directory of your own with mode 0700"),
     }
 }
@@ -173,17 +173,17 @@ fn memfd() -> Finding {
 fn membarrier() -> Finding {
     let needed = MembarrierQuery::GLOBAL_EXPEDITED | MembarrierQuery::REGISTER_GLOBAL_EXPEDITED;
     if membarrier_query().contains(needed) {
-        Fine("wake-ups cost busy senders nothing".to_owned())
+        Fine("busy senders need no fence for wake-ups".to_owned())
     } else {
         Warn(
-            "not available: every send pays for a fence".to_owned(),
+            "not available: every send executes a fence".to_owned(),
             "Linux 4.16, and membarrier in the seccomp profile",
         )
     }
 }
 
 fn futex_waitv() -> Finding {
-    // Nothing to wait for is invalid, which is all we want to hear: the call exists.
+    // An empty list is invalid; any error but ENOSYS shows that the call exists.
     match futex::waitv(&[], futex::WaitvFlags::empty(), None, rustix::thread::futex::ClockId::Monotonic) {
         Err(Errno::NOSYS | Errno::PERM) => Warn(
             "not available: waiting for several rings polls".to_owned(),

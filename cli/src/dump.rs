@@ -1,4 +1,4 @@
-//! `slipring dump`: the frames that wait in a ring, without taking them.
+//! `slipring dump`: shows the frames that wait in a ring, without receiving them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -8,21 +8,21 @@ use clap::Args;
 use crate::failure::{Failure, Outcome};
 use crate::{Context, framing, output, target};
 
-/// Show the frames that wait in a ring, without taking them
+/// Show the frames that wait in a ring, without receiving them
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring dump jobs --limit 3     header and bytes of the next three frames
-  slipring dump jobs --raw > frames      their payloads, one after the other
+  slipring dump jobs --raw > frames      their payloads, concatenated
   slipring dump jobs --json
 
 Of a ring in use it shows whole frames; those that are received meanwhile are left out.")]
 pub(crate) struct Dump {
     /// ring:NAME, or NAME
     ring: String,
-    /// Payloads as they are, without headers
+    /// Write bare payloads, without headers
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// At most so many frames
+    /// Show at most N frames
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
 }

@@ -2,14 +2,14 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; also when the reader of our output has seen enough (a closed pipe), and no frame is lost by that |
+//! | 0 | success; also if the reader of the output closed the pipe, and no frame is lost by that |
 //! | 1 | failed, or refused for safety |
 //! | 2 | usage: arguments that can never work |
 //! | 3 | corrupt or incompatible |
-//! | 4 | frames are missing, or were taken from where they were and did not arrive, whatever the reason |
+//! | 4 | frames are missing, or were received and could not be delivered, for any reason |
 //! | 5 | not found |
 //! | 124 | timeout |
-//! | 130, 143 | ended in an orderly way by SIGINT, SIGTERM |
+//! | 130, 143 | closed after SIGINT, SIGTERM |
 
 use std::fmt::Display;
 use std::io;
@@ -32,7 +32,7 @@ pub(crate) const TIMEOUT: u8 = 124;
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
-    /// `None` ends quietly.
+    /// `None` fails silently.
     message: Option<String>,
 }
 
@@ -41,12 +41,12 @@ impl Failure {
         Failure { code, message: Some(message.to_string()) }
     }
 
-    /// Everything that has to be said has been said.
+    /// A failure whose message has been printed already.
     pub(crate) fn silent(code: u8) -> Self {
         Failure { code, message: None }
     }
 
-    /// Writing to stdout failed. A reader that has gone away is nothing to complain about.
+    /// Writing to stdout failed. If its reader has closed the pipe, that is not an error.
     pub(crate) fn output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::silent(0),
@@ -54,13 +54,13 @@ impl Failure {
         }
     }
 
-    /// The same, saying what it is about.
+    /// Prefixes the message with what it is about.
     pub(crate) fn at(mut self, subject: impl Display) -> Self {
         self.message = self.message.map(|message| format!("{subject}: {message}"));
         self
     }
 
-    /// The same, and what else can be done.
+    /// Appends advice to the message.
     pub(crate) fn and(mut self, advice: impl Display) -> Self {
         self.message = self.message.map(|message| format!("{message}; {advice}"));
         self
@@ -74,7 +74,8 @@ impl Failure {
         self.message.as_deref().unwrap_or_default()
     }
 
-    /// Says why it failed on stderr: as text, or with `--json` as `{"error":"…","code":1}` on one line.
+    /// Prints on stderr why it failed: as text, or with `--json` as `{"error":"…","code":1}` on one
+    /// line.
     pub(crate) fn report(self, json: bool) -> ExitCode {
         match self.message {
             Some(message) if json => output::remark(json!({ "error": message, "code": self.code })),
@@ -105,7 +106,10 @@ impl From<Error> for Failure {
                     _ => "unknown",
                 };
                 let (expected, found) = (name(expected), name(found));
-                Failure::new(code, format_args!("a ring of kind {expected} was asked for, what is there is {found}"))
+                Failure::new(
+                    code,
+                    format_args!("the ring is of kind {found}, not {expected}: choose another name or kind"),
+                )
             }
             Error::Untrusted { what } if what.contains("segment directory") => {
                 Failure::new(code, error).and("choose another with --dir or SLIPRING_DIR")

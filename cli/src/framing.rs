@@ -1,4 +1,4 @@
-//! How frames are told apart where there are only bytes: on stdin and stdout.
+//! How frames are separated on stdin and stdout, which carry bytes only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use slipring::frame::Header;
 pub(crate) enum Framing {
     /// A frame per line, without its newline.
     Lines,
-    /// Frames end with a zero byte, as `find -print0` writes them.
+    /// Each frame ends with a zero byte, as `find -print0` writes names.
     Nul,
-    /// The length goes before: four bytes, little-endian.
+    /// Each frame follows its length: four bytes, little-endian.
     Len32,
-    /// Every frame has so many bytes.
+    /// Every frame has this many bytes.
     Fixed(usize),
-    /// Bytes as they come; where one frame ends means nothing.
+    /// Plain bytes; the ends of frames are not marked.
     Raw,
 }
 
@@ -25,7 +25,7 @@ How bytes become frames: lines, nul, len32 (u32 little-endian length first), fix
 [default: lines; raw on kind=stream]";
 
 impl Framing {
-    /// Appends a frame to `out`; false if it cannot be written this way.
+    /// Appends a frame to `out`. Returns false if the frame cannot be written in this format.
     #[inline]
     pub(crate) fn encode(self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         match self {
@@ -107,7 +107,7 @@ pub(crate) fn encode_json(header: Header, payload: &[u8], out: &mut Vec<u8>) {
         payload: text,
         payload_base64: if text.is_none() { Some(STANDARD.encode(payload)) } else { None },
     };
-    // Numbers and strings into memory: there is nothing that could fail.
+    // Numbers and strings are written to memory, which cannot fail.
     let _ = serde_json::to_writer(&mut *out, &record);
     out.push(b'\n');
 }

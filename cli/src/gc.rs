@@ -1,8 +1,8 @@
 //! `slipring gc`: frees what dead processes left behind.
 //!
-//! Rings are ours, and the kernel says whether they have users. A System V queue is ours if its semaphores bear our mark, and they
-//! count its users. A POSIX queue has no mark, and a program that is not ours leaves no trace on it: it is shown, and never
-//! removed here.
+//! Rings belong to this library, and the kernel knows whether they have users. A System V queue
+//! belongs to it if its semaphores are marked, and they count its users. A POSIX queue has no mark,
+//! and a foreign program leaves no trace on it: such queues are listed, and not removed here.
 
 use clap::Args;
 use serde_json::json;
@@ -15,16 +15,16 @@ use crate::{Context, output, target, units};
 /// Free what dead processes left behind
 #[derive(Args)]
 #[command(after_help = "Examples:
-  slipring gc --dry-run      what would be done
+  slipring gc --dry-run      show what would be done
   slipring gc                reap the dead, remove empty rings that they left
   slipring gc --idle         remove all empty rings without users
   slipring gc --all          the same for rings in which frames wait
   slipring gc --queues       also System V queues, otherwise only listed
 
-A dead participant is one whose lock the kernel has released: never a guess by time or process id. Rings with a living \
+A dead participant is one whose lock the kernel has released: not a guess by time or process id. Rings with a living \
 participant are never removed; without --all, neither are rings in which data waits; without --idle or --all, neither are \
 rings whose last users closed them, or that had none yet. System V queues count their users, POSIX queues do not, except \
-those that are slipring's: they are told of, and `slipring rm mq:/NAME` removes them.")]
+those of slipring: they are listed, and `slipring rm mq:/NAME` removes them.")]
 pub(crate) struct Gc {
     /// Remove every ring without users, also those in which frames wait
     #[arg(long)]
@@ -32,10 +32,10 @@ pub(crate) struct Gc {
     /// Also remove empty rings that are merely idle
     #[arg(long)]
     idle: bool,
-    /// Also remove System V queues of slipring's without users, and without messages unless --all
+    /// Also remove System V queues of slipring without users; those with messages only with --all
     #[arg(long)]
     queues: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -47,14 +47,14 @@ impl Gc {
             let ring = match Ring::open(&name, &anywhere) {
                 Ok(ring) => ring,
                 Err(error) => {
-                    context.note(format_args!("ring:{name}: left alone: {error}"));
+                    context.note(format_args!("ring:{name}: skipped: {error}"));
                     continue;
                 }
             };
             let (dead, removed) = match self.collect(&ring, &name, context) {
                 Ok(collected) => collected,
                 Err(error) => {
-                    context.note(format_args!("ring:{name}: left alone: {error}"));
+                    context.note(format_args!("ring:{name}: skipped: {error}"));
                     continue;
                 }
             };
@@ -64,19 +64,19 @@ impl Gc {
                 )?;
                 continue;
             }
-            let [reaped, gone] = if self.dry_run { ["would reap", "would remove"] } else { ["reaped", "removed"] };
+            let [reaping, removal] = if self.dry_run { ["would reap", "would remove"] } else { ["reaped", "removed"] };
             if dead > 0 {
-                output::print(&format!("{name}: {reaped} {dead} dead\n"))?;
+                output::print(&format!("{name}: {reaping} {dead} dead\n"))?;
             }
             if removed {
-                output::print(&format!("{name}: {gone}\n"))?;
+                output::print(&format!("{name}: {removal}\n"))?;
             }
         }
         self.sysv_queues(context)?;
         self.posix_queues(context)
     }
 
-    /// Queues of this crate that nobody has open.
+    /// Lists this library's queues that no process has open.
     fn sysv_queues(&self, context: &Context) -> Outcome {
         for queue in listed(sysv::list())? {
             if queue.senders + queue.receivers > 0 {
@@ -95,15 +95,15 @@ impl Gc {
             if !self.dry_run {
                 match sysv::remove_if(queue.key, |messages| self.all || messages == 0) {
                     Ok(true) => {}
-                    Ok(false) | Err(Error::NotFound) => continue, // taken into use, or removed, since it was listed
+                    Ok(false) | Err(Error::NotFound) => continue, // opened or removed since it was listed
                     Err(error) => return Err(Failure::from(error).at(name)),
                 }
             }
             if context.json {
                 output::print_json(&json!({ "name": name, "removed": true, "dry_run": self.dry_run }))?;
             } else {
-                let gone = if self.dry_run { "would remove" } else { "removed" };
-                output::print(&format!("{name}: {gone}\n"))?;
+                let removed = if self.dry_run { "would remove" } else { "removed" };
+                output::print(&format!("{name}: {removed}\n"))?;
             }
         }
         Ok(())
@@ -119,7 +119,8 @@ impl Gc {
         Ok(())
     }
 
-    /// How many dead there were, and whether the ring was removed.
+    /// Reaps the dead, and removes the ring if it may. Returns how many dead there were, and
+    /// whether the ring was removed.
     fn collect(&self, ring: &Ring, name: &str, context: &Context) -> slipring::Result<(usize, bool)> {
         let left_by_dead = ring.was_left_by_dead()?;
         let dead = match self.dry_run {
@@ -143,7 +144,7 @@ fn is_empty(ring: &Ring) -> slipring::Result<bool> {
     Ok(report.is_clean() && !report.changed && report.frames + report.bytes + report.redeliver == 0)
 }
 
-/// Where queues cannot be listed, there is nothing to tell of.
+/// Where queues cannot be listed, nothing is shown.
 fn listed<T>(list: slipring::Result<Vec<T>>) -> Outcome<Vec<T>> {
     match list {
         Err(Error::Unsupported { .. }) => Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! `slipring info`: what a ring is, and who is attached to it.
+//! `slipring info`: what a ring is, and which processes are attached to it.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use crate::failure::Outcome;
 use crate::output::Table;
 use crate::{Context, output, target, units};
 
-/// Show what a ring is and who is attached
+/// Show what a ring is, and which processes are attached
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring info jobs
@@ -19,7 +19,7 @@ use crate::{Context, output, target, units};
 
 STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger)
 HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait
-LAG      how far the ring has gone on since the oldest of them")]
+LAG      distance from the oldest of them to the ring's newest position")]
 pub(crate) struct Info {
     /// ring:NAME, or NAME
     ring: String,
@@ -83,7 +83,7 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
     text
 }
 
-/// What does not change about a ring.
+/// The constant properties of a ring.
 pub(crate) fn shape(ring: &Ring) -> Value {
     let (creator, created) = ring.created();
     json!({
@@ -128,7 +128,7 @@ fn role_name(participant: &ParticipantInfo) -> &'static str {
     participant.role.map_or("corrupt", slipring::Role::name)
 }
 
-/// What its record says; or that its process is suspended, which matters more.
+/// The state in its record; or that its process is suspended, which is more important.
 fn state_name(participant: &ParticipantInfo) -> &'static str {
     match participant.process {
         Some(process) if participant.alive && process.is_suspended() => process.name(),

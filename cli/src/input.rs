@@ -1,6 +1,7 @@
-//! Splitting an input into frames: big reads, no copies, nothing held back.
+//! Splits an input into frames: large reads, no copies, no frame held back.
 //!
-//! Used by `send`. What a read brought is split at once, so a frame is never delayed by one that has not been typed yet.
+//! Used by `send`. Each read is split at once, so a frame is not delayed by a later one that has
+//! not been typed yet.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,27 +16,27 @@ use crate::framing::Framing;
 use crate::interrupt::Interrupt;
 use crate::standard;
 
-/// Bytes asked of one read.
+/// Bytes requested from one read.
 const BLOCK: usize = 256 << 10;
 
-/// How large a frame may be, and what sets that limit.
+/// The largest possible frame, and what sets that limit.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit {
     pub(crate) bytes: usize,
-    /// Whose limit it is: "a slot of the ring".
+    /// What has the limit: "a slot of the ring".
     pub(crate) of: &'static str,
-    /// What raises it.
+    /// How to raise it.
     pub(crate) raised_by: &'static str,
 }
 
-/// Where input comes from, open: before anything is made that a missing file would make useless.
+/// The opened input. It is opened first, so that nothing is created if the file is missing.
 pub(crate) struct Source {
     file: File,
     name: String,
 }
 
 impl Source {
-    /// `path`, or stdin.
+    /// Opens `path`, or stdin.
     pub(crate) fn open(path: Option<&Path>) -> Outcome<Self> {
         let (file, name) = match path {
             Some(path) => (File::open(path), path.display().to_string()),
@@ -61,12 +62,12 @@ pub(crate) struct Input {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Up to here there is no delimiter.
+    /// No delimiter before this offset.
     scanned: usize,
     ended: bool,
     /// Frames split off so far.
     number: u64,
-    /// What ends the waiting for input; none in tests.
+    /// Ends waits for input; `None` in tests.
     interrupt: Option<Interrupt>,
 }
 
@@ -94,18 +95,19 @@ impl Input {
         }
     }
 
-    /// What has been read; [`Input::split`] gives ranges of it, good until the next [`Input::fill`].
+    /// What has been read. [`Input::split`] returns ranges of it, which are valid until the next
+    /// [`Input::fill`].
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// How long the input is, if it is a file.
+    /// The length of the input, if it is a file.
     pub(crate) fn len(&self) -> Option<u64> {
         self.source.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
-    /// Appends the frames that are complete to `frames`, at most `count` and about `bytes` bytes of them. When there is an
-    /// error, the frames before it have been appended.
+    /// Appends complete frames to `frames`, at most `count` and about `bytes` bytes of them. If
+    /// there is an error, the frames before it have been appended.
     pub(crate) fn split(&mut self, frames: &mut Vec<Range<usize>>, count: u64, bytes: usize) -> Outcome {
         let (mut left, until) = (count, self.start.saturating_add(bytes));
         while left > 0 && self.start < until {
@@ -116,7 +118,8 @@ impl Input {
         Ok(())
     }
 
-    /// Reads more; false at the end of the input, or when an end is asked for. Blocks until there is something.
+    /// Reads more. Returns false at the end of the input, or if an end was requested. Blocks until
+    /// there is input.
     pub(crate) fn fill(&mut self) -> Outcome<bool> {
         if self.ended {
             return Ok(false);
@@ -133,7 +136,7 @@ impl Input {
                 return Ok(false);
             }
             match self.source.read(&mut self.buffer[self.end..]) {
-                // It is O_NONBLOCK, and another reader was faster.
+                // The input is O_NONBLOCK, and another reader was faster.
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 read => {
                     break read.map_err(|e| Failure::new(FAILED, format_args!("cannot read {}: {e}", self.name)))?;
@@ -145,21 +148,21 @@ impl Input {
         Ok(true)
     }
 
-    /// Takes back frames that [`Input::split`] gave last and that were not sent.
-    pub(crate) fn take_back(&mut self, frames: &[Range<usize>]) {
+    /// Puts back the last frames that [`Input::split`] returned, which were not sent.
+    pub(crate) fn put_back(&mut self, frames: &[Range<usize>]) {
         let Some(first) = frames.first() else { return };
         self.start = first.start - if self.framing == Framing::Len32 { 4 } else { 0 };
         self.scanned = self.scanned.min(self.start);
         self.number -= frames.len() as u64;
     }
 
-    /// Bytes that were read and have not been given as frames: 0 at the end of the input.
+    /// Bytes that were read and have not been returned as frames: 0 at the end of the input.
     pub(crate) fn left(&self) -> usize {
         self.end - self.start
     }
 
-    /// Leaves a file at the first byte that was not given as a frame, for its next reader. False if the input is no file, and
-    /// what was read ahead is lost.
+    /// Seeks a file to the first byte that was not returned as a frame, for its next reader.
+    /// Returns false if the input is no file, so that the bytes read ahead are lost.
     pub(crate) fn hand_back(&mut self) -> bool {
         let left = self.left();
         left == 0 || self.len().is_some() && self.source.seek(SeekFrom::Current(-(left as i64))).is_ok()
@@ -206,13 +209,13 @@ impl Input {
         Ok(Some(frame))
     }
 
-    /// There is less than a frame: fine, unless nothing follows.
+    /// Called when there is less than a frame: an error if no more input follows.
     fn incomplete(&self, needed: usize) -> Outcome<Option<Range<usize>>> {
         if !self.ended {
             return Ok(None);
         }
         let (name, number, has) = (&self.name, self.number + 1, self.end - self.start);
-        Err(Failure::new(FAILED, format_args!("{name} ends inside frame {number}: {has} of {needed} bytes are there")))
+        Err(Failure::new(FAILED, format_args!("{name} ends inside frame {number}: {has} of {needed} bytes")))
     }
 
     fn too_large(&self, len: usize, at_least: &str) -> Failure {
@@ -222,7 +225,7 @@ impl Input {
             FAILED,
             format_args!(
                 "{name}: {what} {number} is {at_least}{len} bytes long, and {of} takes at most {bytes} ({raised_by}); \
-                 what was before it has been sent"
+                 the frames before it have been sent"
             ),
         )
     }
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_with_and_without_an_end() {
+    fn the_last_line_needs_no_newline() {
         let (found, problem) = split(Framing::Lines, 5, b"one\n\ntwo\r\nthree");
         assert_eq!((found, problem), (frames([b"one", b"", b"two\r", b"three"]), None));
         assert_eq!(split(Framing::Lines, 5, b"").0, frames([]));
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_grow_the_buffer_and_too_long_ones_are_named() {
+    fn long_lines_grow_the_buffer_and_too_long_ones_are_reported() {
         let long = vec![b'x'; 3 * BLOCK];
         let text = [b"short\n", long.as_slice(), b"\nshort\n"].concat();
         assert_eq!(split(Framing::Lines, long.len(), &text).0, [b"short".to_vec(), long.clone(), b"short".to_vec()]);
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_go_before_or_are_fixed() {
+    fn frames_with_a_length_prefix_or_a_fixed_length_are_split() {
         let (found, problem) = split(Framing::Len32, 9, b"\x02\0\0\0hi\0\0\0\0\x01\0\0\0!");
         assert_eq!((found, problem), (frames([b"hi", b"", b"!"]), None));
         assert!(split(Framing::Len32, 9, b"\x02\0\0\0h").1.unwrap().contains("frame 1: 5 of 6"));

@@ -1,8 +1,8 @@
-//! An orderly end on SIGINT and SIGTERM: the first one asks, the second one kills.
+//! Stopping on SIGINT and SIGTERM: the first signal requests an end, the second one kills.
 //!
-//! Used by the verbs that run until they are told to stop. A wait is cut into slices, or is a `poll` of a descriptor together
-//! with a pipe that the signal writes to. A signal that was ignored when the program began (SIGINT in a background job of a
-//! shell) stays ignored.
+//! Used by the verbs that run until they are stopped. A wait is divided into slices, or is a `poll`
+//! of a descriptor together with a pipe that the signal handler writes to. A signal that was
+//! ignored when the program started (SIGINT in a shell's background job) stays ignored.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,24 +18,25 @@ use slipring::{Canceller, Deadline};
 
 use crate::failure::{FAILED, Failure, Outcome};
 
-/// How long a wait lasts before it looks whether to stop.
+/// The length of a slice: how long a wait lasts until it checks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// How long, after an end was asked for, what has been read may wait for its receiver without getting on.
+/// After an end was requested: how long frames that have been read may wait for their receiver
+/// without progress.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// Whether the user wants an end.
+/// Whether the user has requested an end.
 #[derive(Clone)]
 pub(crate) struct Interrupt {
     asked: Arc<AtomicBool>,
-    /// The signal that asked.
+    /// The signal that requested it.
     signal: Arc<AtomicUsize>,
     /// Becomes readable with the signal.
     pipe: Arc<UnixStream>,
 }
 
 impl Interrupt {
-    /// From now on SIGINT and SIGTERM ask instead of killing; after one has asked, they kill.
+    /// From now on the first SIGINT or SIGTERM requests an end, and the next one kills.
     pub(crate) fn install() -> Outcome<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let signal = Arc::new(AtomicUsize::new(0));
@@ -53,45 +54,46 @@ impl Interrupt {
         Ok(Interrupt { asked, signal, pipe: Arc::new(pipe) })
     }
 
-    /// From now on, asking for an end also ends the calls that `canceller` is for: they need no slices.
+    /// From now on, requesting an end also ends the calls of `canceller`, which then need no
+    /// slices.
     #[allow(unsafe_code, reason = "what a signal handler may call is for its author to know")]
     pub(crate) fn cancels(&self, canceller: Canceller) -> Outcome {
         for number in watched_signals() {
             let canceller = canceller.clone();
-            // SAFETY: `cancel` is async-signal-safe, as its documentation says, and does not panic.
+            // SAFETY: `cancel` is async-signal-safe, as it documents, and does not panic.
             unsafe { signal_hook::low_level::register(number, move || canceller.cancel()) }
                 .map_err(|e| Failure::new(FAILED, format_args!("cannot watch for signals: {e}")))?;
         }
         Ok(())
     }
 
-    /// Whether an end was asked for.
+    /// Whether an end was requested.
     pub(crate) fn asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// The exit code of an end that was asked for, and went in an orderly way: 128 and the number of the signal, as shells
-    /// count.
+    /// The exit code after a requested end: 128 plus the number of the signal, as in shells.
     pub(crate) fn code(&self) -> u8 {
         128 + self.signal.load(Ordering::Relaxed) as u8
     }
 
-    /// What the verb returns when all is done: an end that was asked for says so by its exit code.
+    /// What the verb returns when all is done. A requested end is reported by its exit code.
     pub(crate) fn ended(&self) -> Outcome {
         if self.asked() { Err(Failure::silent(self.code())) } else { Ok(()) }
     }
 
-    /// Waits until `fd` can be read, or is at its end; false if an end was asked for first.
+    /// Waits until `fd` is readable or at its end. Returns false if an end was requested first.
     pub(crate) fn wait_readable(&self, fd: impl AsFd) -> bool {
         self.wait_for(&fd, PollFlags::IN, None)
     }
 
-    /// Waits until `fd` can be written, or its reader has gone; false if an end was asked for and [`GRACE`] has passed.
+    /// Waits until `fd` is writable or its reader has closed it. Returns false if an end was
+    /// requested and [`GRACE`] has passed.
     pub(crate) fn wait_writable(&self, fd: impl AsFd) -> bool {
         self.wait_for(&fd, PollFlags::OUT, None) || self.wait_for(&fd, PollFlags::OUT, Some(GRACE))
     }
 
-    /// For at most `time`; without a limit, until an end is asked for.
+    /// Waits for at most `time`; without a limit, until an end is requested.
     fn wait_for(&self, fd: &impl AsFd, flags: PollFlags, time: Option<Duration>) -> bool {
         let until = time.map(Deadline::after);
         loop {
@@ -103,7 +105,7 @@ impl Interrupt {
             let left = until.map(|until| timespec(until.remaining()));
             match poll(watched, left.as_ref()) {
                 Err(Errno::INTR) => {}
-                Err(_) => return true, // the call that follows says what is wrong
+                Err(_) => return true, // the caller's next call reports the error
                 Ok(0) => return false,
                 Ok(_) if !both[0].revents().is_empty() => return true,
                 Ok(_) => {}
@@ -111,7 +113,7 @@ impl Interrupt {
         }
     }
 
-    /// Sleeps, unless an end is asked for.
+    /// Sleeps, unless an end is requested.
     pub(crate) fn sleep(&self, time: Duration) {
         let until = Deadline::after(time);
         while !self.asked() && !until.has_passed() {
@@ -120,38 +122,39 @@ impl Interrupt {
         }
     }
 
-    /// A wait of at most `timeout` for something to come; it ends when an end is asked for.
+    /// A wait of at most `timeout` for input; it ends when an end is requested.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Wait<'_> {
         Wait { interrupt: self, timeout, until: None, last: false, grace: None, asked_until: None }
     }
 
-    /// A wait of at most `timeout` for room; when an end is asked for, it goes on for at most `grace`.
+    /// A wait of at most `timeout` for room; when an end is requested, it continues for at most
+    /// `grace`.
     pub(crate) fn wait_for_room(&self, timeout: Option<Duration>, grace: Duration) -> Wait<'_> {
         Wait { grace: Some(grace), ..self.wait(timeout) }
     }
 }
 
-/// One wait after another, in slices: after [`slipring::Error::Timeout`] ask whether it goes on.
+/// Successive waits in slices: after [`slipring::Error::Timeout`], ask whether to continue.
 pub(crate) struct Wait<'a> {
     interrupt: &'a Interrupt,
     timeout: Option<Duration>,
-    /// The end of the wait that has begun.
+    /// The deadline of the current wait.
     until: Option<Deadline>,
-    /// Whether the present slice ends with it.
+    /// Whether the current slice ends at the deadline.
     last: bool,
-    /// How long it goes on after an end was asked for.
+    /// How long the wait continues after an end was requested.
     grace: Option<Duration>,
     asked_until: Option<Deadline>,
 }
 
 impl Wait<'_> {
-    /// Until when a call may wait that an [`Interrupt`] cancels.
+    /// The deadline for a call that an [`Interrupt`] cancels.
     pub(crate) fn until(&mut self) -> Deadline {
         self.last = true;
         *self.until.get_or_insert_with(|| self.timeout.map_or(Deadline::never(), Deadline::after))
     }
 
-    /// Until when to wait before asking [`Wait::goes_on`].
+    /// The deadline of a call before the next [`Wait::goes_on`].
     pub(crate) fn slice(&mut self) -> Deadline {
         let until = self.until();
         let slice = until.min(Deadline::after(SLICE));
@@ -159,13 +162,14 @@ impl Wait<'_> {
         slice
     }
 
-    /// Whether an end was asked for.
+    /// Whether an end was requested.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupt.asked()
     }
 
-    /// Whether neither the time is up nor an end asked for. The time is up when a slice has ended with it: this process may have
-    /// been stopped after an earlier slice, without a look since.
+    /// Whether to continue: neither has the time passed nor an end been requested. The time has
+    /// passed only when a slice has ended with it, because this process may have been stopped after
+    /// an earlier slice, without having tried since.
     pub(crate) fn goes_on(&mut self) -> bool {
         if self.last && self.until.is_some_and(Deadline::has_passed) {
             return false;
@@ -177,7 +181,7 @@ impl Wait<'_> {
         }
     }
 
-    /// What was waited for has come; the next wait begins.
+    /// The wait has succeeded; the next one begins.
     #[inline]
     pub(crate) fn done(&mut self) {
         (self.until, self.asked_until) = (None, None);
@@ -189,7 +193,8 @@ fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
 }
 
-/// The signals that ask for an end, but those that were ignored when the program began. Both, where /proc cannot be read.
+/// The signals that request an end, except those that were ignored when the program started. Both,
+/// if /proc cannot be read.
 fn watched_signals() -> impl Iterator<Item = i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! `slipring ls`: every ring in the directory, also those that cannot be opened.
+//! `slipring ls`: lists every ring in the directory, also those that cannot be opened.
 
 use clap::Args;
 use serde_json::json;
@@ -28,7 +28,7 @@ Examples:
 #[command(visible_alias = "list", after_help = STATES)]
 pub(crate) struct Ls {}
 
-/// What a row shows of a ring.
+/// The columns of a row.
 struct Row {
     kind: Kind,
     slots: usize,
@@ -75,10 +75,10 @@ impl Ls {
     }
 }
 
-/// Whether others have to wait until the participant's process goes on.
+/// Whether others have to wait until the participant's process continues.
 fn stalls(participant: &ParticipantInfo, all: &[ParticipantInfo]) -> bool {
     let is_suspended = |one: &ParticipantInfo| one.alive && one.process.is_some_and(|process| process.is_suspended());
-    // What it does not hold, another one of its role does.
+    // Another participant of its role can do what this one does not hold.
     let is_replaced = || all.iter().any(|other| other.alive && other.role == participant.role && !is_suspended(other));
     is_suspended(participant) && (participant.held.slots() > 0 || !is_replaced())
 }

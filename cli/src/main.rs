@@ -1,6 +1,6 @@
-//! `slipring`: frames between processes, from the shell. One file per verb; this one knows them all.
+//! `slipring`: the command line. One file per verb; this file lists them all.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes are in [`failure`].
+//! Data is written to stdout, everything else to stderr. Exit codes: see [`failure`].
 
 #![deny(unsafe_code)]
 
@@ -41,20 +41,20 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use failure::{Failure, Outcome};
 
-const ABOUT: &str = "Crash-safe shared-memory rings: frames between processes in nanoseconds";
+const ABOUT: &str = "Crash-safe shared-memory IPC at cache-line latency";
 
 const EXAMPLES: &str = "\
 Start here:
-  slipring demo       what it does, on this machine, in a few seconds
+  slipring demo       measure and show rings, in a few seconds
   slipring recv ring:hello & echo hi | slipring send ring:hello
 
-A work queue that survives kill -9 of any process:
+A work queue that survives kill -9 of any participant:
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'
   for n in 1 2; do slipring recv ring:jobs --rate 500/s --file done.$n & done
   seq 1000 | slipring send ring:jobs; wait; wc -l done.*
-  slipring ls                                     who is there, and what waits
+  slipring ls         rings, their participants, and what waits
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout, 130 and 143 ended in an orderly way by SIGINT and SIGTERM";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 corrupt or incompatible, 4 data lost, 5 not found, 124 timeout, 130 and 143 closed after SIGINT and SIGTERM";
 
 /// The command line.
 #[derive(Parser)]
@@ -66,23 +66,25 @@ struct Cli {
     verb: Verb,
 }
 
-/// What every verb understands.
+/// Options of every verb.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Context {
-    /// Print JSON: one object, or one object per line where there is a stream of them; on stderr, an error is {"error": TEXT,
-    /// "code": EXIT CODE}, and a remark {"note": TEXT}
+    /// Print JSON: one object, or one object per line where there is a stream of them; on stderr,
+    /// an error is {"error": TEXT, "code": EXIT CODE}, and a remark {"note": TEXT}
     #[arg(long, global = true)]
     json: bool,
-    /// Say nothing on stderr but why it failed
+    /// Print nothing on stderr but the reason of a failure
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Where rings live [default: $SLIPRING_DIR, else $XDG_RUNTIME_DIR/slipring, else /dev/shm/slipring-UID]
+    /// Directory of the rings [default: $SLIPRING_DIR, else $XDG_RUNTIME_DIR/slipring, else
+    /// /dev/shm/slipring-UID]
     #[arg(long, global = true, value_name = "PATH")]
     dir: Option<PathBuf>,
 }
 
 impl Context {
-    /// A remark on stderr, unless the user wants none: as text, or with `--json` as `{"note":"…"}` on one line.
+    /// Prints a remark on stderr, unless `--quiet` is given: as text, or with `--json` as
+    /// `{"note":"…"}` on one line.
     fn note(&self, text: impl std::fmt::Display) {
         match (self.quiet, self.json) {
             (true, _) => {}
@@ -144,7 +146,7 @@ impl Verb {
 fn main() -> ExitCode {
     let Cli { context, verb } = match Cli::try_parse() {
         Ok(parsed) => parsed,
-        // What could not be parsed does not say whether it is JSON that is wanted.
+        // Arguments that could not be parsed do not show whether JSON is wanted.
         Err(error) if error.use_stderr() && wants_json() => {
             let text = error.to_string();
             return Failure::new(failure::USAGE, text.trim_end().trim_start_matches("error: ")).report(true);

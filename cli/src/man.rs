@@ -1,4 +1,4 @@
-//! `slipring man`: the manual pages, made from what `--help` says.
+//! `slipring man`: the manual pages, generated from the texts of `--help`.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::output;
   slipring man | man -l -
   slipring man --out ~/.local/share/man/man1")]
 pub(crate) struct Man {
-    /// Write slipring.1, slipring-send.1 and so on there
+    /// Write slipring.1, slipring-send.1 and so on to this directory
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
 }

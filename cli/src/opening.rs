@@ -1,7 +1,7 @@
-//! Opening an endpoint that may wait for its other side, so that a signal can end the wait.
+//! Opens an endpoint that may wait for its peer, so that a signal can end the wait.
 //!
-//! Used by `send`, `recv` and `relay`. An endpoint that waits is opened in a thread of its own; one that never waits is
-//! opened in place.
+//! Used by `send`, `recv` and `relay`. An endpoint that may wait is opened in a thread of its own;
+//! any other is opened in place.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,10 +17,10 @@ use slipring::{Deadline, endpoint::Endpoint};
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::interrupt::Interrupt;
 
-/// How long to wait before looking whether an end was asked for.
+/// The interval of checks whether an end was requested.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Opens `endpoint`; `None` if an end was asked for meanwhile.
+/// Opens `endpoint`; `None` if an end was requested meanwhile.
 pub(crate) fn open<T: Send + 'static>(
     interrupt: &Interrupt,
     endpoint: &Endpoint,
@@ -46,7 +46,7 @@ pub(crate) fn open<T: Send + 'static>(
     }
 }
 
-/// A thread could not be started.
+/// The failure if a thread could not be started.
 pub(crate) fn no_thread(error: &io::Error) -> Failure {
     let hint = "too many processes and threads: see `ulimit -u`, and pids.max of the control group";
     match error.kind() {
@@ -60,7 +60,8 @@ pub(crate) fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static
     thread::Builder::new().spawn(body).map_err(|error| no_thread(&error))
 }
 
-/// Whether opening may wait for another process. (A signal is blocked in the thread that opens it, so in the only one.)
+/// Whether opening may wait for another process. (The thread that opens a signal endpoint blocks
+/// the signal, so it must be the only one.)
 fn may_wait(endpoint: &Endpoint) -> bool {
     !matches!(
         endpoint,
@@ -68,7 +69,8 @@ fn may_wait(endpoint: &Endpoint) -> bool {
     )
 }
 
-/// The thread that waits at a socket does not get to remove its name any more. It is ours if we are the ones who listen there.
+/// After an interrupt, the thread that waits at a socket cannot remove its name. It belongs to this
+/// process if this process listens there.
 fn remove_socket(endpoint: &Endpoint) {
     let name = endpoint.to_string();
     let (kind, path) = match endpoint {

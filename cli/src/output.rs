@@ -1,4 +1,4 @@
-//! What goes to stdout (data) and stderr (remarks), without ever panicking because nobody reads it.
+//! Writes to stdout (data) and stderr (remarks), without a panic when the reader has closed it.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -15,13 +15,14 @@ use crate::failure::{FAILED, Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::standard;
 
-/// What a pipe that polls writable takes without blocking (pipe(7)).
+/// Bytes that a pipe takes without blocking when it polls writable (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// Where data goes: stdout or a file, without a buffer of its own.
+/// The destination of data: stdout or a file, unbuffered.
 ///
-/// Whether a write waits does not depend on `O_NONBLOCK`, which another holder of the same pipe may have set. Where a write
-/// could block for long, in a pipe or a socket, it waits in `poll`, so that a signal ends the wait.
+/// Waiting does not depend on `O_NONBLOCK`, which another holder of the same pipe may have set.
+/// Where a write could block for long, in a pipe or a socket, it waits in `poll`, so that a signal
+/// ends the wait.
 pub(crate) struct Output {
     file: File,
     may_block: bool,
@@ -35,10 +36,10 @@ impl Output {
         Ok(Self::from(file))
     }
 
-    /// Writes `bytes`, or as many of them as go at once, at least one.
+    /// Writes `bytes`, or at least one of them if not all fit.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if an end was asked for and the reader takes nothing.
+    /// [`ErrorKind::TimedOut`] if an end was requested and the reader takes nothing.
     pub(crate) fn write(&self, bytes: &[u8], interrupt: &Interrupt) -> io::Result<usize> {
         loop {
             match self.try_write(bytes) {
@@ -62,13 +63,13 @@ impl Output {
         Ok(())
     }
 
-    /// [`ErrorKind::WouldBlock`] where a pipe or a socket has no room.
+    /// [`ErrorKind::WouldBlock`] if a pipe or a socket has no room.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         if !self.may_block {
             return (&self.file).write(bytes);
         }
         match pwritev2(&self.file, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
-            // Before Linux 6.4, pipes do not know this flag.
+            // Before Linux 6.4, pipes do not support this flag.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             written => return Ok(written?),
         }
@@ -87,21 +88,21 @@ impl From<File> for Output {
     }
 }
 
-/// An output that is open and not yet touched: a file keeps what is in it until something is about to be written, and one
-/// that was made in vain is removed.
+/// An output that is opened and not yet changed: a file keeps its contents until the first write,
+/// and a file that was created is removed if nothing is written.
 pub(crate) struct Pending {
     /// `None`: stdout.
     file: Option<File>,
-    /// The file's path, if it was missing.
+    /// The file's path, if it was created.
     made: Option<PathBuf>,
 }
 
 impl Pending {
-    /// `path`, which is made if it is missing, or stdout, which must be open.
+    /// Opens `path`, which is created if it is missing, or stdout, which must be open.
     pub(crate) fn open(path: Option<&Path>) -> Outcome<Self> {
         let Some(path) = path else { return standard::check_output().map(|()| Pending { file: None, made: None }) };
         let (opened, made) = match OpenOptions::new().write(true).create_new(true).open(path) {
-            // Of a symbolic link to a file that is missing, the file is made.
+            // If `path` is a symbolic link to a missing file, that file is created.
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 (OpenOptions::new().write(true).create(true).truncate(false).open(path), None)
             }
@@ -113,7 +114,7 @@ impl Pending {
         }
     }
 
-    /// Something is about to be written: a file is emptied.
+    /// Called before the first write: truncates a file.
     pub(crate) fn begin(mut self) -> Outcome<Output> {
         self.made = None;
         let Some(file) = self.file.take() else { return Output::stdout() };
@@ -132,7 +133,7 @@ impl Drop for Pending {
     }
 }
 
-/// Stdout for those who write without a signal to watch: every write waits.
+/// Stdout for verbs that watch for no signal: every write waits.
 pub(crate) struct Stdout(File);
 
 /// Stdout, which must be open.
@@ -156,7 +157,7 @@ pub(crate) fn print(text: &str) -> Outcome {
     write_waiting(io::stdout().as_fd(), text.as_bytes()).map_err(Failure::output)
 }
 
-/// Writes all of `bytes`, also where the descriptor is `O_NONBLOCK`.
+/// Writes all of `bytes`, even if the descriptor is `O_NONBLOCK`.
 fn write_waiting(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
@@ -179,21 +180,21 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     print(&line)
 }
 
-/// A line on stderr. If nobody reads it, so be it.
+/// Prints a line on stderr; an error is ignored.
 pub(crate) fn remark(text: impl Display) {
     let _ = write_waiting(io::stderr().lock().as_fd(), format!("{text}\n").as_bytes());
 }
 
-/// Columns of a terminal that does not say how many it has, and of a pipe.
+/// The width of a terminal that does not report it, and of a pipe.
 const USUAL_WIDTH: usize = 80;
 
-/// How long a line may be.
+/// The length of a line.
 fn line_width() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout());
     size.map_or(USUAL_WIDTH, |size| usize::from(size.ws_col)).max(USUAL_WIDTH)
 }
 
-/// `text` in lines no longer than the terminal's, each with a newline; longer words stay whole.
+/// Wraps `text` at the terminal's width, each line with a newline; longer words are not split.
 pub(crate) fn wrapped(text: &str) -> String {
     wrapped_behind("", text)
 }
@@ -237,8 +238,8 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The table, no wider than the terminal: columns that do not fit follow in further blocks, each
-    /// of which begins with the first column.
+    /// The table, no wider than the terminal. Columns that do not fit follow in further blocks,
+    /// each of which begins with the first column.
     pub(crate) fn render(&self) -> String {
         self.folded(line_width())
     }
@@ -286,7 +287,7 @@ mod tests {
         table.row(["ticks", "4096", "live"].map(str::to_owned));
         assert_eq!(table.folded(80), "NAME   BYTES  STATE\nticks   4096  live\n");
         assert_eq!(table.folded(12), "NAME   BYTES\nticks   4096\n\nNAME   STATE\nticks  live\n");
-        assert_eq!(table.folded(3), table.folded(12), "never less than a column beside the first");
+        assert_eq!(table.folded(3), table.folded(12), "always at least one column beside the first");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What somebody at a terminal sees of a transfer, on stderr.
+//! Shows the progress of a transfer at a terminal, on stderr.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::{Context, units};
 /// Time between two updates.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Counts frames and bytes, and shows them if there is a terminal to show them on.
+/// Counts frames and bytes, and shows them if stderr is a terminal.
 pub(crate) struct Progress {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
@@ -20,7 +20,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `total` bytes to come, if that is known. Nothing is shown where the other side of the transfer is the terminal.
+    /// `total` is the number of bytes to come, if known. Nothing is shown if the other side of the
+    /// transfer is the terminal.
     pub(crate) fn new(context: &Context, total: Option<u64>, data_is_on_terminal: bool) -> Self {
         let start = Instant::now();
         let visible = !context.quiet && !data_is_on_terminal && io::stderr().is_terminal();
@@ -32,7 +33,7 @@ impl Progress {
         Progress { frames: 0, bytes: 0, start, shown: start, bar }
     }
 
-    /// So much more has been done.
+    /// Adds what has been transferred since the last call.
     pub(crate) fn add(&mut self, frames: u64, bytes: u64) {
         self.frames += frames;
         self.bytes += bytes;

@@ -1,8 +1,10 @@
-//! `slipring recv`: from a ring, or any other endpoint, to stdout or a file.
+//! `slipring recv`: writes frames of a ring, or of any other endpoint, to stdout or a file.
 //!
-//! A frame of a ring is released only after it has been written: killing us, or closing our output, loses nothing. What else
-//! has been taken and cannot be written is lost, and said to be (exit code 4). Frames are collected in a buffer, which is written when it is full or the ring is empty; a pause of some microseconds while
-//! frames stream in keeps a write from carrying a handful of them.
+//! A frame of a ring is released only after it has been written, so killing this process, or
+//! closing its output, loses no frame. Frames of other sources that cannot be written are lost,
+//! which is reported (exit code 4). Frames are collected in a buffer, which is written when it is
+//! full or the ring is empty. While frames stream in, a pause of some microseconds keeps a write
+//! from carrying only a few of them.
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::PathBuf;
@@ -31,54 +33,54 @@ Examples:
   slipring recv ring:ticks --json | jq .payload
   slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit 124
 
-The ring is created if it is not there; the sender may come later. When the last sender has closed and the ring is empty, \
-recv ends with 0; when it died without closing, with 1, after everything that it had committed; with --follow it waits for the \
-next sender instead. SIGINT and SIGTERM end it in an orderly way, with 130 and 143: what was not written stays where it was, and \
-what only this receiver has (over a socket, in a pipe) is written first. `lines` ends every frame with a newline, also where the \
-sender's last line had none.
+The ring is created if it does not exist; the sender may attach later. When the last sender has closed and the ring is empty, \
+recv ends with 0. When the sender died without closing, it ends with 1, after all committed frames. With --follow it waits for \
+the next sender instead. SIGINT and SIGTERM end it, with 130 and 143: frames that were not written stay in the ring or queue, and \
+those that only this receiver has (from a socket or a pipe) are written first. `lines` ends every frame with a newline, even if \
+the sender's last line had none.
 
-What comes from a queue, a pipe or a socket, and cannot be written, is lost: the exit code is 4, also if the output was a pipe \
-that was closed. What comes from a ring stays there.";
+Frames from a queue, a pipe or a socket that cannot be written are lost: the exit code is 4, even if the output is a closed pipe. \
+Frames of a ring stay there.";
 
-/// How long a burst may take to fill the buffer before what there is of it is written.
+/// How long a burst may take to fill the buffer before its frames are written.
 const GATHER: Duration = Duration::from_micros(50);
-/// Bytes in one write, about.
+/// Bytes in one write, approximately.
 const WRITE: usize = 256 << 10;
 /// Frames in one batch of a slot ring.
 const BATCH: usize = 64;
-/// How often to look for the next sender, with --follow.
+/// The interval of checks for the next sender, with --follow.
 const FOLLOW: Duration = Duration::from_millis(10);
 
 /// Receive frames, from a ring or any other endpoint, to stdout or a file
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Recv {
-    /// Where from: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS] (slipring doctor
-    /// --transports); - is stdin. Of unix, seqpacket and tcp,
-    /// one side says ?listen, and the other one connects
+    /// Source: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS]
+    /// (slipring doctor --transports); - is stdin. With unix, seqpacket and tcp, one side has
+    /// ?listen, and the other one connects
     #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]
     framing: Option<Framing>,
-    /// Write to this (a new file, or truncated) instead of stdout
+    /// Write to this file (new, or truncated) instead of stdout
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// Stop after so many frames
+    /// Stop after N frames
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Take at most so fast, as in 1000/s
+    /// Receive at most this many frames per second, as in 1000/s
     #[arg(long, value_name = "N/s", value_parser = units::rate)]
     rate: Option<f64>,
-    /// Give up (exit code 124) when nothing has come for so long
+    /// Give up (exit code 124) when no frame has arrived for this long
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     timeout: Option<Duration>,
     /// When the last sender has left or died, wait for the next one
     #[arg(long)]
     follow: bool,
-    /// Pass on only frames of this kind; others are taken and dropped
+    /// Write only frames of this kind; others are received and dropped
     #[arg(long, value_name = "N", value_parser = units::frame_kind)]
     kind: Option<u16>,
-    /// Pass on only frames of this stream; others are taken and dropped
+    /// Write only frames of this stream; others are received and dropped
     #[arg(long, value_name = "N")]
     stream: Option<u16>,
 }
@@ -102,7 +104,7 @@ impl Recv {
         .map_err(|failure| failure.at(subject))
     }
 
-    /// Whether frames can come from a ring of `kind` as they were asked for.
+    /// Fails if frames of a ring of `kind` cannot be received with these options.
     fn check(&self, kind: Kind, context: &Context) -> Outcome {
         let wrong = match (kind, self.framing) {
             (Kind::Stream, Some(other)) if other != Framing::Raw => format!("--framing raw, not {other}"),
@@ -136,7 +138,7 @@ impl Recv {
             Consumer::Mpmc(rx) => self.drain_mpmc(rx, writer),
             Consumer::Stream(rx) => self.drain_stream(rx, writer),
         };
-        // What is lost with this receiver, its failure has told.
+        // The failure has reported already what is lost with this receiver.
         let lost = ring.stats()?.counts.lost.saturating_sub(lost_before).saturating_sub(writer.lost);
         check_loss(drained, lost)
     }
@@ -168,10 +170,12 @@ impl Recv {
         }
     }
 
-    /// Until the end, or the end of this sender, if another receiver is to be opened for the next one.
+    /// Receives until the end, or until this sender's end if another receiver is to be opened for
+    /// the next one.
     fn drain_transport(&self, rx: &mut dyn FrameReceiver, reopens: bool, writer: &mut Writer) -> Outcome {
         let mut wait = writer.interrupt.wait(self.timeout);
-        // What came behind other frames: the next call may not say it again, as another sender may have begun.
+        // The end that was received behind other frames. The next call may not report it again, as
+        // another sender may have begun.
         let mut end = None;
         while !writer.is_over() {
             match end.take().map_or_else(|| rx.recv_deadline(wait.slice()), Err) {
@@ -200,7 +204,7 @@ impl Recv {
         if writer.interrupt.asked() && !writer.is_done() && rx.stop() { self.drain_stopped(rx, writer) } else { Ok(()) }
     }
 
-    /// Writes what would be lost with this receiver.
+    /// Writes the frames that would be lost with this receiver.
     fn drain_stopped(&self, rx: &mut dyn FrameReceiver, writer: &mut Writer) -> Outcome {
         let is_lossless = rx.capabilities().lossless;
         let end = Deadline::after(if is_lossless { 10 * GRACE } else { GRACE });
@@ -262,11 +266,12 @@ impl Recv {
     }
 
     fn drain_mpmc(&self, rx: mpmc::Consumer, writer: &mut Writer) -> Outcome {
-        // Hundreds of receivers that woke up for each slice would cost a processor.
+        // Hundreds of receivers that woke up for each slice would load a processor.
         writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         let most = rx.ring().slots() / 4;
-        // A frame that cannot be written is not to take others along that would be lost with it.
+        // Frames before one that cannot be written are written first, because they would be lost
+        // with it.
         let batch_size = if writer.gives_back || !writer.may_refuse() { BATCH } else { 1 };
         let mut end = None; // as in `drain_transport`
         while !writer.is_over() {
@@ -301,13 +306,15 @@ impl Recv {
                 }
             });
             if let Err(failure) = written {
-                // What has been written is released. The rest goes with the consumer: it comes again, or counts as lost.
+                // Written frames are released. The others are redelivered or count as lost when the
+                // consumer is reaped.
                 let done = if writer.gives_back || writer.is_torn { 0 } else { encoded };
                 let rest = held.split_off(done);
                 let frames = rest.iter().map(|batch| batch.iter().len() as u64).sum();
                 std::mem::forget(rest);
                 if writer.gives_back {
-                    // No goodbye either: for the others we are dead, and an end that came behind the frames comes again, too.
+                    // The consumer does not leave in order: for the others it has died, so an end
+                    // that came behind the frames is reported again, too.
                     drop(held);
                     std::mem::forget(rx);
                 } else {
@@ -363,28 +370,30 @@ struct Writer<'a> {
     interrupt: &'a Interrupt,
     framing: Framing,
     output: Output,
-    /// What was taken and not written may come again, also if a part of it has been written: a ring that delivers at least once.
+    /// Frames that were received and not written may be redelivered, even if a part of them has
+    /// been written: the source is a ring that delivers at least once.
     may_repeat: bool,
-    /// What was taken is given back if nothing of it has been written: a ring, unless it is one of slots that delivers at most once.
+    /// Frames that were received are put back if nothing of them has been written: the source is a
+    /// ring, and not a slot ring that delivers at most once.
     gives_back: bool,
-    /// More than one frame at a time is taken from the source, which takes nothing back.
+    /// Several frames at a time are received from the source, which cannot put any back.
     reads_ahead: bool,
-    /// The output failed: a part of what was taken may have been written.
+    /// The output failed: a part of the received frames may have been written.
     is_torn: bool,
     /// Frames that the ring counts as lost with this receiver.
     lost: u64,
-    /// The death of a sender has been told, and another one has not come since.
+    /// The death of a sender was reported, and no other sender has come since.
     said_death: bool,
     out: Vec<u8>,
-    /// Frames until `--count`.
+    /// Number of frames left until `--count`.
     left: u64,
     /// Frames in `out`, and their bytes.
     pending: (u64, u64),
-    /// So much is worth a write at once: the sender should have most of the ring to go on with.
+    /// So many bytes are written at once: the sender should have most of the ring to continue.
     enough: usize,
     redelivered: u64,
     reports: Reports<'a>,
-    /// Frames that are known to be missing, and bytes that were no frame.
+    /// Frames that are missing, and bytes that were no frame.
     missing: u64,
     skipped: u64,
     start: Instant,
@@ -423,18 +432,18 @@ impl<'a> Writer<'a> {
         self.left == 0
     }
 
-    /// Whether there is nothing more to do, or an end was asked for.
+    /// Whether all is done, or an end was requested.
     fn is_over(&self) -> bool {
         self.is_done() || self.interrupt.asked()
     }
 
-    /// Whether another frame may be taken before the buffer is written.
+    /// Whether another frame may be received before the buffer is written.
     #[inline]
     fn has_room(&self) -> bool {
         self.left > 0 && self.out.len() < WRITE && self.options.rate.is_none_or(|_| self.pending.0 == 0)
     }
 
-    /// How many frames to ask for, at most `most`.
+    /// How many frames to request, at most `most`.
     fn wanted(&self, most: usize) -> usize {
         let limit = if self.options.rate.is_some() { 1 } else { most };
         usize::try_from(self.left).unwrap_or(usize::MAX).clamp(1, limit)
@@ -460,7 +469,7 @@ impl<'a> Writer<'a> {
             let code = if self.gives_back { FAILED } else { LOST };
             let fate = match code {
                 FAILED => "it stays in the ring",
-                _ if self.reads_ahead => "it is lost, and what had been read behind it",
+                _ if self.reads_ahead => "it is lost, and all that had been read after it",
                 _ => "it is lost",
             };
             let message = format_args!("a frame of {len} bytes cannot be written as {framing}; {fate}");
@@ -474,10 +483,10 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Encodes a frame, or says what is wrong with what came instead.
+    /// Encodes a frame, or reports what is wrong with what was received instead.
     fn take_event(&mut self, event: Event<'_>) -> Outcome {
         match event {
-            Event::Frame(frame) if frame.header.is_control() => Ok(()), // none of ours
+            Event::Frame(frame) if frame.header.is_control() => Ok(()), // control frames are not written
             Event::Frame(frame) | Event::Duplicate { frame, .. } => self.take(frame),
             Event::Gap { stream, expected, found } => {
                 let missing = found.wrapping_sub(expected);
@@ -493,7 +502,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Data that is known to be missing is an end of its own.
+    /// A failure if data is missing.
     fn check_gaps(&self) -> Outcome {
         if self.missing + self.skipped == 0 {
             return Ok(());
@@ -502,15 +511,15 @@ impl<'a> Writer<'a> {
         Err(Failure::new(LOST, format_args!("{missing} frames are missing, {skipped} bytes were unreadable")))
     }
 
-    /// Calls `take_some`, which takes frames until there is no room (true) or no frame (false), as long as it pays, and writes
-    /// what it took.
+    /// Calls `take_some`, which receives frames until there is no room (true) or no frame (false),
+    /// as long as waiting for more pays off. Then writes them.
     fn gather(&mut self, mut take_some: impl FnMut(&mut Self) -> Outcome<bool>) -> Outcome {
         let mut since = None;
         while !take_some(self).or_else(|failure| {
-            // What a ring takes back comes again; anything else is written first.
+            // Frames that a ring redelivers may be dropped; others are written first.
             if self.gives_back { Ok(()) } else { self.write() }.and(Err(failure))
         })? {
-            // A single frame should not wait, and a good deal of them need not.
+            // A single frame should not wait, and a large number of frames need not.
             if self.pending.0 < 2 || self.out.len() > self.enough {
                 break;
             }
@@ -543,7 +552,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Why the output could not be written, and what becomes of the frames.
+    /// Why the output could not be written, and what happens to the frames.
     fn not_written(&self, error: io::Error) -> Failure {
         match error.kind() {
             ErrorKind::TimedOut if self.may_repeat => Failure::silent(self.interrupt.code()),
@@ -561,7 +570,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Whether this is an end of a sender that another one may follow.
+    /// Whether this is the end of a sender that another one may follow.
     fn is_followed(&self, error: &Error) -> bool {
         if !self.options.follow || !matches!(error, Error::Closed | Error::PeerDead) {
             return false;
@@ -572,7 +581,7 @@ impl<'a> Writer<'a> {
         true
     }
 
-    /// No more frames: what that means, or that the next sender is waited for.
+    /// Called at the end: returns the result, or waits for the next sender.
     fn end(&mut self, error: Error, wait: &mut Wait) -> Outcome<Next> {
         if self.options.follow && matches!(error, Error::Closed | Error::PeerDead) {
             let is_dead = matches!(error, Error::PeerDead);
@@ -591,7 +600,7 @@ impl<'a> Writer<'a> {
     fn finish(&self, error: Error, wait: &Wait) -> Outcome {
         if self.redelivered > 0 {
             let n = self.redelivered;
-            self.context.note(format_args!("{n} of the frames had been given to a consumer that died with them"));
+            self.context.note(format_args!("{n} of the frames were redelivered after their consumer died"));
         }
         match error {
             Error::Closed => self.check_gaps(),
@@ -605,20 +614,20 @@ impl<'a> Writer<'a> {
         match error {
             Error::PeerDead => {
                 let message = format_args!(
-                    "the sender died without closing; what it had committed was delivered ({frames} frames)"
+                    "the sender died without closing; its committed frames were delivered ({frames} frames)"
                 );
                 Failure::new(FAILED, message)
             }
             Error::Timeout => {
                 let waited = units::nanoseconds(self.options.timeout.unwrap_or_default().as_nanos() as f64);
-                Failure::new(TIMEOUT, format_args!("nothing came for {waited} (after {frames} frames)"))
+                Failure::new(TIMEOUT, format_args!("nothing arrived for {waited} (after {frames} frames)"))
             }
             error => error.into(),
         }
     }
 }
 
-/// A ring that delivers at most once says how many frames died with their consumer.
+/// A ring that delivers at most once reports how many frames died with their consumer.
 fn check_loss(drained: Outcome, lost: u64) -> Outcome {
     if lost == 0 {
         return drained;

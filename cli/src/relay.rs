@@ -1,10 +1,12 @@
-//! `slipring relay`: from any endpoint to any other.
+//! `slipring relay`: passes frames from one endpoint to another.
 //!
-//! Frames are collected while they come, and handed on when they pause; from a ring to a byte stream they go many in one write,
-//! and are released when the kernel has them. What a relay passes on is what it saw: an end as an
-//! end, a death as a death (it then dies without a goodbye, too), so a chain of relays ends by itself.
+//! Frames are collected while they arrive, and sent when they pause. From a ring to a byte stream
+//! many go in one write, and are released when the kernel has them. A relay passes on how its
+//! source ended: a close as a close, a death as a death (it then does not send BYE, either), so a
+//! chain of relays ends by itself.
 //!
-//! A frame that was taken from SRC and did not arrive at DST is lost, unless a ring keeps it: that is said, and the exit code is 4.
+//! A frame that was received from SRC and did not arrive at DST is lost, unless a ring keeps it.
+//! That is reported, and the exit code is 4.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,38 +32,39 @@ Examples:
   slipring relay ring:far tcp:127.0.0.1:7000
   slipring relay --duplex 'unix:/run/a.sock?listen' tcp:127.0.0.1:7000
 
-When SRC ends in an orderly way, DST is closed and relay ends with 0: chains end by themselves. When SRC's sender died, what had \
-come is passed on, DST learns of the death, and the exit code is 1. Frames that are known to be missing, or were taken from SRC and \
-did not arrive at DST: 4. A ring keeps what did not arrive.
+When SRC closes, DST is closed and relay ends with 0, so chains of relays end by themselves. When SRC's sender dies, all received \
+frames are passed on, DST is told of the death, and the exit code is 1. It is 4 if frames are missing, or were received from SRC \
+and did not arrive at DST. A ring keeps such frames.
 
-SIGINT and SIGTERM end it in an orderly way, with 130 and 143. What rings and queues hold stays there; what a socket or a pipe \
-holds is passed on first, and what DST does not take within 2 seconds is lost, and the exit code is 4. A second signal kills.";
+SIGINT and SIGTERM end it, with 130 and 143. Frames in rings and queues stay there. Frames in a socket or a pipe are passed on \
+first; those that DST does not take within 2 seconds are lost, and the exit code is 4. A second signal kills.";
 
-/// How long DST may take for what it has collected, after a failure.
+/// How long DST may take, after a failure, for the frames that it has collected.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How often --stats says how it goes.
+/// The interval of --stats.
 const STATS: Duration = Duration::from_secs(1);
 
-/// Pass frames on from one endpoint to another
+/// Pass frames from one endpoint to another
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Relay {
-    /// Where frames come from: SCHEME:ADDRESS[?OPTIONS], or - for stdin
+    /// Source: SCHEME:ADDRESS[?OPTIONS], or - for stdin
     #[arg(value_name = "SRC", allow_hyphen_values = true)]
     source: String,
-    /// Where they go: SCHEME:ADDRESS[?OPTIONS], or - for stdout
+    /// Destination: SCHEME:ADDRESS[?OPTIONS], or - for stdout
     #[arg(value_name = "DST", allow_hyphen_values = true)]
     destination: String,
-    /// Stop after so many frames
+    /// Stop after N frames
     #[arg(long, value_name = "N", conflicts_with = "duplex")]
     count: Option<u64>,
-    /// Say on stderr every second, and at the end, what has passed; as JSON with --json
+    /// Print counters on stderr every second, and at the end; as JSON with --json
     #[arg(long)]
     stats: bool,
-    /// Pass frames on in both directions; both endpoints must be duplex
+    /// Pass frames in both directions; both endpoints must be duplex
     #[arg(long)]
     duplex: bool,
-    /// Give up (exit code 124) when the endpoints have not opened, nothing has come, or nothing could be passed on, for so long
+    /// Give up (exit code 124) when for this long the endpoints have not opened, no frame has
+    /// arrived, or none could be passed on
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     timeout: Option<Duration>,
 }
@@ -74,7 +77,7 @@ impl Relay {
             let message = format_args!("{destination}: a relay from an endpoint into itself would never end");
             return Err(Failure::new(USAGE, message));
         }
-        // Nothing is made at one side if the other one cannot be opened.
+        // Neither endpoint is created if the other one cannot be opened.
         let check = |endpoint: &Endpoint, name: &str, check: fn(&Endpoint) -> slipring::Result<()>| {
             check(endpoint).map_err(|error| Failure::from(error).at(name))
         };
@@ -107,7 +110,7 @@ impl Relay {
         interrupt: &Interrupt,
         context: &Context,
     ) -> Outcome {
-        // The destination first: nothing is taken that could not be passed on.
+        // The destination first: no frame is received that could not be passed on.
         let tx = open(destination, &self.destination, self, interrupt, |to, until| to.open_collecting_sender(until))?;
         let Some(tx) = tx else { return Ok(()) };
         let rx = open(source, &self.source, self, interrupt, |from, until| from.open_receiver(until))?;
@@ -152,7 +155,7 @@ impl Relay {
     }
 }
 
-/// Opens an endpoint, waiting for its other side; `None` if an end was asked for meanwhile.
+/// Opens an endpoint, waiting for its peer; `None` if an end was requested meanwhile.
 fn open<T: Send + 'static>(
     endpoint: &Endpoint,
     name: &str,
@@ -164,17 +167,17 @@ fn open<T: Send + 'static>(
     opening::open(interrupt, endpoint, deadline, how).map_err(|failure| failure.at(name))
 }
 
-/// What becomes, at the end, of the frame that was received last.
+/// What happens at the end to the frame that was received last.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Released,
-    /// It was not passed on, and is to stay in the ring.
+    /// It was not passed on, and must stay in the ring.
     Held,
 }
 
 /// Why DST did not take a frame.
 enum Stuck {
-    /// An end was asked for.
+    /// An end was requested.
     Interrupted,
     /// `--timeout`
     TimedOut,
@@ -186,12 +189,12 @@ struct Way<'a> {
     options: &'a Relay,
     context: &'a Context,
     names: [&'a str; 2],
-    /// What was not passed on stays in SRC, which is a ring that delivers at least once.
+    /// Frames that were not passed on stay in SRC, which is a ring that delivers at least once.
     keeps: bool,
     interrupt: &'a Interrupt,
     /// The other direction has failed.
     stop: &'a AtomicBool,
-    /// Whether frames go many in one write, as far as SRC has them so.
+    /// Whether many frames go in one write, as far as SRC supports that.
     encoded: bool,
     progress: Progress,
     reports: Reports<'a>,
@@ -203,7 +206,7 @@ struct Way<'a> {
 #[derive(Default)]
 struct Tally {
     gaps: u64,
-    /// Frames that are known to be missing.
+    /// Frames that are missing.
     missing: u64,
     duplicates: u64,
     skipped_bytes: u64,
@@ -249,7 +252,7 @@ impl<'a> Way<'a> {
             Err(failure) => Err(self.with_what_is_lost(failure, tx.as_mut())),
         };
         if outcome.is_err() {
-            std::mem::forget(tx); // no goodbye from us: DST learns that it did not end in order
+            std::mem::forget(tx); // no BYE: DST learns that this was no orderly end
         }
         self.say(true)?;
         outcome.and_then(|()| match self.tally.missing + self.tally.skipped_bytes {
@@ -267,7 +270,8 @@ impl<'a> Way<'a> {
         let mut wait = self.interrupt.wait(self.options.timeout);
         let mut left = self.options.count.unwrap_or(u64::MAX);
         let mut is_flushed = true;
-        // Once an end was asked for: until when SRC may give what would be lost with us.
+        // After an end was requested: how long SRC may deliver frames that would be lost with this
+        // process.
         let mut stopping: Option<Deadline> = None;
         while left > 0 && !self.stop.load(Ordering::Relaxed) {
             if self.interrupt.asked() && stopping.is_none() {
@@ -277,7 +281,7 @@ impl<'a> Way<'a> {
                 let time = if rx.capabilities().lossless { 10 * GRACE } else { GRACE };
                 stopping = Some(Deadline::after(time));
             }
-            // Many at once, where SRC has them as they are sent.
+            // Many at once, if SRC has them encoded.
             if self.encoded {
                 match self.pass_on_encoded(rx, tx, left) {
                     Ok(0) => {}
@@ -291,11 +295,11 @@ impl<'a> Way<'a> {
                     Err(stuck) => return self.stuck(stuck, true),
                 }
             }
-            // As long as frames come, they are collected.
+            // As long as frames arrive, they are collected.
             let until = stopping.map_or_else(|| wait.slice(), |end| end.min(Deadline::after(GRACE)));
             let received = if is_flushed { rx.recv_deadline(until) } else { rx.try_recv() };
             match received {
-                // It lies there still, and is the first of those that go at once.
+                // It is still in the ring, and is the first of those that go at once.
                 Ok(Event::Frame(frame)) if self.encoded && !frame.header.flags.contains(Flags::REDELIVERED) => continue,
                 Ok(Event::Frame(frame)) => {
                     left -= 1;
@@ -303,7 +307,8 @@ impl<'a> Way<'a> {
                         return self.stuck(stuck, self.keeps);
                     }
                     if self.encoded {
-                        // It was marked, and went by itself: or it would be the first of the next ones.
+                        // It was marked, and was sent by itself: otherwise it would be the first of
+                        // the next ones.
                         if let Err(stuck) = self.patiently(self.grace(), |until| tx.flush(until)) {
                             return self.stuck(stuck, self.keeps);
                         }
@@ -333,7 +338,7 @@ impl<'a> Way<'a> {
                 }
                 Err(Error::Empty) => {
                     match self.patiently(GRACE, |until| tx.flush(until)) {
-                        // Whether anything is lost with it shows at the end.
+                        // Closing reports whether anything is lost with it.
                         Err(Stuck::Failed(error)) => return Err(Failure::from(error).at(self.names[1])),
                         Err(stuck) => return Err(self.lost(stuck)),
                         Ok(()) => is_flushed = true,
@@ -352,7 +357,7 @@ impl<'a> Way<'a> {
                     continue;
                 }
                 Err(Error::Timeout) => {
-                    let text = format_args!("nothing came for {}", self.timeout());
+                    let text = format_args!("nothing arrived for {}", self.timeout());
                     return Err(Failure::new(TIMEOUT, text).at(self.names[0]));
                 }
                 Err(Error::Closed) => return Ok(End::Released),
@@ -364,7 +369,7 @@ impl<'a> Way<'a> {
                 break;
             }
         }
-        // Many at once have been released, or stay in the ring.
+        // Frames that went at once have been released, or stay in the ring.
         if self.encoded && rx.hand_back() {
             return Ok(End::Released);
         }
@@ -372,7 +377,7 @@ impl<'a> Way<'a> {
         Ok(End::Released)
     }
 
-    /// DST did not take frames: what that means for the relay, and for them. `keeps`: they stay in SRC.
+    /// DST did not take frames: the failure, and what happens to them. `keeps`: they stay in SRC.
     fn stuck(&self, stuck: Stuck, keeps: bool) -> Outcome<End> {
         if !keeps {
             return Err(self.lost(stuck));
@@ -380,14 +385,14 @@ impl<'a> Way<'a> {
         match stuck {
             Stuck::Interrupted => Ok(End::Held),
             Stuck::TimedOut => {
-                let text = format_args!("nothing could be passed on for {}", self.timeout());
+                let text = format_args!("no frame could be passed on for {}", self.timeout());
                 Err(Failure::new(TIMEOUT, text).at(self.names[1]))
             }
             Stuck::Failed(error) => Err(Failure::from(error).at(self.names[1])),
         }
     }
 
-    /// DST did not take what only this process has.
+    /// The failure if DST did not take frames that only this process has.
     fn lost(&self, stuck: Stuck) -> Failure {
         Failure::new(LOST, format_args!("{}; {}", self.why(stuck), self.what_is_lost())).at(self.names[1])
     }
@@ -395,36 +400,35 @@ impl<'a> Way<'a> {
     fn why(&self, stuck: Stuck) -> String {
         match stuck {
             Stuck::Failed(error) => Failure::from(error).message().to_owned(),
-            Stuck::Interrupted => "interrupted, and nothing could be passed on any more".to_owned(),
-            Stuck::TimedOut => format!("nothing could be passed on for {}", self.timeout()),
+            Stuck::Interrupted => "interrupted, and no frame could be passed on any more".to_owned(),
+            Stuck::TimedOut => format!("no frame could be passed on for {}", self.timeout()),
         }
     }
 
     fn what_is_lost(&self) -> String {
-        format!("what had been taken from {} and did not arrive is lost", self.names[0])
+        format!("frames that were received from {} and did not arrive are lost", self.names[0])
     }
 
-    /// Gives DST what it has collected, and tells it that this is the end.
+    /// Lets DST send what it has collected, and closes it.
     fn finish(&self, tx: &mut dyn FrameSender) -> Outcome {
         match self.patiently(GRACE, |until| tx.flush(until)) {
-            // Closing tells whether anything is lost with it.
+            // Closing reports whether anything is lost with it.
             Ok(()) | Err(Stuck::Failed(Error::Closed | Error::PeerDead)) => {}
-            Err(_) if self.progress.frames == 0 => {} // no more than a HELLO
+            Err(_) if self.progress.frames == 0 => {} // no more than a HELLO is lost
             Err(stuck) => return Err(self.lost(stuck)),
         }
         match self.patiently(GRACE, |until| tx.close(until)) {
             Ok(()) => Ok(()),
             // On this machine, the kernel has all frames.
             Err(stuck @ (Stuck::TimedOut | Stuck::Interrupted)) if !tx.capabilities().remote => {
-                let text =
-                    format_args!("{}: it has all frames, but has not been told that this is the end", self.why(stuck));
+                let text = format_args!("{}: it has all frames, but has not received the end", self.why(stuck));
                 Err(Failure::new(FAILED, text).at(self.names[1]))
             }
             Err(stuck) => Err(self.lost(stuck)),
         }
     }
 
-    /// Gives DST what it has collected, and adds to the failure what is lost by it.
+    /// Lets DST send what it has collected, and adds to the failure what is lost.
     fn with_what_is_lost(&self, failure: Failure, tx: &mut dyn FrameSender) -> Failure {
         if failure.code() == LOST || self.progress.frames == 0 {
             let _ = tx.flush(Deadline::after(FLUSH)); // lost anyway, or no more than a HELLO
@@ -432,7 +436,7 @@ impl<'a> Way<'a> {
         }
         match tx.flush(Deadline::after(FLUSH)) {
             Ok(()) => failure,
-            // DST has gone, and hears no goodbye: closing tells whether anything is lost with it.
+            // DST has left, and receives no BYE: closing reports whether anything is lost with it.
             Err(Error::Closed | Error::PeerDead) if tx.close(Deadline::after(Duration::ZERO)).is_ok() => failure,
             Err(_) => Failure::new(LOST, format_args!("{}; {}", failure.message(), self.what_is_lost())),
         }
@@ -445,7 +449,7 @@ impl<'a> Way<'a> {
     fn pass_on(&mut self, tx: &mut dyn FrameSender, frame: Frame<'_>) -> Result<(), Stuck> {
         let Header { kind, .. } = frame.header;
         if (kind < Header::DEFAULT_KIND) != frame.header.is_control() {
-            // A foreign sender's mistake, which no sender of ours repeats.
+            // A foreign sender's mistake: the library's senders refuse such kinds.
             self.tally.skipped_bytes += frame.payload.len() as u64;
             self.reports.add(format_args!("{}: a frame of the reserved kind {kind:#06x} is skipped", self.names[0]));
             return Ok(());
@@ -460,8 +464,8 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Passes on what lies in a ring, at most `most` frames, in one go, and gives their number. 0 if there is nothing, or SRC has no
-    /// such way, which is then remembered.
+    /// Passes on the frames in a ring, at most `most`, at once, and returns their number. Returns 0
+    /// if there are none, or if SRC does not support it, which is then remembered.
     fn pass_on_encoded(
         &mut self,
         rx: &mut dyn FrameReceiver,
@@ -486,12 +490,13 @@ impl<'a> Way<'a> {
         Ok(released.frames)
     }
 
-    /// How long DST may still refuse a frame after an end was asked for: not at all if the frame is safe where it is.
+    /// How long DST may still refuse a frame after an end was requested: not at all if the frame
+    /// stays in its ring.
     fn grace(&self) -> Duration {
         if self.keeps { Duration::ZERO } else { GRACE }
     }
 
-    /// Waits for DST until `--timeout` or, once an end was asked for, `grace`.
+    /// Waits for DST until `--timeout` or, once an end was requested, `grace`.
     fn patiently(&self, grace: Duration, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Stuck> {
         let mut wait = self.interrupt.wait_for_room(self.options.timeout, grace);
         loop {
@@ -504,7 +509,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What has passed, every second and at the end, for those who want to know.
+    /// The counters, every second and at the end, with --stats.
     fn say(&mut self, at_the_end: bool) -> Outcome {
         if !(self.options.stats || at_the_end && self.context.json) {
             return Ok(());
@@ -521,7 +526,7 @@ impl<'a> Way<'a> {
                 "from": self.names[0], "to": self.names[1], "frames": frames, "bytes": bytes, "seconds": seconds, "gaps": gaps,
                 "missing": missing, "duplicates": duplicates, "skipped_bytes": skipped_bytes,
             });
-            // Stdout may carry the frames.
+            // stdout may carry the frames.
             return match self.names.contains(&"-") {
                 true => {
                     output::remark(line);
@@ -543,7 +548,7 @@ impl<'a> Way<'a> {
     }
 }
 
-/// The first of encoded frames, at most so many.
+/// The first of the encoded frames, at most `most`.
 fn first_frames(frames: &[u8], most: u64) -> &[u8] {
     let mut end = 0;
     for _ in 0..most {

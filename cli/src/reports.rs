@@ -1,19 +1,19 @@
-//! What was wrong with what came: said on stderr at a bounded rate, and counted beyond that.
+//! Reports problems of received data: on stderr at a bounded rate, and beyond that as a count.
 //!
-//! Used by `recv` and `relay`: a flood of unreadable messages is not to become a flood of lines.
+//! Used by `recv` and `relay`: many unreadable messages must not cause as many lines.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use crate::Context;
 
-/// Lines that are said in one second.
+/// Lines printed in one second.
 const LINES: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reports<'a> {
     context: &'a Context,
-    /// When the present second began.
+    /// When the current second began.
     since: Instant,
     said: u32,
     unsaid: u64,
@@ -24,10 +24,10 @@ impl<'a> Reports<'a> {
         Reports { context, since: Instant::now(), said: 0, unsaid: 0 }
     }
 
-    /// Says it, or counts it.
+    /// Prints the report, or counts it.
     pub(crate) fn add(&mut self, text: impl Display) {
         if self.since.elapsed() >= SECOND {
-            self.say_the_rest();
+            self.print_the_rest();
             (self.since, self.said) = (Instant::now(), 0);
         }
         if self.said < LINES {
@@ -38,16 +38,16 @@ impl<'a> Reports<'a> {
         }
     }
 
-    fn say_the_rest(&mut self) {
+    fn print_the_rest(&mut self) {
         let unsaid = std::mem::take(&mut self.unsaid);
         if unsaid > 0 {
-            self.context.note(format_args!("{unsaid} more reports like these were left out"));
+            self.context.note(format_args!("{unsaid} more such reports omitted"));
         }
     }
 }
 
 impl Drop for Reports<'_> {
     fn drop(&mut self) {
-        self.say_the_rest();
+        self.print_the_rest();
     }
 }

@@ -1,4 +1,4 @@
-//! `slipring rm`: removes the names of rings and of queues, unless they are in use.
+//! `slipring rm`: unlinks the names of rings and of queues, unless they are in use.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use slipring::{Error, Ring};
 use crate::failure::{CORRUPT, FAILED, Failure, Outcome, USAGE};
 use crate::{Context, output, target};
 
-const FORCE: &str = "--force removes it all the same";
+const FORCE: &str = "--force removes it anyway";
 
 /// Remove rings and message queues
 #[derive(Args)]
@@ -20,19 +20,19 @@ const FORCE: &str = "--force removes it all the same";
   slipring rm mq:/ticks
 
 A ring to which a process is attached is refused (exit code 1), as is a file that is no ring of this version (exit code 3); \
---force removes the name all the same. Attached processes go on undisturbed, and the memory goes with the last of them. \
-Frames that wait are gone: look with `slipring dump` first.")]
+--force removes the name anyway. Attached processes can continue, and the memory is freed with the last of them. \
+Frames that wait are lost: show them with `slipring dump` first.")]
 pub(crate) struct Rm {
     /// ring:NAME, or NAME; mq:/NAME; sysv:KEY
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Also those to which a process is attached, and files that are no rings
+    /// Also rings to which a process is attached, and files that are no rings
     #[arg(short, long)]
     force: bool,
 }
 
 impl Rm {
-    /// Removes what can be removed; the first failure decides the exit code.
+    /// Removes what can be removed. The first failure determines the exit code.
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let mut code = None;
         for text in &self.names {

@@ -1,7 +1,7 @@
-//! `slipring send`: from a file or stdin into a ring, or to any other endpoint.
+//! `slipring send`: sends a file or stdin into a ring, or to any other endpoint.
 //!
-//! A read's worth of frames goes into the ring as a few batches; there is no system call per frame, and no frame waits for
-//! input that has not come yet.
+//! The frames of one read go into the ring in a few batches, so there is no system call per frame,
+//! and no frame waits for input that has not arrived yet.
 
 use std::io::{self, IsTerminal};
 use std::ops::Range;
@@ -25,40 +25,41 @@ use crate::{Context, output, standard, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
-  seq 1000000 | slipring send ring:numbers              every line a frame
+  seq 1000000 | slipring send ring:numbers              one frame per line
   slipring send ring:blob --framing raw --file image.iso
   find . -print0 | slipring send 'ring:jobs?kind=mpmc' --framing nul
   slipring send ring:ticks --rate 1000/s < ticks.txt
 
-The ring is created if it is not there; the receiver may come later. When the ring is full, send waits; when it is full \
-and its consumer has left or died, it says so and waits for another. At the end of the input it closes: the receiver gets \
-what is in the ring and then knows that nothing follows. SIGINT and SIGTERM end it, with 130 and 143, after the frames that it \
-has read; 4 if they find no room.";
+The ring is created if it does not exist; the receiver may attach later. When the ring is full, send waits; when it is full \
+and its consumer has left or died, send prints that and waits for another. At the end of the input it closes: the receiver gets \
+the frames in the ring, and then the end. SIGINT and SIGTERM end it, with 130 and 143, after the frames that it has read; with 4 \
+if they find no room.";
 
 /// Send frames from stdin or a file: into a ring, or to any other endpoint
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Send {
-    /// Where to: ring:NAME[?OPTIONS] (slipring create --help), or any other SCHEME:ADDRESS[?OPTIONS] (slipring doctor
-    /// --transports); - is stdout. Of unix, seqpacket and tcp,
-    /// one side says ?listen, and the other one connects
+    /// Destination: ring:NAME[?OPTIONS] (slipring create --help), or any other
+    /// SCHEME:ADDRESS[?OPTIONS] (slipring doctor --transports); - is stdout. With unix, seqpacket
+    /// and tcp, one side has ?listen, and the other one connects
     #[arg(allow_hyphen_values = true)]
     endpoint: String,
     #[arg(long, value_name = "HOW", help = framing::HELP)]
     framing: Option<Framing>,
-    /// Read this instead of stdin
+    /// Read this file instead of stdin
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// Stop after so many frames
+    /// Stop after N frames
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Send at most so fast, as in 1000/s
+    /// Send at most this many frames per second, as in 1000/s
     #[arg(long, value_name = "N/s", value_parser = units::rate)]
     rate: Option<f64>,
-    /// Give up (exit code 124) when a frame has found no room for so long
+    /// Give up (exit code 124) when a frame has found no room for this long
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     timeout: Option<Duration>,
-    /// Fail at once (exit code 5) if no receiver is there, and when the last one leaves, instead of filling the ring
+    /// Fail at once (exit code 5) if no receiver is attached, and when the last one leaves, instead
+    /// of filling the ring
     #[arg(long)]
     require_receiver: bool,
     /// Frame kind, an application's message type [default: 0x0100]
@@ -69,12 +70,13 @@ pub(crate) struct Send {
     stream: Option<u16>,
 }
 
-/// Bytes and frames in one batch: enough to make its cost vanish, little enough for the receiver to start at once.
+/// Bytes and frames in one batch: enough to make its cost negligible, few enough for the receiver
+/// to start at once.
 const BATCH_BYTES: usize = 16 << 10;
 const BATCH_FRAMES: u64 = 512;
-/// The kind of frames for which none was asked.
+/// The kind of frames without `--kind`.
 const FIRST_KIND: u16 = 0x0100;
-/// How long --require-receiver takes to find a receiver.
+/// How long --require-receiver waits for a receiver.
 const CONNECT: Duration = Duration::from_millis(200);
 /// The largest raw frame.
 const RAW_CHUNK: usize = 64 << 10;
@@ -91,7 +93,7 @@ impl Send {
         .map_err(|failure| failure.at(subject))
     }
 
-    /// Whether frames can go into a ring of `kind` as they were asked for.
+    /// Fails if frames cannot be sent into a ring of `kind` with these options.
     fn check(&self, kind: Kind) -> Outcome {
         let wrong = match (kind, self.framing) {
             (Kind::Stream, Some(other)) if other != Framing::Raw => format!("--framing raw, not {other}"),
@@ -104,7 +106,7 @@ impl Send {
 
     fn run_ring(&self, endpoint: RingEndpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
         let source = Source::open(self.file.as_deref())?;
-        // Before joining: a producer that joins and leaves would end the wait of a consumer to come.
+        // Before joining: a producer that joins and leaves would end the wait of a future consumer.
         if self.require_receiver && !endpoint.open().is_ok_and(|ring| has_consumer(&ring)) {
             return Err(no_receiver());
         }
@@ -140,7 +142,7 @@ impl Send {
             pumped = Err(Failure::new(NOT_FOUND, message));
         }
         if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
-            std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all
+            std::mem::forget(sink); // without BYE: the receiver must know that frames are missing
         }
         pumped
     }
@@ -154,7 +156,7 @@ impl Send {
         endpoint.check_sender()?;
         let source = Source::open(self.file.as_deref())?;
         if self.require_receiver && is_missing_fifo(endpoint) {
-            return Err(no_receiver()); // opening it would make it
+            return Err(no_receiver()); // opening it would create it
         }
         let timeout = if self.require_receiver { Some(CONNECT) } else { self.timeout };
         let deadline = timeout.map_or(Deadline::never(), Deadline::after);
@@ -179,11 +181,11 @@ impl Send {
         let patience = Patience { timeout: self.timeout, what: "channel", is_strict, interrupt, context };
         let pumped = self.pump(&mut input, &mut sink, &patience);
         if pumped.as_ref().is_err_and(|failure| failure.code() == LOST) {
-            std::mem::forget(sink); // no goodbye: the receiver is to know that this was not all
+            std::mem::forget(sink); // without BYE: the receiver must know that frames are missing
             return pumped;
         }
         pumped?;
-        let closed = patience.insist(|until| sink.close(until)).map_err(|gone| patience.collected(gone));
+        let closed = patience.insist(|until| sink.close(until)).map_err(|unsent| patience.collected(unsent));
         if closed.is_err() && interrupt.asked() {
             std::mem::forget(sink);
         }
@@ -214,7 +216,7 @@ impl Send {
             left -= sent as u64;
             progress.add(sent as u64, frames[..sent].iter().map(|frame| frame.len() as u64).sum());
             if let Err(failure) = sending {
-                input.take_back(&frames[sent..]);
+                input.put_back(&frames[sent..]);
                 let unsent = input.left();
                 if !interrupt.asked() || failure.code() == LOST || input.hand_back() {
                     return Err(failure);
@@ -250,10 +252,10 @@ fn has_consumer(ring: &Ring) -> bool {
 }
 
 fn no_receiver() -> Failure {
-    Failure::new(NOT_FOUND, "no receiver is there; start one first, or leave out --require-receiver")
+    Failure::new(NOT_FOUND, "no receiver is attached; start one first, or leave out --require-receiver")
 }
 
-/// When the next frame may go, so that there are `rate` of them in a second. Late frames go at once.
+/// When the next frame is due, for `rate` frames per second. Late frames are sent at once.
 struct Pace {
     rate: f64,
     start: Instant,
@@ -264,11 +266,11 @@ impl Pace {
         Pace { rate, start: Instant::now() }
     }
 
-    /// Waits until frame number `sent` is due, and says how many are.
+    /// Waits until frame number `sent` is due. Returns how many frames are due.
     fn due(&mut self, sent: u64, interrupt: &Interrupt) -> u64 {
         loop {
             if interrupt.asked() {
-                return BATCH_FRAMES; // what has been read goes now
+                return BATCH_FRAMES; // all frames that have been read are due
             }
             let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64 + 1;
             if due > sent {
@@ -280,69 +282,69 @@ impl Pace {
     }
 }
 
-/// How long to wait for room, and what to say meanwhile.
+/// How long to wait for room, and what to report meanwhile.
 struct Patience<'a> {
     timeout: Option<Duration>,
-    /// What has no room.
+    /// The name of what has no room.
     what: &'static str,
-    /// Not for another receiver, if the last one has gone.
+    /// Does not wait for another receiver if the last one has left.
     is_strict: bool,
     interrupt: &'a Interrupt,
     context: &'a Context,
 }
 
 impl Patience<'_> {
-    /// Sends one frame into a ring, however long it takes to find room or a consumer. When an end was asked for, and there is none
-    /// for [`GRACE`], it is not sent.
+    /// Sends one frame into a ring, however long it takes to find room or a consumer. When an end
+    /// was requested, and there is neither for [`GRACE`], it is not sent.
     fn send_one(&self, sink: &mut (impl RingSink + ?Sized), header: Header, payload: &[u8]) -> Outcome {
         let mut rest = payload;
         loop {
             let how = match self.insist(|until| sink.send_now(header, &mut rest, until)) {
                 Ok(()) => return Ok(()),
-                Err(Gone::Failed(failure)) => return Err(failure),
+                Err(Unsent::Failed(failure)) => return Err(failure),
                 Err(_) if self.is_strict => return Err(no_receiver()),
-                Err(Gone::Left) => "left",
-                Err(Gone::Died) => "died",
+                Err(Unsent::Left) => "left",
+                Err(Unsent::Died) => "died",
             };
             let what = self.what;
             self.context.note(format_args!("the {what} is full, and its consumer has {how}: waiting for another"));
-            self.insist(|until| sink.wait_for_peer(until)).map_err(|gone| self.without_peer(gone))?;
+            self.insist(|until| sink.wait_for_peer(until)).map_err(|unsent| self.without_peer(unsent))?;
         }
     }
 
-    /// Calls `how` until it is done, the time is up, or an end was asked for [`GRACE`] ago.
-    fn insist(&self, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Gone> {
+    /// Calls `how` until it succeeds, the time is up, or an end was requested [`GRACE`] ago.
+    fn insist(&self, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Unsent> {
         let mut wait = self.interrupt.wait_for_room(self.timeout, GRACE);
         loop {
             return match how(wait.slice()) {
                 Ok(()) => Ok(()),
                 Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(Error::Timeout) => Err(Gone::Failed(self.given_up())),
-                Err(Error::Closed | Error::NoConsumer) => Err(Gone::Left),
-                Err(Error::PeerDead) => Err(Gone::Died),
-                Err(error) => Err(Gone::Failed(error.into())),
+                Err(Error::Timeout) => Err(Unsent::Failed(self.given_up())),
+                Err(Error::Closed | Error::NoConsumer) => Err(Unsent::Left),
+                Err(Error::PeerDead) => Err(Unsent::Died),
+                Err(error) => Err(Unsent::Failed(error.into())),
             };
         }
     }
 
-    /// The same for frames that the channel has collected, and that nobody can send any more.
-    fn collected(&self, gone: Gone) -> Failure {
-        match gone {
-            Gone::Failed(failure) if self.interrupt.asked() && failure.code() == self.interrupt.code() => {
+    /// The same for frames that the channel has collected, which cannot be sent by anything else.
+    fn collected(&self, unsent: Unsent) -> Failure {
+        match unsent {
+            Unsent::Failed(failure) if self.interrupt.asked() && failure.code() == self.interrupt.code() => {
                 let what = self.what;
                 Failure::new(LOST, format_args!("interrupted while the {what} was full: frames were not sent"))
             }
-            gone => self.without_peer(gone),
+            unsent => self.without_peer(unsent),
         }
     }
 
-    /// Why nothing can be sent to a peer that does not come again.
-    fn without_peer(&self, gone: Gone) -> Failure {
-        match gone {
-            Gone::Failed(failure) => failure,
-            Gone::Left | Gone::Died if self.is_strict => no_receiver(),
-            Gone::Left => Error::Closed.into(),
-            Gone::Died => Error::PeerDead.into(),
+    /// The failure to send to a peer that does not return.
+    fn without_peer(&self, unsent: Unsent) -> Failure {
+        match unsent {
+            Unsent::Failed(failure) => failure,
+            Unsent::Left | Unsent::Died if self.is_strict => no_receiver(),
+            Unsent::Left => Error::Closed.into(),
+            Unsent::Died => Error::PeerDead.into(),
         }
     }
 
@@ -353,25 +355,26 @@ impl Patience<'_> {
             return Failure::new(self.interrupt.code(), message);
         }
         let waited = units::nanoseconds(self.timeout.unwrap_or_default().as_nanos() as f64);
-        Failure::new(TIMEOUT, format_args!("the {what} was full for {waited}, and nobody made room"))
+        Failure::new(TIMEOUT, format_args!("the {what} was full for {waited}, and no receiver made room"))
     }
 }
 
-/// Why a frame did not go.
-enum Gone {
+/// Why a frame was not sent.
+enum Unsent {
     Left,
     Died,
     Failed(Failure),
 }
 
-/// Whether the receiver has left or died, or there never was one.
-fn is_gone(error: &Error) -> bool {
+/// Whether the receiver has left or died, or has not attached.
+fn has_no_receiver(error: &Error) -> bool {
     matches!(error, Error::Closed | Error::PeerDead | Error::NoConsumer)
 }
 
-/// Takes frames.
+/// A destination of frames.
 trait Sink {
-    /// Sends the frames in `bytes`, and adds their number to `sent`: when it fails, that of those before the failure.
+    /// Sends the frames in `bytes`, and adds their number to `sent`; on failure, the number of
+    /// those before it.
     fn send(
         &mut self,
         header: Header,
@@ -382,9 +385,9 @@ trait Sink {
     ) -> Outcome;
 }
 
-/// The producing end of any kind of ring, which outlives its consumers.
+/// The producing end of a ring of any kind, which outlives its consumers.
 trait RingSink {
-    /// Sends one frame, or as much of it as can be. What is left to do is in `rest`.
+    /// Sends one frame, or as much of it as possible. `rest` is what is left to send.
     fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()>;
     fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()>;
 }
@@ -403,13 +406,13 @@ impl Sink for spsc::Producer {
             let payload = &bytes[frame.clone()];
             let refused = match batch.push_frame(header, payload) {
                 Ok(()) => continue,
-                // What is in the batch is dropped.
-                Err(error) if patience.is_strict && is_gone(&error) => return Err(no_receiver()),
+                // The frames of the batch are dropped.
+                Err(error) if patience.is_strict && has_no_receiver(&error) => return Err(no_receiver()),
                 Err(error) => error,
             };
             *sent += batch.len() as usize;
             batch.commit();
-            if !(matches!(refused, Error::Full) || is_gone(&refused)) {
+            if !(matches!(refused, Error::Full) || has_no_receiver(&refused)) {
                 return Err(refused.into());
             }
             patience.send_one(self, header, payload)?;
@@ -446,7 +449,7 @@ impl Sink for mpmc::Producer {
             match self.try_send_frame(header, payload) {
                 Ok(()) => {}
                 Err(Error::Full) => patience.send_one(self, header, payload)?,
-                Err(error) if is_gone(&error) => patience.send_one(self, header, payload)?,
+                Err(error) if has_no_receiver(&error) => patience.send_one(self, header, payload)?,
                 Err(error) => return Err(error.into()),
             }
             *sent += 1;
@@ -514,13 +517,13 @@ impl Sink for Box<dyn FrameSender> {
                 Ok(()) => {}
                 Err(Error::Full) => patience
                     .insist(|until| self.send_deadline(header, payload, until))
-                    .map_err(|gone| patience.without_peer(gone))?,
-                Err(error) if patience.is_strict && is_gone(&error) => return Err(no_receiver()),
+                    .map_err(|unsent| patience.without_peer(unsent))?,
+                Err(error) if patience.is_strict && has_no_receiver(&error) => return Err(no_receiver()),
                 Err(error) => return Err(error.into()),
             }
             *sent += 1;
         }
-        // What was read so far is not to wait for what comes next.
-        patience.insist(|until| self.flush(until)).map_err(|gone| patience.collected(gone))
+        // Frames that were read must not wait for the next input.
+        patience.insist(|until| self.flush(until)).map_err(|unsent| patience.collected(unsent))
     }
 }

@@ -1,4 +1,4 @@
-//! `slipring stat`: the counters that lie in the ring itself; its users need not cooperate.
+//! `slipring stat`: prints the counters in the ring itself, without help from its users.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::{Context, output, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
-  slipring stat ticks                     what has happened since its creation
-  slipring stat ticks --watch             a line per second: what happens now
+  slipring stat ticks                     counts since its creation
+  slipring stat ticks --watch             a line per second: current rates
   slipring stat ticks -d 100ms -n 50 --json
 
 sent, received    frames committed and released (of streams: chunks)
-full, empty       times a producer found no room, a consumer nothing
+full, empty       how often a producer found no room, a consumer no frame
 sleeps, wakes     times a participant slept in the kernel, and was woken: both
                   stand still while a ring is busy
 bytes             payload sent plus payload received
@@ -25,7 +25,7 @@ high water        the most that was seen in the ring, in bytes (mpmc: slots), by
                   producers that found it full and by this command: a lower
                   bound if it was never full
 used, held        bytes or slots that are not free; slots being filled or read
-recovered         slots taken back from the dead
+recovered         slots recovered from dead participants
 redelivered, lost frames delivered again; frames given up";
 
 /// Show a ring's counters
@@ -34,7 +34,7 @@ redelivered, lost frames delivered again; frames given up";
 pub(crate) struct Stat {
     /// ring:NAME, or NAME
     ring: String,
-    /// Go on, a line per interval
+    /// Continue, with a line per interval
     #[arg(short, long)]
     watch: bool,
     /// Time between two lines; implies --watch

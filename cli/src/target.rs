@@ -1,4 +1,4 @@
-//! From what the user typed to an open ring.
+//! Opens the ring or endpoint that the user named.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
@@ -11,7 +11,7 @@ use slipring::{Error, Kind, Options, Ring};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 
-/// Any endpoint; a word without a scheme is the name of a ring.
+/// Parses an endpoint; a word without a scheme is the name of a ring.
 pub(crate) fn endpoint(text: &str, context: &Context) -> Outcome<Endpoint> {
     let is_name = !text.contains(':') && !text.starts_with('-');
     let text = if is_name { &format!("ring:{text}") } else { text };
@@ -25,7 +25,7 @@ pub(crate) fn endpoint(text: &str, context: &Context) -> Outcome<Endpoint> {
     }
 }
 
-/// `ring:NAME?…`, or just `NAME`.
+/// Parses `ring:NAME?…`, or just `NAME`.
 pub(crate) fn parse(text: &str, context: &Context) -> Outcome<RingEndpoint> {
     match endpoint(text, context)? {
         Endpoint::Ring(ring) => Ok(ring),
@@ -33,17 +33,18 @@ pub(crate) fn parse(text: &str, context: &Context) -> Outcome<RingEndpoint> {
     }
 }
 
-/// The ring, which must exist.
+/// Opens the ring, which must exist.
 pub(crate) fn open(text: &str, context: &Context) -> Outcome<Ring> {
     let ring = parse(text, context)?;
     ring.open().map_err(|error| Failure::from(error).at(format_args!("ring:{}", ring.name())))
 }
 
-/// How often [`join`] tries when others create and remove the name all the time.
+/// How often [`join`] tries while other processes create and remove the name.
 const ATTEMPTS: usize = 100;
 
-/// Opens the ring, or creates it, and attaches to it; once more if its name was removed in between. First `accept` is asked
-/// about the kind that the ring is or would be: what it refuses creates nothing.
+/// Opens or creates the ring, and attaches to it. Tries again if the name was removed in between.
+/// First calls `accept` with the kind that the ring has or would have: if it refuses, nothing is
+/// created.
 pub(crate) fn join<T>(
     endpoint: &RingEndpoint,
     context: &Context,
@@ -71,28 +72,30 @@ pub(crate) fn join<T>(
     Err(Error::NotFound.into())
 }
 
-/// Says so when the ring is of another size than asked for, because it was rounded up or is older than the wish.
+/// Prints a note if the ring's size differs from the requested one, because it was rounded up or
+/// the ring existed already.
 pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) {
     let name = asked.name();
     if let Some(capacity) = asked.capacity().filter(|capacity| *capacity != ring.capacity()) {
-        context
-            .note(format_args!("ring:{name} has a capacity of {} bytes ({capacity} were asked for)", ring.capacity()));
+        context.note(format_args!("ring:{name} has a capacity of {} bytes (requested: {capacity})", ring.capacity()));
     }
     if let Some(slots) = asked.slots().filter(|slots| *slots != ring.slots()) {
-        context.note(format_args!("ring:{name} has {} slots ({slots} were asked for)", ring.slots()));
+        context.note(format_args!("ring:{name} has {} slots (requested: {slots})", ring.slots()));
     }
 }
 
-/// Whether both name the same thing, however it is spelled, so that what is written to one comes back from the other.
+/// Whether both endpoints lead to the same object, however they are spelled, so that what is
+/// written to one can be read from the other.
 pub(crate) fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
     let texts = (one.to_string(), other.to_string());
     match (one, other) {
         (Endpoint::Ring(one), Endpoint::Ring(other)) => one.name() == other.name(),
-        // Numbers of either radix, and the paths of one file.
+        // Numbers may have either radix; a file may have several paths.
         (Endpoint::Sysv(one), Endpoint::Sysv(other)) => {
             matches!((one.key(), other.key()), (Ok(one), Ok(other)) if one == other)
         }
-        // Stdin and stdout are two things, and what comes back over a passed socket comes from its other end.
+        // Stdin and stdout are two objects; what is written to a passed socket is read at its other
+        // end.
         (Endpoint::Pipe(_) | Endpoint::Signal(_), _) => false,
         (Endpoint::Tcp(_), Endpoint::Tcp(_)) | (Endpoint::Udp(_), Endpoint::Udp(_)) => {
             is_same_address(address(&texts.0), address(&texts.1))
@@ -105,12 +108,12 @@ pub(crate) fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
     }
 }
 
-/// What stands behind the scheme.
+/// The part after the scheme.
 fn address(text: &str) -> &str {
     text.split_once(':').map_or(text, |(_, address)| address)
 }
 
-/// Whether two paths lead to one file, which need not be there yet.
+/// Whether two paths lead to one file, which need not exist yet.
 fn is_same_file(one: &str, other: &str) -> bool {
     let file = |path: &str| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let place = |path: &str| {
@@ -124,7 +127,8 @@ fn is_same_file(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether two texts `HOST:PORT` have an address in common, or one is that of all interfaces and the other one of this machine's.
+/// Whether two addresses `HOST:PORT` overlap: they are equal, or one is the wildcard address and
+/// the other an address of this machine.
 fn is_same_address(one: &str, other: &str) -> bool {
     if one == other {
         return true;
@@ -142,7 +146,7 @@ fn is_same_address(one: &str, other: &str) -> bool {
     })
 }
 
-/// For listing, removing: only the directory matters.
+/// Options for listing and removing: only the directory matters.
 pub(crate) fn anywhere(context: &Context) -> Options {
     match &context.dir {
         Some(dir) => Options::any().directory(dir),

@@ -1,6 +1,6 @@
-//! The table of transports: what `slipring doctor --transports` prints, and what stands in the README.
+//! The table of transports, as `slipring doctor --transports` prints it and the README contains it.
 //!
-//! One source: `slipring::transport::ALL`.
+//! Its source is `slipring::transport::ALL`.
 
 use serde_json::json;
 use slipring::transport::{ALL, Arrival, Capabilities};
@@ -9,7 +9,7 @@ use crate::failure::Outcome;
 use crate::output::Table;
 use crate::{Context, output, units};
 
-/// What the columns say, in the order of the cells.
+/// The headings, in the order of the cells.
 const HEADINGS: [&str; 10] = [
     "endpoint",
     "order",
@@ -23,7 +23,7 @@ const HEADINGS: [&str; 10] = [
     "beyond the machine",
 ];
 
-/// Prints the table, or a line of JSON for each.
+/// Prints the table, or a line of JSON for each transport.
 pub(crate) fn print(context: &Context) -> Outcome {
     if context.json {
         return ALL.iter().try_for_each(|transport| {
@@ -57,7 +57,7 @@ fn order(order: Arrival) -> &'static str {
     }
 }
 
-/// To the byte, where a unit would round it.
+/// To the byte, if the unit would round it.
 fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) { units::bytes(bytes as u64) } else { format!("{bytes} B") }
 }

@@ -1,4 +1,4 @@
-//! Durations and rates as people write them, and numbers as people read them.
+//! Parses durations and rates, and prints numbers with units.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     parse_size(text).map_err(|error| error.to_string())
 }
 
-/// `500us`, `250ms`, `2s`, `1m`; a fraction is welcome.
+/// `500us`, `250ms`, `2s`, `1m`; fractions are allowed.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }

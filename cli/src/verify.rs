@@ -1,4 +1,4 @@
-//! `slipring verify`: a file system check for a ring. Writes nothing.
+//! `slipring verify`: checks a ring's consistency. Writes nothing.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::failure::{CORRUPT, Failure, Outcome};
 use crate::{Context, output, target, units};
 
-/// Check a ring without touching it
+/// Check a ring without changing it
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring verify jobs && echo clean
@@ -39,11 +39,11 @@ impl Verify {
             );
             if report.writing + report.reading + report.redeliver > 0 {
                 let (writing, reading, again) = (report.writing, report.reading, report.redeliver);
-                let _ = writeln!(text, "{writing} are being written, {reading} being read, {again} to be given again");
+                let _ = writeln!(text, "{writing} are being written, {reading} being read, {again} to be redelivered");
             }
             report.problems.iter().for_each(|problem| text.extend([problem, "\n"]));
             text.push_str(match (report.is_clean(), report.changed) {
-                (true, true) => "changed while looking: its frames were not checked\n",
+                (true, true) => "the ring changed during the check: its frames were not checked\n",
                 (true, false) => "clean\n",
                 _ => "",
             });

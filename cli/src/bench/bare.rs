@@ -1,6 +1,6 @@
-//! The bare system calls of each mechanism, one message at a time: what frames are compared with.
+//! The bare system calls of each mechanism, one message at a time. Frames are compared with them.
 //!
-//! Used by `wires.rs`, which makes the descriptors.
+//! Used by `wires.rs`, which opens the descriptors.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use slipring::probe::{MqCalls, SignalReceives, SignalSends, SysvCalls};
 
 use crate::failure::Outcome;
 
-/// Sends a message by as few calls as there can be.
+/// Sends a message with as few calls as possible.
 pub(super) trait BareSend: Send {
     fn send(&mut self, message: &[u8]) -> slipring::Result<()>;
 }
 
-/// Receives one, waiting for it.
+/// Waits for a message, and receives it.
 pub(super) trait BareReceive {
     fn receive(&mut self) -> slipring::Result<&[u8]>;
 }
 
-/// `read` and `write`, on pipes; `recv` and `send`, on sockets. The message is of a size that both sides know.
+/// `read` and `write` on pipes; `recv` and `send` on sockets. Both sides know the size of a
+/// message.
 pub(super) struct Calls {
     fd: Arc<OwnedFd>,
     is_socket: bool,
@@ -43,7 +44,7 @@ impl BareSend for Calls {
         });
         match sent.map_err(|e| io("write", e))? {
             sent if sent == message.len() => Ok(()),
-            _ => Err(Error::Full), // never with one small message under way
+            _ => Err(Error::Full), // cannot happen with one small message in flight
         }
     }
 }
@@ -100,7 +101,7 @@ impl BareReceive for SysvCalls {
     }
 }
 
-/// Eight bytes a signal, which is all that one carries.
+/// Eight bytes in a signal, which is all that a signal carries.
 pub(super) struct BareSignals(SignalReceives, Vec<u8>, usize);
 
 impl BareSignals {

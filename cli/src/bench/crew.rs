@@ -1,6 +1,8 @@
-//! The other sides of a bench: processes, or threads with `--threads`, that are told what to do line by line.
+//! The other sides of a bench: processes, or threads with `--threads`, which get their tasks line
+//! by line.
 //!
-//! They live as long as the bench, and keep what they attached to, so that no run pays for an attach.
+//! They live as long as the bench, and stay attached, so that no run includes the cost of
+//! attaching.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,9 +18,9 @@ use crate::failure::{FAILED, Failure, Outcome};
 
 /// Why a run stopped.
 pub(super) enum Trouble {
-    /// A ring or probe said so; perhaps because its other side has ended.
+    /// A ring or probe returned an error, perhaps because its other side has ended.
     Ring(Error),
-    /// What came is not what went.
+    /// The received messages are not the sent ones.
     Wrong(String),
 }
 
@@ -41,7 +43,7 @@ impl From<Trouble> for Failure {
 pub(super) struct Peer {
     to: File,
     from: BufReader<File>,
-    /// Killed when dropped. A thread ends with the pipe.
+    /// The child, killed when dropped. A thread ends when its pipe closes.
     process: Option<Part>,
 }
 
@@ -69,18 +71,18 @@ impl Peer {
         let ((its, to), (from, ours)) = (pipe()?, pipe()?);
         crate::opening::spawn(move || {
             cpu.into_iter().for_each(|cpu| child::confine([cpu]));
-            // What it has to say it has said over the pipe.
+            // Its answers came through the pipe.
             let _ = part::serve(BufReader::new(its), ours);
         })?;
         Ok(Peer { to: OwnedFd::from(to).into(), from: BufReader::new(OwnedFd::from(from).into()), process: None })
     }
 
-    /// Of its process, if it is one.
+    /// The process id, if it is a process.
     pub(super) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Part::pid)
     }
 
-    /// Gives it something to do; [`Peer::answer`] waits for the end of it.
+    /// Sends a task; [`Peer::answer`] waits for its end.
     pub(super) fn tell(&mut self, task: &Task) -> Outcome {
         let mut line = serde_json::to_string(task).map_err(|e| Failure::new(FAILED, e))?;
         line.push('\n');
@@ -89,7 +91,7 @@ impl Peer {
 
     pub(super) fn answer(&mut self) -> Outcome<Answer> {
         let mut line = String::new();
-        // An answer is short; whatever is longer is none.
+        // Answers are short: a longer line is not an answer.
         match self.from.by_ref().take(1 << 16).read_line(&mut line) {
             Ok(1..) => match serde_json::from_str(&line) {
                 Ok(Answer::Failed { code, why }) => Err(Failure::new(code, why).at("the other side")),
@@ -100,14 +102,14 @@ impl Peer {
         }
     }
 
-    /// Runs `body` while the peer does `task`, to the end of both.
+    /// Runs `body` while the peer runs `task`, until both have finished.
     pub(super) fn during<T>(&mut self, task: &Task, body: impl FnOnce() -> Result<T, Trouble>) -> Outcome<(T, Answer)> {
         self.tell(task)?;
         match body() {
             Ok(result) => Ok((result, self.answer()?)),
-            // It left while we needed it: it knows why.
+            // The peer left during the run, so its answer contains the reason.
             Err(Trouble::Ring(error)) if child::is_end(&error) => Err(self.answer().err().unwrap_or(error.into())),
-            // A probe cannot tell that nobody is there any more.
+            // A probe cannot tell that its other side has ended.
             Err(Trouble::Ring(Error::Timeout)) if self.process.as_mut().is_some_and(Part::has_ended) => {
                 Err(self.how_it_ended())
             }

@@ -1,4 +1,4 @@
-//! `bench doctor`: what makes figures poor on this machine, with the fix.
+//! `bench doctor`: reports what distorts figures on this machine, with the fix.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::failure::Outcome;
 
 use Finding::{Ok as Fine, Warn};
 
-/// Say what makes figures poor on this machine, with the fix
+/// Report what distorts figures on this machine, with the fix
 #[derive(Args)]
 #[command(after_help = "OK: fine. WARN: figures will be worse, or vary more; the fix is beside it.")]
 pub(super) struct BenchDoctor {}
@@ -62,12 +62,13 @@ fn frequency(cpus: &Cpus) -> Finding {
     let governors: Vec<String> = cpus.list().iter().take(2).filter_map(|cpu| governor(*cpu)).collect();
     match governors.iter().find(|governor| *governor != "performance") {
         Some(governor) => Warn(format!("{governor}: the clock rate changes"), "cpupower frequency-set -g performance"),
-        None if governors.is_empty() => Fine("not ours to choose here".to_owned()),
+        None if governors.is_empty() => Fine("not adjustable on this machine".to_owned()),
         None => Fine("performance".to_owned()),
     }
 }
 
-/// Whether the two processors are threads of one core: near each other, and in each other's way.
+/// Whether the two processors are threads of one core, which share caches and compete for its
+/// units.
 fn siblings(cpus: &Cpus) -> Finding {
     let core = |cpu: &usize| read(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
     let cores: Vec<_> = cpus.list().iter().take(2).filter_map(core).collect();
@@ -86,13 +87,13 @@ fn isolation(cpus: &Cpus) -> Finding {
     match cpus.list().iter().take(2).all(|cpu| lists(&isolated, *cpu) && lists(&quiet, *cpu)) {
         true => Fine(format!("isolcpus={isolated} nohz_full={quiet}")),
         false => Warn(
-            "the scheduler and its ticks come in between: maxima and high percentiles are theirs".to_owned(),
+            "the scheduler and its ticks interrupt runs, which shows in maxima and high percentiles".to_owned(),
             "boot with isolcpus=A,B nohz_full=A,B rcu_nocbs=A,B and use --cpu A,B",
         ),
     }
 }
 
-/// Whether a list such as `0-3,8` has `cpu` in it.
+/// Whether a list such as `0-3,8` contains `cpu`.
 fn lists(list: &str, cpu: usize) -> bool {
     list.split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -104,7 +105,7 @@ fn competition() -> Finding {
     match load() {
         Some(load) if load > 0.3 * processors() as f64 => Warn(
             format!("{load} threads want {} processors", processors()),
-            "stop what else runs; on a busy machine, believe the ratios and not the times",
+            "stop other programs; on a busy machine, rely on the ratios and not on the times",
         ),
         Some(load) => Fine(format!("load average {load}")),
         None => Warn("unknown".to_owned(), "mount /proc"),
@@ -114,11 +115,11 @@ fn competition() -> Finding {
 fn machine() -> Finding {
     if is_virtual() {
         Warn(
-            "virtual: its processors may be far apart or taken away, and waking up is dear".to_owned(),
+            "virtual: its processors may be far apart or preempted, and wake-ups are expensive".to_owned(),
             "measure on the real machine, or pin the virtual processors (virsh vcpupin)",
         )
     } else {
-        Fine("real, as far as its processor says".to_owned())
+        Fine("not virtual, as far as its processor reports".to_owned())
     }
 }
 

@@ -1,4 +1,5 @@
-//! What was measured: single times in a histogram, one figure per run in a series, and ratios of runs side by side.
+//! What was measured: single times in a histogram, one figure per run in a series, and ratios of
+//! runs that were measured side by side.
 
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{FAILED, Failure, Outcome};
 
-/// So many runs, each of everything, in rotating order: the median of them is the figure, never the best.
+/// The number of runs of each cell, in rotating order. The figure is their median, never the best.
 pub(super) const RUNS: usize = 9;
 
 /// `CLOCK_MONOTONIC` in nanoseconds: comparable between processes.
@@ -16,7 +17,7 @@ pub(super) fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The median of what a pair of readings shows when nothing happens between them.
+/// The median difference between two successive readings of the clock.
 pub(super) fn clock_cost() -> u64 {
     let mut costs: Vec<u64> = (0..1001)
         .map(|_| {
@@ -30,13 +31,13 @@ pub(super) fn clock_cost() -> u64 {
 
 /// Single times, in nanoseconds, to a thousandth of their size.
 pub(super) struct Times {
-    /// In units of 1/[`Times::SCALE`] ns: a message of a stream takes few of them.
+    /// In units of 1/[`Times::SCALE`] ns: a message of a stream takes a few ns only.
     histogram: Histogram<u64>,
 }
 
 impl Times {
     const SCALE: f64 = 16.0;
-    /// Whatever takes longer than a minute counts as that.
+    /// Longer times are recorded as a minute.
     const MOST: u64 = 60_000_000_000 * Self::SCALE as u64;
 
     pub(super) fn new() -> Outcome<Self> {
@@ -44,26 +45,26 @@ impl Times {
         Ok(Times { histogram })
     }
 
-    /// One time; the reading of the clock is already taken off.
+    /// Records one time, from which the cost of reading the clock is already subtracted.
     #[inline]
     pub(super) fn add(&mut self, ns: f64) {
         self.add_many(ns, 1);
     }
 
-    /// The same time `count` times: a batch that was timed as a whole.
+    /// Records the same time `count` times, for a batch that was timed as a whole.
     #[inline]
     pub(super) fn add_many(&mut self, ns: f64, count: u64) {
         self.histogram.saturating_record_n((ns * Self::SCALE).max(1.0) as u64, count);
     }
 
-    /// Moves what `run` holds over here; `run` is empty then.
+    /// Moves all times of `run` into this histogram; `run` is empty then.
     pub(super) fn take(&mut self, run: &mut Times) -> Outcome {
         self.histogram.add(&run.histogram).map_err(|e| Failure::new(FAILED, e))?;
         run.histogram.reset();
         Ok(())
     }
 
-    /// Forgets everything.
+    /// Removes all times.
     pub(super) fn clear(&mut self) {
         self.histogram.reset();
     }
@@ -122,25 +123,25 @@ impl Series {
         figures
     }
 
-    /// The one in the middle; 0 of none.
+    /// The median; 0 if there are no figures.
     pub(super) fn median(&self) -> f64 {
         self.sorted().get(self.0.len() / 2).copied().unwrap_or(0.0)
     }
 
-    /// The least and the most: the spread.
+    /// The minimum and the maximum: the spread.
     pub(super) fn spread(&self) -> [f64; 2] {
         let figures = self.sorted();
         [figures.first(), figures.last()].map(|figure| figure.copied().unwrap_or(0.0))
     }
 
-    /// The third quartile over the first: 1 where all runs agree.
+    /// The third quartile over the first: 1 if all runs agree.
     pub(super) fn quartiles(&self) -> f64 {
         let (figures, last) = (self.sorted(), self.0.len().saturating_sub(1) as f64);
         let at = |part: f64| figures.get((last * part).round() as usize).copied().unwrap_or(0.0);
         at(0.75) / at(0.25).max(f64::MIN_POSITIVE)
     }
 
-    /// Run by run: what was measured over what was measured right beside it.
+    /// Run by run: the measured figure over the one measured right beside it.
     pub(super) fn over(&self, floor: &Series) -> Series {
         Series(self.0.iter().zip(&floor.0).map(|(figure, floor)| figure / floor.max(f64::MIN_POSITIVE)).collect())
     }

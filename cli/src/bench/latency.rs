@@ -17,18 +17,18 @@ use crate::units;
 
 /// Rounds of a raw game per run, at least and at most.
 const ROUNDS: (u64, u64) = (100, 20_000);
-/// How late the latest are.
+/// Tail latency.
 const TAIL: f64 = 0.9999;
 const TAILS: Target = Target { what: "p99.99 of that round trip ÷ p99.99 of the raw cache line", at_most: 1.3 };
 
-/// One figure to be: round trips of one size through one kind of ring.
+/// The plan of one figure: round trips of one size through one kind of ring.
 pub(super) struct Cell {
     label: String,
     kind: Kind,
     size: usize,
     capacity: usize,
     idle: Idle,
-    /// Threads that compete for the processors meanwhile.
+    /// Number of threads that compete for the processors meanwhile.
     busy: usize,
 }
 
@@ -44,7 +44,7 @@ impl Cell {
     }
 }
 
-/// How the sides of a raw game wait.
+/// How the sides of a raw exchange wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sides {
     Awake,
@@ -58,12 +58,12 @@ pub(super) struct Plan {
     pub(super) cells: Vec<Cell>,
     pub(super) floor: Sides,
     pub(super) tempo: Tempo,
-    /// A target, and the size it is about.
+    /// A target, and the message size that it applies to.
     pub(super) aim: Option<(Target, usize)>,
 }
 
 impl Plan {
-    /// Runs all cells in turn, each with the floor right before or behind it.
+    /// Runs all cells in turn, each with its floor right before or after it.
     pub(super) fn measure(&self, common: &Common) -> Outcome<Report> {
         let cpus = common.cpus()?;
         cpus.pinned(|cpu| self.measure_pinned(common, &cpus, cpu))
@@ -82,7 +82,7 @@ impl Plan {
             for index in rotated(self.cells.len(), run) {
                 let (talk, track) = (&mut talks[index], &mut tracks[index]);
                 compete(&mut crowd, cpus, self.cells[index].busy)?;
-                // Half of the time is the floor's, at most.
+                // The floor takes half of the time at most.
                 let until = common.until(2 * self.cells.len(), talk.lap());
                 if run % 2 == 0 {
                     track.take_floor(&mut game, &mut peer, &until)?;
@@ -131,7 +131,7 @@ impl Plan {
     }
 }
 
-/// Has so many threads compete for `cpus`, in a process of their own.
+/// Starts `busy` threads that compete for `cpus`, in a process of their own.
 fn compete(crowd: &mut Option<Peer>, cpus: &Cpus, threads: usize) -> Outcome {
     let crowd = match crowd {
         None if threads == 0 => return Ok(()),
@@ -159,7 +159,7 @@ struct Track {
     tails: Series,
     floor_tails: Series,
     times: Times,
-    /// Round trips that count, and all.
+    /// Round trips that count, and all round trips.
     count: u64,
     all: u64,
     ns: u64,
@@ -187,7 +187,7 @@ impl Track {
     }
 }
 
-/// Two rings for messages to go and come back through.
+/// Two rings through which messages travel to the peer and back.
 pub(super) struct Talk {
     out: Channel,
     back: Channel,
@@ -200,14 +200,14 @@ impl Talk {
         Ok(Talk { out: channel()?, back: channel()?, size: cell.size })
     }
 
-    /// To be called when the peer has been started: it shall inherit the rings, not the ends.
+    /// Called when the peer has been started: it must inherit the rings, but not the ends.
     pub(super) fn attach(self) -> Outcome<Attached> {
         let ends = Ends::attach(&self.out.ring, &self.back.ring)?;
         Ok(Attached { talk: self, ends })
     }
 }
 
-/// A [`Talk`] with our ends.
+/// A [`Talk`] with the ends of this side.
 pub(super) struct Attached {
     talk: Talk,
     ends: Ends,
@@ -240,7 +240,7 @@ impl Attached {
     }
 }
 
-/// The floor: what the machine itself takes for a round trip.
+/// The floor: the time of a round trip without a ring.
 pub(super) struct Game {
     probe: probe::PingPong,
     passed: Passed,
@@ -248,7 +248,7 @@ pub(super) struct Game {
     pause: Option<Duration>,
     clock: u64,
     times: Times,
-    /// What a round took in the run before, with all that came between.
+    /// The time of a round in the previous run, including everything around it.
     round_ns: f64,
     /// The 99.99th percentile of the run before.
     tail: f64,
@@ -261,7 +261,7 @@ impl Game {
         Ok(Game { probe, passed, sides, clock, pause, times: Times::new()?, round_ns: 10_000.0, tail: 0.0 })
     }
 
-    /// Plays for no longer than a run takes, about, and says what a round took, in the median.
+    /// Exchanges messages for about the time of a run at most. Returns the median time of a round.
     pub(super) fn play(&mut self, peer: &mut Peer, until: &Until) -> Outcome<f64> {
         let Game { probe, passed, pause, clock, times, .. } = self;
         let mut add = |ns: u64| {

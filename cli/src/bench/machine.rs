@@ -1,11 +1,12 @@
-//! What the figures were measured on: part of every JSON, since a figure without its machine means nothing.
+//! The machine on which figures were measured. Every JSON report includes it, since a figure
+//! without its machine is meaningless.
 
 use rustix::thread::sched_getaffinity;
 use serde_json::{Value, json};
 
 use crate::doctor;
 
-/// A file of a few words in /proc or /sys; None if it is not there or says nothing.
+/// The contents of a short file in /proc or /sys; `None` if it does not exist or is empty.
 pub(super) fn read(path: &str) -> Option<String> {
     doctor::read(path).filter(|text| !text.is_empty())
 }
@@ -16,7 +17,7 @@ fn cpuinfo(key: &str) -> Option<String> {
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
 }
 
-/// Whether this is a virtual machine, as far as its processor says.
+/// Whether this is a virtual machine, as far as its processor reports.
 pub(super) fn is_virtual() -> bool {
     cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"))
         || read("/sys/hypervisor/type").is_some()
@@ -26,12 +27,12 @@ pub(super) fn governor(cpu: usize) -> Option<String> {
     read(&format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"))
 }
 
-/// Runnable threads, the average of the last minute.
+/// The number of runnable threads, averaged over the last minute.
 pub(super) fn load() -> Option<f64> {
     read("/proc/loadavg")?.split(' ').next()?.parse().ok()
 }
 
-/// The processors of the machine that are on.
+/// The number of online processors.
 pub(super) fn processors() -> usize {
     std::thread::available_parallelism()
         .map_or(1, usize::from)

@@ -1,4 +1,5 @@
-//! `bench matrix`: every kind of ring with every way to wait, round trips and streams, in one table.
+//! `bench matrix`: every kind of ring with every way to wait, round trips and streams, in one
+//! table.
 
 use clap::Args;
 use slipring::Idle;
@@ -51,7 +52,8 @@ impl Matrix {
         let mut trips = vec![(Series::default(), Series::default(), 0); cells.len()];
         let mut times = Times::new()?;
         for run in 0..RUNS {
-            // The floors of a run are those of all its cells: with one for each, they would take most of the time.
+            // The floors of a run serve all its cells: a floor per cell would take most of the
+            // time.
             let until = self.common.until(2 * cells.len() + 2, 0);
             let (line, byte) = (game.play(&mut peer, &until)?, bulk.run(&mut peer, &until)?);
             for index in rotated(cells.len(), run) {

@@ -1,7 +1,9 @@
-//! `slipring bench`: what rings do on this machine, between processes, beside what the machine itself can do.
+//! `slipring bench`: measures rings on this machine, between processes, beside the machine's own
+//! limits.
 //!
-//! One file per thing that is measured; `latency.rs` has what round trips share, `runs.rs` the loops, `part.rs` what the
-//! other processes do. Rings are inherited memfds, so nothing is left behind, whatever happens.
+//! One file per measured subject. `latency.rs` has what round trips share, `runs.rs` the loops,
+//! `part.rs` the tasks of the other processes. Rings are inherited memfds, so nothing is left
+//! behind, however a bench ends.
 
 mod bare;
 mod crew;
@@ -53,7 +55,7 @@ Between two processes, each on a processor of its own; every message is written,
 median of 9 runs that take turns with the floor they are compared with; beside it stand the least and the most of those runs, \
 and the median and the spread of the 9 ratios. Percentiles are of single times without the reading of the clock.";
 
-/// Measure rings on this machine, beside what the machine itself can do
+/// Measure rings on this machine, beside the machine's own limits
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Bench {
@@ -94,25 +96,25 @@ impl Bench {
     }
 }
 
-/// What every bench understands.
+/// Options of every bench.
 #[derive(Args, Clone, Debug)]
 struct Common {
-    /// Time for all of it, about [default: 5s]
+    /// Total time, approximately [default: 5s]
     #[arg(short, long, value_name = "DURATION", value_parser = units::duration)]
     time: Option<Duration>,
-    /// Messages to measure of each figure, instead of as many as there is time for
+    /// Messages to measure for each figure, instead of as many as the time permits
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// The processors to use, ours first [default: those that are available]
+    /// The processors to use, the main process's first [default: those that are available]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     cpu: Vec<usize>,
-    /// Threads of this process instead of processes
+    /// Use threads of this process instead of processes
     #[arg(long)]
     threads: bool,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Draw a picture, too: percentiles, or throughput by size
+    /// Also draw a picture: percentiles, or throughput by size
     #[arg(long, value_name = "PATH")]
     svg: Option<PathBuf>,
 }
@@ -122,12 +124,13 @@ impl Common {
         if self.cpu.is_empty() { Ok(Cpus::available()) } else { Cpus::chosen(&self.cpu) }
     }
 
-    /// Between whom, for the line above the table.
+    /// The participants, for the line above the table.
     fn whom(&self) -> &'static str {
         if self.threads { "two threads" } else { "two processes" }
     }
 
-    /// The end of each run, if `shares` of them share the time in every round; all of them together are 100 laps.
+    /// The end of each run, if `shares` runs share the time of a round. All runs together are 100
+    /// laps.
     fn until(&self, shares: usize, lap: u64) -> Until {
         let time = self.time.unwrap_or(Duration::from_secs(5)).as_nanos() as u64;
         Until {
@@ -138,7 +141,7 @@ impl Common {
         }
     }
 
-    /// Prints and draws what was found.
+    /// Prints and draws the report.
     fn finish(&self, mut report: Report, context: &Context) -> Outcome {
         report.notes.extend(circumstances(&self.cpus()?));
         let short = |row: &&report::Row| row.unit != Unit::OneWay && row.laps > 0.0 && row.laps < LAPS as f64;
@@ -156,10 +159,10 @@ impl Common {
     }
 }
 
-/// Fewer laps than that measure a cache that is still cold.
+/// With fewer laps, the figures are those of a cold cache.
 const LAPS: u64 = 100;
 
-/// A run of fewer messages is no run, however long it takes.
+/// A run has at least this many messages, however long it takes.
 const ENOUGH: u64 = 16;
 
 /// Sizes of messages.
@@ -178,12 +181,12 @@ fn message_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// For clap.
+/// For clap: parses a size.
 fn idle(text: &str) -> Result<Idle, String> {
     text.parse().map_err(|error: slipring::Error| error.to_string())
 }
 
-/// What makes figures poor here, and is known without measuring.
+/// Notes on what distorts figures on this machine, as far as it is known without measuring.
 fn circumstances(cpus: &Cpus) -> Vec<String> {
     let mut notes = Vec::new();
     if cpus.is_alone() {
@@ -198,12 +201,13 @@ fn circumstances(cpus: &Cpus) -> Vec<String> {
     notes
 }
 
-/// Which of `cells` come first in a run: another one each time, so that none is always behind the same.
+/// The order of `cells` in a run: rotated from run to run, so that none always follows the same
+/// one.
 fn rotated(cells: usize, run: usize) -> impl Iterator<Item = usize> {
     (0..cells).map(move |index| (index + run) % cells)
 }
 
-/// The open loop, if one was asked for, came to this: says so when it is not what was asked for.
+/// Adds a note if an open loop did not reach the requested rate.
 fn rate_note(asked: f64, reached: f64, what: &str) -> Option<String> {
     (reached < 0.99 * asked).then(|| {
         format!(
@@ -214,7 +218,7 @@ fn rate_note(asked: f64, reached: f64, what: &str) -> Option<String> {
     })
 }
 
-/// Options that cannot work together.
+/// A usage error: options that cannot be combined.
 fn usage(what: &str) -> Failure {
     Failure::new(USAGE, what)
 }

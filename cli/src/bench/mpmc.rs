@@ -16,7 +16,7 @@ use crate::child::Cpus;
 use crate::failure::{Failure, LOST, Outcome};
 use crate::{Context, units};
 
-/// Numbers that one sender gives to its messages before those of the next begin.
+/// Distance between the message numbers of two senders.
 const NUMBERS: u64 = 1 << 48;
 
 /// Messages from several senders to several receivers through one ring, beside a bulk copy
@@ -31,10 +31,10 @@ pub(super) struct Mpmc {
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 2, 4],
           value_parser = clap::value_parser!(u16).range(1..=30))]
     pairs: Vec<u16>,
-    /// How everybody waits: spin, yield, backoff or park
+    /// How all senders and receivers wait: spin, yield, backoff or park
     #[arg(long, value_name = "HOW", value_parser = super::idle, default_value_t = Idle::Park)]
     idle: Idle,
-    /// Bytes in the ring, about
+    /// Bytes in the ring, approximately
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value_t = CAPACITY)]
     capacity: usize,
 }
@@ -42,7 +42,8 @@ pub(super) struct Mpmc {
 impl Mpmc {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let cpus = self.common.cpus()?;
-        // Before this thread goes to a processor of its own: who starts later would have to share it.
+        // Before this thread is pinned to a processor: threads that it starts later would inherit
+        // that.
         let crowds = self.pairs.iter().map(|pairs| Crowd::new(&self, usize::from(*pairs), &cpus));
         let crowds = crowds.collect::<Outcome<Vec<_>>>()?;
         let report = cpus.pinned(|cpu| self.measure(crowds, cpu))?;
@@ -74,11 +75,11 @@ impl Mpmc {
 /// The senders and receivers of one ring.
 struct Crowd {
     channel: Channel,
-    /// Keeps the ring from ending between two runs, and ends the runs.
+    /// Keeps the ring from ending between two runs, and sends the messages that end a run.
     ours: Sender,
     senders: Vec<Peer>,
     receivers: Vec<Peer>,
-    /// What the next run's numbers begin with.
+    /// The first message number of the next run.
     next: u64,
     runs: Series,
     /// Nanoseconds per byte.
@@ -90,7 +91,7 @@ impl Crowd {
     fn new(bench: &Mpmc, pairs: usize, cpus: &Cpus) -> Outcome<Self> {
         let channel = Channel::new(Kind::Mpmc, bench.capacity, bench.size, bench.idle)?;
         let ours = Sender::attach(&channel.ring)?;
-        // Each on its own processor if there are enough of them; else the system knows best.
+        // Each on a processor of its own if there are enough; otherwise the scheduler chooses.
         let cpu = |index: usize| cpus.list().get(index).copied().filter(|_| 2 * pairs <= cpus.count());
         let peer = |index| Peer::start(bench.common.threads, cpu(index));
         let receivers = (0..pairs).map(peer).collect::<Outcome<Vec<_>>>()?;
@@ -113,16 +114,16 @@ impl Crowd {
             let (to, first) = (channel.port.clone(), index as u64 * NUMBERS + *next);
             peer.tell(&Task::Produce { to, size, first, until, pace: None, stop: false })?;
         }
-        let mut went = (0, 0u64);
+        let mut sent = (0, 0u64);
         let mut most = 0;
         for answer in crew::answers(senders, receivers)? {
             if let Answer::Produced { count, sum, .. } = answer {
-                went = (went.0 + count, went.1.wrapping_add(sum));
+                sent = (sent.0 + count, sent.1.wrapping_add(sum));
                 most = most.max(count);
             }
         }
         *next += most;
-        // Behind everything else, one for each receiver, which takes no more after it.
+        // After all other messages, one for each receiver, which receives nothing after it.
         for _ in 0..receivers.len() {
             let stop = |message: &mut [u8]| fill(message, STOP);
             match &mut self.ours {
@@ -134,7 +135,7 @@ impl Crowd {
         let (mut first, mut last) = (u64::MAX, 0);
         for answer in crew::answers(receivers, senders)? {
             match answer {
-                Answer::Consumed { count: 0, .. } => {} // another one was quicker every time
+                Answer::Consumed { count: 0, .. } => {} // other receivers were faster every time
                 Answer::Consumed { count, sum, first_ns, last_ns } => {
                     came = (came.0 + count, came.1.wrapping_add(sum));
                     (first, last) = (first.min(first_ns), last.max(last_ns));
@@ -142,9 +143,9 @@ impl Crowd {
                 _ => return Err(Failure::new(LOST, "a receiver does not know what it received")),
             }
         }
-        if came != went {
+        if came != sent {
             return Err(
-                Trouble::Wrong(format!("{} messages went, {} came, or not the same ones", went.0, came.0)).into()
+                Trouble::Wrong(format!("sent {} messages, received {}: the sets differ", sent.0, came.0)).into()
             );
         }
         self.runs.push(last.saturating_sub(first) as f64 / came.0.max(1) as f64);

@@ -1,4 +1,4 @@
-//! `bench attach` and `bench idle`: what a ring costs to come to, and what a receiver costs that waits.
+//! `bench attach` and `bench idle`: the cost of attaching to a ring, and of a receiver that waits.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
@@ -20,14 +20,14 @@ use crate::child::Part;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::units;
 
-/// Attaches in one run.
+/// Number of attaches in one run.
 const ROUNDS: u64 = 50;
 const RING: usize = 64 << 10;
 const MESSAGE: usize = 64;
 const FIRST_MESSAGE: Target = Target { what: "create or open a ring, and the first message, in ms", at_most: 1.0 };
 const IDLE_COST: Target = Target { what: "processor time of a parked receiver, in percent", at_most: 0.1 };
-/// How often a parked receiver looks whether its peer lives (docs/design-notes.md).
-const NAP_NS: u64 = 50_000_000;
+/// Interval of a parked receiver's liveness checks (docs/design-notes.md).
+const CHECK_INTERVAL_NS: u64 = 50_000_000;
 
 /// Create a ring and send, open it and receive: a first message, beside the bare calls on files
 #[derive(Args)]
@@ -39,7 +39,8 @@ pub(super) struct Attach {
 impl Attach {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let dir = slipring::endpoint::segment_directory(context.dir.as_deref())?;
-        // It names rings: Ctrl-C shall not hit it in between, and when we are gone it ends by itself.
+        // The process creates named rings, so Ctrl-C must not end it between creating and
+        // unlinking. It ends by itself when this process has ended.
         let mut command = Part::command("bench-part", None);
         command.arg("--stay").process_group(0);
         let mut peer = Peer::over(Part::spawn(command)?)?;
@@ -69,7 +70,7 @@ impl Attach {
     }
 }
 
-/// In the other process: the medians of `rounds` times of each.
+/// Runs in the other process: the medians of `rounds` times of each.
 pub(super) fn attach(dir: PathBuf, rounds: u64) -> Outcome<Answer> {
     let mut all: [Vec<u64>; 4] = Default::default();
     for round in 0..rounds.max(1) {
@@ -86,7 +87,8 @@ pub(super) fn attach(dir: PathBuf, rounds: u64) -> Outcome<Answer> {
     Ok(Answer::Attached { create, open, bare_create, bare_open })
 }
 
-/// A ring from nothing to its first message, and from its name to that message; its name is taken away whatever happens.
+/// Times a ring from its creation to its first message, and from opening its name to that message.
+/// Its name is unlinked even if that fails.
 fn named(dir: &PathBuf, name: &str, seq: u64) -> Outcome<[u64; 2]> {
     let options = Options::spsc(RING).directory(dir);
     let measured = (|| {
@@ -109,7 +111,8 @@ fn named(dir: &PathBuf, name: &str, seq: u64) -> Outcome<[u64; 2]> {
     }
 }
 
-/// The calls that no named file of that size can do without: room and a name; and to open and look at it.
+/// Times the calls that no named file of that size can do without: allocating and naming it; and
+/// opening and inspecting it.
 fn bare(dir: &PathBuf, name: &str) -> Outcome<[u64; 2]> {
     let failed = |e: rustix::io::Errno| Failure::new(FAILED, e).at("a bare file");
     let place = open(dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
@@ -126,7 +129,8 @@ fn bare(dir: &PathBuf, name: &str) -> Outcome<[u64; 2]> {
     Ok([linked - start, end - linked])
 }
 
-/// Processor time of a receiver to which nothing comes, beside a process that wakes up as often for nothing
+/// Processor time of a receiver that gets no message, beside a process that wakes up as often for
+/// nothing
 #[derive(Args)]
 pub(super) struct Resting {
     #[command(flatten)]
@@ -141,7 +145,7 @@ impl Resting {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let channels = self.idle.iter().map(|idle| Channel::new(Kind::Spsc, RING, MESSAGE, *idle));
         let channels = channels.collect::<Outcome<Vec<_>>>()?;
-        // A consumer to whom nobody has come waits as one whose producer is silent.
+        // A consumer whose producer has not attached yet waits like one whose producer is silent.
         let mut peer = Peer::start(self.common.threads, None)?;
         let mut rows: Vec<Row> = self.idle.iter().map(|idle| Row::new(format!("spsc {idle}"), 0, Unit::Busy)).collect();
         let mut floors = vec![Series::default(); rows.len()];
@@ -154,11 +158,11 @@ impl Resting {
                 let from = channels[index].port.clone();
                 rows[index].runs.push(share(&mut peer, &Task::Wait { from, ns })?);
                 rows[index].count += 1;
-                floors[index].push(share(&mut peer, &Task::Doze { ns, nap_ns: NAP_NS })?);
+                floors[index].push(share(&mut peer, &Task::BareSleeps { ns, interval_ns: CHECK_INTERVAL_NS })?);
             }
         }
         for ((row, runs), idle) in rows.iter_mut().zip(floors).zip(&self.idle) {
-            row.floors.push(Floor { name: "bare naps", runs });
+            row.floors.push(Floor { name: "bare sleeps", runs });
             if *idle == Idle::Park {
                 row.targets.push((IDLE_COST, row.runs.median() / 1e7));
             }
@@ -168,7 +172,7 @@ impl Resting {
     }
 }
 
-/// Nanoseconds of processor time in a second of `task`.
+/// Nanoseconds of processor time per second of `task`.
 fn share(peer: &mut Peer, task: &Task) -> Outcome<f64> {
     peer.tell(task)?;
     match peer.answer()? {

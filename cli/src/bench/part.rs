@@ -1,4 +1,5 @@
-//! What the other sides of a bench do: the hidden verb of a process, the loop of a thread, and the tasks of both.
+//! The other sides of a bench: the hidden verb of a process, the loop of a thread, and the tasks of
+//! both.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,13 +22,13 @@ use super::wires::{self, Meeting, Talk};
 use crate::child;
 use crate::failure::{FAILED, Failure, Outcome};
 
-/// The other side of a bench.
+/// Run the other side of a bench.
 #[derive(Args)]
 pub(crate) struct Part {
-    /// Stay on this processor.
+    /// Pin the process to this processor.
     #[arg(long)]
     cpu: Option<usize>,
-    /// Outlive the parent until the task in hand is done.
+    /// Finish the current task even if the parent has ended.
     #[arg(long)]
     stay: bool,
 }
@@ -41,32 +42,33 @@ impl Part {
     }
 }
 
-/// One line of what a peer is told. Descriptors are inherited, and remembered with what is attached to them.
+/// A task, sent to a peer as one line. Descriptors are inherited, and remembered with the ends
+/// attached to them.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Task {
     /// The other side of a raw ping-pong.
     RawPong { probe: i32, rounds: u64 },
-    /// The same, asleep.
+    /// The same, with sleeping sides.
     FutexPong { probe: i32, rounds: u32 },
     /// Writes blocks of a bulk copy.
     BulkWrite { probe: i32, block: usize, blocks: usize, first: u64, count: u64 },
-    /// Sends back what comes, up to the message that ends the run.
+    /// Sends every message back, up to the message that ends the run.
     Echo { from: Port, to: Port },
     /// Sends messages.
     Produce { to: Port, size: usize, first: u64, until: Until, pace: Option<Pace>, stop: bool },
-    /// Receives messages of any sender, in any order, up to the message that ends the run.
+    /// Receives messages of any sender in any order, up to the message that ends the run.
     Consume { from: Port },
-    /// Keeps so many threads busy until told otherwise.
+    /// Keeps `threads` threads busy until the next such task.
     Busy { threads: usize, cpus: Vec<usize> },
     /// Waits for a message that does not come.
     Wait { from: Port, ns: u64 },
-    /// Creates and opens named rings, and takes their names away again.
+    /// Creates and opens named rings, and unlinks their names.
     Attach { dir: PathBuf, rounds: u64 },
-    /// Wakes up as often as a parked receiver does, for nothing.
-    Doze { ns: u64, nap_ns: u64 },
-    /// Opens the other side of a conversation through the kernel.
+    /// Wakes up as often as a parked receiver does, and does nothing else.
+    BareSleeps { ns: u64, interval_ns: u64 },
+    /// Opens the other side of an exchange through the kernel.
     Meet(Meeting),
-    /// Sends back what comes in the conversation that was opened so many others before.
+    /// Sends every message back in the exchange that was opened as number `talk`.
     EchoOver { talk: usize },
 }
 
@@ -81,12 +83,12 @@ pub(super) enum Answer {
     Failed { code: u8, why: String },
 }
 
-/// Does what it is told until the pipe ends, or something fails: whoever is at the other end of a ring then notices.
+/// Runs tasks until the pipe ends or a task fails. The peer of a ring then notices.
 pub(super) fn serve(from: impl BufRead, mut to: impl Write) -> Outcome {
     let mut worker = Worker::default();
     for line in from.lines() {
         let task = line.ok().and_then(|line| serde_json::from_str(&line).ok());
-        let task = task.ok_or_else(|| Failure::new(FAILED, "a task that nobody here understands"))?;
+        let task = task.ok_or_else(|| Failure::new(FAILED, "an unknown task"))?;
         let (answer, failed) = match worker.perform(task) {
             Ok(answer) => (answer, false),
             Err(failure) => (Answer::Failed { code: failure.code(), why: failure.message().to_owned() }, true),
@@ -100,7 +102,7 @@ pub(super) fn serve(from: impl BufRead, mut to: impl Write) -> Outcome {
     Ok(())
 }
 
-/// What a peer is attached to, by descriptor.
+/// The ends that a peer has attached, by descriptor.
 #[derive(Default)]
 struct Worker {
     games: HashMap<i32, PingPong>,
@@ -150,7 +152,7 @@ impl Worker {
                 });
             }
             Task::Busy { threads, cpus } => {
-                self.busy = None; // ends those that there are
+                self.busy = None; // ends the running threads
                 self.busy = Some(runs::Busy::start(threads, &cpus)?);
             }
             Task::Wait { from, ns } => {
@@ -178,11 +180,11 @@ impl Worker {
                 runs::echo(&mut talk.tx, &mut talk.rx)?;
             }
             Task::Attach { dir, rounds } => return once::attach(dir, rounds),
-            Task::Doze { ns, nap_ns } => {
+            Task::BareSleeps { ns, interval_ns } => {
                 let end = now_ns() + ns;
                 return measure_cpu(|| {
                     while now_ns() < end {
-                        std::thread::sleep(Duration::from_nanos(nap_ns.min(end.saturating_sub(now_ns()))));
+                        std::thread::sleep(Duration::from_nanos(interval_ns.min(end.saturating_sub(now_ns()))));
                     }
                     Ok(())
                 });
@@ -196,7 +198,7 @@ impl Worker {
     }
 }
 
-/// What is attached to `fd`, from now on if it was not yet.
+/// The end attached to `fd`; attaches it if there is none yet.
 fn attached<T>(all: &mut HashMap<i32, T>, fd: i32, attach: impl FnOnce() -> Outcome<T>) -> Outcome<&mut T> {
     Ok(match all.entry(fd) {
         Entry::Occupied(entry) => entry.into_mut(),
@@ -204,7 +206,7 @@ fn attached<T>(all: &mut HashMap<i32, T>, fd: i32, attach: impl FnOnce() -> Outc
     })
 }
 
-/// Processor time of this thread, and time, that `body` takes.
+/// The processor time of this thread, and the elapsed time, that `body` takes.
 fn measure_cpu(body: impl FnOnce() -> Outcome) -> Outcome<Answer> {
     let cpu_ns = || {
         let used = clock_gettime(ClockId::ThreadCPUTime);

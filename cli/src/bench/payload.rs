@@ -1,20 +1,22 @@
-//! What the messages of a bench hold: every word follows from the message's number and its own place, and is compared.
+//! The messages of a bench: every word follows from the message's number and its own position, and
+//! is compared.
 //!
-//! A message that is missing, old, torn or somebody else's differs somewhere, so reading it is checking it.
+//! A message that is missing, old, torn or another one differs somewhere, so reading it is checking
+//! it.
 
-/// Distance between the words of one message; odd, so that all of them differ.
+/// Difference between successive words of a message; odd, so that all of them differ.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The number of the message that ends a run.
 pub(super) const STOP: u64 = u64::MAX;
 
-/// The least size: a number has to fit.
+/// The least size of a message: its number has to fit.
 pub(super) const LEAST: usize = 8;
 
 /// Writes message `seq`.
 #[inline]
 pub(super) fn fill(message: &mut [u8], seq: u64) {
-    // Of the common small sizes the compiler makes a few instructions, if it knows them.
+    // For the common small sizes, a constant length lets the compiler generate a few instructions.
     match message.len() {
         8 => fill_any(<&mut [u8; 8]>::try_from(message).unwrap_or(&mut [0; 8]), seq),
         64 => fill_any(<&mut [u8; 64]>::try_from(message).unwrap_or(&mut [0; 64]), seq),
@@ -22,7 +24,7 @@ pub(super) fn fill(message: &mut [u8], seq: u64) {
     }
 }
 
-/// Reads all of a message: whether it is message `seq`.
+/// Reads all of a message. Returns whether it is message `seq`.
 #[inline]
 pub(super) fn check(message: &[u8], seq: u64) -> bool {
     match message.len() {
@@ -32,7 +34,7 @@ pub(super) fn check(message: &[u8], seq: u64) -> bool {
     }
 }
 
-/// The number that a message claims to have.
+/// The number in a message, unchecked.
 #[inline]
 pub(super) fn number(message: &[u8]) -> Option<u64> {
     message.first_chunk().map(|word| u64::from_le_bytes(*word))
@@ -62,7 +64,8 @@ fn check_any(message: &[u8], seq: u64) -> bool {
     wrong == 0 && *rest == value.to_le_bytes()[..rest.len()]
 }
 
-/// Makes numbers so different that no two sets of them have the same sum by chance: for messages that come in any order.
+/// Mixes a number, so that two different sets of numbers have the same sum only with negligible
+/// probability: for messages that arrive in any order.
 #[inline]
 pub(super) fn mix(number: u64) -> u64 {
     let mut x = number.wrapping_add(STEP);
@@ -76,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_counts() {
+    fn a_change_of_any_byte_is_detected() {
         for len in [8, 13, 64, 100, 4096] {
             let mut message = vec![0; len];
             fill(&mut message, 77);

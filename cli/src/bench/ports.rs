@@ -1,4 +1,4 @@
-//! Either kind of ring for frames, with calls that the loops of the benches can be generic over.
+//! Both kinds of frame rings, with calls over which the loops of the benches are generic.
 
 use serde::{Deserialize, Serialize};
 use slipring::{Idle, Options, Ring, mpmc, spsc};
@@ -32,11 +32,11 @@ impl Kind {
     }
 }
 
-/// A ring of ours, and what others need to attach to it.
+/// A ring of this process, and what other processes need to attach to it.
 pub(super) struct Channel {
     pub(super) ring: Ring,
     pub(super) port: Port,
-    /// Inherited by whoever is started from now on.
+    /// A descriptor that children inherit from now on.
     _passed: Passed,
 }
 
@@ -55,7 +55,7 @@ impl Channel {
         Ok(Channel { ring, port, _passed: passed })
     }
 
-    /// How many frames of `size` bytes make one lap.
+    /// The number of frames of `size` bytes in one lap.
     pub(super) fn lap(&self, size: usize) -> u64 {
         let frames = match self.ring.slots() {
             0 => self.ring.capacity() / (16 + size).next_multiple_of(8),
@@ -64,14 +64,15 @@ impl Channel {
         frames.max(1) as u64
     }
 
-    /// Times that somebody slept in the kernel or called it to wake somebody, since the ring was made.
+    /// How often a participant slept in the kernel or made a system call to wake another, since the
+    /// ring was created.
     pub(super) fn kernel_calls(&self) -> Outcome<u64> {
         let counts = self.ring.stats()?.counts;
         Ok(counts.sleeps + counts.wakes)
     }
 }
 
-/// A ring as others are told of it.
+/// A ring as it is described to other processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Port {
     pub(super) fd: i32,
@@ -80,7 +81,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// In the process that inherited it.
+    /// Called in the process that inherited it.
     pub(super) fn open(&self) -> Outcome<Ring> {
         child::ring(self.fd, self.idle.parse::<Idle>()?)
     }
@@ -88,7 +89,7 @@ impl Port {
 
 /// A sending end.
 pub(super) trait Tx {
-    /// One frame of `len` bytes, written in place by `fill`. Blocking.
+    /// Sends one frame of `len` bytes, written in place by `fill`. Blocks.
     fn send(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> slipring::Result<()>;
 }
 
@@ -114,7 +115,7 @@ impl Tx for mpmc::Producer {
 
 /// A receiving end.
 pub(super) trait Rx {
-    /// One frame, read in place by `look`. Blocking.
+    /// Receives one frame, read in place by `look`. Blocks.
     fn recv<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> slipring::Result<T>;
 }
 
@@ -132,7 +133,8 @@ impl Rx for mpmc::Consumer {
     }
 }
 
-/// Both ends of a conversation, as one side holds them: it sends through one ring and receives through the other.
+/// Both ends of an exchange, as one side holds them: it sends through one ring and receives through
+/// the other.
 pub(super) enum Ends {
     Spsc(Box<(spsc::Producer, spsc::Consumer)>),
     Mpmc(mpmc::Producer, mpmc::Consumer),

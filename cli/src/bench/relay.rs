@@ -1,4 +1,5 @@
-//! `bench relay`: a stream of small messages from ring to ring through a pipe and two relays, beside one write a message.
+//! `bench relay`: a stream of small messages from ring to ring through a pipe and two relays,
+//! beside one write a message.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -75,7 +76,8 @@ impl Relay {
     }
 }
 
-/// Sends from another thread and receives here: how many, and the nanoseconds of each.
+/// Sends from another thread and receives in this one. Returns how many messages, and the
+/// nanoseconds of each.
 fn transfer(tx: &mut (impl Tx + Send), rx: &mut impl Rx, size: usize, until: &Until) -> Outcome<(u64, f64)> {
     let (produced, consumed) = std::thread::scope(|scope| {
         let producing = || runs::produce(tx, size, 0, until, None, true);
@@ -84,12 +86,12 @@ fn transfer(tx: &mut (impl Tx + Send), rx: &mut impl Rx, size: usize, until: &Un
         let consumed = runs::consume(rx);
         Ok::<_, Failure>((producing.join(), consumed))
     })?;
-    let (went, sum_sent, _) = produced.map_err(|_| Failure::new(FAILED, "the sending thread failed"))??;
+    let (count_sent, sum_sent, _) = produced.map_err(|_| Failure::new(FAILED, "the sending thread failed"))??;
     match consumed? {
-        Answer::Consumed { count, sum, first_ns, last_ns } if (count, sum) == (went, sum_sent) => {
+        Answer::Consumed { count, sum, first_ns, last_ns } if (count, sum) == (count_sent, sum_sent) => {
             Ok((count, last_ns.saturating_sub(first_ns) as f64 / count.max(1) as f64))
         }
-        _ => Err(Trouble::Wrong("what came is not what went".to_owned()).into()),
+        _ => Err(Trouble::Wrong("the received messages are not the sent ones".to_owned()).into()),
     }
 }
 
@@ -117,23 +119,23 @@ impl Chain {
         let second = relay("-", "ring:out", first.stdout()?.into())?;
         tx.wait_for_peer(Deadline::after(PATIENCE))?;
         rx.wait_for_peer(Deadline::after(PATIENCE))?;
-        drop(removed); // who is attached needs no name
+        drop(removed); // attached processes do not need the name
         Ok(Chain { tx, rx, relays: [first, second] })
     }
 
-    /// The end goes through all of it.
+    /// The end passes through both relays.
     fn end(mut self) -> Outcome {
         self.tx.close();
         match spsc::Consumer::recv_deadline(&mut self.rx, PATIENCE) {
             Err(slipring::Error::Closed) => {}
             Err(error) => return Err(error.into()),
-            Ok(_) => return Err(Failure::new(LOST, "a message behind the last one")),
+            Ok(_) => return Err(Failure::new(LOST, "a message after the last one")),
         }
         self.relays.into_iter().try_for_each(Part::finish)
     }
 }
 
-/// A directory of rings, with which their names go.
+/// A directory of rings, removed with their names when dropped.
 struct Removed(PathBuf);
 
 impl Drop for Removed {

@@ -1,4 +1,4 @@
-//! What a bench found, for people (a table), for programs (JSON, CSV), and as the ipc-bench suite prints it.
+//! The results of a bench: a table, JSON, CSV, or the format of the ipc-bench suite.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::failure::Outcome;
 use crate::output::{self, Table};
 use crate::units;
 
-/// How to print.
+/// Output format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(super) enum Format {
     Table,
@@ -21,16 +21,16 @@ pub(super) enum Format {
     IpcBench,
 }
 
-/// What the figures of a row are times of.
+/// What the times of a row measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     /// There and back.
     RoundTrip,
-    /// From when it was due until it was there.
+    /// From when the message was due until it was received.
     OneWay,
     /// Time between two messages of a stream.
     Message,
-    /// Something that is done once.
+    /// A single operation.
     Once,
     /// Processor time per second of waiting.
     Busy,
@@ -52,7 +52,7 @@ impl Unit {
     }
 }
 
-/// What the same run of the machine itself, or of something to compare with, came to.
+/// The floor of a row: the same run without a ring, or of another method, for comparison.
 pub(super) struct Floor {
     pub(super) name: &'static str,
     pub(super) runs: Series,
@@ -77,13 +77,13 @@ pub(super) struct Row {
     pub(super) times: Option<Times>,
     /// Messages that were measured and compared.
     pub(super) count: u64,
-    /// How often those went around the ring.
+    /// How often those messages filled the ring.
     pub(super) laps: f64,
-    /// The first one is what the ratio in the table is to.
+    /// The ratio in the table refers to the first floor.
     pub(super) floors: Vec<Floor>,
-    /// Targets, and what was got.
+    /// Targets, and the measured values.
     pub(super) targets: Vec<(Target, f64)>,
-    /// Whatever else there is to know.
+    /// Further values.
     pub(super) more: BTreeMap<&'static str, f64>,
 }
 
@@ -108,12 +108,12 @@ impl Row {
         self.runs.over(&floor.runs)
     }
 
-    /// A target for the ratio to floor `index`.
+    /// Adds a target for the ratio to floor `index`.
     pub(super) fn aim(&mut self, target: Target, index: usize) {
         self.targets.extend(self.floors.get(index).map(|floor| (target, self.ratio(floor).median())));
     }
 
-    /// Messages per second, where that makes sense.
+    /// Messages per second, where that is meaningful.
     pub(super) fn rate(&self) -> Option<f64> {
         (self.unit == Unit::Message).then(|| 1e9 / self.runs.median().max(f64::MIN_POSITIVE))
     }
@@ -137,13 +137,13 @@ impl Row {
     }
 }
 
-/// All that a bench found.
+/// All results of a bench.
 pub(super) struct Report {
     pub(super) bench: &'static str,
-    /// How it was done, in a line.
+    /// How it was measured, in one line.
     pub(super) how: String,
     pub(super) rows: Vec<Row>,
-    /// What a reader has to know to judge the figures.
+    /// Facts that a reader needs to judge the figures.
     pub(super) notes: Vec<String>,
 }
 
@@ -189,7 +189,7 @@ impl Report {
                 cells.extend(PERCENTILES[1..].iter().map(|(_, quantile)| at(*quantile)));
                 cells.push(row.times.as_ref().map(|times| show(times.most())).unwrap_or_default());
             }
-            // Further floors have a line of their own.
+            // Each further floor has a line of its own.
             for (index, floor) in row.floors.iter().enumerate() {
                 let ratio = self.ratio_cells(row, floor);
                 if index == 0 {
@@ -257,7 +257,7 @@ impl Report {
     }
 }
 
-/// As many digits as say something.
+/// The figure with three significant digits.
 fn figure(ratio: f64) -> String {
     match ratio {
         ratio if ratio >= 100.0 => format!("{ratio:.0}"),

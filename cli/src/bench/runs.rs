@@ -1,4 +1,5 @@
-//! The loops that are measured, and those at their other end. Each message is written, read and compared.
+//! The loops that are measured, and the loops at their other end. Each message is written, read and
+//! compared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +14,21 @@ use super::payload::{STOP, check, fill, mix, number};
 use super::ports::{Rx, Tx};
 use crate::failure::Outcome;
 
-/// Messages between two readings of the clock, where it is read for the end of a run only.
+/// Messages between two readings of the clock, where only the end of a run is timed.
 const CLOCK_EVERY: u64 = 64;
-/// Messages of which those since the last reading of the clock are a noticeable part.
+/// In streams of at least so many messages, those since the last reading of the clock are
+/// negligible.
 const FEW: u64 = 20 * CLOCK_EVERY;
-/// Round trips before those that count, at most; and the part of a run they may take.
+/// The most round trips before those that count, and the part of a run that they may take.
 const WARM_UP: u64 = 1000;
 const WARM_UP_PART: u64 = 10;
-/// A run that is so many times over its time ends, if it has come to anything.
+/// A run that takes so many times its time ends, if it has enough messages.
 const PATIENCE: u64 = 2;
-/// Whoever has longer than this until its next message sleeps.
+/// A side that waits longer than this for its next message sleeps.
 const SLEEP_FROM_NS: u64 = 300_000;
 
-/// When a run ends: after `count` messages, or else when it has taken `ns` and come to `least`; where that takes too long, when
-/// it has come to `enough`.
+/// When a run ends: after `count` messages; or else when it has taken `ns` and has at least
+/// `least`; and if that takes too long, when it has `enough`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Until {
     pub(super) count: Option<u64>,
@@ -44,29 +46,29 @@ impl Until {
         }
     }
 
-    /// The same after `more` messages that do not count.
+    /// The same limit after `more` messages that do not count.
     pub(super) fn after(&self, more: u64) -> Until {
         let Until { count, enough, least, ns } = *self;
         Until { count: count.map(|count| count + more), enough: enough + more, least: least + more, ns }
     }
 
-    /// Whether `done` messages can be the end, so that it is worth reading a clock.
+    /// Whether the run may end after `done` messages, so that the clock has to be read.
     #[inline]
     fn may_be_over(&self, done: u64) -> bool {
         self.count == Some(done) || self.count.is_none() && done.is_multiple_of(CLOCK_EVERY)
     }
 }
 
-/// Messages at intended times, whatever became of those before (open loop).
+/// Messages at intended times, independent of delays before (open loop).
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Pace {
-    /// When the first one is due, by `CLOCK_MONOTONIC`.
+    /// When the first message is due, by `CLOCK_MONOTONIC`.
     pub(super) start: u64,
     pub(super) interval_ns: f64,
 }
 
 impl Pace {
-    /// From a few milliseconds on, so that both sides are ready.
+    /// Starts in a few milliseconds, so that both sides are ready.
     pub(super) fn from_now(rate: f64) -> Self {
         Pace { start: now_ns() + 5_000_000, interval_ns: 1e9 / rate }
     }
@@ -76,7 +78,7 @@ impl Pace {
         self.start + (index as f64 * self.interval_ns) as u64
     }
 
-    /// Waits until message `index` is due, and says when that was.
+    /// Waits until message `index` is due, and returns when that was.
     #[inline]
     fn wait(&self, index: u64) -> u64 {
         let due = self.due(index);
@@ -90,26 +92,27 @@ impl Pace {
     }
 }
 
-/// When round trips begin: one right after the other, unless this says otherwise.
+/// When round trips begin: by default each right after the one before.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tempo {
     /// So many per second, in an open loop.
     pub(super) rate: Option<f64>,
-    /// So long after the one before, so that the other side has fallen asleep; no part of what is measured.
+    /// So long after the one before, so that the other side falls asleep. The pause is not
+    /// measured.
     pub(super) pause: Option<Duration>,
 }
 
-/// What a run of round trips came to.
+/// The result of a run of round trips.
 pub(super) struct Trips {
     /// Round trips that count.
     pub(super) count: u64,
-    /// Those and all others.
+    /// All round trips.
     pub(super) all: u64,
     pub(super) ns: u64,
 }
 
-/// Sends messages and waits for each to come back. With a pace, a trip begins when it was due, not when there was time for
-/// it.
+/// Sends messages and waits for each to be sent back. With a pace, a trip begins when it is due,
+/// even if it is sent later.
 pub(super) fn ping(
     tx: &mut impl Tx,
     rx: &mut impl Rx,
@@ -124,7 +127,7 @@ pub(super) fn ping(
         tx.send(size, |message| fill(message, seq))?;
         match rx.recv(|message| message.len() == size && check(message, seq))? {
             true => Ok(()),
-            false => Err(Trouble::Wrong(format!("message {seq} of {size} bytes did not come back as it went"))),
+            false => Err(Trouble::Wrong(format!("message {seq} of {size} bytes came back changed"))),
         }
     };
     let start = now_ns();
@@ -150,7 +153,7 @@ pub(super) fn ping(
     Ok(Trips { count, all: seq + 1, ns: end.saturating_sub(start) })
 }
 
-/// Sends back what comes.
+/// Sends every message back.
 pub(super) fn echo(tx: &mut impl Tx, rx: &mut impl Rx) -> slipring::Result<()> {
     loop {
         let last = rx.recv(|message| {
@@ -163,8 +166,8 @@ pub(super) fn echo(tx: &mut impl Tx, rx: &mut impl Rx) -> slipring::Result<()> {
     }
 }
 
-/// Sends messages numbered from `first`, and the one that ends the run if `stop`. Returns their number, a sum over their
-/// numbers, and the time.
+/// Sends messages numbered from `first`, and if `stop` the one that ends the run. Returns their
+/// number, the sum of their mixed numbers, and the time.
 pub(super) fn produce(
     tx: &mut impl Tx,
     size: usize,
@@ -194,13 +197,15 @@ pub(super) fn produce(
     Ok((count, sum, ns))
 }
 
-/// Receives messages of any sender in any order. Each must be whole; which ones they were, the sum tells.
+/// Receives messages of any sender in any order. Each must be intact; the sum shows whether all of
+/// them arrived.
 pub(super) fn consume(rx: &mut impl Rx) -> Result<Answer, Trouble> {
     let (mut count, mut sum, mut first_ns, mut last_ns) = (0, 0u64, 0, 0);
     loop {
         match rx.recv(|message| number(message).filter(|seq| check(message, *seq)))? {
             Some(STOP) => {
-                // With so few messages, it matters less that the end of the run came a moment after the last of them.
+                // With so few messages, `last_ns` may be too old; reading the clock now is more
+                // exact.
                 let last_ns = if count < FEW { now_ns() } else { last_ns };
                 return Ok(Answer::Consumed { count, sum, first_ns, last_ns });
             }
@@ -219,7 +224,7 @@ pub(super) fn consume(rx: &mut impl Rx) -> Result<Answer, Trouble> {
     }
 }
 
-/// What is to be measured of a stream.
+/// What to measure of a stream.
 pub(super) struct Watch {
     pub(super) size: usize,
     /// Messages before those that count.
@@ -227,12 +232,13 @@ pub(super) struct Watch {
     /// Messages between two readings of the clock.
     pub(super) block: u64,
     pub(super) pace: Option<Pace>,
-    /// What one reading of the clock takes.
+    /// The cost of one reading of the clock.
     pub(super) clock: u64,
 }
 
-/// Receives a stream of messages numbered from 0, up to the one that ends it. Without a pace, times blocks of messages;
-/// with one, how long after it was due each message was here. Returns how many messages count.
+/// Receives a stream of messages numbered from 0, up to the one that ends it. Without a pace, it
+/// times blocks of messages; with one, how long after it was due each message was received. Returns
+/// how many messages count.
 pub(super) fn drain(rx: &mut impl Rx, watch: &Watch, times: &mut Times) -> Result<u64, Trouble> {
     let Watch { size, warm_up, block, pace, clock } = *watch;
     let mut count = 0;
@@ -277,7 +283,7 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// So many, each on whichever of `cpus` it gets.
+    /// Starts `count` threads, each on any of `cpus`.
     pub(super) fn start(count: usize, cpus: &[usize]) -> Outcome<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let threads = (0..count).map(|_| {
@@ -291,7 +297,7 @@ impl Busy {
             })
         });
         let threads = threads.collect::<Outcome<_>>();
-        over.store(threads.is_err(), Ordering::Relaxed); // ends those that there are
+        over.store(threads.is_err(), Ordering::Relaxed); // ends the threads that were started
         Ok(Busy { threads: threads?, over })
     }
 }
@@ -299,7 +305,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        // A thread that only computes does not panic.
+        // These threads only compute, so they do not panic.
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }

@@ -20,8 +20,9 @@ use crate::units;
 pub(super) const CAPACITY: usize = 1 << 20;
 /// A block of a bulk copy.
 const BLOCK: usize = 64 << 10;
-/// What is timed as a whole is this part of a lap: two of the steps in which a consumer gives room back. The median of them is
-/// the figure of a run: one in which the system took a processor away counts once, for the ring as for the floor.
+/// The part of a lap that is timed as a whole: two of the steps in which a consumer releases room.
+/// The figure of a run is the median of them, so an interruption by the scheduler is one outlier,
+/// for the ring as for the floor.
 const PART: usize = 4;
 /// Laps before those that count.
 const WARM_UP_LAPS: u64 = 2;
@@ -57,7 +58,7 @@ impl Stream {
 
     fn measure(&self, cpu: Option<usize>) -> Outcome<Report> {
         let clock = clock_cost();
-        // Each size as asked for and, beside anything that may sleep, spinning.
+        // Each size with the requested idle strategy and, if that may sleep, also spinning.
         let spin = (self.idle != Idle::Spin && self.rate.is_none()).then_some(Idle::Spin);
         let idles: Vec<Idle> = [Some(self.idle), spin].into_iter().flatten().collect();
         let cells = self.sizes.sizes.iter().flat_map(|size| idles.iter().map(|idle| (*size, *idle)));
@@ -149,7 +150,7 @@ impl Beside {
     }
 }
 
-/// A ring for messages to go through one way.
+/// A ring through which messages travel one way.
 pub(super) struct Stretch {
     channel: Channel,
     size: usize,
@@ -160,7 +161,7 @@ impl Stretch {
         Ok(Stretch { channel: Channel::new(kind, capacity, size, idle)?, size })
     }
 
-    /// To be called when the peer has been started: it shall inherit the ring, not the end.
+    /// Called when the peer has been started: it must inherit the ring, but not the end.
     pub(super) fn attach(self) -> Outcome<Current> {
         let receiver = Receiver::attach(&self.channel.ring)?;
         let Stretch { channel, size } = self;
@@ -181,7 +182,7 @@ impl Stretch {
     }
 }
 
-/// A [`Stretch`] with our end, and what was measured with it.
+/// A [`Stretch`] with this side's end, and its measurements.
 pub(super) struct Current {
     channel: Channel,
     size: usize,
@@ -191,7 +192,7 @@ pub(super) struct Current {
     pub(super) floor: Series,
     times: Times,
     run_times: Times,
-    /// Messages that count, all that went, and what the sender says of the latter.
+    /// Messages that count, all messages, and the sender's report of the latter.
     pub(super) count: u64,
     all: u64,
     sent: u64,
@@ -206,7 +207,7 @@ impl Current {
     pub(super) fn run(&mut self, peer: &mut Peer, until: &Until, rate: Option<f64>, clock: u64) -> Outcome {
         let warm_up = (WARM_UP_LAPS * self.lap()).min(until.count.unwrap_or(u64::MAX)) + 1;
         let pace = rate.map(Pace::from_now);
-        // An open loop is warm when its first messages have gone; a lap would take it for ever.
+        // An open loop is warm after its first messages; a lap would take too long.
         let warm_up = if pace.is_some() { 1 } else { warm_up };
         let block = (self.lap() / PART as u64).max(1).min(until.count.unwrap_or(u64::MAX));
         let until = until.after(warm_up);
@@ -230,19 +231,20 @@ impl Current {
     }
 }
 
-/// The floor: blocks that one processor writes and the other reads, filled and compared as messages are.
+/// The floor: blocks that one processor writes and the other reads, filled and compared like
+/// messages.
 pub(super) struct Bulk {
     passed: Passed,
     reader: Reader,
     blocks: usize,
     next: u64,
-    /// What a block took in the run before, with all that came between.
+    /// The time of a block in the previous run, including everything around it.
     block_ns: f64,
     times: Times,
 }
 
 impl Bulk {
-    /// As much memory as the ring it is compared with.
+    /// As much memory as the ring that it is compared with.
     pub(super) fn new(capacity: usize) -> Outcome<Self> {
         let blocks = (capacity / BLOCK).max(2);
         let probe = BulkCopy::new(BLOCK, blocks)?;
@@ -250,7 +252,7 @@ impl Bulk {
         Ok(Bulk { passed, reader, blocks, next: 0, block_ns: 100_000.0, times: Times::new()? })
     }
 
-    /// Copies for a part of a run's time, and says how many nanoseconds a byte took.
+    /// Copies for a part of a run's time. Returns the nanoseconds per byte.
     pub(super) fn run(&mut self, peer: &mut Peer, until: &Until) -> Outcome<f64> {
         let warm_up = self.blocks as u64;
         let part = (self.blocks / PART).max(1) as u64;

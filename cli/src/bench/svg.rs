@@ -1,4 +1,4 @@
-//! A picture of a report: percentiles of single times on a logarithmic axis, or throughput by row.
+//! Draws a report: percentiles of single times on a logarithmic axis, or throughput by row.
 
 use std::fmt::Write as _;
 
@@ -12,9 +12,9 @@ const LEFT: f64 = 90.0;
 const RIGHT: f64 = 220.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
-/// Told apart by people who see colours differently, too (Okabe and Ito).
+/// Colours that people with colour blindness can tell apart (Okabe and Ito).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
-/// More lines than that are a knot.
+/// The most lines that stay readable.
 const MOST_LINES: usize = 14;
 
 pub(super) fn draw(report: &Report) -> String {
@@ -34,7 +34,7 @@ pub(super) fn draw(report: &Report) -> String {
 }
 
 fn percentiles(svg: &mut String, rows: &[Row]) {
-    // Rows without single times have their median everywhere.
+    // Rows without single times show their median at all percentiles.
     let points = |row: &Row| -> Vec<f64> {
         let quantiles = PERCENTILES.map(|(_, quantile)| quantile).into_iter().chain([1.0]);
         quantiles.map(|q| row.times.as_ref().map_or_else(|| row.runs.median(), |times| times.at(q)).max(1.0)).collect()
@@ -104,7 +104,7 @@ fn legend(svg: &mut String, index: usize, colour: &str, label: &str) {
     text(svg, x + 18.0, y, "start", label);
 }
 
-/// What we write is names and numbers of our own: nothing to escape but these.
+/// Labels consist of the bench's own names and numbers: only these characters need escaping.
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");

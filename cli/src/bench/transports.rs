@@ -1,4 +1,5 @@
-//! `bench transports`: round trips through each mechanism of the kernel, as frames, beside its bare system calls.
+//! `bench transports`: round trips through each mechanism of the kernel, as frames, beside its bare
+//! system calls.
 
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +23,11 @@ use crate::failure::{FAILED, Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output;
 
-/// A run changes between frames and bare calls so often: what the machine does meanwhile then happens to both.
+/// A run alternates between frames and bare calls this often, so that disturbances affect both.
 const TURNS: [Form; 4] = [Form::Frames, Form::Bare, Form::Bare, Form::Frames];
-/// Round trips of a turn, at least.
+/// Least number of round trips between two changes.
 const LEAST: u64 = 50;
-/// What every mechanism carries in one message.
+/// A size that every mechanism carries in one message.
 const LARGEST: usize = 1024;
 
 /// Round trips through pipes, queues, sockets and signals, as frames, beside the bare system calls
@@ -60,7 +61,7 @@ const ALL: [Mechanism; 11] = [
     Mechanism::Bell,
 ];
 
-/// The number of a message, which is all that a bell says.
+/// The number of a message, which is all that a doorbell carries.
 const BELL: usize = 8;
 
 impl Mechanism {
@@ -106,9 +107,9 @@ impl Transports {
         if self.size > LARGEST {
             return Err(usage("--size: 8 to 1024 bytes, which each of them carries in one message"));
         }
-        // What has a name shall lose it: on Ctrl-C, too.
+        // Names must be removed even on Ctrl-C.
         let interrupt = Interrupt::install()?;
-        // Before there is any other thread; the other side inherits it.
+        // Before any other thread starts; the other side inherits the blocked signals.
         let signals = (0..wires::SIGNALS).map(signal::Signo::realtime).collect::<slipring::Result<Vec<_>>>()?;
         signal::block(&signals)?;
         let report = self.common.cpus()?.pinned(|cpu| self.measure(cpu, &interrupt))?;
@@ -118,7 +119,7 @@ impl Transports {
     fn measure(&self, cpu: Option<usize>, interrupt: &Interrupt) -> Outcome<Report> {
         let clock = clock_cost();
         let mut command = Part::command("bench-part", cpu);
-        command.process_group(0); // Ctrl-C is for us
+        command.process_group(0); // Ctrl-C goes to this process only
         let mut peer = Peer::over(Part::spawn(command)?)?;
         let names = Shared::default();
         let _guard = Guard::new(&peer, &names)?;
@@ -150,11 +151,11 @@ impl Transports {
     }
 }
 
-/// One mechanism's conversations and figures.
+/// The exchanges and figures of one mechanism.
 struct Track {
     mechanism: Mechanism,
     size: usize,
-    /// As frames, and bare.
+    /// As frames, and with bare calls.
     talks: [Talk; 2],
     runs: [Series; 2],
     times: Times,
@@ -195,8 +196,8 @@ impl Track {
     }
 }
 
-/// A bare call waits for ever for a side that has gone. So somebody watches it meanwhile, and ends the bench. Either way, no name
-/// is left.
+/// A bare call waits forever for a side that has ended. So a thread watches the other side
+/// meanwhile, and ends the bench. In either case no name is left.
 struct Guard {
     over: Arc<AtomicBool>,
     names: Shared,
@@ -210,7 +211,8 @@ impl Guard {
             let (is_over, names) = (Arc::clone(&over), Arc::clone(names));
             crate::opening::spawn(move || {
                 while poll(&mut [PollFd::new(&process, PollFlags::IN)], None).is_err() {}
-                // Whoever notices by itself says it better, and has a moment for it.
+                // A call that notices the end itself gives a better message, so it gets some time
+                // for that.
                 std::thread::sleep(std::time::Duration::from_secs(1));
                 if !is_over.load(Ordering::Acquire) {
                     remove(&names);

@@ -1,4 +1,5 @@
-//! `bench ping-pong`, `bench wakeup` and `bench under-load`: round trips, awake, asleep and in a crowd.
+//! `bench ping-pong`, `bench wakeup` and `bench under-load`: round trips between spinning sides,
+//! between sleeping sides, and under load.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{Context, units};
 
 const ROUND_TRIP: Target = Target { what: "round trip of 64 bytes ÷ raw cache line", at_most: 1.25 };
 
-/// Round trips of messages, beside a bare cache line that goes to and fro
+/// Round trips of messages, beside a bare cache line that is passed to and fro
 #[derive(Args)]
 pub(super) struct PingPong {
     #[command(flatten)]
@@ -48,7 +49,8 @@ impl PingPong {
 }
 
 const WAKE_UP: Target = Target { what: "round trip of two sleepers ÷ raw futex", at_most: 1.15 };
-/// Each side is woken and sleeps once in a round trip: four calls. A trip or two without sleeping may be among them.
+/// Each side sleeps once and is woken once in a round trip: four calls. A few trips without
+/// sleeping are allowed.
 const CALLS_ASLEEP: f64 = 3.6;
 /// Longer than a parked side spins before it sleeps.
 const PAUSE: Duration = Duration::from_micros(100);
@@ -79,7 +81,7 @@ pub(super) struct Wakeup {
 impl Wakeup {
     pub(super) fn run(self, context: &Context) -> Outcome {
         if !matches!(self.idle, Idle::Park | Idle::Backoff) {
-            return Err(usage("--idle: whoever is to be woken has to sleep: park or backoff"));
+            return Err(usage("--idle: the sides have to sleep to be woken: park or backoff"));
         }
         let cell = Cell::new(Kind::Spsc, self.size, Some(self.capacity), self.idle);
         let aim = (self.idle == Idle::Park && self.rate.is_none()).then_some((WAKE_UP, self.size));
@@ -93,11 +95,11 @@ impl Wakeup {
             if calls >= CALLS_ASLEEP {
                 continue;
             }
-            // Whoever was awake beats the futex by not using it: that is no comparison.
+            // A side that was awake does not use the futex, so its times cannot be compared.
             row.targets.clear();
             report
                 .notes
-                .push(format!("not everybody slept every time: {calls:.2} sleeps and wake-ups a round trip, not 4"));
+                .push(format!("not every side slept every time: {calls:.2} sleeps and wake-ups a round trip, not 4"));
         }
         self.common.finish(report, context)
     }

@@ -1,7 +1,8 @@
-//! A conversation through the kernel, for `bench transports`: as frames, and by the bare system calls of the same mechanism.
+//! An exchange through the kernel, for `bench transports`: as frames, and with the bare system
+//! calls of the same mechanism.
 //!
-//! Each way is a channel of its own, or one way of a connection. Nothing that has a name keeps it once both sides are there,
-//! but for System V queues, which [`Names`] removes.
+//! Each direction is a channel of its own, or one direction of a connection. Once both sides are
+//! connected, all names are removed, except those of System V queues, which [`Names`] removes.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -30,7 +31,7 @@ use super::payload;
 use super::ports::{Rx, Tx};
 use crate::failure::{FAILED, Failure, Outcome};
 
-/// What carries the messages.
+/// The mechanism that carries the messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, clap::ValueEnum)]
 pub(super) enum Mechanism {
     Pipe,
@@ -47,16 +48,17 @@ pub(super) enum Mechanism {
     Bell,
 }
 
-/// How they are carried.
+/// How messages are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(super) enum Form {
     /// As frames, through the library.
     Frames,
-    /// By the system calls alone.
+    /// With the bare system calls.
     Bare,
 }
 
-/// Where the two sides meet, and about what. What `out` (from us to the peer) and `back` are is the mechanism's business.
+/// Where the two sides connect, and the parameters. What `out` (to the peer) and `back` are depends
+/// on the mechanism.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Meeting {
     mechanism: Mechanism,
@@ -67,14 +69,14 @@ pub(super) struct Meeting {
     back: String,
 }
 
-/// Longer than anything takes that works.
+/// Longer than any call that works takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn patience() -> Deadline {
     Deadline::after(PATIENCE)
 }
 
-/// What has a name, while it has one. Removed when dropped.
+/// Names of objects that exist. Removed when dropped.
 #[derive(Default)]
 pub(super) struct Names {
     directories: Vec<PathBuf>,
@@ -83,11 +85,11 @@ pub(super) struct Names {
     queues: Vec<i32>,
 }
 
-/// Shared with whoever may have to clean up instead.
+/// Shared with the thread that cleans up if the bench ends otherwise.
 pub(super) type Shared = Arc<Mutex<Names>>;
 
 impl Names {
-    /// A directory that is ours alone.
+    /// A private directory.
     fn directory(&mut self) -> Outcome<PathBuf> {
         let path = std::env::temp_dir().join(format!("slipring-bench-{}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&path).map_err(|e| Failure::new(FAILED, e).at(path.display()))?;
@@ -95,13 +97,13 @@ impl Names {
         Ok(path)
     }
 
-    /// The names that nobody needs who has found the other side.
+    /// Removes the names that are not needed once the sides are connected.
     fn remove_early(&mut self) {
         self.directories.drain(..).for_each(|directory| drop(std::fs::remove_dir_all(directory)));
         self.mq.drain(..).for_each(|name| drop(mq::remove(&name)));
     }
 
-    /// All of them.
+    /// Removes all names.
     pub(super) fn remove(&mut self) {
         self.remove_early();
         self.keys.drain(..).for_each(|key| drop(sysv::remove(key)));
@@ -115,28 +117,29 @@ impl Drop for Names {
     }
 }
 
-/// Both ends of a conversation, as one side holds them.
+/// Both ends of an exchange, as one side holds them.
 pub(super) struct Talk {
     pub(super) tx: Sends,
     pub(super) rx: Receives,
 }
 
-/// The sending one.
+/// The sending end.
 pub(super) enum Sends {
     Frames(Box<dyn FrameSender>, Vec<u8>),
-    /// DOORBELL frames: a message of 8 bytes whose number fits into 32 bits, or is the last one.
+    /// Sends DOORBELL frames: for messages of 8 bytes whose number fits into 32 bits, or is the
+    /// last one.
     Bells(Box<signal::Sender>, Vec<u8>),
     Bare(Box<dyn BareSend>, Vec<u8>),
 }
 
-/// The receiving one.
+/// The receiving end.
 pub(super) enum Receives {
     Frames(Box<dyn FrameReceiver>),
     Bells(Box<signal::Receiver>),
     Bare(Box<dyn BareReceive>),
 }
 
-/// The channels of messages and of the last one.
+/// The channels for ordinary messages and for the last one.
 const MESSAGE: u16 = 0;
 const LAST: u16 = 1;
 
@@ -170,7 +173,7 @@ impl Rx for Receives {
                     Event::Frame(frame) => signal::Bell::from_payload(frame.payload),
                     _ => None,
                 };
-                let bell = bell.ok_or(Error::Corrupt { what: "no bell" })?;
+                let bell = bell.ok_or(Error::Corrupt { what: "no doorbell" })?;
                 let number = if bell.channel() == LAST { payload::STOP } else { bell.value().into() };
                 Ok(look(&number.to_le_bytes()))
             }
@@ -183,11 +186,12 @@ fn failed(error: impl Into<std::io::Error>) -> Failure {
     Failure::new(FAILED, error.into())
 }
 
-/// Our side, as far as it can be before the other one is there.
+/// This side, as far as it can be opened before the other side is.
 enum Begun {
-    /// What is received; what is sent needs the other side's answer.
+    /// The receiving end; opening the sending end needs the other side's answer.
     Receiving(Receives),
-    /// All of it. The descriptors are the other side's, which opens them by their numbers here.
+    /// Both ends. The descriptors belong to the other side, which opens them by their numbers in
+    /// this process.
     Whole(Talk, [OwnedFd; 2]),
     /// The other side connects.
     Unix(unix::Listener),
@@ -197,7 +201,7 @@ enum Begun {
     BareTcp(TcpListener),
 }
 
-/// Meets the peer.
+/// Connects to the peer.
 pub(super) fn meet(
     peer: &mut Peer,
     mechanism: Mechanism,
@@ -264,7 +268,7 @@ pub(super) fn attend(meeting: &Meeting) -> Outcome<(Talk, String)> {
     Ok((talk, String::new()))
 }
 
-/// What there is of our side before the other one knows of it.
+/// Opens what this side needs before the other side knows of it.
 fn begin(meeting: &mut Meeting, names: &mut Names) -> Outcome<Begun> {
     let bare = meeting.form == Form::Bare;
     match meeting.mechanism {
@@ -322,14 +326,14 @@ fn begin(meeting: &mut Meeting, names: &mut Names) -> Outcome<Begun> {
                     names.queues.push(id);
                     id.to_string()
                 } else {
-                    // A number that nobody else is likely to have chosen.
+                    // A number that other programs are unlikely to use.
                     let key = sysv::Key::number(0x5B00_0000 | (meeting.pid & 0x7F_FFFF) << 1 | n)?;
                     names.keys.push(key);
                     key.get().to_string()
                 };
             }
         }
-        // Ports are what the system chooses; signals go to processes.
+        // The system chooses ports; signals go to processes.
         Mechanism::Udp | Mechanism::Signal | Mechanism::Bell => {}
     }
     let (rx, address) = receiver(meeting, &meeting.back)?;
@@ -339,12 +343,12 @@ fn begin(meeting: &mut Meeting, names: &mut Names) -> Outcome<Begun> {
 
 const ANY_PORT: &str = "127.0.0.1:0";
 
-/// The receiving end of one way, and where others find it.
+/// Opens the receiving end of one direction. Returns it, and its address.
 fn receiver(meeting: &Meeting, place: &str) -> Outcome<(Receives, String)> {
     let rx = match (meeting.mechanism, meeting.form) {
         (Mechanism::Fifo, Form::Frames) => frames(fifo::receiver(place, &stream::Options::new())?),
         (Mechanism::Fifo, Form::Bare) => {
-            // Without waiting for a writer; and then with.
+            // Opened without waiting for a writer; later reads wait for one.
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let fd = open(place, flags, Mode::empty()).map_err(failed)?;
             fcntl_setfl(&fd, OFlags::empty()).map_err(failed)?;
@@ -381,7 +385,7 @@ fn receiver(meeting: &Meeting, place: &str) -> Outcome<(Receives, String)> {
     Ok((rx, place.to_owned()))
 }
 
-/// The sending end of one way.
+/// Opens the sending end of one direction.
 fn sender(meeting: &Meeting, place: &str, pid: u32) -> Outcome<Sends> {
     fn frames(tx: impl FrameSender + 'static) -> Sends {
         Sends::Frames(Box::new(tx), Vec::new())
@@ -438,7 +442,7 @@ impl<T: FrameSender + 'static, R: FrameReceiver + 'static> From<(T, R)> for Talk
     }
 }
 
-/// Both ways over a bare socket.
+/// Both directions over a bare socket.
 fn connected(socket: OwnedFd, size: usize) -> Talk {
     let socket = Arc::new(socket);
     let tx = Sends::Bare(Box::new(Calls::new(Arc::clone(&socket), true, size)), Vec::new());
@@ -459,12 +463,12 @@ fn bare_unix(mechanism: Mechanism) -> Outcome<OwnedFd> {
     socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(failed)
 }
 
-/// A user may have so few bytes in queues that they are small here.
+/// Small queues, because the bytes that a user may have in queues are limited.
 fn queue_of_few() -> mq::Options {
     mq::Options::default().messages(4)
 }
 
-/// Each conversation by signals has one of its own.
+/// Each exchange by signals has a signal number of its own.
 pub(super) const SIGNALS: u32 = 4;
 
 fn signo(meeting: &Meeting) -> Outcome<signal::Signo> {

@@ -1,7 +1,7 @@
-//! `kill -9` in the middle: of a sender with a half-written frame, of a receiver with a frame in its hands.
+//! `kill -9` of a sender with a half-written frame, and of a receiver that holds a frame.
 //!
-//! Receivers write a receipt for every frame before they release it, and pipes survive their writers: so the parent can tell
-//! afterwards what arrived, also at the one that was killed.
+//! Receivers write a receipt for every frame before they release it, and a pipe keeps its contents
+//! when its writer dies: so the parent knows afterwards what arrived, also at the killed receiver.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,46 +20,47 @@ use crate::child::{self, Part, Passed};
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::units;
 
-/// How many frames the victims handle in an orderly way.
+/// Number of frames that the victims handle before they are killed.
 const BEFORE_DEATH: u64 = 5_000;
-/// The one that lives, and the one that dies.
+/// Sender numbers of the survivor and of the victim.
 const STEADY: u64 = 1;
 const VICTIM: u64 = 2;
-/// How long the others go on afterwards.
+/// How long the survivors continue afterwards.
 const AFTERMATH: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a process writes that is about to be killed.
+/// The byte that a process writes when it is ready to be killed.
 const HOLDING: u64 = u64::MAX;
-/// In a receipt: the frame was marked as given before. The sender is below it, the number of the frame below that.
+/// Flag in a receipt: the frame was marked as redelivered. The sender is in the bits below it, the
+/// number of the frame in those below that.
 const AGAIN: u64 = 1 << 63;
 const SENDER_SHIFT: u32 = 48;
 
-/// What happened.
+/// The results.
 pub(super) struct Crash {
     sender: u32,
     receiver: u32,
     /// From each kill until the slot was usable again.
     after: [Duration; 2],
-    /// Sent by both senders, and how many of them after the kills.
+    /// Frames sent by both senders, and how many of them after the kills.
     frames: u64,
-    went_on: u64,
+    after_kills: u64,
     redelivered: u64,
 }
 
 impl Crash {
     pub(super) fn describe(&self) -> String {
-        let Crash { sender, receiver, after, frames, went_on, redelivered } = self;
+        let Crash { sender, receiver, after, frames, after_kills, redelivered } = self;
         let [undone, given] = after.map(|after| units::nanoseconds(after.as_nanos() as f64));
         let mut text = "  kill -9 in mid-stream, mpmc 2 to 2\n".to_owned();
         let _ =
-            writeln!(text, "    sender {sender}, over a half-written frame: its slot was free again after {undone}");
+            writeln!(text, "    sender {sender} killed while writing a frame: its slot was free again after {undone}");
         let _ = writeln!(
             text,
-            "    receiver {receiver}, with a frame in its hands: given to the other, marked, after {given}"
+            "    receiver {receiver} killed while holding a frame: redelivered to the other after {given}"
         );
         let _ = writeln!(
             text,
-            "    {went_on} frames since; {frames} in all: none missing, {redelivered} marked as given again\n"
+            "    {after_kills} frames since; {frames} in all: none missing, {redelivered} marked as redelivered\n"
         );
         text
     }
@@ -67,8 +68,8 @@ impl Crash {
     pub(super) fn json(&self) -> Value {
         json!({
             "half_written_recovered_after_ns": self.after[0].as_nanos() as u64,
-            "in_hand_redelivered_after_ns": self.after[1].as_nanos() as u64,
-            "frames": self.frames, "frames_after_kills": self.went_on, "redelivered": self.redelivered, "missing": 0,
+            "held_redelivered_after_ns": self.after[1].as_nanos() as u64,
+            "frames": self.frames, "frames_after_kills": self.after_kills, "redelivered": self.redelivered, "missing": 0,
         })
     }
 }
@@ -77,7 +78,7 @@ pub(super) fn run() -> Outcome<Crash> {
     let ring = Ring::memfd(&Options::mpmc(256, 64))?;
     let passed = Passed::ring(&ring)?;
     let fd = || passed.number();
-    let opener = mpmc::Producer::attach(&ring)?; // keeps the ring open between the makers
+    let opener = mpmc::Producer::attach(&ring)?; // keeps the ring open between the producers
     let mut taker = Part::start(None, "consume", [fd()])?;
     let mut doomed_taker = Part::start(None, "consume", [fd(), BEFORE_DEATH.to_string()])?;
     child::wait_for_consumers(&ring, 2)?;
@@ -88,11 +89,12 @@ pub(super) fn run() -> Outcome<Crash> {
     let [made, doomed_made] = [Ledger::of(&mut maker, &notify)?, Ledger::of(&mut doomed_maker, &notify)?];
     let stop = maker.stdin();
 
-    // Whoever is ready first dies first: alive, it would make the others wait for what it holds.
+    // The victim that is ready first is killed first: alive, it would block the others with what it
+    // holds.
     let (mut undone, mut given) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..2 {
         let heard = holding.recv_timeout(PATIENCE);
-        let ready = heard.map_err(|_| Failure::new(FAILED, "kill: a process did not get as far as it should have"))?;
+        let ready = heard.map_err(|_| Failure::new(FAILED, "kill: a process ended before it could be killed"))?;
         if ready == doomed_maker.pid() {
             undone = kill(&mut doomed_maker, &ring, |counts| counts.recovered)?;
         } else {
@@ -116,32 +118,33 @@ pub(super) fn run() -> Outcome<Crash> {
         return Err(Failure::new(FAILED, format_args!("kill: the ring is not clean afterwards: {report:?}")));
     }
     let frames = sent + BEFORE_DEATH;
-    let went_on = frames.saturating_sub(sent_before);
+    let after_kills = frames.saturating_sub(sent_before);
     Ok(Crash {
         sender: doomed_maker.pid(),
         receiver: doomed_taker.pid(),
         after: [undone, given],
         frames,
-        went_on,
+        after_kills,
         redelivered,
     })
 }
 
-/// Kills, and waits until the survivors have dealt with it: `count` has grown.
+/// Kills the process, and waits until the survivors have recovered what it held: `count` has grown.
 fn kill(part: &mut Part, ring: &Ring, count: impl Fn(&Counts) -> u64) -> Outcome<Duration> {
     let before = count(&ring.stats()?.counts);
     let start = Instant::now();
     part.kill()?;
     while count(&ring.stats()?.counts) == before {
         if start.elapsed() > PATIENCE {
-            return Err(Failure::new(FAILED, "kill: nobody took back what the dead process held"));
+            return Err(Failure::new(FAILED, "kill: what the dead process held was not recovered"));
         }
         std::thread::sleep(Duration::from_micros(20));
     }
     Ok(start.elapsed())
 }
 
-/// Every frame of both senders must have a receipt, and one only, unless it was marked. Returns how many were.
+/// Every frame of both senders must have exactly one receipt, unless it was marked. Returns how
+/// many were.
 fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
     let mut seen: HashMap<u64, u64> = HashMap::with_capacity(receipts.len());
     let mut again = 0;
@@ -159,24 +162,27 @@ fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
     let too_many = seen.len() as u64 - (sent + BEFORE_DEATH - missing as u64);
     match (missing, too_many) {
         (0, 0) => Ok(again),
-        _ => Err(Failure::new(FAILED, format_args!("kill: {missing} frames are missing, {too_many} were never sent"))),
+        _ => Err(Failure::new(
+            FAILED,
+            format_args!("kill: {missing} frames are missing, {too_many} were received without being sent"),
+        )),
     }
 }
 
-/// What a process writes to its stdout, eight bytes at a time.
+/// The records that a process writes to its stdout, eight bytes each.
 struct Ledger {
     reader: JoinHandle<std::io::Result<Vec<u64>>>,
 }
 
 impl Ledger {
-    /// Sends the process id through `notify` when the process is about to be killed.
+    /// Sends the process id through `notify` when the process is ready to be killed.
     fn of(part: &mut Part, notify: &Sender<u32>) -> Outcome<Self> {
         let (stdout, pid, notify) = (part.stdout()?, part.pid(), notify.clone());
-        let holding = move || notify.send(pid).unwrap_or_default(); // nobody listens any more: fine
+        let holding = move || notify.send(pid).unwrap_or_default(); // the parent may have ended
         Ok(Ledger { reader: crate::opening::spawn(move || collect(stdout, holding))? })
     }
 
-    /// Everything until the process ended.
+    /// All records until the process ended.
     fn entries(self) -> Outcome<Vec<u64>> {
         match self.reader.join() {
             Ok(entries) => entries.map_err(|e| Failure::new(FAILED, e)),
@@ -218,7 +224,8 @@ fn hold() -> ! {
     }
 }
 
-/// Sends numbered frames until stdin ends, and writes how many; or so many, and then waits for its death over half a frame.
+/// Sends numbered frames until stdin ends, and writes how many. Or sends `before_death` frames, and
+/// then waits to be killed with a half-written one.
 pub(super) fn produce(ring: &Ring, who: u64, dies_after: Option<u64>) -> Outcome {
     static STOP: AtomicBool = AtomicBool::new(false);
     crate::opening::spawn(|| {
@@ -242,7 +249,8 @@ pub(super) fn produce(ring: &Ring, who: u64, dies_after: Option<u64>) -> Outcome
     Ok(())
 }
 
-/// Takes frames, writing a receipt for each before it is released; after so many waits for its death with one in its hands.
+/// Receives frames, and writes a receipt for each before releasing it. After `before_death` frames
+/// it waits to be killed while it holds one.
 pub(super) fn consume(ring: &Ring, dies_after: Option<u64>) -> Outcome {
     let rx = mpmc::Consumer::attach(ring)?;
     let mut taken = 0;

@@ -1,4 +1,4 @@
-//! A real file through both kinds of ring, compared byte for byte where it comes out.
+//! Sends a file through both kinds of ring, and compares it byte for byte at the receiver.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use crate::units;
 const CHUNK: usize = 4 << 10;
 /// A slot's payload: the number of the chunk, and the chunk.
 const SLOT: usize = 8 + CHUNK;
-/// No more of a large file than this.
+/// Larger files are truncated to this size.
 const MOST: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,12 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Load {
     path: PathBuf,
     bytes: Vec<u8>,
-    /// About so much goes through each ring.
+    /// Bytes that go through each ring, approximately.
     total: usize,
 }
 
 impl Load {
-    /// `path`, or this program.
+    /// Reads `path`, or this program.
     pub(super) fn read(path: Option<&Path>, total: usize) -> Outcome<Self> {
         let own = || std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
         let path = path.map_or_else(own, Path::to_owned);
@@ -46,7 +46,7 @@ impl Load {
         self.bytes.len()
     }
 
-    /// Of the file's own bytes, in GB/s.
+    /// Copying speed for the file's own bytes, in GB/s.
     pub(super) fn copy_speed(&self) -> f64 {
         self.len() as f64 / probe::copy_time(self.len()).as_nanos() as f64
     }
@@ -66,12 +66,12 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
     }
 }
 
-/// What came through, and how fast.
+/// What arrived, and how fast.
 #[derive(Serialize, Deserialize)]
 struct Received {
     frames: u64,
     bytes: u64,
-    /// A sum over the numbers of the chunks that nothing but the right ones, each once, has.
+    /// A sum over the mixed chunk numbers: it is right only if each chunk arrived once.
     sum: u64,
 }
 
@@ -113,7 +113,7 @@ pub(super) fn spsc(load: &Load, cpus: &Cpus) -> Outcome<Transfer> {
         if bytes != load.rounds() * load.len() as u64 {
             return Err(Failure::new(
                 FAILED,
-                format_args!("spsc: {bytes} bytes came, not {} times the file", load.rounds()),
+                format_args!("spsc: received {bytes} bytes, not {} times the file", load.rounds()),
             ));
         }
         Ok(Transfer { frames, bytes, seconds })
@@ -131,7 +131,7 @@ pub(super) fn check(ring: &Ring, path: &Path) -> Outcome {
             Err(error) if child::is_end(&error) => return child::report(&received),
             Err(error) => return Err(error.into()),
         };
-        // Sixteen frames in hand at most: the sender needs the room.
+        // At most sixteen frames per batch: the sender needs the room.
         for frame in batch.iter().take(16) {
             let Some(behind) = rest.strip_prefix(frame.payload) else {
                 return Err(Failure::new(FAILED, format_args!("spsc: frame {} is wrong", received.frames)));
@@ -147,7 +147,8 @@ pub(super) fn check(ring: &Ring, path: &Path) -> Outcome {
 pub(super) fn mpmc(load: &Load) -> Outcome<Transfer> {
     let ring = Ring::memfd(&Options::mpmc(256, SLOT).prefault(true).best_effort(true))?;
     let passed = Passed::ring(&ring)?;
-    // Holds the ring open until both senders have finished, even if one starts after the other's end.
+    // Keeps the ring open until both senders have finished, even if one starts after the other's
+    // end.
     let opener = mpmc::Producer::attach(&ring)?;
     let receiver = |_| Part::start(None, "check-chunks", [passed.number(), load.name()]);
     let sender = |first: u64| {
@@ -171,13 +172,13 @@ pub(super) fn mpmc(load: &Load) -> Outcome<Transfer> {
     if (all.frames, all.sum) != (frames, sum) {
         return Err(Failure::new(
             FAILED,
-            format_args!("mpmc: {} frames came, {frames} went, or not the same ones", all.frames),
+            format_args!("mpmc: received {} frames, sent {frames}: the sets differ", all.frames),
         ));
     }
     Ok(Transfer { frames, bytes: all.bytes, seconds })
 }
 
-/// Sends every other chunk, each with its number in front.
+/// Sends every other chunk, with its number before its bytes.
 pub(super) fn feed_chunks(ring: &Ring, path: &Path, first: u64, rounds: u64) -> Outcome {
     let file = read(path)?;
     let tx = mpmc::Producer::attach(ring)?;
@@ -218,7 +219,8 @@ fn chunk(file: &[u8], number: u64) -> &[u8] {
     &file[start..file.len().min(start + CHUNK)]
 }
 
-/// Makes numbers so different that no two sets of them have the same sum by chance.
+/// Mixes a number, so that two different sets of numbers have the same sum only with negligible
+/// probability.
 fn mix(number: u64) -> u64 {
     let mut x = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

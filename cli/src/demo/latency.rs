@@ -1,4 +1,4 @@
-//! Ping-pong: with a bare cache line, which is the floor of this machine, and with frames.
+//! Ping-pong: with a bare cache line, which is this machine's floor, and with frames.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const ROUNDS: u64 = 200_000;
 const FRAME: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Round trips in nanoseconds, without the reading of the clock.
+/// Round trips in nanoseconds, without the cost of reading the clock.
 pub(super) struct Times {
     histogram: Histogram<u64>,
     clock: u64,
@@ -25,7 +25,7 @@ pub(super) struct Times {
 
 impl Times {
     fn new(clock: u64) -> Outcome<Self> {
-        // Up to a minute: what is recorded above that counts as that.
+        // Times above a minute are recorded as a minute.
         let histogram = Histogram::new_with_max(60_000_000_000, 3).map_err(|e| Failure::new(FAILED, e))?;
         Ok(Times { histogram, clock, seen: 0 })
     }
@@ -72,7 +72,7 @@ pub(super) fn measure(cpus: &Cpus) -> Outcome<Latency> {
     })
 }
 
-/// The median of what one pair of readings shows when nothing happens between them.
+/// The median difference between two successive readings of the clock.
 fn clock_cost() -> u64 {
     let mut costs: Vec<u64> = (0..1001).map(|_| nanoseconds_since(Instant::now())).collect();
     costs.sort_unstable();
@@ -112,7 +112,7 @@ fn ping(peer: Option<usize>, times: &mut Times) -> Outcome {
         let back = rx.recv()?;
         let ns = nanoseconds_since(start);
         if back[..] != ball {
-            return Err(Failure::new(FAILED, "round trip: another frame came back than went out"));
+            return Err(Failure::new(FAILED, "round trip: the returned frame is not the one that was sent"));
         }
         times.add(ns);
     }

@@ -1,7 +1,8 @@
-//! `slipring demo`: what a ring does, on this machine, measured and shown, with nothing to set up.
+//! `slipring demo`: measures and shows what rings do on this machine, without any setup.
 //!
-//! Every figure is of two or more processes: this binary starts itself again ([`part`]) and passes rings as inherited
-//! memfds, so nothing is left behind, whatever happens. Producer and consumer sides of one exhibit are in one file.
+//! Every figure is of two or more processes: this program starts itself again ([`part`]) and passes
+//! rings as inherited memfds, so nothing is left behind, however it ends. The producer's and the
+//! consumer's side of one measurement are in one file.
 
 mod crash;
 mod file;
@@ -18,7 +19,7 @@ use crate::failure::Outcome;
 use crate::units::nanoseconds;
 use crate::{Context, child, output, units};
 
-/// Show what it does, on this machine, in a few seconds
+/// Measure and show what rings do on this machine, in a few seconds
 #[derive(Args)]
 #[command(after_help = "Examples:
   slipring demo
@@ -32,7 +33,7 @@ pub(crate) struct Demo {
     /// The file to send [default: this program]
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// How many bytes go through each kind of ring: less for tests
+    /// Bytes to send through each kind of ring: tests use fewer
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "512MiB", hide = true)]
     total: usize,
 }
@@ -66,7 +67,7 @@ impl Demo {
 
         let copy = load.copy_speed();
         say(format!(
-            "  a file: {}, {}, again and again, compared byte for byte\n",
+            "  a file: {}, {}, sent repeatedly, compared byte for byte\n",
             load.name(),
             units::bytes(load.len() as u64)
         ))?;
@@ -78,8 +79,9 @@ impl Demo {
 
         let crash = crash::run()?;
         say(crash.describe())?;
-        say("  everything held. Now yours:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n"
-            .to_owned())?;
+        say(
+            "  all checks passed. Next:  slipring recv ring:hello &  echo hi | slipring send ring:hello\n\n".to_owned()
+        )?;
         if context.json {
             output::print_json(&json!({
                 "processors": cpus.count(),

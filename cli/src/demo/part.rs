@@ -1,4 +1,4 @@
-//! The hidden verb with which the demo starts its other processes.
+//! The hidden verb that starts the demo's other processes.
 
 use std::path::PathBuf;
 
@@ -9,17 +9,17 @@ use super::{crash, file, latency, stream};
 use crate::child;
 use crate::failure::Outcome;
 
-/// A part in the demo.
+/// Run a part of the demo.
 #[derive(Args)]
 pub(crate) struct Part {
-    /// Stay on this processor.
+    /// Pin the process to this processor.
     #[arg(long)]
     cpu: Option<usize>,
     #[command(subcommand)]
     task: Task,
 }
 
-/// What to do. Rings are numbers of inherited descriptors.
+/// The task. Rings are numbers of inherited descriptors.
 #[derive(Subcommand)]
 enum Task {
     RawPong { probe: i32, rounds: u64 },
@@ -35,7 +35,7 @@ enum Task {
 impl Part {
     pub(crate) fn run(self) -> Outcome {
         child::settle(self.cpu);
-        // Whoever has a processor of its own spins; whoever shares one sleeps.
+        // With a processor of its own a process spins; otherwise it sleeps.
         let mine = |ring| child::ring(ring, Idle::Spin);
         let shared = |ring| child::ring(ring, Idle::Park);
         match self.task {

@@ -1,4 +1,4 @@
-//! A stream of small frames from one process to another, as fast as it goes.
+//! A stream of small frames from one process to another, as fast as possible.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use slipring::{Error, Idle, Options, Ring, spsc};
 use crate::child::{self, Cpus, Part, Passed};
 use crate::failure::{FAILED, Failure, Outcome};
 
-/// One figure per block; the first is for warming up. Short blocks: one in which the system took a processor away is an
-/// outlier, and the median does not care.
+/// The number of blocks, with one figure each; the first block is for warming up. Blocks are short,
+/// so one that the scheduler interrupted is an outlier, which does not affect the median.
 const BLOCKS: u64 = 401;
 /// Frames in a block.
 const BLOCK: u64 = 50_000;
@@ -24,7 +24,7 @@ impl Stream {
         self.0[self.0.len() / 2]
     }
 
-    /// The middle half lies between these.
+    /// The quartiles.
     pub(super) fn quartiles(&self) -> [f64; 2] {
         [self.0[self.0.len() / 4], self.0[self.0.len() * 3 / 4]]
     }
@@ -74,13 +74,13 @@ pub(super) fn sink(ring: &Ring) -> Outcome {
         }
     }
     if seq != BLOCKS * BLOCK {
-        return Err(Failure::new(FAILED, format_args!("stream: {seq} frames came, not {}", BLOCKS * BLOCK)));
+        return Err(Failure::new(FAILED, format_args!("stream: received {seq} frames, not {}", BLOCKS * BLOCK)));
     }
     let per_frame = |pair: &[Instant]| (pair[1] - pair[0]).as_nanos() as f64 / BLOCK as f64;
     child::report(&marks.windows(2).map(per_frame).collect::<Vec<f64>>())
 }
 
-/// Different in every frame, at both of its ends.
+/// A payload that differs in every frame, in its first and last bytes.
 #[inline]
 fn payload(seq: u64) -> [u8; FRAME] {
     let mut payload = [0x5A; FRAME];

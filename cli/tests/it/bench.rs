@@ -1,10 +1,11 @@
-//! Short runs of every bench: they end, what they print adds up, every message was compared. No figure is judged: this
-//! machine may be busy.
+//! Short runs of every bench: each ends, its output is consistent, and every message was compared.
+//! No figure is checked against a limit: the machine may be busy.
 
 use crate::common::{Place, run, wait_until};
 use serde_json::Value;
 
-/// One bench with few messages: what it found, after the checks that hold for all of them.
+/// Runs one bench with few messages, makes the checks that hold for all benches, and returns its
+/// JSON.
 fn bench(arguments: &str) -> Value {
     let place = Place::new();
     let found = place.json(&format!("bench {arguments}"));
@@ -27,11 +28,11 @@ fn bench(arguments: &str) -> Value {
             assert!(order.is_sorted(), "{row}");
         }
     }
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "something is left behind");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "the bench left files behind");
     found
 }
 
-/// Nine figures with their median and spread.
+/// Checks a series of nine figures, its median and spread.
 fn positive(series: &Value) {
     assert_eq!(series["runs"].as_array().unwrap().len(), 9, "{series}");
     let [least, median, most] = ["min", "median", "max"].map(|name| series[name].as_f64().unwrap());
@@ -86,7 +87,7 @@ fn stream_with_parking_is_compared_with_spinning() {
 }
 
 #[test]
-fn an_open_loop_that_cannot_be_kept_up_says_so() {
+fn an_open_loop_that_misses_its_rate_is_reported() {
     let found = bench("stream -s 4096 -c 900 --rate 1000M/s");
     assert_eq!(rows(&found)[0]["unit"], "one way");
     let notes = found["notes"].as_array().unwrap();
@@ -121,7 +122,7 @@ fn matrix() {
     assert_eq!(rows(&found).len(), 16, "two kinds, four ways to wait, round trips and streams");
 }
 
-/// The System V queues of benchmarks, of this one or of one that was killed.
+/// The System V queues of benchmarks, of this one or of an earlier one that was killed.
 fn queues() -> Vec<u32> {
     let table = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
     let keys = table.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
@@ -142,7 +143,7 @@ fn transports() {
         assert!(row["count"].as_u64() >= Some(90), "{row}");
     }
     let left: Vec<_> = queues().into_iter().filter(|key| !before.contains(key)).collect();
-    assert!(left.is_empty(), "queues are left behind: {left:#x?}");
+    assert!(left.is_empty(), "the bench left queues behind: {left:#x?}");
 }
 
 #[test]
@@ -193,7 +194,7 @@ fn pictures() {
 }
 
 #[test]
-fn a_side_that_dies_is_an_error_and_no_hang() {
+fn the_death_of_a_side_is_an_error_and_no_hang() {
     let place = Place::new();
     for arguments in ["stream -s 64 -c 100000000000", "mpmc -c 100000000000", "idle -t 1h"] {
         let mut process = place.start(&format!("bench {arguments}"));
@@ -253,10 +254,10 @@ fn other_formats() {
 }
 
 #[test]
-fn what_cannot_work_is_usage() {
+fn options_that_cannot_work_are_usage_errors() {
     let place = Place::new();
     place.run("bench ping-pong -s 7").fails(2, "a message needs 8 bytes");
-    place.run("bench ping-pong --cpu 0,4095").fails(2, "processor 4095 is not ours");
+    place.run("bench ping-pong --cpu 0,4095").fails(2, "processor 4095 is not available");
     place.run("bench ping-pong -s 100000 --capacity 4096").fails(2, "do not fit");
     place.run("bench wakeup --idle spin").fails(2, "park or backoff");
     place.run("bench ping-pong -c 0").fails(2, "0 is not in");

@@ -1,4 +1,5 @@
-//! What the tests of the command line share: a segment directory of their own, and processes that never outlive a test.
+//! Shared by the tests of the command line: a segment directory per test, and processes that are
+//! killed at the end of a test.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -10,13 +11,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory for rings; it goes when the test ends.
+/// A directory for rings, removed when dropped.
 pub struct Place(TempDir);
 
 impl Place {
     pub fn new() -> Self {
-        // Who starts the tests in the background may have them ignore SIGINT, and what they start with them.
-        // SAFETY: sets the default action, which involves no handler.
+        // A shell that starts the tests in the background may let them ignore SIGINT, which
+        // children inherit. SAFETY: sets the default action, which involves no handler.
         unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         Place(tempfile::Builder::new().prefix("slipring-cli-").tempdir_in("/dev/shm").unwrap())
     }
@@ -29,38 +30,38 @@ impl Place {
         self.path().join(name)
     }
 
-    /// The binary, about to run with `arguments` (separated by spaces) in this directory.
+    /// A command that runs the binary with `arguments` (separated by spaces) in this directory.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slipring"));
         command.env("SLIPRING_DIR", self.path()).args(arguments.split(' ').filter(|argument| !argument.is_empty()));
         command
     }
 
-    /// Runs to the end without input.
+    /// Runs it to the end without input.
     pub fn run(&self, arguments: &str) -> Run {
         self.feed(arguments, b"")
     }
 
-    /// Runs to the end with `input` on stdin.
+    /// Runs it to the end with `input` on stdin.
     pub fn feed(&self, arguments: &str, input: &[u8]) -> Run {
         self.start(arguments).feed(input).finish()
     }
 
-    /// Starts it, with pipes for everything. Nobody reads its stdout before [`Process::finish`]: more than a pipe full, and it
-    /// stands still.
+    /// Starts it, with pipes for all its streams. Its stdout is read only by [`Process::finish`]:
+    /// when the pipe is full, the process blocks.
     pub fn start(&self, arguments: &str) -> Process {
         let mut command = self.command(arguments);
         Process::start(command.stdin(Stdio::piped()))
     }
 
-    /// One line of `--json` output.
+    /// The object that it prints with `--json`.
     pub fn json(&self, arguments: &str) -> Value {
         let run = self.run(&format!("{arguments} --json"));
         assert_eq!(run.code, 0, "{arguments}: {}", run.stderr);
         serde_json::from_slice(&run.stdout).unwrap()
     }
 
-    /// Waits until a field of `info --json` or `stat --json` has a value that `wanted` accepts.
+    /// Waits until the JSON output has a value that `wanted` accepts.
     pub fn wait_for(&self, arguments: &str, what: impl Fn(&Value) -> bool) {
         let start = Instant::now();
         loop {
@@ -69,21 +70,21 @@ impl Place {
             if what(&value) {
                 return;
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "{arguments} never became so: {value} {}", run.stderr);
+            assert!(start.elapsed() < Duration::from_secs(30), "{arguments} timed out: {value} {}", run.stderr);
         }
     }
 
-    /// Waits until `ring` has so many living participants.
+    /// Waits until `ring` has this many living participants.
     pub fn wait_for_living(&self, ring: &str, count: usize) {
         self.wait_for(&format!("info {ring}"), |info| living(info) == count);
     }
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds.
 pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{what}: never");
+        assert!(start.elapsed() < Duration::from_secs(30), "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -105,7 +106,7 @@ impl Run {
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
-    /// It must have ended so, and have said so.
+    /// Asserts the exit code, and that stderr contains `saying`.
     #[track_caller]
     pub fn fails(&self, code: i32, saying: &str) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -113,7 +114,7 @@ impl Run {
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
     }
 
-    /// It must have ended well.
+    /// Asserts that it succeeded.
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, 0, "{}", self.stderr);
@@ -136,7 +137,7 @@ impl Process {
         Process(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()), None)
     }
 
-    /// Reads its stdout from now on, in a thread.
+    /// Starts a thread that reads its stdout.
     pub fn reading(mut self) -> Self {
         let mut stdout = self.child().stdout.take().unwrap();
         self.1 = Some(std::thread::spawn(move || {
@@ -147,7 +148,7 @@ impl Process {
         self
     }
 
-    /// Waits for the first bytes of its stdout, and reads no more of it.
+    /// Waits for the first bytes of its stdout, and reads no more.
     pub fn first_bytes(&mut self) -> Vec<u8> {
         let mut bytes = vec![0; 10];
         self.child().stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
@@ -158,7 +159,7 @@ impl Process {
         self.0.as_mut().unwrap()
     }
 
-    /// Writes to its stdin, from a thread, and closes it.
+    /// Writes to its stdin from a thread, and closes it.
     pub fn feed(mut self, input: &[u8]) -> Self {
         let mut stdin = self.child().stdin.take().unwrap();
         let input = input.to_vec();
@@ -171,7 +172,7 @@ impl Process {
         self.child().stdin.as_mut().unwrap().write_all(input).unwrap();
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.child().kill().unwrap();
         self.child().wait().unwrap();
@@ -196,12 +197,12 @@ impl Drop for Process {
     }
 }
 
-/// Runs any program; false if it is not there.
+/// Runs a program. Returns false if it is not installed.
 pub fn run(program: &str, arguments: &[impl AsRef<OsStr>]) -> bool {
     Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
 }
 
-/// Bytes without a pattern, the same every time.
+/// Pseudo-random bytes, the same each time.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {

@@ -1,11 +1,11 @@
-//! What the command line does when the other side dies or leaves.
+//! What the command line does when the other end dies or leaves.
 
 use std::io::{BufRead, BufReader};
 
 use crate::common::Place;
 
 #[test]
-fn a_killed_sender_is_reported_after_what_it_had_committed() {
+fn a_killed_sender_is_reported_after_its_committed_frames() {
     let place = Place::new();
     for kind in ["spsc", "mpmc"] {
         let mut sender = place.start(&format!("send ring:{kind}?kind={kind}"));
@@ -22,7 +22,7 @@ fn a_killed_sender_is_reported_after_what_it_had_committed() {
 }
 
 #[test]
-fn a_sender_that_was_killed_before_the_receiver_came_is_reported_too() {
+fn a_sender_killed_before_the_receiver_started_is_reported_too() {
     let place = Place::new();
     let mut sender = place.start("send ring:x");
     sender.write(b"one\n");
@@ -35,14 +35,14 @@ fn a_sender_that_was_killed_before_the_receiver_came_is_reported_too() {
 }
 
 #[test]
-fn what_a_killed_receiver_had_in_its_hands_comes_again_marked() {
+fn frames_held_by_a_killed_receiver_are_redelivered_and_marked() {
     let place = Place::new();
     for kind in ["spsc", "mpmc&slots=64"] {
         let ring = kind.split('&').next().unwrap();
         place.run(&format!("create ring:{ring}?kind={kind}")).succeeds();
         let sender = place.start(&format!("send ring:{ring}")).feed(&lines());
         let mut receiver = place.start(&format!("recv ring:{ring}"));
-        receiver.first_bytes(); // it is writing: the pipe is too small for what it has in hand
+        receiver.first_bytes(); // it blocks in a write: the pipe is smaller than the frames it holds
         place.wait_for(&format!("stat {ring}"), |stat| stat["used"].as_u64() > Some(0));
         receiver.kill();
         let run = place.run(&format!("recv ring:{ring} --json")).succeeds();
@@ -51,17 +51,17 @@ fn what_a_killed_receiver_had_in_its_hands_comes_again_marked() {
         assert!(text.lines().count() > 500, "{kind}: {}", text.lines().count());
         assert!(text.lines().next().unwrap().contains("\"redelivered\":true"), "{kind}: {}", &text[..200]);
         assert!(text.lines().last().unwrap().contains("\"redelivered\":false"), "{kind}");
-        assert!(run.stderr.contains("had been given to a consumer that died"), "{}", run.stderr);
+        assert!(run.stderr.contains("were redelivered after their consumer died"), "{}", run.stderr);
     }
 }
 
-/// More than a pipe takes: a receiver whose output nobody reads stands still with frames in its hands.
+/// More than a pipe takes: a receiver blocks in its output while it holds frames.
 fn lines() -> Vec<u8> {
     [b"x".repeat(200).as_slice(), b"\n"].concat().repeat(2000)
 }
 
 #[test]
-fn losing_frames_by_policy_is_exit_code_4() {
+fn frames_lost_by_policy_are_exit_code_4() {
     let place = Place::new();
     place.run("create ring:x?redelivery=at-most-once").succeeds();
     let sender = place.start("send ring:x").feed(&lines());
@@ -93,14 +93,14 @@ fn a_sender_waits_for_another_receiver() {
 #[test]
 fn waiting_is_bounded_by_the_timeout() {
     let place = Place::new();
-    place.run("recv ring:empty --timeout 50ms").fails(124, "nothing came for 50.0 ms");
-    place.run("recv ring:bytes?kind=stream --timeout 50ms").fails(124, "nothing came");
-    place.run("recv ring:slots?kind=mpmc --timeout 50ms").fails(124, "nothing came");
+    place.run("recv ring:empty --timeout 50ms").fails(124, "nothing arrived for 50.0 ms");
+    place.run("recv ring:bytes?kind=stream --timeout 50ms").fails(124, "nothing arrived");
+    place.run("recv ring:slots?kind=mpmc --timeout 50ms").fails(124, "nothing arrived");
     let line = b"0123456789\n".repeat(1000);
-    place.feed("send ring:full?capacity=4KiB --timeout 50ms", &line).fails(124, "nobody made room");
+    place.feed("send ring:full?capacity=4KiB --timeout 50ms", &line).fails(124, "no receiver made room");
     let kept = place.json("verify full");
     assert!(kept["frames"].as_u64() > Some(100), "{kept}");
-    place.feed("send ring:many?kind=mpmc&slots=2 --timeout 50ms", &line).fails(124, "nobody made room");
+    place.feed("send ring:many?kind=mpmc&slots=2 --timeout 50ms", &line).fails(124, "no receiver made room");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The demo holds what it promises, and leaves nothing behind.
+//! The demo succeeds, and leaves no files behind.
 
 use crate::common::{Place, noise};
 
@@ -16,5 +16,5 @@ fn everything_holds() {
     for kind in ["spsc", "mpmc"] {
         assert_eq!(found["file"][kind]["bytes"], total, "{kind}");
     }
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "only the file is there");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "the demo left files behind");
 }

@@ -1,4 +1,4 @@
-//! The verbs that look at rings and tidy them up.
+//! The verbs that inspect and clean up rings.
 
 use crate::common::{Place, Process, run};
 use slipring::{Options, Ring, mpmc};
@@ -34,7 +34,7 @@ fn ls_shows_every_state() {
 }
 
 #[test]
-fn verbs_that_look_create_nothing() {
+fn inspecting_verbs_create_nothing() {
     let place = Place::new();
     let missing = place.file("missing");
     for (verb, code) in [("ls", 0), ("gc", 0), ("info x", 5), ("stat x", 5), ("rm x", 5), ("rm -f x", 5), ("doctor", 0)]
@@ -45,7 +45,7 @@ fn verbs_that_look_create_nothing() {
     }
 }
 
-/// As with `sudo`, which may leave the variable as it was.
+/// As with `sudo`, which may keep the variable of the other user.
 #[test]
 fn the_runtime_directory_of_another_user_is_left_alone() {
     let place = Place::new();
@@ -62,7 +62,7 @@ fn the_runtime_directory_of_another_user_is_left_alone() {
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
-/// 0177 takes the right to search from a directory that is made.
+/// A umask of 0177 removes the search permission of a new directory.
 #[test]
 fn a_strict_umask_makes_a_directory_that_can_be_used() {
     use std::os::unix::fs::PermissionsExt;
@@ -75,7 +75,7 @@ fn a_strict_umask_makes_a_directory_that_can_be_used() {
 }
 
 #[test]
-fn info_and_stat_tell_who_and_how_much() {
+fn info_and_stat_show_participants_and_counts() {
     let place = Place::new();
     place.feed("send ring:x?capacity=64KiB", b"12345678\n").succeeds();
     let info = place.json("info x");
@@ -98,17 +98,17 @@ fn info_and_stat_tell_who_and_how_much() {
     sender.finish().succeeds();
 }
 
-/// Not a test by itself: the process that the next test starts. It receives two frames and holds them.
+/// Not a test: a process that the next test starts. It receives two frames and holds them.
 #[test]
 fn holder_process() {
     let Ok(dir) = std::env::var("SLIPRING_TEST_HOLDER") else { return };
     let consumer = mpmc::Consumer::attach(&Ring::open("jobs", &Options::any().directory(dir)).unwrap()).unwrap();
     let _held = [consumer.recv().unwrap(), consumer.recv().unwrap()];
-    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]); // until the test is over and closes the pipe
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]); // until the test ends and closes the pipe
 }
 
 #[test]
-fn a_stopped_process_that_holds_slots_is_named() {
+fn a_stopped_process_that_holds_slots_is_reported() {
     let place = Place::new();
     place.feed("send ring:jobs?kind=mpmc&slots=4&slot=64", b"1\n2\n3\n").succeeds();
     let mut holder = std::process::Command::new(std::env::current_exe().unwrap());
@@ -132,7 +132,7 @@ fn a_stopped_process_that_holds_slots_is_named() {
     let text = place.run("stat jobs").succeeds();
     assert!(text.text().lines().any(|line| line.split_whitespace().eq(["held", "2"])), "{}", text.text());
 
-    // A process that goes on stalls nothing, and one that is killed is dead.
+    // A process that continues stalls nothing, and a killed one is dead.
     assert!(run("kill", &["-CONT", &pid]));
     place.wait_for("ls", |ring| ring["state"] == "live");
     holder.kill();
@@ -153,7 +153,7 @@ fn a_stopped_end_of_a_byte_ring_stalls_it() {
 }
 
 #[test]
-fn stopped_consumers_stall_a_slot_ring_unless_one_goes_on() {
+fn stopped_consumers_stall_a_slot_ring_unless_another_one_runs() {
     let place = Place::new();
     let mut receivers = [place.start("recv ring:q?kind=mpmc"), place.start("recv ring:q?kind=mpmc")];
     place.wait_for_living("q", 2);
@@ -169,7 +169,7 @@ fn stopped_consumers_stall_a_slot_ring_unless_one_goes_on() {
 }
 
 #[test]
-fn dump_shows_and_takes_nothing() {
+fn dump_shows_frames_and_receives_none() {
     let place = Place::new();
     for kind in ["spsc", "mpmc"] {
         place.feed(&format!("send ring:{kind}?kind={kind}"), b"first\nsecond\nthird\n").succeeds();
@@ -186,7 +186,7 @@ fn dump_shows_and_takes_nothing() {
 }
 
 #[test]
-fn rm_spares_the_living_unless_forced() {
+fn rm_refuses_rings_in_use_unless_forced() {
     let place = Place::new();
     let receiver = place.start("recv ring:x");
     place.wait_for_living("x", 1);
@@ -198,14 +198,14 @@ fn rm_spares_the_living_unless_forced() {
     place.run("create ring:b").succeeds();
     std::fs::write(place.file("broken"), b"nonsense").unwrap();
     place.run("rm a nothing ring:b").fails(5, "ring:nothing");
-    place.run("rm broken").fails(3, "--force removes it all the same");
+    place.run("rm broken").fails(3, "--force removes it anyway");
     assert_eq!(std::fs::read(place.file("broken")).unwrap(), b"nonsense");
     place.run("rm --force broken").succeeds();
-    assert_eq!(place.run("ls --json").succeeds().text(), "", "what could be removed is gone");
+    assert_eq!(place.run("ls --json").succeeds().text(), "", "the others were removed");
 }
 
 #[test]
-fn gc_reaps_the_dead_and_keeps_what_waits() {
+fn gc_reaps_the_dead_and_keeps_waiting_frames() {
     let place = Place::new();
     let mut dead = place.start("send ring:full");
     dead.write(b"precious\n");
@@ -226,7 +226,7 @@ fn gc_reaps_the_dead_and_keeps_what_waits() {
     let text = place.run("gc").succeeds().text();
     assert_eq!(text, "full: reaped 1 dead\nleft: reaped 1 dead\nleft: removed\n");
     assert_eq!(place.run("dump full --raw").succeeds().text(), "precious");
-    assert_eq!(place.json("info empty")["kind"], "mpmc", "created on purpose, and merely idle");
+    assert_eq!(place.json("info empty")["kind"], "mpmc", "an idle ring that no dead process left behind");
     assert_eq!(place.run("gc --idle").succeeds().text(), "empty: removed\nused: removed\n");
     assert!(
         place
@@ -239,7 +239,7 @@ fn gc_reaps_the_dead_and_keeps_what_waits() {
     drop(receiver);
 }
 
-/// A ring that a cleaner removes between the open and the attach of a sender would take its frame with it.
+/// If `gc` removed the ring between a sender's open and attach, the sender's frame would be lost.
 #[test]
 fn no_frame_is_lost_beside_a_cleaner() {
     let place = Place::new();
@@ -264,12 +264,12 @@ fn no_frame_is_lost_beside_a_cleaner() {
     });
 }
 
-/// In an IPC namespace of its own: other tests use queues, too.
+/// In an IPC namespace of its own, since other tests use queues, too.
 #[test]
-fn gc_tells_of_queues_and_removes_them_on_request() {
+fn gc_lists_queues_and_removes_them_on_request() {
     let apart = |command: &str| std::process::Command::new("unshare").args(["--ipc", "sh", "-ec", command]).output();
     if !apart("true").is_ok_and(|output| output.status.success()) {
-        eprintln!("no IPC namespace can be made here: skipped");
+        eprintln!("skipped: an IPC namespace cannot be created");
         return;
     }
     let place = Place::new();
@@ -297,7 +297,7 @@ fn gc_tells_of_queues_and_removes_them_on_request() {
 }
 
 #[test]
-fn gc_takes_back_what_a_dead_consumer_held() {
+fn gc_recovers_frames_held_by_a_dead_consumer() {
     let place = Place::new();
     let line = [b"x".repeat(200).as_slice(), b"\n"].concat();
     place.feed("send ring:x?kind=mpmc&slots=4096", &line.repeat(2000)).succeeds();
@@ -312,7 +312,7 @@ fn gc_takes_back_what_a_dead_consumer_held() {
 }
 
 #[test]
-fn doctor_completions_and_man_speak() {
+fn doctor_completions_and_man_print_something() {
     let place = Place::new();
     let doctor = place.run("doctor");
     assert_eq!(doctor.code, 0, "{}", doctor.text());
@@ -333,7 +333,7 @@ fn doctor_completions_and_man_speak() {
 }
 
 #[test]
-fn every_verb_explains_itself() {
+fn every_verb_has_help() {
     let place = Place::new();
     assert!(place.run("--help").succeeds().text().contains("slipring demo"));
     assert_eq!(place.run("").code, 2);

@@ -1,4 +1,5 @@
-//! `recv` and `relay` where messages come from strangers, in floods, late, or from a queue that is removed.
+//! `recv` and `relay` with messages that come from strangers, in floods, late, or from a queue that
+//! is removed.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::{Place, Process, Run, run};
 use slipring::frame::{Form, Frame, Header};
 
-/// A queue that is removed at the end, whatever becomes of the test.
+/// A queue that is removed when dropped.
 struct Queue<'a>(&'a Place, String);
 
 impl<'a> Queue<'a> {
@@ -28,15 +29,15 @@ impl Drop for Queue<'_> {
     }
 }
 
-/// A frame header of another version, and no more.
+/// A frame header of another version.
 const STRANGE: [u8; 16] = [0xB7, 0x52, 0x22, 0x03, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
 
-/// Sends to the port until something there takes it.
+/// Sends to the port until a receiver takes it.
 fn send_strange(port: SocketAddr) -> UdpSocket {
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     stranger.connect(port).unwrap();
     let start = Instant::now();
-    // The refusal of one datagram is told by the call after it.
+    // The kernel reports the refusal of a datagram with the next call.
     while stranger.send(&STRANGE).is_err() || stranger.send(&STRANGE).is_err() {
         assert!(start.elapsed() < Duration::from_secs(30));
         std::thread::yield_now();
@@ -64,7 +65,7 @@ fn a_strangers_datagram_ends_neither_recv_nor_relay() {
 }
 
 #[test]
-fn a_flood_of_reports_is_counted_and_not_said() {
+fn a_flood_of_reports_is_counted_and_not_printed() {
     let place = Place::new();
     let path = place.file("socket");
     let receiver = place.start(&format!("recv dgram:{}", path.display()));
@@ -88,14 +89,14 @@ fn a_flood_of_reports_is_counted_and_not_said() {
     let left_out: u64 = end
         .stderr
         .lines()
-        .filter_map(|line| line.strip_prefix("slipring: ")?.strip_suffix(" more reports like these were left out"))
+        .filter_map(|line| line.strip_prefix("slipring: ")?.strip_suffix(" more such reports omitted"))
         .map(|count| count.parse::<u64>().unwrap())
         .sum();
     assert_eq!(said + left_out, 20_000);
 }
 
 #[test]
-fn a_frame_that_cannot_be_written_is_lost_from_a_queue_and_said_to_be() {
+fn a_frame_from_a_queue_that_cannot_be_written_is_reported_as_lost() {
     let place = Place::new();
     let queue = Queue::new(&place, "mq");
     place.feed(&format!("send {}", queue.1), b"12345\n123456\n12345\n").succeeds();
@@ -107,10 +108,11 @@ fn a_frame_that_cannot_be_written_is_lost_from_a_queue_and_said_to_be() {
     let fifo = place.file("fifo").display().to_string();
     let receiver = place.start(&format!("recv fifo:{fifo} --framing fixed:5"));
     place.feed(&format!("send fifo:{fifo}"), b"12345\n123456\n");
-    receiver.finish().fails(4, "it is lost, and what had been read behind it");
+    receiver.finish().fails(4, "it is lost, and all that had been read after it");
 }
 
-/// Whatever the ring and its policy: what `recv` says of a frame that it cannot write is true of the ring afterwards.
+/// For every kind of ring and policy: the message of `recv` about a frame that it cannot write is
+/// true of the ring afterwards.
 #[test]
 fn a_frame_that_cannot_be_written_stays_in_its_ring_or_counts_as_lost() {
     let place = Place::new();
@@ -142,7 +144,7 @@ fn closed_pipe() -> std::io::PipeWriter {
 }
 
 #[test]
-fn what_an_output_does_not_take_is_said_to_be_lost_unless_it_stays_in_a_ring() {
+fn frames_that_an_output_refuses_are_reported_as_lost_unless_a_ring_keeps_them() {
     let place = Place::new();
     for scheme in ["mq", "sysv"] {
         let queue = Queue::new(&place, scheme);
@@ -193,7 +195,7 @@ fn signal(process: &mut Process, name: &str) {
 }
 
 #[test]
-fn a_receiver_that_was_stopped_past_its_timeout_looks_once_more() {
+fn a_receiver_stopped_past_its_timeout_tries_once_more() {
     let place = Place::new();
     let path = place.file("socket");
     let mut receiver = place.start(&format!("recv dgram:{} --timeout 3s", path.display()));
@@ -208,7 +210,7 @@ fn a_receiver_that_was_stopped_past_its_timeout_looks_once_more() {
 }
 
 #[test]
-fn relay_skips_frames_whose_kind_no_sender_of_ours_sends() {
+fn relay_skips_frames_of_reserved_kinds() {
     let place = Place::new();
     let frame = |kind: u16, text: &[u8; 8]| {
         let frame = Frame::new(Header { kind, ..Header::PLAIN }, text).unwrap();

@@ -1,7 +1,8 @@
-//! Where no thread can be started, a command says so and ends with an error; it does not panic.
+//! Where no thread can be started, a command prints that and fails; it does not panic.
 //!
-//! Each command gives up being root, which no limit binds, for a user that nothing else here runs as, and whose limit of
-//! processes and threads is one. Skipped, and said so, where that cannot be done.
+//! Each command drops root, to which no limit applies. It becomes a user that no other process has,
+//! with a limit of one process or thread. Where that cannot be done, the test prints why and is
+//! skipped.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -12,7 +13,7 @@ use std::process::{Command, Stdio};
 use crate::common::Process;
 use tempfile::TempDir;
 
-/// A directory, and a copy of the binary in it, of a user that is given to no one.
+/// A directory with a copy of the binary, owned by a user outside the ranges that are assigned.
 struct Limited {
     directory: TempDir,
     user: u32,
@@ -30,7 +31,7 @@ impl Limited {
         Ok(Limited { directory, user })
     }
 
-    /// The binary, about to run as that user.
+    /// A command that runs the binary as that user.
     fn command(&self, arguments: &str) -> Command {
         let user = self.user;
         let mut command = Command::new(self.directory.path().join("slipring"));
@@ -52,12 +53,12 @@ impl Limited {
 }
 
 #[test]
-fn commands_that_need_a_thread_say_that_they_cannot_start_one() {
+fn commands_that_need_a_thread_report_that_none_can_be_started() {
     let limited = match Limited::new() {
         Ok(limited) => limited,
         Err(error) => return println!("SKIPPED: no directory of another user: {error}"),
     };
-    // What needs none works, so the limit is what the others fail of.
+    // A command without threads works, so the failures of the others are due to the limit.
     match limited.command("create ring:there").output() {
         Ok(created) => assert!(created.status.success(), "{created:?}"),
         Err(error) => return println!("SKIPPED: cannot run as another user: {error}"),

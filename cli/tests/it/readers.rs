@@ -1,4 +1,4 @@
-//! What one receiver leaves to the next, and what `recv` and `send` make of the standard streams they are given.
+//! What one receiver leaves for the next, and how `recv` and `send` treat the standard streams.
 
 use std::fs::File;
 use std::io::{Read, Write, pipe};
@@ -64,7 +64,7 @@ fn a_nonblocking_stdout_is_waited_for() {
         let (mut reader, writer) = pipe().unwrap();
         ioctl_fionbio(&writer, true).unwrap();
         let mut child = place.command(verb).stdout(writer).spawn().unwrap();
-        // It fills the pipe before anything is read.
+        // The command fills the pipe before the test reads from it.
         place.wait_for("stat x", |stat| stat["received"].as_u64() > Some(0) || stat["used"].as_u64() > Some(0));
         let mut got = Vec::new();
         reader.read_to_end(&mut got).unwrap();
@@ -88,7 +88,7 @@ fn a_nonblocking_stdin_is_waited_for() {
 }
 
 #[test]
-fn closed_standard_streams_are_errors_and_nothing_is_taken() {
+fn closed_standard_streams_are_errors_and_no_frame_is_received() {
     let place = Place::new();
     place.feed("send ring:x", b"precious\n").succeeds();
     for script in ["$S recv ring:x >&-", "$S relay ring:x - >&-", "$S ls >&-", "$S send - < /dev/null >&-"] {
@@ -122,13 +122,13 @@ fn recv_follow_waits_for_the_next_sender() {
         }
         assert_eq!(receiver.finish().succeeds().text(), "one\ntwo\nthree\n", "{from}");
     }
-    place.run("recv ring:s --follow --timeout 50ms").fails(124, "nothing came");
+    place.run("recv ring:s --follow --timeout 50ms").fails(124, "nothing arrived");
     place.run("recv - --follow").fails(2, "no next sender");
 }
 
-/// The frame of the dead sender waits for the output while the next sender begins.
+/// The dead sender's last frame waits for the output while the next sender begins.
 #[test]
-fn a_death_behind_the_last_frame_is_told_though_another_sender_has_begun() {
+fn a_death_after_the_last_frame_is_reported_though_another_sender_has_begun() {
     let place = Place::new();
     let path = place.file("fifo");
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -202,7 +202,7 @@ fn a_relay_into_itself_is_refused() {
 }
 
 #[test]
-fn a_required_receiver_that_left_what_was_sent_is_an_error_at_the_end() {
+fn a_required_receiver_that_left_frames_unread_is_an_error_at_the_end() {
     let place = Place::new();
     for to in ["ring:s", "ring:m?kind=mpmc", "ring:b?kind=stream"] {
         let name = &to[5..6];
@@ -214,13 +214,13 @@ fn a_required_receiver_that_left_what_was_sent_is_an_error_at_the_end() {
         sender.write(b"two\n");
         place.wait_for(&format!("stat {name}"), |stat| stat["sent"].as_u64() > Some(1));
         drop(receiver);
-        // Nothing follows that could fail.
+        // No further frame follows whose sending could fail.
         sender.finish().fails(5, "did not take");
     }
 }
 
 #[test]
-fn a_required_receiver_that_is_not_there_is_an_error_at_once() {
+fn a_missing_required_receiver_is_an_error_at_once() {
     let place = Place::new();
     let at = place.path().display().to_string();
     for to in ["ring:s", "ring:m?kind=mpmc", "ring:b?kind=stream"] {
@@ -233,7 +233,7 @@ fn a_required_receiver_that_is_not_there_is_an_error_at_once() {
         sender.write(b"there\n");
         place.wait_for(&format!("stat {name}"), |stat| stat["received"].as_u64() > Some(0));
         drop(receiver);
-        // At the next frame, or soon: the ring is far from full.
+        // At the next frame, or soon after: the ring is far from full.
         let mut stdin = sender.child().stdin.take().unwrap();
         let mut lines = 0;
         while stdin.write_all(b"0123456789\n").is_ok() {
@@ -247,5 +247,5 @@ fn a_required_receiver_that_is_not_there_is_an_error_at_once() {
     for to in [format!("unix:{at}/u"), format!("seqpacket:{at}/q"), format!("dgram:{at}/d"), format!("fifo:{at}/f")] {
         place.feed(&format!("send {to} --require-receiver"), b"x\n").fails(5, "no receiver");
     }
-    place.run("send mq:/nobody --require-receiver").fails(2, "does not tell");
+    place.run("send mq:/unread --require-receiver").fails(2, "does not tell");
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use crate::common::{Place, run};
 
 #[test]
-fn names_and_options_that_cannot_be() {
+fn invalid_names_and_options_are_refused() {
     let place = Place::new();
     let too_long = format!("create ring:{}", "n".repeat(129));
     for (arguments, saying) in [
@@ -38,26 +38,26 @@ fn names_and_options_that_cannot_be() {
     ] {
         place.run(arguments).fails(2, saying);
     }
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing was created");
 }
 
 #[test]
-fn what_was_rounded_up_is_said() {
+fn a_size_that_was_rounded_up_is_reported() {
     let place = Place::new();
     let run = place.run("create ring:x?capacity=5000").succeeds();
-    assert!(run.stderr.contains("capacity of 8192 bytes (5000 were asked for)"), "{}", run.stderr);
+    assert!(run.stderr.contains("capacity of 8192 bytes (requested: 5000)"), "{}", run.stderr);
     let run = place.run("create ring:y?slots=1000").succeeds();
-    assert!(run.stderr.contains("1024 slots (1000 were asked for)"), "{}", run.stderr);
+    assert!(run.stderr.contains("1024 slots (requested: 1000)"), "{}", run.stderr);
     assert_eq!(place.run("-q create ring:z?capacity=5000").succeeds().stderr, "");
 }
 
 #[test]
-fn what_is_said_with_json_is_json() {
+fn with_json_notes_are_json_too() {
     let place = Place::new();
     let run = place.run("create ring:x?capacity=5000 --json").succeeds();
     assert_eq!(
-        run.stderr, "{\"note\":\"ring:x has a capacity of 8192 bytes (5000 were asked for)\"}\n",
-        "and nothing else"
+        run.stderr, "{\"note\":\"ring:x has a capacity of 8192 bytes (requested: 5000)\"}\n",
+        "the note is the only line"
     );
     assert_eq!(place.run("create ring:y?capacity=5000 --json -q").succeeds().stderr, "");
     let run = place.run("rm nothing ring:also-nothing x --json");
@@ -67,12 +67,12 @@ fn what_is_said_with_json_is_json() {
 }
 
 #[test]
-fn another_kind_than_asked_for() {
+fn opening_a_ring_of_another_kind_is_refused() {
     let place = Place::new();
     place.feed("send ring:x", b"precious\n").succeeds();
     for arguments in ["recv ring:x?kind=mpmc", "send ring:x?slots=4", "info ring:x?kind=stream"] {
         let run = place.run(arguments);
-        run.fails(3, "what is there is spsc");
+        run.fails(3, "the ring is of kind spsc");
     }
     place.run("create ring:x").fails(1, "already exists");
     assert_eq!(place.run("recv ring:x").succeeds().text(), "precious\n");
@@ -82,7 +82,7 @@ fn another_kind_than_asked_for() {
 }
 
 #[test]
-fn what_is_refused_makes_nothing() {
+fn a_refused_command_creates_nothing() {
     let place = Place::new();
     let at = place.path().display().to_string();
     for (arguments, code, saying) in [
@@ -136,7 +136,7 @@ fn what_is_refused_makes_nothing() {
 }
 
 #[test]
-fn a_file_keeps_what_is_in_it_if_nothing_can_be_received() {
+fn an_output_file_keeps_its_contents_if_nothing_can_be_received() {
     let place = Place::new();
     let file = place.file("file");
     let (at, to) = (place.path().display(), format!("--file {}", file.display()));
@@ -162,7 +162,7 @@ fn a_file_keeps_what_is_in_it_if_nothing_can_be_received() {
 }
 
 #[test]
-fn what_is_not_there() {
+fn missing_rings_and_files_are_not_found() {
     let place = Place::new();
     for verb in ["info", "stat", "verify", "dump", "rm"] {
         place.run(&format!("{verb} nothing")).fails(5, "not found");
@@ -171,7 +171,7 @@ fn what_is_not_there() {
 }
 
 #[test]
-fn frames_that_are_too_large() {
+fn frames_that_are_too_large_are_refused() {
     let place = Place::new();
     let text = [b"fits\n".to_vec(), b"x".repeat(300), b"\nfits\n".to_vec()].concat();
     let run = place.feed("send ring:x?kind=mpmc&slot=104", &text);
@@ -191,7 +191,7 @@ fn frames_that_are_too_large() {
 }
 
 #[test]
-fn segments_that_are_damaged() {
+fn damaged_segments_are_refused_and_not_changed() {
     let place = Place::new();
     type Damage = fn(&File);
     let damages: [(&str, Damage); 6] = [
@@ -223,7 +223,7 @@ fn overwrite(mut file: &File, at: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn files_that_nobody_should_trust() {
+fn untrustworthy_files_are_refused() {
     let place = Place::new();
     place.run("create ring:real").succeeds();
     symlink(place.file("real"), place.file("link")).unwrap();
@@ -248,7 +248,7 @@ fn files_that_nobody_should_trust() {
 }
 
 #[test]
-fn segments_of_another_user() {
+fn segments_of_another_user_are_refused() {
     let place = Place::new();
     place.run("create ring:theirs").succeeds();
     let is_root = run("chown", &["12345".as_ref(), place.file("theirs").as_os_str()]);
@@ -262,7 +262,7 @@ fn segments_of_another_user() {
 }
 
 #[test]
-fn directories_that_nobody_should_trust() {
+fn untrustworthy_directories_are_refused() {
     let place = Place::new();
     let open = place.file("open");
     fs::create_dir(&open).unwrap();
@@ -285,7 +285,7 @@ fn no_room_is_an_error_at_creation() {
     let run = place.run("create ring:x?capacity=512GiB");
     run.fails(1, "ring:x: ");
     assert!(run.stderr.contains("bytes are needed") || run.stderr.contains("space"), "{}", run.stderr);
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing is left of it");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "a file was left behind");
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn encoded_frames_are_not_written_to_a_terminal() {
 }
 
 #[test]
-fn errors_are_json_where_output_is() {
+fn with_json_errors_are_json_too() {
     let place = Place::new();
     for (arguments, code, saying) in [
         ("info nothing --json", 5, "not found"),
@@ -319,7 +319,7 @@ fn errors_are_json_where_output_is() {
 }
 
 #[test]
-fn hosts_that_are_not_known_are_named() {
+fn an_unknown_host_is_named_in_the_error() {
     let place = Place::new();
     for scheme in ["tcp", "udp"] {
         let run = place.feed(&format!("send {scheme}:no.such.host.invalid:7 --timeout 5s"), b"x\n");

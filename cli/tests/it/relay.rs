@@ -1,4 +1,4 @@
-//! `relay`, `send` and `recv` over every transport, and an orderly end when the user asks for one.
+//! `relay`, `send` and `recv` over every transport, and an orderly end on SIGINT.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::common::{Place, Process, noise, run};
 use serde_json::Value;
 
-/// One that nobody listens at now.
+/// A port without a listener.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What `kill -INT` does.
+/// Sends SIGINT, as `kill -INT` does.
 fn interrupt(process: &mut Process) {
     let pid = process.child().id().to_string();
     assert!(run("kill", &["-INT", &pid]));
@@ -86,7 +86,7 @@ fn an_interrupt_is_an_orderly_end_everywhere() {
 }
 
 #[test]
-fn an_interrupted_relay_leaves_the_frame_in_hand_in_its_ring() {
+fn an_interrupted_relay_leaves_its_last_frame_in_the_ring() {
     let place = Place::new();
     for (from, to) in [("spsc", "spsc"), ("mpmc", "spsc"), ("spsc", "mpmc&slots=16")] {
         place.feed(&format!("send ring:from?kind={from}"), &b"0123456789\n".repeat(1000)).succeeds();
@@ -98,7 +98,7 @@ fn an_interrupted_relay_leaves_the_frame_in_hand_in_its_ring() {
         let first = place.json("verify to")["frames"].as_u64().unwrap();
         assert!(first > 10);
         let rest = place.run("recv ring:from").stdout.len() as u64 / 11;
-        assert_eq!(first + rest, 1000, "{from} to {to}: the frame in hand is where it was");
+        assert_eq!(first + rest, 1000, "{from} to {to}: the last frame is still in its ring");
         place.run("rm --force from to").succeeds();
     }
 }
@@ -108,7 +108,7 @@ fn a_relay_from_a_ring_to_a_pipe_that_is_killed_loses_nothing() {
     let place = Place::new();
     let text: Vec<u8> = (0..50_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     place.feed("send ring:from?capacity=4MiB", &text).succeeds();
-    let mut relay = place.start("relay ring:from -"); // nobody reads: it stops when the pipe is full
+    let mut relay = place.start("relay ring:from -"); // its stdout is not read: it stops when the pipe is full
     place.wait_for("stat from", |stat| stat["received"].as_u64() > Some(1000));
     relay.kill();
     let before = relay.finish().stdout;
@@ -122,12 +122,12 @@ fn a_relay_from_a_ring_to_a_pipe_that_is_killed_loses_nothing() {
     assert!(first > 0 && first + rest >= text.len(), "{} bytes are missing", text.len() - first - rest);
 }
 
-/// Lines that all differ, and are of one length.
+/// Lines of equal length, all different.
 fn numbered(lines: usize) -> Vec<u8> {
     (0..lines).flat_map(|n| format!("{n:050}\n").into_bytes()).collect()
 }
 
-/// What comes again from a slot ring does so in any order.
+/// A slot ring redelivers in any order.
 fn sorted(lines: &[u8]) -> Vec<u8> {
     let mut lines: Vec<_> = lines.split_inclusive(|byte| *byte == b'\n').collect();
     lines.sort_unstable();
@@ -135,19 +135,19 @@ fn sorted(lines: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_does_not_fit_into_a_full_fifo_stays_in_the_ring() {
+fn frames_that_do_not_fit_into_a_full_fifo_stay_in_the_ring() {
     let place = Place::new();
     let lines = numbered(3000);
     for (name, kind) in [("jobs", "mpmc&slots=4096"), ("ticks", "spsc")] {
         let fifo = place.file(&format!("fifo-{name}"));
         assert!(run("mkfifo", &[OsStr::new("-m"), OsStr::new("600"), fifo.as_os_str()]));
-        // Its reader, here, reads nothing for now.
+        // This process is the FIFO's reader, and reads nothing yet.
         let mut held = File::options().read(true).write(true).open(&fifo).unwrap();
         rustix::io::ioctl_fionbio(&held, true).unwrap();
         place.feed(&format!("send ring:{name}?kind={kind}"), &lines).succeeds();
         for count in ["", "--count 2999"] {
             let relay = place.run(&format!("relay ring:{name} fifo:{} --timeout 200ms {count}", fifo.display()));
-            relay.fails(124, "nothing could be passed on for");
+            relay.fails(124, "no frame could be passed on for");
         }
         let mut bytes = Vec::new();
         assert_eq!(held.read_to_end(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -159,7 +159,7 @@ fn what_does_not_fit_into_a_full_fifo_stays_in_the_ring() {
 }
 
 #[test]
-fn what_a_killed_receiver_cannot_get_stays_in_the_ring() {
+fn frames_for_a_killed_receiver_stay_in_the_ring() {
     let place = Place::new();
     let at = place.path().display().to_string();
     let lines = numbered(2000);
@@ -182,7 +182,7 @@ fn what_a_killed_receiver_cannot_get_stays_in_the_ring() {
 }
 
 #[test]
-fn what_a_receiver_left_unread_is_said_to_be_lost() {
+fn frames_that_a_receiver_left_unread_are_reported_as_lost() {
     let place = Place::new();
     let path = place.file("socket");
     for (source, kind) in [("ring:jobs", "?kind=mpmc"), ("ring:ticks", ""), ("fifo:FIFO", "")] {
@@ -204,7 +204,7 @@ fn what_a_receiver_left_unread_is_said_to_be_lost() {
         });
         drop(receiver);
         sender.write(b"three\n");
-        relay.finish().fails(4, "did not arrive is lost");
+        relay.finish().fails(4, "did not arrive are lost");
         drop(sender);
         drop(listener);
         std::fs::remove_file(&path).unwrap();
@@ -212,7 +212,7 @@ fn what_a_receiver_left_unread_is_said_to_be_lost() {
 }
 
 #[test]
-fn what_tcp_cannot_deliver_is_said_to_be_lost_or_stays() {
+fn frames_that_tcp_cannot_deliver_are_reported_as_lost_or_stay() {
     let place = Place::new();
     for kind in ["mpmc", "spsc"] {
         let end = format!("tcp:127.0.0.1:{}", free_port());
@@ -223,31 +223,31 @@ fn what_tcp_cannot_deliver_is_said_to_be_lost_or_stays() {
         assert_eq!(receiver.first_bytes(), b"frame one\n");
         receiver.kill();
         sender.write(b"frame two\n");
-        // The first that is written to a connection which the other side has closed is lost.
+        // The first frame written to a connection that the peer has closed is lost.
         crate::common::wait_until("the relay has ended, or written it", || {
             place.json(&format!("stat {kind}"))["received"] == 2
         });
         sender.write(b"frame three\n");
-        relay.finish().fails(4, "did not arrive is lost");
+        relay.finish().fails(4, "did not arrive are lost");
         sender.finish().succeeds();
         assert_eq!(place.run(&format!("recv ring:{kind}")).succeeds().text(), "frame three\n");
     }
 }
 
 #[test]
-fn what_cannot_be_relayed_is_said() {
+fn endpoints_that_cannot_be_relayed_are_refused() {
     let place = Place::new();
     place.run("relay ring:a carrier-pigeon:coop").fails(2, "known schemes");
     place.run("relay ring:a ring:b?colour=red").fails(2, "known for ring are");
     place.run("relay ring:bytes?kind=stream ring:b").fails(1, "bytes, not frames");
     place.run("relay --duplex ring:a ring:b").fails(1, "open two");
-    place.run("relay ring:a ring:b --timeout 50ms").fails(124, "nothing came");
+    place.run("relay ring:a ring:b --timeout 50ms").fails(124, "nothing arrived");
     place.feed("send ring:large", &[b'x'; 1000]).succeeds();
     place.run("relay ring:large ring:slots?kind=mpmc&slot=64").fails(1, "at most 104 bytes");
     assert_eq!(place.json("verify large")["frames"], 1, "the frame that did not fit stays");
 }
 
-/// Queues of the system's, which do not go with the directory.
+/// Queues of the system, which are not removed with the directory.
 struct Queues(Vec<String>);
 
 impl Drop for Queues {
@@ -260,7 +260,8 @@ impl Drop for Queues {
     }
 }
 
-/// ring → pipe → fifo → mq → sysv → unix → seqpacket → tcp → dgram → ring: nine relays, of which two share a pipe.
+/// ring → pipe → fifo → mq → sysv → unix → seqpacket → tcp → dgram → ring: nine relays, of which
+/// two share a pipe.
 fn through_all(options: &str, input: &[u8]) -> Vec<u8> {
     let place = Place::new();
     let (at, pid) = (place.path().display().to_string(), std::process::id());
@@ -303,7 +304,7 @@ fn a_file_survives_a_chain_of_every_mechanism() {
 }
 
 #[test]
-fn the_numbers_of_a_ring_are_kept_and_where_they_begin_is_no_gap() {
+fn a_rings_sequence_numbers_are_kept_and_their_start_is_no_gap() {
     let place = Place::new();
     let unix = format!("unix:{}/socket", place.path().display());
     for (ring, to) in [("ring:a", unix), ("ring:b", format!("tcp:127.0.0.1:{}", free_port()))] {
@@ -318,7 +319,7 @@ fn the_numbers_of_a_ring_are_kept_and_where_they_begin_is_no_gap() {
 }
 
 #[test]
-fn a_relay_over_tcp_finds_the_receiver_that_was_started_again() {
+fn a_relay_over_tcp_reconnects_to_a_restarted_receiver() {
     let place = Place::new();
     let port = free_port();
     let far = format!("recv tcp:127.0.0.1:{port}?listen");
@@ -332,7 +333,7 @@ fn a_relay_over_tcp_finds_the_receiver_that_was_started_again() {
     let mut receiver = place.start(&far);
     let seen = AtomicBool::new(false);
     let receiver = std::thread::scope(|scope| {
-        // The first of these may still be on their way to the dead one.
+        // The first lines may still be sent to the dead receiver.
         let (sender, seen) = (&mut sender, &seen);
         scope.spawn(move || {
             while !seen.load(Ordering::Relaxed) {

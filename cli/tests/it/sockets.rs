@@ -1,4 +1,4 @@
-//! Peers that die, and peers that are none, as the command meets them on sockets.
+//! How commands treat peers that die on sockets, and connections that are no peers.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A receiver that has got the first frame of a sender, and is killed then.
+/// Starts a receiver, and kills it when it has received the sender's first frame.
 fn first_frame_and_death(place: &Place, receiver: &str, sender: &mut Process) {
     let mut receiver = place.start(receiver);
     sender.write(b"frame one\n");
@@ -19,7 +19,7 @@ fn first_frame_and_death(place: &Place, receiver: &str, sender: &mut Process) {
 }
 
 #[test]
-fn send_says_that_its_last_frame_went_to_a_dead_receiver() {
+fn send_reports_a_last_frame_that_a_dead_receiver_did_not_get() {
     let place = Place::new();
     let at = place.path().display().to_string();
     let ends = [
@@ -38,13 +38,13 @@ fn send_says_that_its_last_frame_went_to_a_dead_receiver() {
 }
 
 #[test]
-fn a_relay_keeps_what_a_dead_receiver_behind_rings_cannot_get() {
+fn a_relay_keeps_frames_for_a_dead_receiver_behind_rings() {
     let place = Place::new();
     let end = format!("unix:{}/socket", place.path().display());
     let relay = place.start(&format!("relay ring:from {end}?upgrade=ring"));
     let mut sender = place.start("send ring:from");
     first_frame_and_death(&place, &format!("recv {end}?listen&upgrade=ring"), &mut sender);
-    std::thread::sleep(Duration::from_millis(50)); // longer than a sender goes on without a look at its peer
+    std::thread::sleep(Duration::from_millis(50)); // longer than the sender's interval of liveness checks
     sender.write(&b"frame two\n".repeat(1000));
     relay.finish().fails(1, "died");
     place.wait_for("verify from", |verified| verified["frames"] == 1000);

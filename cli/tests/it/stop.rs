@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first one ends `send`, `recv` and `relay`, loses nothing, and shows in the exit code.
+//! SIGINT and SIGTERM: the first one ends `send`, `recv` and `relay` without losing a frame, and
+//! shows in the exit code.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -12,7 +13,7 @@ fn signal(process: &mut Process, name: &str) {
     assert!(run("kill", &[name, &pid]));
 }
 
-/// It must end by itself now.
+/// Asserts that it ends by itself.
 fn end(mut process: Process) -> Run {
     let start = Instant::now();
     while process.child().try_wait().unwrap().is_none() {
@@ -69,7 +70,7 @@ fn a_pause_between_frames_ends_with_the_signal() {
 }
 
 #[test]
-fn a_stopped_relay_hands_on_what_it_and_the_kernel_had() {
+fn a_stopped_relay_passes_on_the_frames_that_it_and_the_kernel_had() {
     let place = Place::new();
     let (at, port) = (place.path().display().to_string(), free_port());
     let text: Vec<u8> = (0..2500).flat_map(|n| format!("{n}\n").into_bytes()).collect();
@@ -100,7 +101,7 @@ fn a_stopped_relay_hands_on_what_it_and_the_kernel_had() {
 }
 
 #[test]
-fn a_stopped_relay_at_a_full_ring_says_what_it_could_not_hand_on() {
+fn a_stopped_relay_at_a_full_ring_reports_what_it_could_not_pass_on() {
     let place = Place::new();
     let unix = format!("unix:{}/unix", place.path().display());
     let mut relay = place.start(&format!("relay {unix}?listen ring:full?capacity=4KiB"));
@@ -108,15 +109,15 @@ fn a_stopped_relay_at_a_full_ring_says_what_it_could_not_hand_on() {
     place.wait_for("stat full", |stat| stat["full"].as_u64() > Some(0));
     sender.finish().succeeds();
     signal(&mut relay, "-TERM");
-    end(relay).fails(4, "is lost");
+    end(relay).fails(4, "are lost");
     place.run("recv ring:full --file /dev/null").fails(1, "died without closing");
 }
 
 #[test]
-fn a_relay_that_nothing_can_be_passed_on_from_gives_up_in_time() {
+fn a_relay_that_cannot_pass_anything_on_times_out() {
     let place = Place::new();
     place.feed("send ring:from", &b"0123456789\n".repeat(1000)).succeeds();
-    place.run("relay ring:from ring:to?capacity=4KiB --timeout 100ms").fails(124, "nothing could be passed on");
+    place.run("relay ring:from ring:to?capacity=4KiB --timeout 100ms").fails(124, "no frame could be passed on");
     let count = |ring: &str| place.json(&format!("verify {ring}"))["frames"].as_u64().unwrap();
     assert_eq!(count("from") + count("to"), 1000);
 }
@@ -171,7 +172,7 @@ fn a_stopped_sender_sends_what_it_has_read_and_not_half_a_line() {
     run.fails(143, "inside a frame: 3 bytes");
     assert_eq!(place.run("recv ring:x").succeeds().text(), "one\ntwo\n");
 
-    // With a rate, most of what it has read is not due yet.
+    // With a rate, most of the lines that it has read are not due yet.
     let mut sender = place.start("send ring:y --rate 0.001/s");
     sender.write(b"1\n2\n3\n4\n");
     place.wait_for("stat y", |stat| stat["sent"] == 1);
@@ -183,7 +184,7 @@ fn a_stopped_sender_sends_what_it_has_read_and_not_half_a_line() {
 }
 
 #[test]
-fn a_sender_that_is_stopped_at_a_full_ring_says_what_is_lost() {
+fn a_sender_stopped_at_a_full_ring_reports_what_is_lost() {
     let place = Place::new();
     let mut sender = place.start("send ring:small?capacity=4KiB").feed(&b"0123456789\n".repeat(1000));
     place.wait_for("stat small", |stat| stat["full"].as_u64() > Some(0));

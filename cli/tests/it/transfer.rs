@@ -1,4 +1,5 @@
-//! `send` and `recv`: every framing on every kind of ring, whoever starts first, and nothing lost.
+//! `send` and `recv`: every framing on every kind of ring, whichever starts first, and no frame
+//! lost.
 
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use crate::common::{Place, noise};
 
 const KINDS: [&str; 2] = ["spsc&capacity=64KiB", "mpmc&slots=64&slot=16KiB"];
 
-/// Sends, then receives.
+/// Sends `input`, then receives it.
 fn through(place: &Place, kind: &str, options: &str, input: &[u8]) -> Vec<u8> {
     place.feed(&format!("send ring:x?kind={kind} {options}"), input).succeeds();
     let stdout = place.run(&format!("recv ring:x {options}")).succeeds().stdout;
@@ -72,7 +73,7 @@ fn a_second_sender_appends_and_a_second_receiver_continues() {
 }
 
 #[test]
-fn nothing_waits_for_input_that_has_not_come() {
+fn a_frame_does_not_wait_for_later_input() {
     let place = Place::new();
     for kind in ["spsc", "mpmc"] {
         let mut receiver = place.start(&format!("recv ring:live-{kind}?kind={kind}"));
@@ -89,7 +90,7 @@ fn nothing_waits_for_input_that_has_not_come() {
 }
 
 #[test]
-fn sixty_four_mebibytes_arrive_as_they_were() {
+fn sixty_four_mebibytes_arrive_unchanged() {
     let place = Place::new();
     let bytes = noise(64 << 20, 4);
     let file = place.file("input");
@@ -102,7 +103,7 @@ fn sixty_four_mebibytes_arrive_as_they_were() {
 }
 
 #[test]
-fn three_senders_and_three_receivers_lose_and_double_nothing() {
+fn three_senders_and_three_receivers_lose_and_repeat_no_frame() {
     let place = Place::new();
     let per_sender = (64 << 20) / 3 / 1024;
     let receivers: Vec<_> = (0..3)
@@ -112,7 +113,7 @@ fn three_senders_and_three_receivers_lose_and_double_nothing() {
         })
         .collect();
     place.wait_for_living("work", 3);
-    // A sender that stays keeps the receivers from leaving between two others.
+    // A sender that stays attached keeps the receivers from ending between two others.
     let opener = place.start("send ring:work --framing len32");
     place.wait_for_living("work", 4);
     let mut expected = Vec::new();
@@ -136,7 +137,7 @@ fn three_senders_and_three_receivers_lose_and_double_nothing() {
 }
 
 #[test]
-fn kinds_streams_counts_and_json() {
+fn kind_stream_count_and_json_are_respected() {
     let place = Place::new();
     place.feed("send ring:x --kind 0x0107 --stream 3 --count 2", b"a\nb\nc\n").succeeds();
     place.feed("send ring:x --kind 300", b"\"q\"\n").succeeds();
@@ -174,7 +175,7 @@ fn a_rate_is_kept() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_loses_nothing() {
+fn a_reader_that_closes_early_loses_no_frame() {
     let place = Place::new();
     let text: Vec<u8> = (0..100_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
     for kind in ["spsc&capacity=4MiB", "mpmc&slots=131072&slot=16"] {
@@ -185,11 +186,11 @@ fn a_reader_that_has_seen_enough_loses_nothing() {
         drop(receiver.child().stdout.take());
         let run = receiver.finish();
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{kind}: a closed pipe is no error");
-        // What the pipe swallowed may come again; nothing may be missing behind it.
+        // Frames that were in the pipe may be redelivered; no frame after them may be missing.
         let rest = place.run(&format!("recv ring:{ring}")).succeeds().text();
         let mut numbers: Vec<u32> = rest.lines().map(|line| line.parse().unwrap()).collect();
         if ring == "mpmc" {
-            numbers.sort_unstable(); // frames that come again need not come first
+            numbers.sort_unstable(); // redelivered frames need not come first
         }
         let first = numbers[0];
         assert!(first < 60_000, "{kind}: {first}");
