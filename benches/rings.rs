@@ -1,12 +1,14 @@
-//! What one operation costs when nobody else touches the cache lines, and streams to a second thread.
+//! The cost of one operation when no other thread touches the cache lines, and streams to a second
+//! thread.
 //!
 //! ```text
 //! cargo bench --bench rings             # or, in a minute: cargo bench --bench rings -- --quick
 //! ```
 //!
-//! One thread holds both ends, so these figures are instructions and L1 accesses; they show a regression of a fast path,
-//! not what two processes get. That is measured by `slipring bench`, pinned, and side by side with other libraries by
-//! `benches/peers`. Every payload is written in full and looked at.
+//! One thread holds both ends, so these figures are instructions and L1 accesses. They show a
+//! regression of a fast path, not what two processes achieve: that is measured by `slipring bench`,
+//! pinned, and beside other libraries by `benches/peers`. Every payload is written and read in
+//! full.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ fn spsc_pair(wake: WakeMode) -> (spsc::Producer, spsc::Consumer) {
     (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap())
 }
 
-/// The last byte is enough to be sure that a payload lies there: all of it was committed by one store.
+/// Reads the last byte of a payload: the whole payload was committed by one store.
 fn look(payload: &[u8]) {
     black_box(payload.last());
 }
@@ -69,8 +71,8 @@ fn spsc(c: &mut Criterion) {
     group.finish();
 }
 
-/// The fast path of the eventcounts: the price of "does somebody sleep?" after each commit. Not asked, asked with a load,
-/// asked with a fence and a load.
+/// The fast path of the eventcounts: the cost of checking for sleepers after each commit. Without a
+/// check, with a load, with a fence and a load.
 fn wake_modes(c: &mut Criterion) {
     let mut group = c.benchmark_group("wake_mode");
     group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: 8 });
@@ -127,7 +129,7 @@ fn stream(c: &mut Criterion) {
     group.finish();
 }
 
-/// What is free to be taken, taken and given back.
+/// Acquiring and releasing without contention.
 fn primitives(c: &mut Criterion) {
     let mut group = c.benchmark_group("primitives");
     group.throughput(Throughput::Elements(1));
@@ -150,7 +152,8 @@ fn frames(c: &mut Criterion) {
             black_box(frame.encode_into(form, &mut wire).unwrap());
         });
         for size in SIZES {
-            // A decoder follows the sequence numbers: each iteration gives a new one the same run of 64 frames.
+            // A decoder checks the sequence numbers: each iteration gives a new one the same run of
+            // 64 frames.
             let mut wire = Vec::new();
             for seq in 0..64 {
                 let header = Header { seq, ..Header::new(0x0100, 0).unwrap() };
@@ -172,7 +175,8 @@ fn frames(c: &mut Criterion) {
     group.finish();
 }
 
-/// Two threads, frames of 64 bytes, blocking calls: what a pair of threads gets on this machine as it is.
+/// Two threads, frames of 64 bytes, blocking calls: what a pair of unpinned threads achieves on
+/// this machine.
 fn two_threads(c: &mut Criterion) {
     let mut group = c.benchmark_group("two_threads");
     group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: FRAME as u64 });
@@ -208,7 +212,8 @@ fn two_threads(c: &mut Criterion) {
     group.finish();
 }
 
-/// How long it takes for `frames` frames to be sent by this thread and received by another: from the first call to the last.
+/// The time to send `frames` frames from this thread and receive them in another, from the first
+/// call to the last.
 fn time_stream(
     frames: u64,
     mut send: impl FnMut() -> Result<(), Error>,

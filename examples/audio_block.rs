@@ -1,18 +1,21 @@
-//! Audio from a process that may be late to one that must not be: no allocation and no system call in the callback, proven.
+//! Audio from a process that may be late to one that must not be: without allocations and system
+//! calls in the callback, which is proven.
 //!
 //! ```text
 //! cargo run --release --example audio_block
 //! ```
 //!
-//! The program renders a stereo tone, block by block, into a stream. It starts itself as the "sound card": a process whose
-//! callback must produce a block every 2.67 ms. The callback is under guard:
+//! The program renders a stereo tone into a stream, block by block. It starts itself as the "sound
+//! card": a process whose callback must produce a block every 2.67 ms. Two guards watch the
+//! callback:
 //!
 //! * The global allocator counts what this thread allocates.
-//! * A seccomp filter kills the process at any system call but two: the one with which the *driver* sleeps until the next
-//!   period, and the one with which the process ends. Not even `write` or `futex` is left to the callback. So that it is
-//!   known to bite, a second sound card makes one harmless call, and must die of it.
+//! * A seccomp filter kills the process at any system call but two: the one with which the *driver*
+//!   sleeps until the next period, and the one that ends the process. The callback may not even
+//!   call `write` or `futex`. To prove that the filter works, a second sound card makes one
+//!   harmless system call, and must be killed for it.
 //!
-//! Even the statistics go back through a ring.
+//! The statistics are sent through a ring as well.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -31,12 +34,13 @@ const BLOCK: usize = FRAMES * CHANNELS * size_of::<f32>();
 const PERIOD_NS: u64 = FRAMES as u64 * 1_000_000_000 / RATE;
 const CALLBACKS: u64 = 750; // two seconds
 
-/// A stream for real-time threads: nobody is ever woken (so nobody makes the call for it), and no page is ever missing.
+/// A stream for real-time threads: no participant sleeps on it, so none makes a system call to wake
+/// another; and all its pages are in memory.
 fn options(bytes: usize) -> Options {
     Options::stream(bytes).wake(WakeMode::Poll).prefault(true).lock_memory(true).best_effort(true)
 }
 
-/// Sample `n` of the tone, the same on both sides.
+/// Sample `n` of the tone, computed alike on both sides.
 fn sample(n: u64) -> f32 {
     (n % 109) as f32 / 54.5 - 1.0
 }
@@ -46,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match &arguments[..] {
         [name, misbehave] => sound_card(name, misbehave == "misbehave"),
         _ => {
-            assert_eq!(render("misbehave")?, None, "a system call in the callback goes unpunished: no proof");
+            assert_eq!(render("misbehave")?, None, "the sound card survived a system call in its callback");
             let Some([played, xruns, wrong, allocations]) = render("behave")? else {
                 return Err("the callback made a system call".into());
             };
@@ -59,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Plays to a sound card. What it reports, or `None` if it was killed for a system call.
+/// Plays to a sound card. Returns its report, or `None` if it was killed for a system call.
 fn render(behaviour: &str) -> Result<Option<[u64; 4]>, Box<dyn Error>> {
     let name = format!("example-audio-{}", std::process::id());
     let reply = format!("{name}-reply");
@@ -70,14 +74,14 @@ fn render(behaviour: &str) -> Result<Option<[u64; 4]>, Box<dyn Error>> {
 
     let mut n = 0;
     let status = loop {
-        // Room for a block, as one slice, even where the ring ends: written in place, as samples.
+        // Room for a block as one slice, even at the end of the ring: samples are written in place.
         match tx.write_chunk_deadline(BLOCK, Duration::from_millis(5)) {
             Ok(mut chunk) => {
                 chunk.as_values_mut::<f32>()?.iter_mut().zip(n..).for_each(|(s, n)| *s = sample(n));
                 chunk.commit(BLOCK);
                 n += (FRAMES * CHANNELS) as u64;
             }
-            Err(slipring::Error::Timeout | slipring::Error::PeerDead) => {} // plenty ahead, or nobody listens any more
+            Err(slipring::Error::Timeout | slipring::Error::PeerDead) => {} // the stream is full, or the sound card has ended
             Err(error) => return Err(error.into()),
         }
         if let Some(status) = card.try_wait()? {
@@ -97,10 +101,10 @@ fn render(behaviour: &str) -> Result<Option<[u64; 4]>, Box<dyn Error>> {
 fn sound_card(name: &str, misbehave: bool) -> Result<(), Box<dyn Error>> {
     let mut rx = stream::Consumer::open(name, &options(1))?;
     let mut tx = stream::Producer::open(&format!("{name}-reply"), &options(1))?;
-    drop(rx.read_chunk_deadline(8 * BLOCK, Instant::now() + Duration::from_secs(10))?); // some blocks ahead, then start
+    drop(rx.read_chunk_deadline(8 * BLOCK, Instant::now() + Duration::from_secs(10))?); // wait for some blocks, then start
     let mut speaker = [0f32; FRAMES * CHANNELS];
     let (mut played, mut xruns, mut wrong, mut n) = (0, 0, 0, 0);
-    // What the driver owns: absolute times, so that periods do not drift.
+    // The driver's state. Periods are absolute times, so that they do not drift.
     let mut wake = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     forbid_system_calls()?;
     ALLOCATIONS.set(0);
@@ -115,12 +119,12 @@ fn sound_card(name: &str, misbehave: bool) -> Result<(), Box<dyn Error>> {
                 n += speaker.len() as u64;
             }
             Err(_) => {
-                speaker.fill(0.0); // nothing there in time: silence, and on
+                speaker.fill(0.0); // no block in time: play silence
                 xruns += 1;
             }
         }
         if misbehave {
-            let _ = std::process::id(); // getpid: the most harmless call there is
+            let _ = std::process::id(); // getpid, a harmless call
         }
         // --- the driver ---
         wake.tv_nsec += PERIOD_NS as i64;
@@ -130,11 +134,13 @@ fn sound_card(name: &str, misbehave: bool) -> Result<(), Box<dyn Error>> {
         while rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &wake).is_err() {}
     }
     let reported = tx.try_write_values(&[played, xruns, wrong, ALLOCATIONS.get()]);
-    // SAFETY: ends the process; nothing of it is used afterwards. No destructor runs: those would make system calls.
+    // SAFETY: ends the process; nothing of it is used afterwards. No destructor runs, which could
+    // make system calls.
     unsafe { libc::_exit(i32::from(reported.is_err())) }
 }
 
-/// From here on any system call of this thread but the driver's sleep and the end kills the process with SIGSYS.
+/// From here on, any system call of this thread except the driver's sleep and the exit kills the
+/// process with SIGSYS.
 fn forbid_system_calls() -> std::io::Result<()> {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let allow_if = |call: libc::c_long, jump| instruction(libc::BPF_JMP | libc::BPF_JEQ, jump, 0, call as u32);
@@ -146,9 +152,11 @@ fn forbid_system_calls() -> std::io::Result<()> {
         instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: takes numbers only; afterwards no program that we start could gain privileges, and we start none.
+    // SAFETY: takes numbers only. The flag keeps programs that this process would start from
+    // gaining privileges; it starts none.
     let unprivileged = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: `program` points to a filter of `len` instructions, alive during the call; the kernel copies and checks it.
+    // SAFETY: `program` points to a filter of `len` instructions, which outlives the call; the
+    // kernel copies and checks it.
     let guarded = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if unprivileged == 0 && guarded == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
@@ -163,8 +171,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter, a constant-initialised cell without a
-// destructor, allocates nothing itself.
+// SAFETY: every call is passed to the system's allocator unchanged. The counter, a
+// constant-initialised cell without a destructor, allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -173,7 +181,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1); // freeing is no better
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1); // freeing counts, too
         // SAFETY: the caller's contract is the same.
         unsafe { System.dealloc(memory, layout) }
     }

@@ -1,11 +1,13 @@
-//! A FIFO as the way into a ring: many writers that come and go, one of them killed, and a reader that notices nothing of it.
+//! A FIFO as the input of a ring: many writers that open and close it, one of which is killed,
+//! without an effect on the reader.
 //!
 //! ```text
 //! cargo run --release --example fifo_bridge
 //! ```
 //!
-//! Four processes beside this one, all of them this program: three writers, and a bridge that takes from the FIFO what they
-//! write and puts it into a ring. (`slipring relay fifo:PATH ring:NAME` is such a bridge; this one outlives all its writers.)
+//! Four more processes run this program: three writers, and a bridge that receives their frames
+//! from the FIFO and sends them into a ring. (`slipring relay fifo:PATH ring:NAME` is a similar
+//! bridge; this one continues after its last writer has left.)
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -17,10 +19,11 @@ use slipring::frame::{Event, Header};
 use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender, fifo, stream};
 use slipring::{Deadline, Options, Ring, spsc};
 
-/// Of a frame that ends the bridge.
+/// The kind of the frame that ends the bridge.
 const STOP: u16 = 0x01FF;
 const FRAMES: u32 = 2_000;
-/// More than a pipe keeps together: it travels in fragments, between which those of others may come.
+/// More than `PIPE_BUF`: such a frame is sent in fragments, between which other writers' fragments
+/// may lie.
 const LONG: usize = 10_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,7 +51,7 @@ fn write(path: &Path, count: u32) -> slipring::Result<()> {
     tx.close(Deadline::never())
 }
 
-/// From the FIFO into the ring, whoever comes and goes.
+/// Copies frames from the FIFO into the ring, until the frame that ends the bridge.
 fn bridge(path: &Path, name: &str) -> slipring::Result<()> {
     let mut rx = fifo::receiver(path, &stream::Options::new())?;
     let mut tx = RingSender::from(spsc::Producer::open(name, &options())?);
@@ -57,14 +60,14 @@ fn bridge(path: &Path, name: &str) -> slipring::Result<()> {
             Ok(Event::Frame(frame)) if frame.header.kind == STOP => return tx.close(Deadline::never()),
             Ok(Event::Frame(frame)) => tx.send(frame.header, frame.payload)?,
             Ok(other) => eprintln!("bridge: {other:?}"),
-            // The last writer has said goodbye, or was killed. Another one may come.
+            // The last writer has sent BYE, or was killed. Another one may open the FIFO.
             Err(slipring::Error::Closed | slipring::Error::PeerDead) => rx.wait_for_peer(Deadline::never())?,
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Reads the ring, and starts everybody else.
+/// Reads the ring, and starts the other processes.
 fn read() -> Result<(), Box<dyn Error>> {
     let name = format!("example-bridge-{}", std::process::id());
     let path = std::env::temp_dir().join(&name);
@@ -79,7 +82,7 @@ fn read() -> Result<(), Box<dyn Error>> {
     let mut writers = [start(&["write", place, &count])?, start(&["write", place, &count])?];
     let mut doomed = start(&["write", place, "4000000000"])?; // would take a while
 
-    // Frames of each writer.
+    // Number of frames received from each writer.
     let mut came = HashMap::new();
     let all = [writers[0].id(), writers[1].id(), doomed.id()];
     while all.iter().any(|writer| came.get(writer) < Some(&FRAMES)) {
@@ -87,21 +90,22 @@ fn read() -> Result<(), Box<dyn Error>> {
     }
     doomed.kill()?;
     doomed.wait()?;
-    // Beside this thread, which must go on reading, or there might be no room for it.
+    // In another thread, because this one must continue reading, or there might be no room in the
+    // FIFO.
     let stopping = std::thread::spawn(move || stop(&path));
     while next(&mut rx, &mut came)? {}
-    stopping.join().map_err(|_| "the bridge could not be told")??;
+    stopping.join().map_err(|_| "the bridge could not be stopped")??;
 
     for writer in &mut writers {
         assert!(writer.wait()?.success());
-        println!("writer {}: all of its {} frames came", writer.id(), came[&writer.id()]);
+        println!("writer {}: all of its {} frames arrived", writer.id(), came[&writer.id()]);
     }
-    println!("writer {}: {} frames came, all whole, until it was killed", doomed.id(), came[&doomed.id()]);
+    println!("writer {}: {} frames arrived, all intact, until it was killed", doomed.id(), came[&doomed.id()]);
     println!("bridge {}: {}", bridge.id(), bridge.wait()?);
     Ok(())
 }
 
-/// One more frame; false at the end.
+/// Receives one frame. Returns false at the end.
 fn next(rx: &mut RingReceiver, came: &mut HashMap<u32, u32>) -> Result<bool, Box<dyn Error>> {
     match rx.recv() {
         Ok(Event::Frame(frame)) => {
@@ -127,7 +131,7 @@ fn start(arguments: &[&str]) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?).args(arguments).spawn()
 }
 
-/// Names that are to be left behind by nobody.
+/// Removes the ring and the FIFO when dropped.
 struct Removed {
     path: PathBuf,
     name: String,

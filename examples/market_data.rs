@@ -1,12 +1,14 @@
-//! Market data: typed ticks from a feed that never waits, to a strategy that knows exactly what it has missed.
+//! Market data: typed ticks from a feed that does not wait, to a strategy that knows exactly which
+//! ticks it has missed.
 //!
 //! ```text
 //! cargo run --release --example market_data
 //! ```
 //!
-//! A feed handler must not be slowed down by a reader: it uses `try_send_value`, and drops a tick for which there is no
-//! room. Every tick bears the number that the exchange gave it, so the reader sees each gap. The program starts itself as
-//! the strategy, which once is busy with something else for too long; at the end both compare their books.
+//! A feed handler must not be slowed down by a reader: it uses `try_send_value`, and drops a tick
+//! for which there is no room. Every tick has the number that the exchange gave it, so the reader
+//! sees each gap. The program starts itself as the strategy, which is too busy to read for a while;
+//! at the end both compare their counts.
 
 use std::error::Error;
 use std::process::Command;
@@ -17,17 +19,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const TICKS: u64 = 200_000;
 const TICK_NS: u64 = 3_000;
-/// At this tick the strategy stops listening for [`BREAK`].
+/// After this tick the strategy does not read for [`BREAK`].
 const BREAK_AT: u64 = 100_000;
 const BREAK: Duration = Duration::from_millis(200);
 
-/// 32 bytes without padding: the derives prove it, so neither side needs `unsafe`, or a copy, or a decoder.
+/// 32 bytes without padding, which the derives prove. So neither side needs `unsafe`, a copy or a
+/// decoder.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 struct Tick {
-    /// The exchange's number; after the last tick, in a frame of the same shape, how many there were.
+    /// The exchange's number. In the last frame: how many ticks there were.
     seq: u64,
-    /// When it was sent: nanoseconds of the monotonic clock, which all processes of a machine share.
+    /// When it was sent: nanoseconds of the monotonic clock, which all processes of a machine
+    /// share.
     stamp: u64,
     /// In units of 10^-4.
     price: i64,
@@ -40,7 +44,7 @@ const TRADE: u32 = 0;
 const END: u32 = 1;
 
 fn options() -> Options {
-    Options::spsc(1 << 20) // some 21,000 ticks, or 65 ms: what is older is of no interest
+    Options::spsc(1 << 20) // some 21,000 ticks, or 65 ms: older ticks are useless
 }
 
 fn now_ns() -> u64 {
@@ -64,7 +68,7 @@ fn feed() -> Result<(), Box<dyn Error>> {
     let mut tx = spsc::Producer::open(&name, &options())?;
     let mut child = Command::new(std::env::current_exe()?).arg(&name).spawn()?;
     let met = tx.wait_for_peer(Duration::from_secs(10));
-    Ring::remove(&name, &options())?; // both are here: the name has served
+    Ring::remove(&name, &options())?; // both are attached: the name is not needed any more
     met?;
 
     let started = now_ns();
@@ -80,7 +84,7 @@ fn feed() -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
     }
-    // The end, unlike a tick, is worth waiting for.
+    // The end, unlike a tick, must not be dropped: wait for room.
     tx.send_value(&Tick { seq: TICKS, stamp: now_ns(), price: dropped, size: 0, kind: END })?;
     tx.close();
     let status = child.wait()?;
@@ -109,11 +113,11 @@ fn strategy(name: &str) -> Result<(), Box<dyn Error>> {
         if tick.seq < BREAK_AT {
             latencies.push(now_ns() - tick.stamp);
         } else if tick.seq == BREAK_AT {
-            std::thread::sleep(BREAK); // the view is still in our hands: nothing is overwritten under our eyes
+            std::thread::sleep(BREAK); // the view still holds the tick, so it is not overwritten
         }
     };
     assert!(matches!(rx.recv(), Err(slipring::Error::Closed)), "nothing comes after the end");
-    assert_eq!(missed, dropped, "what we missed is what the feed dropped");
+    assert_eq!(missed, dropped, "the strategy missed exactly the ticks that the feed dropped");
     assert_eq!(received + missed, TICKS, "every tick is accounted for");
     assert!(missed > 0, "a break of {BREAK:?} fills the ring many times over");
 

@@ -1,12 +1,14 @@
-//! A work queue between processes that loses no work: one of the workers is killed in the middle of a job.
+//! A work queue between processes that loses no work although a worker is killed in the middle of a
+//! job.
 //!
 //! ```text
 //! cargo run --release --example mpmc_workers
 //! ```
 //!
-//! The program starts itself as some workers. They take jobs from one ring and put results into another. One of them gets
-//! stuck with a job, and is killed with SIGKILL while it holds it. Nobody tells the others; the next one that
-//! finds the queue empty asks the kernel who is dead, and takes the job back.
+//! The program starts itself as several workers. They take jobs from one ring and send results into
+//! another. One of them hangs in a job, and is killed with SIGKILL while it holds it. No process
+//! tells the others: the next worker that finds the queue empty checks its peers, and recovers the
+//! job.
 
 use std::error::Error;
 use std::process::{Child, Command};
@@ -18,7 +20,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const JOBS: u32 = 2_000;
 const WORKERS: u32 = 4;
-/// Whoever gets this job first does not finish it.
+/// The worker that gets this job first hangs in it.
 const FATAL: u32 = 700;
 
 /// "How many primes are there below `limit`?"
@@ -29,7 +31,8 @@ struct Job {
     limit: u32,
 }
 
-/// What workers say. Every pattern of bytes is one, so it can be read in place, whoever wrote it.
+/// A worker's report. Every pattern of bytes is a valid one, so it can be read in place, whichever
+/// process wrote it.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 struct Report {
@@ -76,11 +79,12 @@ fn manage() -> Result<(), Box<dyn Error>> {
     let mut workers = (0..WORKERS).map(spawn).collect::<Result<Vec<Child>, _>>()?;
 
     let ready = (0..WORKERS).try_for_each(|_| rx.recv_deadline(Duration::from_secs(30)).map(drop));
-    Ring::remove(&format!("{name}-jobs"), &jobs())?; // everybody is here: the names have served
+    Ring::remove(&format!("{name}-jobs"), &jobs())?; // all are attached: the names are not needed any more
     Ring::remove(&format!("{name}-reports"), &reports())?;
     ready?;
 
-    // A thread of its own sends: the ring is full as long as somebody living holds the oldest job, and we have to listen.
+    // A thread sends the jobs, because the ring stays full while a living worker holds the oldest
+    // job, and this thread must receive the reports.
     let sender = std::thread::spawn(move || {
         (0..JOBS).try_for_each(|id| tx.send_value(&Job { id, limit: limit_of(id) }))?;
         Ok::<_, slipring::Error>(tx)
@@ -93,26 +97,26 @@ fn manage() -> Result<(), Box<dyn Error>> {
         let report = view.value::<Report>()?;
         if report.what == HOLDING {
             println!("worker {} is stuck with job {}: killing it", report.worker, report.job);
-            workers[report.worker as usize].kill()?; // SIGKILL: no handler, no destructor, no good-bye
+            workers[report.worker as usize].kill()?; // SIGKILL: no handler and no destructor runs
             victim = Some(report.worker as usize);
             continue;
         }
         if report.redelivered == 1 {
-            println!("job {} was delivered again, and done by worker {}", report.job, report.worker);
+            println!("job {} was redelivered, and done by worker {}", report.job, report.worker);
             redelivered.push(report.job);
         }
         let before = answers[report.job as usize].replace(report.answer);
         assert_eq!(before, None, "job {} was done twice", report.job);
     }
 
-    sender.join().expect("the sender does not panic")?.close(); // the workers receive `Error::Closed`, and go home
+    sender.join().expect("the sender does not panic")?.close(); // the workers receive `Error::Closed`, and exit
     for (worker, child) in workers.iter_mut().enumerate() {
         let status = child.wait()?;
         assert_eq!(status.success(), Some(worker) != victim, "worker {worker}: {status}");
     }
-    assert_eq!(redelivered, [FATAL], "the job in hand came again, and no other");
+    assert_eq!(redelivered, [FATAL], "only the held job was redelivered");
     assert!((0..JOBS).all(|id| answers[id as usize] == Some(primes_below(limit_of(id)))), "every answer is right");
-    println!("{JOBS} jobs done, each exactly once, with {WORKERS} workers of whom one was killed");
+    println!("{JOBS} jobs done, each exactly once, with {WORKERS} workers, one of which was killed");
     Ok(())
 }
 
@@ -131,11 +135,12 @@ fn work(name: &str, worker: u32) -> Result<(), Box<dyn Error>> {
         let redelivered = view.header().flags.contains(Flags::REDELIVERED);
         if job.id == FATAL && !redelivered {
             say(HOLDING, job.id, 0, 0)?;
-            std::thread::sleep(Duration::from_secs(60)); // with the view in our hands, until we are killed
-            return Err("nobody killed me".into());
+            std::thread::sleep(Duration::from_secs(60)); // holds the view until the process is killed
+            return Err("the worker was not killed".into());
         }
-        // The job is in our hands until `view` is dropped. Had we died between the report and the drop, it would have been
-        // done twice: delivery is at least once. `Redelivery::AtMostOnce` makes the other choice.
+        // The worker holds the job until `view` is dropped. If it died between the report and the
+        // drop, the job would be done twice: delivery is at least once. `Redelivery::AtMostOnce`
+        // makes the other choice.
         say(DONE, job.id, primes_below(job.limit), redelivered.into())?;
     }
 }

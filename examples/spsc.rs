@@ -1,10 +1,10 @@
-//! Two processes and one ring: millions of frames of mixed sizes, every byte of them verified.
+//! Two processes and one ring: millions of frames of mixed sizes, every byte of which is verified.
 //!
 //! ```text
 //! cargo run --release --example spsc
 //! ```
 //!
-//! The program starts itself a second time, as the consumer. The two meet by the name of the ring; either may come first.
+//! The program starts itself again as the consumer. Both open the ring by its name, in any order.
 
 use std::error::Error;
 use std::process::Command;
@@ -26,7 +26,8 @@ fn options() -> Options {
     Options::spsc(1 << 20) // 1 MiB: some thousand frames may wait in it
 }
 
-/// What frame `n` holds: its number, repeated and cut to a length that varies. Both sides compute it.
+/// The payload of frame `n`: its number, repeated and cut to a length that varies. Both sides
+/// compute it.
 fn pattern(n: u64, buffer: &mut [u8; LONGEST]) -> &[u8] {
     let len = 8 + n.wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize % (LONGEST - 8);
     for word in buffer[..len.next_multiple_of(8)].chunks_exact_mut(8) {
@@ -40,7 +41,8 @@ fn produce() -> Result<(), Box<dyn Error>> {
     let mut tx = spsc::Producer::open(&name, &options())?;
     let mut consumer = Command::new(std::env::current_exe()?).arg(&name).spawn()?;
 
-    // Once both are attached nobody needs the name any more. A ring without a name cannot be left behind, whoever dies.
+    // Once both are attached, the name is not needed any more. A ring without a name cannot be left
+    // behind, even if both die.
     let met = tx.wait_for_peer(Duration::from_secs(10));
     Ring::remove(&name, &options())?;
     met?;
@@ -50,7 +52,7 @@ fn produce() -> Result<(), Box<dyn Error>> {
     let mut buffer = [0; LONGEST];
     for n in 0..FRAMES {
         let payload = pattern(n, &mut buffer);
-        tx.send(payload)?; // sleeps while the ring is full; `Error::PeerDead` if nobody is left to make room
+        tx.send(payload)?; // sleeps while the ring is full; `Error::PeerDead` if the consumer has died
         bytes += payload.len();
     }
     tx.close();
@@ -73,11 +75,12 @@ fn consume(name: &str) -> Result<(), Box<dyn Error>> {
     let mut buffer = [0; LONGEST];
     let mut n = 0;
     loop {
-        // In place, and several at a time: whatever is committed is looked at where it lies, and released together.
+        // In place, and several at a time: the frames of a batch are read where they lie, and
+        // released together.
         let mut batch = match rx.recv_batch() {
             Ok(batch) => batch,
-            Err(slipring::Error::Closed) => break, // the producer has finished, and the ring is empty
-            Err(error) => return Err(error.into()), // `PeerDead`: it has not finished
+            Err(slipring::Error::Closed) => break, // the producer has closed, and the ring is empty
+            Err(error) => return Err(error.into()), // `PeerDead`: the producer died before it closed
         };
         for frame in batch.iter() {
             assert_eq!(frame.header.seq, n as u32, "frames come in order, none is missing");

@@ -1,12 +1,14 @@
-//! TCP between two hosts, of which one is killed in the middle: a journal that has every entry once.
+//! TCP between two hosts, one of which is killed in the middle: a journal that gets every entry
+//! once.
 //!
 //! ```text
 //! cargo run --release --example two_hosts
 //! ```
 //!
-//! The hosts are two loopback addresses, 127.0.0.1 and 127.0.0.2. (For real ones, `Options::remote`.) A connection that is lost is
-//! told, not mended: nobody but the application knows what the other side has done with the last frames. Here the journal
-//! knows: on each connection it says first what it has, in an ACK, and the sender goes on from there.
+//! The hosts are two loopback addresses, 127.0.0.1 and 127.0.0.2. (For real hosts, set
+//! `Options::remote`.) A lost connection is reported and not re-established: only the application
+//! knows what the peer did with the last frames. Here the journal's host first sends on each
+//! connection, in an ACK, how many entries it has, and the sender continues from there.
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -21,7 +23,7 @@ use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, tcp};
 use slipring::{Deadline, Error as Reason};
 
 const ENTRIES: u32 = 20_000;
-/// The journal's host is killed when it has so many.
+/// The journal's host is killed when it has this many entries.
 const FATAL: u32 = 7_000;
 /// Entries between two acknowledgements.
 const STEP: u32 = 100;
@@ -38,7 +40,8 @@ fn soon() -> Deadline {
     Duration::from_secs(10).into()
 }
 
-/// 127.0.0.2: keeps the journal. Four bytes an entry; what was begun when it was killed is cut off.
+/// 127.0.0.2: keeps the journal. An entry has four bytes; an incomplete one, left by the kill, is
+/// cut off.
 fn keep(address: SocketAddr, journal: &Path) -> Result<(), Box<dyn Error>> {
     let mut file = OpenOptions::new().create(true).append(true).open(journal)?;
     let mut kept = (file.metadata()?.len() / 4) as u32;
@@ -47,7 +50,7 @@ fn keep(address: SocketAddr, journal: &Path) -> Result<(), Box<dyn Error>> {
     let (mut tx, mut rx) = listener.accept(soon())?;
     let ack = Header::control(control::ACK, 4)?;
     tx.send(ack, &kept.to_le_bytes())?;
-    println!("127.0.0.2, pid {}: somebody is here, and I have {kept}", std::process::id());
+    println!("127.0.0.2, pid {}: connected, {kept} entries so far", std::process::id());
     loop {
         match rx.recv() {
             Ok(Event::Frame(frame)) if !frame.header.is_control() => {
@@ -65,7 +68,7 @@ fn keep(address: SocketAddr, journal: &Path) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// 127.0.0.1: sends the entries, and does not rest until all are kept.
+/// 127.0.0.1: sends the entries until all are acknowledged.
 fn send() -> Result<(), Box<dyn Error>> {
     // A port that is free now.
     let address = TcpListener::bind("127.0.0.2:0")?.local_addr()?;
@@ -92,13 +95,14 @@ fn send() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One connection: from what the journal has to the end of it, or of the other host.
+/// One connection: sends from where the journal is, until all entries are acknowledged or the
+/// connection breaks.
 fn talk(address: SocketAddr, kept: &mut u32, mut doomed: Option<&mut Child>) -> slipring::Result<()> {
-    let (mut tx, mut rx) = tcp::connect(address, &tcp::Options::default(), soon())?; // waits until somebody listens
+    let (mut tx, mut rx) = tcp::connect(address, &tcp::Options::default(), soon())?; // waits for a listener
     *kept = acknowledged(&mut rx)?;
     let mut next = *kept;
     while *kept < ENTRIES {
-        let until = (*kept + 10 * STEP).min(ENTRIES); // a window: so many may be under way
+        let until = (*kept + 10 * STEP).min(ENTRIES); // a window: this many may be in flight
         while next < until {
             tx.send(Header::PLAIN, &next.to_le_bytes())?;
             next += 1;
@@ -113,7 +117,7 @@ fn talk(address: SocketAddr, kept: &mut u32, mut doomed: Option<&mut Child>) -> 
     tx.close(soon())
 }
 
-/// The next acknowledgement.
+/// Receives the next acknowledgement.
 fn acknowledged(rx: &mut tcp::Receiver) -> slipring::Result<u32> {
     loop {
         if let Event::Frame(frame) = rx.recv()? {
@@ -128,7 +132,7 @@ fn start(address: SocketAddr, journal: &Path) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?).arg(address.to_string()).arg(journal).spawn()
 }
 
-/// A file that goes with us.
+/// A file that is removed when dropped.
 struct Removed(PathBuf);
 
 impl Drop for Removed {

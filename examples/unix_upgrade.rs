@@ -1,11 +1,13 @@
-//! Two processes meet on a Unix socket, look at each other's credentials, and go on over rings in shared memory.
+//! Two processes connect over a Unix socket, check each other's credentials, and switch to rings in
+//! shared memory.
 //!
 //! ```text
 //! cargo run --release --example unix_upgrade
 //! ```
 //!
-//! The server starts the client, which is this program again. The client asks a hundred thousand questions, once over the
-//! socket and once over the rings: the same frames, the same traits; without the system calls.
+//! The server starts the client, which is this program again. The client asks a hundred thousand
+//! questions, first over the socket and then over the rings: the same frames and traits, but
+//! without system calls.
 
 use std::path::Path;
 use std::process::Command;
@@ -31,10 +33,10 @@ fn soon() -> Deadline {
     Duration::from_secs(10).into()
 }
 
-/// Answers two clients' connections: the first stays on the socket, the second is upgraded.
+/// Serves two connections: the first stays on the socket, the second is upgraded.
 fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("slipring-example-upgrade-{}", std::process::id()));
-    // Only this user and root may connect; `Options::allow_uid` lets others in.
+    // Only this user and root may connect; `Options::allow_uid` permits others.
     let listener = Listener::bind(&path, &Options::default())?;
     let mut client = Command::new(std::env::current_exe()?).arg(&path).spawn()?;
     for _ in 0..2 {
@@ -42,10 +44,10 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
         let who = connection.credentials()?;
         let how = match &connection {
             Connection::Stream(..) => "over the socket",
-            Connection::Rings(_, rx) if rx.is_untrusted() => "over rings, each frame copied before it is looked at",
-            Connection::Rings(..) => "over rings, each frame read where it lies",
+            Connection::Rings(_, rx) if rx.is_untrusted() => "over rings, each frame copied before it is read",
+            Connection::Rings(..) => "over rings, each frame read in place",
         };
-        println!("server: pid {} of user {} is here, {how}", who.pid, who.uid);
+        println!("server: pid {} of user {} connected, {how}", who.pid, who.uid);
         if let Connection::Rings(tx, rx) = &mut connection {
             answer(tx, rx)?;
         } else if let Connection::Stream(tx, rx) = &mut connection {
@@ -56,7 +58,7 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
     if status.success() { Ok(()) } else { Err(format!("the client: {status}").into()) }
 }
 
-/// Sends back each number plus one, until the client says goodbye.
+/// Returns each number plus one, until the client closes.
 fn answer(tx: &mut impl FrameSender, rx: &mut impl FrameReceiver) -> slipring::Result<()> {
     loop {
         match rx.recv() {

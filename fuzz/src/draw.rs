@@ -1,4 +1,5 @@
-//! Choices out of the fuzzer's bytes. When they are used up, every choice is the first one.
+//! Choices drawn from the fuzzer's bytes. When the bytes are used up, every choice is the first
+//! one.
 //!
 //! Used by every target. Relies on `arbitrary`.
 
@@ -11,7 +12,7 @@ impl<'a> Draw<'a> {
         Draw(Unstructured::new(data))
     }
 
-    /// Whether there is anything left to draw from.
+    /// Whether there are bytes left.
     pub fn more(&self) -> bool {
         !self.0.is_empty()
     }
@@ -28,7 +29,7 @@ impl<'a> Draw<'a> {
         self.0.arbitrary().unwrap_or_default()
     }
 
-    /// From 0 to `n` - 1.
+    /// A number from 0 to `n` - 1.
     pub fn below(&mut self, n: usize) -> usize {
         self.0.int_in_range(0..=n - 1).unwrap_or_default()
     }
@@ -37,18 +38,18 @@ impl<'a> Draw<'a> {
         choices[self.below(choices.len())]
     }
 
-    /// At most `n` bytes as they are.
+    /// At most `n` bytes, unchanged.
     pub fn bytes(&mut self, n: usize) -> &'a [u8] {
         self.0.bytes(n.min(self.0.len())).unwrap_or_default()
     }
 
-    /// `len` bytes that cost the fuzzer one.
+    /// `len` bytes that are all derived from one byte of the input.
     pub fn payload(&mut self, len: usize) -> Vec<u8> {
         let first = self.byte();
         (0..len).map(|i| first.wrapping_add(i as u8)).collect()
     }
 
-    /// A word that hurts: extreme, near a boundary, or any.
+    /// A word likely to cause trouble: extreme, near a boundary, or any.
     pub fn nasty(&mut self) -> u64 {
         match self.below(6) {
             0 => self.byte().into(),

@@ -1,4 +1,5 @@
-//! Endpoints from strangers' configuration: parsing returns, says what is wrong, or yields something that can be said again.
+//! Endpoints from untrusted configuration: parsing returns an error, or an endpoint whose text
+//! parses to the same endpoint.
 //!
 //! Relies on `slipring::endpoint`.
 
@@ -62,9 +63,9 @@ pub fn run(data: &[u8]) {
     text.split(['=', '&']).for_each(size);
     let Endpoint::Ring(ring) = (match Endpoint::parse(&text) {
         Ok(Endpoint::Ring(ring)) => Endpoint::Ring(ring),
-        Ok(other) => return assert_says_itself(&other),
+        Ok(other) => return assert_round_trip(&other),
         Err(Error::Invalid { .. }) => return,
-        Err(other) => panic!("{text:?}: not an answer for what was parsed only: {other}"),
+        Err(other) => panic!("{text:?}: not an error of parsing: {other}"),
     }) else {
         return;
     };
@@ -72,10 +73,10 @@ pub fn run(data: &[u8]) {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     assert!((1..=128).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.'), "{name:?}");
     let _ = ring.options();
-    assert_says_itself(&Endpoint::Ring(ring));
+    assert_round_trip(&Endpoint::Ring(ring));
 }
 
-fn assert_says_itself(endpoint: &Endpoint) {
+fn assert_round_trip(endpoint: &Endpoint) {
     let said = endpoint.to_string();
     assert_eq!(Endpoint::parse(&said).unwrap().to_string(), said);
 }

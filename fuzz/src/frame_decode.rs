@@ -1,5 +1,5 @@
-//! Bytes from anywhere into the decoder: no panic, no allocation beyond the limit, linear work, and the same events however the
-//! bytes are cut into chunks.
+//! Arbitrary bytes into the decoder: no panic, no allocation beyond the limit, linear work, and the
+//! same events however the bytes are cut into chunks.
 //!
 //! Relies on `slipring::frame` and on `watch` for the allocations.
 
@@ -11,7 +11,7 @@ use slipring::frame::{
 use super::draw::Draw;
 use super::watch::largest_allocation;
 
-/// Room for the table of streams: what the decoder may allocate whatever the limit is.
+/// Room for the table of streams, which the decoder may allocate whatever the limit is.
 const TABLES: usize = 16 << 10;
 
 /// Runs one input.
@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     reassemble(&whole, max_payload);
 }
 
-/// What was heard, as values.
+/// The decoder's events, as values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Heard {
     Frame(Header, u64, Vec<u8>),
@@ -51,7 +51,7 @@ impl From<Event<'_>> for Heard {
     }
 }
 
-/// Decodes `wire` in chunks of the lengths `cuts`, over and over.
+/// Decodes `wire` in chunks of the lengths `cuts`, repeated.
 fn hear(wire: &[u8], cuts: &[usize], max_payload: usize, on_corrupt: OnCorrupt) -> Vec<Heard> {
     let mut decoder = Decoder::new(max_payload, on_corrupt);
     let largest_frame = MAX_HEADER + padded(max_payload.min(1 << 30));
@@ -111,7 +111,7 @@ fn hear(wire: &[u8], cuts: &[usize], max_payload: usize, on_corrupt: OnCorrupt) 
     heard
 }
 
-/// The same bytes as a datagram.
+/// Decodes the same bytes as a datagram.
 fn message(wire: &[u8], max_payload: usize) {
     let (frame, allocated) = largest_allocation(|| Frame::from_message(wire, max_payload));
     assert_eq!(allocated, 0);
@@ -122,7 +122,7 @@ fn message(wire: &[u8], max_payload: usize) {
     let _ = Hello::decode(wire);
 }
 
-/// Whatever was heard, as fragments.
+/// Passes all events to the reassembler, as fragments.
 fn reassemble(heard: &[Heard], max_payload: usize) {
     let mut reassembler = Reassembler::new(max_payload);
     for event in heard {
@@ -135,7 +135,7 @@ fn reassemble(heard: &[Heard], max_payload: usize) {
     }
 }
 
-/// Frames as a sender writes them, and what becomes of them on a bad day.
+/// Frames as a sender writes them, some of them damaged.
 fn wire(draw: &mut Draw<'_>) -> Vec<u8> {
     let mut wire = Vec::new();
     let mut sequencer = Sequencer::new();
@@ -145,7 +145,7 @@ fn wire(draw: &mut Draw<'_>) -> Vec<u8> {
             0 => wire.extend_from_slice(draw.bytes(1 + start % 40)),
             1 => wire.extend_from_slice(&forged(draw)),
             2 => {
-                // A frame that carries frames: what a search in a damaged payload finds.
+                // A frame that contains frames, which a search in a damaged payload finds.
                 let inner = [frame(draw, &mut sequencer), frame(draw, &mut sequencer)].concat();
                 let header = Header { seq: sequencer.next(0), ..Header::PLAIN };
                 Frame::new(header, &inner).unwrap().encode(Form::Long, &mut wire).unwrap();
@@ -186,7 +186,7 @@ fn frame(draw: &mut Draw<'_>, sequencer: &mut Sequencer) -> Vec<u8> {
     bytes
 }
 
-/// A long header whose checksum is right and whose contents are not: any length, extensions, flags.
+/// A long header with a correct checksum and arbitrary contents: any length, extensions, flags.
 fn forged(draw: &mut Draw<'_>) -> Vec<u8> {
     let units = draw.one_of(&[4, 5, 6, 15, 4]);
     let mut head = vec![0; 8 * units];

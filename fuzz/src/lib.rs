@@ -1,7 +1,8 @@
-//! What is fuzzed: one module per target, each with `run`, which turns bytes into a history and panics if it breaks a promise.
+//! The fuzz targets: one module each, with a function `run` that turns bytes into a history and
+//! panics if a promise is broken.
 //!
-//! Used by the targets in `fuzz_targets/` (libFuzzer, nightly), and by `tests/fuzzing/`,
-//! which include this very file, so that every property is checked on stable as well. Relies on slipring's public face only.
+//! Used by `fuzz_targets/` (libFuzzer, nightly), and by `tests/fuzzing/`, which includes this file,
+//! so that every property is checked on stable as well. Relies on slipring's public API only.
 
 mod draw;
 mod killable;
@@ -16,7 +17,7 @@ pub mod segment_attach;
 pub mod spsc_ops;
 pub mod untrusted_consumer;
 
-/// What a target does with one input.
+/// Runs one input.
 pub type Body = fn(&[u8]);
 
 /// Every target by name.

@@ -1,7 +1,8 @@
-//! Histories of the MPMC ring against a list of positions: grants and views kept, given up and forgotten, handles that leave and
-//! die, and whoever comes next taking back what they held.
+//! Histories of the MPMC ring against a list of positions: grants and views that are kept, dropped
+//! and forgotten, handles that leave and die, and participants that recover what they held.
 //!
-//! The model is exact: which frame comes next, with which number, marked REDELIVERED or not, and when the ring is full or empty.
+//! The model is exact: which frame is next, with which number, whether it is marked REDELIVERED,
+//! and when the ring is full or empty.
 
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use super::killable::{self, Life};
 
 const SLOTS: usize = 4;
 const MAX_PAYLOAD: usize = 40;
-/// Fewer than it takes a handle to look for the dead by itself, which would depend on the clock.
+/// Fewer than the calls after which a handle checks its peers by itself, which would depend on the
+/// clock.
 const OPERATIONS: usize = 200;
-/// Handles of each role at a time.
+/// Handles per role at a time.
 const HANDLES: usize = 2;
 
 /// Runs one input.
@@ -40,7 +42,7 @@ struct Sent {
     payload: Vec<u8>,
 }
 
-/// What has become of a position. Owners are numbered through, never twice.
+/// The state of a position. Owners are numbered, and a number is not used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Position {
     Writing(usize),
@@ -50,7 +52,7 @@ enum Position {
     Done,
 }
 
-/// A handle that grants and views borrow for as long as they like.
+/// A handle from which grants and views borrow for any time.
 struct Seat<T: 'static> {
     handle: &'static T,
     life: Life,
@@ -58,9 +60,10 @@ struct Seat<T: 'static> {
 }
 
 impl<T> Seat<T> {
-    /// Gives the memory back.
+    /// Frees the memory.
     fn free(handle: &'static T) {
-        // SAFETY: it came from `Box::leak`, is freed once, and whatever borrowed it was dropped or forgotten before.
+        // SAFETY: it came from `Box::leak`, is freed once, and everything that borrowed it was
+        // dropped or forgotten before.
         drop(unsafe { Box::from_raw(std::ptr::from_ref(handle).cast_mut()) });
     }
 }
@@ -72,7 +75,7 @@ struct World<'r> {
     consumers: Vec<Seat<mpmc::Consumer>>,
     grants: Vec<(usize, usize, mpmc::Grant<'static>)>,
     views: Vec<(usize, usize, mpmc::View<'static>)>,
-    /// Killed handles: freed when everything is over.
+    /// Killed handles, which are freed at the end.
     dead: (Vec<&'static mpmc::Producer>, Vec<&'static mpmc::Consumer>),
     dead_owners: Vec<usize>,
     owners: usize,
@@ -117,7 +120,7 @@ impl<'r> World<'r> {
         let at = draw.below(HANDLES);
         if at >= self.producers.len() {
             let (handle, life) = killable::attach(self.ring, mpmc::Producer::attach).unwrap();
-            self.bury();
+            self.reap();
             self.owners += 1;
             self.producers.push(Seat { handle: Box::leak(Box::new(handle)), life, owner: self.owners });
         }
@@ -129,7 +132,7 @@ impl<'r> World<'r> {
         let at = draw.below(HANDLES);
         if at >= self.consumers.len() {
             let (handle, life) = killable::attach(self.ring, mpmc::Consumer::attach).unwrap();
-            self.bury();
+            self.reap();
             self.owners += 1;
             self.consumers.push(Seat { handle: Box::leak(Box::new(handle)), life, owner: self.owners });
         }
@@ -137,21 +140,22 @@ impl<'r> World<'r> {
         (seat.handle, seat.owner)
     }
 
-    /// Somebody came, or swept: the dead are found.
-    fn bury(&mut self) {
+    /// Reaps the dead, as an attach or a sweep does.
+    fn reap(&mut self) {
         for owner in std::mem::take(&mut self.dead_owners) {
-            self.take_back(owner);
+            self.recover(owner);
         }
     }
 
-    /// The dead are found, now: a call with a deadline may look for them or not, by the clock.
+    /// Reaps the dead now, because a call with a deadline may or may not do so, depending on the
+    /// clock.
     fn sweep(&mut self) {
         assert_eq!(self.ring.sweep().unwrap(), self.dead_owners.len());
-        self.bury();
+        self.reap();
     }
 
-    /// What `owner` held is taken from it.
-    fn take_back(&mut self, owner: usize) {
+    /// Releases what `owner` held.
+    fn recover(&mut self, owner: usize) {
         for position in &mut self.positions {
             *position = match std::mem::replace(position, Position::Done) {
                 Position::Writing(by) if by == owner => Position::Done,
@@ -180,7 +184,7 @@ impl<'r> World<'r> {
         Sent { header, payload: draw.payload(len) }
     }
 
-    /// As the ring numbers it.
+    /// The sequence number that the ring must use.
     fn numbered(&self, sent: Sent, position: usize) -> Sent {
         let header = Header { len: sent.payload.len() as u32, seq: position as u32, ..sent.header };
         Sent { header, ..sent }
@@ -241,7 +245,7 @@ impl<'r> World<'r> {
                 drop(grant);
                 self.positions[at] = Position::Done;
             }
-            1 => std::mem::forget(grant), // stays WRITING until its handle has gone
+            1 => std::mem::forget(grant), // stays WRITING until its handle is reaped or dropped
             _ => {
                 let len = draw.below(grant.len() + 1);
                 grant.commit(len);
@@ -251,7 +255,7 @@ impl<'r> World<'r> {
         }
     }
 
-    /// The position whose frame comes next.
+    /// The position of the next frame.
     fn next(&self, in_order_only: bool) -> Option<usize> {
         let slot = |at: &usize| at % SLOTS;
         let again = |at: &usize| matches!(self.positions[*at], Position::Redeliver(_));
@@ -263,9 +267,9 @@ impl<'r> World<'r> {
         open.next().filter(|at| matches!(self.positions[*at], Position::Ready(_)))
     }
 
-    /// `owner` has got this frame: it must be the one that comes next.
+    /// `owner` has received this frame, which must be the next one.
     fn taken(&mut self, header: Header, payload: &[u8], owner: usize, in_order_only: bool) -> usize {
-        let at = self.next(in_order_only).expect("a frame came out of an empty ring");
+        let at = self.next(in_order_only).expect("received a frame from an empty ring");
         let (sent, again) = match std::mem::replace(&mut self.positions[at], Position::Done) {
             Position::Ready(sent) => (sent, Flags::NONE),
             Position::Redeliver(sent) => (sent, Flags::REDELIVERED),
@@ -307,10 +311,10 @@ impl<'r> World<'r> {
                 self.positions[at] = Position::Done;
             }),
         };
-        self.nothing_only_if_there_is_nothing(outcome);
+        self.assert_nothing_to_receive(outcome);
     }
 
-    fn nothing_only_if_there_is_nothing(&self, outcome: slipring::Result<()>) {
+    fn assert_nothing_to_receive(&self, outcome: slipring::Result<()>) {
         match outcome {
             Ok(()) => {}
             Err(Error::Empty | Error::Timeout) => assert_eq!(self.next(false), None),
@@ -335,7 +339,7 @@ impl<'r> World<'r> {
                 got.into_iter().for_each(|at| self.positions[at] = Position::Done);
             }
         });
-        self.nothing_only_if_there_is_nothing(outcome);
+        self.assert_nothing_to_receive(outcome);
     }
 
     fn finish_view(&mut self, draw: &mut Draw<'_>) {
@@ -348,7 +352,7 @@ impl<'r> World<'r> {
             other => panic!("{other:?}"),
         }
         if draw.below(4) == 3 {
-            std::mem::forget(view); // stays READING until its handle has gone
+            std::mem::forget(view); // stays READING until its handle is reaped or dropped
         } else {
             drop(view);
             self.positions[at] = Position::Done;
@@ -369,7 +373,7 @@ impl<'r> World<'r> {
             self.dead_owners.push(owner);
         } else {
             Seat::free(handle);
-            self.take_back(owner);
+            self.recover(owner);
         }
     }
 
@@ -387,7 +391,7 @@ impl<'r> World<'r> {
             self.dead_owners.push(owner);
         } else {
             Seat::free(handle);
-            self.take_back(owner);
+            self.recover(owner);
         }
     }
 
@@ -404,20 +408,21 @@ impl<'r> World<'r> {
         assert_eq!(report.redeliver, count(|p| matches!(p, Position::Redeliver(_))));
     }
 
-    /// Whatever happened: when all have gone, every committed frame comes out once, and a ring full fits in.
+    /// At the end of any history: when all handles have left, every committed frame is received
+    /// once, and the ring can be filled.
     fn drain(&mut self) {
         self.grants.drain(..).for_each(std::mem::forget);
         self.views.drain(..).for_each(std::mem::forget);
         for Seat { handle, owner, .. } in std::mem::take(&mut self.producers) {
             Seat::free(handle);
-            self.take_back(owner);
+            self.recover(owner);
         }
         for Seat { handle, owner, .. } in std::mem::take(&mut self.consumers) {
             Seat::free(handle);
-            self.take_back(owner);
+            self.recover(owner);
         }
         let tx = mpmc::Producer::attach(self.ring).unwrap();
-        self.bury();
+        self.reap();
         let rx = mpmc::Consumer::attach(self.ring).unwrap();
         while let Ok(view) = rx.try_recv() {
             let at = self.taken(view.header(), &view, 0, false);

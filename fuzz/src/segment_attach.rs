@@ -1,7 +1,9 @@
-//! A forged segment: whatever lies in it, opening, checking, attaching and 64 operations only ever say yes or no.
+//! A forged segment: whatever it contains, opening, checking, attaching and 64 operations only
+//! succeed or return an error.
 //!
-//! No panic, no access outside (address sanitizer), no endless loop. Inside one trust domain a forger can make others receive
-//! nonsense, and that is all. Relies on the layout as documented, which a forger knows as well.
+//! No panic, no access outside (address sanitizer), no endless loop. Inside one trust domain a
+//! forger can only make others receive wrong data. Relies on the documented layout, which a forger
+//! knows as well.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -37,7 +39,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A segment as a correct creator makes it, used a little, and where its data starts.
+/// A segment as a correct creator makes it, with some frames, and the offset of its data.
 fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
     let policy = draw.one_of(&[Redelivery::AtLeastOnce, Redelivery::AtMostOnce]);
     let set = |options: Options| options.participants(4).redelivery(policy);
@@ -85,7 +87,7 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
     }
 }
 
-/// Changes one thing that matters, or anything at all.
+/// Changes one important word, or any word.
 fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
     let (mut at, word) = match draw.below(9) {
         0 => (8 * draw.below(16), draw.nasty()),
@@ -96,11 +98,12 @@ fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
         5 => (data_offset + 8 * draw.below(512), frame_word(draw)),
         6 => match draw.below(3) {
             0 => (data_offset + 64 * draw.below(8), slot_word(draw)),
-            // The two arrays of slot owners: behind five records of 256 bytes, 128 bytes for up to 16 slots.
+            // The two arrays of slot owners: after five records of 256 bytes, 128 bytes for up to
+            // 16 slots.
             array => (4 * PAGE + 5 * 256 + 128 * (array - 1) + 8 * draw.below(8), slot_word(draw)),
         },
         7 => {
-            // The same word everywhere, at a distance: cycles without an end.
+            // The same word at equal distances: endless cycles.
             let (word, step) = (frame_word(draw), 8 << draw.below(6));
             let mut at = data_offset;
             while at + 8 <= image.len() {
@@ -124,7 +127,7 @@ fn frame_word(draw: &mut Draw<'_>) -> u64 {
     u64::from(len) << 32 | flags << 24 | 0x12_52B7
 }
 
-/// A slot's commit word, or a word about its owners: lap, being read, attempt, owner or state.
+/// A slot's commit word, or a word about its owners: lap, reading flag, attempt, owner or state.
 fn slot_word(draw: &mut Draw<'_>) -> u64 {
     let lap = draw.one_of(&[0, 1, 2, 8, (1 << 40) - 1, 1 << 39]);
     let (reading, attempt, owner) = (draw.below(2) as u64, u64::from(draw.byte()), draw.below(7) as u64);
@@ -136,7 +139,7 @@ fn record(draw: &mut Draw<'_>) -> u64 {
     (draw.below(7) as u64) << 56 | (draw.below(3) as u64) << 48 | draw.nasty() & 0xFFFF_FFFF_FFFF
 }
 
-/// The file in a directory of ours, under a name.
+/// The file in a private directory, under a name.
 fn by_name(draw: &mut Draw<'_>, image: &[u8]) {
     thread_local! {
         static PLACE: PathBuf = {
@@ -188,7 +191,7 @@ fn use_ring(draw: &mut Draw<'_>, ring: &Ring) {
     }
 }
 
-/// The handles that the run holds at the moment.
+/// The handles that are open at the moment.
 #[derive(Default)]
 struct Seats {
     spsc: (Option<spsc::Producer>, Option<spsc::Consumer>),
@@ -199,7 +202,7 @@ struct Seats {
 fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
     let payload = [0xA5; 64];
     let mut buffer = [0; 300];
-    // By default what a normal user does; what an operator does is rarer and dearer.
+    // Mostly the operations of a normal user; those of an operator are rarer and more expensive.
     match draw.below(48) {
         0..=2 => {
             seats.spsc.0 = Some(spsc::Producer::attach(ring)?);
@@ -293,7 +296,7 @@ fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<
             2 => {
                 let capacity = rx.ring().capacity();
                 let frames = rx.try_recv_batch()?.iter().inspect(|frame| touch(frame.payload)).take(capacity).count();
-                assert!(frames <= capacity / 16, "a batch is at most a ring full");
+                assert!(frames <= capacity / 16, "a batch spans at most one ring");
             }
             3 => rx.try_recv()?.keep(),
             _ => touch(&rx.recv_deadline(Duration::ZERO)?),

@@ -1,7 +1,8 @@
-//! Histories of the SPSC ring against a queue: every way to send and to receive, with grants, batches and views given up, and
-//! handles that leave, die and are succeeded.
+//! Histories of the SPSC ring against a queue: every way to send and to receive, with grants,
+//! batches and views that are dropped, and handles that leave, die and are succeeded.
 //!
-//! The model is exact: what is received, in which order, with which number, marked REDELIVERED or not, and when the ring is full.
+//! The model is exact: which frame is received, in which order, with which number, whether it is
+//! marked REDELIVERED, and when the ring is full.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use super::killable::{self, Life};
 
 const CAPACITY: usize = 4096;
 const MAX_PAYLOAD: usize = CAPACITY - 24;
-/// Fewer than it takes a handle to look for the dead by itself, which would depend on the clock.
+/// Fewer than the calls after which a handle checks its peers by itself, which would depend on the
+/// clock.
 const OPERATIONS: usize = 200;
 
 /// Runs one input.
@@ -45,11 +47,11 @@ struct World<'r> {
     policy: Redelivery,
     tx: Option<(spsc::Producer, Life)>,
     rx: Option<(spsc::Consumer, Life)>,
-    /// Killed handles: dropped when everything is over.
+    /// Killed handles, which are dropped at the end.
     dead: (Vec<spsc::Producer>, Vec<spsc::Consumer>),
-    /// Committed and not released.
+    /// Frames that are committed and not released.
     queue: VecDeque<Sent>,
-    /// How many of them, from the front, consumers have been shown.
+    /// How many of them, from the front, consumers have seen.
     shown: usize,
     sequence: HashMap<u16, u32>,
 }
@@ -84,7 +86,7 @@ impl<'r> World<'r> {
         }
     }
 
-    /// The producer, who comes if it is not there. A successor numbers from 0.
+    /// The producer, which is attached if there is none. A successor numbers from 0.
     fn producer(&mut self) -> &mut spsc::Producer {
         if self.tx.is_none() {
             self.tx = Some(killable::attach(self.ring, spsc::Producer::attach).unwrap());
@@ -123,7 +125,7 @@ impl<'r> World<'r> {
         Sent { header, payload: draw.payload(len), redelivered: false }
     }
 
-    /// What has been committed: number it as the ring must.
+    /// A frame was committed: assigns the number that the ring must use.
     fn sent(&mut self, mut sent: Sent) {
         sent.header.len = sent.payload.len() as u32;
         if !sent.header.is_control() {
@@ -161,14 +163,14 @@ impl<'r> World<'r> {
             }
             2 => {
                 commits = false;
-                draw.flag(); // a grant has no destructor: whether it is dropped or forgotten is all the same
+                draw.flag(); // a grant has no destructor: dropping and forgetting it are the same
                 tx.try_reserve(len).map(|mut grant| grant.fill(0xFF))
             }
             _ => tx.try_send_frame(draft.header, &draft.payload),
         };
         match outcome {
             Ok(()) => {
-                assert!(fits && len <= MAX_PAYLOAD, "{len} bytes went into {} of {CAPACITY}", self.used());
+                assert!(fits && len <= MAX_PAYLOAD, "{len} bytes fit into {} of {CAPACITY}", self.used());
                 if commits {
                     let mut sent = sent;
                     sent.payload.truncate(keep);
@@ -224,7 +226,7 @@ impl<'r> World<'r> {
         assert_eq!(payload, expected.payload);
     }
 
-    /// The first frame has been released.
+    /// The first frame was released.
     fn released(&mut self) {
         self.queue.pop_front();
         self.shown = self.shown.saturating_sub(1);
@@ -286,7 +288,7 @@ impl<'r> World<'r> {
             Err(Error::Empty) => assert!(self.queue.is_empty()),
             Err(e) => assert!(is_end(&e) && self.queue.is_empty() && self.tx.is_none(), "{e}"),
         }
-        // `zip` draws one frame more than it yields from a queue that is at its end, but there is none.
+        // `zip` draws one frame more than it yields from a queue that has ended, but there is none.
         if !self.queue.is_empty() {
             self.shown = self.shown.max(seen.max(1));
         }
@@ -317,7 +319,7 @@ impl<'r> World<'r> {
         match draw.below(3) {
             0 => {
                 rx.close();
-                // What died with nobody is new to its successor.
+                // Frames that no dead consumer had seen are unmarked for its successor.
                 self.shown = self.queue.iter().take_while(|sent| sent.redelivered).count();
             }
             1 => {
@@ -348,7 +350,7 @@ impl<'r> World<'r> {
         assert!(waiting.next().is_none());
     }
 
-    /// Whatever happened: everything that was committed comes out, and a ring full fits in.
+    /// At the end of any history: all committed frames are received, and the ring can be filled.
     fn drain(&mut self) {
         self.look();
         while !self.queue.is_empty() {

@@ -1,7 +1,8 @@
-//! A hostile writer: anything written anywhere in the segment between two calls of the receiver that trusts nobody.
+//! A hostile writer: arbitrary words written to the segment between two calls of the untrusting
+//! receiver.
 //!
-//! The oracle reads the same memory with its own eyes, and knows the receiver's position: every answer is predicted, and the first
-//! violation is the last thing that was read.
+//! The oracle reads the same memory independently, and knows the receiver's position: every result
+//! is predicted, and after the first violation nothing is read.
 
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl World {
         self.data + (position as usize & (CAPACITY - 1))
     }
 
-    /// A frame, right or nearly so, where the receiver will look for it.
+    /// A frame, correct or almost, where the receiver will read next.
     fn write_frame(&mut self, draw: &mut Draw<'_>) {
         let len = match draw.below(4) {
             0 => MAX_PAYLOAD + 2 - draw.below(12),

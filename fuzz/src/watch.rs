@@ -1,4 +1,4 @@
-//! The largest single allocation that a call makes: what an attacker would like to choose.
+//! Records the largest single allocation of a call, which an attacker would like to control.
 //!
 //! Used by `frame_decode`. Relies on being this program's allocator.
 
@@ -15,7 +15,8 @@ fn note(size: usize) {
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
 }
 
-// SAFETY: every call goes to the system's allocator with the caller's own arguments; noting a number allocates nothing.
+// SAFETY: every call goes to the system's allocator with the caller's own arguments; recording a
+// number allocates nothing.
 unsafe impl GlobalAlloc for Watch {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
@@ -38,7 +39,7 @@ unsafe impl GlobalAlloc for Watch {
 #[global_allocator]
 static ALLOCATOR: Watch = Watch;
 
-/// What `call` returns, and the largest allocation that it made on this thread.
+/// Returns the result of `call`, and the largest allocation that it made on this thread.
 pub fn largest_allocation<T>(call: impl FnOnce() -> T) -> (T, usize) {
     LARGEST.set(0);
     let outcome = call();

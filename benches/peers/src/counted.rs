@@ -1,20 +1,22 @@
-//! Targets that are counted instead of timed: instructions and system calls of a frame.
+//! Targets that are counted instead of timed: instructions and system calls per frame.
 //!
-//! The counting is done by two tests of the library, under valgrind and strace; this starts them and reads what they print.
+//! Two tests of the library count them, under valgrind and strace; this module starts the tests and
+//! parses their output.
 
 use std::process::{Command, Stdio};
 
 use crate::job::Result;
 use crate::report::print_counted;
 
-/// A count, and what it must not exceed.
+/// A count, and its limit.
 pub(crate) struct Counted {
     pub(crate) what: String,
     pub(crate) at_most: f64,
     pub(crate) got: f64,
 }
 
-/// What the first layout of the rings took; a system call in a thousand frames is noise of the machine.
+/// The counts of the rings' first layout. A system call in a thousand frames is noise of the
+/// machine.
 const LIMITS: [(&str, f64); 6] = [
     ("spsc send", 69.0),
     ("spsc recv", 69.0),
@@ -24,7 +26,7 @@ const LIMITS: [(&str, f64); 6] = [
     ("mpmc", 0.001),
 ];
 
-/// Counts, and prints a table. What cannot be counted here is said on stderr by the tests themselves.
+/// Counts, and prints a table. Tests that cannot count on this machine print the reason on stderr.
 pub(crate) fn run() -> Result<()> {
     let tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["test", "--release", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")])
@@ -59,7 +61,7 @@ mod tests {
     use super::read;
 
     #[test]
-    fn what_the_tests_print_is_understood() {
+    fn the_output_of_the_tests_is_parsed() {
         let line = "spsc send, 64 bytes: 70.0 instructions, 69.0 recorded";
         assert_eq!(read(line).map(|it| (it.got, it.at_most)), Some((70.0, 69.0)));
         let line = "test mpmc_streams_without_system_calls ... mpmc: 312 system calls for 1000000 frames, 300 for none: 0.000012 a frame";

@@ -1,4 +1,5 @@
-//! How slipring's figures change with the number of participants, the size of a ring, and the number of rings.
+//! How slipring's figures change with the number of participants, the size of a ring, and the
+//! number of rings.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ fn micro(time: Duration) -> String {
     digits(time.as_secs_f64() * 1e6)
 }
 
-/// What it took to have a ring with both ends and one frame that went through it.
+/// The time to create a ring, attach both ends and pass one frame.
 struct Made {
     tx: spsc::Producer,
     rx: spsc::Consumer,
@@ -73,12 +74,12 @@ fn made(capacity: usize, prefault: bool) -> Result<Made> {
     let (mut tx, mut rx) = (spsc::Producer::attach(&ring)?, spsc::Consumer::attach(&ring)?);
     tx.try_send(b"first")?;
     if *rx.try_recv()? != *b"first" {
-        return Err("another frame came than was sent".into());
+        return Err("the received frame is not the sent one".into());
     }
     Ok(Made { open: start.elapsed(), tx, rx })
 }
 
-/// What this process has: descriptors, mappings, resident bytes.
+/// This process's descriptors, mappings and resident bytes.
 fn usage() -> Result<[usize; 3]> {
     let descriptors = std::fs::read_dir("/proc/self/fd")?.count();
     let mappings = std::fs::read_to_string("/proc/self/maps")?.lines().count();
@@ -117,7 +118,8 @@ fn rings(counts: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// One thread waits for all of them by doorbells: how long after a frame in one of them it is there, and what waiting costs.
+/// One thread waits for all rings through doorbells. Measures how long after a frame in one of them
+/// the thread sees it, and what waiting costs.
 fn waiting(rings: &mut [Made]) -> Result<Vec<String>> {
     const FRAMES: usize = 200;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;

@@ -1,21 +1,21 @@
-//! What one part of a measurement is told to do, and what it found. Passed between processes as JSON.
+//! The task of one part of a measurement, and its report. Passed between processes as JSON.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Whatever went wrong, in words.
+/// An error as text.
 pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// What is measured.
+/// The kinds of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Task {
-    /// One message to the other end and back, again and again.
+    /// One message to the other end and back, repeatedly.
     RoundTrip,
-    /// From one sender to one receiver, as fast as it goes.
+    /// From one sender to one receiver, as fast as possible.
     Stream,
-    /// From so many senders to as many receivers, as fast as it goes.
+    /// From several senders to as many receivers, as fast as possible.
     Many(usize),
 }
 
@@ -24,37 +24,37 @@ pub(crate) enum Task {
 pub(crate) enum Wait {
     /// Busy: every end has a processor of its own.
     Spin,
-    /// Busy, but others go first: there are more ends than processors.
+    /// Busy, but yielding: there are more ends than processors.
     Yield,
-    /// In the kernel.
+    /// Asleep in the kernel.
     Sleep,
 }
 
-/// Who does it.
+/// The role of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum End {
     /// All ends are threads of this process.
     All,
-    /// The sender of this number; the one who starts a round trip.
+    /// The sender with this number; the end that starts a round trip.
     Sender(usize),
-    /// The receiver of this number; the one who answers.
+    /// The receiver with this number; the end that answers.
     Receiver(usize),
 }
 
 /// One channel in one direction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Link {
-    /// For whatever needs a name in the file system; there is one per run.
+    /// A directory for names in the file system, one per run.
     pub(crate) dir: PathBuf,
     /// Unique in the directory.
     pub(crate) name: String,
-    /// Room for so many bytes of payload, where that can be chosen.
+    /// Room for this many bytes of payload, where it can be chosen.
     pub(crate) bytes: usize,
     /// Bytes in a message.
     pub(crate) size: usize,
     /// Ends on each side.
     pub(crate) pairs: usize,
-    /// Which of them this is.
+    /// The index of this pair.
     pub(crate) lane: usize,
     pub(crate) wait: Wait,
     /// Numbers of the inherited descriptors.
@@ -62,7 +62,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Room for so many messages.
+    /// Room for this many messages.
     pub(crate) fn slots(&self) -> usize {
         self.bytes / self.size
     }
@@ -73,22 +73,23 @@ impl Link {
         format!("{dir}-{}", self.name)
     }
 
-    /// A descriptor of our own for what was inherited.
+    /// An own duplicate of an inherited descriptor.
     pub(crate) fn inherited(&self, i: usize) -> Result<OwnedFd> {
         let number = *self.fds.get(i).ok_or("no such descriptor was passed")?;
-        // SAFETY: our parent made this descriptor for us to inherit, and nothing in this process closes it.
+        // SAFETY: the parent created this descriptor to be inherited, and nothing in this process
+        // closes it.
         let inherited = unsafe { BorrowedFd::borrow_raw(number) };
         Ok(inherited.try_clone_to_owned()?)
     }
 
-    /// A name that is nobody else's, for peers that meet in the file system.
+    /// A unique name, for peers that connect through the file system.
     #[cfg(any(feature = "ipc-channel", feature = "ringfire", feature = "shaq"))]
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(&self.name)
     }
 }
 
-/// What one process does.
+/// The task of one process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) peer: String,
@@ -98,18 +99,19 @@ pub(crate) struct Job {
     pub(crate) words: usize,
     /// Messages (of each sender), or round trips.
     pub(crate) count: u64,
-    /// The clock is read every so many messages of a stream.
+    /// A stream reads the clock after this many messages.
     pub(crate) block: u64,
     /// The processors that may be used.
     pub(crate) cpus: Vec<usize>,
-    /// One, or one there and one back.
+    /// The number of channels: one, or one in each direction.
     pub(crate) links: Vec<Link>,
 }
 
-/// What one end found.
+/// The report of one end.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Nanoseconds per message or round trip: the median inside this run. NaN (null) where only all ends together know.
+    /// Nanoseconds per message or round trip: the median inside this run. NaN (null) where only all
+    /// ends together can compute it.
     pub(crate) median: Option<f64>,
     pub(crate) p99: Option<f64>,
     pub(crate) p9999: Option<f64>,
@@ -118,6 +120,6 @@ pub(crate) struct Report {
     pub(crate) to: u64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
-    /// Sum of the numbers of all messages sent, less those received.
+    /// The sum of the numbers of all messages sent, minus those received.
     pub(crate) sum: u64,
 }

@@ -6,12 +6,13 @@
 //! cargo run --release -- --quick                        # whether everything works
 //! ```
 //!
-//! Each run of a peer is a pair of new processes, pinned to a processor each ("t": a pair of threads, for peers that cannot
-//! do more). Payloads are written, read and verified in full, on both sides. Peers take turns, in an order that is rotated
-//! from round to round; a figure is the median of the rounds, with the middle half of them. The floors of the machine (a
-//! bare cache line, a bulk copy, a futex) take part like peers. A bare cache line is also timed before and after each run:
-//! it tells whether the two processors were near each other or far apart, and ratios are formed within a round between
-//! runs of the same placement.
+//! Each run of a peer is a pair of new processes, each pinned to a processor ("t": a pair of
+//! threads, for peers that cannot do more). Payloads are written, read and verified in full, on
+//! both sides. Peers take turns, in an order that is rotated from round to round; a figure is the
+//! median of the rounds, with the middle half of them. The floors of the machine (a bare cache
+//! line, a bulk copy, a futex) take part like peers. A bare cache line is also timed before and
+//! after each run: it shows whether the two processors were near each other or far apart, and
+//! ratios are formed within a round between runs of the same placement.
 
 mod counted;
 mod growth;
@@ -38,13 +39,13 @@ use peers::{ABSENT, ENTRIES};
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Only these peers (and the floors), by name.
+    /// Only the peers with these names (and the floors).
     #[arg(long, global = true, value_delimiter = ',')]
     peers: Vec<String>,
     /// Runs of each peer.
     #[arg(long, global = true, default_value_t = 9)]
     rounds: usize,
-    /// One short run of each: figures mean nothing.
+    /// One short run of each: the figures are meaningless.
     #[arg(long, global = true)]
     quick: bool,
 }
@@ -80,7 +81,7 @@ enum Verb {
     Part { job: String },
 }
 
-/// A thread or process of a measurement cannot go on.
+/// Prints an error and ends a thread or process of a measurement.
 fn give_up(error: &(dyn std::error::Error + Send + Sync)) -> ! {
     eprintln!("{error}");
     std::process::exit(1)

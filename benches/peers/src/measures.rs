@@ -13,14 +13,16 @@ pub(crate) const BLOCK: usize = 64 * KIB;
 
 /// Laps of the ring in a run, at least, ...
 const LAPS: u64 = 100;
-/// ... a run of a fast peer takes about so long, even if that is more laps, ...
+/// ... a run of a fast peer takes about this long, even if that is more laps, ...
 const RUN_NS: f64 = 50e6;
-/// ... a run of round trips so long, so that a 99.99th percentile has some tens of them behind it, ...
+/// ... a run of round trips this long, so that a 99.99th percentile is based on some tens of
+/// samples, ...
 const TRIPS_NS: f64 = 150e6;
-/// ... and no run takes longer, even if that is fewer: a busy machine makes a peer a hundred times slower.
+/// ... and no run takes longer, even if that is fewer laps: a busy machine can make a peer a
+/// hundred times slower.
 const LONGEST_RUN_NS: f64 = 1e9;
 
-/// Messages of the short run that tells how many a run needs.
+/// Messages of the short run that determines how many messages a run needs.
 const FIRST_GUESS: u64 = 20_000;
 
 /// One column of a table: the same plan for all peers.
@@ -35,13 +37,13 @@ pub(crate) struct Measure {
 /// How thoroughly.
 #[derive(Clone, Debug)]
 pub(crate) struct Effort {
-    /// Only these, and the floors.
+    /// Only these peers, and the floors.
     pub(crate) peers: Vec<String>,
     pub(crate) rounds: usize,
     pub(crate) quick: bool,
 }
 
-/// A measure, and what came of it, peer by peer.
+/// A measure, and its results, peer by peer.
 pub(crate) struct Measured {
     pub(crate) measure: Measure,
     pub(crate) peers: Vec<(&'static Entry, Runs)>,
@@ -64,18 +66,19 @@ impl Measure {
         Measure { task: Task::Stream, size, ring, wait: Wait::Spin }
     }
 
-    /// The ring that frames of this size are compared in: some thousand frames, and no more than a cache holds.
+    /// The ring in which frames of this size are compared: some thousand frames, and at most the
+    /// size of a cache.
     pub(crate) const fn usual_stream(size: usize) -> Self {
         Measure::stream(size, if size == 8 { 256 * KIB } else { MIB })
     }
 
-    /// Ends that share a processor let each other go first.
+    /// Ends that share a processor yield to each other.
     pub(crate) fn many(pairs: usize) -> Self {
         let wait = if 2 * pairs <= crate::run::cpus().len() { Wait::Spin } else { Wait::Yield };
         Measure { task: Task::Many(pairs), size: 64, ring: 256 * KIB, wait }
     }
 
-    /// What `entry` does in this measure. The bulk copy has blocks of its own.
+    /// The plan of `entry` in this measure. The bulk copy has blocks of its own size.
     fn plan(&self, entry: &Entry, count: u64) -> Plan {
         let Measure { task, size, ring, wait } = *self;
         match entry.name {
@@ -84,7 +87,7 @@ impl Measure {
         }
     }
 
-    /// Messages for a run, if one takes `ns`; `None` for a first guess.
+    /// Messages for a run, if one message takes `ns`; `None` for a first guess.
     fn count(&self, plan: &Plan, ns: Option<f64>) -> u64 {
         let laps = |n: u64| n * (plan.ring / plan.size) as u64;
         let total = match (plan.task, plan.wait, ns) {
@@ -98,8 +101,9 @@ impl Measure {
         if let Task::Many(pairs) = plan.task { total / pairs as u64 } else { total }
     }
 
-    /// Runs everybody who takes part, `rounds` times, in an order that is rotated from round to round. Before that comes one
-    /// short run of each, to warm up and to find out how many messages a run needs.
+    /// Runs all participants, `rounds` times, in an order that is rotated from round to round.
+    /// Before that comes one short run of each, to warm up and to determine how many messages a run
+    /// needs.
     pub(crate) fn run(self, effort: &Effort) -> Measured {
         let wanted = |entry: &&Entry| {
             let named = effort.peers.is_empty() || effort.peers.iter().any(|name| name == entry.name);
@@ -149,7 +153,8 @@ impl Measure {
         Measured { measure: self, peers }
     }
 
-    /// Large frames are there for the comparison with the bulk copy, other rings than the usual one for that with rtrb.
+    /// Large frames are measured for the comparison with the bulk copy, unusual ring sizes for that
+    /// with rtrb.
     fn concerns(&self, name: &str) -> bool {
         match (self.task, self.size, self.ring) {
             (Task::RoundTrip, size, _) if size != 64 => matches!(name, "cache-line" | "slipring" | "rtrb"),
@@ -161,14 +166,15 @@ impl Measure {
         }
     }
 
-    /// A figure per message of this measure, also for a floor with messages of its own.
+    /// The figure per message of this measure, also for a floor with messages of another size.
     fn note(&self, runs: &mut Runs, plan: &Plan, outcome: Outcome, lines: [f64; 2]) {
         let Outcome { median, p99, p9999 } = outcome;
         runs.rounds.push(Some(Figure { ns: median * self.size as f64 / plan.size as f64, p99, p9999, lines }));
     }
 }
 
-/// What a bare cache line takes there and back right now: tells how the processors lie. NaN if it cannot be measured.
+/// The round trip of a bare cache line at this moment, which shows the placement of the processors.
+/// NaN if it cannot be measured.
 fn bare_line() -> f64 {
     let plan = Plan { count: 20_000, ..Measure::round_trip(64).plan(&ENTRIES[0], 0) };
     run(&ENTRIES[0], &plan).map_or(f64::NAN, |outcome| outcome.median)

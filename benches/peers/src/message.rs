@@ -1,7 +1,8 @@
-//! What is sent: messages of `W` words, every word of which depends on the message's number, so that whoever reads it can
-//! tell that all of it came, and nothing else. Written and checked in full by every peer, outside of its own code.
+//! The messages: `W` words, each of which depends on the message's number, so that a reader can
+//! tell that it got all of this message and nothing else. Every peer's messages are written and
+//! checked in full, outside the peer's own code.
 
-/// Says that a producer is done. No message has this number.
+/// Marks the end of a producer. No message has this number.
 pub(crate) const END: u64 = u64::MAX;
 
 /// Writes message number `seq` to `bytes`.
@@ -14,7 +15,7 @@ pub(crate) fn write<const W: usize>(bytes: &mut [u8], seq: u64) {
     }
 }
 
-/// The number of the message in `bytes`, if it is whole.
+/// The number of the message in `bytes`, if it is intact.
 #[inline(always)]
 pub(crate) fn read<const W: usize>(bytes: &[u8]) -> Option<u64> {
     let words: &[[u8; 8]; W] = bytes.as_chunks::<8>().0.try_into().ok().filter(|_| bytes.len() == 8 * W)?;

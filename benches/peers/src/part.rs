@@ -1,4 +1,5 @@
-//! A process that takes part in a measurement: opens its ends, says so, waits for the word, and does its task.
+//! A process that takes part in a measurement: opens its ends, reports that it is ready, waits for
+//! the start, and runs its task.
 
 use std::any::Any;
 use std::io::{BufRead, Read, Write};
@@ -12,7 +13,7 @@ use crate::job::{End, Job, Report, Result, Task};
 use crate::peers::{Local, Peer};
 use crate::tasks;
 
-/// Longer than any run; a peer that loses a message would otherwise wait for ever.
+/// Longer than any run; without it a peer that loses a message would wait forever.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Calls `$function::<$peer, W>` for the `W` of the job.
@@ -29,7 +30,7 @@ macro_rules! for_words {
     };
 }
 
-/// What a part does first: it dies with its parent, and ends by itself if it cannot go on.
+/// Called first in a part: it dies with its parent, and ends by itself if it hangs.
 pub(crate) fn settle() {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     std::thread::spawn(|| {
@@ -39,7 +40,7 @@ pub(crate) fn settle() {
     });
 }
 
-/// Keeps this thread on one processor. A wish: where it is not granted, figures are worse, and that is all.
+/// Pins this thread to one processor. Best effort: without it figures are worse, but still right.
 pub(crate) fn pin(cpu: Option<&usize>) {
     if let Some(cpu) = cpu {
         let mut set = CpuSet::new();
@@ -48,19 +49,20 @@ pub(crate) fn pin(cpu: Option<&usize>) {
     }
 }
 
-/// Says that this process is ready, and waits until all are.
+/// Reports that this process is ready, and waits until all are.
 pub(crate) fn start() -> Result<()> {
     println!("ready");
     std::io::stdout().flush()?;
     let mut word = String::new();
     std::io::stdin().lock().read_line(&mut word)?;
-    if word == "go\n" { Ok(()) } else { Err("the supervisor has gone".into()) }
+    if word == "go\n" { Ok(()) } else { Err("the supervisor has ended".into()) }
 }
 
-/// What a part found, and its end if others may still need that: a publisher may take with it what nobody has fetched.
+/// A part's report, and its end if other parts may still need it: a publisher's exit may discard
+/// messages that have not been received.
 pub(crate) type Found = (Vec<Report>, Option<Box<dyn Any>>);
 
-/// Says what was found, and stays until everybody has.
+/// Prints the report, and returns when all parts have reported.
 pub(crate) fn finish((reports, end): Found) -> Result<()> {
     println!("{}", serde_json::to_string(&reports)?);
     std::io::stdout().flush()?;
@@ -69,7 +71,7 @@ pub(crate) fn finish((reports, end): Found) -> Result<()> {
     Ok(())
 }
 
-/// One end (or the two of a round trip) of a peer between processes.
+/// Runs one end (or the two of a round trip) of a peer between processes.
 pub(crate) fn process<P: Peer>(job: &Job) -> Result<Found> {
     for_words!(job, process_of, P)
 }
@@ -116,7 +118,7 @@ fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Found> {
     Ok((vec![report], end))
 }
 
-/// All ends of a peer between threads.
+/// Runs all ends of a peer between threads.
 pub(crate) fn threads<P: Local>(job: &Job) -> Result<Found> {
     for_words!(job, threads_of, P)
 }
@@ -159,7 +161,7 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Found> {
                 scope.spawn(move || {
                     pin(cpu_of(&job.cpus, i));
                     ready.wait();
-                    // The other threads would wait for this one for ever.
+                    // The other threads would wait for this one forever.
                     body().unwrap_or_else(|error| crate::give_up(&*error))
                 })
             })
@@ -171,8 +173,9 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Found> {
     Ok((reports?, None))
 }
 
-/// The processor of end number `i`, where senders have even numbers and their receivers the next: neighbours never share one,
-/// if there are two, and each has as many senders as receivers.
+/// The processor of end number `i`. Senders have even numbers, and their receivers the next odd
+/// ones: the two never share a processor if there are two, and each processor has as many senders
+/// as receivers.
 pub(crate) fn cpu_of(cpus: &[usize], i: usize) -> Option<&usize> {
     cpus.get((i + i / cpus.len().max(1)) % cpus.len().max(1))
 }

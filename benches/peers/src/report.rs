@@ -18,7 +18,7 @@ impl Measure {
         }
     }
 
-    /// The name of its floor, and of that against which peers are compared otherwise.
+    /// The name of its floor, and of the peer that others are compared with.
     fn floor(&self) -> Option<&'static str> {
         match (self.task, self.wait) {
             (Task::RoundTrip, Wait::Sleep) => Some("futex"),
@@ -45,7 +45,8 @@ fn p9999(figure: &Figure) -> Option<f64> {
     figure.p9999
 }
 
-/// A table per measure and placement: figures are compared only where the processors lay alike.
+/// One table per measure and placement: figures are compared only for the same placement of the
+/// processors.
 pub(crate) fn print(measured: &Measured) {
     for placement in Placement::ALL {
         print_placed(measured, placement);
@@ -88,7 +89,7 @@ fn print_placed(measured: &Measured, placement: Placement) {
     }
 }
 
-/// Who failed, and why.
+/// The peers that failed, and why.
 pub(crate) fn print_failures(measured: &Measured) {
     for (entry, runs) in &measured.peers {
         if let Some(failure) = &runs.failure {
@@ -97,20 +98,20 @@ pub(crate) fn print_failures(measured: &Measured) {
     }
 }
 
-/// Which side of its limit holds a target.
+/// The side of its limit on which a target is met.
 #[derive(Clone, Copy)]
 enum Must {
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// What a target is about.
+/// The value that a target is about.
 enum Subject {
     /// The ratio of the first peer's figure to the second's.
     Ratio(&'static str, &'static str),
     /// The same of their 99.99th percentiles.
     Tails(&'static str, &'static str),
-    /// Third quartile ÷ first quartile of the rounds of one peer: whether it has one steady state.
+    /// Third quartile ÷ first quartile of the rounds of one peer: whether its figures are steady.
     Spread(&'static str),
 }
 
@@ -121,7 +122,7 @@ struct Target {
     must: Must,
 }
 
-/// The targets that can be told from these measurements.
+/// The targets that these measurements can decide.
 fn targets() -> Vec<Target> {
     use Must::{AtLeast, AtMost};
     use Subject::{Ratio, Spread, Tails};
@@ -161,7 +162,7 @@ fn targets() -> Vec<Target> {
     all
 }
 
-/// The figure, and of how many rounds it is.
+/// The value, and the number of rounds that it is based on.
 fn achieved(measured: &Measured, subject: &Subject, placement: Placement) -> Option<(f64, usize)> {
     let of_ratios = |this, that, of: fn(&Figure) -> Option<f64>| {
         let ratios = ratios(measured.of(this)?, measured.of(that)?, placement, of);
@@ -172,7 +173,7 @@ fn achieved(measured: &Measured, subject: &Subject, placement: Placement) -> Opt
         Subject::Tails(this, that) => of_ratios(this, that, p9999),
         Subject::Spread(peer) => {
             let figures = measured.of(peer)?.at(placement, ns);
-            // Quartiles of fewer say nothing.
+            // Quartiles of fewer figures are meaningless.
             (figures.len() >= 5).then_some(())?;
             Some((quantile(&figures, 0.75)? / quantile(&figures, 0.25)?, figures.len()))
         }
@@ -211,7 +212,7 @@ pub(crate) fn print_targets(all: &[Measured]) {
     }
 }
 
-/// What is counted: it depends on no placement.
+/// The counts, which depend on no placement.
 pub(crate) fn print_counted(all: &[Counted]) {
     let rows: Vec<_> = all
         .iter()

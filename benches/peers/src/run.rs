@@ -1,5 +1,5 @@
-//! Starting the processes of a measurement, letting them go at the same time, and hearing what they found. None is left
-//! behind, whatever happens.
+//! Starts the processes of a measurement, releases them at the same time, and reads their reports.
+//! No process is left behind, however a run ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) count: u64,
 }
 
-/// What came of it: nanoseconds per message or round trip.
+/// The results: nanoseconds per message or round trip.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) median: f64,
@@ -34,7 +34,7 @@ pub(crate) struct Outcome {
     pub(crate) p9999: Option<f64>,
 }
 
-/// The processors that we may use.
+/// The processors that this process may use.
 pub(crate) fn cpus() -> Vec<usize> {
     let set = sched_getaffinity(None).unwrap_or_default();
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
@@ -54,7 +54,7 @@ pub(crate) fn tidy_up() {
     }
 }
 
-/// A process of ours. Dropped, it is killed.
+/// A child process, killed when dropped.
 struct Part {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -62,7 +62,7 @@ struct Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Errors mean that it has ended and been waited for.
+        // Both fail only if it has ended and been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -81,7 +81,7 @@ impl Part {
         Ok(Part { child, out })
     }
 
-    /// What it said last, once it has ended.
+    /// The last line that it printed, once it has ended.
     fn complaint(&mut self) -> String {
         let mut text = String::new();
         let _ = self.child.kill();
@@ -141,7 +141,7 @@ pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
     let mut parts = jobs.iter().map(Part::start).collect::<Result<Vec<Part>>>()?;
     drop(passed);
     if lines(&mut parts)?.iter().any(|line| line != "ready\n") {
-        return Err("a part said something else than that it is ready".into());
+        return Err("a part did not report that it is ready".into());
     }
     for part in &mut parts {
         part.child.stdin.as_mut().ok_or("no stdin")?.write_all(b"go\n")?;
@@ -150,7 +150,7 @@ pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
     for line in lines(&mut parts)? {
         reports.extend(serde_json::from_str::<Vec<Report>>(&line)?);
     }
-    // They have said their last word, but may still have something to tidy up.
+    // The parts have reported, but may still have to clean up.
     for part in &mut parts {
         part.child.wait()?;
     }
@@ -162,13 +162,15 @@ fn link(dir: &Path, name: &str, plan: &Plan, pairs: usize) -> Link {
     Link { dir: dir.to_owned(), name: name.to_owned(), bytes: ring, size, pairs, lane: 0, wait, fds: Vec::new() }
 }
 
-/// At least one lap of the ring, and enough messages for the reading of the clock to be nothing.
+/// At least one lap of the ring, and so many messages that the cost of reading the clock is
+/// negligible.
 fn block(plan: &Plan) -> u64 {
     let lap = (plan.ring / plan.size) as u64;
     lap.max(1024).min(plan.count / 4).max(1)
 }
 
-/// A line from each, in whatever order they come: one that has failed ends the run, whoever waits for it.
+/// Returns a line from each part, in the order in which they arrive. A part that has failed ends
+/// the run.
 fn lines(parts: &mut [Part]) -> Result<Vec<String>> {
     let mut lines = vec![String::new(); parts.len()];
     loop {
@@ -198,7 +200,7 @@ fn outcome(plan: &Plan, pairs: usize, reports: &[Report]) -> Result<Outcome> {
     let received: u64 = reports.iter().map(|report| report.received).sum();
     let sum = reports.iter().fold(0u64, |sum, report| sum.wrapping_add(report.sum));
     if received != all || sum != 0 {
-        return Err(format!("{received} messages came, not {all}, or not those that were sent").into());
+        return Err(format!("received {received} messages, not {all}, or different ones").into());
     }
     let from = reports.iter().map(|report| report.from).min().ok_or("nothing was measured")?;
     let to = reports.iter().map(|report| report.to).max().ok_or("nothing was measured")?;

@@ -1,14 +1,15 @@
-//! Figures of several runs, sorted by how the processors lay, and how that looks as Markdown.
+//! Figures of several runs, sorted by the placement of the processors, and their Markdown.
 
-/// How the two processors lay to each other while a figure was taken. On a virtual machine that changes by the minute.
+/// The placement of the two processors while a figure was taken. On a virtual machine it changes
+/// within minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     Near,
     Far,
 }
 
-/// A bare cache line takes less than this, there and back, between processors that share a cache (some 50 to 200 ns), and
-/// more between those that do not (300 ns and more).
+/// The round trip of a bare cache line takes less than this between processors that share a cache
+/// (some 50 to 200 ns), and more between others (300 ns and more).
 const FAR_NS: f64 = 250.0;
 
 impl Placement {
@@ -22,7 +23,7 @@ impl Placement {
     }
 }
 
-/// What one run of a peer found.
+/// The result of one run of a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
     /// Nanoseconds per message or round trip.
@@ -30,7 +31,7 @@ pub(crate) struct Figure {
     /// The 99th and the 99.99th percentile of round trips.
     pub(crate) p99: Option<f64>,
     pub(crate) p9999: Option<f64>,
-    /// What a bare cache line took right before and right after the run.
+    /// The round trip of a bare cache line right before and right after the run.
     pub(crate) lines: [f64; 2],
 }
 
@@ -53,11 +54,11 @@ impl Figure {
 pub(crate) struct Runs {
     /// `None` for a round that failed.
     pub(crate) rounds: Vec<Option<Figure>>,
-    /// Why there are none, or fewer.
+    /// Why figures are missing.
     pub(crate) failure: Option<String>,
 }
 
-/// The value below which `part` of the figures lie.
+/// The value below which a share of `part` of the figures lies.
 pub(crate) fn quantile(figures: &[f64], part: f64) -> Option<f64> {
     let mut sorted: Vec<f64> = figures.iter().copied().filter(|figure| !figure.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -68,8 +69,8 @@ pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     quantile(figures, 0.5)
 }
 
-/// The ratios of `these` to `those`, each within a round and between two runs of the same `placement`: what drifts, drifts
-/// in both. `of` says which figure of a run is compared.
+/// The ratios of `these` to `those`, each within a round and between two runs of the same
+/// `placement`, so that drift affects both. `of` selects the figure of a run.
 pub(crate) fn ratios(
     these: &Runs,
     those: &Runs,
@@ -100,13 +101,13 @@ pub(crate) fn digits(value: f64) -> String {
 }
 
 impl Runs {
-    /// What `of` takes from each round of one placement.
+    /// The figure `of` each round of one placement.
     pub(crate) fn at(&self, placement: Placement, of: impl Fn(&Figure) -> Option<f64>) -> Vec<f64> {
         let here = self.rounds.iter().flatten().filter(|figure| figure.placement() == Some(placement));
         here.filter_map(of).collect()
     }
 
-    /// All figures, wherever the processors lay.
+    /// The figures of all placements.
     pub(crate) fn all(&self) -> Vec<f64> {
         self.rounds.iter().flatten().map(|figure| figure.ns).collect()
     }
@@ -124,7 +125,7 @@ pub(crate) fn cell(figures: &[f64]) -> String {
     }
 }
 
-/// A Markdown table, columns padded so that it can be read as it is.
+/// A Markdown table, with padded columns so that its source is readable.
 pub(crate) fn markdown(header: &[String], rows: &[Vec<String>]) -> String {
     let width = |i: usize| {
         let cells = rows.iter().filter_map(|row| row.get(i)).chain(header.get(i));

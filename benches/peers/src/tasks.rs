@@ -14,14 +14,14 @@ pub(crate) fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The median of what two readings of the clock show when nothing happens between them.
+/// The median difference between two successive readings of the clock.
 pub(crate) fn clock_cost() -> u64 {
     let mut costs: Vec<u64> = (0..1001).map(|_| now()).collect::<Vec<_>>().windows(2).map(|w| w[1] - w[0]).collect();
     costs.sort_unstable();
     costs[costs.len() / 2]
 }
 
-/// Round trips in nanoseconds, without the reading of the clock and without the first tenth.
+/// Round trips in nanoseconds, without the cost of reading the clock and without the first tenth.
 pub(crate) struct Times {
     histogram: Histogram<u64>,
     clock: u64,
@@ -47,8 +47,8 @@ impl Times {
     }
 }
 
-/// Where both ends sleep, each stays busy for so long before it sends, so that the other is asleep by then: longer than
-/// any peer spins before it sleeps.
+/// If both ends sleep, each stays busy for this long before it sends, so that the other is asleep
+/// by then: longer than any peer spins before it sleeps.
 const UNTIL_ASLEEP_NS: u64 = 100_000;
 
 fn let_sleep(job: &Job) {
@@ -60,7 +60,7 @@ fn let_sleep(job: &Job) {
     }
 }
 
-/// Sends a message and waits for it to come back.
+/// Sends a message and waits until it is sent back.
 pub(crate) fn ping<const W: usize>(job: &Job, mut tx: impl Sender<W>, mut rx: impl Receiver<W>) -> Result<Report> {
     let mut times = Times::new(job.count)?;
     let pause = if job.links[0].wait == Wait::Sleep { UNTIL_ASLEEP_NS } else { 0 };
@@ -72,19 +72,19 @@ pub(crate) fn ping<const W: usize>(job: &Job, mut tx: impl Sender<W>, mut rx: im
         rx.recv(|bytes| back = message::read::<W>(bytes));
         times.add((now() - start).saturating_sub(pause));
         if back != Some(seq) {
-            return Err(format!("{back:?} came back, not {seq}").into());
+            return Err(format!("received {back:?}, not {seq}").into());
         }
     }
     Ok(times.report())
 }
 
-/// Reads each message and sends one of the same number back.
+/// Reads each message and sends one with the same number back.
 pub(crate) fn pong<const W: usize>(job: &Job, mut tx: impl Sender<W>, mut rx: impl Receiver<W>) -> Result<Report> {
     for seq in 0..job.count {
         let mut came = None;
         rx.recv(|bytes| came = message::read::<W>(bytes));
         if came != Some(seq) {
-            return Err(format!("{came:?} came, not {seq}").into());
+            return Err(format!("received {came:?}, not {seq}").into());
         }
         let_sleep(job);
         tx.send(|bytes| message::write::<W>(bytes, seq));
@@ -100,8 +100,9 @@ pub(crate) fn stream<const W: usize>(job: &Job, tx: &mut impl Sender<W>) -> Resu
     Ok(Report { sent: job.count, ..Report::default() })
 }
 
-/// Reads the clock once per block, at least one lap of the ring; the figure is the median block, without the first tenth of
-/// them. A block in which the system took a processor away is an outlier, and the median does not care.
+/// Reads the clock once per block, which is at least one lap of the ring. The figure is the median
+/// block, without the first tenth. A block that the scheduler interrupted is an outlier, which does
+/// not affect the median.
 pub(crate) fn sink<const W: usize>(job: &Job, mut rx: impl Receiver<W>) -> Result<Report> {
     let mut marks = Vec::with_capacity((job.count / job.block) as usize + 1);
     let mut next = 0;
@@ -118,7 +119,7 @@ pub(crate) fn sink<const W: usize>(job: &Job, mut rx: impl Receiver<W>) -> Resul
             }
         });
         if let Some(seq) = wrong {
-            return Err(format!("message {seq} is missing or not whole").into());
+            return Err(format!("message {seq} is missing or torn").into());
         }
     }
     let per_message = |pair: &[u64]| (pair[1] - pair[0]) as f64 / job.block as f64;
@@ -128,7 +129,7 @@ pub(crate) fn sink<const W: usize>(job: &Job, mut rx: impl Receiver<W>) -> Resul
     Ok(Report { median, received: next, ..Report::default() })
 }
 
-/// The messages of sender `who`, then the end.
+/// Sends the messages of sender `who`, then the end.
 pub(crate) fn feed<const W: usize>(job: &Job, who: usize, mut tx: impl Sender<W>) -> Result<Report> {
     let first = (who as u64) << 40;
     let from = now();
@@ -142,8 +143,9 @@ pub(crate) fn feed<const W: usize>(job: &Job, who: usize, mut tx: impl Sender<W>
     Ok(Report { from, to: from, sent: job.count, sum, ..Report::default() })
 }
 
-/// Messages, until the end of some sender: there are as many receivers as senders, so each gets one. What was sent before
-/// the last end has then been received by somebody, since all queues here are first in, first out.
+/// Receives messages until the end of some sender: there are as many receivers as senders, so each
+/// gets one end. All messages sent before the last end have then been received, since all queues
+/// here are first in, first out.
 pub(crate) fn drain<const W: usize>(mut rx: impl Receiver<W>) -> Result<Report> {
     let (mut from, mut received, mut sum) = (0, 0, 0u64);
     loop {
@@ -152,7 +154,7 @@ pub(crate) fn drain<const W: usize>(mut rx: impl Receiver<W>) -> Result<Report> 
         match seq {
             Some(message::END) => break,
             Some(seq) => sum = sum.wrapping_sub(seq),
-            None => return Err(format!("a message is not whole, after {received}").into()),
+            None => return Err(format!("a torn message, after {received}").into()),
         }
         if received == 0 {
             from = now();

@@ -1,5 +1,5 @@
-//! cloudtoid-interprocess, between processes: `try_send` until there is room; `try_recv_into` a buffer of our own (no
-//! allocation) while busy, `recv` asleep.
+//! cloudtoid-interprocess, between processes: `try_send`, repeated until there is room;
+//! `try_recv_into` an own buffer (no allocation) while busy, `recv` asleep.
 
 use cloudtoid_interprocess::{Options, Publisher, Subscriber};
 use zerocopy::IntoBytes;
@@ -12,7 +12,7 @@ pub(crate) struct Queue;
 pub(crate) struct SenderEnd(Publisher, Wait);
 pub(crate) struct ReceiverEnd(Subscriber, Wait);
 
-/// Room for as many messages as the others have: each has 16 bytes of its own.
+/// Room for as many messages as in the other rings: each message has 16 bytes of overhead.
 fn options(link: &Link) -> Options {
     Options::new(&link.name, link.slots() * (link.size + 16)).with_path(&link.dir)
 }

@@ -1,8 +1,8 @@
-//! crossbeam's `ArrayQueue` (tried again with its `Backoff` while full or empty) and bounded channel, and the standard
-//! library's `sync_channel`, all between threads.
+//! crossbeam's `ArrayQueue` (retried with its `Backoff` while full or empty) and bounded channel,
+//! and the standard library's `sync_channel`, all between threads.
 //!
-//! The channels are called blocking, which is how they are meant to be used and at their fastest: they spin for a while
-//! before they park.
+//! The channels are used with their blocking calls, which is their intended and fastest use: they
+//! spin for a while before they park.
 
 use std::sync::Arc;
 use std::sync::mpsc;

@@ -1,11 +1,11 @@
-//! What the machine itself takes, with nothing that deserves to be called a queue: the yardsticks of the tables.
+//! The costs of the machine itself, without a queue: the floors of the tables.
 //!
-//! - `line`: the round trip of a bare cache line, busy (`slipring::probe::PingPong`): with a PAUSE between two looks,
-//!   without, and of two lines.
-//! - `Blocks`: a bulk copy from one processor to the other: blocks of 64 KiB, written by one and read by the other, with
-//!   one flag for each.
-//! - `Futex`: one message in shared memory, a word that says so, and a futex for each direction: what two ends that sleep
-//!   need at least.
+//! - `line`: the round trip of a bare cache line, busy (`slipring::probe::PingPong`): with a PAUSE
+//!   between two looks, without, and of two lines.
+//! - `Blocks`: a bulk copy from one processor to the other: blocks of 64 KiB, written by one and
+//!   read by the other, with one flag for each.
+//! - `Futex`: one message in shared memory, a word that announces it, and a futex for each
+//!   direction: the least that two sleeping ends need.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,7 +42,7 @@ pub(crate) fn line(job: &Job) -> Result<Found> {
     Ok((vec![times.report()], None))
 }
 
-/// Bytes before the first block, for the flags: one line each.
+/// Bytes before the first block, for the flags, each on a line of its own.
 const FLAGS: usize = 4096;
 const LINE: usize = 128;
 
@@ -74,13 +74,15 @@ impl Shared {
     #[inline(always)]
     fn word(&self, i: usize) -> &AtomicU32 {
         assert!(i < self.blocks);
-        // SAFETY: at most FLAGS / LINE words, so the offset lies inside of the mapping, which has FLAGS bytes and more.
+        // SAFETY: at most FLAGS / LINE words, so the offset is inside the mapping, which has at
+        // least FLAGS bytes.
         let word = unsafe { self.map.as_mut_ptr().add(i * LINE) };
-        // SAFETY: aligned to 128 bytes within a mapping that lives as long as `self`, and never accessed but as this atomic.
+        // SAFETY: aligned to 128 bytes within a mapping that lives as long as `self`, and accessed
+        // only as this atomic.
         unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
-    /// Block `i`, whose word says whether it is the sender's or the receiver's.
+    /// Block `i`, whose word shows whether it belongs to the sender or to the receiver.
     #[inline(always)]
     fn block(&self, i: usize) -> *mut [u8] {
         assert!(i < self.blocks);
@@ -89,15 +91,16 @@ impl Shared {
         std::ptr::slice_from_raw_parts_mut(start, self.block)
     }
 
-    /// Writes a block that is ours.
+    /// Writes a block that this end owns.
     #[inline(always)]
     fn write(&self, i: usize, write: impl FnOnce(&mut [u8])) {
-        // SAFETY: within the mapping. The caller has read from the block's word, with acquire, that it is ours, and the
-        // other end touches it only after we have stored to the word, with release; neither has two threads.
+        // SAFETY: within the mapping. The caller has read from the block's word, with acquire, that
+        // this end owns it, and the other end touches it only after this end has stored to the
+        // word, with release; neither end has two threads.
         write(unsafe { &mut *self.block(i) });
     }
 
-    /// Reads a block that is ours.
+    /// Reads a block that this end owns.
     #[inline(always)]
     fn read(&self, i: usize, read: impl FnOnce(&[u8])) {
         // SAFETY: as in `write`.
@@ -107,7 +110,8 @@ impl Shared {
 
 pub(crate) struct Blocks;
 
-/// One end. Block number n is free for the sender while its word is 2 × (laps so far), and the receiver's at one more.
+/// One end. Block n is free for the sender while its word is 2 × (laps so far), and belongs to the
+/// receiver at one more.
 pub(crate) struct BlockEnd {
     shared: Shared,
     next: usize,
@@ -119,7 +123,7 @@ impl BlockEnd {
         Ok(BlockEnd { shared: Shared::open(link, link.size, link.slots())?, next: 0, lap: 0 })
     }
 
-    /// Waits for the next block to be in `state` of this lap, and hands it on after `body`.
+    /// Waits until the next block is in `state` of this lap, and passes it on after `body`.
     #[inline(always)]
     fn turn(&mut self, state: u32, body: impl FnOnce(&Shared, usize)) {
         let word = self.shared.word(self.next);
@@ -167,14 +171,14 @@ impl Peer for Blocks {
 
 pub(crate) struct Futex;
 
-/// One end of a single message; its word is 0 (free) or 1 (there).
+/// One end of a single message, whose word is 0 (free) or 1 (present).
 pub(crate) struct FutexEnd(Shared);
 
 impl FutexEnd {
     fn turn(&self, state: u32, body: impl FnOnce(&Shared)) {
         let word = self.0.word(0);
         while word.load(Ordering::Acquire) != state {
-            // The word has changed meanwhile, or a signal came: look again.
+            // The word has changed meanwhile, or a signal arrived: check again.
             let _ = futex::wait(word, futex::Flags::empty(), 1 - state, None);
         }
         body(&self.0);
@@ -190,7 +194,7 @@ impl<const W: usize> Sender<W> for FutexEnd {
 }
 
 impl<const W: usize> Receiver<W> for FutexEnd {
-    // In a game of ping-pong the sender never waits for room, so nobody is woken here.
+    // In a ping-pong the sender never waits for room, so no wake-up is needed here.
     fn recv(&mut self, mut read: impl FnMut(&[u8])) {
         self.turn(1, |shared| shared.read(0, &mut read));
     }

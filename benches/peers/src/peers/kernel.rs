@@ -1,9 +1,10 @@
-//! What the kernel offers, between processes, by the plain blocking calls: one system call per message sent.
+//! The kernel's transports, between processes, with the plain blocking calls: one system call per
+//! message sent.
 //!
-//! - `Pipe`: 1 MiB if it may be so large (`F_SETPIPE_SZ`); messages of up to 4 KiB are written whole (`PIPE_BUF`). The
-//!   reader takes as much as there is, up to 64 KiB.
-//! - `UnixStream`: a socket pair, read in the same way. `UnixPacket`: the same with boundaries (`SOCK_SEQPACKET`), one
-//!   message per call.
+//! - `Pipe`: 1 MiB if it may be so large (`F_SETPIPE_SZ`); messages of up to 4 KiB are written
+//!   whole (`PIPE_BUF`). The reader takes as much as there is, up to 64 KiB.
+//! - `UnixStream`: a socket pair, read in the same way. `UnixPacket`: the same with boundaries
+//!   (`SOCK_SEQPACKET`), one message per call.
 //! - `PosixMq`: as many messages as the system allows without asking (10 by default), one per call.
 
 use std::ffi::CString;
@@ -22,7 +23,7 @@ use crate::job::{Link, Result};
 /// One `read` takes so much at most.
 const READ: usize = 64 << 10;
 
-/// Writes each message by one call.
+/// Writes each message with one call.
 pub(crate) struct Writer(File);
 
 impl<const W: usize> Sender<W> for Writer {
@@ -33,7 +34,7 @@ impl<const W: usize> Sender<W> for Writer {
     }
 }
 
-/// Reads as many bytes as there are, and cuts them into messages.
+/// Reads as many bytes as there are, and splits them into messages.
 pub(crate) struct Reader {
     file: File,
     buffer: Vec<u8>,
@@ -45,7 +46,7 @@ impl<const W: usize> Receiver<W> for Reader {
     fn recv(&mut self, mut read: impl FnMut(&[u8])) {
         while self.len < 8 * W {
             let n = self.file.read(&mut self.buffer[self.len..]).expect("read");
-            assert!(n > 0, "the writer has gone");
+            assert!(n > 0, "the writer has ended");
             self.len += n;
         }
         let whole = self.len - self.len % (8 * W);
@@ -55,7 +56,7 @@ impl<const W: usize> Receiver<W> for Reader {
     }
 }
 
-/// Reads each message by one call.
+/// Reads each message with one call.
 pub(crate) struct PacketReader<const W: usize>(File);
 
 impl<const W: usize> Receiver<W> for PacketReader<W> {
@@ -82,7 +83,7 @@ impl Peer for Pipe {
 
     fn create(link: &Link) -> Result<Vec<OwnedFd>> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-        // An unprivileged user may have less: then it is as large as it is.
+        // An unprivileged user may not enlarge it: then it keeps its size.
         let _ = fcntl_setpipe_size(&writer, link.bytes.min(1 << 20));
         Ok(vec![reader, writer])
     }
@@ -153,7 +154,7 @@ impl<const W: usize> Sender<W> for MqEnd<W> {
     fn send(&mut self, write: impl FnOnce(&mut [u8])) {
         let mut message = [0u64; W];
         write(message.as_mut_bytes());
-        // SAFETY: reads 8 × W bytes from the message, which has so many.
+        // SAFETY: reads 8 × W bytes from the message, which has that many.
         let sent = unsafe { libc::mq_send(self.0.as_raw_fd(), message.as_ptr().cast(), 8 * W, 0) };
         check("mq_send", sent).expect("send");
     }
@@ -163,7 +164,7 @@ impl<const W: usize> Receiver<W> for MqEnd<W> {
     fn recv(&mut self, mut read: impl FnMut(&[u8])) {
         let mut message = [0u64; W];
         let (fd, to) = (self.0.as_raw_fd(), message.as_mut_ptr().cast());
-        // SAFETY: writes at most 8 × W bytes to the message, which has so many.
+        // SAFETY: writes at most 8 × W bytes to the message, which has that many.
         let n = unsafe { libc::mq_receive(fd, to, 8 * W, std::ptr::null_mut()) };
         read(&message.as_bytes()[..check("mq_receive", n as i64).expect("receive") as usize]);
     }
@@ -183,7 +184,7 @@ impl Peer for PosixMq {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
         // SAFETY: the name ends with a NUL, and the attributes are only read.
         let queue = check("mq_open", unsafe { libc::mq_open(name.as_ptr(), flags, 0o600, &raw const attributes) })?;
-        // SAFETY: just opened, and nobody else's.
+        // SAFETY: just opened, and owned by nothing else.
         let queue = unsafe { OwnedFd::from_raw_fd(queue) };
         // SAFETY: the name ends with a NUL.
         check("mq_unlink", unsafe { libc::mq_unlink(name.as_ptr()) })?;

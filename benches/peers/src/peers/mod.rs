@@ -1,5 +1,5 @@
-//! Who is measured. Each peer is two small types, one that sends and one that receives, over the peer's own API in its best
-//! documented configuration, which is said at the top of its file.
+//! The measured peers. Each is two small types, one that sends and one that receives, over the
+//! peer's own API in its best documented configuration, which the top of its file describes.
 
 #[cfg(feature = "cloudtoid")]
 mod cloudtoid;
@@ -27,18 +27,19 @@ use crossbeam_utils::Backoff;
 use crate::job::{Job, Link, Result, Task, Wait};
 use crate::part::{Found, process, threads};
 
-/// An end that sends messages of `W` words. What cannot be sent is a panic, which ends the part.
+/// An end that sends messages of `W` words. If a message cannot be sent it panics, which ends the
+/// part.
 pub(crate) trait Sender<const W: usize> {
-    /// Has `write` write a message, once, and sends it; waits while there is no room.
+    /// Calls `write` once to write a message, and sends it; waits while there is no room.
     fn send(&mut self, write: impl FnOnce(&mut [u8]));
 
-    /// Publishes what a batching sender has kept back.
+    /// Publishes messages that a batching sender has kept back.
     fn flush(&mut self) {}
 }
 
 /// An end that receives messages of `W` words.
 pub(crate) trait Receiver<const W: usize> {
-    /// Waits for a message and shows it to `read`; a batching receiver shows all that are there.
+    /// Waits for a message and passes it to `read`; a batching receiver passes all that are there.
     fn recv(&mut self, read: impl FnMut(&[u8]));
 }
 
@@ -47,8 +48,8 @@ pub(crate) trait Peer {
     type Sender<const W: usize>: Sender<W> + 'static;
     type Receiver<const W: usize>: Receiver<W>;
 
-    /// Makes the channel, before any end is opened, in the process that starts the others. They inherit the descriptors,
-    /// whose numbers are then in [`Link::fds`].
+    /// Makes the channel, before any end is opened, in the process that starts the others. They
+    /// inherit the descriptors, whose numbers are then in [`Link::fds`].
     fn create(_link: &Link) -> Result<Vec<OwnedFd>> {
         Ok(Vec::new())
     }
@@ -68,7 +69,8 @@ pub(crate) trait Local {
 
 pub(crate) type Ends<S, R> = (Vec<S>, Vec<R>);
 
-/// Tries until it succeeds, waiting as `wait` has it, for peers that leave the waiting to the caller.
+/// Retries until it succeeds, waiting as `wait` demands, for peers that leave the waiting to the
+/// caller.
 #[inline(always)]
 pub(crate) fn until<T>(wait: Wait, mut attempt: impl FnMut() -> Option<T>) -> T {
     let backoff = Backoff::new();
@@ -83,7 +85,7 @@ pub(crate) fn until<T>(wait: Wait, mut attempt: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// Tries for some seconds, for ends that find what the other end makes.
+/// Retries for some seconds, for ends that open what the other end creates.
 #[cfg(any(feature = "ipc-channel", feature = "ringfire", feature = "shaq"))]
 pub(crate) fn retry<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -102,7 +104,7 @@ pub(crate) enum Form {
     Processes,
 }
 
-/// What a peer takes part in.
+/// The tasks in which a peer takes part.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
     /// Streams only, since it keeps messages back to send several at a time.
@@ -111,13 +113,13 @@ pub(crate) enum Part {
     Single { sleeps: bool },
     /// As `Single`, and with many of each.
     Many { sleeps: bool },
-    /// Takes part where there are many, only.
+    /// Takes part only in tasks with many ends.
     Lanes,
-    /// Is a yardstick: takes part in this task only.
+    /// A floor: takes part in this task only.
     Floor(Task, Wait),
 }
 
-/// A peer as the command line knows it.
+/// A peer's entry in the command line.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) form: Form,
@@ -149,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// As in the tables: the name, and "t" where the ends are threads.
+    /// The name in the tables, with "t" where the ends are threads.
     pub(crate) fn label(&self) -> String {
         match self.form {
             Form::Threads => format!("{} t", self.name.trim_end_matches("-t")),
@@ -163,7 +165,7 @@ const MANY: Part = Part::Many { sleeps: false };
 const SINGLE_SLEEPS: Part = Part::Single { sleeps: true };
 const MANY_SLEEPS: Part = Part::Many { sleeps: true };
 
-/// All of them, in the order of the tables.
+/// All peers, in the order of the tables.
 pub(crate) static ENTRIES: &[Entry] = &[
     Entry {
         name: "cache-line",
@@ -222,7 +224,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::process::<kernel::PosixMq>("posix-mq", MANY_SLEEPS),
 ];
 
-/// Peers that this build is without.
+/// Peers that are not in this build.
 pub(crate) static ABSENT: &[&str] = &[
     #[cfg(not(feature = "ringfire"))]
     "ringfire",

@@ -1,7 +1,8 @@
-//! ringfire, between processes, in its lossless mode (`LosslessBackpressure`, one reader): its ring from one to many. Busy
-//! with `BusySpin`, asleep with `FutexWait` without spinning.
+//! ringfire, between processes, in its lossless mode (`LosslessBackpressure`, one reader): its ring
+//! from one to many. Busy with `BusySpin`, asleep with `FutexWait` without spinning.
 //!
-//! Its queue from many to many drops messages when a slot stays busy for 10 ms, so it is not measured beside queues that do not.
+//! Its many-to-many queue drops messages when a slot stays busy for 10 ms, so it is not compared
+//! with queues that do not.
 
 use ringfire::{
     BusySpin, FlowControl, FutexWait, RingConsumer, RingConsumerBuilder, RingProducer, RingProducerBuilder,

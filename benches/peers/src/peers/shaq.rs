@@ -1,5 +1,5 @@
-//! shaq, between processes, over a file in `/dev/shm`: `Spsc` and `Mpmc`, one item at a time by `try_write` and `try_read`;
-//! asleep by `read_timeout`, which is what it has for that.
+//! shaq, between processes, over a file in `/dev/shm`: `Spsc` and `Mpmc`, one item at a time by
+//! `try_write` and `try_read`; asleep by `read_timeout`, which is what it has for that.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ pub(crate) struct Mpmc;
 /// An end, and how it waits.
 pub(crate) struct End<E>(E, Wait);
 
-/// Opens the queue's file: whoever is first makes it, and gives it its name when it is complete.
+/// Opens the queue's file. The first process creates it, and names it when it is complete.
 fn open<E>(
     link: &Link,
     size: usize,
@@ -29,7 +29,7 @@ fn open<E>(
         Ok(file) => {
             let end = create(&file, size.next_multiple_of(4096))?;
             std::fs::rename(&unfinished, &path)?;
-            // So that nobody makes another one.
+            // So that no other process creates another one.
             File::create_new(&unfinished)?;
             Ok(end)
         }
@@ -67,8 +67,8 @@ impl Peer for Spsc {
 
     fn sender<const W: usize>(link: &Link) -> Result<Self::Sender<W>> {
         let size = spsc::minimum_file_size::<[u64; W]>(link.slots());
-        // SAFETY: `open` has the file made once; each link has one sender; both ends have the same `W`, and all words are
-        // values.
+        // SAFETY: `open` has the file created once; each link has one sender; both ends have the
+        // same `W`, and all words are valid values.
         let producer = open(
             link,
             size,
@@ -123,7 +123,8 @@ impl Peer for Mpmc {
 
     fn sender<const W: usize>(link: &Link) -> Result<Self::Sender<W>> {
         let size = mpmc::minimum_file_size::<[u64; W]>(link.slots());
-        // SAFETY: `open` has the file made once; all ends have the same `W`, and all words are values.
+        // SAFETY: `open` has the file created once; all ends have the same `W`, and all words are
+        // valid values.
         let producer = open(
             link,
             size,

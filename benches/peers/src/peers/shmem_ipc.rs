@@ -1,5 +1,5 @@
-//! shmem-ipc, between processes: its shared ring of words, `send_raw` a message at a time, `receive_raw` whatever is there;
-//! asleep on its eventfds.
+//! shmem-ipc, between processes: its shared ring of words, `send_raw` with one message at a time,
+//! `receive_raw` with all that are there; asleep on its eventfds.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,13 +16,14 @@ pub(crate) struct SenderEnd(sharedring::Sender<u64>, Wait);
 pub(crate) struct ReceiverEnd<const W: usize> {
     ring: sharedring::Receiver<u64>,
     wait: Wait,
-    /// The beginning of a message, whose rest lies elsewhere or is still to come.
+    /// The first part of a message, whose rest is elsewhere or has not arrived yet.
     message: [u64; W],
     have: usize,
 }
 
 impl<const W: usize> Sender<W> for SenderEnd {
-    /// In two pieces where the ring ends in the middle of it: its size is no multiple of a message's.
+    /// In two pieces where the ring ends inside the message: its size is no multiple of a
+    /// message's.
     fn send(&mut self, write: impl FnOnce(&mut [u8])) {
         let mut message = [0u64; W];
         write(message.as_mut_bytes());
@@ -35,7 +36,8 @@ impl<const W: usize> Sender<W> for SenderEnd {
                 let mut sent = None;
                 let status = self.0.send_raw(|to, room| {
                     let words = room.min(rest.len());
-                    // SAFETY: there is room for so many words, which are ours until the closure returns.
+                    // SAFETY: there is room for so many words, which belong to this end until the
+                    // closure returns.
                     unsafe { to.copy_from_nonoverlapping(rest.as_ptr(), words) };
                     sent = Some(words);
                     words
@@ -60,9 +62,11 @@ impl<const W: usize> Receiver<W> for ReceiverEnd<W> {
                 let mut at = 0;
                 while at < words {
                     let part = (W - *have).min(words - at);
-                    // SAFETY: `at` is at most `words`, all of which are there, and ours until the closure returns.
+                    // SAFETY: `at` is at most `words`, all of which are present, and belong to this
+                    // end until the closure returns.
                     let start = unsafe { from.add(at) };
-                    // SAFETY: as above, for the next `part` words; so many fit behind what is in the message.
+                    // SAFETY: as above, for the next `part` words; the message has room for that
+                    // many.
                     unsafe { start.copy_to_nonoverlapping(message[*have..].as_mut_ptr(), part) };
                     (at, *have) = (at + part, *have + part);
                     if *have == W {

@@ -1,8 +1,10 @@
-//! slipring itself: memfd rings, prefaulted, default wake mode (so either side could sleep), blocking calls.
+//! slipring itself: memfd rings, prefaulted, default wake mode (so either side could sleep),
+//! blocking calls.
 //!
-//! - `Spsc`: one frame at a time, `send` and `recv`; spins or yields where the measurement says so, else parks.
+//! - `Spsc`: one frame at a time with `send` and `recv`; spins or yields where the measurement
+//!   demands it, else parks.
 //! - `SpscPark`: the same calls with the default strategy throughout.
-//! - `SpscBatch`: batches of 16 on the way in, runs of whatever is there on the way out.
+//! - `SpscBatch`: sends in batches of 16, receives runs of all frames that are there.
 //! - `InPlace`: `reserve` and `commit`: the message is written where it is read.
 //! - `Mpmc`: slots of one message. `Lanes`: an SPSC ring for each sender and its receiver instead.
 
