@@ -74,8 +74,8 @@ impl Failure {
         self.message.as_deref().unwrap_or_default()
     }
 
-    /// Prints on stderr why it failed: as text, or with `--json` as `{"error":"…","code":1}` on one
-    /// line.
+    /// Prints on stderr why it failed: as text, or with `--json` as one line,
+    /// `{"error":"…","code":1}`.
     pub(crate) fn report(self, json: bool) -> ExitCode {
         match self.message {
             Some(message) if json => output::remark(json!({ "error": message, "code": self.code })),

@@ -168,7 +168,8 @@ fn wants_json() -> bool {
 mod tests {
     use super::*;
 
-    /// What clap does not wrap well: a line of its own that is too long, and a paragraph with a line end in it.
+    /// Checks for what clap does not wrap well: preformatted lines that are too long, and paragraphs
+    /// of several lines.
     fn check(command: &clap::Command) {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let is_prose = |line: &str| !line.is_empty() && !line.contains("  ");

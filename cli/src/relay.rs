@@ -369,7 +369,7 @@ impl<'a> Way<'a> {
                 break;
             }
         }
-        // Frames that went at once have been released, or stay in the ring.
+        // Frames that were sent at once have been released, or stay in the ring.
         if self.encoded && rx.hand_back() {
             return Ok(End::Released);
         }

@@ -125,8 +125,8 @@ impl Peer {
     }
 }
 
-/// The answers of all `peers`. Ends with the failure of the first side that fails or dies, also of those
-/// `beside` them that are to answer later: without it, the others might go on for ever.
+/// Waits for the answers of all `peers`. Fails as soon as any side fails or dies, including the sides
+/// `beside` them, which answer later: without that side, the others might never finish.
 pub(super) fn answers(peers: &mut [Peer], beside: &mut [Peer]) -> Outcome<Vec<Answer>> {
     let mut answers: Vec<Option<Answer>> = peers.iter().map(|_| None).collect();
     while answers.iter().any(Option::is_none) {

@@ -1,5 +1,6 @@
-//! iceoryx2, between processes: publish and subscribe without overflow, loaned samples, retrying until delivered, which is
-//! its lossless mode. Asleep with an event beside it, as its documentation has it: a notification for each sample.
+//! iceoryx2, between processes: publish and subscribe without overflow, loaned samples, retrying
+//! until delivered, which is its lossless mode. Asleep with an event beside it, as its
+//! documentation recommends: a notification for each sample.
 
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;

@@ -1,4 +1,5 @@
-//! ringbuf, between threads: a heap ring in its `Caching` form, which `split` gives; one message at a time.
+//! ringbuf, between threads: a heap ring in its `Caching` form, which `split` gives; one message at
+//! a time.
 
 use ringbuf::traits::{Consumer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};

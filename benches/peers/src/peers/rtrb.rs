@@ -1,5 +1,5 @@
-//! rtrb, between threads: `Single` pushes and pops one message at a time, `Chunks` 16 at a time by slices, as its
-//! documentation recommends for throughput.
+//! rtrb, between threads: `Single` pushes and pops one message at a time, `Chunks` 16 at a time by
+//! slices, as its documentation recommends for throughput.
 
 use zerocopy::IntoBytes;
 
