@@ -1,9 +1,10 @@
-//! Sockets that keep messages apart: what `seqpacket.rs`, `dgram.rs` and `udp.rs` have in common.
+//! Message sockets: the common part of `seqpacket.rs`, `dgram.rs` and `udp.rs`.
 //!
 //! Relies on rustix and `os/poll.rs`.
 //!
-//! The sockets themselves block, and give up after [`NAP`] (`SO_RCVTIMEO`): waiting for a message is then one system call,
-//! and not a try, a `poll` and another try. Calls that must not wait say so one by one (`MSG_DONTWAIT`).
+//! The sockets themselves block, with a time-out of [`WAIT_LIMIT`] (`SO_RCVTIMEO`): waiting for a
+//! message is then one system call instead of a try, a `poll` and another try. Calls that must not
+//! wait pass `MSG_DONTWAIT`.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,43 +17,45 @@ use rustix::net::{
     sendmsg, socket_with,
 };
 
-use super::message::NAP;
+use super::message::WAIT_LIMIT;
 use super::retry;
 use super::socket_path::peer_address;
 use crate::error::{Error, Result};
 use crate::os::poll::{Ready, wait};
 use crate::wait::deadline::Deadline;
 
-/// Bytes of the largest message that we send over a Unix socket, if its buffer holds more than one of that size. Several
-/// must fit into the buffer, or the two ends would take turns.
+/// The largest message that we send over a Unix socket, in bytes, if its buffer holds several of
+/// that size. With only one, the two ends would take turns.
 const UNIX_MESSAGE: usize = 64 << 10;
-/// Bytes of the largest message that we take from one: what others can send with the kernel's usual buffer (`wmem_default`).
+/// The largest message that we receive from a Unix socket, in bytes: the most that a peer can send
+/// with the kernel's default buffer (`wmem_default`).
 pub(super) const UNIX_BUFFER: usize = 212_992;
 
-/// A Unix socket that waits for a message in one call.
+/// Creates a Unix socket that waits for a message in one call.
 pub(super) fn unix_socket(kind: SocketType) -> Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
-    let socket = socket.map_err(|e| Error::io("make a socket", e))?;
+    let socket = socket.map_err(|e| Error::io("create a socket", e))?;
     wake_up_at_times(&socket)?;
     Ok(socket)
 }
 
-/// Lets `recv` return after [`NAP`].
+/// Makes `recv` return after [`WAIT_LIMIT`].
 pub(super) fn wake_up_at_times(socket: &OwnedFd) -> Result<()> {
-    set_socket_timeout(socket, Timeout::Recv, Some(NAP)).map_err(|e| Error::io("set the socket's time-out", e))
+    set_socket_timeout(socket, Timeout::Recv, Some(WAIT_LIMIT)).map_err(|e| Error::io("set the socket's time-out", e))
 }
 
-/// Bytes of the largest message to send over this Unix socket.
+/// The largest message to send over this Unix socket, in bytes.
 pub(super) fn unix_message(socket: &OwnedFd) -> Result<usize> {
-    let size = socket_send_buffer_size(socket).map_err(|e| Error::io("ask for the socket's buffer", e))?;
+    let size = socket_send_buffer_size(socket).map_err(|e| Error::io("read the size of the socket's buffer", e))?;
     Ok((size / 2).clamp(2048, UNIX_MESSAGE)) // the kernel's least is 4,608
 }
 
-/// Connects to the socket at `path`, waiting until somebody listens there and has room for one more.
+/// Connects to the socket at `path`, waiting until a process listens there and has room for one
+/// more connection.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody listens there until the deadline, [`Error::Timeout`] if the listener has too many connections to
-/// accept; otherwise as [`peer_address`].
+/// [`Error::NotFound`] if no process listens there until the deadline, [`Error::Timeout`] if the
+/// listener has too many connections to accept; otherwise as [`peer_address`].
 pub(super) fn connect_unix(
     socket: &OwnedFd,
     path: &std::path::Path,
@@ -60,7 +63,7 @@ pub(super) fn connect_unix(
     deadline: Deadline,
 ) -> Result<SocketAddrUnix> {
     let set_nonblocking = |on| rustix::io::ioctl_fionbio(socket, on).map_err(|e| Error::io("set up the socket", e));
-    // Otherwise a full backlog would be waited for in the system call, beyond any deadline.
+    // A blocking socket would wait for a full backlog in the system call, beyond any deadline.
     set_nonblocking(true)?;
     let mut last = Error::NotFound;
     let connected = retry::until(deadline, || {
@@ -72,7 +75,7 @@ pub(super) fn connect_unix(
             address => address?,
         };
         match connect(socket, &address) {
-            // Between its `bind` and its `listen`, or just gone.
+            // The listener is between its `bind` and its `listen`, or has just departed.
             Err(Errno::CONNREFUSED | Errno::NOENT) => last = Error::NotFound,
             Err(Errno::AGAIN) => last = Error::Timeout,
             Err(Errno::INTR) => {}
@@ -89,7 +92,7 @@ pub(super) fn connect_unix(
     connected.ok_or(last)
 }
 
-/// Sends one message now.
+/// Sends one message without waiting.
 pub(super) fn push(socket: BorrowedFd<'_>, head: &[u8], payload: &[u8]) -> Result<(), Errno> {
     let parts = [IoSlice::new(head), IoSlice::new(payload)];
     loop {
@@ -107,13 +110,14 @@ pub(super) fn wait_for_room(socket: BorrowedFd<'_>, deadline: Deadline) -> Resul
     wait(socket, Ready::Write, deadline.remaining()).map(drop).map_err(|e| Error::io("poll the socket", e))
 }
 
-/// Receives one message, waiting for it at most `patience`, or a nap; [`Errno::AGAIN`] if none has come.
+/// Receives one message, waiting for it at most `patience` or the socket's time-out;
+/// [`Errno::AGAIN`] if none has arrived.
 pub(super) fn pull<T>(
     socket: &OwnedFd,
     patience: Duration,
     mut receive: impl FnMut(RecvFlags) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
-    if patience >= NAP {
+    if patience >= WAIT_LIMIT {
         return match receive(RecvFlags::TRUNC) {
             Err(Errno::INTR) => Err(Errno::AGAIN),
             received => received,

@@ -1,11 +1,13 @@
-//! `dgram:PATH`: frames in datagrams over Unix sockets (unix(7), `SOCK_DGRAM`): many senders, one receiver, nothing lost.
+//! `dgram:PATH`: frames in datagrams over Unix sockets (unix(7), `SOCK_DGRAM`): many senders, one
+//! receiver, lossless.
 //!
-//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for all that is not the
-//! socket itself.
+//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for
+//! everything except the socket itself.
 //!
-//! A sender has an address of its own (the kernel chooses an abstract name), by which the receiver tells it from others; it
-//! is gone when nobody holds that address any more. Each datagram bears the kernel's word on who sent it
-//! (`SCM_CREDENTIALS`): ourselves and root may, others if they are [allowed](Options::allow_uid).
+//! A sender has an address of its own (the kernel chooses an abstract name), which identifies it to
+//! the receiver. It has departed when no socket holds that address any more. The kernel adds the
+//! sender's credentials to each datagram (`SCM_CREDENTIALS`): this user and root may send, other
+//! users if they are [allowed](Options::allow_uid).
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -29,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header};
 use crate::wait::deadline::Deadline;
 
-/// What Unix datagrams promise.
+/// The guarantees of Unix datagrams.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "dgram",
     order: Arrival::Fifo,
@@ -43,7 +45,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
-/// How to open a socket: [`Options::default`], then what differs.
+/// How to open a socket: start from [`Options::default`].
 #[derive(Clone, Debug)]
 pub struct Options {
     max_payload: usize,
@@ -58,15 +60,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The largest payload that is sent, or accepted, in bytes. What does not fit into a datagram (64 KiB, or half of the
-    /// socket's buffer) travels in fragments.
+    /// The largest payload that is sent or accepted, in bytes. A frame that does not fit into a
+    /// datagram (64 KiB, or half of the socket's buffer) is sent in fragments.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
     }
 
-    /// Lets the processes of another user in, too.
+    /// Allows the processes of another user to send, too.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);
@@ -76,7 +78,8 @@ impl Options {
 
 /// The sending end. Any number of them may send to one receiver.
 ///
-/// A receiver that is gone is [`Error::Closed`]; connect again for its successor.
+/// If the receiver has departed, sends fail with [`Error::Closed`]; connect again for its
+/// successor.
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
@@ -94,14 +97,17 @@ impl Options {
 pub struct Sender(Outbox<SendingEnd>);
 
 impl Sender {
-    /// Connects to the receiver at `path`, waiting for one until the deadline. Some nine system calls.
+    /// Connects to the receiver at `path`, waiting for one until the deadline. Some nine system
+    /// calls.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] if the path is no socket of ours or of an allowed
-    /// user, or others may change its directory; [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::NotFound`] if no process receives there; [`Error::Untrusted`] unless the path is a
+    /// socket of this or an allowed user, in a directory that other users cannot change;
+    /// [`Error::Invalid`]; [`Error::Io`].
     pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let socket = unix_socket(SocketType::DGRAM)?;
-        bind(&socket, &SocketAddrUnix::new_unnamed()).map_err(|e| Error::io("name the socket", e))?;
+        bind(&socket, &SocketAddrUnix::new_unnamed())
+            .map_err(|e| Error::io("bind the socket to an abstract address", e))?;
         connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
         let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
         Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket })).map(Sender)
@@ -114,15 +120,17 @@ sender!(Sender);
 pub struct Receiver(Inbox<ReceivingEnd>);
 
 impl Receiver {
-    /// Receives at `path`, at most 107 bytes, in a directory that others cannot change; the socket has mode 0600. One that is
-    /// left over from a dead process is replaced. Some twelve system calls.
+    /// Receives at `path`, at most 107 bytes long, in a directory that other users cannot change.
+    /// The socket has mode 0600. A socket left over from a dead process is replaced. Some twelve
+    /// system calls.
     ///
     /// # Errors
-    /// [`Error::Exists`] if somebody receives there; [`Error::Untrusted`] for a directory that others may change, or if
-    /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::Exists`] if another process receives there; [`Error::Untrusted`] for a directory
+    /// that other users may change, or if the path is not a socket; [`Error::Invalid`];
+    /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let socket = unix_socket(SocketType::DGRAM)?;
-        set_socket_passcred(&socket, true).map_err(|e| Error::io("ask the kernel who sends", e))?;
+        set_socket_passcred(&socket, true).map_err(|e| Error::io("enable the senders' credentials", e))?;
         let path = BoundPath::bind(&socket, SocketType::DGRAM, path.as_ref())?;
         let end =
             ReceivingEnd { socket, probe: unix_socket(SocketType::DGRAM)?, uids: options.uids.clone(), _path: path };
@@ -140,7 +148,8 @@ impl Outlet for SendingEnd {
     fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
         match push(self.socket.as_fd(), head, payload) {
             Err(Errno::AGAIN) => Err(Error::Full),
-            // First refused, and then no longer connected.
+            // The first send after the receiver's end is refused; later ones find the socket not
+            // connected.
             Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE) => Err(Error::Closed),
             sent => sent.map_err(|e| Error::io("send to the socket", e)),
         }
@@ -157,7 +166,7 @@ impl Outlet for SendingEnd {
 
 struct ReceivingEnd {
     socket: OwnedFd,
-    /// To find out whether an address is still held by somebody.
+    /// A socket to find out whether an address is still in use.
     probe: OwnedFd,
     uids: Vec<u32>,
     _path: BoundPath,
@@ -185,7 +194,7 @@ impl ReceivingEnd {
 }
 
 impl Inlet for ReceivingEnd {
-    /// The sender's address; those without one cannot be told apart.
+    /// The sender's address; senders without one cannot be told apart.
     type Source = SocketAddrUnix;
 
     const TRACKED: bool = true;
@@ -195,7 +204,7 @@ impl Inlet for ReceivingEnd {
             Ok(Datagram { len, uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
                 Ok(Pulled::refused(len, "a datagram from a process of another user: allow its uid"))
             }
-            Ok(Datagram { uid: None, len: 0, .. }) => Err(Error::Empty), // shut, and nothing waits
+            Ok(Datagram { uid: None, len: 0, .. }) => Err(Error::Empty), // shut down, and nothing is queued
             Ok(Datagram { len, uid: None, .. }) => {
                 Ok(Pulled::refused(len, "a datagram without its sender's credentials"))
             }
@@ -205,7 +214,7 @@ impl Inlet for ReceivingEnd {
         }
     }
 
-    /// Senders get an error from now on.
+    /// Makes senders' calls fail from now on.
     fn stop(&mut self) -> Waiting {
         match shutdown(&self.socket, Shutdown::Read) {
             Ok(()) => Waiting::Last,
@@ -213,7 +222,8 @@ impl Inlet for ReceivingEnd {
         }
     }
 
-    /// Nobody holds the address: nothing is sent to find out. (A living sender is connected to us, so it is `EPERM`.)
+    /// Whether no socket holds the address: sends nothing to find out. (A living sender is
+    /// connected to us, which gives `EPERM`.)
     fn is_gone(&mut self, source: &SocketAddrUnix) -> Result<bool> {
         Ok(matches!(connect(&self.probe, source), Err(Errno::CONNREFUSED | Errno::NOENT)))
     }
@@ -231,7 +241,7 @@ mod tests {
     use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
     #[test]
-    fn a_datagram_that_was_cut_is_reported() {
+    fn a_truncated_datagram_is_reported() {
         let path = std::env::temp_dir().join(format!("slipring-dgram-cut-{}", std::process::id()));
         let mut rx = Receiver::bind(&path, &Options::default()).unwrap();
         let foreign = std::os::unix::net::UnixDatagram::unbound().unwrap();

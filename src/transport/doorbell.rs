@@ -1,20 +1,22 @@
-//! Doorbells: a ring's readiness as something an event loop can wait for: an eventfd, a signal, a frame on a socket.
+//! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
 //!
-//! Used by [`RingReceiver`](super::RingReceiver) for its descriptor, and by programs whose loop waits for other things as well.
-//! Relies on `ring::Watch`: a thread of its own sleeps where a blocking consumer would, so a producer pays for an armed bell
-//! what it pays for a sleeping consumer, and nothing at all while the bell is not armed.
+//! Used by [`RingReceiver`](super::RingReceiver) for its descriptor, and by programs whose loop
+//! also waits for other descriptors. Relies on `ring::Watch`: a thread of its own sleeps where a
+//! blocking consumer would. So an armed bell costs a producer what a sleeping consumer costs it,
+//! and a disarmed one costs nothing.
 //!
 //! ```text
 //! consumer                                  watcher
 //! C1  finds the ring empty                  W1  waits until armed
-//! C2  quiets the bell, notes who is there,  W2  waits until there is something in the ring, or somebody came or went
+//! C2  resets the bell, notes membership,    W2  waits until there is a frame, or a participant joined or departed
 //!     armed := yes                          W3  armed := no
-//! C3  looks once more; empty? polls         W4  rings
+//! C3  checks once more; empty? polls        W4  rings
 //! ```
 //!
-//! **No ring is lost.** What is published before C2 is seen at C3, what comes later at W2. W3 comes before W4: a consumer that
-//! was woken and finds the ring empty again finds the bell disarmed, too, and arms it. (The other way round it could take its
-//! arming for granted that W3 is about to undo.) A W4 that comes late, after the next C2, rings in vain.
+//! **No ring is lost.** C3 sees what is published before C2, W2 sees what is published later. W3
+//! comes before W4: a consumer that was woken and finds the ring empty again finds the bell
+//! disarmed, too, and arms it. (In the opposite order it could rely on an arming that W3 is about
+//! to undo.) A W4 that comes late, after the next C2, rings superfluously.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,11 +39,12 @@ const QUIET: u32 = 0;
 const ARMED: u32 = 1;
 const STOPPED: u32 = 2;
 
-/// A bell at a ring. While it is armed, a frame in the ring, or somebody's coming or going, rings it once.
+/// A descriptor or frame that announces a ring's frames. While the bell is armed, a frame in the
+/// ring, or a participant that joins or departs, rings it once.
 ///
-/// Arm it when the ring was found empty, then look once more before waiting: what came before is not rung for. While a bell is
-/// armed, let nobody block on the same consumer (on a byte ring the two sleepers would take each other's wake-ups, and sleep up
-/// to 50 ms too long).
+/// Arm it when the ring was found empty, then check the ring once more before waiting: earlier
+/// frames do not ring. While a bell is armed, no thread may block on the same consumer (on a byte
+/// ring the two sleepers would take each other's wake-ups, and sleep up to 50 ms too long).
 ///
 /// ```
 /// use slipring::transport::Doorbell;
@@ -51,9 +54,9 @@ const STOPPED: u32 = 2;
 /// loop {
 ///     match rx.try_recv() {
 ///         Ok(frame) => break assert_eq!(&*frame, b"hello"),
-///         Err(slipring::Error::Empty) if bell.arm() => {} // look once more
+///         Err(slipring::Error::Empty) if bell.arm() => {} // check once more
 ///         Err(slipring::Error::Empty) => {
-///             tx.try_send(b"hello")?;                     // somebody else, really
+///             tx.try_send(b"hello")?;                     // another process, normally
 ///             bell.wait(Duration::from_secs(10))?; // or poll, epoll … on the eventfd
 ///         }
 ///         Err(error) => return Err(error),
@@ -68,10 +71,10 @@ pub struct Doorbell {
     born: u32,
 }
 
-/// What the consumer's side and the watcher share.
+/// The state shared by the consumer's side and the watcher.
 struct Shared {
     state: AtomicU32,
-    /// Who had come and gone when it was armed.
+    /// The membership at the time of arming.
     since: Mutex<Mark>,
     watch: Watch,
     bell: Bell,
@@ -83,25 +86,27 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// How it rings.
+/// What ringing does.
 enum Bell {
     Eventfd(OwnedFd),
     Frame(Mutex<Box<dyn FrameSender>>),
 }
 
 impl Doorbell {
-    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Six system calls and a thread.
+    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Six system calls and
+    /// a thread.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is no descriptor or no thread to be had.
+    /// [`Error::Io`] if no descriptor or no thread can be created.
     pub fn eventfd(ring: &Ring) -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let fd = eventfd(0, flags).map_err(|e| Error::io("make an eventfd", e))?;
+        let fd = eventfd(0, flags).map_err(|e| Error::io("create an eventfd", e))?;
         Self::hang(ring, Bell::Eventfd(fd))
     }
 
-    /// A bell that sends a control frame of kind [`control::DOORBELL`] through `sender`: to a process by signal, to whoever
-    /// reads a socket or a pipe. A sender that is full is not waited for: then there is enough to read already.
+    /// A bell that sends a control frame of kind [`control::DOORBELL`] through `sender`: by signal
+    /// to a process, or to the reader of a socket or a pipe. A full sender is not waited for: its
+    /// receiver has enough to read already.
     ///
     /// # Errors
     /// As [`Doorbell::eventfd`].
@@ -110,7 +115,7 @@ impl Doorbell {
     /// use slipring::transport::{Doorbell, FrameReceiver, RingReceiver, RingSender};
     /// use slipring::{Deadline, frame::Event};
     /// let (mut tx, rx) = slipring::spsc::pair(4096)?;
-    /// let (bell, rung) = slipring::spsc::pair(4096)?; // a signal or a socket, in earnest
+    /// let (bell, rung) = slipring::spsc::pair(4096)?; // in practice a signal or a socket
     /// let bell = Doorbell::frame(rx.ring(), Box::new(RingSender::from(bell)))?;
     /// bell.arm();
     /// tx.try_send(b"hello")?;
@@ -132,17 +137,17 @@ impl Doorbell {
         Ok(Doorbell { shared, watcher: Some(watcher), born: fork::generation() })
     }
 
-    /// Quiets the bell and arms it. False if it was armed already, so that nothing has changed since the look that followed.
-    /// Two system calls if it was not, none if it was.
+    /// Resets and arms the bell. False if it was armed already, so that nothing has changed since
+    /// the check that followed. Two system calls if it was not armed, none if it was.
     pub fn arm(&self) -> bool {
-        // A copy in a forked child leaves the parent's eventfd alone.
+        // A copy in a forked child must not touch the parent's eventfd.
         if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) == ARMED {
             return false;
         }
         if let Bell::Eventfd(fd) = &self.shared.bell {
             let _ = rustix::io::read(fd, &mut [0; 8]); // 0 already: EAGAIN
         }
-        // Before C3: whoever comes or goes after that is news.
+        // Before C3: any later join or departure rings.
         *self.shared.since.lock().unwrap_or_else(PoisonError::into_inner) = self.shared.watch.mark();
         self.shared.state.store(ARMED, Ordering::Release);
         if let Some(watcher) = &self.watcher {
@@ -151,18 +156,21 @@ impl Doorbell {
         true
     }
 
-    /// Waits until the bell rings or has rung, and quiets and arms it. At once if it was not armed. Three system calls.
+    /// Waits until the bell rings or has rung, then resets and arms it. Returns at once if it was
+    /// not armed. Three system calls.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Unsupported`] if it does not ring here but elsewhere ([`Doorbell::frame`]);
-    /// [`Error::Forked`] in a forked child of the process that made it.
+    /// [`Error::Timeout`]; [`Error::Unsupported`] for a bell that sends a frame
+    /// ([`Doorbell::frame`]); [`Error::Forked`] in a forked child of the process that created it.
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<()> {
         let deadline = deadline.into();
         if fork::is_child_of(self.born) {
             return Err(Error::Forked);
         }
         let Some(fd) = self.eventfd_to_poll() else {
-            return Err(Error::Unsupported { what: "waiting for a bell that rings elsewhere; wait for its frame" });
+            return Err(Error::Unsupported {
+                what: "waiting for a bell that sends a frame: receive the frame instead",
+            });
         };
         if self.arm() {
             return Ok(());
@@ -174,7 +182,7 @@ impl Doorbell {
         }
     }
 
-    /// What to poll for reading; `None` if the bell rings elsewhere.
+    /// The descriptor to poll for reading; `None` for a bell that sends a frame.
     #[must_use]
     pub fn eventfd_to_poll(&self) -> Option<BorrowedFd<'_>> {
         match &self.shared.bell {
@@ -195,7 +203,7 @@ impl Drop for Doorbell {
         if let Some(watcher) = self.watcher.take() {
             watcher.thread().unpark();
             self.shared.watch.wake();
-            let _ = watcher.join(); // it does not panic, and is back within a capped sleep
+            let _ = watcher.join(); // it does not panic, and ends within a capped sleep
         }
     }
 }
@@ -211,13 +219,13 @@ impl Shared {
         }
     }
 
-    /// From armed to rung.
+    /// Waits once, from armed to rung.
     fn watch_once(&self) {
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let is_armed = || self.state.load(Ordering::Acquire) == ARMED;
         while is_armed() && !self.watch.is_ready(since) {
             if self.watch.sleep(since).is_err() {
-                break; // damaged: what is wrong is the consumer's to say
+                break; // damaged: the consumer reports the fault
             }
         }
         self.watch.pass_on(); // also when the bell is dropped
@@ -229,12 +237,12 @@ impl Shared {
     fn ring(&self) {
         match &self.bell {
             Bell::Eventfd(fd) => {
-                let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // at its limit it is readable all the same
+                let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // at its limit it is readable anyway
             }
             Bell::Frame(sender) => {
                 let mut sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Ok(header) = Header::control(control::DOORBELL, 0) {
-                    // Full: there is enough to be read. Gone: nobody listens.
+                    // A full sender has enough to be read; a departed receiver needs no ring.
                     let _ =
                         sender.try_send(header, &[]).and_then(|()| sender.flush_until(Deadline::after(Duration::ZERO)));
                 }
@@ -274,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn it_rings_for_a_frame_and_for_an_end_and_not_for_nothing() {
+    fn it_rings_for_a_frame_and_for_an_end_only() {
         for ring in rings() {
             let mut rx = receiver(&ring);
             assert!(matches!(rx.try_recv(), Err(Error::Empty)));
@@ -293,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_needs_no_bell() {
+    fn earlier_frames_need_no_bell() {
         for ring in rings() {
             send(&ring, b"one");
             assert!(matches!(receiver(&ring).try_recv(), Ok(Event::Frame(_))));
@@ -327,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_passes_and_a_dropped_bell_is_gone_soon() {
+    fn a_deadline_passes_and_a_dropped_bell_ends_soon() {
         let ring = &rings()[0];
         let mut rx = receiver(ring);
         assert!(matches!(rx.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));

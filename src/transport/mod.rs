@@ -1,15 +1,18 @@
-//! Floor 4: every mechanism as a carrier of the same frames: [`FrameSender`] and [`FrameReceiver`], and what each promises.
+//! Floor 4: all mechanisms as carriers of the same frames: [`FrameSender`] and [`FrameReceiver`],
+//! and their guarantees.
 //!
-//! Used by [`endpoint`](crate::endpoint), which opens them from text, by the command line's `send`, `recv` and `relay`, and
-//! by programs that do not care how their frames travel. Relies on `frame/` for the bytes, on `os/` for the calls, and on
-//! `ring/` for the rings. One file per mechanism; what a mechanism promises stands in its [`Capabilities`], and
-//! `tests/conformance/` holds it to that.
+//! Used by [`endpoint`](crate::endpoint), which opens them from text, by the command line's `send`,
+//! `recv` and `relay`, and by programs that work with any transport. Relies on `frame/` for the
+//! bytes, on `os/` for the calls, and on `ring/` for the rings. One file per mechanism; its
+//! [`Capabilities`] state its guarantees, and `tests/conformance/` checks them.
 //!
 //! # Beginning and end
-//! A sender on anything but a ring says HELLO before its first frame and BYE when it is closed. So a receiver can tell how
-//! the talk ended: [`Error::Closed`] after BYE, or when a byte stream of a foreign program, which never said HELLO, ends
-//! between two frames; [`Error::PeerDead`] when somebody who said HELLO is gone without BYE, or a stream ends inside a frame.
-//! With several senders the end comes when the last of them is gone, and another one may begin anew afterwards.
+//! On every transport but rings a sender sends HELLO before its first frame and BYE when
+//! it is closed. So a receiver can tell how the sender ended. [`Error::Closed`]: after BYE, or when
+//! the byte stream of a foreign program, which sent no HELLO, ends between two frames.
+//! [`Error::PeerDead`]: when a sender that sent HELLO departed without BYE, or a stream ends inside
+//! a frame. With several senders the end comes when the last of them has departed, and another one
+//! may begin anew afterwards.
 
 #![forbid(unsafe_code)]
 
@@ -46,27 +49,30 @@ use crate::error::Result;
 use crate::frame::{Event, Header};
 use crate::wait::deadline::Deadline;
 
-/// The sending end of a transport. Object-safe: `Box<dyn FrameSender>` is what endpoints open. Import [`FrameSenderExt`], too,
-/// for `send_deadline`, `flush` and `close` with any `impl Into<Deadline>`.
+/// The sending end of a transport. Object-safe: endpoints open a `Box<dyn FrameSender>`. Import
+/// [`FrameSenderExt`], too, for `send_deadline`, `flush` and `close` with any
+/// `impl Into<Deadline>`.
 ///
-/// Sequence numbers are the transport's: what `header.seq` says is replaced, on a ring as on a wire.
+/// The transport allocates the sequence numbers: it replaces `header.seq`, on a ring as on a wire.
 pub trait FrameSender: Send {
-    /// Sends one frame now. It has then left our hands up to [`FrameSenderExt::flush`]: a transport may collect small frames
-    /// while the caller keeps sending, so that many leave in one system call.
+    /// Sends one frame without waiting. A transport may collect small frames while the caller keeps
+    /// sending, so that many leave in one system call; [`FrameSenderExt::flush`] sends the
+    /// collected ones.
     ///
     /// # Errors
-    /// [`Error::Full`] if there is no room now: nothing of the frame has been sent, try the same frame again.
-    /// [`Error::TooLarge`] above [`FrameSender::max_payload`], [`Error::Closed`] or [`Error::PeerDead`] if nobody will
-    /// ever receive it, [`Error::Io`].
+    /// [`Error::Full`] if there is no room now: nothing of the frame has been sent, try the same
+    /// frame again. [`Error::TooLarge`] above [`FrameSender::max_payload`], [`Error::Closed`] or
+    /// [`Error::PeerDead`] if no receiver will ever get it, [`Error::Io`].
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()>;
 
     /// Sends one frame, waiting for room until the deadline.
     ///
     /// # Errors
-    /// [`Error::Timeout`], and nothing of the frame has been sent; otherwise as [`FrameSender::try_send`].
+    /// [`Error::Timeout`], and nothing of the frame has been sent; otherwise as
+    /// [`FrameSender::try_send`].
     fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()>;
 
-    /// Sends one frame, waiting for room as long as it takes.
+    /// Sends one frame, waiting for room without a time limit.
     ///
     /// # Errors
     /// As [`FrameSender::try_send`], without `Full`.
@@ -74,13 +80,16 @@ pub trait FrameSender: Send {
         self.send_until(header, payload, Deadline::never())
     }
 
-    /// Sends frames that are encoded already, one behind the other in the short form as in a byte ring, as they are; gives the bytes
-    /// of those that were sent, at least one frame. They keep their sequence numbers, and are never collected: the kernel has them,
-    /// but for the rest of the last one. 0 where frames go another way ([`FrameSender::takes_encoded`]): send them one by one.
+    /// Sends frames that are already encoded, one behind the other in the short form as in a byte
+    /// ring, unchanged. Returns the number of bytes sent, at least one frame. The frames keep their
+    /// sequence numbers and are not collected: all are passed to the kernel, except perhaps the
+    /// rest of the last one. Returns 0 if this transport cannot send encoded frames
+    /// ([`FrameSender::takes_encoded`]): send them one by one.
     ///
     /// # Errors
-    /// [`Error::Timeout`], and none was sent; [`Error::Corrupt`] for what are no frames of the short form, and
-    /// [`Error::Invalid`] for a HELLO or a BYE; otherwise as [`FrameSender::try_send`].
+    /// [`Error::Timeout`], and none was sent; [`Error::Corrupt`] for bytes that are not frames of
+    /// the short form, and [`Error::Invalid`] for a HELLO or a BYE; otherwise as
+    /// [`FrameSender::try_send`].
     ///
     /// ```
     /// use slipring::frame::{Event, Form, Frame, Header};
@@ -99,7 +108,7 @@ pub trait FrameSender: Send {
         Ok(0)
     }
 
-    /// Whether [`FrameSenderExt::send_encoded`] sends: over byte streams.
+    /// Whether [`FrameSenderExt::send_encoded`] is supported: over byte streams.
     ///
     /// ```
     /// use slipring::transport::{FrameSender, RingSender, pipe, stream::Options};
@@ -112,57 +121,62 @@ pub trait FrameSender: Send {
         false
     }
 
-    /// Hands everything collected to the kernel or the ring. Call it before pausing: what is collected is not under way.
+    /// Passes all collected frames to the kernel or the ring. Call it before pausing: collected
+    /// frames are not sent yet.
     ///
     /// # Errors
     /// [`Error::Timeout`] with the rest still collected; otherwise as [`FrameSender::try_send`].
     fn flush_until(&mut self, deadline: Deadline) -> Result<()>;
 
-    /// Flushes, says BYE where the transport has one, and shuts the sending side. Dropping without it tries the same
-    /// without waiting. Later sends give [`Error::Closed`].
+    /// Flushes, sends BYE where the transport has one, and shuts the sending side. Dropping the
+    /// sender tries the same without waiting. Later sends fail with [`Error::Closed`].
     ///
-    /// `Ok` means that nothing of what was accepted is known to be lost: the peer has read it or, if the peer is still there, the kernel
-    /// or the ring holds it for it. (TCP: the other machine has acknowledged it.)
+    /// `Ok` means that no accepted frame is known to be lost: the peer has read it, or the peer is
+    /// still attached and the kernel or the ring holds the frame for it. (TCP: the other machine
+    /// has acknowledged it.)
     ///
     /// # Errors
-    /// [`Error::Closed`] or [`Error::PeerDead`] if the peer has gone and frames that were accepted did not arrive;
-    /// [`Error::Timeout`], and it may be called again; [`Error::Io`].
+    /// [`Error::Closed`] or [`Error::PeerDead`] if the peer has departed and accepted frames did
+    /// not arrive; [`Error::Timeout`], and it may be called again; [`Error::Io`].
     fn close_until(&mut self, deadline: Deadline) -> Result<()>;
 
-    /// The largest payload in bytes that both sides take. Larger ones are refused, never cut.
+    /// The largest payload in bytes that both sides accept. Larger ones are refused, not truncated.
     fn max_payload(&self) -> usize;
 
-    /// What this transport promises.
+    /// The guarantees of this transport.
     fn capabilities(&self) -> &'static Capabilities;
 
-    /// A descriptor that polls writable when [`FrameSender::try_send`] may succeed, where there is one.
+    /// A descriptor that polls writable when [`FrameSender::try_send`] may succeed, where there is
+    /// one.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }
 
-/// The receiving end of a transport. Object-safe: `Box<dyn FrameReceiver>` is what endpoints open. Import
+/// The receiving end of a transport. Object-safe: endpoints open a `Box<dyn FrameReceiver>`. Import
 /// [`FrameReceiverExt`], too, for `recv_deadline` with any `impl Into<Deadline>`.
 ///
-/// What is received is lent: it lives until the next call. On a ring the frame stays the receiver's until then, so that
-/// it comes again (marked) if the receiver dies before it asked for the next one.
+/// A received event is borrowed until the next call. On a ring the receiver holds the frame until
+/// then: if it dies first, the frame is redelivered (and marked).
 pub trait FrameReceiver: Send {
-    /// What is there now: a frame, or a report of frames missing, doubled or unreadable.
+    /// Receives without waiting: a frame, or a report of frames that are missing, duplicated or
+    /// unreadable.
     ///
     /// # Errors
-    /// [`Error::Empty`] if nothing has come; [`Error::Closed`] and [`Error::PeerDead`] at the end (see the
-    /// [module](self)); [`Error::Corrupt`], [`Error::Incompatible`], [`Error::TooLarge`] for what no correct peer sends
-    /// (byte streams of sockets: for good; messages that no correct peer sends are skipped, and reported as
-    /// [`Event::Skipped`]); [`Error::Untrusted`] for a peer that may not send here; [`Error::Io`].
+    /// [`Error::Empty`] if nothing has arrived; [`Error::Closed`] and [`Error::PeerDead`] at the
+    /// end (see the [module](self)); [`Error::Corrupt`], [`Error::Incompatible`],
+    /// [`Error::TooLarge`] for what no correct peer sends (final on the byte streams of sockets;
+    /// wrong messages are skipped, and reported as [`Event::Skipped`]); [`Error::Untrusted`] for a
+    /// peer that may not send here; [`Error::Io`].
     fn try_recv(&mut self) -> Result<Event<'_>>;
 
-    /// The same, waiting until the deadline.
+    /// As [`FrameReceiver::try_recv`], waiting until the deadline.
     ///
     /// # Errors
     /// [`Error::Timeout`]; otherwise as [`FrameReceiver::try_recv`], without `Empty`.
     fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>>;
 
-    /// The same, waiting as long as it takes.
+    /// As [`FrameReceiver::try_recv`], waiting without a time limit.
     ///
     /// # Errors
     /// As [`FrameReceiver::try_recv`], without `Empty`.
@@ -170,11 +184,12 @@ pub trait FrameReceiver: Send {
         self.recv_until(Deadline::never())
     }
 
-    /// Lets go of what was lent last, as the next call would.
+    /// Releases the last received frame, as the next call would.
     fn release(&mut self) {}
 
-    /// Keeps what was lent last, and was not released, so that it is received again: here by the next call or, if this end is dropped,
-    /// by the next receiver. False where a frame is taken from its channel when it is received: everywhere but on rings.
+    /// Keeps the last received frame, if it is not released, so that it is received again: by the
+    /// next call or, if this end is dropped, by the next receiver. False on all transports but
+    /// rings, where receiving removes a frame from the channel.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
@@ -192,9 +207,10 @@ pub trait FrameReceiver: Send {
         false
     }
 
-    /// Announces that at most `frames` more frames will be received here. A byte stream then reads nothing behind the last
-    /// of them, so that the next reader of the same pipe, FIFO or file finds it whole. Near the last frame, each costs two
-    /// reads. Other transports take frames one by one anyway.
+    /// Announces that at most `frames` more frames will be received here. A byte stream then reads
+    /// nothing behind the last of them, so that the next reader of the same pipe, FIFO or file
+    /// finds complete frames. Near the last frame, each costs two reads. Other transports receive
+    /// frames one by one anyway.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
@@ -213,23 +229,26 @@ pub trait FrameReceiver: Send {
     /// ```
     fn expect_at_most(&mut self, _frames: u64) {}
 
-    /// Stops: from now on only those frames are received that would be lost with this end. Says whether there may be any;
-    /// receive them until [`Error::Closed`].
+    /// Stops: from now on only those frames are received that would be lost with this end. Returns
+    /// whether there may be any; receive them until [`Error::Closed`].
     ///
-    /// * Rings and queues keep what was not received for the next receiver: nothing is left to do, except that a queue gives
-    ///   the frames of which it has taken a part.
-    /// * Pipes, FIFOs and sockets give what has been read and what the kernel holds at this moment, and complete the frames
-    ///   that have begun. Unix sockets take nothing more from their peer, which is told ([`Error::Closed`]); a peer over TCP
-    ///   that goes on is reset when this end is dropped.
+    /// * Rings and queues keep unreceived frames for the next receiver: nothing is left to do,
+    ///   except that a queue still delivers the frames of which it has received a part.
+    /// * Pipes, FIFOs and sockets deliver what has been read and what the kernel holds at this
+    ///   moment, and complete the frames that have begun. Unix sockets accept nothing more from
+    ///   their peer, which is told so ([`Error::Closed`]); a peer over TCP that keeps sending is
+    ///   reset when this end is dropped.
     fn stop(&mut self) -> bool {
         false
     }
 
-    /// Frames that are there now, encoded one behind the other in the short form: what [`FrameSenderExt::send_encoded`] takes. A
-    /// byte ring gives them where they lie, a slot ring as copies, with numbers of their own. What was lent last, and not released, is
-    /// the first of them. Empty if there is none, or one in a byte ring that is marked as redelivered, which only
-    /// [`FrameReceiver::try_recv`] shows. They stay until [`FrameReceiver::release_encoded`], or come again from the next call or,
-    /// if this end is dropped, from the next receiver. `None` where frames come another way.
+    /// The available frames, encoded one behind the other in the short form, as
+    /// [`FrameSenderExt::send_encoded`] accepts them. A byte ring returns them in place, a slot
+    /// ring as copies with new sequence numbers. The last received frame, if it is not released, is
+    /// the first of them. Empty if there is none, or if the next one in a byte ring is marked as
+    /// redelivered, which only [`FrameReceiver::try_recv`] shows. The frames stay until
+    /// [`FrameReceiver::release_encoded`]; otherwise the next call returns them again or, if this
+    /// end is dropped, the next receiver. `None` if this transport does not support it.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
@@ -249,7 +268,8 @@ pub trait FrameReceiver: Send {
         None
     }
 
-    /// Lets go of the first `bytes` of what [`FrameReceiver::encoded`] gave, and says what they were. A part of a frame stays.
+    /// Releases the first `bytes` of [`FrameReceiver::encoded`], and returns what they were. A
+    /// partial frame stays.
     fn release_encoded(&mut self, _bytes: usize) -> Released {
         Released::default()
     }
@@ -257,17 +277,18 @@ pub trait FrameReceiver: Send {
     /// The largest payload in bytes that is accepted.
     fn max_payload(&self) -> usize;
 
-    /// What this transport promises.
+    /// The guarantees of this transport.
     fn capabilities(&self) -> &'static Capabilities;
 
-    /// A descriptor that polls readable when [`FrameReceiver::try_recv`] may give something, where there is one. It is a
-    /// hint about *new* bytes: call `try_recv` until it says `Empty` before polling.
+    /// A descriptor that polls readable when [`FrameReceiver::try_recv`] may have a result, where
+    /// there is one. It announces only *new* bytes: call `try_recv` until it returns `Empty` before
+    /// polling.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }
 
-/// What [`FrameReceiver::release_encoded`] let go of.
+/// What [`FrameReceiver::release_encoded`] released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Released {
     /// Whole frames.
@@ -276,48 +297,50 @@ pub struct Released {
     pub payload: u64,
 }
 
-/// In which order frames arrive.
+/// The order in which frames arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// As they were sent.
     Fifo,
-    /// Those of one sender as it sent them; senders are interleaved.
+    /// In order for each sender; senders are interleaved.
     PerSender,
-    /// Those of one stream of a sender as it sent them.
+    /// In order for each stream of a sender.
     PerStream,
     /// In any order: gaps and late frames are reported.
     Any,
 }
 
-/// What a transport promises. One constant per mechanism, the single source for `slipring doctor --transports`, for the
-/// table of the README, and for what the conformance suite demands.
+/// The guarantees of a transport. One constant per mechanism, the single source for
+/// `slipring doctor --transports`, for the README's table, and for the conformance suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// What stands before the colon of an endpoint, with the option that chooses, where there are several of a scheme.
+    /// The scheme of its endpoint, with the option that selects it if a scheme has several.
     pub scheme: &'static str,
-    /// In which order frames arrive.
+    /// The order in which frames arrive.
     pub order: Arrival,
     /// Whether every frame accepted by `send` arrives while both ends live.
     pub lossless: bool,
-    /// Whether the mechanism itself keeps messages apart; otherwise it is a stream of bytes and the header does.
+    /// Whether the mechanism keeps messages apart; otherwise it is a stream of bytes, and the
+    /// header separates frames.
     pub boundaries: bool,
-    /// The largest payload with default settings, in bytes. The true limit is asked of the system when it is opened.
+    /// The largest payload with default settings, in bytes. The actual limit is read from the
+    /// system when it is opened.
     pub max_payload: usize,
-    /// Whether a sender may end and another begin without the receiver opening anew.
+    /// Whether a sender may end and another begin while the receiver stays open.
     pub survives_restart: bool,
-    /// Whether the kernel tells who the peer is, so that one can choose. (The others let in whom the permissions of their
-    /// name let in: the same user, by default.)
+    /// Whether the kernel identifies the peer, so that users can be allowed one by one. (The others
+    /// rely on the permissions of their name: the same user, by default.)
     pub authenticates_peer: bool,
     /// Whether the receiver learns that a sender died (without a message of its own).
     pub reports_death: bool,
-    /// Whether one channel carries frames both ways.
+    /// Whether one channel carries frames in both directions.
     pub duplex: bool,
     /// Whether other machines can be reached.
     pub remote: bool,
 }
 
-/// Every transport's promises, in the order of the tables that are made of them.
+/// The guarantees of every transport, in the order of the tables made from them.
 pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,

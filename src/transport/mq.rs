@@ -1,17 +1,22 @@
 //! `mq:/NAME`: frames through a POSIX message queue (mq_overview(7)).
 //!
-//! Used by endpoints and programs. Relies on `os/mq.rs`, and on `message/` for all that is not the queue itself.
+//! Used by endpoints and programs. Relies on `os/mq.rs`, and on `message/` for everything except
+//! the queue itself.
 //!
-//! A queue is there until it is removed, with what is in it, whoever comes and goes. Several senders may share one; one
-//! receiver at a time, because HELLO, BYE and the fragments of a frame must all come to the same one.
+//! A queue and its messages exist until it is removed, independent of any process. Several senders
+//! may share one. It has one receiver at a time, because HELLO, BYE and the fragments of a frame
+//! must all reach the same one.
 //!
-//! * **Limits** are those of `/proc/sys/fs/mqueue`; a queue that exists is taken as it is, unless its shape was asked for.
-//! * **Priorities**: control frames overtake data, but for HELLO and BYE, which would not be true if they did.
-//! * **Life**: a sender locks the byte of the queue that its epoch names, the receiver byte 2^62. The kernel drops such a lock
-//!   with its holder, so the receiver can tell a sender that died from one that is silent.
-//! * **Waiting** for a message without a deadline is one call, `mq_timedreceive`, of 50 ms: it takes a point of a clock that may
-//!   be set, and if somebody sets it back just then, a sender's death is noticed so much later. With a deadline, which must
-//!   hold, and at a full queue, it is `poll`.
+//! * **Limits** are those of `/proc/sys/fs/mqueue`; an existing queue is used as it is, unless
+//!   particular limits were asked for.
+//! * **Priorities**: control frames overtake data, except HELLO and BYE, which would be wrong if
+//!   they did.
+//! * **Liveness**: a sender locks the byte of the queue that its epoch names, the receiver byte
+//!   2^62. The kernel drops such a lock with its holder, so the receiver can tell a dead sender
+//!   from a silent one.
+//! * **Waiting** for a message without a deadline is one call, `mq_timedreceive`, of 50 ms. It uses
+//!   a clock that may be set: if that clock is set back at that moment, a sender's death is noticed
+//!   that much later. With a deadline, which must hold, and at a full queue, it is `poll`.
 
 use std::ffi::CString;
 use std::io::ErrorKind;
@@ -22,7 +27,7 @@ use rustix::fs::{Mode, OFlags, fcntl_setfl, fstat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::message::{Habit, Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
+use super::message::{Habit, Inbox, Inlet, Outbox, Outlet, Pulled, WAIT_LIMIT, Waiting, Wire, receiver, sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
@@ -31,7 +36,7 @@ use crate::os::poll::{Ready, wait};
 use crate::os::{lock, mq};
 use crate::wait::deadline::Deadline;
 
-/// What POSIX message queues promise.
+/// The guarantees of POSIX message queues.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "mq",
     order: Arrival::Fifo,
@@ -45,20 +50,20 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
-/// Bytes of the largest message of a queue for which no size was chosen, where the system allows it.
+/// The default size of a queue's largest message in bytes, where the system allows it.
 const DEFAULT_MESSAGE_SIZE: usize = 8192;
-/// Messages in a queue for which no number was chosen, where the system allows it.
+/// The default number of messages in a queue, where the system allows it.
 const DEFAULT_MESSAGES: usize = 10;
 /// The receiver's byte; senders have those below.
 const RECEIVER: u64 = 1 << 62;
-/// The byte that those who open the queue hold shared while they lock their own, and a remover exclusively: see
-/// [`remove_if`].
+/// The byte that openers of the queue hold shared while they lock their own, and a remover
+/// exclusively: see [`remove_if`].
 const GATE: u64 = RECEIVER + 1;
 
 const DATA: u32 = 0;
 const URGENT: u32 = 1;
 
-/// How to open a queue: [`Options::default`], then what differs.
+/// How to open a queue: start from [`Options::default`].
 #[derive(Clone, Debug)]
 pub struct Options {
     messages: Option<usize>,
@@ -68,21 +73,23 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The queue is created if it is missing, with 10 messages of 8,192 bytes, or what the system allows.
+    /// The queue is created if it is missing, with 10 messages of 8,192 bytes, or what the system
+    /// allows.
     fn default() -> Self {
         Options { messages: None, message_size: None, max_payload: DEFAULT_MAX_PAYLOAD, create: true }
     }
 }
 
 impl Options {
-    /// How many messages the queue holds. If it exists, it must be so.
+    /// How many messages the queue holds. An existing queue must have the same number.
     #[must_use]
     pub fn messages(mut self, messages: usize) -> Self {
         self.messages = Some(messages);
         self
     }
 
-    /// Bytes of the queue's largest message, at least 128. If it exists, it must be so. Larger frames travel in fragments.
+    /// Bytes of the queue's largest message, at least 128. An existing queue must have the same
+    /// size. Larger frames are sent in fragments.
     #[must_use]
     pub fn message_size(mut self, bytes: usize) -> Self {
         self.message_size = Some(bytes);
@@ -96,7 +103,7 @@ impl Options {
         self
     }
 
-    /// Whether a queue that is missing is created (the default) or [`Error::NotFound`].
+    /// Whether a missing queue is created (the default); otherwise [`Error::NotFound`].
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -122,13 +129,14 @@ impl Options {
 pub struct Sender(Outbox<Queue>);
 
 impl Sender {
-    /// Opens the queue `name`, which is `/` and 1 to 128 of `A-Z a-z 0-9 . _ -`; creates it if need be. Some five system
-    /// calls.
+    /// Opens the queue `name`, which is `/` and 1 to 128 of `A-Z a-z 0-9 . _ -`; creates it if
+    /// necessary. Some five system calls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for another name; [`Error::Incompatible`] if the queue has another shape than asked for, or the
-    /// system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others
-    /// may write to; [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
+    /// [`Error::Invalid`] for another name; [`Error::Incompatible`] if the queue has other limits
+    /// than asked for, or the system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`]
+    /// for a queue of another user, or one that other users may write to; [`Error::Unsupported`] if
+    /// the kernel has no queues, or no more of them; [`Error::Io`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
         let (fd, shape) = enter(name, options)?;
         let wire = Wire { form: Form::Short, identified: true, message: shape.message_size };
@@ -160,7 +168,7 @@ impl Receiver {
             Err(e) => return Err(Error::io("lock the receiver's byte of the queue", e)),
         }
         leave_gate(&fd)?;
-        fcntl_setfl(fd.as_fd(), OFlags::empty()).map_err(|e| Error::io("let the queue wait", e))?;
+        fcntl_setfl(fd.as_fd(), OFlags::empty()).map_err(|e| Error::io("make the queue blocking", e))?;
         let queue = Queue { fd, habit: Habit::default(), message: Vec::new() };
         Ok(Receiver(Inbox::new(queue, shape.message_size, options.max_payload)))
     }
@@ -168,7 +176,8 @@ impl Receiver {
 
 receiver!(Receiver);
 
-/// Removes the name of a queue. Those who have it open go on; its messages go with the last of them.
+/// Unlinks the name of a queue. Open queues keep working; the messages are lost when the last one
+/// is closed.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], [`Error::Io`].
@@ -179,11 +188,12 @@ pub fn remove(name: &str) -> Result<()> {
     }
 }
 
-/// Removes the name of a queue that no sender or receiver of this crate has open, if `wanted` agrees, which is asked while
-/// none can open it. Says whether it was removed.
+/// Unlinks the name of a queue that no sender or receiver of this crate has open, if `wanted`
+/// returns true. No other process can open it meanwhile. Returns whether it was unlinked.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Untrusted`] if it is another user's, [`Error::Invalid`], [`Error::Io`].
+/// [`Error::NotFound`], [`Error::Untrusted`] if it is another user's, [`Error::Invalid`],
+/// [`Error::Io`].
 ///
 /// ```
 /// use slipring::transport::mq::{self, Options};
@@ -197,12 +207,12 @@ pub fn remove(name: &str) -> Result<()> {
 pub fn remove_if(name: &str, wanted: impl FnOnce() -> bool) -> Result<bool> {
     let existing = Options::default().create(false);
     let (fd, _) = open(name, &existing)?;
-    lock::insist(|| lock::try_lock(fd.as_fd(), GATE)).map_err(|e| Error::io(AT_GATE, e))?; // and until `fd` is dropped
+    lock::insist(|| lock::try_lock(fd.as_fd(), GATE)).map_err(|e| Error::io(AT_GATE, e))?; // held until `fd` is dropped
     let identity = |fd: &OwnedFd| {
         fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|e| Error::io("examine the message queue", e))
     };
     if identity(&open(name, &existing)?.0)? != identity(&fd)? {
-        return Err(Error::NotFound); // removed, and made again
+        return Err(Error::NotFound); // removed, and created again
     }
     let removed = !is_locked(&fd)? && wanted();
     if removed {
@@ -211,7 +221,7 @@ pub fn remove_if(name: &str, wanted: impl FnOnce() -> bool) -> Result<bool> {
     Ok(removed)
 }
 
-/// A queue that exists.
+/// An existing queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
@@ -223,14 +233,16 @@ pub struct Listed {
     pub message_size: usize,
     /// Bytes in it now.
     pub bytes: u64,
-    /// Whether a sender or a receiver of this crate has it open. (Others leave no trace.)
+    /// Whether a sender or a receiver of this crate has it open. (Other programs are not visible.)
     pub in_use: bool,
 }
 
-/// Whether a sender or a receiver of this crate has the queue open. (Others leave no trace.) Some six system calls.
+/// Whether a sender or a receiver of this crate has the queue open. (Other programs are not
+/// visible.) Some six system calls.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Untrusted`] if it is another user's, [`Error::Invalid`], [`Error::Io`].
+/// [`Error::NotFound`], [`Error::Untrusted`] if it is another user's, [`Error::Invalid`],
+/// [`Error::Io`].
 ///
 /// ```
 /// use slipring::transport::mq::{self, Options};
@@ -250,10 +262,12 @@ fn is_locked(queue: &OwnedFd) -> Result<bool> {
     lock::is_any_locked(queue.as_fd()).map_err(|e| Error::io("examine the queue's locks", e))
 }
 
-/// This user's queues, whoever made them, sorted by name. Some seven system calls each.
+/// This user's queues, including those of other programs, sorted by name. Some seven system calls
+/// each.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if the file system that lists them is not mounted on `/dev/mqueue`; [`Error::Io`].
+/// [`Error::Unsupported`] if the file system that lists them is not mounted on `/dev/mqueue`;
+/// [`Error::Io`].
 pub fn list() -> Result<Vec<Listed>> {
     const DIRECTORY: &str = "/dev/mqueue";
     let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| Error::io("read /proc/self/mounts", e))?;
@@ -265,7 +279,7 @@ pub fn list() -> Result<Vec<Listed>> {
     for entry in std::fs::read_dir(DIRECTORY).map_err(|e| Error::io("read /dev/mqueue", e))? {
         let entry = entry.map_err(|e| Error::io("read /dev/mqueue", e))?;
         let Some(name) = entry.file_name().to_str().map(|name| format!("/{name}")) else { continue };
-        let Ok((fd, shape)) = open(&name, &Options::default().create(false)) else { continue }; // not ours, or gone
+        let Ok((fd, shape)) = open(&name, &Options::default().create(false)) else { continue }; // not ours, or removed
         let status = std::fs::read_to_string(entry.path()).unwrap_or_default(); // "QSIZE:129 NOTIFY:0 …"
         let bytes = status.strip_prefix("QSIZE:").and_then(|rest| rest.split_whitespace().next()?.parse().ok());
         found.push(Listed {
@@ -284,7 +298,7 @@ pub fn list() -> Result<Vec<Listed>> {
 struct Queue {
     fd: LockFd,
     habit: Habit,
-    /// Where a message is put together; a queue takes one piece.
+    /// The buffer in which a message is assembled; a queue takes one piece.
     message: Vec<u8>,
 }
 
@@ -317,17 +331,17 @@ impl Inlet for Queue {
     /// A sender's epoch.
     type Source = u64;
 
-    /// A whole frame does not say who sent it. The queue loses nothing.
+    /// A whole frame does not identify its sender. The queue loses nothing.
     const TRACKED: bool = false;
 
-    /// Without a deadline we wait ourselves.
+    /// Without a deadline this type waits itself.
     const PATIENCE: Duration = Duration::MAX;
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
         if patience == Duration::MAX {
-            return self.take(buffer, NAP)?.ok_or(Error::Empty); // also after a signal: the caller has looks of its own to keep
+            return self.take(buffer, WAIT_LIMIT)?.ok_or(Error::Empty); // also after a signal: the caller makes its own checks
         }
-        let patience = patience.min(NAP);
+        let patience = patience.min(WAIT_LIMIT);
         if patience.is_zero() || !self.habit.expects_to_wait() {
             match self.take(buffer, Duration::ZERO)? {
                 Some(message) => return Ok(message),
@@ -340,7 +354,7 @@ impl Inlet for Queue {
         self.take(buffer, Duration::ZERO)?.ok_or(Error::Empty)
     }
 
-    /// The queue keeps them.
+    /// The queue keeps unreceived messages.
     fn stop(&mut self) -> Waiting {
         Waiting::Kept
     }
@@ -356,7 +370,7 @@ impl Inlet for Queue {
 }
 
 impl Queue {
-    /// One message, if one comes within `patience`, or before a signal.
+    /// Receives one message, if one arrives within `patience` and before a signal.
     fn take(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<Pulled<u64>>> {
         loop {
             match mq::receive_within(self.fd.as_fd(), buffer, patience) {
@@ -378,12 +392,12 @@ fn poll(fd: &LockFd, ready: Ready, patience: Duration) -> Result<bool> {
     wait(fd.as_fd(), ready, patience).map_err(|e| Error::io("poll the message queue", e))
 }
 
-/// How often to try when others create and remove the name all the time.
+/// How often to retry when other processes keep creating and removing the name.
 const ATTEMPTS: usize = 100;
 
 const AT_GATE: &str = "lock the queue against its removal, or for it";
 
-/// Opens the queue, whose name is not removed before [`leave_gate`].
+/// Opens the queue; its name cannot be removed before [`leave_gate`].
 fn enter(name: &str, options: &Options) -> Result<(LockFd, mq::Attributes)> {
     for _ in 0..ATTEMPTS {
         let (fd, shape) = open_to_lock(name, options)?;
@@ -399,7 +413,7 @@ fn leave_gate(queue: &LockFd) -> Result<()> {
     lock::unlock(queue.as_fd(), GATE).map_err(|e| Error::io(AT_GATE, e))
 }
 
-/// [`open`], for an end that will lock a byte: forked children do not keep the lock.
+/// As [`open`], for an end that will lock a byte: forked children do not keep the lock.
 fn open_to_lock(name: &str, options: &Options) -> Result<(LockFd, mq::Attributes)> {
     let fd = LockFd::open(|| open(name, options).map(|(fd, _)| fd))?;
     let shape = shape_of(fd.as_fd())?;
@@ -427,7 +441,7 @@ fn open(name: &str, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
     Err(Error::NotFound)
 }
 
-/// What opening the queue would refuse. Creates nothing.
+/// Checks what opening the queue would refuse. Creates nothing.
 pub(crate) fn check(name: &str, options: &Options) -> Result<()> {
     match open(name, &options.clone().create(false)) {
         Err(Error::NotFound) if options.create => shape(options).map(drop),
@@ -441,12 +455,12 @@ fn checked_name(name: &str) -> Result<CString> {
         .strip_prefix('/')
         .is_some_and(|rest| (1..=128).contains(&rest.len()) && rest.bytes().all(allowed) && !rest.starts_with('.'));
     const WRONG: Error = Error::Invalid {
-        what: "queue name: / and then 1 to 128 of A-Z a-z 0-9 . _ - without a leading dot, as in /ticks",
+        what: "queue name: must be / and 1 to 128 of A-Z a-z 0-9 . _ - without a leading dot, as in /ticks",
     };
     if valid { CString::new(name).map_err(|_| WRONG) } else { Err(WRONG) }
 }
 
-/// A queue that exists must be ours, and of the shape that was asked for.
+/// Checks that an existing queue is ours and has the limits that were asked for.
 fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
     let stat = fstat(&fd).map_err(|e| Error::io("examine the message queue", e))?;
     if stat.st_uid != geteuid().as_raw() {
@@ -454,21 +468,21 @@ fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attribu
     }
     if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
         return Err(Error::Untrusted {
-            what: "others may send to the message queue: remove it, it is created with 0600",
+            what: "other users may send to the message queue: remove it, and it will be created with mode 0600",
         });
     }
     let shape = shape_of(fd.as_fd())?;
-    expect("messages in the queue that exists", options.messages, shape.messages)?;
-    expect("message size of the queue that exists", options.message_size, shape.message_size)?;
+    expect("messages in the existing queue", options.messages, shape.messages)?;
+    expect("message size of the existing queue", options.message_size, shape.message_size)?;
     if shape.message_size < Wire::MIN_MESSAGE {
         let (expected, found) = (Wire::MIN_MESSAGE as u64, shape.message_size as u64);
-        return Err(Error::Incompatible { what: "message size of the queue that exists, at least", expected, found });
+        return Err(Error::Incompatible { what: "least message size of the existing queue", expected, found });
     }
     Ok((fd, shape))
 }
 
 fn shape_of(queue: BorrowedFd<'_>) -> Result<mq::Attributes> {
-    mq::attributes(queue).map_err(|e| Error::io("ask for the shape of the message queue", e))
+    mq::attributes(queue).map_err(|e| Error::io("read the limits of the message queue", e))
 }
 
 fn expect(what: &'static str, asked: Option<usize>, found: usize) -> Result<()> {
@@ -478,13 +492,14 @@ fn expect(what: &'static str, asked: Option<usize>, found: usize) -> Result<()> 
     }
 }
 
-/// What to create: what was asked for, or as much of the default as the system allows.
+/// The limits to create a queue with: those asked for, or as much of the default as the system
+/// allows.
 fn shape(options: &Options) -> Result<mq::Attributes> {
     let messages = options.messages.unwrap_or_else(|| DEFAULT_MESSAGES.min(limit("msg_max").unwrap_or(usize::MAX)));
     let message_size =
         options.message_size.unwrap_or_else(|| DEFAULT_MESSAGE_SIZE.min(limit("msgsize_max").unwrap_or(usize::MAX)));
     if messages == 0 || message_size < Wire::MIN_MESSAGE {
-        return Err(Error::Invalid { what: "shape of a queue: at least 1 message of at least 128 bytes" });
+        return Err(Error::Invalid { what: "limits of a queue: must be at least 1 message of at least 128 bytes" });
     }
     Ok(mq::Attributes { messages, message_size })
 }
@@ -494,7 +509,7 @@ fn limit(name: &str) -> Option<usize> {
     std::fs::read_to_string(format!("/proc/sys/fs/mqueue/{name}")).ok()?.trim().parse().ok()
 }
 
-/// What the errors of mq_open(3) mean, and what to do about them.
+/// Translates the errors of mq_open(3), with what to do about them.
 fn refusal(error: std::io::Error, created: Option<mq::Attributes>) -> Error {
     const USED_UP: &str = "another message queue: RLIMIT_MSGQUEUE is used up; remove queues, ask for fewer or smaller \
                            messages, or raise it (`ulimit -q`)";

@@ -1,9 +1,12 @@
-//! `ring:`: the rings in shared memory as a transport: what they promise, and the trait over their handles.
+//! `ring:`: the rings in shared memory as a transport: their guarantees, and the traits over their
+//! handles.
 //!
-//! Used by endpoints, and by programs that move frames from anywhere to anywhere. Relies on `ring/`. A ring has no HELLO and
-//! no BYE: its participants' seats say who is there, who left and who died.
+//! Used by endpoints, and by programs that work with any transport. Relies on `ring/`. A ring has
+//! no HELLO and no BYE: its participants' records show which are attached, which left and which
+//! died.
 //!
-//! Whoever knows that it holds a ring uses its handles: batches, grants and views are cheaper than any trait.
+//! A program that only uses rings should use their handles: batches, grants and views cost less
+//! than any trait.
 
 use std::os::fd::BorrowedFd;
 
@@ -15,7 +18,7 @@ use crate::ring::{Ring, mpmc, spsc};
 use crate::segment::Kind;
 use crate::wait::deadline::Deadline;
 
-/// What a byte ring (`kind=spsc`) promises.
+/// The guarantees of a byte ring (`kind=spsc`).
 pub const SPSC: Capabilities = Capabilities {
     scheme: "ring",
     order: Arrival::Fifo,
@@ -29,23 +32,24 @@ pub const SPSC: Capabilities = Capabilities {
     remote: false,
 };
 
-/// What a slot ring (`kind=mpmc`) promises.
+/// The guarantees of a slot ring (`kind=mpmc`).
 pub const MPMC: Capabilities =
     Capabilities { scheme: "ring?kind=mpmc", order: Arrival::PerSender, max_payload: 256, ..SPSC };
 
-/// What a byte ring promises whose sender is a stranger: the stranger takes no seat that could be trusted.
+/// The guarantees of a byte ring whose sender is a stranger: its participant record cannot be
+/// trusted.
 pub const UNTRUSTED: Capabilities =
     Capabilities { scheme: "ring (untrusted)", survives_restart: false, reports_death: false, ..SPSC };
 
-/// What a pipe holds, usually: more would keep the sender from the room that has come free.
+/// The usual capacity of a pipe: a longer run would keep the sender from room that is already free.
 const LONGEST_RUN: usize = 64 << 10;
 
 pub(crate) const NO_FRAMES: Error = Error::Unsupported {
     what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
 };
 
-/// The sending end of a ring of frames. What is sent waits in the ring for a consumer, unless the ring was opened with
-/// [`Options::fail_without_consumer`](crate::Options::fail_without_consumer).
+/// The sending end of a ring of frames. Sent frames wait in the ring for a consumer, unless the
+/// ring was opened with [`Options::fail_without_consumer`](crate::Options::fail_without_consumer).
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
@@ -77,10 +81,11 @@ enum SendingEnd {
 }
 
 impl RingSender {
-    /// Becomes a producer of `ring`.
+    /// Attaches a producer to `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Producer::attach`] and [`mpmc::Producer::attach`]; [`Error::Unsupported`] for a ring without frames.
+    /// As [`spsc::Producer::attach`] and [`mpmc::Producer::attach`]; [`Error::Unsupported`] for a
+    /// ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Producer::attach(ring).map(Self::from),
@@ -135,12 +140,12 @@ impl FrameSender for RingSender {
         }
     }
 
-    /// Nothing is ever collected.
+    /// Rings collect no frames.
     fn flush_until(&mut self, _: Deadline) -> Result<()> {
         self.end().map(drop)
     }
 
-    /// Leaves the ring. What is in it waits for a consumer.
+    /// Detaches from the ring. Its frames wait for a consumer.
     fn close_until(&mut self, _: Deadline) -> Result<()> {
         self.end = None;
         Ok(())
@@ -155,8 +160,9 @@ impl FrameSender for RingSender {
     }
 }
 
-/// The receiving end of a ring of frames. The frame given last is held until the next call: if this process dies first, it
-/// comes again, marked. Dropping releases it, unless it was handed back ([`FrameReceiver::hand_back`]).
+/// The receiving end of a ring of frames. The frame given last is held until the next call: if this
+/// process dies first, it comes again, marked. Dropping releases it, unless it was handed back
+/// ([`FrameReceiver::hand_back`]).
 #[derive(Debug)]
 pub struct RingReceiver {
     end: ReceivingEnd,
@@ -182,10 +188,11 @@ impl std::fmt::Debug for ReceivingEnd {
 }
 
 impl RingReceiver {
-    /// Becomes a consumer of `ring`.
+    /// Attaches a consumer to `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Consumer::attach`] and [`mpmc::Consumer::attach`]; [`Error::Unsupported`] for a ring without frames.
+    /// As [`spsc::Consumer::attach`] and [`mpmc::Consumer::attach`]; [`Error::Unsupported`] for a
+    /// ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Consumer::attach(ring).map(Self::from),
@@ -195,11 +202,12 @@ impl RingReceiver {
         }
     }
 
-    /// The same with a [`Doorbell`], so that there is a descriptor to poll ([`FrameReceiver::poll_fd`]). Costs a thread, which
-    /// sleeps as long as nobody waits.
+    /// Adds a [`Doorbell`], so that there is a descriptor to poll ([`FrameReceiver::poll_fd`]).
+    /// Costs a thread, which sleeps while no caller waits.
     ///
     /// # Errors
-    /// As [`Doorbell::eventfd`]; [`Error::Unsupported`] if the sender is a stranger: poll the socket that is shared with it.
+    /// As [`Doorbell::eventfd`]; [`Error::Unsupported`] if the sender is a stranger: poll the
+    /// socket that is shared with it.
     ///
     /// ```
     /// use slipring::transport::{FrameReceiver, RingReceiver};
@@ -214,7 +222,7 @@ impl RingReceiver {
             ReceivingEnd::Mpmc(holder) => holder.consumer().ring(),
             ReceivingEnd::Stranger(_) => {
                 return Err(Error::Unsupported {
-                    what: "a doorbell on a stranger's ring; poll the socket that is shared with it",
+                    what: "a doorbell on a stranger's ring: poll the socket that is shared with it",
                 });
             }
         };
@@ -222,7 +230,8 @@ impl RingReceiver {
         Ok(self)
     }
 
-    /// The consumer of a byte ring, for its batches; `None` for other kinds. Lets go of the frame in hand.
+    /// The consumer of a byte ring, for its batches; `None` for other kinds. Releases the held
+    /// frame.
     pub fn as_spsc(&mut self) -> Option<&mut spsc::Consumer> {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => Some(holder.consumer_mut()),
@@ -230,7 +239,7 @@ impl RingReceiver {
         }
     }
 
-    /// Takes the next event in hand, if there is one.
+    /// Makes the next event the current one, if there is one.
     pub(super) fn try_advance(&mut self) -> Result<()> {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.try_recv(),
@@ -239,10 +248,11 @@ impl RingReceiver {
         }
     }
 
-    /// The same, waiting until the deadline.
+    /// As [`RingReceiver::try_advance`], waiting until the deadline.
     pub(super) fn advance(&mut self, deadline: Deadline) -> Result<()> {
         if self.bell.is_some() {
-            // The doorbell sleeps on the ring's eventcount, which has room for one: wait for the bell instead.
+            // The doorbell sleeps on the ring's eventcount, which has room for one sleeper: wait
+            // for the bell instead.
             while let Err(error) = self.try_advance() {
                 match (&self.bell, error) {
                     (Some(bell), Error::Empty) => bell.wait(deadline)?,
@@ -260,7 +270,7 @@ impl RingReceiver {
         }
     }
 
-    /// Bytes of the frames that wait, with their headers; unknown of a stranger's.
+    /// Bytes of the waiting frames, with their headers; unknown for a stranger's ring.
     pub(super) fn waiting(&self) -> Result<u64> {
         match &self.end {
             ReceivingEnd::Spsc(holder) => Ok(holder.consumer().ring().stats()?.used()),
@@ -268,7 +278,7 @@ impl RingReceiver {
         }
     }
 
-    /// What is in hand, after an advance.
+    /// The current event, after an advance.
     pub(super) fn event(&self) -> Result<Event<'_>> {
         let frame = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.held(),
@@ -282,7 +292,7 @@ impl RingReceiver {
 impl FrameReceiver for RingReceiver {
     fn try_recv(&mut self) -> Result<Event<'_>> {
         match self.try_advance() {
-            // What came before the bell was armed does not ring it.
+            // Frames from before the bell was armed do not ring it.
             Err(Error::Empty) if self.bell.as_ref().is_some_and(Doorbell::arm) => self.try_advance()?,
             advanced => advanced?,
         }
@@ -298,7 +308,7 @@ impl FrameReceiver for RingReceiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release(),
             ReceivingEnd::Mpmc(holder) => holder.release(),
-            ReceivingEnd::Stranger(_) => {} // was copied, and is released already
+            ReceivingEnd::Stranger(_) => {} // copied, and released already
         }
     }
 
@@ -353,7 +363,7 @@ impl FrameReceiver for RingReceiver {
     }
 }
 
-/// A sender that is not trusted: its frames are copied and their sequence is checked.
+/// A sender that is not trusted: its frames are copied, and their sequence is checked.
 struct Stranger {
     consumer: spsc::UntrustedConsumer,
     buffer: Box<[u8]>,
@@ -363,7 +373,7 @@ struct Stranger {
 }
 
 impl Stranger {
-    /// After a gap has been reported, the frame behind it follows.
+    /// Advances. After a reported gap, the frame behind it follows.
     fn advance(&mut self, recv: impl FnOnce(&mut spsc::UntrustedConsumer, &mut [u8]) -> Result<Header>) -> Result<()> {
         if matches!(self.order, Order::Gap { .. }) {
             self.order = Order::Next;
@@ -403,7 +413,8 @@ impl From<mpmc::Consumer> for RingReceiver {
 }
 
 impl From<spsc::UntrustedConsumer> for RingReceiver {
-    /// Frames are copied into a buffer of the largest size that the ring can carry, made here.
+    /// Allocates a buffer of the largest size that the ring can carry, into which frames are
+    /// copied.
     fn from(consumer: spsc::UntrustedConsumer) -> Self {
         let max_payload = consumer.max_payload();
         let buffer = vec![0; max_payload].into_boxed_slice();
@@ -429,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_in_hand_keeps_its_place_until_the_next_call() {
+    fn the_held_frame_keeps_its_place_until_the_next_call() {
         let (mut tx, rx) = mpmc::pair(2, 8).map(|(tx, rx)| (RingSender::from(tx), RingReceiver::from(rx))).unwrap();
         let mut rx = rx;
         tx.try_send(Header::PLAIN, b"1").unwrap();
@@ -463,7 +474,7 @@ mod tests {
             assert_eq!(sent, run.len());
             let one_less = rx.release_encoded(part);
             let all = rx.release_encoded(sent);
-            assert_eq!(all.frames, 1, "the one that was not let go of before");
+            assert_eq!(all.frames, 1, "the one that was not released before");
             for _ in 0..one_less.frames + all.frames {
                 let Event::Frame(frame) = out.recv().unwrap() else { panic!("a gap before {drained}") };
                 assert_eq!(frame.header.seq, drained);
@@ -471,7 +482,7 @@ mod tests {
                 drained += 1;
             }
         }
-        // The frame in hand is one of them.
+        // The held frame is one of them.
         tx.try_send(Header::PLAIN, b"1").unwrap();
         tx.try_send(Header::PLAIN, b"2").unwrap();
         rx.try_recv().unwrap();

@@ -1,13 +1,14 @@
-//! `seqpacket:PATH`: frames over a connected Unix socket that keeps messages apart (unix(7), `SOCK_SEQPACKET`).
+//! `seqpacket:PATH`: frames over a connected Unix message socket (unix(7), `SOCK_SEQPACKET`).
 //!
-//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for all that is not the
-//! socket itself.
+//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for
+//! everything except the socket itself.
 //!
-//! Both ways at once: each connection is a [`Sender`] and a [`Receiver`] that share a socket. Each side says HELLO first, and a
-//! receiver that has read the other side's lowers its own sender's limit to what was said. PING is answered.
+//! Both directions: each connection is a [`Sender`] and a [`Receiver`] that share a socket. Each
+//! side sends HELLO first. A receiver that has read the peer's HELLO lowers its own sender's limit
+//! to the one announced. PING is answered.
 //!
-//! The kernel says who the peer is (`SO_PEERCRED`): ourselves and root are let in, others if they are
-//! [allowed](Options::allow_uid). Whoever connects checks the listener, too.
+//! The kernel identifies the peer (`SO_PEERCRED`): this user and root are accepted, other users if
+//! they are [allowed](Options::allow_uid). A connecting side checks the listener, too.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -33,7 +34,7 @@ use crate::os::poll::has_hung_up;
 use crate::os::socket::unacknowledged;
 use crate::wait::deadline::Deadline;
 
-/// What sequenced-packet sockets promise.
+/// The guarantees of sequenced-packet sockets.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "seqpacket",
     order: Arrival::Fifo,
@@ -47,7 +48,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
-/// How to listen or connect: [`Options::default`], then what differs.
+/// How to listen or connect: start from [`Options::default`].
 #[derive(Clone, Debug)]
 pub struct Options {
     max_payload: usize,
@@ -62,15 +63,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The largest payload that is sent, or accepted, in bytes. What does not fit into a message (64 KiB, or half of the
-    /// socket's buffer) travels in fragments.
+    /// The largest payload that is sent or accepted, in bytes. A frame that does not fit into a
+    /// message (64 KiB, or half of the socket's buffer) is sent in fragments.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
     }
 
-    /// Lets the processes of another user in, too.
+    /// Allows the processes of another user, too.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);
@@ -78,7 +79,7 @@ impl Options {
     }
 }
 
-/// A socket under a path, to which others connect. Dropping it removes the path; connections go on.
+/// A listening socket at a path. Dropping it removes the path; connections stay open.
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
@@ -103,12 +104,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, at most 107 bytes, in a directory that others cannot change; the socket has mode 0600. One that is
-    /// left over from a dead process is replaced. Some twelve system calls.
+    /// Listens at `path`, at most 107 bytes long, in a directory that other users cannot change.
+    /// The socket has mode 0600. A socket left over from a dead process is replaced. Some twelve
+    /// system calls.
     ///
     /// # Errors
-    /// [`Error::Exists`] if somebody listens there; [`Error::Untrusted`] for a directory that others may change, or if
-    /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::Exists`] if another process listens there; [`Error::Untrusted`] for a directory
+    /// that other users may change, or if the path is not a socket; [`Error::Invalid`];
+    /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let socket = unix_socket(SocketType::SEQPACKET)?;
         rustix::io::ioctl_fionbio(&socket, true).map_err(|e| Error::io("set up the socket", e))?;
@@ -117,19 +120,20 @@ impl Listener {
         Ok(Listener { socket, options: options.clone(), _path: path })
     }
 
-    /// The next connection. A peer that has shut its sending side is served; one that has gone already, as liveness probes
-    /// do, is passed over. Three system calls, and three to set it up.
+    /// Accepts the next connection. A peer that has shut its sending side is served; one that has
+    /// closed already, as liveness probes do, is ignored. Three system calls, and three to set it
+    /// up.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
-    /// again for the next); [`Error::Io`].
+    /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its
+    /// connection is closed; call again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
         let socket = accept::next(self.socket.as_fd(), deadline.into())?;
         check_peer(&socket, &self.options)?;
         self.ends(socket)
     }
 
-    /// The connection of the first peer that is `wanted`. Strangers are passed over.
+    /// Accepts the first peer that is `wanted`. Peers of users that are not allowed are ignored.
     pub(crate) fn accept_wanted(&self, wanted: Wanted, deadline: Deadline) -> Result<(Sender, Receiver)> {
         let admit = |socket: &OwnedFd| check_peer(socket, &self.options);
         self.ends(accept::first_to_speak(self.socket.as_fd(), &mut Silent::default(), wanted, deadline, admit)?)
@@ -142,7 +146,7 @@ impl Listener {
 }
 
 impl AsFd for Listener {
-    /// Polls readable when somebody waits to be accepted.
+    /// Polls readable when a peer waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -151,9 +155,9 @@ impl AsFd for Listener {
 /// Connects to the listener at `path`, waiting for one until the deadline. Some nine system calls.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if the listener has too many connections to accept;
-/// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
-/// [`Error::Io`].
+/// [`Error::NotFound`] if no process listens there; [`Error::Timeout`] if the listener has too many
+/// connections to accept; [`Error::Untrusted`] if the path is not a socket, or the listener is of a
+/// user that is not allowed; [`Error::Invalid`]; [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
     let socket = unix_socket(SocketType::SEQPACKET)?;
     connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
@@ -163,14 +167,14 @@ pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<De
 
 /// Whether the peer of a connected socket is allowed.
 fn check_peer(socket: &OwnedFd, options: &Options) -> Result<()> {
-    let peer = socket_peercred(socket).map_err(|e| Error::io("ask who the peer is", e))?;
+    let peer = socket_peercred(socket).map_err(|e| Error::io("read the peer's credentials", e))?;
     match is_allowed(peer.uid.as_raw(), &options.uids) {
         true => Ok(()),
         false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
     }
 }
 
-/// Both ends of a connected socket, whose peer is allowed.
+/// Both ends of a connected socket whose peer is allowed.
 fn ends(socket: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
     let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
     let (peer_limit, was_reset) = (AtomicU32::new(u32::MAX), AtomicBool::new(false));
@@ -190,18 +194,19 @@ pub struct Receiver(Inbox<ReceivingEnd>);
 
 receiver!(Receiver);
 
-/// What both ends of a connection share.
+/// The state shared by both ends of a connection.
 struct Link {
     socket: OwnedFd,
     /// The payload limit of the peer's HELLO.
     peer_limit: AtomicU32,
-    /// The kernel said, to either end, that the peer left unread what was sent to it. It says so only once.
+    /// Whether the kernel reported, to either end, that the peer left data unread. It reports that
+    /// only once.
     was_reset: AtomicBool,
     born: u32,
 }
 
 impl Link {
-    /// Ends one direction, unless the connection belongs to the parent process.
+    /// Shuts one direction down, unless the connection belongs to the parent process.
     fn shut(&self, direction: Shutdown) {
         if self.born == fork::generation() {
             let _ = shutdown(&self.socket, direction);
@@ -218,7 +223,8 @@ impl Outlet for SendingEnd {
         loop {
             match push(self.link.socket.as_fd(), head, payload) {
                 Err(Errno::AGAIN) => return Err(Error::Full),
-                // Said once, of a peer that has not read all of what it got; what is next is the truth.
+                // The peer has left data unread, which is reported once; retry to see the present
+                // state.
                 Err(Errno::CONNRESET) => self.link.was_reset.store(true, Ordering::Relaxed),
                 Err(Errno::PIPE | Errno::NOTCONN) => return Err(Error::Closed),
                 sent => return sent.map_err(|e| Error::io("send to the socket", e)),
@@ -262,7 +268,7 @@ struct ReceivingEnd {
 }
 
 impl Inlet for ReceivingEnd {
-    /// There is one sender.
+    /// A connection has one sender.
     type Source = ();
 
     const TRACKED: bool = true;
@@ -272,19 +278,21 @@ impl Inlet for ReceivingEnd {
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<()>> {
         loop {
             match pull(&self.link.socket, patience, |flags| recv(&self.link.socket, &mut *buffer, flags)) {
-                // Every frame has a header: this is the end.
+                // Every frame has a header, so an empty message is the end.
                 Ok((_, 0)) if self.link.was_reset.load(Ordering::Relaxed) => return Err(Error::PeerDead),
                 Ok((_, 0)) => return Err(Error::Closed),
                 Ok((_, len)) => return Ok(Pulled::new(len, Some(()))),
                 Err(Errno::AGAIN) => return Err(Error::Empty),
-                // The peer left without reading all of what we had sent, such as our HELLO. What it sent is still there.
+                // The peer departed without reading all that we sent, such as our HELLO. What it
+                // sent is still readable.
                 Err(Errno::CONNRESET) => self.link.was_reset.store(true, Ordering::Relaxed),
                 Err(e) => return Err(Error::io("receive from the socket", e)),
             }
         }
     }
 
-    /// The peer gets an error from now on, unless it has gone: then it still shows how it went.
+    /// Makes the peer's sends fail from now on, unless it has departed: then its end is still
+    /// reported.
     fn stop(&mut self) -> Waiting {
         let has_gone = has_hung_up(self.link.socket.as_fd()).unwrap_or(true);
         if !has_gone && shutdown(&self.link.socket, Shutdown::Read).is_ok() { Waiting::Last } else { Waiting::Lost }
@@ -297,7 +305,7 @@ impl Inlet for ReceivingEnd {
     fn answer(&mut self, payload: &[u8]) -> bool {
         let answer = || {
             let pong = Frame::new(Header::control(control::PONG, payload.len())?, payload)?;
-            // Without waiting: who does not read its answers gets none.
+            // Without waiting: a peer that does not read its answers gets none.
             let _ = push(self.link.socket.as_fd(), &pong.head(Form::Short)?, payload);
             Ok::<_, Error>(())
         };
@@ -311,6 +319,6 @@ impl Inlet for ReceivingEnd {
 
 impl Drop for ReceivingEnd {
     fn drop(&mut self) {
-        self.link.shut(Shutdown::Read); // so that the peer does not wait for room that nobody makes
+        self.link.shut(Shutdown::Read); // so that the peer does not wait for room that will not appear
     }
 }

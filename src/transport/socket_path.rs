@@ -1,10 +1,12 @@
-//! Where Unix sockets live in the file system: what a path must be to be trusted, and how it is taken over from the dead.
+//! The paths of Unix sockets: the checks that make a path trustworthy, and taking it over from a
+//! dead process.
 //!
 //! Used by every transport over Unix sockets. Relies on rustix.
 //!
-//! A socket's name is as safe as its directory: whoever may write there can put another socket under the name. So the
-//! directory must belong to us or to root (or, for whoever connects, to a user who is allowed), and be writable for others only
-//! if it is sticky (`/tmp`), where nobody can remove or rename what is ours.
+//! A socket's name is only as safe as its directory: a user who may write there can put another
+//! socket under the name. So the directory must belong to this user or to root (or, for a
+//! connecting side, to an allowed user). It may be writable for other users only if it is sticky
+//! (`/tmp`), where they cannot remove or rename our files.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -22,32 +24,35 @@ use crate::error::{Error, Result};
 use crate::os::fork;
 use crate::wait::deadline::Deadline;
 
-const NO_DIRECTORY: Error = Error::Invalid { what: "socket path: no such directory" };
+const NO_DIRECTORY: Error = Error::Invalid { what: "socket path: its directory does not exist: create it" };
 
-/// How long [`BoundPath::bind`] waits for another one who is just taking over the same directory's sockets.
+/// How long [`BoundPath::bind`] waits for another process that is taking over a socket of the same
+/// directory.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
-/// A name in the file system that leads to a socket of ours. Dropping it removes the name.
+/// A path that leads to a socket of ours. Dropping it removes the path.
 #[derive(Debug)]
 pub(super) struct BoundPath {
     path: PathBuf,
-    /// Of the file that bears the name, to remove no other.
+    /// Device and inode of the socket's file, so that no other file is removed.
     device: u64,
     inode: u64,
     born: u32,
 }
 
 impl BoundPath {
-    /// Binds `socket`, of type `kind`, to `path`, with mode 0600. A socket of ours that nobody listens to any more is
-    /// replaced; whoever else tries the same at the same time waits for us.
+    /// Binds `socket`, of type `kind`, to `path`, with mode 0600. A socket of ours without a
+    /// listener is replaced; another process that tries the same at the same time waits.
     ///
     /// # Errors
-    /// [`Error::Exists`] if somebody listens there; [`Error::Untrusted`] for a directory that others may change, or for
-    /// anything but a socket of ours under the name; [`Error::Invalid`] for a path that is too long; [`Error::Io`].
+    /// [`Error::Exists`] if another process listens there; [`Error::Untrusted`] for a directory
+    /// that other users may change, or for anything but a socket of ours under the name;
+    /// [`Error::Invalid`] for a path that is too long; [`Error::Io`].
     pub(super) fn bind(socket: &OwnedFd, kind: SocketType, path: &Path) -> Result<Self> {
         let address = address(path)?;
         let directory = checked_directory(path, OFlags::RDONLY, &[])?;
-        // Between "nobody listens there" and "so remove it" another one could do both and bind: one at a time.
+        // One process at a time: between finding no listener and removing the name, another one
+        // could do both and bind.
         lock(&directory)?;
         match lookup(path)? {
             None => {}
@@ -57,7 +62,7 @@ impl BoundPath {
             Some(_) if is_alive(&address, kind)? => return Err(Error::Exists),
             Some(_) => unlinkat(CWD, path, AtFlags::empty()).map_err(|e| Error::io("remove the stale socket", e))?,
         }
-        // The mode of the socket is that of the name to come (unix(7)); set afterwards, there would be a moment in between.
+        // The name gets the socket's mode (unix(7)); setting it afterwards would leave a gap.
         fchmod(socket, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io("set the socket's mode", e))?;
         match bind(socket, &address) {
             Err(Errno::ADDRINUSE) => return Err(Error::Exists),
@@ -71,10 +76,11 @@ impl BoundPath {
 impl Drop for BoundPath {
     fn drop(&mut self) {
         if self.born != fork::generation() {
-            return; // the parent's
+            return; // it belongs to the parent
         }
-        // Another process may put its own socket there between our look and the removal, but not while we hold the lock. What
-        // we cannot remove, the next one to bind replaces.
+        // Another process may put its own socket there between the check and the removal, but not
+        // while we hold the lock. A socket that we cannot remove is replaced by the next one to
+        // bind.
         let Ok(directory) = checked_directory(&self.path, OFlags::RDONLY, &[]) else { return };
         let ours = |stat: &Stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode);
         let found = || statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW);
@@ -84,14 +90,14 @@ impl Drop for BoundPath {
     }
 }
 
-/// The address of a socket at `path` to which somebody may connect: it must be a socket, of ours or of root or of one of
-/// `uids`, in a directory that others cannot change.
+/// The address of the socket at `path`, to connect to: it must be a socket of this user, of root or
+/// of one of `uids`, in a directory that other users cannot change.
 ///
 /// # Errors
 /// [`Error::NotFound`]; otherwise as [`BoundPath::bind`].
 pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> {
     let address = address(path)?;
-    // To search it is all that somebody who connects must be allowed to.
+    // Search permission is all that a connecting side needs.
     checked_directory(path, OFlags::PATH, uids)?;
     match lookup(path)? {
         None => Err(Error::NotFound),
@@ -102,7 +108,8 @@ pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> 
     }
 }
 
-/// What binding and connecting refuse alike: a path that is too long, or whose directory is not there.
+/// Refuses what both binding and connecting refuse: a path that is too long, or whose directory
+/// does not exist.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -111,7 +118,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     if directory_of(path).is_dir() { Ok(()) } else { Err(NO_DIRECTORY) }
 }
 
-/// Whether a process of this user may talk to us: ourselves, root, and those who were allowed.
+/// Whether a process of user `uid` may communicate with us: this user, root, and the allowed ones.
 pub(super) fn is_allowed(uid: u32, uids: &[u32]) -> bool {
     uid == 0 || uid == geteuid().as_raw() || uid == getuid().as_raw() || uids.contains(&uid)
 }
@@ -162,15 +169,16 @@ fn lookup(path: &Path) -> Result<Option<Stat>> {
     }
 }
 
-/// Whether a process holds the socket open: the kernel refuses connections to those that nobody does. Any other answer
-/// (of another type, full, not allowed) is that of a living one.
+/// Whether a process holds the socket open: the kernel refuses connections to those that nobody
+/// does. Any other answer (of another type, full, not allowed) is that of a living one.
 fn is_alive(address: &SocketAddrUnix, kind: SocketType) -> Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, kind, flags, None).map_err(|e| Error::io("make a socket", e))?;
     Ok(!matches!(connect(&probe, address), Err(Errno::CONNREFUSED | Errno::NOENT)))
 }
 
-/// Takes the directory's lock, which goes with the descriptor: flock(2), released by the kernel at death as well.
+/// Takes the directory's lock, which goes with the descriptor: flock(2), released by the kernel at
+/// death as well.
 fn lock(directory: &OwnedFd) -> Result<()> {
     let deadline = Deadline::after(TAKE_OVER);
     loop {

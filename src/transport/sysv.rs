@@ -1,22 +1,28 @@
 //! `sysv:KEY` and `sysv:PATH`: frames through a System V message queue (sysvipc(7)).
 //!
-//! Used by endpoints and programs. Relies on `os/sysv.rs`, and on `message/` for all that is not the queue itself.
+//! Used by endpoints and programs. Relies on `os/sysv.rs`, and on `message/` for all that is not
+//! the queue itself.
 //!
-//! A queue is there until it is removed, with what is in it, whatever process comes and goes. `remove` also ends it for those
-//! that have it open: a sender gets [`Error::Closed`], a receiver an [`Error::Io`] of kind `NotFound`, because messages may
-//! have been in it. Several senders may share one; one receiver at a time.
+//! A queue is there until it is removed, with what is in it, whatever process comes and goes.
+//! `remove` also ends it for those that have it open: a sender gets [`Error::Closed`], a receiver
+//! an [`Error::Io`] of kind `NotFound`, because messages may have been in it. Several senders may
+//! share one; one receiver at a time.
 //!
-//! * **Type**: a message's type is its frame's stream + 1, so that other programs may receive one stream only.
-//! * **Life**: beside the queue, under the same key, are three semaphores: senders, receivers, and a mark that says whose they
-//!   are. A participant adds 1 to its own with `SEM_UNDO`, so the kernel takes it back at its death. It does not tell
-//!   *which* died: a death shows when no sender is left, or when the others have said BYE.
-//! * **exec** is no death here: `SEM_UNDO` belongs to the process and not to the program. A sender that execs without closing
-//!   is missed when its process ends. A receiver that does so keeps its seat: the next program in the same process may open
-//!   the queue and takes it over, others get [`Error::RoleTaken`] until the process ends.
-//! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in `msgrcv`, as long as it has at
-//!   least 100 ms; a thread of its own (the `Metronome`) then sends it an empty message of type 65,537 every 50 to 100 ms, so
-//!   that it can look at its deadline and at the senders. The last 100 ms before a deadline, and a sender at a full queue,
-//!   sleep from 50 µs to 1 ms between two looks, which is the latency then.
+//! * **Type**: a message's type is its frame's stream + 1, so that other programs may receive one
+//!   stream only.
+//! * **Life**: beside the queue, under the same key, are three semaphores: senders, receivers, and
+//!   a mark that says whose they are. A participant adds 1 to its own with `SEM_UNDO`, so the
+//!   kernel takes it back at its death. It does not tell *which* died: a death shows when no sender
+//!   is left, or when the others have said BYE.
+//! * **exec** is no death here: `SEM_UNDO` belongs to the process and not to the program. A sender
+//!   that execs without closing is missed when its process ends. A receiver that does so keeps its
+//!   seat: the next program in the same process may open the queue and takes it over, others get
+//!   [`Error::RoleTaken`] until the process ends.
+//! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in
+//!   `msgrcv`, as long as it has at least 100 ms; a thread of its own (the `Metronome`) then sends
+//!   it an empty message of type 65,537 every 50 to 100 ms, so that it can look at its deadline and
+//!   at the senders. The last 100 ms before a deadline, and a sender at a full queue, sleep from 50
+//!   µs to 1 ms between two looks, which is the latency then.
 
 mod metronome;
 
@@ -28,7 +34,7 @@ use std::time::Duration;
 use libc::{E2BIG, EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOMSG, ENOSPC, ENOSYS, EPERM, ERANGE};
 use rustix::process::geteuid;
 
-use super::message::{Inbox, Inlet, NAP, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
+use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, WAIT_LIMIT, Waiting, Wire, receiver, sender};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, sender_of};
@@ -53,23 +59,25 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 /// The type of the messages that only wake: above all of those with frames.
 const WAKE: u64 = 1 << 16 | 1;
 /// A receiver whose deadline is nearer than this does not block, because it may be woken so late.
-const NEAR: Duration = NAP.saturating_mul(2);
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
+const NEAR: Duration = WAIT_LIMIT.saturating_mul(2);
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The semaphores.
 const SENDERS: u16 = 0;
 const RECEIVERS: u16 = 1;
 const MARK: u16 = 2;
 const SEMAPHORES: u16 = 3;
-/// What a remover adds to the senders, so that no end can take a seat: the largest value of a semaphore.
+/// What a remover adds to the senders, so that no end can take a seat: the largest value of a
+/// semaphore.
 const CLOSED: i16 = i16::MAX;
 /// How long an end waits for a remover.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What the third one holds: the sync bytes of a frame, as a number.
 const MARKED: u16 = 0x52B7;
 
-/// By what the two ends of a queue find each other: a number that both know, or a path that both see.
+/// By what the two ends of a queue find each other: a number that both know, or a path that both
+/// see.
 ///
 /// ```
 /// use slipring::transport::sysv::Key;
@@ -93,8 +101,9 @@ impl Key {
         }
     }
 
-    /// What `ftok(path, 's')` gives: 0x73, the lower 8 bits of the device, the lower 16 bits of the inode of the file, which must
-    /// exist. Two files may have the same key; a file that is removed and made again has another one.
+    /// What `ftok(path, 's')` gives: 0x73, the lower 8 bits of the device, the lower 16 bits of the
+    /// inode of the file, which must exist. Two files may have the same key; a file that is removed
+    /// and made again has another one.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such file; [`Error::Io`].
@@ -141,7 +150,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The queue is created if it is missing; its limits are those of `/proc/sys/kernel/msgmax` and `msgmnb`.
+    /// The queue is created if it is missing; its limits are those of `/proc/sys/kernel/msgmax` and
+    /// `msgmnb`.
     fn default() -> Self {
         Options { max_payload: DEFAULT_MAX_PAYLOAD, create: true }
     }
@@ -187,15 +197,16 @@ impl Sender {
     /// Opens the queue, or creates it. Some seven system calls.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others may use;
-    /// [`Error::Incompatible`] if the semaphores under the key are another program's, or the system's limits are too low;
-    /// [`Error::Unsupported`] where queues are used up or lacking; [`Error::Io`].
+    /// [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others
+    /// may use; [`Error::Incompatible`] if the semaphores under the key are another program's, or
+    /// the system's limits are too low; [`Error::Unsupported`] where queues are used up or lacking;
+    /// [`Error::Io`].
     pub fn open(key: Key, options: &Options) -> Result<Self> {
         let (queue, seat) = Queue::enter(key, options.create, SENDERS)?;
         let wire = Wire { form: Form::Short, identified: true, message: queue.message };
         Outbox::open(wire, options.max_payload, |_| {
             let message = Vec::with_capacity(sysv::TYPE + queue.message);
-            Ok(SendingEnd { queue: queue.id, message, nap: SHORTEST_NAP, _seat: seat })
+            Ok(SendingEnd { queue: queue.id, message, pause: SHORTEST_PAUSE, _seat: seat })
         })
         .map(Sender)
     }
@@ -227,8 +238,8 @@ receiver!(Receiver);
 /// Bytes of message that a receiver is always ready for, if the queue can hold them.
 const LARGEST: usize = 64 << 10;
 
-/// Removes a queue, with all that is in it, and its semaphores. Senders that have it open are told [`Error::Closed`], receivers
-/// an [`Error::Io`] of kind `NotFound`.
+/// Removes a queue, with all that is in it, and its semaphores. Senders that have it open are told
+/// [`Error::Closed`], receivers an [`Error::Io`] of kind `NotFound`.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Untrusted`] if it is another user's; [`Error::Io`].
@@ -236,11 +247,13 @@ pub fn remove(key: Key) -> Result<()> {
     remove_both(sysv::queue(key.0, false), || sysv::semaphores(key.0, SEMAPHORES, false))
 }
 
-/// Removes a queue that no sender or receiver of this crate has open, if `wanted` agrees to how many messages are in it. It is
-/// asked while none can open the queue. Says whether the queue was removed.
+/// Removes a queue that no sender or receiver of this crate has open, if `wanted` agrees to how
+/// many messages are in it. It is asked while none can open the queue. Says whether the queue was
+/// removed.
 ///
 /// # Errors
-/// As [`remove`]; [`Error::Incompatible`] for a queue of another program, whose users cannot be counted.
+/// As [`remove`]; [`Error::Incompatible`] for a queue of another program, whose users cannot be
+/// counted.
 ///
 /// ```
 /// # let file = std::env::temp_dir().join(format!("slipring-doc-sysv-remove-{}", std::process::id()));
@@ -311,7 +324,8 @@ pub struct Listed {
     pub receivers: u32,
 }
 
-/// This user's queues that were made by this crate. Reads `/proc/sysvipc/msg`; four system calls for each queue in it.
+/// This user's queues that were made by this crate. Reads `/proc/sysvipc/msg`; four system calls
+/// for each queue in it.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where the kernel has no such list; [`Error::Io`].
@@ -322,7 +336,8 @@ pub fn list() -> Result<Vec<Listed>> {
     Ok(table.lines().skip(1).filter_map(listed).collect())
 }
 
-/// A line of the table: key, msqid, perms, cbytes, qnum, lspid, lrpid, uid, and so on (proc_sysvipc(5)).
+/// A line of the table: key, msqid, perms, cbytes, qnum, lspid, lrpid, uid, and so on
+/// (proc_sysvipc(5)).
 fn listed(line: &str) -> Option<Listed> {
     let fields: Vec<_> = line.split_ascii_whitespace().collect();
     let [key, _, _, bytes, messages, _, _, uid, ..] = fields[..] else { return None };
@@ -360,7 +375,8 @@ struct Queue {
 }
 
 impl Queue {
-    /// Opens the queue and takes a seat. If another process removes the queue in between, or is about to, once more.
+    /// Opens the queue and takes a seat. If another process removes the queue in between, or is
+    /// about to, once more.
     fn enter(key: Key, create: bool, semaphore: u16) -> Result<(Self, Seat)> {
         let deadline = Deadline::after(PATIENCE);
         loop {
@@ -374,7 +390,7 @@ impl Queue {
                 Err(Error::TooManyParticipants { .. }) if !deadline.has_passed() => {}
                 entered => return entered,
             }
-            std::thread::sleep(SHORTEST_NAP);
+            std::thread::sleep(SHORTEST_PAUSE);
         }
     }
 
@@ -386,7 +402,8 @@ impl Queue {
         }
         let semaphores = find(true, |create| sysv::semaphores(key.0, SEMAPHORES, create))?;
         match sysv::value(semaphores, MARK).map_err(|e| vanished("examine the queue's semaphores", e))? {
-            // New, made by us or by somebody who has not come to mark it yet: who comes second does the same.
+            // New, made by us or by somebody who has not come to mark it yet: who comes second does
+            // the same.
             0 => sysv::set_value(semaphores, MARK, MARKED).map_err(|e| vanished("mark the queue's semaphores", e))?,
             mark if mark == i32::from(MARKED) => {}
             mark => return Err(another_programs(mark)),
@@ -457,11 +474,13 @@ struct Seat {
     born: u32,
 }
 
-/// The sets at which this program has the receiver's seat, each with the [`fork::generation`] in which it took it.
+/// The sets at which this program has the receiver's seat, each with the [`fork::generation`] in
+/// which it took it.
 ///
-/// The kernel takes a seat back at the end of the process, and not at `execve`, which ends the program only. So a program
-/// that is started in the place of another one in the same process may find a seat taken by that process, and has not taken
-/// it itself: then it was its predecessor's, and nothing but this process can ever give it back.
+/// The kernel takes a seat back at the end of the process, and not at `execve`, which ends the
+/// program only. So a program that is started in the place of another one in the same process may
+/// find a seat taken by that process, and has not taken it itself: then it was its predecessor's,
+/// and nothing but this process can ever give it back.
 static RECEIVING: Mutex<Vec<(i32, u32)>> = Mutex::new(Vec::new());
 
 /// Whether the receiver's seat is a predecessor's in this process.
@@ -472,10 +491,12 @@ fn is_left_behind(set: i32, receiving: &[(i32, u32)]) -> bool {
 }
 
 impl Seat {
-    /// [`Error::TooManyParticipants`] also while the queue is being removed; [`Error::NotFound`] if it has been.
+    /// [`Error::TooManyParticipants`] also while the queue is being removed; [`Error::NotFound`] if
+    /// it has been.
     fn take(set: i32, semaphore: u16) -> Result<Self> {
         let steps = [sysv::Step::Zero(semaphore), sysv::Step::Add(semaphore, 1)];
-        // A receiver moves the number of senders, too, which the kernel refuses while the queue is closed.
+        // A receiver moves the number of senders, too, which the kernel refuses while the queue is
+        // closed.
         let open = [sysv::Step::Add(SENDERS, 1), sysv::Step::Add(SENDERS, -1)];
         let steps = if semaphore == RECEIVERS { [open, steps].concat() } else { steps[1..].to_vec() };
         let mut receiving = RECEIVING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -511,7 +532,8 @@ impl Drop for Seat {
     }
 }
 
-/// What a receiver is told when its queue was removed: no orderly end, since messages may have been in it.
+/// What a receiver is told when its queue was removed: no orderly end, since messages may have been
+/// in it.
 fn removed() -> Error {
     const WHAT: &str = "the queue was removed, with the messages that were in it";
     Error::io("receive from the queue", std::io::Error::new(std::io::ErrorKind::NotFound, WHAT))
@@ -522,7 +544,7 @@ struct SendingEnd {
     /// Where a message is put together.
     message: Vec<u8>,
     /// How long to sleep next at a full queue.
-    nap: Duration,
+    pause: Duration,
     _seat: Seat,
 }
 
@@ -535,7 +557,7 @@ impl Outlet for SendingEnd {
         loop {
             match sysv::send(self.queue, &self.message).map_err(|e| (e.raw_os_error(), e)) {
                 Ok(()) => {
-                    self.nap = SHORTEST_NAP;
+                    self.pause = SHORTEST_PAUSE;
                     return Ok(());
                 }
                 Err((Some(EINTR), _)) => {}
@@ -547,8 +569,8 @@ impl Outlet for SendingEnd {
     }
 
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        std::thread::sleep(self.nap.min(deadline.remaining()));
-        self.nap = (self.nap * 2).min(LONGEST_NAP);
+        std::thread::sleep(self.pause.min(deadline.remaining()));
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
 }
@@ -568,7 +590,8 @@ impl ReceivingEnd {
                 Ok(len) => len,
                 Err((Some(EINTR), _)) if !wait => continue,
                 Err((Some(EINTR | ENOMSG), _)) => return Ok(None),
-                // It stays in the queue, before all others. Only a limit that was raised meanwhile lets one in.
+                // It stays in the queue, before all others. Only a limit that was raised meanwhile
+                // lets one in.
                 Err((Some(E2BIG), _)) => match sysv::receive_cut(self.queue.id, buffer) {
                     Ok(len) => return Ok(Some(Pulled::refused(len, "a message larger than this end takes, at least"))),
                     Err(_) => continue,
@@ -606,7 +629,7 @@ impl Inlet for ReceivingEnd {
             return self.take(buffer, true)?.ok_or(Error::Empty);
         }
         let deadline = Deadline::after(patience);
-        let mut nap = SHORTEST_NAP;
+        let mut pause = SHORTEST_PAUSE;
         loop {
             if let Some(message) = self.take(buffer, false)? {
                 return Ok(message);
@@ -615,8 +638,8 @@ impl Inlet for ReceivingEnd {
             if patience.is_zero() || left.is_zero() {
                 return Err(Error::Empty);
             }
-            std::thread::sleep(nap.min(left));
-            nap = (nap * 2).min(LONGEST_NAP);
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -3,26 +3,28 @@
 //! Used by the receivers of every message transport. Relies on `frame/`.
 //!
 //! # The end
-//! A **talker** is a sender that was heard of. It is *open* from its HELLO to its BYE. When the last open one leaves and no
-//! message is left, the talk has ended: [`Error::PeerDead`] if one of them died since the talk began, else
-//! [`Error::Closed`]; again and again, until another talker begins. A death is looked for while nothing comes, at most every
+//! A **talker** is a sender that was heard of. It is *open* from its HELLO to its BYE. When the
+//! last open one leaves and no message is left, the talk has ended: [`Error::PeerDead`] if one of
+//! them died since the talk began, else [`Error::Closed`]; again and again, until another talker
+//! begins. A death is looked for while nothing comes, at most every
 //! [`Inlet::LOOK`]: what the dead have sent before is received first.
 //!
-//! A BYE ends the talk only if its sender was heard of, or frames of unknown senders have come, which may have been its own:
-//! a stranger's BYE ends nothing.
+//! A BYE ends the talk only if its sender was heard of, or frames of unknown senders have come,
+//! which may have been its own: a stranger's BYE ends nothing.
 //!
 //! # Strangers
-//! What is no frame, or one of another version, is dropped and reported as [`Event::Skipped`]; so is what comes from a sender
-//! that may not send here. Only the mechanism itself can fail.
+//! What is no frame, or one of another version, is dropped and reported as [`Event::Skipped`]; so
+//! is what comes from a sender that may not send here. Only the mechanism itself can fail.
 //!
 //! # Bounds
-//! Those of `talkers.rs`, and the reassembler's limits on unfinished frames. What they cut off is reported.
+//! Those of `talkers.rs`, and the reassembler's limits on unfinished frames. What they cut off is
+//! reported.
 
 use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::NAP;
+use super::WAIT_LIMIT;
 use super::talkers::{Standing, Talkers};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Hello, Lost, Order, Reassembler, Tracker, control};
@@ -34,23 +36,24 @@ pub(in crate::transport) trait Inlet: Send {
     /// By what the mechanism tells senders apart.
     type Source: Clone + Eq + Hash + Send;
 
-    /// Whether all frames of a sender can be told from those of others, so that their sequence can be checked.
+    /// Whether all frames of a sender can be told from those of others, so that their sequence can
+    /// be checked.
     const TRACKED: bool;
 
     /// Whether the end of the channel is the end of a sender.
     const CONNECTED: bool = false;
 
     /// How long one `pull` may wait while somebody could die.
-    const PATIENCE: Duration = NAP;
+    const PATIENCE: Duration = WAIT_LIMIT;
 
     /// How often to look for dead senders while nothing comes.
-    const LOOK: Duration = NAP;
+    const LOOK: Duration = WAIT_LIMIT;
 
     /// Takes one message, waiting for it at most `patience` (and maybe less).
     ///
     /// # Errors
-    /// [`Error::Empty`] if there is none; [`Error::Closed`] if there never will be another one, [`Error::PeerDead`] if that is
-    /// because the connection broke.
+    /// [`Error::Empty`] if there is none; [`Error::Closed`] if there never will be another one,
+    /// [`Error::PeerDead`] if that is because the connection broke.
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<Self::Source>>;
 
     /// Whether the kernel says that this sender, which said HELLO and not BYE, is no more.
@@ -71,7 +74,8 @@ pub(in crate::transport) trait Inlet: Send {
         false
     }
 
-    /// Takes no more messages from senders, if they can be told, and says what becomes of those that wait.
+    /// Takes no more messages from senders, if they can be told, and says what becomes of those
+    /// that wait.
     fn stop(&mut self) -> Waiting {
         Waiting::Lost
     }
@@ -248,7 +252,8 @@ impl<I: Inlet> Inbox<I> {
                 }
                 Err(Error::Empty) => {
                     if !dead.is_empty() {
-                        // They were dead before the last look for messages: nothing more can come from them.
+                        // They were dead before the last look for messages: nothing more can come
+                        // from them.
                         let bytes = self.reap(&dead);
                         dead.clear();
                         if bytes > 0 {
@@ -262,7 +267,8 @@ impl<I: Inlet> Inbox<I> {
                         return Err(Error::Closed);
                     }
                     self.look_for_dead(&mut dead)?;
-                    // Only a look after the deadline is the last one: this process may have been stopped since.
+                    // Only a look after the deadline is the last one: this process may have been
+                    // stopped since.
                     if dead.is_empty() && left.is_zero() {
                         return Err(late(deadline));
                     }
@@ -402,7 +408,8 @@ impl<I: Inlet> Inbox<I> {
         }
         let talker = match known {
             Some(at) => {
-                // Another life under the same address: what the former one has left unfinished stays so.
+                // Another life under the same address: what the former one has left unfinished
+                // stays so.
                 let bytes = self.reassembler.forget(self.talkers.get_mut(at).number);
                 lose(&mut self.lost, bytes, UNFINISHED);
                 self.talkers.set_standing(at, open);
@@ -456,7 +463,8 @@ impl<I: Inlet> Inbox<I> {
         }
     }
 
-    /// Collects those open talkers that are gone. At most so many are looked at in one look, in turns.
+    /// Collects those open talkers that are gone. At most so many are looked at in one look, in
+    /// turns.
     fn look_for_dead(&mut self, dead: &mut Vec<I::Source>) -> Result<()> {
         if !self.talkers.is_open() {
             return Ok(());

@@ -1,11 +1,14 @@
-//! Frames as messages of their own: what the queues, the datagram sockets and the signals have in common.
+//! Frames as messages of their own: what the queues, the datagram sockets and the signals have in
+//! common.
 //!
-//! Used by `mq.rs`, `sysv.rs`, `seqpacket.rs`, `dgram.rs`, `udp.rs` and `signal/`. Relies on `frame/`.
+//! Used by `mq.rs`, `sysv.rs`, `seqpacket.rs`, `dgram.rs`, `udp.rs` and `signal/`. Relies on
+//! `frame/`.
 //!
-//! A message holds one frame. An [`Outbox`] turns frames into messages: HELLO before the first, fragments of what is larger
-//! than a message, sequence numbers, BYE at the end. An [`Inbox`] turns messages into frames: it knows who has said HELLO and
-//! not BYE, puts fragments together, reports what is missing or unreadable, and tells the end from a death. What is left to
-//! each mechanism is to carry a message: an [`Outlet`] and an [`Inlet`].
+//! A message holds one frame. An [`Outbox`] turns frames into messages: HELLO before the first,
+//! fragments of what is larger than a message, sequence numbers, BYE at the end. An [`Inbox`] turns
+//! messages into frames: it knows who has said HELLO and not BYE, puts fragments together, reports
+//! what is missing or unreadable, and tells the end from a death. What is left to each mechanism is
+//! to carry a message: an [`Outlet`] and an [`Inlet`].
 
 mod inbox;
 mod outbox;
@@ -18,12 +21,13 @@ pub(super) use outbox::{Outbox, Outlet, Wire};
 
 use std::time::Duration;
 
-/// Who sleeps looks up this often: a death wakes nobody.
-pub(super) const NAP: Duration = Duration::from_millis(50);
+/// The longest wait without a check of the peers: a death wakes no waiter.
+pub(super) const WAIT_LIMIT: Duration = Duration::from_millis(50);
 
-/// Whether to look for a message before waiting for one, where that takes two calls. If the last one had to be waited for, so
-/// will the next, most likely, and to look first would be a call in vain; but now and then it is done, because nothing else
-/// would tell that messages now come faster than they are taken.
+/// Whether to look for a message before waiting for one, where that takes two calls. If the last
+/// one had to be waited for, so will the next, most likely, and to look first would be a call in
+/// vain; but now and then it is done, because nothing else would tell that messages now come faster
+/// than they are taken.
 #[derive(Debug, Default)]
 pub(super) struct Habit {
     waits: u8,

@@ -18,7 +18,8 @@ use crate::wait::deadline::Deadline;
 
 /// The sending end: to one process, by one signal.
 ///
-/// A DOORBELL control frame whose payload is a [`Bell`] is one signal; of any other frame, 6 bytes are.
+/// A DOORBELL control frame whose payload is a [`Bell`] is one signal; of any other frame, 6 bytes
+/// are.
 ///
 /// ```no_run
 /// use slipring::frame::{Header, control};
@@ -33,13 +34,14 @@ use crate::wait::deadline::Deadline;
 pub struct Sender(Outbox<Signals>);
 
 impl Sender {
-    /// Sends to the process `pid`, which must have the signal blocked or a handler for it (it would be ended by it
-    /// otherwise): waits for that until the deadline. Some eight system calls, and three for each of its threads.
+    /// Sends to the process `pid`, which must have the signal blocked or a handler for it (it would
+    /// be ended by it otherwise): waits for that until the deadline. Some eight system calls, and
+    /// three for each of its threads.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such process; [`Error::Untrusted`] if it does not receive the signal;
-    /// [`Error::TooManyParticipants`] for the ninth sender of this process by this signal, whoever receives them;
-    /// [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::NotFound`] if there is no such process; [`Error::Untrusted`] if it does not receive
+    /// the signal; [`Error::TooManyParticipants`] for the ninth sender of this process by this
+    /// signal, whoever receives them; [`Error::Invalid`]; [`Error::Io`].
     pub fn open(pid: u32, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let signo = options.checked_signo()?;
         let process = open_process(pid)?;
@@ -47,7 +49,15 @@ impl Sender {
         let wire = Wire { form: Form::Short, identified: false, message: options.message() };
         Outbox::open(wire, options.max_payload, |_| {
             let lane = Lane::take(signo)?;
-            Ok(Signals { process, signo, lane, uid: geteuid().as_raw(), message: Vec::new(), at: 0, nap: SHORTEST_NAP })
+            Ok(Signals {
+                process,
+                signo,
+                lane,
+                uid: geteuid().as_raw(),
+                message: Vec::new(),
+                at: 0,
+                pause: SHORTEST_PAUSE,
+            })
         })
         .map(Sender)
     }
@@ -88,8 +98,8 @@ fn await_receiver(process: &OwnedFd, pid: u32, signo: Signo, deadline: Deadline)
 
 /// How often to look whether a process has become a receiver.
 const LOOK: Duration = Duration::from_millis(5);
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Whether the process of a pidfd has ended, or ends within `patience`.
 pub(super) fn has_ended(process: &OwnedFd, patience: Duration) -> Result<bool> {
@@ -133,14 +143,14 @@ struct Signals {
     message: Vec<u8>,
     at: usize,
     /// How long to sleep next when too many are pending.
-    nap: Duration,
+    pause: Duration,
 }
 
 impl Signals {
     fn queue(&mut self, cell: Cell) -> Result<()> {
         match signal::queue(self.process.as_fd(), self.signo.get(), self.uid, cell.encode()) {
             Ok(()) => {
-                self.nap = SHORTEST_NAP;
+                self.pause = SHORTEST_PAUSE;
                 Ok(())
             }
             Err(e) => Err(match e.raw_os_error() {
@@ -187,10 +197,10 @@ impl Outlet for Signals {
     }
 
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        if has_ended(&self.process, self.nap.min(deadline.remaining()))? {
+        if has_ended(&self.process, self.pause.min(deadline.remaining()))? {
             return Err(Error::PeerDead);
         }
-        self.nap = (self.nap * 2).min(LONGEST_NAP);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! A thread that wakes a receiver which blocks in `msgrcv`, where there is no timeout.
 //!
-//! Used by the receiver in `sysv.rs`. Relies on `os/sysv.rs` to send, and on `os/thread.rs` for a thread that takes no signals.
+//! Used by the receiver in `sysv.rs`. Relies on `os/sysv.rs` to send, and on `os/thread.rs` for a
+//! thread that takes no signals.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,12 +10,12 @@ use std::thread::JoinHandle;
 use crate::error::{Error, Result};
 use crate::os::thread::spawn_with_signals_blocked;
 use crate::os::{fork, sysv};
-use crate::transport::message::NAP;
+use crate::transport::message::WAIT_LIMIT;
 
 /// Wakes a receiver that blocks: its deadline, or a death, would not.
 ///
-/// A thread that looks every 50 ms whether the receiver has been in one and the same blocking call since the last look, and
-/// then sends it an empty message.
+/// A thread that looks every 50 ms whether the receiver has been in one and the same blocking call
+/// since the last look, and then sends it an empty message.
 pub(super) struct Metronome {
     beat: Arc<Beat>,
     thread: Option<JoinHandle<()>>,
@@ -44,7 +45,7 @@ impl Metronome {
         let thread = spawn_with_signals_blocked("slipring-sysv", move || {
             let mut before = 0;
             while !theirs.stop.load(Ordering::Relaxed) {
-                std::thread::park_timeout(NAP);
+                std::thread::park_timeout(WAIT_LIMIT);
                 let now = theirs.calls.load(Ordering::Relaxed);
                 if now == before && now % 2 == 1 {
                     // Full: then it does not block. Removed: then it knows.
