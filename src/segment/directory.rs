@@ -95,9 +95,7 @@ impl Directory {
             return Err(Error::Untrusted { what: "the segment directory belongs to another user" });
         }
         if mode.intersects(forbidden) {
-            return Err(Error::Untrusted {
-                what: "other users have access to the segment directory: chmod go-rwx it, or choose another one",
-            });
+            return Err(Error::Untrusted { what: "other users have access to the segment directory: chmod go-rwx it" });
         }
         Ok(Directory { fd })
     }

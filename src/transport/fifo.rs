@@ -52,7 +52,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
-pub(crate) const NO_DIRECTORY: Error = Error::Invalid { what: "FIFO path: no such directory" };
+pub(crate) const NO_DIRECTORY: Error = Error::Invalid { what: "FIFO path: its directory does not exist: create it" };
 
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Resync, features: 0 };
 

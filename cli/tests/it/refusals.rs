@@ -28,7 +28,7 @@ fn invalid_names_and_options_are_refused() {
         ("create ring:x?slots=3&slot=2GiB", "slot size"),
         ("create ring:x?participants=0", "participants"),
         ("create ring:x?mode=0999", "mode"),
-        ("create ring:x?slots=4&capacity=4KiB", "not capacity"),
+        ("create ring:x?slots=4&capacity=4KiB", "capacity is for byte rings"),
         ("send ring:x --framing words", "lines, nul, len32"),
         ("send ring:x --rate 0/s", "frames per second"),
         ("send ring:x --kind 7", "frame kind"),
@@ -107,26 +107,26 @@ fn a_refused_command_creates_nothing() {
         ("send ring:x --require-receiver", 5, "no receiver"),
         ("recv unix:AT/u?listen&capacity=64K", 2, "upgrade=ring"),
         ("recv unix:AT/u?listen&upgrade=ring&capacity=99TiB --timeout 9s", 2, "capacity"),
-        ("recv dgram:AT/no/d --file AT/file", 2, "no such directory"),
+        ("recv dgram:AT/no/d --file AT/file", 2, "directory does not exist"),
         ("recv mq:ticks --file AT/file", 2, "queue name"),
-        ("recv signal:1 --file AT/file", 2, "only this one"),
+        ("recv signal:1 --file AT/file", 2, "only its own signals"),
         ("recv mq:/slipring-none?create=no --file AT/file", 5, "not found"),
         ("recv unix:AT/u --timeout 10ms --file AT/file", 5, "not found"),
         ("relay ring:x?kind=stream ring:y", 1, "carries bytes, not frames"),
         ("relay ring:y ring:x?kind=stream", 1, "carries bytes, not frames"),
         ("relay ring:y fifo:AT/f?pipe_size=99TiB", 2, "pipe size"),
         ("relay fifo:AT/f?pipe_size=99TiB ring:y", 2, "pipe size"),
-        ("relay signal:1 ring:y", 2, "only this one"),
+        ("relay signal:1 ring:y", 2, "only its own signals"),
         ("relay ring:y signal:", 2, "must name its receiver"),
         ("relay sysv:/does/not/exist ring:y", 2, "file that exists"),
         ("relay fd:99 ring:y", 2, "it is not open"),
         ("relay mq:ticks ring:y", 2, "queue name"),
-        ("relay mq:/slipring-none?message_size=1 ring:y", 2, "shape of a queue"),
+        ("relay mq:/slipring-none?message_size=1 ring:y", 2, "limits of a queue"),
         ("relay udp:127.0.0.1:9?datagram=1 ring:y", 2, "datagram size"),
-        ("relay unix:/does/not/exist ring:y", 2, "no such directory"),
-        ("relay fifo:/does/not/exist ring:y", 2, "no such directory"),
+        ("relay unix:/does/not/exist ring:y", 2, "directory does not exist"),
+        ("relay fifo:/does/not/exist ring:y", 2, "directory does not exist"),
         ("relay ring:y udp:127.0.0.1:9?listen", 2, "listen"),
-        ("relay --duplex unix:AT/u?listen ring:y", 1, "both ways"),
+        ("relay --duplex unix:AT/u?listen ring:y", 1, "both directions"),
     ] {
         let arguments = arguments.replace("AT", &at);
         place.run(&arguments).fails(code, saying);
@@ -269,7 +269,7 @@ fn untrustworthy_directories_are_refused() {
     fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
     symlink(&open, place.file("link")).unwrap();
     File::create(place.file("file")).unwrap();
-    for (name, saying) in [("open", "of your own"), ("link", "symbolic link"), ("file", "no directory")] {
+    for (name, saying) in [("open", "chmod go-rwx it"), ("link", "symbolic link"), ("file", "not a directory")] {
         for verb in ["ls", "create ring:x", "gc"] {
             place.run(&format!("--dir {} {verb}", place.file(name).display())).fails(1, saying);
         }
