@@ -13,12 +13,29 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use serde_json::json;
 use slipring::Error;
+use slipring::endpoint::segment_directory_path;
 
-use crate::output;
+use crate::{output, units};
+
+/// `--dir`, for the errors that are about the directory of all rings.
+static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// To be called once, before anything can fail.
+pub(crate) fn set_directory(path: Option<PathBuf>) {
+    let _ = DIRECTORY.set(path);
+}
+
+/// Frames known to be missing, and bytes that were no frame: an end of its own.
+pub(crate) fn missing(frames: u64, bytes: u64) -> Failure {
+    let (frames, bytes) = (units::many_are(frames, "frame"), units::many(bytes, "byte"));
+    Failure::new(LOST, format_args!("{frames} missing, {bytes} unreadable"))
+}
 
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
@@ -112,7 +129,9 @@ impl From<Error> for Failure {
                 )
             }
             Error::Untrusted { what } if what.contains("segment directory") => {
-                Failure::new(code, error).and("choose another with --dir or SLIPRING_DIR")
+                let path = segment_directory_path(DIRECTORY.get().and_then(Option::as_deref));
+                let what = what.replacen("segment directory", &format!("segment directory {}", path.display()), 1);
+                Failure::new(code, format_args!("refused: {what}")).and("choose another with --dir or SLIPRING_DIR")
             }
             error => Failure::new(code, error),
         }

@@ -153,6 +153,7 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
+    failure::set_directory(context.dir.clone());
     match verb.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(context.json),

@@ -16,7 +16,7 @@ use slipring::frame::{Event, Flags, Frame};
 use slipring::transport::{FrameReceiver, FrameReceiverExt};
 use slipring::{Deadline, Error, Kind, Redelivery, Ring, mpmc, spsc, stream};
 
-use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
+use crate::failure::{self, FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
 use crate::interrupt::{GRACE, Interrupt, Wait};
 use crate::opening;
@@ -491,12 +491,13 @@ impl<'a> Writer<'a> {
             Event::Gap { stream, expected, found } => {
                 let missing = found.wrapping_sub(expected);
                 self.missing += u64::from(missing);
-                self.reports.add(format_args!("{missing} frames of stream {stream} are missing"));
+                let frames = units::many_are(missing.into(), "frame");
+                self.reports.add(format_args!("{frames} missing from stream {stream}"));
                 Ok(())
             }
             Event::Skipped { bytes, what } => {
                 self.skipped += bytes;
-                self.reports.add(format_args!("{bytes} bytes skipped: {what}"));
+                self.reports.add(format_args!("{} skipped: {what}", units::many(bytes, "byte")));
                 Ok(())
             }
         }
@@ -507,8 +508,7 @@ impl<'a> Writer<'a> {
         if self.missing + self.skipped == 0 {
             return Ok(());
         }
-        let (missing, skipped) = (self.missing, self.skipped);
-        Err(Failure::new(LOST, format_args!("{missing} frames are missing, {skipped} bytes were unreadable")))
+        Err(failure::missing(self.missing, self.skipped))
     }
 
     /// Calls `take_some`, which receives frames until there is no room (true) or no frame (false),
@@ -557,14 +557,14 @@ impl<'a> Writer<'a> {
         match error.kind() {
             ErrorKind::TimedOut if self.may_repeat => Failure::silent(self.interrupt.code()),
             ErrorKind::TimedOut => {
-                let frames = self.pending.0;
-                let message = format_args!("interrupted, and the output takes nothing: {frames} frames are lost");
+                let frames = units::many_are(self.pending.0, "frame");
+                let message = format_args!("interrupted, and the output takes nothing: {frames} lost");
                 Failure::new(LOST, message)
             }
             _ if self.may_repeat || self.pending.0 == 0 => Failure::output(error),
             _ => {
-                let frames = self.pending.0;
-                let message = format_args!("cannot write the output: {error}; up to {frames} frames are lost");
+                let frames = units::many_are(self.pending.0, "frame");
+                let message = format_args!("cannot write the output: {error}; up to {frames} lost");
                 Failure::new(LOST, message)
             }
         }

@@ -17,7 +17,7 @@ use slipring::frame::{Event, Flags, Frame, Header};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, Redelivery, endpoint::Endpoint};
 
-use crate::failure::{FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
+use crate::failure::{self, FAILED, Failure, LOST, Outcome, TIMEOUT, USAGE};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::opening;
 use crate::progress::Progress;
@@ -259,8 +259,7 @@ impl<'a> Way<'a> {
             0 => Ok(()),
             _ => {
                 let Tally { missing, skipped_bytes, .. } = self.tally;
-                let text = format_args!("{missing} frames are missing, {skipped_bytes} bytes were unreadable");
-                Err(Failure::new(LOST, text).at(self.names[0]))
+                Err(failure::missing(missing, skipped_bytes).at(self.names[0]))
             }
         })
     }
@@ -327,13 +326,14 @@ impl<'a> Way<'a> {
                     let missing = found.wrapping_sub(expected);
                     self.tally.gaps += 1;
                     self.tally.missing += u64::from(missing);
-                    let text = format_args!("{}: {missing} frames of stream {stream} are missing", self.names[0]);
-                    self.reports.add(text);
+                    let frames = units::many_are(missing.into(), "frame");
+                    self.reports.add(format_args!("{}: {frames} missing from stream {stream}", self.names[0]));
                     continue;
                 }
                 Ok(Event::Skipped { bytes, what }) => {
                     self.tally.skipped_bytes += bytes;
-                    self.reports.add(format_args!("{}: {bytes} bytes skipped: {what}", self.names[0]));
+                    let bytes = units::many(bytes, "byte");
+                    self.reports.add(format_args!("{}: {bytes} skipped: {what}", self.names[0]));
                     continue;
                 }
                 Err(Error::Empty) => {

@@ -41,7 +41,7 @@ impl<'a> Reports<'a> {
     fn print_the_rest(&mut self) {
         let unsaid = std::mem::take(&mut self.unsaid);
         if unsaid > 0 {
-            self.context.note(format_args!("{unsaid} more such reports omitted"));
+            self.context.note(format_args!("and {unsaid} more like these"));
         }
     }
 }

@@ -315,6 +315,16 @@ pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
     Directory::locate(custom)
 }
 
+/// The path that [`segment_directory`] checks, unchecked: for messages.
+///
+/// ```
+/// let path = slipring::endpoint::segment_directory_path(Some("/tmp/rings".as_ref()));
+/// assert_eq!(path.to_str(), Some("/tmp/rings"));
+/// ```
+pub fn segment_directory_path(custom: Option<&Path>) -> PathBuf {
+    Directory::path(custom)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,9 +43,14 @@ impl Directory {
     /// The path of the directory, whether or not it exists. Checked, if it does.
     pub(crate) fn locate(custom: Option<&Path>) -> Result<PathBuf> {
         match Self::open(custom) {
-            Ok(_) | Err(Error::NotFound) => Ok(Place::choose(custom).path),
+            Ok(_) | Err(Error::NotFound) => Ok(Self::path(custom)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Where it is, unchecked.
+    pub(crate) fn path(custom: Option<&Path>) -> PathBuf {
+        Place::choose(custom).path
     }
 
     /// The names of the segments in it, sorted. Files are not opened here: opening one may still

@@ -162,10 +162,7 @@ fn audit(receipts: &[u64], sent: u64) -> Outcome<u64> {
     let too_many = seen.len() as u64 - (sent + BEFORE_DEATH - missing as u64);
     match (missing, too_many) {
         (0, 0) => Ok(again),
-        _ => Err(Failure::new(
-            FAILED,
-            format_args!("kill: {missing} frames are missing, {too_many} were received without being sent"),
-        )),
+        _ => Err(Failure::new(FAILED, format_args!("kill: frames missing: {missing}, never sent: {too_many}"))),
     }
 }
 
