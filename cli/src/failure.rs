@@ -33,8 +33,12 @@ pub(crate) fn set_directory(path: Option<PathBuf>) {
 
 /// Frames known to be missing, and bytes that were no frame: an end of its own.
 pub(crate) fn missing(frames: u64, bytes: u64) -> Failure {
-    let (frames, bytes) = (units::many_are(frames, "frame"), units::many(bytes, "byte"));
-    Failure::new(LOST, format_args!("{frames} missing, {bytes} unreadable"))
+    let (some, unreadable) = (units::many_are(frames, "frame"), units::many(bytes, "byte"));
+    match (frames, bytes) {
+        (_, 0) => Failure::new(LOST, format_args!("{some} missing")),
+        (0, _) => Failure::new(LOST, format_args!("{unreadable} skipped as unreadable")),
+        _ => Failure::new(LOST, format_args!("{some} missing, {unreadable} skipped as unreadable")),
+    }
 }
 
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
