@@ -20,7 +20,7 @@
 //! the reader then goes on with a fresh one; what is in the FIFO lives on, because the first one stays open.
 //!
 //! # Who may
-//! The FIFO is made with mode 0600, by whoever comes first, and must be ours or root's and no symbolic link; others must
+//! The FIFO is made with mode 0600, by the end that comes first, and must be ours or root's and no symbolic link; others must
 //! not be able to write. One reader at a time holds a lock (flock(2)) that the kernel drops when it dies.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -90,7 +90,7 @@ pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Dea
     stream::one_of_many(fd, WIRE, options)
 }
 
-/// Becomes the reader. Waits for nobody.
+/// Becomes the reader. Does not wait for a writer.
 ///
 /// # Errors
 /// [`Error::RoleTaken`] while another reader lives; otherwise as [`sender`].
@@ -140,7 +140,7 @@ impl Receiver {
         self.inner.stats()
     }
 
-    /// After an end: with a descriptor that has not seen it. If the FIFO was removed, or another one has its name, nobody can
+    /// After an end: with a descriptor that has not seen it. If the FIFO was removed, or another one has its name, no writer can
     /// come any more, and the end remains.
     fn begin_anew(&mut self) -> Result<()> {
         if !self.inner.has_ended() {

@@ -1,4 +1,4 @@
-//! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that somebody else opened.
+//! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that other code opened.
 //!
 //! Used by endpoints and by parents with a child to talk to. Relies on `stream` for the ends and on
 //! `os/spawn.rs` for the way into a child.
@@ -7,7 +7,7 @@
 //! that are no frame are skipped and reported. Several processes may have inherited the same writing end: they may write one after the
 //! other, not at once (that is what a [`fifo`](super::fifo) is for).
 //!
-//! Writing to a pipe that nobody reads raises `SIGPIPE`. Rust programs ignore it; a program in another language that uses this
+//! Writing to a pipe that no process reads raises `SIGPIPE`. Rust programs ignore it; a program in another language that uses this
 //! library must do so, too, or it dies.
 
 use std::io;

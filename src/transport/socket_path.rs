@@ -169,7 +169,7 @@ fn lookup(path: &Path) -> Result<Option<Stat>> {
     }
 }
 
-/// Whether a process holds the socket open: the kernel refuses connections to those that nobody
+/// Whether a process holds the socket open: the kernel refuses connections to those that no process
 /// does. Any other answer (of another type, full, not allowed) is that of a living one.
 fn is_alive(address: &SocketAddrUnix, kind: SocketType) -> Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -93,7 +93,7 @@ impl Key {
     /// A number, not 0.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for 0, which means a queue that nobody can find (`IPC_PRIVATE`).
+    /// [`Error::Invalid`] for 0, which means a queue that cannot be found (`IPC_PRIVATE`).
     pub fn number(key: u32) -> Result<Self> {
         match key {
             0 => Err(Error::Invalid { what: "key of a queue: 0 is reserved, choose another number" }),
@@ -227,7 +227,7 @@ impl Receiver {
     pub fn open(key: Key, options: &Options) -> Result<Self> {
         let (queue, seat) = Queue::enter(key, options.create, RECEIVERS)?;
         let end = ReceivingEnd { queue, metronome: None, _seat: seat };
-        // Somebody may raise the limit while we are here.
+        // The limit may be raised while this end is open.
         let largest = queue.message.max(LARGEST).min(queue.capacity);
         Ok(Receiver(Inbox::new(end, sysv::TYPE + largest, options.max_payload)))
     }
@@ -402,8 +402,8 @@ impl Queue {
         }
         let semaphores = find(true, |create| sysv::semaphores(key.0, SEMAPHORES, create))?;
         match sysv::value(semaphores, MARK).map_err(|e| vanished("examine the queue's semaphores", e))? {
-            // New, made by us or by somebody who has not come to mark it yet: who comes second does
-            // the same.
+            // New, made by us or by another process that has not marked it yet: both store the
+            // same.
             0 => sysv::set_value(semaphores, MARK, MARKED).map_err(|e| vanished("mark the queue's semaphores", e))?,
             mark if mark == i32::from(MARKED) => {}
             mark => return Err(another_programs(mark)),

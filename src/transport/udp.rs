@@ -6,7 +6,7 @@
 //! with any of them. Sequence numbers are checked per source address, so lost frames are gaps, and late ones duplicates.
 //!
 //! * **Who**: addresses of this machine only (loopback), unless [`Options::remote`] says otherwise. A checksum is no
-//!   signature: whoever can send to the port can forge a frame.
+//!   signature: a process that can send to the port can forge a frame.
 //! * **The end**: BYE may be lost. A receiver asks senders that are silent with a PING, which goes unanswered, unless their port
 //!   is closed: then the kernel answers (ICMP), and that is the sender's death.
 
@@ -138,8 +138,8 @@ impl Options {
 pub struct Sender(Outbox<SendingEnd>);
 
 impl Sender {
-    /// Says HELLO to the receiver at an address, and says it again until the deadline while the answer is that nobody receives
-    /// there. The kernel gives that answer at once for this machine, and for another one later or not at all.
+    /// Says HELLO to the receiver at an address, and says it again until the deadline while the answer is that there is no
+    /// receiver. The kernel gives that answer at once for this machine, and for another one later or not at all.
     ///
     /// If a host has several addresses, all of them are tried in turn until the deadline, whatever the others say, also while
     /// there is no route. The first one that does not refuse is taken: an address that is silent looks like one where the
@@ -147,7 +147,7 @@ impl Sender {
     /// Some six system calls an attempt.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if nobody receives there; [`Error::Untrusted`] for an address beyond this machine;
+    /// [`Error::NotFound`] if there is no receiver; [`Error::Untrusted`] for an address beyond this machine;
     /// [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the deadline.
     pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let deadline = deadline.into();
@@ -175,7 +175,7 @@ impl Sender {
     }
 }
 
-/// Says HELLO to one address. [`Error::NotFound`] if the answer is that nobody receives there.
+/// Says HELLO to one address. [`Error::NotFound`] if the answer is that there is no receiver.
 fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<SendingEnd>> {
     let here = match (address.ip(), address.ip().is_loopback()) {
         (IpAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -241,7 +241,7 @@ impl Outlet for SendingEnd {
     fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
         match push(self.socket.as_fd(), head, payload) {
             Err(Errno::AGAIN) => Err(Error::Full),
-            Err(Errno::CONNREFUSED) => Err(Error::Closed), // the one before went to nobody; this one did not leave
+            Err(Errno::CONNREFUSED) => Err(Error::Closed), // the one before reached no receiver; this one was not sent
             sent => sent.map_err(|e| Error::io("send to the UDP socket", e)),
         }
     }

@@ -6,7 +6,7 @@
 //! said, and answers PING. Bytes that are no frame end the connection for good.
 //!
 //! The kernel says who the peer is (`SO_PEERCRED`): ourselves and root are let in, others if they are
-//! [allowed](Options::allow_uid). Whoever connects checks the listener, too.
+//! [allowed](Options::allow_uid). The connecting side checks the listener, too.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -92,7 +92,7 @@ impl Listener {
     /// left over from a dead process is replaced. Some twelve system calls.
     ///
     /// # Errors
-    /// [`Error::Exists`] if somebody listens there; [`Error::Untrusted`] for a directory that others may change, or if
+    /// [`Error::Exists`] if a process listens there; [`Error::Untrusted`] for a directory that others may change, or if
     /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let socket = socket(SocketFlags::NONBLOCK)?;
@@ -155,7 +155,7 @@ impl Listener {
 }
 
 impl AsFd for Listener {
-    /// Polls readable when somebody waits to be accepted.
+    /// Polls readable when a connection waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -164,7 +164,7 @@ impl AsFd for Listener {
 /// Connects to the listener at `path`, waiting for one until the deadline. Some nine system calls.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if the listener has too many connections to accept;
+/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if the listener has too many connections to accept;
 /// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
 /// [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {

@@ -166,7 +166,7 @@ impl FrameSender for Sender {
     /// Says BYE on the socket, and leaves the ring. What is in it waits for the receiver.
     fn close_until(&mut self, deadline: Deadline) -> Result<()> {
         if let Some(socket) = self.socket.take() {
-            // The peer may have gone first: then nobody is left to be told.
+            // The peer may have left first: then the message has no receiver.
             let _ = say(&socket, control::BYE, &[], None);
             let _ = shutdown(&*socket, Shutdown::Write);
             self.lost = peer_end(&socket)?.filter(|_| self.ring.has_backlog().unwrap_or(true));

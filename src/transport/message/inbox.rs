@@ -43,7 +43,7 @@ pub(in crate::transport) trait Inlet: Send {
     /// Whether the end of the channel is the end of a sender.
     const CONNECTED: bool = false;
 
-    /// How long one `pull` may wait while somebody could die.
+    /// How long one `pull` may wait while a sender could die.
     const PATIENCE: Duration = WAIT_LIMIT;
 
     /// How often to look for dead senders while nothing comes.

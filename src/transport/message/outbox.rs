@@ -283,7 +283,7 @@ impl<O: Outlet> Outbox<O> {
         };
         let pushed = self.outlet.push(header, &head, payload);
         if matches!(pushed, Err(Error::Closed)) {
-            self.greeted = false; // whoever comes to receive the next frame has heard nothing of us
+            self.greeted = false; // the next receiver has had no HELLO from us
         }
         pushed
     }

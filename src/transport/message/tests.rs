@@ -1,4 +1,4 @@
-//! The engine over a queue in memory, which is as full, as deaf and as dead as a test wants it.
+//! The engine over a queue in memory, which is full, closed or broken when a test wants it to be.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -195,7 +195,7 @@ fn a_death_in_mid_frame_is_reported_after_what_was_whole() {
     assert_eq!([next(&mut inbox), next(&mut inbox)], ["PeerDead", "PeerDead"]);
     let (three, _) = memory.sender();
     drop(three);
-    assert_eq!(next(&mut inbox), "Closed", "a new talk, in which nobody died");
+    assert_eq!(next(&mut inbox), "Closed", "a new conversation, in which no sender died");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_foreign_sender_without_hello_has_no_end() {
     memory.push_raw(&message);
     assert_eq!([next(&mut inbox), next(&mut inbox), next(&mut inbox)], ["0:foreign", "0:foreign", "Empty"]);
 
-    // With HELLO and BYE, and no name: it ends, and nobody watches over its life.
+    // With HELLO and BYE, and no name: it ends, and its process is not watched.
     let say = |kind, payload: &[u8]| {
         let frame = Frame::new(Header::control(kind, payload.len()).unwrap(), payload).unwrap();
         memory.push_raw(&[&frame.head(Form::Short).unwrap(), payload].concat());

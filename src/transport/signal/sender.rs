@@ -41,7 +41,7 @@ impl Sender {
     /// # Errors
     /// [`Error::NotFound`] if there is no such process; [`Error::Untrusted`] if it does not receive
     /// the signal; [`Error::TooManyParticipants`] for the ninth sender of this process by this
-    /// signal, whoever receives them; [`Error::Invalid`]; [`Error::Io`].
+    /// signal, to any receivers; [`Error::Invalid`]; [`Error::Io`].
     pub fn open(pid: u32, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let signo = options.checked_signo()?;
         let process = open_process(pid)?;

@@ -74,7 +74,7 @@ impl Options {
     }
 
     /// Whether small frames are collected, up to 64 KiB (4 KiB in FIFOs), and leave in one system call: when the room is used
-    /// up, with a larger frame, or at [`FrameSenderExt::flush`](super::FrameSenderExt::flush). Whoever collects flushes before it pauses.
+    /// up, with a larger frame, or at [`FrameSenderExt::flush`](super::FrameSenderExt::flush). A sender that collects flushes before it pauses.
     #[must_use]
     pub fn batch(mut self, batch: bool) -> Self {
         self.batch = batch;
@@ -225,13 +225,13 @@ pub(super) fn receiver(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Rec
     Ok(Receiver::over(byte_fd(fd)?.into(), Link::new(false, None).into(), None, wire, options))
 }
 
-/// A sending end beside others on the same FIFO; `fd` is `O_NONBLOCK`, and nobody else's. Says HELLO.
+/// A sending end beside others on the same FIFO; `fd` is `O_NONBLOCK`, and shared with no other end. Says HELLO.
 pub(super) fn one_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Sender> {
     Sender::begin(ByteFd::nonblocking(fd).into(), Link::new(false, None).into(), wire, options, true)
 }
 
 /// The receiving end of a FIFO into which several may write, and whose end is not the end for ever: see
-/// [`Receiver::renew`]. `fd` is nobody else's.
+/// [`Receiver::renew`]. `fd` is shared with no other end.
 pub(super) fn receiver_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
     let mut receiver = Receiver::over(our_fifo(fd)?.into(), Link::new(false, None).into(), None, wire, options);
     receiver.expect_many();

@@ -312,7 +312,7 @@ impl Receiver {
             self.before = None;
             return Err(Error::PeerDead);
         }
-        // Another HELLO for the same stream is a jump of the sender's, who passes on what somebody else has numbered.
+        // Another HELLO for the same stream is a jump in numbers: the sender forwards frames that another sender numbered.
         let expected = before.expected.forget(stream).unwrap_or(0);
         if !before.told.insert(stream) {
             return Ok(Outcome::Swallowed);
@@ -335,7 +335,7 @@ impl Receiver {
         self.senders.is_empty() && self.before.as_ref().is_some_and(|before| before.epoch.is_some()) && !is_hello
     }
 
-    /// Keeps what was expected of the sender, if one had said who it was, until it or somebody else comes again.
+    /// Keeps what was expected of the sender, if one had said who it was, until it or another sender says HELLO.
     fn set_aside(&mut self, epoch: Option<u64>) {
         let before = self.before.get_or_insert_default();
         before.told.clear();
@@ -372,7 +372,7 @@ impl Receiver {
             let until = self.end + most.min(self.buffer.len() - self.end);
             match self.fd.read(&mut self.buffer[self.end..until], wait.is_endless()) {
                 Ok(0) if self.many && !self.active => {
-                    // Nobody writes: nobody does yet, or somebody did, and went without a byte.
+                    // No process has the FIFO open for writing: none has yet, or one left without writing.
                     let waited = match wait {
                         Wait::Until(_) => wait.wait(&self.fd, Ready::Read, Error::Empty),
                         Wait::No => match self.fd.poll(Ready::Read, Duration::ZERO) {

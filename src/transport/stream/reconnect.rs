@@ -1,17 +1,17 @@
 //! A connection that outlives the sockets it consists of: when one breaks, both ends go over to the next.
 //!
-//! Used by the sender and the receiver of a connection for which that was asked. Relies on whoever made the connection for
-//! the next socket ([`Next`]).
+//! Used by the sender and the receiver of a connection for which that was asked. Relies on the
+//! floor that made the connection for the next socket ([`Next`]).
 //!
-//! Whoever notices the break first ends the old socket for both directions, so that the other end, which may wait in
-//! another thread, notices, too; then each of them, as often as it is called, takes a step towards the next socket. Nobody waits
-//! with a lock in hand, and nothing happens between calls: there is no thread.
+//! The half that notices the break first shuts the old socket down in both directions, so that the other half, which may wait
+//! in another thread, notices, too. Then each call of either takes a step towards the next socket. No call waits while it
+//! holds the lock, and nothing happens between calls: there is no thread.
 //!
 //! # What is lost, and how it is told
 //! Numbers go on: the sender says HELLO again with the same epoch, and with the number of its next frame, for every stream. A receiver
 //! that knows the epoch compares, and reports what is missing as a gap; what the kernel had taken and the other side's had not
 //! delivered. What the sender still holds, and the frame that the kernel had taken in part, are sent again. An unknown epoch
-//! is somebody else: the receiver says [`Error::PeerDead`] once, for the one before, and goes on with the new one.
+//! is another sender: the receiver says [`Error::PeerDead`] once, for the one before, and goes on with the new one.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -94,7 +94,7 @@ impl Reconnect {
             line.fd = Arc::new(byte_fd(fd)?);
             line.count += 1;
             (line.since, line.broken) = (Instant::now(), None);
-            // Whoever holds it waits in a system call on the old socket at most, and that is over.
+            // A thread that holds the lock waits at most in a system call on the old socket, which has been shut down.
             sender::lock(core).renew(line.fd.clone())?;
         }
         Ok(Some(line.fd.clone()))
@@ -103,7 +103,7 @@ impl Reconnect {
 
 impl Line {
     fn try_next(&mut self) -> Result<Option<OwnedFd>> {
-        // Somebody who lets us in and leaves at once is not asked again at once.
+        // A peer that accepts and closes at once is not connected to again at once.
         if self.since.elapsed() < retry::LONGEST {
             return Ok(None);
         }

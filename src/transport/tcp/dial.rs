@@ -1,7 +1,7 @@
 //! The next TCP connection, step by step, and never waiting for it.
 //!
 //! Used by `mod.rs`, which waits between the steps, and by connections that are made anew when they break, which take one
-//! whenever somebody calls. Relies on rustix.
+//! at each call. Relies on rustix.
 //!
 //! Of several addresses, the next one is tried when all before it have refused, or when one of them has not answered for
 //! [`STAGGER`]; those that have refused are tried again after a pause. An address that cannot be had now (no route yet, no
@@ -191,7 +191,7 @@ mod tests {
         for addresses in [&[good, impossible][..], &[impossible, good], &[refusing, impossible, good]] {
             assert!(connects(addresses), "{addresses:?}");
         }
-        // Somebody listens at last.
+        // A listener appears at last.
         let mut dial = Dial::new(vec![refusing, impossible]);
         assert!(dial.step().unwrap().is_none());
         assert!(matches!(dial.why_not(), Error::NotFound));

@@ -2,12 +2,12 @@
 //!
 //! Used by endpoints and programs. Relies on `stream/` for the ends, and on `dial.rs` for connections.
 //!
-//! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because whoever wants to collect says so
-//! ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A checksum is no signature: whoever can connect can send
+//! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because collecting is an option of its own
+//! ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A checksum is no signature: a process that can connect can send
 //! anything.
 //!
 //! # Connections that break
-//! [`connect`] tries until its deadline. A connection that breaks later is not mended behind anybody's back: the ends say
+//! [`connect`] tries until its deadline. A connection that breaks later is not repaired silently: the ends say
 //! [`Error::PeerDead`], and the caller, who knows what may be sent again, connects anew.
 //!
 //! Unless the ends are told to: with [`Options::reconnect`] they go over to another connection. A sender repeats what it still
@@ -70,7 +70,7 @@ impl Options {
         self
     }
 
-    /// Whether addresses beyond this machine are allowed. Nothing is encrypted, and nobody is asked who they are.
+    /// Whether addresses beyond this machine are allowed. Nothing is encrypted, and no peer is authenticated.
     #[must_use]
     pub fn remote(mut self, remote: bool) -> Self {
         self.remote = remote;
@@ -202,7 +202,7 @@ fn following(listener: Arc<TcpListener>) -> Next {
 }
 
 impl AsFd for Listener {
-    /// Polls readable when somebody waits to be accepted.
+    /// Polls readable when a connection waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -213,7 +213,7 @@ impl AsFd for Listener {
 /// looked up first, and only then, which the deadline does not bound.
 ///
 /// # Errors
-/// [`Error::NotFound`] if nobody listens there; [`Error::Timeout`] if nothing answers; [`Error::Untrusted`] for an address beyond
+/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if nothing answers; [`Error::Untrusted`] for an address beyond
 /// this machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the
 /// deadline.
 pub fn connect(

@@ -56,7 +56,7 @@ impl Sender {
         self.lost.map_or(Ok(()), |broken| Err(broken.error()))
     }
 
-    /// Whether somebody is there: what has been written is acknowledged, or may still be after the deadline. For TCP, whose
+    /// Whether the peer is there: what has been written is acknowledged, or may still be after the deadline. For TCP, whose
     /// peer may have closed one direction or both.
     pub(in crate::transport) fn is_heard(&self, deadline: Deadline) -> bool {
         self.fd.as_ref().is_some_and(|fd| is_acknowledged(fd, deadline).unwrap_or(true))
@@ -113,8 +113,8 @@ impl Core {
     }
 }
 
-/// Whether the other machine has everything; not if the connection is gone. The kernel tells nobody when the last byte was
-/// acknowledged, so it is asked: at once, and then ever more seldom.
+/// Whether the other machine has everything; not if the connection is lost. The kernel does not signal when the last byte was
+/// acknowledged, so it is polled: at once, and then ever more seldom.
 fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
     let mut pause = Duration::from_micros(50);
     loop {

@@ -7,7 +7,7 @@
 //! was taken in part. Frames always begin and end in it as wholes but for its very beginning.
 //!
 //! In a FIFO, where several writers meet, whatever is written in one go is at most `PIPE_BUF` long and consists of whole frames, so
-//! that nobody else's bytes can come in between and nobody's death leaves a part. There `out` consists of pieces: all of
+//! that no other writer's bytes can come in between and no writer's death leaves a part. There `out` consists of pieces: all of
 //! exactly `PIPE_BUF` bytes, but the last.
 
 mod close;
@@ -252,7 +252,7 @@ impl Drop for Sender {
             return; // closed, or not ours to close
         }
         let mut core = lock(&self.core);
-        let _ = core.finish(Wait::No); // nobody is here to hear of it
+        let _ = core.finish(Wait::No); // dropping reports no error
         core.hang_up();
     }
 }
@@ -276,7 +276,7 @@ pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> R
     Ok(())
 }
 
-/// Whoever holds the sending side when an answer is left, or comes to it first, takes it along.
+/// An answer is sent by the thread that holds the sending side when it is left, or by the next one that does.
 fn answer(core: &Shared, link: &Link) {
     while link.pongs_wait.load(Ordering::Acquire) {
         let Ok(mut core) = core.try_lock() else { return };
@@ -440,7 +440,7 @@ impl Core {
         let (first, len) = encoded(frames, max)?;
         let limit = if self.several { PIPE_BUF } else { usize::MAX };
         if !self.several && !first.is_control() && first.seq != self.sequencer.next(first.stream) {
-            // Somebody else's numbers: no gap, whatever ours were.
+            // Numbers of another sender: no gap, whatever ours were.
             self.say_hello(first.stream, first.seq)?;
             self.sequencer.advance(first.stream, first.seq.wrapping_sub(self.sequencer.next(first.stream)));
         }

@@ -38,7 +38,7 @@ impl Core {
         let mut firsts: HashMap<u16, u32> = self.sequencer.streams().collect();
         let mut repeated = Vec::new();
         for (header, frame) in frames(&rest[whole..]) {
-            // HELLO said what came next over the last socket, PONG answered somebody there.
+            // HELLO said what came next over the last socket, PONG answered the peer there.
             if !(header.is_control() && matches!(header.kind, control::HELLO | control::PONG)) {
                 repeated.push((header, frame));
             }
