@@ -169,8 +169,8 @@ fn wants_json() -> bool {
 mod tests {
     use super::*;
 
-    /// Checks for what clap does not wrap well: preformatted lines that are too long, and paragraphs
-    /// of several lines.
+    /// Checks for what clap does not wrap well: preformatted lines that are too long, and
+    /// paragraphs of several lines.
     fn check(command: &clap::Command) {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let is_prose = |line: &str| !line.is_empty() && !line.contains("  ");

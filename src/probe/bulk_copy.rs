@@ -9,10 +9,12 @@ use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::memory::blocks::{BlockReader, BlockWriter, control_len};
 
-/// Blocks that one process writes and another reads, in turn, in place: what any transfer of much data takes at least.
+/// Blocks that one process writes and another reads, in turn, in place: what any transfer of much
+/// data takes at least.
 ///
-/// One process makes it and passes [`BulkCopy::as_fd`] to the other, which attaches with [`BulkCopy::from_fd`] and the same
-/// sizes. Then one takes [`BulkCopy::writer`], the other [`BulkCopy::reader`]. Both are busy while they wait.
+/// One process makes it and passes [`BulkCopy::as_fd`] to the other, which attaches with
+/// [`BulkCopy::from_fd`] and the same sizes. Then one takes [`BulkCopy::writer`], the other
+/// [`BulkCopy::reader`]. Both are busy while they wait.
 ///
 /// ```
 /// use slipring::probe::BulkCopy;
@@ -63,7 +65,8 @@ impl BulkCopy {
     /// Makes `blocks` blocks of `block` bytes, in a sealed memfd of their own. Some system calls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless a block is whole pages and all of them are at most 1 GiB; [`Error::Io`].
+    /// [`Error::Invalid`] unless a block is whole pages and all of them are at most 1 GiB;
+    /// [`Error::Io`].
     pub fn new(block: usize, blocks: usize) -> Result<Self> {
         let sizes = Sizes::of(block, blocks)?;
         Self::over(sealed(sizes.total())?, sizes, block)
@@ -72,7 +75,8 @@ impl BulkCopy {
     /// Attaches to the blocks that a peer made and passed.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking; as [`BulkCopy::new`].
+    /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking;
+    /// as [`BulkCopy::new`].
     pub fn from_fd(memfd: OwnedFd, block: usize, blocks: usize) -> Result<Self> {
         let sizes = Sizes::of(block, blocks)?;
         if is_sealed(&memfd, sizes.total()) {
@@ -121,7 +125,8 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Lets `fill` write `count` blocks, each as soon as it is free. Blocking (busy); no system calls.
+    /// Lets `fill` write `count` blocks, each as soon as it is free. Blocking (busy); no system
+    /// calls.
     ///
     /// # Errors
     /// [`Error::Timeout`] if none has become free for ten seconds.
@@ -140,7 +145,8 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Shows `count` blocks to `look`, each as soon as it is there. Blocking (busy); no system calls.
+    /// Shows `count` blocks to `look`, each as soon as it is there. Blocking (busy); no system
+    /// calls.
     ///
     /// # Errors
     /// [`Error::Timeout`] if none has come for ten seconds.

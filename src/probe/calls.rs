@@ -1,7 +1,9 @@
-//! The bare blocking calls of the mechanisms for which there are no safe ones elsewhere: queues and queued signals.
+//! The bare blocking calls of the mechanisms for which there are no safe ones elsewhere: queues and
+//! queued signals.
 //!
-//! Used by `slipring bench transports`, which measures what frames cost over them. Relies on `os/`. One call, one system call,
-//! and nothing on top: no header, no timeout, no check of the peer. A call waits for ever for a peer that has exited.
+//! Used by `slipring bench transports`, which measures what frames cost over them. Relies on `os/`.
+//! One call, one system call, and nothing on top: no header, no timeout, no check of the peer. A
+//! call waits for ever for a peer that has exited.
 
 use std::ffi::CString;
 use std::io;
@@ -32,7 +34,8 @@ use crate::transport::signal::{Signo, block};
 pub struct MqCalls(OwnedFd);
 
 impl MqCalls {
-    /// Opens the queue, or creates it, for four messages of at most `size` bytes. Two to four system calls.
+    /// Opens the queue, or creates it, for four messages of at most `size` bytes. Two to four
+    /// system calls.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name with a zero in it; [`Error::Io`].
@@ -56,7 +59,8 @@ impl MqCalls {
         uninterrupted(|| mq::send(self.0.as_fd(), message, 0)).map_err(|e| Error::io("send to the message queue", e))
     }
 
-    /// Waits for a message, and gives its length. `buffer` must have room for the largest. One system call.
+    /// Waits for a message, and gives its length. `buffer` must have room for the largest. One
+    /// system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -138,7 +142,8 @@ impl SysvCalls {
     }
 }
 
-/// Queued signals to another process: `pidfd_send_signal`. The process must have the signal blocked, or it ends.
+/// Queued signals to another process: `pidfd_send_signal`. The process must have the signal
+/// blocked, or it ends.
 #[derive(Debug)]
 pub struct SignalSends {
     process: OwnedFd,

@@ -1,12 +1,15 @@
 //! What this machine can do at best: the yardsticks that a ring is measured with.
 //!
-//! Used by `slipring demo`, by `slipring bench`, and for comparing a measured figure with the floor: how far from it the figure
-//! is. Relies on `memory/` for shared mappings and on `os/` for the calls; there is no ring in it.
+//! Used by `slipring demo`, by `slipring bench`, and for comparing a measured figure with the
+//! floor: how far from it the figure is. Relies on `memory/` for shared mappings and on `os/` for
+//! the calls; there is no ring in it.
 //!
-//! - [`PingPong`]: the round trip of one cache line to another processor and back, and nothing else; awake or asleep.
+//! - [`PingPong`]: the round trip of one cache line to another processor and back, and nothing
+//!   else; awake or asleep.
 //! - [`BulkCopy`]: blocks of memory written on one processor and read on another.
 //! - [`copy_time`]: how fast one processor copies memory.
-//! - [`MqCalls`], [`SysvCalls`], [`SignalSends`] and [`SignalReceives`]: the bare system calls under frames over queues and signals.
+//! - [`MqCalls`], [`SysvCalls`], [`SignalSends`] and [`SignalReceives`]: the bare system calls
+//!   under frames over queues and signals.
 
 #![forbid(unsafe_code)]
 
@@ -52,7 +55,8 @@ fn is_sealed(memfd: &OwnedFd, len: usize) -> bool {
     }
 }
 
-/// Maps all of `memfd`, touched once so that no later access faults: the first `control` bytes, and `data` bytes.
+/// Maps all of `memfd`, touched once so that no later access faults: the first `control` bytes, and
+/// `data` bytes.
 fn map(memfd: &OwnedFd, control: usize, data: usize) -> Result<Memory> {
     let options = MemoryOptions { prefault: true, best_effort: true, ..MemoryOptions::default() };
     memory::map(memfd.as_fd(), control, data, rustix::param::page_size(), false, &options)
@@ -78,8 +82,8 @@ fn await_that(pause: bool, mut ready: impl FnMut() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// The median time to copy `len` bytes from one place in memory to another, out of nine copies, on this processor: no
-/// transfer of that much data by copying can take less. Allocates twice `len`.
+/// The median time to copy `len` bytes from one place in memory to another, out of nine copies, on
+/// this processor: no transfer of that much data by copying can take less. Allocates twice `len`.
 ///
 /// ```
 /// let time = slipring::probe::copy_time(1 << 20);

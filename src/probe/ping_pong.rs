@@ -1,7 +1,7 @@
 //! [`PingPong`]: the round trip of one cache line to another processor and back.
 //!
-//! Awake, it is the least that an exchange through shared memory takes; asleep, the least between two processes that sleep.
-//! Relies on `os/futex.rs` for the latter.
+//! Awake, it is the least that an exchange through shared memory takes; asleep, the least between
+//! two processes that sleep. Relies on `os/futex.rs` for the latter.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -15,17 +15,20 @@ use crate::sync::{Area, AtomicU32, LINE, Ordering, futex};
 
 /// Longest sleep of one call: a peer that died wakes no one.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Where the second line of a page begins: the cache line after the first, as in a frame that lies across two lines.
+/// Where the second line of a page begins: the cache line after the first, as in a frame that lies
+/// across two lines.
 const SECOND: usize = 64;
 
-/// A cache line in each direction, passed to and fro by two processes: the floor of any exchange through shared memory.
+/// A cache line in each direction, passed to and fro by two processes: the floor of any exchange
+/// through shared memory.
 ///
-/// One process makes it and passes [`PingPong::as_fd`] to the other, which attaches with [`PingPong::from_fd`]. Then one
-/// calls [`PingPong::ping`], the other [`PingPong::pong`] with the same number of rounds. Both are busy meanwhile: without
-/// a processor for each, the scheduler is measured.
+/// One process makes it and passes [`PingPong::as_fd`] to the other, which attaches with
+/// [`PingPong::from_fd`]. Then one calls [`PingPong::ping`], the other [`PingPong::pong`] with the
+/// same number of rounds. Both are busy meanwhile: without a processor for each, the scheduler is
+/// measured.
 ///
-/// [`PingPong::two_lines`] makes a message of two lines, [`PingPong::without_pause`] polls without a `PAUSE` between two
-/// looks.
+/// [`PingPong::two_lines`] makes a message of two lines, [`PingPong::without_pause`] polls without
+/// a `PAUSE` between two looks.
 ///
 /// ```
 /// use slipring::probe::PingPong;
@@ -74,7 +77,8 @@ impl PingPong {
     /// Attaches to the lines that a peer made and passed.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking; [`Error::Io`].
+    /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking;
+    /// [`Error::Io`].
     pub fn from_fd(memfd: OwnedFd) -> Result<Self> {
         if is_sealed(&memfd, size()) {
             Self::over(memfd)
@@ -130,8 +134,8 @@ impl PingPong {
         self
     }
 
-    /// Serves `rounds` times and waits for each answer. `observe` gets the nanoseconds of each round trip, which contain one
-    /// reading of the clock. Blocking (busy); no system calls.
+    /// Serves `rounds` times and waits for each answer. `observe` gets the nanoseconds of each
+    /// round trip, which contain one reading of the clock. Blocking (busy); no system calls.
     ///
     /// # Errors
     /// [`Error::Timeout`] if an answer has not come after ten seconds.
@@ -185,8 +189,9 @@ impl PingPong {
         self.receive(&self.pong, 0)
     }
 
-    /// [`PingPong::ping`] between two sides that sleep while they wait: each sends with one `FUTEX_WAKE` and waits with one
-    /// `FUTEX_WAIT`, without looking twice. The peer calls [`PingPong::pong_asleep`].
+    /// [`PingPong::ping`] between two sides that sleep while they wait: each sends with one
+    /// `FUTEX_WAKE` and waits with one `FUTEX_WAIT`, without looking twice. The peer calls
+    /// [`PingPong::pong_asleep`].
     ///
     /// # Errors
     /// As [`PingPong::ping`].
@@ -239,7 +244,8 @@ fn wake_with(word: &AtomicU32, value: u32) {
     futex::wake(word, 1);
 }
 
-/// Asleep until `word` is `value`. The kernel compares before it lets us sleep, so a wake-up cannot be missed.
+/// Asleep until `word` is `value`. The kernel compares before it lets us sleep, so a wake-up cannot
+/// be missed.
 fn sleep_until(word: &AtomicU32, value: u32) -> Result<()> {
     let give_up = monotonic_ns() + PATIENCE_NS;
     loop {

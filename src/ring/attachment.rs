@@ -22,8 +22,8 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 use crate::wait::idle::{CHECK_NS, Idle, Pace};
 
-/// Time between two checks for the dead by sleepers of which there are many: the one that made the last check makes the
-/// next one, for its own sleep ends just then.
+/// Time between two checks for the dead by sleepers of which there are many: the one that made the
+/// last check makes the next one, for its own sleep ends just then.
 pub(super) const TURN_NS: u64 = SLEEP_CAP.as_nanos() as u64 * 9 / 10;
 /// What no membership comes to: every change of it adds one.
 const NO_MEMBERSHIP: u64 = u64::MAX;
@@ -167,8 +167,8 @@ impl<E: Edge> Attachment<E> {
         self.pace.set_idle(idle);
     }
 
-    /// Whether another participant of our role is attached: joining, living, or dead and not yet noticed. For one that has
-    /// left.
+    /// Whether another participant of our role is attached: joining, living, or dead and not yet
+    /// noticed. For one that has left.
     fn has_fellow(&self) -> bool {
         self.ring.segment().table().present(self.participant.role()) > 0
     }
@@ -297,8 +297,8 @@ impl<E: Edge> Attachment<E> {
     }
 
     /// What a blocking call asks before it sleeps or gives up: whether our peers have ended. A
-    /// thorough check reaps the dead first, by some lock calls, unless it is another participant's turn. Also says how
-    /// long a sleep may be that is otherwise at most as long as `usual`.
+    /// thorough check reaps the dead first, by some lock calls, unless it is another participant's
+    /// turn. Also says how long a sleep may be that is otherwise at most as long as `usual`.
     fn check_peers(&self, check: Check, usual: Duration) -> Result<(Option<Ends>, Duration)> {
         if check == Check::Quick {
             return Ok((self.news_of_ends(), usual));
@@ -333,9 +333,9 @@ impl<E: Edge> Attachment<E> {
         self.check_attendance(thorough)
     }
 
-    /// Fails if no consumer is attached; the dead that were not reaped count as attached. Two loads as long as no
-    /// participant has come or gone, unless it is to be `exact`: a consumer that was killed while it left may not have
-    /// changed the membership.
+    /// Fails if no consumer is attached; the dead that were not reaped count as attached. Two loads
+    /// as long as no participant has come or gone, unless it is to be `exact`: a consumer that was
+    /// killed while it left may not have changed the membership.
     fn check_attendance(&self, exact: bool) -> Result<()> {
         let membership = self.ring.segment().table().lifecycle().membership();
         if !exact && membership == self.attended_membership.load(Ordering::Relaxed) {
@@ -382,7 +382,8 @@ impl<E: Edge> Attachment<E> {
         if told.1 { Error::PeerDead } else { Error::Closed }
     }
 
-    /// Whether we still have to leave: false in a forked child, whose copy of a handle must not touch the ring.
+    /// Whether we still have to leave: false in a forked child, whose copy of a handle must not
+    /// touch the ring.
     pub(super) fn is_attached(&self) -> bool {
         self.participant.is_attached()
     }
@@ -417,8 +418,8 @@ impl<E: Edge> Attachment<E> {
         self.participant.check_fork()
     }
 
-    /// For the beginning of every call that sends: [`Attachment::check_fork`], and whether there is a consumer if one is
-    /// needed.
+    /// For the beginning of every call that sends: [`Attachment::check_fork`], and whether there is
+    /// a consumer if one is needed.
     #[inline(always)]
     pub(super) fn check_send(&self) -> Result<()> {
         self.check_fork()?;
@@ -477,10 +478,11 @@ impl<E: Edge> Drop for Attachment<E> {
             // reports.
             let gave_back = self.ring.recover(self.id()).unwrap_or(true);
             self.participant.leave();
-            // SYNC(last): of two that leave at once, the one whose fence comes second sees the record of the other free.
+            // SYNC(last): of two that leave at once, the one whose fence comes second sees the
+            // record of the other free.
             fence(Ordering::SeqCst);
-            // One of several that leaves is no news for any sleeper, and to wake n of them at each of n leaves would take
-            // n² wake-ups.
+            // One of several that leaves is no news for any sleeper, and to wake n of them at each
+            // of n leaves would take n² wake-ups.
             if !E::SHARED || gave_back || !self.has_fellow() {
                 self.ring.wake_all();
             }

@@ -1,7 +1,7 @@
 //! [`Ring`]: a mapped ring without a role: creating, opening, looking at it, tidying it up.
 //!
-//! Used by the producers and consumers, which attach to one, and by the command line. Relies on `segment/`; the looking is
-//! in `observe.rs`.
+//! Used by the producers and consumers, which attach to one, and by the command line. Relies on
+//! `segment/`; the looking is in `observe.rs`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,7 +19,8 @@ use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{ALL, Many, One};
 use crate::wait::idle::Idle;
 
-/// A ring in this process: mapped and validated, but neither producing nor consuming. Cloning shares the mapping.
+/// A ring in this process: mapped and validated, but neither producing nor consuming. Cloning
+/// shares the mapping.
 ///
 /// ```
 /// use slipring::{Kind, Options, Ring, spsc};
@@ -46,11 +47,12 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Creates the named ring. It appears under its name only when it is complete. System calls: about ten.
+    /// Creates the named ring. It appears under its name only when it is complete. System calls:
+    /// about ten.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Invalid`] for an impossible name or size, [`Error::Untrusted`] if the directory is not
-    /// ours alone, [`Error::Io`] if there is no room.
+    /// [`Error::Exists`], [`Error::Invalid`] for an impossible name or size, [`Error::Untrusted`]
+    /// if the directory is not ours alone, [`Error::Io`] if there is no room.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("slipring-doc-create-{}", std::process::id()));
@@ -68,7 +70,8 @@ impl Ring {
         Ok(Self::over(Segment::create(&directory, name, geometry, options.segment_options())?, options))
     }
 
-    /// Opens the named ring. Its kind must be that of `options`, unless those are [`Options::any`]; its sizes are its own.
+    /// Opens the named ring. Its kind must be that of `options`, unless those are [`Options::any`];
+    /// its sizes are its own.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
@@ -106,7 +109,8 @@ impl Ring {
         Ok(Self::over(Segment::open_or_create(&directory, name, geometry, options.segment_options())?, options))
     }
 
-    /// Creates an anonymous ring in a sealed memfd. Pass [`Ring::as_memfd`] to a peer; it vanishes with its last user.
+    /// Creates an anonymous ring in a sealed memfd. Pass [`Ring::as_memfd`] to a peer; it vanishes
+    /// with its last user.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::Io`].
@@ -114,7 +118,8 @@ impl Ring {
         Ok(Self::over(Segment::memfd(options.geometry()?, options.segment_options())?, options))
     }
 
-    /// Opens an anonymous ring that a peer of the same user passed. Refused unless it is sealed against resizing.
+    /// Opens an anonymous ring that a peer of the same user passed. Refused unless it is sealed
+    /// against resizing.
     ///
     /// # Errors
     /// [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
@@ -136,10 +141,12 @@ impl Ring {
         Ok(Self::over(segment, options))
     }
 
-    /// Unlinks the ring's name. Attached participants go on undisturbed; the memory goes with the last of them.
+    /// Unlinks the ring's name. Attached participants go on undisturbed; the memory goes with the
+    /// last of them.
     ///
-    /// A participant that attaches at the same time is either attached before, or finds that the name is removed and opens the
-    /// ring again. What is no ring of the kind of `options` is left alone: see [`Ring::force_remove`].
+    /// A participant that attaches at the same time is either attached before, or finds that the
+    /// name is removed and opens the ring again. What is no ring of the kind of `options` is left
+    /// alone: see [`Ring::force_remove`].
     ///
     /// # Errors
     /// As [`Ring::open`].
@@ -148,8 +155,9 @@ impl Ring {
         Self::to_remove(&directory, name, options)?.segment.unlink(&directory, name, || Ok(true)).map(drop)
     }
 
-    /// Unlinks the ring's name if no living participant is attached and `wanted` agrees. It is asked while no participant
-    /// can attach, so what it sees of the ring does not change. Says whether the name was unlinked.
+    /// Unlinks the ring's name if no living participant is attached and `wanted` agrees. It is
+    /// asked while no participant can attach, so what it sees of the ring does not change. Says
+    /// whether the name was unlinked.
     ///
     /// # Errors
     /// As [`Ring::open`], and what `wanted` says.
@@ -174,10 +182,12 @@ impl Ring {
         ring.segment.unlink(&directory, name, || Ok(ring.is_idle()? && wanted(&ring)?))
     }
 
-    /// Unlinks the name, whatever it leads to: also what is no ring, or cannot be opened, but no directory.
+    /// Unlinks the name, whatever it leads to: also what is no ring, or cannot be opened, but no
+    /// directory.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::Untrusted`] for the directory, [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::Untrusted`] for the directory,
+    /// [`Error::Io`].
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("slipring-doc-force-{}", std::process::id()));
@@ -212,7 +222,8 @@ impl Ring {
         }
     }
 
-    /// Where the named rings of `options` live. The directory is checked if it is there, and not created if it is not.
+    /// Where the named rings of `options` live. The directory is checked if it is there, and not
+    /// created if it is not.
     ///
     /// # Errors
     /// [`Error::Untrusted`], [`Error::Io`].
@@ -220,7 +231,8 @@ impl Ring {
         options.locate_directory()
     }
 
-    /// A ring between threads of this process, for tests: no files, and byte rings are not mirrored.
+    /// A ring between threads of this process, for tests: no files, and byte rings are not
+    /// mirrored.
     #[cfg(test)]
     pub(super) fn heap(options: &Options) -> Result<Self> {
         Ok(Self::over(Segment::heap(options.geometry()?)?, options))
@@ -282,15 +294,16 @@ impl Ring {
         }
     }
 
-    /// Takes back what the dead participant `id` holds in the ring, and says whether there was anything. The caller holds
-    /// the lock on `id`.
+    /// Takes back what the dead participant `id` holds in the ring, and says whether there was
+    /// anything. The caller holds the lock on `id`.
     pub(super) fn recover(&self, id: u16) -> Result<bool> {
         match self.kind() {
             Kind::Mpmc => {
                 let counters = self.segment.table().counters(id);
                 Ok(mpmc::recover(&self.mpmc_shared(), &counters, id, self.redelivery(), || true))
             }
-            // A byte ring has nothing to take back: its successor finds the end of the chain, or the last release.
+            // A byte ring has nothing to take back: its successor finds the end of the chain, or
+            // the last release.
             _ => Ok(false),
         }
     }
@@ -307,7 +320,8 @@ impl Ring {
         self.segment.name()
     }
 
-    /// Bytes of data in use: of a byte ring, its capacity; of a slot ring, all slots with their headers.
+    /// Bytes of data in use: of a byte ring, its capacity; of a slot ring, all slots with their
+    /// headers.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.geometry().capacity
@@ -355,7 +369,8 @@ impl Ring {
         self.segment.generation()
     }
 
-    /// Process id of the creator, and when it created the ring, in nanoseconds since the Unix epoch.
+    /// Process id of the creator, and when it created the ring, in nanoseconds since the Unix
+    /// epoch.
     #[must_use]
     pub fn created(&self) -> (u32, u64) {
         (self.segment.header().creator_pid, self.segment.header().created)
@@ -373,8 +388,8 @@ impl Ring {
         self.segment.fd()
     }
 
-    /// The participants, alive or dead and not yet noticed, whether their processes run, and which slots they hold. Some
-    /// system calls for each, some loads for each slot.
+    /// The participants, alive or dead and not yet noticed, whether their processes run, and which
+    /// slots they hold. Some system calls for each, some loads for each slot.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -402,8 +417,9 @@ impl Ring {
         self.segment.is_idle()
     }
 
-    /// Whether its last participants died: a dead one is attached, or no participant of either role has closed in an orderly
-    /// way after the last death. False for a ring to which none was ever attached. Some system calls.
+    /// Whether its last participants died: a dead one is attached, or no participant of either role
+    /// has closed in an orderly way after the last death. False for a ring to which none was ever
+    /// attached. Some system calls.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -426,8 +442,8 @@ impl Ring {
         Ok(died && ends.iter().all(|ends| ends.death >= ends.close))
     }
 
-    /// Reaps every dead participant: recovers its slots, frees its id, wakes the waiters. Safe at any time; attached
-    /// handles do the same when they have to wait. Returns how many there were.
+    /// Reaps every dead participant: recovers its slots, frees its id, wakes the waiters. Safe at
+    /// any time; attached handles do the same when they have to wait. Returns how many there were.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if a slot is in no known state, [`Error::Io`].
@@ -457,8 +473,8 @@ impl Ring {
         self.spsc_over(self.segment.data())
     }
 
-    /// [`Ring::spsc_shared`] for an observer, which reads the data through a mapping of its own. Two system calls, and one
-    /// when it is dropped.
+    /// [`Ring::spsc_shared`] for an observer, which reads the data through a mapping of its own.
+    /// Two system calls, and one when it is dropped.
     pub(super) fn spsc_observed(&self) -> Result<spsc::layout::Shared> {
         Ok(self.spsc_over(self.segment.map_data_again()?))
     }

@@ -1,4 +1,5 @@
-//! Floor 3: the rings. Algorithms (`*/core.rs`) over memory and eventcounts, and the handles that users hold.
+//! Floor 3: the rings. Algorithms (`*/core.rs`) over memory and eventcounts, and the handles that
+//! users hold.
 //!
 //! | kind | for | producers, consumers | progress | a frame is |
 //! |---|---|---|---|---|
@@ -6,8 +7,9 @@
 //! | [`mpmc`] | work queues | many, many | lock-free | up to a slot |
 //! | [`stream`] | audio and other plain bytes | 1, 1 | wait-free | there are none, only bytes |
 //!
-//! Every kind has `try_…` calls that return at once (and are what the progress guarantee is about), blocking calls, and
-//! `…_deadline` calls. A [`Ring`] is the mapping; a producer or consumer attaches to one.
+//! Every kind has `try_…` calls that return at once (and are what the progress guarantee is about),
+//! blocking calls, and `…_deadline` calls. A [`Ring`] is the mapping; a producer or consumer
+//! attaches to one.
 
 mod attachment;
 mod guards;

@@ -1,9 +1,11 @@
 //! Looking at a ring from outside: statistics, a read-only check, copies of what waits.
 //!
-//! Used by the command line and by tests. Never writes. On a busy ring every answer is about a moment that has passed.
+//! Used by the command line and by tests. Never writes. On a busy ring every answer is about a
+//! moment that has passed.
 //!
-//! What is read beside a producer is only ever accessed atomically: positions, the words of slots. Frames of a byte ring and
-//! payloads are not; they are read through a mapping of the observer's own (docs/memory-model.md, "Observers").
+//! What is read beside a producer is only ever accessed atomically: positions, the words of slots.
+//! Frames of a byte ring and payloads are not; they are read through a mapping of the observer's
+//! own (docs/memory-model.md, "Observers").
 
 use std::time::{Duration, Instant};
 
@@ -27,8 +29,8 @@ pub struct Stats {
     pub tail: u64,
     /// How far they may be apart.
     pub limit: u64,
-    /// Bytes in the ring (byte rings), or slots that are not free (slot rings): frames that wait, that are being filled,
-    /// and that are being read, also by a participant that is stopped.
+    /// Bytes in the ring (byte rings), or slots that are not free (slot rings): frames that wait,
+    /// that are being filled, and that are being read, also by a participant that is stopped.
     pub occupied: u64,
     /// Slots that participants hold, as writers or readers; 0 for byte rings.
     pub held: u64,
@@ -46,7 +48,8 @@ impl Stats {
     }
 }
 
-/// How long a ring is looked at again and again in which something seems to be wrong, while its positions move.
+/// How long a ring is looked at again and again in which something seems to be wrong, while its
+/// positions move.
 const LOOKING: Duration = Duration::from_secs(1);
 
 /// What a check of a ring found.
@@ -63,7 +66,8 @@ pub struct Report {
     pub reading: u64,
     /// Frames to be delivered again.
     pub redeliver: u64,
-    /// Whether the ring changed at every look, so that nothing can be said of its frames, and nothing was counted.
+    /// Whether the ring changed at every look, so that nothing can be said of its frames, and
+    /// nothing was counted.
     pub changed: bool,
     /// What is wrong.
     pub problems: Vec<String>,
@@ -78,7 +82,8 @@ impl Report {
 }
 
 impl Ring {
-    /// Counters and fill level. Reads shared memory only; no system call. Some loads for each slot of a slot ring.
+    /// Counters and fill level. Reads shared memory only; no system call. Some loads for each slot
+    /// of a slot ring.
     ///
     /// # Errors
     /// None at present.
@@ -114,7 +119,8 @@ impl Ring {
         }
     }
 
-    /// Slots that are not free, and those of them that participants hold. A slot in no known state counts as not free.
+    /// Slots that are not free, and those of them that participants hold. A slot in no known state
+    /// counts as not free.
     fn count_slots(&self) -> (u64, u64) {
         let shared = self.mpmc_shared();
         (0..self.slots()).map(|slot| shared.inspect(slot)).fold((0, 0), |(occupied, held), seen| match seen {
@@ -150,15 +156,16 @@ impl Ring {
         }
     }
 
-    /// Checks everything that can be checked without writing: of a byte ring the chain of frames, of a slot ring every slot,
-    /// of all of them the participants.
+    /// Checks everything that can be checked without writing: of a byte ring the chain of frames,
+    /// of a slot ring every slot, of all of them the participants.
     ///
-    /// On a busy ring it looks again while the positions move: what it finds wrong counts only if they stand still. If they
-    /// never do, for a second, [`Report::changed`] says so instead. The system calls of [`Ring::participants`], and three of
-    /// its own for an SPSC ring.
+    /// On a busy ring it looks again while the positions move: what it finds wrong counts only if
+    /// they stand still. If they never do, for a second, [`Report::changed`] says so instead. The
+    /// system calls of [`Ring::participants`], and three of its own for an SPSC ring.
     ///
     /// # Errors
-    /// [`Error::Io`] if the participants' locks cannot be examined, or the ring cannot be mapped once more.
+    /// [`Error::Io`] if the participants' locks cannot be examined, or the ring cannot be mapped
+    /// once more.
     pub fn verify(&self) -> Result<Report> {
         let mut problems = Vec::new();
         for participant in self.participants()? {
@@ -179,8 +186,8 @@ impl Ring {
         Ok(report)
     }
 
-    /// What `look` reports if it finds nothing wrong, or the same positions twice in a row, which did not move meanwhile: a
-    /// ring in use changes while it is being looked at.
+    /// What `look` reports if it finds nothing wrong, or the same positions twice in a row, which
+    /// did not move meanwhile: a ring in use changes while it is being looked at.
     fn at_rest(&self, mut look: impl FnMut() -> Report) -> Report {
         let start = Instant::now();
         let mut resting_at = None;
@@ -271,8 +278,8 @@ impl Ring {
                 }
             }
         }
-        // Claims are made in order: as long as the first slot is in one lap, the others are in it, too,
-        // or in the one before.
+        // Claims are made in order: as long as the first slot is in one lap, the others are in it,
+        // too, or in the one before.
         let is_first_unchanged = shared.inspect(0).is_ok_and(|seen| Some(seen.lap) == first_lap);
         if (behind < -1 || ahead > 0) && is_first_unchanged {
             report.problems.push(format!("slots are up to {} laps apart", ahead - behind));
@@ -280,14 +287,15 @@ impl Ring {
         report
     }
 
-    /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is consumed.
+    /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is
+    /// consumed.
     ///
-    /// On a busy ring, each frame that is shown is whole; frames that are received before they are copied are left out, and
-    /// at most one ring full is shown. Three system calls.
+    /// On a busy ring, each frame that is shown is whole; frames that are received before they are
+    /// copied are left out, and at most one ring full is shown. Three system calls.
     ///
     /// # Errors
-    /// [`Error::Corrupt`]; [`Error::Invalid`] for a stream, which has no frames; [`Error::Io`] if the ring cannot be mapped
-    /// once more.
+    /// [`Error::Corrupt`]; [`Error::Invalid`] for a stream, which has no frames; [`Error::Io`] if
+    /// the ring cannot be mapped once more.
     ///
     /// ```
     /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;

@@ -9,8 +9,8 @@ use crate::memory::{HUGE_PAGE, MemoryOptions};
 use crate::segment::{self, Directory, Geometry, Kind, Redelivery, Settings, WakeMode};
 use crate::wait::idle::Idle;
 
-/// What to create, and how to attach. Sizes matter only when the ring is created; opening an existing ring gives what is
-/// there (see [`Ring::capacity`](crate::Ring::capacity)).
+/// What to create, and how to attach. Sizes matter only when the ring is created; opening an
+/// existing ring gives what is there (see [`Ring::capacity`](crate::Ring::capacity)).
 ///
 /// ```
 /// use slipring::{Idle, Options, WakeMode};
@@ -38,26 +38,29 @@ enum Shape {
 }
 
 impl Options {
-    /// A byte ring of frames for one producer and one consumer. `capacity` in bytes, rounded up to a power of two and to
-    /// whole pages; the largest payload is 24 bytes less.
+    /// A byte ring of frames for one producer and one consumer. `capacity` in bytes, rounded up to
+    /// a power of two and to whole pages; the largest payload is 24 bytes less.
     pub fn spsc(capacity: usize) -> Self {
         Self::of(Shape::Spsc { capacity })
     }
 
-    /// A ring of at least `slots` frames (rounded up to a power of two, at least 2) of at least `payload` bytes each, for many
-    /// producers and many consumers. A slot takes a multiple of 64 bytes, 24 of them for headers, so the largest payload is
-    /// 40, 104, 168, … bytes. [`Ring::slots`](crate::Ring::slots) and [`Ring::max_payload`](crate::Ring::max_payload) say
+    /// A ring of at least `slots` frames (rounded up to a power of two, at least 2) of at least
+    /// `payload` bytes each, for many producers and many consumers. A slot takes a multiple of 64
+    /// bytes, 24 of them for headers, so the largest payload is 40, 104, 168, … bytes.
+    /// [`Ring::slots`](crate::Ring::slots) and [`Ring::max_payload`](crate::Ring::max_payload) say
     /// what was made.
     pub fn mpmc(slots: usize, payload: usize) -> Self {
         Self::of(Shape::Mpmc { slots, payload })
     }
 
-    /// A byte ring without frames for one producer and one consumer. `capacity` as for [`Options::spsc`].
+    /// A byte ring without frames for one producer and one consumer. `capacity` as for
+    /// [`Options::spsc`].
     pub fn stream(capacity: usize) -> Self {
         Self::of(Shape::Stream { capacity })
     }
 
-    /// Whatever is there: for opening only. Creating with it is [`Error::Invalid`](crate::Error::Invalid).
+    /// Whatever is there: for opening only. Creating with it is
+    /// [`Error::Invalid`](crate::Error::Invalid).
     pub fn any() -> Self {
         Self::of(Shape::Any)
     }
@@ -97,22 +100,25 @@ impl Options {
         self
     }
 
-    /// Whether this handle's calls that send or reserve fail at once while no consumer is attached (`false` by default: frames
-    /// then wait in the ring, until it is full, for a consumer to come). For producers of every kind of ring; consumers ignore
-    /// it.
+    /// Whether this handle's calls that send or reserve fail at once while no consumer is attached
+    /// (`false` by default: frames then wait in the ring, until it is full, for a consumer to
+    /// come). For producers of every kind of ring; consumers ignore it.
     ///
-    /// The error is [`Error::NoConsumer`](crate::Error::NoConsumer) if no consumer has attached since the producer did, and
-    /// [`Error::Closed`](crate::Error::Closed) or [`Error::PeerDead`](crate::Error::PeerDead) once the last one has left or died.
-    /// Nothing is sent by such a call. When another consumer attaches, calls succeed again. It holds for `try_…`, blocking and
-    /// `_deadline` calls alike, and for each frame of a batch; what has been reserved or put into a batch before is still
-    /// committed. An [`UntrustedConsumer`](crate::spsc::UntrustedConsumer) does not attach, so it does not count.
+    /// The error is [`Error::NoConsumer`](crate::Error::NoConsumer) if no consumer has attached
+    /// since the producer did, and [`Error::Closed`](crate::Error::Closed) or
+    /// [`Error::PeerDead`](crate::Error::PeerDead) once the last one has left or died. Nothing is
+    /// sent by such a call. When another consumer attaches, calls succeed again. It holds for
+    /// `try_…`, blocking and `_deadline` calls alike, and for each frame of a batch; what has been
+    /// reserved or put into a batch before is still committed. An
+    /// [`UntrustedConsumer`](crate::spsc::UntrustedConsumer) does not attach, so it does not count.
     ///
-    /// A consumer that leaves is noticed by the next call. One that dies is noticed by the next call that comes 10 to 20 ms or
-    /// more after the handle's last check, so by every call of a slow producer; where more than 8 participants are attached,
-    /// they share their checks, as `docs/crash-behaviour.md` says. What was sent before that waits in the ring. A call pays for
+    /// A consumer that leaves is noticed by the next call. One that dies is noticed by the next
+    /// call that comes 10 to 20 ms or more after the handle's last check, so by every call of a
+    /// slow producer; where more than 8 participants are attached, they share their checks, as
+    /// `docs/crash-behaviour.md` says. What was sent before that waits in the ring. A call pays for
     /// two loads and a reading of the coarse clock, some 5 ns; only a check makes system calls. In
-    /// [`WakeMode::Poll`](crate::WakeMode::Poll) only calls that have to wait check for a death; beside them, another
-    /// participant or [`Ring::sweep`](crate::Ring::sweep) does.
+    /// [`WakeMode::Poll`](crate::WakeMode::Poll) only calls that have to wait check for a death;
+    /// beside them, another participant or [`Ring::sweep`](crate::Ring::sweep) does.
     ///
     /// ```
     /// use slipring::{Error, Options, Ring, spsc};
@@ -131,20 +137,22 @@ impl Options {
         self
     }
 
-    /// File mode of a named ring at creation, 0600 by default. A group that may write must be trusted by every opener
-    /// ([`Options::trust_group`]).
+    /// File mode of a named ring at creation, 0600 by default. A group that may write must be
+    /// trusted by every opener ([`Options::trust_group`]).
     pub fn mode(mut self, mode: u32) -> Self {
         self.segment.mode = mode;
         self
     }
 
-    /// Accept a ring that its group may write. All members of the group are then trusted like the owner.
+    /// Accept a ring that its group may write. All members of the group are then trusted like the
+    /// owner.
     pub fn trust_group(mut self, trust: bool) -> Self {
         self.segment.trust_group = trust;
         self
     }
 
-    /// Where named rings live. By default `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else `/dev/shm/slipring-<uid>`.
+    /// Where named rings live. By default `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
+    /// `/dev/shm/slipring-<uid>`.
     pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory = Some(path.into());
         self

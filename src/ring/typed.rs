@@ -1,4 +1,5 @@
-//! Typed messages and streams: values that are their bytes, sent by copy or written in place, read in place.
+//! Typed messages and streams: values that are their bytes, sent by copy or written in place, read
+//! in place.
 //!
 //! Every call here is a call of the untyped interface with a view of its bytes; `zerocopy` proves
 //! at compile time that `T` has no padding to leak (`IntoBytes`) and that any bytes are a `T`
@@ -25,7 +26,8 @@ use crate::error::Result;
 use crate::frame::value;
 use crate::wait::deadline::Deadline;
 
-/// Alignment of every payload in a ring: behind headers of 16 (spsc) and 24 bytes (mpmc) at multiples of 8.
+/// Alignment of every payload in a ring: behind headers of 16 (spsc) and 24 bytes (mpmc) at
+/// multiples of 8.
 const PAYLOAD_ALIGN: usize = 8;
 
 /// Evaluated where it is used: fails to compile for a `T` that a ring could misalign.
@@ -149,10 +151,12 @@ impl spsc::Consumer {
 }
 
 impl spsc::Grant<'_> {
-    /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an old frame.
+    /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an
+    /// old frame.
     ///
     /// # Errors
-    /// [`Error::Incompatible`](crate::Error::Incompatible) if not exactly `size_of::<T>()` bytes were reserved.
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if not exactly `size_of::<T>()` bytes
+    /// were reserved.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -173,7 +177,8 @@ impl spsc::View<'_> {
     /// The frame as a `T`, in place. No copy, no system call.
     ///
     /// # Errors
-    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a `T`.
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a
+    /// `T`.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -272,10 +277,12 @@ impl mpmc::Consumer {
 }
 
 impl mpmc::Grant<'_> {
-    /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an old frame.
+    /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an
+    /// old frame.
     ///
     /// # Errors
-    /// [`Error::Incompatible`](crate::Error::Incompatible) if not exactly `size_of::<T>()` bytes were reserved.
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if not exactly `size_of::<T>()` bytes
+    /// were reserved.
     #[inline]
     pub fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(&mut self) -> Result<&mut T> {
         let () = Message::<T>::FITS;
@@ -287,7 +294,8 @@ impl mpmc::View<'_> {
     /// The frame as a `T`, in place. No copy, no system call.
     ///
     /// # Errors
-    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a `T`.
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a
+    /// `T`.
     #[inline]
     pub fn value<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
         let () = Message::<T>::FITS;
@@ -317,7 +325,8 @@ impl stream::Producer {
     /// Writes all of `values`; waits while the stream is full.
     ///
     /// # Errors
-    /// As [`write_all`](stream::Producer::write_all): some of the values may have been written, none of them in part.
+    /// As [`write_all`](stream::Producer::write_all): some of the values may have been written,
+    /// none of them in part.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
@@ -333,7 +342,8 @@ impl stream::Producer {
     /// [`write_all_values`](stream::Producer::write_all_values), until a deadline.
     ///
     /// # Errors
-    /// As there, and [`Error::Timeout`](crate::Error::Timeout), with the number of values that were written.
+    /// As there, and [`Error::Timeout`](crate::Error::Timeout), with the number of values that were
+    /// written.
     pub fn write_all_values_deadline<T: IntoBytes + Immutable>(
         &mut self,
         values: &[T],
@@ -344,12 +354,12 @@ impl stream::Producer {
 }
 
 impl stream::Consumer {
-    /// Reads as many values as there are, at most `values`, none of them in part, and says how many. Wait-free. Needs no
-    /// alignment of the stream: it copies.
+    /// Reads as many values as there are, at most `values`, none of them in part, and says how
+    /// many. Wait-free. Needs no alignment of the stream: it copies.
     ///
     /// # Errors
-    /// As [`try_read`](stream::Consumer::try_read), if not one whole value is there. Bytes of a last value that was never
-    /// completed stay in the stream.
+    /// As [`try_read`](stream::Consumer::try_read), if not one whole value is there. Bytes of a
+    /// last value that was never completed stay in the stream.
     #[inline]
     pub fn try_read_values<T: FromBytes + IntoBytes>(&mut self, values: &mut [T]) -> Result<usize> {
         Ok(self.try_read_units(values.as_mut_bytes(), Item::<T>::SIZE)? / Item::<T>::SIZE)
@@ -378,11 +388,13 @@ impl stream::Consumer {
 }
 
 impl stream::WriteChunk<'_> {
-    /// The chunk as values, to be written in place. A stream that only ever carries values of one size is always aligned.
+    /// The chunk as values, to be written in place. A stream that only ever carries values of one
+    /// size is always aligned.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the chunk is not a whole number of values;
-    /// [`Error::Incompatible`](crate::Error::Incompatible) if other writes have left the stream unaligned for a `T`.
+    /// [`Error::Incompatible`](crate::Error::Incompatible) if other writes have left the stream
+    /// unaligned for a `T`.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;

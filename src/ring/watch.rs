@@ -1,7 +1,7 @@
 //! Watching a ring without a seat in it: has something come since a consumer found it empty?
 //!
-//! Used by `transport/doorbell.rs`. Relies on the eventcount that consumers sleep on: a watcher that sleeps there costs a
-//! producer exactly what a sleeping consumer costs it.
+//! Used by `transport/doorbell.rs`. Relies on the eventcount that consumers sleep on: a watcher
+//! that sleeps there costs a producer exactly what a sleeping consumer costs it.
 
 use super::Ring;
 use super::attachment::TURN_NS;
@@ -42,13 +42,14 @@ impl Watch {
         Mark { membership: self.ring.segment().table().lifecycle().membership(), redeliveries }
     }
 
-    /// Whether a consumer that looks now may find something that it did not find before `since`: a frame, bytes, or news of
-    /// an end. May say so in vain; what it finds in a damaged ring is the consumer's to report.
+    /// Whether a consumer that looks now may find something that it did not find before `since`: a
+    /// frame, bytes, or news of an end. May say so in vain; what it finds in a damaged ring is the
+    /// consumer's to report.
     pub(crate) fn is_ready(&self, since: Mark) -> bool {
         let has_data = match self.ring.kind() {
             Kind::Mpmc => self.ring.mpmc_shared().has_more(),
-            // By the positions alone, which are only ever accessed atomically: headers are not. A frame
-            // whose producer died before moving the tail is found at the news of that death.
+            // By the positions alone, which are only ever accessed atomically: headers are not. A
+            // frame whose producer died before moving the tail is found at the news of that death.
             Kind::Spsc => {
                 let (head, tail) = self.ring.spsc_shared().observe();
                 head != tail
@@ -61,8 +62,8 @@ impl Watch {
         has_data || self.mark() != since
     }
 
-    /// One capped sleep, unless it is ready now. Looks for the dead first, because no participant wakes us for them, unless
-    /// one of many participants has just done so. A few system calls.
+    /// One capped sleep, unless it is ready now. Looks for the dead first, because no participant
+    /// wakes us for them, unless one of many participants has just done so. A few system calls.
     ///
     /// # Errors
     /// As [`Ring::sweep`].

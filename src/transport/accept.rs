@@ -1,10 +1,11 @@
-//! Accepting connections: the one loop behind the listeners of `unix.rs`, `seqpacket.rs` and `tcp/`.
+//! Accepting connections: the one loop behind the listeners of `unix.rs`, `seqpacket.rs` and
+//! `tcp/`.
 //!
 //! Used by those. Relies on `os/poll.rs`. Every listening socket is `O_NONBLOCK`.
 //!
-//! A program accepts whatever connects, and again when that was nothing ([`next`]). Who opens an endpoint gets one
-//! connection, and waits for a peer that speaks ([`first_to_speak`]): a liveness probe, a health check or a second listener
-//! that was refused connects, says nothing and leaves.
+//! A program accepts whatever connects, and again when that was nothing ([`next`]). Who opens an
+//! endpoint gets one connection, and waits for a peer that speaks ([`first_to_speak`]): a liveness
+//! probe, a health check or a second listener that was refused connects, says nothing and leaves.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ pub(super) const BACKLOG: i32 = 64;
 /// Connections that may be silent at once; of more, the oldest is closed.
 const MOST_SILENT: usize = 64;
 
-/// How long a peer to send to may be silent before it counts: peers of this library say HELLO at once, others need not.
+/// How long a peer to send to may be silent before it counts: peers of this library say HELLO at
+/// once, others need not.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which peers [`first_to_speak`] lets in.
@@ -30,7 +32,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Wanted {
     /// One to receive from: it has sent a first byte.
     Talker,
-    /// One to send to: it has sent a first byte, or nothing for [`PATIENCE`], or has ended its own direction.
+    /// One to send to: it has sent a first byte, or nothing for [`PATIENCE`], or has ended its own
+    /// direction.
     Listener,
 }
 
@@ -82,7 +85,8 @@ pub(super) fn next(listener: BorrowedFd<'_>, deadline: Deadline) -> Result<Owned
 #[derive(Debug, Default)]
 pub(super) struct Silent(Vec<(OwnedFd, Instant)>);
 
-/// The first connection that is `wanted`, of those that `admit` does not refuse. `silent` holds the others.
+/// The first connection that is `wanted`, of those that `admit` does not refuse. `silent` holds the
+/// others.
 ///
 /// # Errors
 /// [`Error::Timeout`]; [`Error::Io`].

@@ -1,7 +1,7 @@
 //! The calls that wait, with whatever says how long: [`FrameSenderExt`] and [`FrameReceiverExt`].
 //!
-//! Used by programs, which import them beside the traits. Relies on the traits, whose own calls take a [`Deadline`] and
-//! nothing else: a generic call cannot be made on a `dyn FrameSender`.
+//! Used by programs, which import them beside the traits. Relies on the traits, whose own calls
+//! take a [`Deadline`] and nothing else: a generic call cannot be made on a `dyn FrameSender`.
 
 use super::{FrameReceiver, FrameSender};
 #[cfg(doc)]
@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::frame::{Event, Header};
 use crate::wait::deadline::Deadline;
 
-/// The calls of a [`FrameSender`] that may wait. Pass a [`Duration`](std::time::Duration) (from now), an
-/// [`Instant`](std::time::Instant), or a [`Deadline`], as everywhere.
+/// The calls of a [`FrameSender`] that may wait. Pass a [`Duration`](std::time::Duration) (from
+/// now), an [`Instant`](std::time::Instant), or a [`Deadline`], as everywhere.
 ///
 /// ```
 /// use slipring::frame::{Event, Header};

@@ -3,25 +3,29 @@
 //! Used by endpoints. Relies on `stream` for the ends.
 //!
 //! # Several writers
-//! pipe(7) keeps writes of at most `PIPE_BUF` (4096) bytes together. So every write here is at most that long and consists of whole
-//! frames: no writer's bytes ever come between another's, and a writer that is killed leaves no part of a frame. A larger frame goes in
-//! fragments of one write each; each names its sender (the TLV SENDER of `docs/framing.md`), as HELLO and BYE do, because
-//! streams and sequence numbers are every writer's own. The receiver puts fragments together by sender and stream. It
-//! reports no gaps: it cannot tell whose number it sees, and the kernel loses nothing.
+//! pipe(7) keeps writes of at most `PIPE_BUF` (4096) bytes together. So every write here is at most
+//! that long and consists of whole frames: no writer's bytes ever come between another's, and a
+//! writer that is killed leaves no part of a frame. A larger frame goes in fragments of one write
+//! each; each names its sender (the TLV SENDER of `docs/framing.md`), as HELLO and BYE do, because
+//! streams and sequence numbers are every writer's own. The receiver puts fragments together by
+//! sender and stream. It reports no gaps: it cannot tell whose number it sees, and the kernel loses
+//! nothing.
 //!
-//! What a stranger writes (no frames, another version, a foreign HELLO, a BYE that names another sender or none) is
-//! reported or passed over. It ends no sender that names itself.
+//! What a stranger writes (no frames, another version, a foreign HELLO, a BYE that names another
+//! sender or none) is reported or passed over. It ends no sender that names itself.
 //!
 //! # Coming and going
-//! The reader opens the FIFO read-only, so that it sees the end when the last writer goes, also one that was killed; opened
-//! for writing as well, as is often advised, it would be a writer itself and never see any end. The end is
-//! [`Error::Closed`] if all said BYE, else [`Error::PeerDead`], told by every call until a writer begins anew
-//! ([`Receiver::wait_for_peer`]). A descriptor that has seen the last writer go polls "hung up" for ever after, so
-//! the reader then goes on with a fresh one; what is in the FIFO lives on, because the first one stays open.
+//! The reader opens the FIFO read-only, so that it sees the end when the last writer goes, also one
+//! that was killed; opened for writing as well, as is often advised, it would be a writer itself
+//! and never see any end. The end is [`Error::Closed`] if all said BYE, else [`Error::PeerDead`],
+//! told by every call until a writer begins anew ([`Receiver::wait_for_peer`]). A descriptor that
+//! has seen the last writer go polls "hung up" for ever after, so the reader then goes on with a
+//! fresh one; what is in the FIFO lives on, because the first one stays open.
 //!
 //! # Who may
-//! The FIFO is made with mode 0600, by the end that comes first, and must be ours or root's and no symbolic link; others must
-//! not be able to write. One reader at a time holds a lock (flock(2)) that the kernel drops when it dies.
+//! The FIFO is made with mode 0600, by the end that comes first, and must be ours or root's and no
+//! symbolic link; others must not be able to write. One reader at a time holds a lock (flock(2))
+//! that the kernel drops when it dies.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -59,8 +63,8 @@ const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_cor
 /// Becomes one of the writers, waiting for a reader until the deadline.
 ///
 /// # Errors
-/// [`Error::Timeout`] if there is no reader; [`Error::Untrusted`] for what is no FIFO, or a stranger's; [`Error::Unsupported`] for a
-/// pipe size that is not allowed; [`Error::Io`].
+/// [`Error::Timeout`] if there is no reader; [`Error::Untrusted`] for what is no FIFO, or a
+/// stranger's; [`Error::Unsupported`] for a pipe size that is not allowed; [`Error::Io`].
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("slipring-doc-fifo-{}", std::process::id()));
@@ -140,8 +144,8 @@ impl Receiver {
         self.inner.stats()
     }
 
-    /// After an end: with a descriptor that has not seen it. If the FIFO was removed, or another one has its name, no writer can
-    /// come any more, and the end remains.
+    /// After an end: with a descriptor that has not seen it. If the FIFO was removed, or another
+    /// one has its name, no writer can come any more, and the end remains.
     fn begin_anew(&mut self) -> Result<()> {
         if !self.inner.has_ended() {
             return Ok(());

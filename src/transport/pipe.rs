@@ -1,14 +1,16 @@
-//! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that other code opened.
+//! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that other code
+//! opened.
 //!
 //! Used by endpoints and by parents with a child to talk to. Relies on `stream` for the ends and on
 //! `os/spawn.rs` for the way into a child.
 //!
-//! One sender writes into a pipe, so frames of any size travel as they are, in the short form; a regular file gets the long one. Bytes
-//! that are no frame are skipped and reported. Several processes may have inherited the same writing end: they may write one after the
-//! other, not at once (that is what a [`fifo`](super::fifo) is for).
+//! One sender writes into a pipe, so frames of any size travel as they are, in the short form; a
+//! regular file gets the long one. Bytes that are no frame are skipped and reported. Several
+//! processes may have inherited the same writing end: they may write one after the other, not at
+//! once (that is what a [`fifo`](super::fifo) is for).
 //!
-//! Writing to a pipe that no process reads raises `SIGPIPE`. Rust programs ignore it; a program in another language that uses this
-//! library must do so, too, or it dies.
+//! Writing to a pipe that no process reads raises `SIGPIPE`. Rust programs ignore it; a program in
+//! another language that uses this library must do so, too, or it dies.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -62,8 +64,8 @@ pub fn pair(options: &Options) -> Result<(Sender, Receiver)> {
     Ok((sender(writer, options)?, receiver(reader, options)?))
 }
 
-/// Starts `command` with a pipe in each direction, which the child opens with [`inherited`], and gives our two ends. The child's standard
-/// input and output stay what they are.
+/// Starts `command` with a pipe in each direction, which the child opens with [`inherited`], and
+/// gives our two ends. The child's standard input and output stay what they are.
 ///
 /// # Errors
 /// [`Error::Io`] if the program cannot be started; otherwise as [`pair`].
@@ -85,8 +87,8 @@ pub fn spawn(mut command: Command, options: &Options) -> Result<(Child, Sender, 
     Ok((child, sender(writer, options)?, receiver(reader, options)?))
 }
 
-/// In the child: the two ends of the pipes that the parent made with [`spawn`]. Once. Descriptors that are not those that the parent
-/// made (their device and inode are compared) are left alone.
+/// In the child: the two ends of the pipes that the parent made with [`spawn`]. Once. Descriptors
+/// that are not those that the parent made (their device and inode are compared) are left alone.
 ///
 /// # Errors
 /// [`Error::NotFound`] if the parent made none, or they have been taken, or closed; [`Error::Io`].
@@ -184,8 +186,8 @@ fn new_pipe(options: &Options) -> Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Fails if no pipe can have the size that was asked for, before one is made that has a name. System calls only if a size
-/// was asked for.
+/// Fails if no pipe can have the size that was asked for, before one is made that has a name.
+/// System calls only if a size was asked for.
 pub(crate) fn check_size(options: &Options) -> Result<()> {
     if options.pipe_size.is_some() { new_pipe(options).map(drop) } else { Ok(()) }
 }

@@ -1,14 +1,18 @@
-//! `udp:HOST:PORT`: frames in datagrams, to any machine, with nothing promised but that what is missing is reported.
+//! `udp:HOST:PORT`: frames in datagrams, to any machine, with nothing promised but that what is
+//! missing is reported.
 //!
-//! Used by endpoints and programs. Relies on `datagram.rs`, and on `message/` for all that is not the socket itself.
+//! Used by endpoints and programs. Relies on `datagram.rs`, and on `message/` for all that is not
+//! the socket itself.
 //!
-//! Long frames: their checksums are better than UDP's. A frame that is larger than a datagram travels in fragments, and is lost
-//! with any of them. Sequence numbers are checked per source address, so lost frames are gaps, and late ones duplicates.
+//! Long frames: their checksums are better than UDP's. A frame that is larger than a datagram
+//! travels in fragments, and is lost with any of them. Sequence numbers are checked per source
+//! address, so lost frames are gaps, and late ones duplicates.
 //!
-//! * **Who**: addresses of this machine only (loopback), unless [`Options::remote`] says otherwise. A checksum is no
-//!   signature: a process that can send to the port can forge a frame.
-//! * **The end**: BYE may be lost. A receiver asks senders that are silent with a PING, which goes unanswered, unless their port
-//!   is closed: then the kernel answers (ICMP), and that is the sender's death.
+//! * **Who**: addresses of this machine only (loopback), unless [`Options::remote`] says otherwise.
+//!   A checksum is no signature: a process that can send to the port can forge a frame.
+//! * **The end**: BYE may be lost. A receiver asks senders that are silent with a PING, which goes
+//!   unanswered, unless their port is closed: then the kernel answers (ICMP), and that is the
+//!   sender's death.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -68,7 +72,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Bytes of the largest datagram that is sent, header included: 128 to 65,507. Larger frames travel in fragments.
+    /// Bytes of the largest datagram that is sent, header included: 128 to 65,507. Larger frames
+    /// travel in fragments.
     #[must_use]
     pub fn datagram(mut self, bytes: usize) -> Self {
         self.datagram = bytes;
@@ -138,17 +143,20 @@ impl Options {
 pub struct Sender(Outbox<SendingEnd>);
 
 impl Sender {
-    /// Says HELLO to the receiver at an address, and says it again until the deadline while the answer is that there is no
-    /// receiver. The kernel gives that answer at once for this machine, and for another one later or not at all.
+    /// Says HELLO to the receiver at an address, and says it again until the deadline while the
+    /// answer is that there is no receiver. The kernel gives that answer at once for this machine,
+    /// and for another one later or not at all.
     ///
-    /// If a host has several addresses, all of them are tried in turn until the deadline, whatever the others say, also while
-    /// there is no route. The first one that does not refuse is taken: an address that is silent looks like one where the
-    /// receiver listens. If it refuses later, a later call fails with [`Error::Closed`], and the one after it tries again.
-    /// Some six system calls an attempt.
+    /// If a host has several addresses, all of them are tried in turn until the deadline, whatever
+    /// the others say, also while there is no route. The first one that does not refuse is taken:
+    /// an address that is silent looks like one where the receiver listens. If it refuses later, a
+    /// later call fails with [`Error::Closed`], and the one after it tries again. Some six system
+    /// calls an attempt.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no receiver; [`Error::Untrusted`] for an address beyond this machine;
-    /// [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the deadline.
+    /// [`Error::NotFound`] if there is no receiver; [`Error::Untrusted`] for an address beyond this
+    /// machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that
+    /// cannot be reached at the deadline.
     pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let deadline = deadline.into();
         let addresses = options.resolve(address)?;
@@ -202,12 +210,12 @@ sender!(Sender);
 pub struct Receiver(Inbox<ReceivingEnd>);
 
 impl Receiver {
-    /// Receives at an address: of several, at the first that can be had. With port 0 the system chooses the port
-    /// ([`Receiver::local_address`]). Some six system calls.
+    /// Receives at an address: of several, at the first that can be had. With port 0 the system
+    /// chooses the port ([`Receiver::local_address`]). Some six system calls.
     ///
     /// # Errors
-    /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this machine; [`Error::Invalid`] for one
-    /// that does not resolve; [`Error::Io`].
+    /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this
+    /// machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
     pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
         let socket = match UdpSocket::bind(&options.resolve(address)?[..]) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(Error::Exists),
@@ -267,7 +275,8 @@ impl ReceivingEnd {
         recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)
     }
 
-    /// Empties the queue of errors. If they are refusals, the addresses that refused have no sender any more.
+    /// Empties the queue of errors. If they are refusals, the addresses that refused have no sender
+    /// any more.
     fn take_errors(&mut self, refused: bool) {
         // Those that do not fit are asked again.
         for _ in 0..MAX_GONE {
@@ -291,7 +300,8 @@ impl ReceivingEnd {
     }
 }
 
-/// Whether an error is one that any machine on the way can cause (icmp(7) names them), and so nothing to end for.
+/// Whether an error is one that any machine on the way can cause (icmp(7) names them), and so
+/// nothing to end for.
 fn is_answer(error: Errno) -> bool {
     matches!(
         error,

@@ -1,11 +1,14 @@
 //! `unix:PATH`: frames both ways over a Unix stream socket.
 //!
-//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `socket_path.rs` for the name.
+//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `socket_path.rs` for
+//! the name.
 //!
-//! Each side says HELLO first and BYE last; a receiver that has read the other side's HELLO lowers its own sender's limit to what was
-//! said, and answers PING. Bytes that are no frame end the connection for good.
+//! Each side says HELLO first and BYE last; a receiver that has read the other side's HELLO lowers
+//! its own sender's limit to what was said, and answers PING. Bytes that are no frame end the
+//! connection for good.
 //!
-//! The kernel says who the peer is (`SO_PEERCRED`): ourselves and root are let in, others if they are
+//! The kernel says who the peer is (`SO_PEERCRED`): ourselves and root are let in, others if they
+//! are
 //! [allowed](Options::allow_uid). The connecting side checks the listener, too.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,7 +58,8 @@ impl Options {
         self
     }
 
-    /// Lets the processes of another user in, too. The socket's mode is 0600: open it for them, or put it behind a group.
+    /// Lets the processes of another user in, too. The socket's mode is 0600: open it for them, or
+    /// put it behind a group.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);
@@ -88,12 +92,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, at most 107 bytes, in a directory that others cannot change; the socket has mode 0600. One that is
-    /// left over from a dead process is replaced. Some twelve system calls.
+    /// Listens at `path`, at most 107 bytes, in a directory that others cannot change; the socket
+    /// has mode 0600. One that is left over from a dead process is replaced. Some twelve system
+    /// calls.
     ///
     /// # Errors
-    /// [`Error::Exists`] if a process listens there; [`Error::Untrusted`] for a directory that others may change, or if
-    /// something else is under the path; [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::Exists`] if a process listens there; [`Error::Untrusted`] for a directory that
+    /// others may change, or if something else is under the path; [`Error::Invalid`];
+    /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let socket = socket(SocketFlags::NONBLOCK)?;
         let path = BoundPath::bind(&socket, SocketType::STREAM, path.as_ref())?;
@@ -101,30 +107,30 @@ impl Listener {
         Ok(Listener { socket, options: options.clone(), _path: path })
     }
 
-    /// The next connection. A peer that has shut its sending side is served; one that has gone already, as liveness probes
-    /// do, is passed over. Three system calls, and four to set it up.
+    /// The next connection. A peer that has shut its sending side is served; one that has gone
+    /// already, as liveness probes do, is passed over. Three system calls, and four to set it up.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its connection is closed; call
-    /// again for the next); [`Error::Io`].
+    /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its
+    /// connection is closed; call again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
         self.stream_over(self.accept_socket(deadline.into())?)
     }
 
-    /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring for what is sent from here,
-    /// rounded up to a power of two. Some forty system calls.
+    /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring
+    /// for what is sent from here, rounded up to a power of two. Some forty system calls.
     ///
     /// # Errors
-    /// As [`Listener::accept`], and [`Error::Timeout`] for a peer that says nothing; [`Error::PeerDead`] if it goes meanwhile;
-    /// [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity
-    /// that cannot be.
+    /// As [`Listener::accept`], and [`Error::Timeout`] for a peer that says nothing;
+    /// [`Error::PeerDead`] if it goes meanwhile; [`Error::Corrupt`], [`Error::Incompatible`],
+    /// [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity that cannot be.
     pub fn accept_upgrading(&self, capacity: usize, deadline: impl Into<Deadline>) -> Result<Connection> {
         let deadline = deadline.into();
         self.upgrade(self.accept_socket(deadline)?, capacity, deadline)
     }
 
-    /// The connection of the first peer that is `wanted`, over rings of `upgrade` bytes if that is asked for. Strangers are
-    /// passed over.
+    /// The connection of the first peer that is `wanted`, over rings of `upgrade` bytes if that is
+    /// asked for. Strangers are passed over.
     pub(crate) fn accept_wanted(
         &self,
         wanted: Wanted,
@@ -164,15 +170,16 @@ impl AsFd for Listener {
 /// Connects to the listener at `path`, waiting for one until the deadline. Some nine system calls.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if the listener has too many connections to accept;
-/// [`Error::Untrusted`] if the path is no socket, or the listener is of a user that is not allowed; [`Error::Invalid`];
-/// [`Error::Io`].
+/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if the listener has too many
+/// connections to accept; [`Error::Untrusted`] if the path is no socket, or the listener is of a
+/// user that is not allowed; [`Error::Invalid`]; [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
     stream::connection(connect_socket(path.as_ref(), options, deadline.into())?, WIRE, &options.stream)
 }
 
-/// Connects as [`connect`] does, and goes on over rings, if the peer wants that, too: no system call a frame from then on.
-/// `capacity`: bytes of the ring for what is sent from here, rounded up to a power of two. Some forty system calls.
+/// Connects as [`connect`] does, and goes on over rings, if the peer wants that, too: no system
+/// call a frame from then on. `capacity`: bytes of the ring for what is sent from here, rounded up
+/// to a power of two. Some forty system calls.
 ///
 /// # Errors
 /// As [`connect`] and [`Listener::accept_upgrading`].

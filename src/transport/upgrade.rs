@@ -1,23 +1,27 @@
-//! `unix:PATH?upgrade=ring`: two ends that met on a Unix socket go on over a pair of rings in memory.
+//! `unix:PATH?upgrade=ring`: two ends that met on a Unix socket go on over a pair of rings in
+//! memory.
 //!
-//! Used through [`unix`](super::unix), which opens the socket and checks who is there. Relies on `ring.rs` for the ends, and on
-//! `stream/` where the peer does not want rings.
+//! Used through [`unix`](super::unix), which opens the socket and checks who is there. Relies on
+//! `ring.rs` for the ends, and on `stream/` where the peer does not want rings.
 //!
 //! # How they agree
-//! Each side says HELLO with the feature RINGS. If both did, each makes a ring for the frames that it will send, in a sealed
-//! memfd, takes the producer's seat, and passes the descriptor (`SCM_RIGHTS`, unix(7)) with a DOORBELL; each attaches to what it
-//! was passed, and says ACK. Nobody sends before both sit. From then on the socket carries only BYE, and its own end. If one
+//! Each side says HELLO with the feature RINGS. If both did, each makes a ring for the frames that
+//! it will send, in a sealed memfd, takes the producer's seat, and passes the descriptor
+//! (`SCM_RIGHTS`, unix(7)) with a DOORBELL; each attaches to what it was passed, and says ACK.
+//! Nobody sends before both sit. From then on the socket carries only BYE, and its own end. If one
 //! side did not offer rings, the connection stays the byte stream that it was.
 //!
 //! # Whom to trust
-//! A ring of a peer of the same user is a ring as any other: frames are read in place, the seats say who left and who died. A
-//! peer of another user could write anything there at any time, so its ring is read by [`spsc::UntrustedConsumer`], and the
-//! socket says how its life ended. What it writes into *our* ring can cost it frames that we send it, and nothing else: a
-//! producer's positions are private.
+//! A ring of a peer of the same user is a ring as any other: frames are read in place, the seats
+//! say who left and who died. A peer of another user could write anything there at any time, so its
+//! ring is read by [`spsc::UntrustedConsumer`], and the socket says how its life ended. What it
+//! writes into *our* ring can cost it frames that we send it, and nothing else: a producer's
+//! positions are private.
 //!
 //! # When the peer has gone
-//! No other peer can take its place, so frames that lie in its ring are lost. The sender looks at the socket every 10 ms at most
-//! as it sends, whenever the ring is full, at every flush, and at the end. In between it reads a clock, and makes no system call.
+//! No other peer can take its place, so frames that lie in its ring are lost. The sender looks at
+//! the socket every 10 ms at most as it sends, whenever the ring is full, at every flush, and at
+//! the end. In between it reads a clock, and makes no system call.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -113,7 +117,8 @@ impl Sender {
         if payload.len() > max { Err(Error::TooLarge { max }) } else { Ok(()) }
     }
 
-    /// Looks whether the peer is still there, if the last look is long ago: a full ring would tell only much later.
+    /// Looks whether the peer is still there, if the last look is long ago: a full ring would tell
+    /// only much later.
     #[inline]
     fn look_at_times(&mut self) -> Result<()> {
         let now = clock::coarse_ns();
@@ -154,7 +159,8 @@ impl FrameSender for Sender {
         sent
     }
 
-    /// Nothing is ever collected; but looks whether the peer is still there to read what is in the ring.
+    /// Nothing is ever collected; but looks whether the peer is still there to read what is in the
+    /// ring.
     fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
         self.ring.flush_until(deadline)?;
         match self.check_peer() {
@@ -217,7 +223,8 @@ impl End {
 }
 
 impl Receiver {
-    /// Whether the peer is of another user, so that its frames are copied before they are looked at.
+    /// Whether the peer is of another user, so that its frames are copied before they are looked
+    /// at.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         self.is_stranger
@@ -231,7 +238,8 @@ impl Receiver {
         Ok(event)
     }
 
-    /// The ring of a stranger is empty. Whatever it sent before its end is in the ring by the time that the end can be seen.
+    /// The ring of a stranger is empty. Whatever it sent before its end is in the ring by the time
+    /// that the end can be seen.
     fn advance_or_end(&mut self) -> Result<()> {
         if self.end.is_none() {
             self.end = look_for_end(&self.socket)?;
@@ -316,8 +324,8 @@ fn peer_end(socket: &OwnedFd) -> Result<Option<End>> {
     }
 }
 
-/// After the handshake nothing comes but BYE, and then the end. Takes nothing, so that it says the same to both ends, again
-/// and again.
+/// After the handshake nothing comes but BYE, and then the end. Takes nothing, so that it says the
+/// same to both ends, again and again.
 fn look_for_end(socket: &OwnedFd) -> Result<Option<End>> {
     let mut bytes = [0; SHORT];
     match recv(socket, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
@@ -335,8 +343,8 @@ fn is(header: Header, kind: u16) -> bool {
     header.is_control() && header.kind == kind
 }
 
-/// The HELLO of the peer, taken from the socket, if it offers rings; otherwise nothing is taken. A peer that offers them says so in
-/// a short HELLO, the first thing it sends.
+/// The HELLO of the peer, taken from the socket, if it offers rings; otherwise nothing is taken. A
+/// peer that offers them says so in a short HELLO, the first thing it sends.
 fn offer_of_peer(socket: &OwnedFd, deadline: Deadline) -> Result<Option<Hello>> {
     let mut bytes = [0; SHORT + Hello::LEN];
     let mut patience: Option<Instant> = None;

@@ -125,8 +125,8 @@ impl Peer {
     }
 }
 
-/// Waits for the answers of all `peers`. Fails as soon as any side fails or dies, including the sides
-/// `beside` them, which answer later: without that side, the others might never finish.
+/// Waits for the answers of all `peers`. Fails as soon as any side fails or dies, including the
+/// sides `beside` them, which answer later: without that side, the others might never finish.
 pub(super) fn answers(peers: &mut [Peer], beside: &mut [Peer]) -> Outcome<Vec<Answer>> {
     let mut answers: Vec<Option<Answer>> = peers.iter().map(|_| None).collect();
     while answers.iter().any(Option::is_none) {

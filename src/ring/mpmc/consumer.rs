@@ -22,11 +22,12 @@ pub const BATCH: usize = 32;
 
 /// A receiving end. Clones share one seat in the ring, and may be used by several threads at once.
 ///
-/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a producer that sleeps (none at
-/// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, they ask the kernel who
-/// is dead.
+/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a
+/// producer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
+/// and only when the ring is empty, they ask the kernel who is dead.
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
+/// dead thread").
 #[derive(Clone)]
 pub struct Consumer(Arc<Seat>);
 
@@ -50,8 +51,8 @@ impl Consumer {
     /// Becomes one of the ring's consumers. Reaps dead participants first; makes some system calls.
     ///
     /// # Errors
-    /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
-    /// [`Error::Io`].
+    /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring;
+    /// [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
         Ok(Consumer(Arc::new(Seat::join(ring, Role::Consumer)?)))
     }
@@ -93,7 +94,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::Empty`]: nothing is committed, or the next frame is still being written. [`Error::Closed`] or
-    /// [`Error::PeerDead`] once the last producer has left and nothing remains, until another attaches. [`Error::Corrupt`].
+    /// [`Error::PeerDead`] once the last producer has left and nothing remains, until another
+    /// attaches. [`Error::Corrupt`].
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
@@ -129,8 +131,8 @@ impl Consumer {
     /// Copies the next frame into `buffer` and releases it, if there is one. Lock-free.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`]. [`Error::TooLarge`] if `buffer` is shorter than the largest payload of the ring: a frame
-    /// that was taken cannot be put back, so none is taken.
+    /// As [`Consumer::try_recv`]. [`Error::TooLarge`] if `buffer` is shorter than the largest
+    /// payload of the ring: a frame that was taken cannot be put back, so none is taken.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 40)?;
@@ -167,8 +169,8 @@ impl Consumer {
         Ok(self.copy_out(taken, buffer))
     }
 
-    /// Up to `max` frames (and [`BATCH`]) that are committed now, in place, if there are any. Released together when the
-    /// batch is dropped. Lock-free.
+    /// Up to `max` frames (and [`BATCH`]) that are committed now, in place, if there are any.
+    /// Released together when the batch is dropped. Lock-free.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]; [`Error::Invalid`] if `max` is 0.
@@ -300,13 +302,14 @@ impl Consumer {
         let core = &self.0.core;
         // SAFETY: the payload of a slot inside the area.
         let start = unsafe { core.data().base().add(core.taken_payload(taken)) };
-        // SAFETY: the length was bounded by the slot; the slot is being read with our id, so no producer writes it until `taken`,
-        // which is borrowed here, is given to `release`. The area outlives it: the caller holds `self`.
+        // SAFETY: the length was bounded by the slot; the slot is being read with our id, so no
+        // producer writes it until `taken`, which is borrowed here, is given to `release`. The area
+        // outlives it: the caller holds `self`.
         unsafe { std::slice::from_raw_parts(start, taken.header.len as usize) }
     }
 
-    /// Frees the slot. Sleeping producers are told now and then, not for every slot: at every quarter of the ring, and
-    /// when it is found empty.
+    /// Frees the slot. Sleeping producers are told now and then, not for every slot: at every
+    /// quarter of the ring, and when it is found empty.
     #[inline(always)]
     pub(super) fn release(&self, taken: Taken) {
         if self.0.attachment.is_forked() {

@@ -61,8 +61,8 @@
 //! has read, on a word that names the dead owner or, for VOID, on a commit word of an older lap.
 //! Another recoverer may do the same at the same time, or later: of each CAS one succeeds. The id
 //! is not issued again before a complete pass has found nothing of it. A recoverer that was stopped
-//! in between, for any number of laps, expects a word that has been replaced, and changes nothing. See
-//! `recovery.rs`.
+//! in between, for any number of laps, expects a word that has been replaced, and changes nothing.
+//! See `recovery.rs`.
 //!
 //! *A stalled CAS.* A claim expects (l−1, x): the word says l or more for the next 2^40 laps. A
 //! take expects (l−1, unread, not again): afterwards it is being read, again, or of a later lap. A

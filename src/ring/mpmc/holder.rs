@@ -1,9 +1,11 @@
-//! A consumer that holds what it returned last until the next call: what a view does with a borrow, this does with a field.
+//! A consumer that holds what it returned last until the next call: what a view does with a borrow,
+//! this does with a field.
 //!
 //! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
 //!
-//! Frames in the form of a byte stream ([`Holder::run`]) are copies, but their slots are held until they have left. A held slot
-//! cannot be put back: it is released, or else given back when the consumer leaves, and delivered again, marked.
+//! Frames in the form of a byte stream ([`Holder::run`]) are copies, but their slots are held until
+//! they have left. A held slot cannot be put back: it is released, or else given back when the
+//! consumer leaves, and delivered again, marked.
 
 use std::collections::VecDeque;
 
@@ -69,9 +71,10 @@ impl Holder {
         self.held.front().filter(|_| self.is_lent).map(|taken| frame(&self.consumer, taken))
     }
 
-    /// The frames that are there now, encoded one behind the other, up to about `limit` bytes and a quarter of the ring; the
-    /// frame that was returned last is the first of them. They are numbered here, since other consumers may take those in between.
-    /// `None` if the ring delivers at most once: what is held and does not leave would be lost.
+    /// The frames that are there now, encoded one behind the other, up to about `limit` bytes and a
+    /// quarter of the ring; the frame that was returned last is the first of them. They are
+    /// numbered here, since other consumers may take those in between. `None` if the ring delivers
+    /// at most once: what is held and does not leave would be lost.
     pub(crate) fn run(&mut self, limit: usize) -> Option<&[u8]> {
         let ring = self.consumer.ring();
         if ring.redelivery() == Redelivery::AtMostOnce {
@@ -98,7 +101,8 @@ impl Holder {
         Some(&self.run)
     }
 
-    /// Releases the whole frames in the first `bytes` of the run, and gives their number and the bytes of their payloads.
+    /// Releases the whole frames in the first `bytes` of the run, and gives their number and the
+    /// bytes of their payloads.
     pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
         self.is_lent = false;
         let (mut frames, mut payload, mut end) = (0, 0, 0);

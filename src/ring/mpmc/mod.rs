@@ -1,13 +1,15 @@
-//! Many producers, many consumers, frames of up to a slot: a work queue that loses no work when a worker dies.
+//! Many producers, many consumers, frames of up to a slot: a work queue that loses no work when a
+//! worker dies.
 //!
-//! The algorithm is in `core.rs`; here are the handles. Claiming a slot writes its owner into it, so any
-//! participant can recover exactly what a dead one left unfinished. If a producer dies before committing, its frame is
-//! discarded. If a consumer dies holding a frame, that is redelivered with a mark, or dropped and counted, as the ring was
-//! created.
+//! The algorithm is in `core.rs`; here are the handles. Claiming a slot writes its owner into it,
+//! so any participant can recover exactly what a dead one left unfinished. If a producer dies
+//! before committing, its frame is discarded. If a consumer dies holding a frame, that is
+//! redelivered with a mark, or dropped and counted, as the ring was created.
 //!
-//! Frames of one producer arrive in the order in which it claimed them. A producer that is *stopped* between claim and commit
-//! delays the frames behind its own; a dead one does not. `seq` is the frame's position in the ring, for all producers
-//! together: a number that never comes belongs to a claim that was aborted.
+//! Frames of one producer arrive in the order in which it claimed them. A producer that is
+//! *stopped* between claim and commit delays the frames behind its own; a dead one does not. `seq`
+//! is the frame's position in the ring, for all producers together: a number that never comes
+//! belongs to a claim that was aborted.
 //!
 //! ```
 //! let (tx, rx) = slipring::mpmc::pair(64, 128)?;

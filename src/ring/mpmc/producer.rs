@@ -17,14 +17,15 @@ use crate::wait::eventcount::ALL;
 
 /// A sending end. Clones share one seat in the ring, and may be used by several threads at once.
 ///
-/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a consumer that sleeps (none at
-/// all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, they ask the kernel who
-/// is dead.
+/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a
+/// consumer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
+/// and only when the ring is full, they ask the kernel who is dead.
 ///
-/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while no consumer is attached, with
-/// [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
+/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while
+/// no consumer is attached, with [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
+/// dead thread").
 #[derive(Clone)]
 pub struct Producer(Arc<Seat>);
 
@@ -48,8 +49,8 @@ impl Producer {
     /// Becomes one of the ring's producers. Reaps dead participants first; makes some system calls.
     ///
     /// # Errors
-    /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring; [`Error::Corrupt`];
-    /// [`Error::Io`].
+    /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring;
+    /// [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
         Ok(Producer(Arc::new(Seat::join(ring, Role::Producer)?)))
     }
@@ -97,8 +98,8 @@ impl Producer {
     /// Sends a copy of `payload`, if a slot is free. Lock-free.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::TooLarge`]; [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the consumers
-    /// have gone.
+    /// [`Error::Full`], [`Error::TooLarge`]; [`Error::Closed`] or [`Error::PeerDead`]: the ring is
+    /// full, and the consumers have gone.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(2, 64)?;
@@ -112,10 +113,12 @@ impl Producer {
         self.try_put(Header::PLAIN, payload)
     }
 
-    /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are
+    /// filled in.
     ///
     /// # Errors
-    /// As [`Producer::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
+    /// As [`Producer::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and
+    /// [`Header::control`] refuse.
     #[inline]
     pub fn try_send_frame(&self, header: Header, payload: &[u8]) -> Result<()> {
         self.try_put(header.checked()?, payload)
@@ -133,7 +136,8 @@ impl Producer {
         }
     }
 
-    /// [`Producer::try_put`] where the next slot is not to be had at once. (The header comes in two words: they fit registers.)
+    /// [`Producer::try_put`] where the next slot is not to be had at once. (The header comes in two
+    /// words: they fit registers.)
     #[cold]
     #[inline(never)]
     fn try_put_behind(&self, header: (u64, u64), payload: &[u8]) -> Result<()> {
@@ -141,7 +145,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends a copy of `payload`; waits while the ring is full. Blocking: a consumer makes the room.
+    /// Sends a copy of `payload`; waits while the ring is full. Blocking: a consumer makes the
+    /// room.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
@@ -159,10 +164,12 @@ impl Producer {
         self.put(Header::PLAIN, payload, deadline)
     }
 
-    /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// in.
     ///
     /// # Errors
-    /// As [`Producer::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
+    /// As [`Producer::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and
+    /// [`Header::control`] refuse.
     #[inline]
     pub fn send_frame(&self, header: Header, payload: &[u8]) -> Result<()> {
         self.send_frame_deadline(header, payload, Deadline::never())
@@ -197,8 +204,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends copies of as many `payloads` as there are free slots, and says how many: the consumers are looked after once,
-    /// not for each. Lock-free.
+    /// Sends copies of as many `payloads` as there are free slots, and says how many: the consumers
+    /// are looked after once, not for each. Lock-free.
     ///
     /// # Errors
     /// As [`Producer::try_send`], if not even the first could be sent.
@@ -235,7 +242,8 @@ impl Producer {
         }
     }
 
-    /// A slot, to be written in place. Lock-free. Dropping it without [`Grant::commit`] aborts; nothing is sent.
+    /// A slot, to be written in place. Lock-free. Dropping it without [`Grant::commit`] aborts;
+    /// nothing is sent.
     ///
     /// The slots behind it wait for it: commit or drop it soon.
     ///
@@ -273,8 +281,8 @@ impl Producer {
         Ok(Grant { claim: Some(self.claim(len, deadline)?), producer: self, len })
     }
 
-    /// Says that nothing more will come from this handle. When the last producer has closed, consumers get what is in the
-    /// ring, then [`Error::Closed`]. So does dropping.
+    /// Says that nothing more will come from this handle. When the last producer has closed,
+    /// consumers get what is in the ring, then [`Error::Closed`]. So does dropping.
     pub fn close(self) {}
 
     #[inline(always)]
@@ -369,8 +377,9 @@ impl Producer {
     }
 }
 
-/// A claimed slot, to be filled and committed. Dropped without [`Grant::commit`], the claim is given up; forgotten
-/// (`mem::forget`), it is given up when the last clone of its handle is dropped.
+/// A claimed slot, to be filled and committed. Dropped without [`Grant::commit`], the claim is
+/// given up; forgotten (`mem::forget`), it is given up when the last clone of its handle is
+/// dropped.
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct Grant<'a> {
     producer: &'a Producer,
@@ -389,10 +398,12 @@ impl Grant<'_> {
         self.finish(Header::PLAIN, len);
     }
 
-    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// in.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing is sent.
+    /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing
+    /// is sent.
     ///
     /// # Panics
     /// If `len` exceeds the grant.
@@ -415,7 +426,8 @@ impl Grant<'_> {
     fn start(&self) -> *mut u8 {
         let core = &self.producer.0.core;
         let offset = self.claim.as_ref().map_or(0, |claim| core.claimed_payload(claim));
-        // SAFETY: the payload of a slot inside the area (or its beginning, for a grant that is being dropped).
+        // SAFETY: the payload of a slot inside the area (or its beginning, for a grant that is
+        // being dropped).
         unsafe { core.data().base().add(offset) }
     }
 }
@@ -425,8 +437,9 @@ impl Deref for Grant<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` is at most the slot's payload; the memory is initialised (zeros or old frames); this lap of the
-        // slot is claimed with our id, and the claim, which is not `Clone`, is in this grant: no other code touches it.
+        // SAFETY: `len` is at most the slot's payload; the memory is initialised (zeros or old
+        // frames); this lap of the slot is claimed with our id, and the claim, which is not
+        // `Clone`, is in this grant: no other code touches it.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! *Whose claim is it?* A word names an id, and ids are issued again. So a recoverer that does not
 //! keep the id from being issued again, by holding its lock, asks after reading the word, and
-//! before its CAS, whether the dead participant still has the id (`is_still_dead`). If so, the claim that
-//! it read is the dead participant's, and the CAS is right or fails.
+//! before its CAS, whether the dead participant still has the id (`is_still_dead`). If so, the
+//! claim that it read is the dead participant's, and the CAS is right or fails.
 
 use super::core::Taken;
 use super::layout::{ClaimWord, CommitWord, ReadWord, Shared, Stop, before, is_at_least};
@@ -57,8 +57,8 @@ impl Shared {
                     Redelivery::AtLeastOnce => (read.taken_back(), &mut total.redeliver),
                 };
                 // SYNC(release), SYNC(again): pair with the loads in `is_free` and in `take_again`;
-                // what the dead participant read, known to us by the kernel's word, comes before what the
-                // next one writes.
+                // what the dead participant read, known to us by the kernel's word, comes before
+                // what the next one writes.
                 let word = self.read_word(slot);
                 let won = word.compare_exchange(read.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok();
                 *count += u64::from(won);
@@ -87,9 +87,9 @@ impl Shared {
     /// Gives the claim of `lap` up for its dead owner; false if another recoverer was faster.
     fn void(&self, slot: usize, lap: u64, seen: CommitWord) -> bool {
         let (word, void) = (self.commit_word(slot), CommitWord::void(lap).0);
-        // SYNC(void): pairs with the loads in `skip_before` and `next_ready`; what the dead participant
-        // wrote, known to us by the kernel's word, comes before what the next owner of the slot
-        // writes.
+        // SYNC(void): pairs with the loads in `skip_before` and `next_ready`; what the dead
+        // participant wrote, known to us by the kernel's word, comes before what the next owner of
+        // the slot writes.
         let won = word.compare_exchange(seen.0, void, Ordering::Release, Ordering::Relaxed).is_ok();
         if won {
             self.skip(slot, lap);

@@ -1,31 +1,35 @@
-//! Owning the lines ahead: what the SPSC producer stores behind its tail, off the critical path, so that the cache lines of
-//! the next frames are its own when they come.
+//! Owning the lines ahead: what the SPSC producer stores behind its tail, off the critical path, so
+//! that the cache lines of the next frames are its own when they come.
 //!
 //! Used by `core.rs`, at commits that come to the end of what it knows. Relies on `layout.rs`.
 //!
-//! The consumer read those lines a lap ago, or polls one of them, so the first store to each has to wait until the line
-//! comes over; and x86 lets stores leave in order, so a commit waits behind them all. A store of zeros behind the commit
-//! takes that wait out of the next commit. How, goes by the size of the last record (measured: docs/benchmarks.md):
+//! The consumer read those lines a lap ago, or polls one of them, so the first store to each has to
+//! wait until the line comes over; and x86 lets stores leave in order, so a commit waits behind
+//! them all. A store of zeros behind the commit takes that wait out of the next commit. How, goes
+//! by the size of the last record (measured: docs/benchmarks.md):
 //!
-//! * **Window**, for small frames: whole lines of zeros. They also save the store of the zero behind each frame, which is
-//!   there already: [`Ahead::covers`].
+//! * **Window**, for small frames: whole lines of zeros. They also save the store of the zero
+//!   behind each frame, which is there already: [`Ahead::covers`].
 //! * **Touch**, for medium ones: one word in each line. It does not write everything twice.
-//! * **Prefetch**, for large ones: the lines are only asked for. That does less for a round trip than touching them, but in a
-//!   stream of large frames stores that wait for their lines cost more than they bring.
+//! * **Prefetch**, for large ones: the lines are only asked for. That does less for a round trip
+//!   than touching them, but in a stream of large frames stores that wait for their lines cost more
+//!   than they bring.
 //!
 //! # Invariant
 //!
-//! Every word from the tail up to `zero_end` is zero; and `refill_at` lies before `zero_end`, or not behind the tail. So one
-//! comparison tells that a record that ends at `refill_at` or before needs no zero behind it, and no more lines
-//! ([`Ahead::reaches`]). `end` is a hint.
+//! Every word from the tail up to `zero_end` is zero; and `refill_at` lies before `zero_end`, or
+//! not behind the tail. So one comparison tells that a record that ends at `refill_at` or before
+//! needs no zero behind it, and no more lines ([`Ahead::reaches`]). `end` is a hint.
 //!
-//! What is stored here lies behind the zero word at the tail, in free space: [`Ahead::refill`] keeps a line away from
-//! everything that the consumer has not released. It is overwritten by payload, or was to be zero anyway; so nothing that a
-//! peer or a successor sees depends on it, wherever its producer dies.
+//! What is stored here lies behind the zero word at the tail, in free space: [`Ahead::refill`]
+//! keeps a line away from everything that the consumer has not released. It is overwritten by
+//! payload, or was to be zero anyway; so nothing that a peer or a successor sees depends on it,
+//! wherever its producer dies.
 //!
-//! A grant and a batch write behind the tail before they are committed. They take the `Ahead` with them and give it back at
-//! their commit; what stays in the producer knows of no zeros ([`Ahead::nothing`]). So one that is dropped or forgotten leaves
-//! nothing behind that a reader would take for a record.
+//! A grant and a batch write behind the tail before they are committed. They take the `Ahead` with
+//! them and give it back at their commit; what stays in the producer knows of no zeros
+//! ([`Ahead::nothing`]). So one that is dropped or forgotten leaves nothing behind that a reader
+//! would take for a record.
 
 use super::layout::Shared;
 use crate::sync::{Ordering, compiler_fence, later};
@@ -42,7 +46,8 @@ const REACH: u64 = 512;
 /// What is known of the lines ahead of a tail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
-    /// Every word from the tail up to here is zero. Before the tail: nothing is known, but for the word at the tail.
+    /// Every word from the tail up to here is zero. Before the tail: nothing is known, but for the
+    /// word at the tail.
     zero_end: u64,
     /// The lines before this have been touched.
     end: u64,
@@ -63,14 +68,15 @@ impl Ahead {
         (self.zero_end.wrapping_sub(next) as i64) > 0
     }
 
-    /// Whether a record that ends at `next`, a position behind the tail, leaves enough ahead: the word at `next` is zero, and
-    /// no refill is due.
+    /// Whether a record that ends at `next`, a position behind the tail, leaves enough ahead: the
+    /// word at `next` is zero, and no refill is due.
     #[inline(always)]
     pub(super) fn reaches(&self, next: u64) -> bool {
         (self.refill_at.wrapping_sub(next) as i64) >= 0
     }
 
-    /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released everything before `head`.
+    /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released
+    /// everything before `head`.
     #[inline(always)]
     pub(super) fn refill(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
         if self.goes_on(shared, head, next, size) {
@@ -80,8 +86,8 @@ impl Ahead {
         }
     }
 
-    /// Whether the tail, about to move to `next` by a record of `size` bytes, stays in the window, and there is room for one
-    /// more piece of it.
+    /// Whether the tail, about to move to `next` by a record of `size` bytes, stays in the window,
+    /// and there is room for one more piece of it.
     #[inline(always)]
     pub(super) fn goes_on(&self, shared: &Shared, head: u64, next: u64, size: u64) -> bool {
         let end = self.zero_end.wrapping_add(PIECE);
@@ -106,7 +112,8 @@ impl Ahead {
         let unit = PIECE.min(shared.capacity / 4).max(CACHE_LINE);
         let end = later(self.zero_end, up_to(next.wrapping_add(unit / 2), unit));
         if has_room(shared, head, end) {
-            // The word at `next` is zero, and need not be written again: the consumer may be polling it.
+            // The word at `next` is zero, and need not be written again: the consumer may be
+            // polling it.
             shared.zero(later(self.zero_end, next.wrapping_add(8)), end);
             self.zeroed(end, size);
         }

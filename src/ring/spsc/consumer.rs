@@ -22,14 +22,15 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
 
-/// The receiving end. One at a time: the role passes on when it is dropped, or when its process dies; frames that it had in
-/// hand then come again, marked.
+/// The receiving end. One at a time: the role passes on when it is dropped, or when its process
+/// dies; frames that it had in hand then come again, marked.
 ///
-/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a producer that sleeps
-/// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is empty, it asks the
-/// kernel whether the producer is dead.
+/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a
+/// producer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
+/// and only when the ring is empty, it asks the kernel whether the producer is dead.
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
+/// dead thread").
 pub struct Consumer {
     pub(super) core: core::Consumer,
     run: Run,
@@ -56,12 +57,14 @@ impl Consumer {
         Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
-    /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames that a dead consumer
-    /// held are flagged [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost, as the ring was created. Some system calls.
+    /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames
+    /// that a dead consumer held are flagged
+    /// [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost, as
+    /// the ring was created. Some system calls.
     ///
     /// # Errors
-    /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind of ring;
-    /// [`Error::Corrupt`]; [`Error::Io`].
+    /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind
+    /// of ring; [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
         expect_mirror(ring)?;
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Consumer)?;
@@ -115,7 +118,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::Empty`]: it may be otherwise a moment later. [`Error::Closed`] or [`Error::PeerDead`] once the producer has
-    /// gone and everything it committed was delivered, until another producer attaches. [`Error::Corrupt`].
+    /// gone and everything it committed was delivered, until another producer attaches.
+    /// [`Error::Corrupt`].
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -159,11 +163,12 @@ impl Consumer {
         Ok(View { consumer: self, frame })
     }
 
-    /// Copies the next frame into `buffer` and releases it, if there is one. Wait-free. The header says how long it was.
+    /// Copies the next frame into `buffer` and releases it, if there is one. Wait-free. The header
+    /// says how long it was.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`]; [`Error::TooLarge`] with the `max` that would do, if `buffer` is too short: the frame
-    /// then stays in the ring.
+    /// As [`Consumer::try_recv`]; [`Error::TooLarge`] with the `max` that would do, if `buffer` is
+    /// too short: the frame then stays in the ring.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -198,8 +203,8 @@ impl Consumer {
         self.copy_out(frame, buffer)
     }
 
-    /// Every frame that is committed now, in place, if there is any. Released together when the batch is dropped: those
-    /// that were looked at. Wait-free.
+    /// Every frame that is committed now, in place, if there is any. Released together when the
+    /// batch is dropped: those that were looked at. Wait-free.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`].
@@ -267,8 +272,9 @@ impl Consumer {
         }
     }
 
-    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and then look once more. Where
-    /// there is nothing to tell, this is one of many looks, and as few of them as possible take the line from the producer.
+    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and
+    /// then look once more. Where there is nothing to tell, this is one of many looks, and as few
+    /// of them as possible take the line from the producer.
     #[inline(always)]
     fn look_again(core: &mut core::Consumer, run: &mut Run, attachment: &Attachment<One>) -> Result<bool> {
         if !core.publish() {
@@ -315,7 +321,8 @@ impl Consumer {
         Ok(frame.header())
     }
 
-    /// Frees everything before `end`. In a forked child, whose copy of the frames is its parent's to release, does nothing.
+    /// Frees everything before `end`. In a forked child, whose copy of the frames is its parent's
+    /// to release, does nothing.
     #[inline(always)]
     pub(super) fn release(&mut self, end: u64, tally: Tally) {
         if self.attachment.is_forked() {
@@ -328,8 +335,8 @@ impl Consumer {
         }
     }
 
-    /// What need not be done for every frame: the producer is told of room, and in a long run kept at a distance. Where
-    /// frames are delivered again, every release comes here.
+    /// What need not be done for every frame: the producer is told of room, and in a long run kept
+    /// at a distance. Where frames are delivered again, every release comes here.
     #[cold]
     #[inline(never)]
     fn stop(&mut self, bytes: u64, redelivered: u32) {
@@ -347,22 +354,27 @@ impl Consumer {
     #[inline(always)]
     pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
         let shared = self.core.shared();
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long
+        // (`expect_mirror`).
         let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
-        // SAFETY: `look` bounded the length by the ring, so the slice ends inside the area of two capacities. The frame is
-        // committed, so the producer is done with it, and not released: releasing needs `&mut self`.
+        // SAFETY: `look` bounded the length by the ring, so the slice ends inside the area of two
+        // capacities. The frame is committed, so the producer is done with it, and not released:
+        // releasing needs `&mut self`.
         unsafe { std::slice::from_raw_parts(start, frame.len()) }
     }
 
-    /// Committed records, from one position to another, as they lie in the ring. They have been looked at, and not released.
+    /// Committed records, from one position to another, as they lie in the ring. They have been
+    /// looked at, and not released.
     #[cfg(feature = "transports")]
     pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
         let shared = self.core.shared();
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long
+        // (`expect_mirror`).
         let first = unsafe { shared.data().base().add(shared.offset(start)) };
-        // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two capacities. Every record in
-        // it is committed: its word was loaded with Acquire, and the producer writes neither header nor payload again before
-        // it is released, for which `&mut self` is needed.
+        // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two
+        // capacities. Every record in it is committed: its word was loaded with Acquire, and the
+        // producer writes neither header nor payload again before it is released, for which
+        // `&mut self` is needed.
         unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
     }
 }
@@ -399,7 +411,8 @@ impl View<'_> {
         self.frame.header()
     }
 
-    /// Leaves the frame in the ring: it is the next one that this consumer or its successor receives.
+    /// Leaves the frame in the ring: it is the next one that this consumer or its successor
+    /// receives.
     #[inline]
     pub fn keep(self) {
         std::mem::forget(self); // nothing to free; the consumer goes back to its first unreleased frame by itself
@@ -453,7 +466,8 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The frames, in order, as long as there are committed ones: also those that arrive meanwhile, at most a ring full.
+    /// The frames, in order, as long as there are committed ones: also those that arrive meanwhile,
+    /// at most a ring full.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
         Iter { consumer: self.consumer, tally: &mut self.tally }

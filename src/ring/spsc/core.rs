@@ -1,51 +1,63 @@
 //! The SPSC byte ring: the algorithm, and nothing else. Checked by loom as it stands here.
 //!
-//! Used by the handles in `spsc/mod.rs`. Relies on `layout.rs` for the memory that both sides share, on `ahead.rs` for the
-//! lines in front of the producer.
+//! Used by the handles in `spsc/mod.rs`. Relies on `layout.rs` for the memory that both sides
+//! share, on `ahead.rs` for the lines in front of the producer.
 //!
 //! # Protocol
 //!
-//! A header's first word is the commit word. It is zero until the frame is whole, and never zero afterwards, so the
-//! consumer polls the very line that carries the data: no index to fetch, two line transfers per small frame, the least
-//! there can be.
+//! A header's first word is the commit word. It is zero until the frame is whole, and never zero
+//! afterwards, so the consumer polls the very line that carries the data: no index to fetch, two
+//! line transfers per small frame, the least there can be.
 //!
-//! * **commit**: write payload and second header word; see to it that the first word of the *next* header is zero; store this
-//!   header's first word with Release. Everything before `tail` is a chain of headers that ends in a zero word.
-//! * **own the lines ahead** (`ahead.rs`): only then store zeros into the lines behind the tail, which so are the producer's own when the
-//!   next frame comes. For small frames that is a window of zeros, in which the next header's first word is zero already.
-//! * **look**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the zero behind it are visible.
-//! * **release**: store `exact` (and, lazily, `head`) with Release: the bytes before it may be overwritten.
-//! * **batch**: later frames are written with plain stores; the *first* header is released last and uncovers them all. What
-//!   is staged belongs to the batch ([`Staged`]), and the producer's tail stays where it is until then.
-//! * **abort**: nothing to do: the header is still zero, and the tail has not moved. So a batch or grant that is forgotten
-//!   (`mem::forget`) is aborted, too, and nothing that was staged is read back from shared memory.
+//! * **commit**: write payload and second header word; see to it that the first word of the *next*
+//!   header is zero; store this header's first word with Release. Everything before `tail` is a
+//!   chain of headers that ends in a zero word.
+//! * **own the lines ahead** (`ahead.rs`): only then store zeros into the lines behind the tail,
+//!   which so are the producer's own when the next frame comes. For small frames that is a window
+//!   of zeros, in which the next header's first word is zero already.
+//! * **look**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the
+//!   zero behind it are visible.
+//! * **release**: store `exact` (and, lazily, `head`) with Release: the bytes before it may be
+//!   overwritten.
+//! * **batch**: later frames are written with plain stores; the *first* header is released last and
+//!   uncovers them all. What is staged belongs to the batch ([`Staged`]), and the producer's tail
+//!   stays where it is until then.
+//! * **abort**: nothing to do: the header is still zero, and the tail has not moved. So a batch or
+//!   grant that is forgotten (`mem::forget`) is aborted, too, and nothing that was staged is read
+//!   back from shared memory.
 //!
 //! # Why it is right
 //!
-//! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the word behind it lies in free space
-//! too. It is zero before the record is published: either it lies in the window (`Ahead::covers`), whose zeros this
-//! producer stored after the consumer had released that space, and which nothing has overwritten since; or it is stored now.
-//! Both stores come before the commit's in program order, so SYNC(commit) at `p` publishes the zero at the word behind `p`,
-//! from either store. Then the tail, and with it "the word at the tail is zero", moves on.
+//! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the word
+//! behind it lies in free space too. It is zero before the record is published: either it lies in
+//! the window (`Ahead::covers`), whose zeros this producer stored after the consumer had released
+//! that space, and which nothing has overwritten since; or it is stored now. Both stores come
+//! before the commit's in program order, so SYNC(commit) at `p` publishes the zero at the word
+//! behind `p`, from either store. Then the tail, and with it "the word at the tail is zero", moves
+//! on.
 //!
-//! *The window holds what it says.* Between calls every word from `tail` up to `zero_end` is zero. A record that is
-//! committed ends at the new tail, and what it wrote lies before that. What is written behind the tail and not committed belongs
-//! to a grant or a batch, which has taken the window with it. A new producer relies on nothing but the word at its tail.
-//! The window ends a line before the first record that is not released; where that leaves no room for it, there is none, and nothing is
-//! full that would not be full without it.
+//! *The window holds what it says.* Between calls every word from `tail` up to `zero_end` is zero.
+//! A record that is committed ends at the new tail, and what it wrote lies before that. What is
+//! written behind the tail and not committed belongs to a grant or a batch, which has taken the
+//! window with it. A new producer relies on nothing but the word at its tail. The window ends a
+//! line before the first record that is not released; where that leaves no room for it, there is
+//! none, and nothing is full that would not be full without it.
 //!
 //! *No torn frame.* SYNC(commit) orders every payload byte before the word that uncovers it.
 //!
-//! *No overwrite of what is being read.* SYNC(release) orders the consumer's reads before the position that frees them.
+//! *No overwrite of what is being read.* SYNC(release) orders the consumer's reads before the
+//! position that frees them.
 //!
-//! *Death.* A producer killed before its commit store leaves a zero word: the frame is not sent, and the next producer finds
-//! `tail` by walking the chain from `exact`. What it stored behind that word is not read. A consumer killed between `taken` and `exact` leaves at most the frames it
-//! held, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` moves back only in an orderly
-//! close, so the marks outlive the successor as well.
+//! *Death.* A producer killed before its commit store leaves a zero word: the frame is not sent,
+//! and the next producer finds `tail` by walking the chain from `exact`. What it stored behind that
+//! word is not read. A consumer killed between `taken` and `exact` leaves at most the frames it
+//! held, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` moves
+//! back only in an orderly close, so the marks outlive the successor as well.
 //!
-//! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the compiler, different
-//! memory. So does a payload or a window that lies across the end. Compiler fences in `finish` and `Ahead::refill` keep
-//! them in order; the processor, which knows physical addresses, does so anyway.
+//! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the
+//! compiler, different memory. So does a payload or a window that lies across the end. Compiler
+//! fences in `finish` and `Ahead::refill` keep them in order; the processor, which knows physical
+//! addresses, does so anyway.
 //!
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
@@ -54,13 +66,15 @@ use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
 use crate::frame::header::{Header, SHORT, is_short};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, later};
 
-/// Frames that have been written behind the producer's tail and are not published. It belongs to the batch, not to the
-/// producer, so a batch that is dropped or forgotten is aborted: the tail has not moved.
+/// Frames that have been written behind the producer's tail and are not published. It belongs to
+/// the batch, not to the producer, so a batch that is dropped or forgotten is aborted: the tail has
+/// not moved.
 #[derive(Debug)]
 pub(crate) struct Staged {
     /// Where the next record of the batch goes.
     tail: u64,
-    /// Commit word of the first frame, withheld until the batch is published; 0 while there is none.
+    /// Commit word of the first frame, withheld until the batch is published; 0 while there is
+    /// none.
     withheld: u64,
     ahead: Ahead,
 }
@@ -73,13 +87,15 @@ pub(crate) struct Producer {
     ahead: Ahead,
     /// The consumer's position as last seen.
     head: u64,
-    /// Fill level at which to look at the consumer again: the capacity, or less while the high-water mark is being learnt.
+    /// Fill level at which to look at the consumer again: the capacity, or less while the
+    /// high-water mark is being learnt.
     limit: u64,
     high_water: u64,
 }
 
 impl Producer {
-    /// Takes the role over from its previous holder: walks the committed chain from the consumer's position to its end.
+    /// Takes the role over from its previous holder: walks the committed chain from the consumer's
+    /// position to its end.
     ///
     /// The caller holds the producer role, so no other thread writes records.
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
@@ -112,8 +128,8 @@ impl Producer {
         self.tail
     }
 
-    /// Whether a record for `len ≤ max_payload` bytes fits at `tail`, by the published head. `tail` is the producer's, or
-    /// that of a batch.
+    /// Whether a record for `len ≤ max_payload` bytes fits at `tail`, by the published head. `tail`
+    /// is the producer's, or that of a batch.
     #[inline(always)]
     pub(crate) fn has_room(&mut self, tail: u64, len: usize) -> bool {
         let end = tail.wrapping_add(record_size(len) + SUCCESSOR);
@@ -124,14 +140,16 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn look(&mut self, end: u64) -> bool {
-        // While learning the high-water mark the ring is far from full, and the exact position tells the truth; a full ring
-        // is polled through the lazily published one, which leaves the consumer's own line alone.
+        // While learning the high-water mark the ring is far from full, and the exact position
+        // tells the truth; a full ring is polled through the lazily published one, which leaves the
+        // consumer's own line alone.
         let exactly = self.limit < self.shared.capacity;
         self.fetch_head(exactly);
         self.fits(end)
     }
 
-    /// As [`Producer::has_room`], by the exact head: tells a full ring for certain, at the price of the consumer's line.
+    /// As [`Producer::has_room`], by the exact head: tells a full ring for certain, at the price of
+    /// the consumer's line.
     #[cold]
     #[inline(never)]
     pub(crate) fn has_room_exactly(&mut self, tail: u64, len: usize) -> bool {
@@ -143,8 +161,8 @@ impl Producer {
         let word = if exactly { self.shared.exact() } else { self.shared.head() };
         // SYNC(release): the consumer has finished reading everything before this position.
         let head = word.load(Ordering::Acquire);
-        // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move forward only, and only
-        // within what has been published.
+        // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move
+        // forward only, and only within what has been published.
         if head.wrapping_sub(self.head) <= self.tail.wrapping_sub(self.head) {
             self.head = head;
         }
@@ -165,12 +183,13 @@ impl Producer {
 
     /// Writes payload into the record being built at `tail`.
     ///
-    /// The caller has just got `true` from [`Producer::has_room`] for this tail and at least `payload.len()` bytes.
+    /// The caller has just got `true` from [`Producer::has_room`] for this tail and at least
+    /// `payload.len()` bytes.
     #[inline(always)]
     pub(crate) fn write(&mut self, tail: u64, payload: &[u8]) {
         debug_assert!(payload.len() <= self.shared.max_payload());
-        // SAFETY: `has_room` established that the bytes behind `tail` are free, i.e. already released by the consumer, and
-        // we hold the only producer.
+        // SAFETY: `has_room` established that the bytes behind `tail` are free, i.e. already
+        // released by the consumer, and we hold the only producer.
         unsafe { self.shared.copy_in(self.shared.payload_offset(tail), payload) };
     }
 
@@ -185,25 +204,27 @@ impl Producer {
         unsafe { self.shared.copy_in_whole(tail.wrapping_add(SHORT as u64), payload) };
     }
 
-    /// Finishes the record at `tail` (padding, second word), and returns its commit word and where it ends. The word there is
-    /// not yet zero for certain.
+    /// Finishes the record at `tail` (padding, second word), and returns its commit word and where
+    /// it ends. The word there is not yet zero for certain.
     #[inline(always)]
     fn finish(&self, tail: u64, header: Header) -> (u64, u64) {
         let len = header.len as usize;
         let size = record_size(len);
         let padding = size as usize - SHORT - len;
-        // A longer grant, or a payload across the end, may have been written through the mirror to where the padding, and the
-        // zero behind it, go now.
+        // A longer grant, or a payload across the end, may have been written through the mirror to
+        // where the padding, and the zero behind it, go now.
         compiler_fence(Ordering::Release);
         if padding > 0 {
-            // The padding lies inside the record's last 8-byte unit, so it never straddles the end of the area.
+            // The padding lies inside the record's last 8-byte unit, so it never straddles the end
+            // of the area.
             let at = self.shared.offset(tail.wrapping_add((SHORT + len) as u64));
-            // SAFETY: `at + padding` is the end of a unit inside the area; free and ours as in `write`.
+            // SAFETY: `at + padding` is the end of a unit inside the area; free and ours as in
+            // `write`.
             unsafe { self.shared.data.zero(at, padding) };
         }
         let second = header.tail_word().to_le_bytes();
-        // SAFETY: the second word of the record at `tail`: 8 bytes at a multiple of 8 below the capacity, free and ours as
-        // in `write`.
+        // SAFETY: the second word of the record at `tail`: 8 bytes at a multiple of 8 below the
+        // capacity, free and ours as in `write`.
         unsafe { self.shared.data.write(self.shared.offset(tail.wrapping_add(8)), &second) };
         (header.commit_word(), tail.wrapping_add(size))
     }
@@ -212,7 +233,8 @@ impl Producer {
     #[inline(always)]
     fn end_chain(&self, next: u64, ahead: &Ahead) {
         if !ahead.covers(next) {
-            // Ordered before whatever uncovers the record by SYNC(commit), as are the zeros of the window.
+            // Ordered before whatever uncovers the record by SYNC(commit), as are the zeros of the
+            // window.
             self.shared.word(next).store(0, Ordering::Relaxed);
         }
     }
@@ -238,8 +260,8 @@ impl Producer {
         }
     }
 
-    /// [`Producer::commit`] where what lies ahead does not reach. (Nothing here but the two common cases, and the rest a call
-    /// at the end: so no register has to be saved.)
+    /// [`Producer::commit`] where what lies ahead does not reach. (Nothing here but the two common
+    /// cases, and the rest a call at the end: so no register has to be saved.)
     #[inline(never)]
     fn commit_beyond(&mut self, word: u64, next: u64) {
         let size = next.wrapping_sub(self.tail);
@@ -269,8 +291,8 @@ impl Producer {
         Lent(std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail)))
     }
 
-    /// [`Producer::commit`] of a grant of `granted` bytes, which gives back what it was lent. If it is committed whole, nothing
-    /// was written behind its record.
+    /// [`Producer::commit`] of a grant of `granted` bytes, which gives back what it was lent. If it
+    /// is committed whole, nothing was written behind its record.
     #[inline(always)]
     pub(crate) fn commit_grant(&mut self, lent: Lent, granted: usize, header: Header) {
         if record_size(header.len as usize) == record_size(granted) {
@@ -293,7 +315,8 @@ impl Producer {
         if batch.withheld == 0 {
             batch.withheld = word;
         } else {
-            // Hidden behind the first header of the batch, which is still zero; published by its release.
+            // Hidden behind the first header of the batch, which is still zero; published by its
+            // release.
             self.shared.word(batch.tail).store(word, Ordering::Relaxed);
         }
         let size = next.wrapping_sub(batch.tail);
@@ -319,14 +342,16 @@ impl Producer {
 /// Publishes a record that ends at `next`: stores its commit word, and tells observers.
 #[inline(always)]
 fn uncover((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
-    // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and the zero behind them.
+    // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and
+    // the zero behind them.
     first.store(word, Ordering::Release);
     tail.store(next, Ordering::Relaxed);
 }
 
 #[cfg(test)]
 impl Producer {
-    /// Checks the invariant of `Ahead`, and says how many bytes behind the tail are known to be zero.
+    /// Checks the invariant of `Ahead`, and says how many bytes behind the tail are known to be
+    /// zero.
     pub(crate) fn assert_window_is_zero(&self) -> usize {
         assert_eq!(self.shared.word(self.tail).load(Ordering::Relaxed), 0, "the word at the tail");
         let mut position = self.tail;
@@ -371,8 +396,8 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the role over. Frames that a dead predecessor held are redelivered with a mark, unless they are skipped
-    /// ([`Consumer::skip_shown`]).
+    /// Takes the role over. Frames that a dead predecessor held are redelivered with a mark, unless
+    /// they are skipped ([`Consumer::skip_shown`]).
     ///
     /// The caller holds the consumer role, so no other thread releases.
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
@@ -393,8 +418,8 @@ impl Consumer {
         Ok(consumer)
     }
 
-    /// Releases, unread, the frames that a dead predecessor held. Calls `lost` after each, so a consumer
-    /// killed in between has counted all but one.
+    /// Releases, unread, the frames that a dead predecessor held. Calls `lost` after each, so a
+    /// consumer killed in between has counted all but one.
     pub(crate) fn skip_shown(&mut self, mut lost: impl FnMut()) -> Result<(), Fault> {
         // Forged positions need not meet; passing is enough.
         while later(self.next, self.redelivered_before) != self.next {
@@ -431,14 +456,16 @@ impl Consumer {
         }
     }
 
-    /// The next committed frame, or why there is none. Looking again without releasing finds the frame after it; that ends
-    /// where a ring full does, also if the chain was forged to have no end.
+    /// The next committed frame, or why there is none. Looking again without releasing finds the
+    /// frame after it; that ends where a ring full does, also if the chain was forged to have no
+    /// end.
     #[inline(always)]
     pub(crate) fn look(&mut self) -> Result<Peeked, Fault> {
         // SYNC(commit): pairs with the Release store in `commit` and `publish`.
         let first = self.shared.word(self.next).load(Ordering::Acquire);
         let end = self.next.wrapping_add(record_size((first >> 32) as usize));
-        // Of the first frame that is not released this bounds the length, of those behind it their sum.
+        // Of the first frame that is not released this bounds the length, of those behind it their
+        // sum.
         if is_short(first) && end.wrapping_sub(self.released) + SUCCESSOR <= self.shared.capacity {
             Ok(self.show(self.next, first))
         } else {
@@ -453,13 +480,15 @@ impl Consumer {
         let end = frame.end();
         self.next = end;
         if (end.wrapping_sub(self.shown) as i64) > 0 {
-            // Recorded before the application sees a byte: if we die now, our successor knows what we held. Never
-            // moved back: what a dead predecessor held stays recorded until it is released.
+            // Recorded before the application sees a byte: if we die now, our successor knows what
+            // we held. Never moved back: what a dead predecessor held stays recorded until it is
+            // released.
             self.shown = end;
             taken.store(end, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
         } else if (frame.position.wrapping_sub(self.redelivered_before) as i64) < 0 {
-            // Only what was shown before can be shown again: `redelivered_before` never lies behind `shown`.
+            // Only what was shown before can be shown again: `redelivered_before` never lies behind
+            // `shown`.
             frame.first |= REDELIVERED;
         }
         frame
@@ -471,22 +500,25 @@ impl Consumer {
         self.next = self.released;
     }
 
-    /// Copies the payload of a frame that was looked at out; `into` is exactly as long as the payload.
+    /// Copies the payload of a frame that was looked at out; `into` is exactly as long as the
+    /// payload.
     #[inline(always)]
     pub(crate) fn read(&self, frame: &Peeked, into: &mut [u8]) {
         debug_assert!(into.len() == frame.len());
-        // SAFETY: the frame is committed (its word was loaded with Acquire) and not released, so the producer leaves it
-        // alone; its length was bounded by the ring.
+        // SAFETY: the frame is committed (its word was loaded with Acquire) and not released, so
+        // the producer leaves it alone; its length was bounded by the ring.
         unsafe { self.shared.copy_out(self.shared.payload_offset(frame.position), into) };
     }
 
-    /// Frees everything before `end`. True if it is time for [`Consumer::tell`], and for what else is done now and then.
+    /// Frees everything before `end`. True if it is time for [`Consumer::tell`], and for what else
+    /// is done now and then.
     #[inline(always)]
     #[must_use = "the producer must be told in time"]
     pub(crate) fn free(&mut self, end: u64) -> bool {
         self.released = end;
         let is_stop = self.is_stop(end);
-        // SYNC(release): pairs with the loads in `fetch_head` and `walk`; our reads of the frame come before it.
+        // SYNC(release): pairs with the loads in `fetch_head` and `walk`; our reads of the frame
+        // come before it.
         self.shared.exact().store(end, Ordering::Release);
         is_stop
     }
@@ -497,8 +529,8 @@ impl Consumer {
         (end.wrapping_sub(self.stop) as i64) >= 0
     }
 
-    /// Tells the producer what has been released, if that is much. True if it was told, and so should be woken if it sleeps.
-    /// Stops again when it is time for that, or in `soon` bytes.
+    /// Tells the producer what has been released, if that is much. True if it was told, and so
+    /// should be woken if it sleeps. Stops again when it is time for that, or in `soon` bytes.
     #[must_use = "a sleeping producer must be woken when the head was published"]
     pub(crate) fn tell(&mut self, soon: u64) -> bool {
         let told = self.released.wrapping_sub(self.published) >= self.lag && self.publish();
@@ -507,7 +539,8 @@ impl Consumer {
         told
     }
 
-    /// Frees everything before `end`. True if the producer was told, and so should be woken if it sleeps.
+    /// Frees everything before `end`. True if the producer was told, and so should be woken if it
+    /// sleeps.
     #[must_use = "a sleeping producer must be woken when the head was published"]
     pub(crate) fn release(&mut self, end: u64) -> bool {
         self.free(end) && self.tell(u64::MAX)
@@ -534,15 +567,16 @@ impl Consumer {
         self.shared.head().store(self.published, Ordering::Release);
     }
 
-    /// The orderly end: publishes the position, and records that what was looked at and not released was held by no
-    /// consumer that died. (What a dead predecessor held stays marked.)
+    /// The orderly end: publishes the position, and records that what was looked at and not
+    /// released was held by no consumer that died. (What a dead predecessor held stays marked.)
     pub(crate) fn hand_back(&mut self) {
         self.shown = later(self.released, self.redelivered_before);
         self.shared.taken().store(self.shown, Ordering::Relaxed);
         self.publish();
     }
 
-    /// By how much the producer is ahead. For a policy only: the word is the producer's, and may say anything.
+    /// By how much the producer is ahead. For a policy only: the word is the producer's, and may
+    /// say anything.
     #[cold]
     pub(crate) fn lead(&self) -> u64 {
         self.shared.tail().load(Ordering::Relaxed).wrapping_sub(self.released)

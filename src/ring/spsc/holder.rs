@@ -1,5 +1,6 @@
-//! A consumer that holds the frame it gave last until the next call: what a view does with a borrow, this does with a field. And runs
-//! of frames as they lie in the ring, for code that passes them on as they are.
+//! A consumer that holds the frame it gave last until the next call: what a view does with a
+//! borrow, this does with a field. And runs of frames as they lie in the ring, for code that passes
+//! them on as they are.
 //!
 //! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
 
@@ -50,8 +51,9 @@ impl Holder {
         Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
     }
 
-    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at least one; the held frame
-    /// is the first of them. Empty if there is none, or one that has to be marked as redelivered, which it is not where it lies.
+    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at
+    /// least one; the held frame is the first of them. Empty if there is none, or one that has to
+    /// be marked as redelivered, which it is not where it lies.
     pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
         self.held = None; // not released: it is the next one again
         let Ok(first) = self.consumer.try_next() else { return &[] }; // what is wrong, the next call will say
@@ -71,7 +73,8 @@ impl Holder {
         self.consumer.records(start, end)
     }
 
-    /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the bytes of their payloads.
+    /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the
+    /// bytes of their payloads.
     pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
         self.held = None;
         self.consumer.core.rewind();

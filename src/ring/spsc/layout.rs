@@ -1,7 +1,7 @@
 //! The memory of an SPSC byte ring: the words that both sides share, and the records between them.
 //!
-//! Used by the two sides in `core.rs`, which says why it is right, and by observers. Relies on `sync` for memory and on
-//! `frame::header` for what a record looks like.
+//! Used by the two sides in `core.rs`, which says why it is right, and by observers. Relies on
+//! `sync` for memory and on `frame::header` for what a record looks like.
 //!
 //! ```text
 //! producer page            consumer page                         data: capacity bytes, a power of two, mapped twice
@@ -11,15 +11,17 @@
 //!                                                                   ↑ exact ≤ taken                      ↑ tail
 //! ```
 //!
-//! Positions are free-running byte counts (u64, never wrap in practice: 2^64 bytes at 100 GB/s are six years); a position's
-//! place in memory is `position & (capacity - 1)`. Records are 8-byte aligned: a short frame header, then the payload,
-//! padded with zeros. The word at the tail is zero; behind it may lie anything.
+//! Positions are free-running byte counts (u64, never wrap in practice: 2^64 bytes at 100 GB/s are
+//! six years); a position's place in memory is `position & (capacity - 1)`. Records are 8-byte
+//! aligned: a short frame header, then the payload, padded with zeros. The word at the tail is
+//! zero; behind it may lie anything.
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
 use crate::sync::{Area, AtomicU64, LINE, Ordering, fence, later};
 
-/// Producer page: where the next record goes. Written at every commit for observers; no waiter depends on it.
+/// Producer page: where the next record goes. Written at every commit for observers; no waiter
+/// depends on it.
 pub(crate) const TAIL: usize = 0;
 /// Consumer page: the lazily published head, which a full producer polls.
 pub(crate) const HEAD: usize = 0;
@@ -28,13 +30,15 @@ pub(crate) const EXACT: usize = LINE;
 /// Consumer page: end of the frames that the application has been shown.
 pub(crate) const TAKEN: usize = LINE + 8;
 
-/// The bytes behind a record that must be free as well: the next header's first word, which commit zeroes.
+/// The bytes behind a record that must be free as well: the next header's first word, which commit
+/// zeroes.
 pub(super) const SUCCESSOR: u64 = 8;
 
 /// The flag's bit in a commit word.
 pub(super) const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
 
-/// Why there is no frame where one was looked for. Fits a register; the handles make an [`Error`] of it.
+/// Why there is no frame where one was looked for. Fits a register; the handles make an [`Error`]
+/// of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing has been committed there yet.
@@ -63,7 +67,8 @@ impl Fault {
     }
 }
 
-/// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never re-read.
+/// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never
+/// re-read.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(super) producer: Area,
@@ -123,12 +128,13 @@ impl Shared {
     #[inline(always)]
     pub(super) fn word(&self, position: u64) -> &AtomicU64 {
         debug_assert!(position % 8 == 0);
-        // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the offset is masked below
-        // the capacity, and the data area is at least that long.
+        // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the
+        // offset is masked below the capacity, and the data area is at least that long.
         unsafe { self.data.word_unchecked(self.offset(position)) }
     }
 
-    /// Where a payload that begins at `position` lies. With the mirror any payload is one run of bytes.
+    /// Where a payload that begins at `position` lies. With the mirror any payload is one run of
+    /// bytes.
     #[inline(always)]
     pub(crate) fn payload_offset(&self, position: u64) -> usize {
         self.offset(position.wrapping_add(SHORT as u64))
@@ -140,22 +146,25 @@ impl Shared {
         &self.data
     }
 
-    /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together they are a snapshot only
-    /// of a quiet ring. Numbers to show, by which nothing is read: Relaxed.
+    /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together
+    /// they are a snapshot only of a quiet ring. Numbers to show, by which nothing is read:
+    /// Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.exact().load(Ordering::Relaxed);
         (head, later(self.tail().load(Ordering::Relaxed), head))
     }
 
-    /// Walks the committed chain from the exact head to its end, and returns the position there. Shows the header of every
-    /// frame, and with `payloads` a copy of its payload, until `show` returns false. Bounded by the capacity.
+    /// Walks the committed chain from the exact head to its end, and returns the position there.
+    /// Shows the header of every frame, and with `payloads` a copy of its payload, until `show`
+    /// returns false. Bounded by the capacity.
     ///
-    /// Frames that are released meanwhile are left out: each is shown only if the exact head had not passed it after it was
-    /// read. Until then no producer writes there; and one that has seen the head that lets it do so writes after that, so a
-    /// reader that got a byte of the new frame would see the head, too.
+    /// Frames that are released meanwhile are left out: each is shown only if the exact head had
+    /// not passed it after it was read. Until then no producer writes there; and one that has seen
+    /// the head that lets it do so writes after that, so a reader that got a byte of the new frame
+    /// would see the head, too.
     pub(crate) fn walk(&self, payloads: bool, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<u64, Fault> {
-        // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do not see what was there
-        // a lap ago.
+        // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do
+        // not see what was there a lap ago.
         let head = self.exact().load(Ordering::Acquire);
         let mut position = head;
         let mut payload = Vec::new();
@@ -191,7 +200,8 @@ impl Shared {
         }
     }
 
-    /// [`Shared::walk`] for an observer of a ring in use, which may run ahead of it: `None` after a ring full.
+    /// [`Shared::walk`] for an observer of a ring in use, which may run ahead of it: `None` after a
+    /// ring full.
     pub(crate) fn watch(&self, payloads: bool, show: impl FnMut(Header, &[u8]) -> bool) -> Result<Option<u64>, Fault> {
         let head = self.observe().0;
         match self.walk(payloads, show) {
@@ -210,7 +220,8 @@ impl Shared {
         Ok(Peeked { first, second: u64::from_le_bytes(second), position })
     }
 
-    /// Copies the payload of the record at `position` by relaxed words, in two parts if it lies across the end.
+    /// Copies the payload of the record at `position` by relaxed words, in two parts if it lies
+    /// across the end.
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
         let at = self.payload_offset(position);
         let until_end = (self.capacity as usize - at).min(into.len());
@@ -243,8 +254,8 @@ impl Shared {
         let (first, rest) = bytes.split_at(self.data.len() - offset);
         // SAFETY: `first` ends exactly at the end of the area; ours by contract.
         unsafe { self.data.write(offset, first) };
-        // SAFETY: no mirror here, so the area is one capacity long and the rest continues at its start; it fits because
-        // the whole is no longer than the capacity.
+        // SAFETY: no mirror here, so the area is one capacity long and the rest continues at its
+        // start; it fits because the whole is no longer than the capacity.
         unsafe { self.data.write(0, rest) };
     }
 
@@ -283,25 +294,30 @@ impl Shared {
         }
     }
 
-    /// Zeroes the words from one position up to another, less than a capacity further on. They lie in free space.
+    /// Zeroes the words from one position up to another, less than a capacity further on. They lie
+    /// in free space.
     #[inline(always)]
     pub(super) fn zero(&self, from: u64, to: u64) {
         let (at, len) = (self.offset(from), to.wrapping_sub(from) as usize);
         debug_assert!(len as u64 <= self.capacity);
         let first = len.min(self.data.len() - at);
-        // SAFETY: ends inside the area; the caller keeps to what the consumer has released, and is the only producer.
+        // SAFETY: ends inside the area; the caller keeps to what the consumer has released, and is
+        // the only producer.
         unsafe { self.data.zero(at, first) };
         if first < len {
-            // SAFETY: an unmirrored area continues at its start; the whole is no longer than a capacity.
+            // SAFETY: an unmirrored area continues at its start; the whole is no longer than a
+            // capacity.
             unsafe { self.data.zero(0, len - first) };
         }
     }
 
-    /// Zeroes the `N` bytes from a multiple of `N` on, a power of two up to the capacity. They lie in free space.
+    /// Zeroes the `N` bytes from a multiple of `N` on, a power of two up to the capacity. They lie
+    /// in free space.
     #[inline(always)]
     pub(super) fn zero_piece<const N: usize>(&self, from: u64) {
         debug_assert!(from as usize % N == 0 && self.capacity as usize % N == 0);
-        // SAFETY: a whole piece of the area, whose length is a multiple of one; otherwise as in `zero`.
+        // SAFETY: a whole piece of the area, whose length is a multiple of one; otherwise as in
+        // `zero`.
         unsafe { self.data.zero(self.offset(from), N) };
     }
 
@@ -309,8 +325,8 @@ impl Shared {
     #[inline(always)]
     pub(super) fn record(&self, position: u64, first: u64) -> Peeked {
         let mut second = [0; 8];
-        // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The first word was loaded
-        // non-zero with Acquire, so the producer is done with it.
+        // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The
+        // first word was loaded non-zero with Acquire, so the producer is done with it.
         unsafe { self.data.read(self.offset(position.wrapping_add(8)), &mut second) };
         Peeked { first, second: u64::from_le_bytes(second), position }
     }
@@ -322,7 +338,8 @@ pub(super) fn record_size(len: usize) -> u64 {
     padded(SHORT + len) as u64
 }
 
-/// A committed frame that the consumer has looked at and not released: its two header words, and where it lies.
+/// A committed frame that the consumer has looked at and not released: its two header words, and
+/// where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peeked {
     /// The commit word; with REDELIVERED if a dead consumer had seen the frame.

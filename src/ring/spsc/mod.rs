@@ -1,7 +1,8 @@
 //! One producer, one consumer, frames of any size: the fastest ring there is here.
 //!
-//! The algorithm is in `core.rs`; here are the handles. A frame is written in place or copied in, committed by one release
-//! store, seen by one acquire load, and read in place or copied out. The mapping is mirrored, so every payload is one slice.
+//! The algorithm is in `core.rs`; here are the handles. A frame is written in place or copied in,
+//! committed by one release store, seen by one acquire load, and read in place or copied out. The
+//! mapping is mirrored, so every payload is one slice.
 //!
 //! ```
 //! let (mut tx, mut rx) = slipring::spsc::pair(1 << 16)?;
@@ -29,7 +30,8 @@
 //!
 //! # What must not compile
 //!
-//! A handle belongs to one thread at a time (`Send`, not `Sync`), a view borrows its consumer, a grant its producer:
+//! A handle belongs to one thread at a time (`Send`, not `Sync`), a view borrows its consumer, a
+//! grant its producer:
 //!
 //! ```compile_fail
 //! let (tx, _rx) = slipring::spsc::pair(4096).unwrap();

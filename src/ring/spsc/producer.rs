@@ -20,20 +20,21 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, pause_for_ns};
 
-/// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line: long enough that a caller
-/// who tries in a tight loop does not slow the consumer down.
+/// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line:
+/// long enough that a caller who tries in a tight loop does not slow the consumer down.
 const FULL_PAUSE_NS: u32 = 100;
 
 /// The sending end. One at a time: the role passes on when it is dropped, or when its process dies.
 ///
-/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a consumer that sleeps
-/// (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then, and only when the ring is full, it asks the
-/// kernel whether the consumer is dead.
+/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a
+/// consumer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
+/// and only when the ring is full, it asks the kernel whether the consumer is dead.
 ///
-/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while no consumer is attached, with
-/// [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
+/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while
+/// no consumer is attached, with [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
+/// dead thread").
 pub struct Producer {
     core: core::Producer,
     sequencer: Sequencer,
@@ -61,12 +62,13 @@ impl Producer {
         Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
-    /// Becomes the ring's producer. Continues behind the last committed frame, by whichever producer it was written and however that producer
-    /// ended. Walks the frames that wait in the ring; some system calls.
+    /// Becomes the ring's producer. Continues behind the last committed frame, by whichever
+    /// producer it was written and however that producer ended. Walks the frames that wait in the
+    /// ring; some system calls.
     ///
     /// # Errors
-    /// [`Error::RoleTaken`] while another producer lives; [`Error::Incompatible`] for another kind of ring;
-    /// [`Error::Corrupt`] if the chain of frames is damaged; [`Error::Io`].
+    /// [`Error::RoleTaken`] while another producer lives; [`Error::Incompatible`] for another kind
+    /// of ring; [`Error::Corrupt`] if the chain of frames is damaged; [`Error::Io`].
     ///
     /// ```
     /// use slipring::{Error, Options, Ring, spsc};
@@ -139,7 +141,8 @@ impl Producer {
     ///
     /// # Errors
     /// [`Error::Full`]: it may be otherwise a moment later; if it is not full, only this producer can fill it.
-    /// [`Error::TooLarge`], [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the consumer has left or died.
+    /// [`Error::TooLarge`], [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the
+    /// consumer has left or died.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -153,10 +156,12 @@ impl Producer {
         self.try_put(Header::PLAIN, payload)
     }
 
-    /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Producer::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are
+    /// filled in.
     ///
     /// # Errors
-    /// As [`Producer::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
+    /// As [`Producer::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and
+    /// [`Header::control`] refuse.
     ///
     /// ```
     /// use slipring::frame::Header;
@@ -179,7 +184,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends a copy of `payload`; waits while the ring is full. Blocking: the consumer makes the room.
+    /// Sends a copy of `payload`; waits while the ring is full. Blocking: the consumer makes the
+    /// room.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
@@ -206,10 +212,12 @@ impl Producer {
         self.put(Header::PLAIN, payload, deadline)
     }
 
-    /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Producer::send`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// in.
     ///
     /// # Errors
-    /// As [`Producer::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
+    /// As [`Producer::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and
+    /// [`Header::control`] refuse.
     #[inline]
     pub fn send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.send_frame_deadline(header, payload, Deadline::never())
@@ -234,7 +242,8 @@ impl Producer {
 
     /// Room for a payload of up to `len` bytes, to be written in place. Wait-free.
     ///
-    /// Invisible to the consumer until [`Grant::commit`]. Dropping it without committing aborts; nothing is sent.
+    /// Invisible to the consumer until [`Grant::commit`]. Dropping it without committing aborts;
+    /// nothing is sent.
     ///
     /// # Errors
     /// As [`Producer::try_send`].
@@ -274,7 +283,8 @@ impl Producer {
         Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
-    /// Several frames that become visible at once, with one release store and one look for a sleeper.
+    /// Several frames that become visible at once, with one release store and one look for a
+    /// sleeper.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -292,7 +302,8 @@ impl Producer {
         Batch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
     }
 
-    /// Says that nothing more will come: the consumer gets what is in the ring, then [`Error::Closed`]. So does dropping.
+    /// Says that nothing more will come: the consumer gets what is in the ring, then
+    /// [`Error::Closed`]. So does dropping.
     pub fn close(self) {}
 
     #[inline(always)]
@@ -331,7 +342,8 @@ impl Producer {
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         let Producer { core, attachment, .. } = self;
-        // Polls the published head while awake, and asks the consumer's own line before every sleep.
+        // Polls the published head while awake, and asks the consumer's own line before every
+        // sleep.
         let exactly = Cell::new(false);
         let outcome = attachment.wait(
             deadline,
@@ -379,7 +391,8 @@ impl Drop for Producer {
     }
 }
 
-/// Room in the ring, to be filled and committed. Dropping or forgetting it without [`Grant::commit`] aborts: nothing is sent.
+/// Room in the ring, to be filled and committed. Dropping or forgetting it without
+/// [`Grant::commit`] aborts: nothing is sent.
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct Grant<'a> {
     producer: &'a mut Producer,
@@ -397,10 +410,12 @@ impl Grant<'_> {
         self.finish(Header::PLAIN, len);
     }
 
-    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// in.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing is sent.
+    /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing
+    /// is sent.
     ///
     /// # Panics
     /// If `len` exceeds the grant.
@@ -424,7 +439,8 @@ impl Grant<'_> {
     #[inline(always)]
     fn start(&self) -> *mut u8 {
         let core = &self.producer.core;
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long (`expect_mirror`).
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long
+        // (`expect_mirror`).
         unsafe { core.shared().data().base().add(core.payload_offset()) }
     }
 }
@@ -434,9 +450,10 @@ impl Deref for Grant<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes from an offset below the capacity, at most a capacity of them, inside an area of two
-        // capacities. They are initialised (zeros or old frames), free by `has_room`, and the only producer is borrowed
-        // mutably by this grant, so no other code writes them.
+        // SAFETY: `len` bytes from an offset below the capacity, at most a capacity of them, inside
+        // an area of two capacities. They are initialised (zeros or old frames), free by
+        // `has_room`, and the only producer is borrowed mutably by this grant, so no other code
+        // writes them.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
@@ -444,12 +461,14 @@ impl Deref for Grant<'_> {
 impl DerefMut for Grant<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; and the consumer does not read behind the zero header, so it does not read them either.
+        // SAFETY: as in `deref`; and the consumer does not read behind the zero header, so it does
+        // not read them either.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }
 
-/// Frames that become visible together. Dropping or forgetting it without [`Batch::commit`] aborts: none of them is sent.
+/// Frames that become visible together. Dropping or forgetting it without [`Batch::commit`] aborts:
+/// none of them is sent.
 #[must_use = "a batch that is not committed sends nothing"]
 pub struct Batch<'a> {
     producer: &'a mut Producer,
@@ -462,16 +481,19 @@ impl Batch<'_> {
     /// Adds a copy of `payload`. Wait-free.
     ///
     /// # Errors
-    /// As [`Producer::try_send`]. After [`Error::Full`] the batch is as before: commit it, and go on with another.
+    /// As [`Producer::try_send`]. After [`Error::Full`] the batch is as before: commit it, and go
+    /// on with another.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<()> {
         self.put(Header::PLAIN, payload)
     }
 
-    /// [`Batch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled in.
+    /// [`Batch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// in.
     ///
     /// # Errors
-    /// As [`Batch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse.
+    /// As [`Batch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and
+    /// [`Header::control`] refuse.
     #[inline]
     pub fn push_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         self.put(header.checked()?, payload)

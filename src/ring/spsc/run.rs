@@ -1,14 +1,18 @@
 //! When a consumer that has caught up, or nearly so, should let the producer get ahead.
 //!
-//! Used by `consumer.rs` whenever it finds the ring empty, and now and then in a long run; frames are counted by the handle's counter. A consumer that polls at the heels of a producer that streams
-//! takes the cache line away that the producer is about to write; both then pass one line to and fro, frame by frame, and stay
-//! in that state: 64-byte frames take 5 times as long as they need (docs/benchmarks.md). A pause is enough to get out: the
-//! producer writes several lines, which then come over in bulk.
+//! Used by `consumer.rs` whenever it finds the ring empty, and now and then in a long run; frames
+//! are counted by the handle's counter. A consumer that polls at the heels of a producer that
+//! streams takes the cache line away that the producer is about to write; both then pass one line
+//! to and fro, frame by frame, and stay in that state: 64-byte frames take 5 times as long as they
+//! need (docs/benchmarks.md). A pause is enough to get out: the producer writes several lines,
+//! which then come over in bulk.
 //!
-//! Nothing here reads a clock. What tells a stream is a *run*: two or more frames between two findings of "empty". A single
-//! frame may be a stream at whose heels we are, or one end of a ping-pong, where pausing would hurt; so a pause is
-//! tried now and then, ever more rarely as long as it brings nothing. Small frames, many to a line, may come as fast as they are
-//! read, one behind the other, without the ring ever being empty: in a long run the consumer looks how far behind it is.
+//! Nothing here reads a clock. What tells a stream is a *run*: two or more frames between two
+//! findings of "empty". A single frame may be a stream at whose heels we are, or one end of a
+//! ping-pong, where pausing would hurt; so a pause is tried now and then, ever more rarely as long
+//! as it brings nothing. Small frames, many to a line, may come as fast as they are read, one
+//! behind the other, without the ring ever being empty: in a long run the consumer looks how far
+//! behind it is.
 
 use crate::wait::idle::pause_for_ns;
 
@@ -52,7 +56,8 @@ impl Run {
         }
     }
 
-    /// In the middle of a run, after `received` frames, `lead` bytes behind the producer. Says after how many more to come again.
+    /// In the middle of a run, after `received` frames, `lead` bytes behind the producer. Says
+    /// after how many more to come again.
     pub(super) fn go_on(&mut self, received: u64, lead: impl FnOnce() -> u64) -> u32 {
         let left = self.look_at.wrapping_sub(received) as i64;
         if left > 0 {
@@ -65,7 +70,8 @@ impl Run {
         LOOK_EVERY as u32
     }
 
-    /// The ring was found empty after `received` frames: pauses if that is likely to pay, and only then.
+    /// The ring was found empty after `received` frames: pauses if that is likely to pay, and only
+    /// then.
     pub(super) fn end(&mut self, received: u64) {
         self.look_at = received.wrapping_add(LOOK_EVERY);
         let frames = received.wrapping_sub(self.began).min(u32::MAX.into()) as u32;

@@ -1,14 +1,18 @@
 //! Receiving from a stranger: a process of another user, or one that may have been taken over.
 //!
-//! Used where a program accepts a memfd from outside its trust domain. The ring is the same, the reader is not: it believes
-//! nothing that the other side can change.
+//! Used where a program accepts a memfd from outside its trust domain. The ring is the same, the
+//! reader is not: it believes nothing that the other side can change.
 //!
-//! * The memfd must be sealed against resizing, so that no access can fault; its size comes from `fstat`. A hole that is punched
-//!   into it reads as zeros, except in huge pages, where the next access may fault: they are refused.
-//! * The geometry is validated, copied, and never read again. Positions are private: what we publish, we do not read back.
-//! * Every word of shared memory is read once, as an aligned 64-bit atomic, into private memory, and only then looked at.
+//! * The memfd must be sealed against resizing, so that no access can fault; its size comes from
+//!   `fstat`. A hole that is punched into it reads as zeros, except in huge pages, where the next
+//!   access may fault: they are refused.
+//! * The geometry is validated, copied, and never read again. Positions are private: what we
+//!   publish, we do not read back.
+//! * Every word of shared memory is read once, as an aligned 64-bit atomic, into private memory,
+//!   and only then looked at.
 //! * A frame is copied out before the caller sees it; there are no references into the ring.
-//! * Work per call is bounded by the frame's length, and that by the caller's buffer. Sleeps are bounded by the deadline.
+//! * Work per call is bounded by the frame's length, and that by the caller's buffer. Sleeps are
+//!   bounded by the deadline.
 //! * One violation detaches for good.
 //!
 //! What a stranger can still do: send nonsense as payload, send nothing, and wake us for nothing.
@@ -32,8 +36,8 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
-/// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot tell whether it exists:
-/// agree on its life over the socket that passed the memfd.
+/// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot
+/// tell whether it exists: agree on its life over the socket that passed the memfd.
 ///
 /// ```
 /// use slipring::{Options, Ring, spsc};
@@ -78,8 +82,8 @@ impl UntrustedConsumer {
     /// Maps a memfd that a stranger passed, and starts at the position it shows.
     ///
     /// # Errors
-    /// [`Error::Untrusted`] if it is no sealed memfd of ordinary pages; [`Error::Corrupt`], [`Error::Incompatible`] if it is no SPSC ring of
-    /// this version.
+    /// [`Error::Untrusted`] if it is no sealed memfd of ordinary pages; [`Error::Corrupt`],
+    /// [`Error::Incompatible`] if it is no SPSC ring of this version.
     pub fn attach(memfd: OwnedFd) -> Result<Self> {
         check_pages(&memfd)?;
         let ring = Ring::from_memfd(memfd, &Options::any())?;
@@ -112,11 +116,13 @@ impl UntrustedConsumer {
         self.max_payload
     }
 
-    /// Copies the next frame into `buffer`, checks it and releases it, if there is one. Wait-free; no system call.
+    /// Copies the next frame into `buffer`, checks it and releases it, if there is one. Wait-free;
+    /// no system call.
     ///
     /// # Errors
-    /// [`Error::Forked`]; [`Error::Empty`]; [`Error::TooLarge`] if `buffer` is too short (the frame stays); [`Error::Corrupt`] or
-    /// [`Error::Incompatible`] once the sender broke the protocol, and [`Error::Corrupt`] for ever after.
+    /// [`Error::Forked`]; [`Error::Empty`]; [`Error::TooLarge`] if `buffer` is too short (the frame
+    /// stays); [`Error::Corrupt`] or [`Error::Incompatible`] once the sender broke the protocol,
+    /// and [`Error::Corrupt`] for ever after.
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Header> {
         if fork::is_child_of(self.born) {
             return Err(Error::Forked);
@@ -141,7 +147,8 @@ impl UntrustedConsumer {
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
         let payload = self.position.wrapping_add(SHORT as u64);
         for (i, chunk) in into.chunks_mut(8).enumerate() {
-            // Wrapping: the position at attach was the sender's choice, perhaps one shortly before 2^64.
+            // Wrapping: the position at attach was the sender's choice, perhaps one shortly before
+            // 2^64.
             let word = self.word(payload.wrapping_add(8 * i as u64), Ordering::Relaxed).to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
@@ -154,8 +161,8 @@ impl UntrustedConsumer {
         Ok(header)
     }
 
-    /// [`UntrustedConsumer::try_recv_into`]; waits while the ring is empty, until the deadline. There is no form without
-    /// one: a stranger may keep us waiting for ever.
+    /// [`UntrustedConsumer::try_recv_into`]; waits while the ring is empty, until the deadline.
+    /// There is no form without one: a stranger may keep us waiting for ever.
     ///
     /// # Errors
     /// As [`UntrustedConsumer::try_recv_into`], and [`Error::Timeout`].
@@ -185,15 +192,16 @@ impl UntrustedConsumer {
         }
     }
 
-    /// One 8-byte unit of the data. `position` is ours and a multiple of 8, and is masked here, so no value that the sender
-    /// chose ever becomes an address.
+    /// One 8-byte unit of the data. `position` is ours and a multiple of 8, and is masked here, so
+    /// no value that the sender chose ever becomes an address.
     #[inline(always)]
     fn word(&self, position: u64, order: Ordering) -> u64 {
         self.data.word((position & (self.capacity - 1)) as usize).load(order)
     }
 }
 
-/// Seals keep the size, but not the pages: a huge page that was punched out comes back only if the pool has another one.
+/// Seals keep the size, but not the pages: a huge page that was punched out comes back only if the
+/// pool has another one.
 fn check_pages(memfd: &OwnedFd) -> Result<()> {
     let filesystem = fstatfs(memfd).map_err(|e| Error::io("examine the memfd", e))?;
     if filesystem.f_type == libc::TMPFS_MAGIC {

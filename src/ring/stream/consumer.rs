@@ -16,10 +16,11 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
 
-/// The reading end. One at a time: the role passes on when it is dropped, or when its process dies; the successor starts at
-/// the first byte that was not released.
+/// The reading end. One at a time: the role passes on when it is dropped, or when its process dies;
+/// the successor starts at the first byte that was not released.
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
+/// dead thread").
 pub struct Consumer {
     core: core::Consumer,
     attachment: Attachment<One>,
@@ -93,7 +94,8 @@ impl Consumer {
         self.attachment.set_idle(idle);
     }
 
-    /// Bytes that can be read now; a moment later there may be more. Wait-free. In a forked child a harmless look.
+    /// Bytes that can be read now; a moment later there may be more. Wait-free. In a forked child a
+    /// harmless look.
     ///
     /// # Errors
     /// [`Error::Corrupt`]
@@ -106,13 +108,15 @@ impl Consumer {
     /// Reads as much as there is, at most `buffer`, and says how much that was. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Empty`] if there is not one byte; [`Error::Closed`] or [`Error::PeerDead`] if there will be none either.
+    /// [`Error::Empty`] if there is not one byte; [`Error::Closed`] or [`Error::PeerDead`] if there
+    /// will be none either.
     #[inline]
     pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.try_read_units(buffer, 1)
     }
 
-    /// [`Consumer::try_read`] of bytes that belong together by `unit`s: none of them is read in part.
+    /// [`Consumer::try_read`] of bytes that belong together by `unit`s: none of them is read in
+    /// part.
     #[inline(always)]
     pub(in crate::ring) fn try_read_units(&mut self, buffer: &mut [u8], unit: usize) -> Result<usize> {
         self.attachment.check_fork()?;
@@ -129,7 +133,8 @@ impl Consumer {
         Ok(n)
     }
 
-    /// Reads at least one byte, at most `buffer`; waits while the stream is empty. Blocking: a producer has to write.
+    /// Reads at least one byte, at most `buffer`; waits while the stream is empty. Blocking: a
+    /// producer has to write.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
@@ -161,8 +166,8 @@ impl Consumer {
     /// Exactly `len` bytes, in place. Wait-free. Dropping the chunk leaves them in the stream.
     ///
     /// # Errors
-    /// [`Error::Empty`] if fewer are there; [`Error::Closed`] or [`Error::PeerDead`] if there will be no more;
-    /// [`Error::TooLarge`] if `len` exceeds the capacity.
+    /// [`Error::Empty`] if fewer are there; [`Error::Closed`] or [`Error::PeerDead`] if there will
+    /// be no more; [`Error::TooLarge`] if `len` exceeds the capacity.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
@@ -215,7 +220,8 @@ impl Consumer {
         self.attachment.count(Counter::Bytes, n as u64);
     }
 
-    /// Fewer than `wanted` bytes are there: will there be more? If so, how many there are after all.
+    /// Fewer than `wanted` bytes are there: will there be more? If so, how many there are after
+    /// all.
     #[cold]
     #[inline(never)]
     fn empty(&mut self, wanted: usize) -> Result<usize> {
@@ -270,10 +276,11 @@ impl Deref for ReadChunk<'_> {
     #[inline]
     fn deref(&self) -> &[u8] {
         let core = &self.consumer.core;
-        // SAFETY: the offset is below the capacity, and the area is twice that long (`expect_mirror`).
+        // SAFETY: the offset is below the capacity, and the area is twice that long
+        // (`expect_mirror`).
         let start = unsafe { core.shared().data().base().add(core.offset()) };
-        // SAFETY: `len` is at most the capacity; the bytes are committed, and not released while the only consumer is
-        // borrowed mutably by this chunk.
+        // SAFETY: `len` is at most the capacity; the bytes are committed, and not released while
+        // the only consumer is borrowed mutably by this chunk.
         unsafe { std::slice::from_raw_parts(start, self.len) }
     }
 }

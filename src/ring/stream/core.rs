@@ -1,4 +1,5 @@
-//! The SPSC byte stream for audio and other plain data: no headers, no frames, only bytes in order. Checked by loom.
+//! The SPSC byte stream for audio and other plain data: no headers, no frames, only bytes in order.
+//! Checked by loom.
 //!
 //! Used by the handles in `stream/mod.rs`. Relies on `sync` for memory.
 //!
@@ -10,15 +11,17 @@
 //!
 //! # Protocol
 //!
-//! Lamport's ring with cached peer indices. The producer writes bytes behind `tail`, then stores `tail` with Release; the
-//! consumer loads it with Acquire, reads, then stores `head` with Release, which the producer loads with Acquire before it
-//! writes there again. Each side keeps its own index privately and a copy of the other's, and looks again only when
-//! the copy is not enough; a copy never shows more than there is.
+//! Lamport's ring with cached peer indices. The producer writes bytes behind `tail`, then stores
+//! `tail` with Release; the consumer loads it with Acquire, reads, then stores `head` with Release,
+//! which the producer loads with Acquire before it writes there again. Each side keeps its own
+//! index privately and a copy of the other's, and looks again only when the copy is not enough; a
+//! copy never shows more than there is.
 //!
-//! Without headers there is no commit word in the data, so here (and only here) an index is what the peer polls.
+//! Without headers there is no commit word in the data, so here (and only here) an index is what
+//! the peer polls.
 //!
-//! A killed producer leaves bytes behind `tail` that never were; a killed consumer's successor starts at `head`.
-//! Progress: wait-free.
+//! A killed producer leaves bytes behind `tail` that never were; a killed consumer's successor
+//! starts at `head`. Progress: wait-free.
 
 use crate::error::{Error, Result};
 use crate::sync::{Area, AtomicU64, Ordering};
@@ -75,9 +78,10 @@ impl Shared {
 
     /// Both positions, checked: what either side starts from.
     fn positions(&self) -> Result<(u64, u64)> {
-        // Each index moves forward only, so reading the head first can only overstate the distance by what is consumed
-        // meanwhile, never make it negative. SYNC(stream-release), SYNC(stream-commit): a participant that attaches may at once write
-        // before the one and read before the other.
+        // Each index moves forward only, so reading the head first can only overstate the distance
+        // by what is consumed meanwhile, never make it negative. SYNC(stream-release),
+        // SYNC(stream-commit): a participant that attaches may at once write before the one and
+        // read before the other.
         let head = self.head().load(Ordering::Acquire);
         let tail = self.tail().load(Ordering::Acquire);
         if tail.wrapping_sub(head) > self.capacity {
@@ -96,7 +100,8 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Continues where the previous producer's last commit ended. The caller holds the producer role.
+    /// Continues where the previous producer's last commit ended. The caller holds the producer
+    /// role.
     pub(crate) fn attach(shared: Shared) -> Result<Self> {
         let (head, tail) = shared.positions()?;
         Ok(Producer { shared, tail, head, high_water: tail.wrapping_sub(head) })
@@ -107,7 +112,8 @@ impl Producer {
         &self.shared
     }
 
-    /// Bytes that can be written now; looks at the consumer only if fewer than `wanted` are known to be free.
+    /// Bytes that can be written now; looks at the consumer only if fewer than `wanted` are known
+    /// to be free.
     #[inline(always)]
     pub(crate) fn free(&mut self, wanted: usize) -> usize {
         let mut used = self.tail.wrapping_sub(self.head);
@@ -134,16 +140,19 @@ impl Producer {
         self.shared.offset(self.tail)
     }
 
-    /// Writes `bytes`, of which [`Producer::free`] has just said that they fit; split where an unmirrored area ends.
+    /// Writes `bytes`, of which [`Producer::free`] has just said that they fit; split where an
+    /// unmirrored area ends.
     #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         debug_assert!(self.tail.wrapping_sub(self.head) + bytes.len() as u64 <= self.shared.capacity);
         let at = self.offset();
         let room = (self.shared.data.len() - at).min(bytes.len());
-        // SAFETY: inside the area by `room`; free by the caller's check, hence released by the only consumer.
+        // SAFETY: inside the area by `room`; free by the caller's check, hence released by the only
+        // consumer.
         unsafe { self.shared.data.write(at, &bytes[..room]) };
         if room < bytes.len() {
-            // SAFETY: an unmirrored area continues at its start; the whole is no longer than the free space.
+            // SAFETY: an unmirrored area continues at its start; the whole is no longer than the
+            // free space.
             unsafe { self.shared.data.write(0, &bytes[room..]) };
         }
     }
@@ -176,7 +185,8 @@ impl Consumer {
         &self.shared
     }
 
-    /// Bytes that can be read now; looks at the producer only if fewer than `wanted` are known to be there.
+    /// Bytes that can be read now; looks at the producer only if fewer than `wanted` are known to
+    /// be there.
     #[inline(always)]
     pub(crate) fn available(&mut self, wanted: usize) -> Result<usize> {
         let known = self.tail.wrapping_sub(self.head);
@@ -218,7 +228,8 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn release(&mut self, n: usize) {
         self.head = self.head.wrapping_add(n as u64);
-        // SYNC(stream-release): pairs with the Acquire load of the head in `free`; our reads come before it.
+        // SYNC(stream-release): pairs with the Acquire load of the head in `free`; our reads come
+        // before it.
         self.shared.head().store(self.head, Ordering::Release);
     }
 }

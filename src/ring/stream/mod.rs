@@ -1,7 +1,7 @@
 //! One producer, one consumer, plain bytes: for audio and whatever else has no frames.
 //!
-//! The algorithm is in `core.rs`; here are the handles. The mapping is mirrored, so every chunk, in either direction, is
-//! one slice, wherever in the ring it lies.
+//! The algorithm is in `core.rs`; here are the handles. The mapping is mirrored, so every chunk, in
+//! either direction, is one slice, wherever in the ring it lies.
 //!
 //! ```
 //! let (mut tx, mut rx) = slipring::stream::pair(1 << 16)?;
@@ -13,8 +13,9 @@
 //!
 //! # In a real-time thread
 //!
-//! Create the ring with [`WakeMode::Poll`](crate::WakeMode::Poll), prefaulted and locked, and use the `try_…` calls and chunks
-//! only: they are wait-free, allocate nothing, take no lock and make no system call, ever.
+//! Create the ring with [`WakeMode::Poll`](crate::WakeMode::Poll), prefaulted and locked, and use
+//! the `try_…` calls and chunks only: they are wait-free, allocate nothing, take no lock and make
+//! no system call, ever.
 
 mod consumer;
 pub(crate) mod core;

@@ -1,7 +1,7 @@
 //! [`PartialWrite`]: a write of everything that ended early, and how far it got.
 //!
-//! Used by the producer's calls that write all of something until a deadline. There is no conversion into `Error`: it would
-//! make `?` ambiguous in programs. Relies on `error.rs`.
+//! Used by the producer's calls that write all of something until a deadline. There is no
+//! conversion into `Error`: it would make `?` ambiguous in programs. Relies on `error.rs`.
 
 use crate::error::Error;
 

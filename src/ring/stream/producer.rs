@@ -18,10 +18,11 @@ use crate::wait::idle::Idle;
 
 /// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
 ///
-/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while no consumer is attached, with
-/// [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
+/// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while
+/// no consumer is attached, with [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A dead thread").
+/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
+/// dead thread").
 pub struct Producer {
     core: core::Producer,
     attachment: Attachment<One>,
@@ -46,7 +47,8 @@ impl Producer {
         Ring::open_and_attach(Kind::Stream, name, options, Self::attach)
     }
 
-    /// Becomes the stream's producer, and continues where the last committed byte is. Some system calls.
+    /// Becomes the stream's producer, and continues where the last committed byte is. Some system
+    /// calls.
     ///
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
@@ -95,7 +97,8 @@ impl Producer {
         self.attachment.set_idle(idle);
     }
 
-    /// Bytes that can be written now; a moment later there may be more. Wait-free. In a forked child a harmless look.
+    /// Bytes that can be written now; a moment later there may be more. Wait-free. In a forked
+    /// child a harmless look.
     #[inline]
     #[must_use]
     pub fn free(&mut self) -> usize {
@@ -106,14 +109,15 @@ impl Producer {
     /// Writes as much of `bytes` as fits, and says how much that was. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Full`] if not one byte fits; [`Error::Closed`] or [`Error::PeerDead`] if that is because the consumer has
-    /// gone.
+    /// [`Error::Full`] if not one byte fits; [`Error::Closed`] or [`Error::PeerDead`] if that is
+    /// because the consumer has gone.
     #[inline]
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize> {
         self.try_write_units(bytes, 1)
     }
 
-    /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written in part.
+    /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written
+    /// in part.
     #[inline(always)]
     pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
         self.attachment.check_send()?;
@@ -128,11 +132,12 @@ impl Producer {
         Ok(n)
     }
 
-    /// Writes all of `bytes`; waits while the stream is full. Blocking: the consumer makes the room.
+    /// Writes all of `bytes`; waits while the stream is full. Blocking: the consumer makes the
+    /// room.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`]: some of the bytes may have been written;
-    /// [`Producer::write_all_deadline`] says how many.
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`]: some of the bytes may have
+    /// been written; [`Producer::write_all_deadline`] says how many.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all_deadline(bytes, Deadline::never()).map_err(|partial| partial.error)
     }
@@ -140,7 +145,8 @@ impl Producer {
     /// [`Producer::write_all`], until a deadline.
     ///
     /// # Errors
-    /// As [`Producer::write_all`], and [`Error::Timeout`], with the number of bytes that were written: see [`PartialWrite`].
+    /// As [`Producer::write_all`], and [`Error::Timeout`], with the number of bytes that were
+    /// written: see [`PartialWrite`].
     pub fn write_all_deadline(&mut self, bytes: &[u8], deadline: impl Into<Deadline>) -> Result<(), PartialWrite> {
         self.write_all_units(bytes, 1, deadline.into())
     }
@@ -167,10 +173,12 @@ impl Producer {
         Ok(())
     }
 
-    /// Exactly `len` bytes of room, to be written in place. Wait-free. Dropped without commit, nothing was written.
+    /// Exactly `len` bytes of room, to be written in place. Wait-free. Dropped without commit,
+    /// nothing was written.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::TooLarge`] if `len` exceeds the capacity; as [`Producer::try_write`].
+    /// [`Error::Full`], [`Error::TooLarge`] if `len` exceeds the capacity; as
+    /// [`Producer::try_write`].
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
@@ -273,7 +281,8 @@ impl WriteChunk<'_> {
     #[inline(always)]
     fn start(&self) -> *mut u8 {
         let core = &self.producer.core;
-        // SAFETY: the offset is below the capacity, and the area is twice that long (`expect_mirror`).
+        // SAFETY: the offset is below the capacity, and the area is twice that long
+        // (`expect_mirror`).
         unsafe { core.shared().data().base().add(core.offset()) }
     }
 }
@@ -283,8 +292,9 @@ impl Deref for WriteChunk<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes, at most a capacity, from below the capacity, in an area of two; initialised; free by
-        // `Producer::free`, and the only producer is borrowed mutably by this chunk.
+        // SAFETY: `len` bytes, at most a capacity, from below the capacity, in an area of two;
+        // initialised; free by `Producer::free`, and the only producer is borrowed mutably by this
+        // chunk.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }

@@ -1,5 +1,5 @@
-//! Tests of the byte stream: the algorithm in constructed states (`bare.rs`), the handles (`handles.rs`), and random
-//! histories against a queue of bytes (`model.rs`).
+//! Tests of the byte stream: the algorithm in constructed states (`bare.rs`), the handles
+//! (`handles.rs`), and random histories against a queue of bytes (`model.rs`).
 
 mod bare;
 #[cfg(not(miri))]

@@ -1,4 +1,5 @@
-//! Tests of segments against the real system: files and memfds, hostile files, living and dead processes.
+//! Tests of segments against the real system: files and memfds, hostile files, living and dead
+//! processes.
 //!
 //! Each test has a directory of its own, which is removed afterwards.
 

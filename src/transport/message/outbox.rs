@@ -2,8 +2,8 @@
 //!
 //! Used by the senders of every message transport. Relies on `frame/`.
 //!
-//! A frame is refused as a whole or taken as a whole: when the channel is full after the first of its fragments, the rest is
-//! kept here and leaves before anything else does.
+//! A frame is refused as a whole or taken as a whole: when the channel is full after the first of
+//! its fragments, the rest is kept here and leaves before anything else does.
 
 use std::os::fd::BorrowedFd;
 
@@ -14,14 +14,16 @@ use crate::wait::deadline::Deadline;
 
 /// Carries messages: one queue, socket or process.
 pub(in crate::transport) trait Outlet: Send {
-    /// Sends one message now, all or nothing: `head`, then `payload`, which are the frame of `header`. May keep a part of it,
-    /// if the mechanism takes it in parts, and is then responsible for it.
+    /// Sends one message now, all or nothing: `head`, then `payload`, which are the frame of
+    /// `header`. May keep a part of it, if the mechanism takes it in parts, and is then responsible
+    /// for it.
     ///
     /// # Errors
     /// [`Error::Full`] if there is no room now.
     fn push(&mut self, header: Header, head: &[u8], payload: &[u8]) -> Result<()>;
 
-    /// Waits until `push` may succeed. Returns at the deadline at the latest, and may return earlier.
+    /// Waits until `push` may succeed. Returns at the deadline at the latest, and may return
+    /// earlier.
     fn wait(&mut self, deadline: Deadline) -> Result<()>;
 
     /// Sends what `push` has kept, as far as there is room.
@@ -40,7 +42,8 @@ pub(in crate::transport) trait Outlet: Send {
         usize::MAX
     }
 
-    /// Whether a peer that has gone had read all that it was sent, so that a BYE was all that it missed.
+    /// Whether a peer that has gone had read all that it was sent, so that a BYE was all that it
+    /// missed.
     fn has_peer_read_all(&self) -> bool {
         false
     }
@@ -90,7 +93,8 @@ struct Rest {
 }
 
 impl<O: Outlet> Outbox<O> {
-    /// Says HELLO, if there is room; otherwise before the first frame. `outlet` is made from the epoch that it will bear.
+    /// Says HELLO, if there is room; otherwise before the first frame. `outlet` is made from the
+    /// epoch that it will bear.
     pub(in crate::transport) fn open(
         wire: Wire,
         max_payload: usize,
@@ -196,7 +200,8 @@ impl<O: Outlet> Outbox<O> {
         if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Does `step` again and again while the channel is full, until the deadline; without one, once.
+    /// Does `step` again and again while the channel is full, until the deadline; without one,
+    /// once.
     fn waiting(&mut self, deadline: Option<Deadline>, mut step: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         loop {
             match (step(self), deadline) {
@@ -226,7 +231,8 @@ impl<O: Outlet> Outbox<O> {
         Ok(())
     }
 
-    /// Sends a frame in fragments. Once the first of them is out, so is the frame, as far as the caller is concerned.
+    /// Sends a frame in fragments. Once the first of them is out, so is the frame, as far as the
+    /// caller is concerned.
     fn send_parts(&mut self, header: Header, payload: &[u8], deadline: Option<Deadline>) -> Result<()> {
         let parts = fragments(header, payload, self.fragment())?.len() as u32;
         let (mut next, mut at) = (Some(header), 0);
@@ -256,8 +262,8 @@ impl<O: Outlet> Outbox<O> {
         Ok(())
     }
 
-    /// Sends the first fragment of what is left of a frame. Gives the header of the next one, if there is one, and the bytes
-    /// that went.
+    /// Sends the first fragment of what is left of a frame. Gives the header of the next one, if
+    /// there is one, and the bytes that went.
     fn push_next(&mut self, header: Header, left: &[u8]) -> Result<(Option<Header>, usize)> {
         let mut parts = fragments(header, left, self.fragment())?;
         let Some((part, payload)) = parts.next() else { return Ok((None, 0)) };

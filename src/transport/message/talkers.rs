@@ -2,10 +2,11 @@
 //!
 //! Used by `inbox.rs`. Relies on the sequence tracker.
 //!
-//! Two bounds keep strangers from filling the memory: [`MAX_OPEN`] senders whose end is waited for, and [`MAX_PASSING`] of
-//! which nothing more is expected: those that never said HELLO, and those that have said BYE. Beyond the first, a HELLO does
-//! not open a sender: its frames come all the same, and the end is told without it. Beyond the second, the older half is
-//! forgotten, those that have said BYE first.
+//! Two bounds keep strangers from filling the memory: [`MAX_OPEN`] senders whose end is waited for,
+//! and [`MAX_PASSING`] of which nothing more is expected: those that never said HELLO, and those
+//! that have said BYE. Beyond the first, a HELLO does not open a sender: its frames come all the
+//! same, and the end is told without it. Beyond the second, the older half is forgotten, those that
+//! have said BYE first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -81,7 +82,8 @@ impl<S: Clone + Eq + Hash> Talkers<S> {
         self.open < MAX_OPEN
     }
 
-    /// A new talker, which is not in the list yet. Those that had to make room for it are handed to `forgotten`.
+    /// A new talker, which is not in the list yet. Those that had to make room for it are handed to
+    /// `forgotten`.
     pub(super) fn admit(
         &mut self,
         source: Option<S>,

@@ -294,7 +294,8 @@ fn a_lone_bye_ends_nothing() {
     assert_eq!([next(&mut inbox), next(&mut inbox)], ["0:still here", "Empty"]);
     tx.close(Deadline::never()).unwrap();
     assert_eq!(next(&mut inbox), "Closed");
-    // But that of a sender whose HELLO an earlier receiver has taken does, after what it had to say.
+    // But that of a sender whose HELLO an earlier receiver has taken does, after what it had to
+    // say.
     let frame = Frame::new(Header::PLAIN, b"the rest").unwrap();
     memory.push_raw(&[&frame.head(Form::Short).unwrap(), frame.payload].concat());
     assert_eq!([next(&mut inbox), next(&mut inbox)], ["0:the rest", "Empty"]);

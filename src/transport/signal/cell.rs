@@ -1,4 +1,5 @@
-//! Cells: the 8 bytes that one queued signal carries, and how a frame is made of them. `docs/framing.md` has the same table.
+//! Cells: the 8 bytes that one queued signal carries, and how a frame is made of them.
+//! `docs/framing.md` has the same table.
 //!
 //! Used by `sender.rs` and `receiver.rs`. Pure.
 //!
@@ -67,7 +68,8 @@ impl Cell {
     }
 }
 
-/// What a DOORBELL says: something happened to `channel`, and it is at `value` now. The payload of the control frame.
+/// What a DOORBELL says: something happened to `channel`, and it is at `value` now. The payload of
+/// the control frame.
 ///
 /// ```
 /// use slipring::transport::signal::Bell;
@@ -82,12 +84,15 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// The channel of a signal that has come to a [`Notifier`](super::Notifier); the value is its number.
+    /// The channel of a signal that has come to a [`Notifier`](super::Notifier); the value is its
+    /// number.
     pub const SIGNALLED: u16 = 0xFFE;
-    /// The channel of a process that has ended, told by a [`Notifier`](super::Notifier); the value is its pid.
+    /// The channel of a process that has ended, told by a [`Notifier`](super::Notifier); the value
+    /// is its pid.
     pub const ENDED: u16 = 0xFFF;
 
-    /// `channel` is up to 4,095 (the last two are used by [`Notifier`](super::Notifier)); the value is the channel's business.
+    /// `channel` is up to 4,095 (the last two are used by [`Notifier`](super::Notifier)); the value
+    /// is the channel's business.
     ///
     /// # Errors
     /// [`Error::Invalid`] for another channel.
@@ -148,7 +153,8 @@ pub(super) enum Made {
     Part,
     /// A message, in [`Assembly::bytes`].
     Whole,
-    /// So many bytes that are lost: the chunk does not continue them, or they are more than `limit`.
+    /// So many bytes that are lost: the chunk does not continue them, or they are more than
+    /// `limit`.
     Lost(usize),
 }
 

@@ -1,18 +1,20 @@
-//! `signal:PID`: frames in the values of queued signals (sigqueue(3), signalfd(2)), 6 bytes a signal; and plain signals as
-//! frames.
+//! `signal:PID`: frames in the values of queued signals (sigqueue(3), signalfd(2)), 6 bytes a
+//! signal; and plain signals as frames.
 //!
-//! Used by endpoints and programs. Relies on `os/signal.rs`, and on `message/` for all that is not the signals themselves.
+//! Used by endpoints and programs. Relies on `os/signal.rs`, and on `message/` for all that is not
+//! the signals themselves.
 //!
-//! For what it is good for, see [`Bell`]: one signal that says "look at channel 7, it is at 1234 now". Frames work as well,
-//! at the price of a system call for each 6 bytes.
+//! For what it is good for, see [`Bell`]: one signal that says "look at channel 7, it is at 1234
+//! now". Frames work as well, at the price of a system call for each 6 bytes.
 //!
-//! * **The receiver** has the signal blocked in *every* thread, and reads it from a descriptor. A signal that is not blocked
-//!   would end the process: call [`block`] before any thread is started. [`Receiver::open`] and [`Sender::open`] check, each
-//!   for its own side's sake.
-//! * **Who**: the kernel lets only processes of the same user, and root, send. The pid in a signal is what its sender says;
-//!   within one user that is as good as anything.
-//! * **Which process**: a sender holds a pidfd, so it cannot hit another process that came to have the receiver's pid. Both
-//!   sides see the other's death by pidfd, and must see the same pids (one pid namespace).
+//! * **The receiver** has the signal blocked in *every* thread, and reads it from a descriptor. A
+//!   signal that is not blocked would end the process: call [`block`] before any thread is started.
+//!   [`Receiver::open`] and [`Sender::open`] check, each for its own side's sake.
+//! * **Who**: the kernel lets only processes of the same user, and root, send. The pid in a signal
+//!   is what its sender says; within one user that is as good as anything.
+//! * **Which process**: a sender holds a pidfd, so it cannot hit another process that came to have
+//!   the receiver's pid. Both sides see the other's death by pidfd, and must see the same pids (one
+//!   pid namespace).
 //! * **Full**: the user's limit of pending signals (`RLIMIT_SIGPENDING`) is reached.
 
 mod cell;
@@ -133,8 +135,9 @@ impl fmt::Display for Signo {
     }
 }
 
-/// Blocks signals in this thread and in all that it starts from now on: the first thing to do in a program that will open a
-/// [`Receiver`] or a [`Notifier`]. Processes that it starts inherit this. One system call.
+/// Blocks signals in this thread and in all that it starts from now on: the first thing to do in a
+/// program that will open a [`Receiver`] or a [`Notifier`]. Processes that it starts inherit this.
+/// One system call.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -188,7 +191,8 @@ impl Options {
         self
     }
 
-    /// Accepts signals that say they are of another user, too. (It can send some only if it is privileged.)
+    /// Accepts signals that say they are of another user, too. (It can send some only if it is
+    /// privileged.)
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);

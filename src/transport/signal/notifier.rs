@@ -1,7 +1,8 @@
-//! Signals and the ends of processes as frames: "tell me when I am interrupted, or when that one ends".
+//! Signals and the ends of processes as frames: "tell me when I am interrupted, or when that one
+//! ends".
 //!
-//! Used by programs that wait for frames anyway, and by the command line to end in order. Relies on `os/signal.rs` and on
-//! pidfds.
+//! Used by programs that wait for frames anyway, and by the command line to end in order. Relies on
+//! `os/signal.rs` and on pidfds.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,11 +21,11 @@ use crate::os::signal::{self, Info};
 use crate::transport::{Capabilities, FrameReceiver};
 use crate::wait::deadline::Deadline;
 
-/// Receives DOORBELL control frames whose payload is a [`Bell`]: [`Bell::SIGNALLED`] with the number of a signal that has come,
-/// [`Bell::ENDED`] with the pid of a process that has ended.
+/// Receives DOORBELL control frames whose payload is a [`Bell`]: [`Bell::SIGNALLED`] with the
+/// number of a signal that has come, [`Bell::ENDED`] with the pid of a process that has ended.
 ///
-/// Signals that come several times before they are read may come once. It is closed when all its processes have ended, if it
-/// has no signals.
+/// Signals that come several times before they are read may come once. It is closed when all its
+/// processes have ended, if it has no signals.
 ///
 /// ```
 /// use slipring::frame::Event;
@@ -59,11 +60,12 @@ impl Notifier {
         Ok(Notifier { epoll, signals: Vec::new(), processes: Vec::new(), bells: VecDeque::new(), payload: [0; 8] })
     }
 
-    /// Tells of these signals, which are blocked from now on: they do nothing else any more. Some three system calls, and
-    /// three for each thread.
+    /// Tells of these signals, which are blocked from now on: they do nothing else any more. Some
+    /// three system calls, and three for each thread.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if a thread of this process has not blocked them: see [`block`](super::block); [`Error::Io`].
+    /// [`Error::Unsupported`] if a thread of this process has not blocked them: see
+    /// [`block`](super::block); [`Error::Io`].
     pub fn on_signals(&mut self, signals: &[Signo]) -> Result<()> {
         block_everywhere(signals)?;
         let numbers: Vec<i32> = signals.iter().map(|signo| signo.get()).collect();
@@ -76,7 +78,8 @@ impl Notifier {
     /// Tells when a process ends; it need not be a child. Two system calls.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such process (any more); [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::NotFound`] if there is no such process (any more); [`Error::Invalid`];
+    /// [`Error::Io`].
     pub fn on_end(&mut self, pid: u32) -> Result<()> {
         let process = open_process(pid)?;
         self.watch(&process)?;

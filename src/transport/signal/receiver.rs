@@ -21,7 +21,8 @@ const BATCH: usize = 32;
 /// Senders that are remembered. Beyond, those go first of which no message is unfinished.
 const MAX_SENDERS: usize = 1024;
 
-/// The receiving end: whatever is sent to this process by one signal. A second one in the same process would take half of it.
+/// The receiving end: whatever is sent to this process by one signal. A second one in the same
+/// process would take half of it.
 ///
 /// ```no_run
 /// use slipring::frame::Event;
@@ -41,12 +42,12 @@ const MAX_SENDERS: usize = 1024;
 pub struct Receiver(Inbox<Signals>);
 
 impl Receiver {
-    /// Blocks the signal in this thread and receives what comes by it, from any of its threads. It stays blocked afterwards.
-    /// Some three system calls, and three for each thread.
+    /// Blocks the signal in this thread and receives what comes by it, from any of its threads. It
+    /// stays blocked afterwards. Some three system calls, and three for each thread.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if a thread of this process has not blocked it: see [`block`](super::block);
-    /// [`Error::Invalid`]; [`Error::Io`].
+    /// [`Error::Unsupported`] if a thread of this process has not blocked it: see
+    /// [`block`](super::block); [`Error::Invalid`]; [`Error::Io`].
     pub fn open(options: &Options) -> Result<Self> {
         let signo = options.checked_signo()?;
         block_everywhere(&[signo])?;
@@ -123,8 +124,8 @@ impl Signals {
         Ok(info.map(Info::decode))
     }
 
-    /// What a signal makes of what came before; `None` while its message is not whole. What is no cell is lent as it is, to be
-    /// found wrong.
+    /// What a signal makes of what came before; `None` while its message is not whole. What is no
+    /// cell is lent as it is, to be found wrong.
     fn digest(&mut self, info: Info, buffer: &mut [u8]) -> Result<Option<Pulled<Source>>> {
         if !info.queued {
             return Ok(Some(lend(&[], buffer, None)));

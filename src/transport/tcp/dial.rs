@@ -1,11 +1,12 @@
 //! The next TCP connection, step by step, and never waiting for it.
 //!
-//! Used by `mod.rs`, which waits between the steps, and by connections that are made anew when they break, which take one
-//! at each call. Relies on rustix.
+//! Used by `mod.rs`, which waits between the steps, and by connections that are made anew when they
+//! break, which take one at each call. Relies on rustix.
 //!
-//! Of several addresses, the next one is tried when all before it have refused, or when one of them has not answered for
-//! [`STAGGER`]; those that have refused are tried again after a pause. An address that cannot be had now (no route yet, no
-//! IPv6 on this machine) counts as one that refused: only if none of them can ever be had is that an error at once.
+//! Of several addresses, the next one is tried when all before it have refused, or when one of them
+//! has not answered for [`STAGGER`]; those that have refused are tried again after a pause. An
+//! address that cannot be had now (no route yet, no IPv6 on this machine) counts as one that
+//! refused: only if none of them can ever be had is that an error at once.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -100,7 +101,8 @@ impl Dial {
         self.targets.iter().any(|target| target.under_way.is_some())
     }
 
-    /// Waits until another step is worth while, at most until the deadline, but as long as an answer takes on one machine.
+    /// Waits until another step is worth while, at most until the deadline, but as long as an
+    /// answer takes on one machine.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let left = deadline.remaining();
         let stagger = if self.is_under_way() { STAGGER.saturating_sub(self.since.elapsed()) } else { Duration::ZERO };

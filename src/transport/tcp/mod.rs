@@ -1,23 +1,26 @@
 //! `tcp:HOST:PORT`: frames both ways over TCP, on this machine unless asked for more.
 //!
-//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `dial.rs` for connections.
+//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `dial.rs` for
+//! connections.
 //!
-//! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because collecting is an option of its own
-//! ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A checksum is no signature: a process that can connect can send
-//! anything.
+//! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because collecting is an
+//! option of its own ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A
+//! checksum is no signature: a process that can connect can send anything.
 //!
 //! # Connections that break
-//! [`connect`] tries until its deadline. A connection that breaks later is not repaired silently: the ends say
-//! [`Error::PeerDead`], and the caller, who knows what may be sent again, connects anew.
+//! [`connect`] tries until its deadline. A connection that breaks later is not repaired silently:
+//! the ends say [`Error::PeerDead`], and the caller, who knows what may be sent again, connects
+//! anew.
 //!
-//! Unless the ends are told to: with [`Options::reconnect`] they go over to another connection. A sender repeats what it still
-//! holds; what was lost on the way, a receiver that stayed the same reports as a gap, exactly, as soon as the next connection
-//! stands. A receiver whose sender was replaced says [`Error::PeerDead`] once, and goes on with the next one. An orderly end,
-//! a BYE, is an end. What two ends say to each other stands in `docs/framing.md`.
+//! Unless the ends are told to: with [`Options::reconnect`] they go over to another connection. A
+//! sender repeats what it still holds; what was lost on the way, a receiver that stayed the same
+//! reports as a gap, exactly, as soon as the next connection stands. A receiver whose sender was
+//! replaced says [`Error::PeerDead`] once, and goes on with the next one. An orderly end, a BYE, is
+//! an end. What two ends say to each other stands in `docs/framing.md`.
 //!
 //! # Closing
-//! [`FrameSenderExt::close`](super::FrameSenderExt::close) returns when the other machine's kernel has acknowledged everything, or at
-//! its deadline. Dropping does not wait.
+//! [`FrameSenderExt::close`](super::FrameSenderExt::close) returns when the other machine's kernel
+//! has acknowledged everything, or at its deadline. Dropping does not wait.
 
 mod dial;
 
@@ -70,19 +73,22 @@ impl Options {
         self
     }
 
-    /// Whether addresses beyond this machine are allowed. Nothing is encrypted, and no peer is authenticated.
+    /// Whether addresses beyond this machine are allowed. Nothing is encrypted, and no peer is
+    /// authenticated.
     #[must_use]
     pub fn remote(mut self, remote: bool) -> Self {
         self.remote = remote;
         self
     }
 
-    /// Whether a connection that breaks is followed by another, and how long the ends wait for that, from the break on, before
-    /// they say [`Error::PeerDead`]. A peer that cannot be reached for about as long is taken for gone (keep-alive probes and
-    /// `TCP_USER_TIMEOUT`, tcp(7)). For [`connect`] and [`Listener::accept_only`].
+    /// Whether a connection that breaks is followed by another, and how long the ends wait for
+    /// that, from the break on, before they say [`Error::PeerDead`]. A peer that cannot be reached
+    /// for about as long is taken for gone (keep-alive probes and `TCP_USER_TIMEOUT`, tcp(7)). For
+    /// [`connect`] and [`Listener::accept_only`].
     ///
-    /// It happens within the calls of either end, whose own deadlines hold; `try_…` calls take a step without waiting. Between two
-    /// connections there is nothing to poll (`poll_fd` gives `None`).
+    /// It happens within the calls of either end, whose own deadlines hold; `try_…` calls take a
+    /// step without waiting. Between two connections there is nothing to poll (`poll_fd` gives
+    /// `None`).
     ///
     /// ```
     /// use slipring::frame::Header;
@@ -140,11 +146,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at an address; with port 0 at one that the system chooses ([`Listener::local_address`]).
+    /// Listens at an address; with port 0 at one that the system chooses
+    /// ([`Listener::local_address`]).
     ///
     /// # Errors
-    /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this machine; [`Error::Invalid`] for one
-    /// that does not resolve; [`Error::Io`].
+    /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this
+    /// machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
     pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
         let socket = match TcpListener::bind(&options.resolve(address)?[..]) {
             Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(Error::Exists),
@@ -162,7 +169,8 @@ impl Listener {
         self.socket.local_addr().map_err(|e| Error::io("ask for the socket's address", e))
     }
 
-    /// The next connection. The listener goes on, so a connection that breaks is not mended from here: its peer comes again.
+    /// The next connection. The listener goes on, so a connection that breaks is not mended from
+    /// here: its peer comes again.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Io`].
@@ -170,8 +178,8 @@ impl Listener {
         ends(accept::next(self.socket.as_fd(), deadline.into())?, None, &self.options)
     }
 
-    /// The next connection, and no other, but for those that follow it if [`Options::reconnect`] says so: then the listener lives as
-    /// long as the ends.
+    /// The next connection, and no other, but for those that follow it if [`Options::reconnect`]
+    /// says so: then the listener lives as long as the ends.
     ///
     /// # Errors
     /// As [`Listener::accept`].
@@ -188,7 +196,8 @@ impl Listener {
             let socket = accept::first_to_speak(listener.as_fd(), &mut silent, wanted, deadline, |_| Ok(()))?;
             let is_mute = accept::is_mute(&socket);
             let (tx, rx) = ends(socket, Some(following(Arc::clone(&listener))), &options)?;
-            // One that has ended its direction wants to receive, or has gone: what answers our HELLO tells.
+            // One that has ended its direction wants to receive, or has gone: what answers our
+            // HELLO tells.
             if !is_mute || tx.is_heard(deadline.min(Deadline::after(accept::PATIENCE))) {
                 return Ok((tx, rx));
             }
@@ -208,14 +217,15 @@ impl AsFd for Listener {
     }
 }
 
-/// Connects to the listener at an address, waiting for one until the deadline. Of a host name with several addresses, all are
-/// tried, in turn, again and again: one that does not answer holds up the next by a quarter of a second. A host name is
-/// looked up first, and only then, which the deadline does not bound.
+/// Connects to the listener at an address, waiting for one until the deadline. Of a host name with
+/// several addresses, all are tried, in turn, again and again: one that does not answer holds up
+/// the next by a quarter of a second. A host name is looked up first, and only then, which the
+/// deadline does not bound.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if nothing answers; [`Error::Untrusted`] for an address beyond
-/// this machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`], for a network that cannot be reached at the
-/// deadline.
+/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if nothing answers;
+/// [`Error::Untrusted`] for an address beyond this machine; [`Error::Invalid`] for one that does
+/// not resolve; [`Error::Io`], for a network that cannot be reached at the deadline.
 pub fn connect(
     address: impl ToSocketAddrs,
     options: &Options,

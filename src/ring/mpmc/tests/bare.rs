@@ -1,5 +1,6 @@
-//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not reached: any position up to the
-//! last lap before the counters wrap, hints that lag, full, empty, and whatever the dead leave behind.
+//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not
+//! reached: any position up to the last lap before the counters wrap, hints that lag, full, empty,
+//! and whatever the dead leave behind.
 
 use std::collections::BTreeMap;
 
@@ -132,7 +133,8 @@ impl Bare {
     }
 }
 
-/// Positions worth starting from: two laps from the beginning, before laps wrap at 2^40, and before 2^64.
+/// Positions worth starting from: two laps from the beginning, before laps wrap at 2^40, and before
+/// 2^64.
 fn positions(slots: usize) -> impl Iterator<Item = u64> {
     let laps_wrap = LAPS * slots as u64;
     let around = 2 * slots as u64;
@@ -326,7 +328,8 @@ fn a_void_slot_is_freed_by_producers_and_by_consumers() {
     }
 }
 
-/// A recoverer that does not hold the dead participant's id asks before each step whether that participant still has it.
+/// A recoverer that does not hold the dead participant's id asks before each step whether that
+/// participant still has it.
 #[test]
 fn an_id_that_was_given_to_another_is_left_alone() {
     let bare = Bare::used_up_to(0, 4);
@@ -431,7 +434,8 @@ fn threads_lose_and_double_nothing_while_one_of_them_keeps_dying() {
                 }
             });
         }
-        // Claims and dies, takes and dies; who sweeps it does what the next holder of its id must wait for.
+        // Claims and dies, takes and dies; who sweeps it does what the next holder of its id must
+        // wait for.
         scope.spawn(move || {
             for _ in 0..FRAMES / 4 {
                 let _ = bare.claim(3).map(std::mem::forget);

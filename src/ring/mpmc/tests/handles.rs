@@ -1,5 +1,5 @@
-//! The handles: grants, views and batches that are dropped, forgotten or caught in a panic; ends and successors; counters;
-//! deadlines, idle strategies and wake modes; many threads.
+//! The handles: grants, views and batches that are dropped, forgotten or caught in a panic; ends
+//! and successors; counters; deadlines, idle strategies and wake modes; many threads.
 
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -242,7 +242,8 @@ fn a_claim_that_is_given_up_wakes_those_who_wait_behind_it() {
     let ring = ring(4);
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     let event = ring.segment().shared_page();
-    // The cap on every sleep would hide a lost wake-up from a test that only waits: ask for the wake-ups themselves.
+    // The cap on every sleep would hide a lost wake-up from a test that only waits: ask for the
+    // wake-ups themselves.
     let missed = (0..5).filter(|_| {
         let grant = tx.try_reserve(1).unwrap();
         tx.try_send(b"behind").unwrap();
@@ -265,7 +266,8 @@ fn a_claim_that_is_given_up_wakes_those_who_wait_behind_it() {
 fn a_frame_that_was_committed_too_early_wakes_a_second_sleeper() {
     let ring = Ring::heap(&Options::mpmc(4, 40).idle(Idle::Park)).unwrap();
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
-    // Without the wake-up it takes until the cap on sleeps, 50 ms; one unlucky round in five is forgiven.
+    // Without the wake-up it takes until the cap on sleeps, 50 ms; one unlucky round in five is
+    // forgiven.
     let mut took: Vec<_> = (0..5)
         .map(|_| {
             let sleepers = Mutex::new(Vec::new());
@@ -344,8 +346,8 @@ fn deadlines_are_kept_in_every_idle_strategy_and_wake_mode() {
     }
 }
 
-/// `producers` × `consumers` threads, each on a clone or on a handle of its own: every frame arrives once, and in each
-/// consumer's eyes each producer's frames are in order.
+/// `producers` × `consumers` threads, each on a clone or on a handle of its own: every frame
+/// arrives once, and in each consumer's eyes each producer's frames are in order.
 fn multiset(options: &Options, producers: u32, consumers: usize, frames: u32, clones: bool) {
     let ring = Ring::heap(options).unwrap();
     let got = Mutex::new(vec![Vec::new(); producers as usize]);

@@ -1,5 +1,6 @@
-//! Random histories of one ring with several handles that leave and are killed, against what the frames may do: each is
-//! delivered until it is released, first unmarked and then marked, in order as long as no participant dies.
+//! Random histories of one ring with several handles that leave and are killed, against what the
+//! frames may do: each is delivered until it is released, first unmarked and then marked, in order
+//! as long as no participant dies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::forget;

@@ -1,5 +1,6 @@
-//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not reached: any position up to the
-//! last one before 2^64, records that end where the ring ends, full, empty, and whatever the dead leave behind.
+//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not
+//! reached: any position up to the last one before 2^64, records that end where the ring ends,
+//! full, empty, and whatever the dead leave behind.
 
 use super::super::core::{Consumer, Producer, Staged};
 use super::super::layout::{EXACT, Fault, HEAD, Shared, TAIL, TAKEN};
@@ -22,7 +23,8 @@ struct Bare {
 }
 
 impl Bare {
-    /// An empty ring in which `position` bytes have come and gone, and left their traces everywhere.
+    /// An empty ring in which `position` bytes have come and gone, and left their traces
+    /// everywhere.
     fn used_up_to(position: u64) -> Self {
         Self::of_size(CAPACITY, position)
     }
@@ -68,7 +70,8 @@ fn skipping_heir(shared: Shared) -> (Consumer, u64) {
     (rx, lost)
 }
 
-/// Positions worth starting from: every one of two laps, and every one from which the next laps wrap around 2^64.
+/// Positions worth starting from: every one of two laps, and every one from which the next laps
+/// wrap around 2^64.
 fn positions() -> impl Iterator<Item = u64> {
     let step = if cfg!(miri) { 56 } else { 8 };
     let wrap = (0..2 * CAPACITY as u64).step_by(step).map(|before| 0u64.wrapping_sub(before));
@@ -168,8 +171,9 @@ fn full_is_full_to_the_byte_and_one_release_makes_room_for_one() {
 /// Room for a window, and for what is larger than one.
 const ROOMY: usize = 4096;
 
-/// Every way to write, in turn and in sizes drawn at random, from positions of every kind: what comes out is what was
-/// committed, the window is always zero, and nothing is full that would not be full without one.
+/// Every way to write, in turn and in sizes drawn at random, from positions of every kind: what
+/// comes out is what was committed, the window is always zero, and nothing is full that would not
+/// be full without one.
 #[test]
 fn the_window_is_always_zero_and_never_in_the_way() {
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
@@ -272,7 +276,8 @@ fn a_window_is_kept_where_there_is_room_for_it() {
         assert!(tx.assert_window_is_zero() >= 64, "behind a commit the next one is free of zeroing");
         assert!(recv(&mut rx).is_some());
     }
-    // A grant that is committed whole gives it back; one that is dropped costs it, until the next commit.
+    // A grant that is committed whole gives it back; one that is dropped costs it, until the next
+    // commit.
     let lent = tx.lend_ahead();
     let tail = tx.tail();
     let header = write(&mut tx, tail, &[7; 40]);

@@ -1,5 +1,5 @@
-//! The handles: grants, views and batches that are dropped, kept, forgotten or caught in a panic; ends and successors;
-//! counters; deadlines, idle strategies and wake modes.
+//! The handles: grants, views and batches that are dropped, kept, forgotten or caught in a panic;
+//! ends and successors; counters; deadlines, idle strategies and wake modes.
 
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -207,7 +207,8 @@ fn closed_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
     assert!(is_empty(&mut rx));
     tx.try_send(b"again").unwrap();
     assert_eq!(recv(&mut rx), b"again");
-    // A consumer that comes when all is over learns it as well, and its successor is not told again.
+    // A consumer that comes when all is over learns it as well, and its successor is not told
+    // again.
     drop(rx);
     drop(tx);
     let mut rx = Consumer::attach(&ring).unwrap();
@@ -426,7 +427,8 @@ fn a_forked_child_releases_nothing() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     tx.try_send(b"ours").unwrap();
     rx.try_recv().unwrap().keep();
-    // SAFETY: the child only drops handles and exits; the C library keeps its allocator usable across fork.
+    // SAFETY: the child only drops handles and exits; the C library keeps its allocator usable
+    // across fork.
     let child = unsafe { libc::fork() };
     if child == 0 {
         drop((tx, rx));

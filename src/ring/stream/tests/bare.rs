@@ -1,4 +1,5 @@
-//! The algorithm alone, on heap memory (so Miri can run it), at any position up to the last one before 2^64.
+//! The algorithm alone, on heap memory (so Miri can run it), at any position up to the last one
+//! before 2^64.
 
 use super::super::core::{Consumer, HEAD, Producer, Shared, TAIL};
 use crate::error::Error;

@@ -1,5 +1,5 @@
-//! The handles: chunks that are dropped (forgetting one is the same) or caught in a panic; ends and successors; deadlines, idle strategies
-//! and wake modes.
+//! The handles: chunks that are dropped (forgetting one is the same) or caught in a panic; ends and
+//! successors; deadlines, idle strategies and wake modes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Random histories of one stream, with everything that can happen to its two ends, against a queue of bytes.
+//! Random histories of one stream, with everything that can happen to its two ends, against a queue
+//! of bytes.
 
 use std::collections::VecDeque;
 
