@@ -234,6 +234,24 @@ fn frames_that_tcp_cannot_deliver_are_reported_as_lost_or_stay() {
     }
 }
 
+/// A connection is not reset, which would drop what is under way, because the receiver's HELLO lies
+/// unread.
+#[test]
+fn what_tcp_has_taken_from_a_relay_that_fails_arrives() {
+    let place = Place::new();
+    let end = format!("tcp:127.0.0.1:{}", free_port());
+    let lines = numbered(40_000); // more than pipes and the receiver take
+    let mut sender = place.start("send ring:ticks?capacity=8MiB");
+    sender.write(&lines);
+    place.wait_for("stat ticks", |stat| stat["sent"] == 40_000);
+    sender.kill();
+    let receiver = place.start(&format!("recv {end}?listen")); // its output is read at the end only
+    place.run(&format!("relay ring:ticks {end}")).fails(1, "died without closing");
+    let run = receiver.finish();
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stdout == lines, "{} of {} bytes arrived", run.stdout.len(), lines.len());
+}
+
 #[test]
 fn endpoints_that_cannot_be_relayed_are_refused() {
     let place = Place::new();
