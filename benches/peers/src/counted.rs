@@ -30,8 +30,8 @@ const LIMITS: [(&str, f64); 6] = [
 pub(crate) fn run() -> Result<()> {
     let tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["test", "--release", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")])
-        .args(["-p", "slipring", "--test", "instructions", "--test", "syscalls", "--no-fail-fast"])
-        .args(["--", "--nocapture", "--test-threads=1"])
+        .args(["-p", "slipring", "--test", "instructions", "--test", "it", "--no-fail-fast"])
+        .args(["--", "--nocapture", "--test-threads=1", "a_frame_takes", "syscalls::"])
         .stderr(Stdio::inherit())
         .output()?;
     let said = String::from_utf8_lossy(&tests.stdout);
