@@ -6,4 +6,5 @@ pub mod again;
 pub mod asleep;
 pub mod dir;
 pub mod shared;
+pub mod stop;
 pub mod this_test;

@@ -1,6 +1,7 @@
 //! Runs one test of this program alone in a child process.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use super::again::this_program;
 
@@ -16,4 +17,12 @@ pub fn this_test(module: &str, name: &str) -> Command {
 pub fn arguments<'a>(command: &'a mut Command, module: &str, name: &str) -> &'a mut Command {
     let path = module.split_once("::").map_or(name.to_owned(), |(_, inner)| format!("{inner}::{name}"));
     command.args(["--exact", &path, "--nocapture", "--test-threads=1"])
+}
+
+/// Starts `command` with pipes for input and output, and waits until it prints "ready".
+pub fn start_until_ready(command: &mut Command) -> Child {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.map(Result::unwrap).any(|line| line.ends_with("ready")), "{command:?} ended early");
+    child
 }

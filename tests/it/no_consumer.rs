@@ -4,9 +4,9 @@
 //!
 //! The consumer is this test program, started again with a role in its environment.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use slipring::endpoint::Endpoint;
@@ -15,7 +15,7 @@ use slipring::transport::FrameSender;
 use slipring::{Error, Kind, Options, Ring, WakeMode, mpmc, spsc, stream};
 
 use crate::common::dir::TestDir;
-use crate::common::this_test::this_test;
+use crate::common::this_test::{start_until_ready, this_test};
 
 /// Far longer than any call here takes: a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
@@ -276,14 +276,6 @@ fn other_process() {
 
 /// Starts a consumer in another process, and waits until it has attached.
 fn start(kind: &str, dir: &Path) -> Child {
-    let mut child = this_test(module_path!(), "other_process")
-        .env("SLIPRING_TEST_KIND", kind)
-        .env("SLIPRING_TEST_DIR", dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    assert!(lines.map(Result::unwrap).any(|line| line.ends_with("ready")), "{kind} ended early");
-    child
+    let mut command = this_test(module_path!(), "other_process");
+    start_until_ready(command.env("SLIPRING_TEST_KIND", kind).env("SLIPRING_TEST_DIR", dir))
 }

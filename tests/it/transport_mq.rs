@@ -11,6 +11,7 @@ use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSen
 use slipring::{Deadline, Error};
 
 use crate::common::asleep::wait_until_asleep;
+use crate::common::stop::StopOnDrop;
 use crate::common::this_test::this_test;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -29,14 +30,6 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         let _ = mq::remove(&self.0);
-    }
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

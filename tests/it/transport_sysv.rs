@@ -13,6 +13,7 @@ use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSen
 use slipring::{Deadline, Error};
 
 use crate::common::asleep::wait_until_asleep;
+use crate::common::stop::StopOnDrop;
 use crate::common::this_test::this_test;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -83,14 +84,6 @@ fn removing_a_queue_ends_the_calls_that_wait_on_it() {
     assert!(matches!(tx.send(Header::PLAIN, b"too late"), Err(Error::Closed)));
     assert!(is_removed(&rx.try_recv().unwrap_err()));
     assert!(matches!(sysv::remove(key), Err(Error::NotFound)));
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Queues are removed when no participant uses them. If that happened between a sender's open and

@@ -2,13 +2,13 @@
 //!
 //! The other process is this test program, started again with a role in its environment.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::io::Write;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use slipring::{Error, Idle, Locked, Mutex, Semaphore};
 
-use crate::common::this_test::this_test;
+use crate::common::this_test::{start_until_ready, this_test};
 
 /// Far longer than any call here takes: a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
@@ -22,15 +22,8 @@ fn name(test: &str) -> String {
 /// Runs `role` on the segment `name` in another process, and waits until it reports that it is
 /// ready.
 fn start(role: &str, name: &str) -> Child {
-    let mut child = this_test(module_path!(), "other_process")
-        .envs([("SLIPRING_TEST_ROLE", role), ("SLIPRING_TEST_NAME", name)])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    assert!(lines.map(Result::unwrap).any(|line| line.ends_with("ready")), "{role} ended early");
-    child
+    let mut command = this_test(module_path!(), "other_process");
+    start_until_ready(command.envs([("SLIPRING_TEST_ROLE", role), ("SLIPRING_TEST_NAME", name)]))
 }
 
 fn kill(mut child: Child) {
