@@ -33,7 +33,7 @@ pub(crate) fn set_directory(path: Option<PathBuf>) {
 
 /// Frames known to be missing, and bytes that were no frame: an end of its own.
 pub(crate) fn missing(frames: u64, bytes: u64) -> Failure {
-    let (some, unreadable) = (units::many_are(frames, "frame"), units::many(bytes, "byte"));
+    let (some, unreadable) = (units::many_are(frames, "frame"), units::counted(bytes as usize, "byte"));
     match (frames, bytes) {
         (_, 0) => Failure::new(LOST, format_args!("{some} missing")),
         (0, _) => Failure::new(LOST, format_args!("{unreadable} skipped as unreadable")),

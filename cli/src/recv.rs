@@ -497,7 +497,7 @@ impl<'a> Writer<'a> {
             }
             Event::Skipped { bytes, what } => {
                 self.skipped += bytes;
-                self.reports.add(format_args!("{} skipped: {what}", units::many(bytes, "byte")));
+                self.reports.add(format_args!("{} skipped: {what}", units::counted(bytes as usize, "byte")));
                 Ok(())
             }
         }

@@ -332,7 +332,7 @@ impl<'a> Way<'a> {
                 }
                 Ok(Event::Skipped { bytes, what }) => {
                     self.tally.skipped_bytes += bytes;
-                    let bytes = units::many(bytes, "byte");
+                    let bytes = units::counted(bytes as usize, "byte");
                     self.reports.add(format_args!("{}: {bytes} skipped: {what}", self.names[0]));
                     continue;
                 }

@@ -36,14 +36,9 @@ pub(crate) fn frame_kind(text: &str) -> Result<u16, String> {
     kind.filter(|kind| *kind >= 0x0100).ok_or_else(|| "a frame kind, from 0x0100 (256) to 0xFFFF (65535)".to_owned())
 }
 
-/// `1 frame`, `2 frames`
-pub(crate) fn many(n: u64, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-}
-
 /// `1 frame is`, `2 frames are`
 pub(crate) fn many_are(n: u64, noun: &str) -> String {
-    format!("{} {}", many(n, noun), if n == 1 { "is" } else { "are" })
+    format!("{} {}", counted(n as usize, noun), if n == 1 { "is" } else { "are" })
 }
 
 /// `1.5 MiB`
