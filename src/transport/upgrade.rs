@@ -8,8 +8,8 @@
 //! Each side says HELLO with the feature RINGS. If both did, each makes a ring for the frames that
 //! it will send, in a sealed memfd, takes the producer's seat, and passes the descriptor
 //! (`SCM_RIGHTS`, unix(7)) with a DOORBELL; each attaches to what it was passed, and says ACK.
-//! Nobody sends before both sit. From then on the socket carries only BYE, and its own end. If one
-//! side did not offer rings, the connection stays the byte stream that it was.
+//! Neither end sends before both have attached. From then on the socket carries only BYE, and its
+//! own end. If one side did not offer rings, the connection stays the byte stream that it was.
 //!
 //! # Whom to trust
 //! A ring of a peer of the same user is a ring as any other: frames are read in place, the seats

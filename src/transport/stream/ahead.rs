@@ -1,7 +1,8 @@
 //! How far a receiver reads ahead of the frames that it gives.
 //!
-//! Used by `receiver.rs`. What has been read from a pipe or a FIFO is lost to its next reader, so a receiver that will stop
-//! after a number of frames, or that is stopping, reads no further than those frames reach.
+//! Used by `receiver.rs`. What has been read from a pipe or a FIFO is lost to its next reader, so a
+//! receiver that will stop after a number of frames, or that is stopping, reads no further than
+//! those frames reach.
 
 use crate::frame::SHORT;
 
@@ -12,13 +13,15 @@ pub(super) enum Ahead {
     Free,
     /// As much as so many frames have at least; near the last of them, a header at a time.
     Frames(u64),
-    /// So many bytes, which the kernel had when the receiver was stopped, and then the rest of what has begun.
+    /// So many bytes, which the kernel had when the receiver was stopped, and then the rest of what
+    /// has begun.
     Stopped(u64),
 }
 
 impl Ahead {
-    /// The most bytes that the next read may take, 0 for none. `held` bytes have been read and not decoded; `missing` more are
-    /// needed before the decoder can go on, and `begun` says whether something waits for them.
+    /// The most bytes that the next read may take, 0 for none. `held` bytes have been read and not
+    /// decoded; `missing` more are needed before the decoder can go on, and `begun` says whether
+    /// something waits for them.
     pub(super) fn most(self, held: usize, missing: usize, begun: bool) -> usize {
         match self {
             Ahead::Free => usize::MAX,

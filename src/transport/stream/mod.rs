@@ -1,17 +1,20 @@
-//! Frames over a byte stream: the two ends that pipes, FIFOs, Unix stream sockets and TCP have in common.
+//! Frames over a byte stream: the two ends that pipes, FIFOs, Unix stream sockets and TCP have in
+//! common.
 //!
-//! Used by [`pipe`](super::pipe), [`fifo`](super::fifo), and what else is a stream of bytes, which open the
-//! descriptors. Relies on `frame/` for the bytes, and on `os/bytes.rs`, which never depends on `O_NONBLOCK`.
+//! Used by [`pipe`](super::pipe), [`fifo`](super::fifo), and what else is a stream of bytes, which
+//! open the descriptors. Relies on `frame/` for the bytes, and on `os/bytes.rs`, which never
+//! depends on `O_NONBLOCK`.
 //!
 //! # System calls
-//! A frame costs one write and at most one read; a call without a deadline waits inside them. With a deadline, waiting costs a
-//! `poll` and a second attempt more. Small frames arrive many to a read by themselves, and leave many to a write with
-//! [`Options::batch`].
+//! A frame costs one write and at most one read; a call without a deadline waits inside them. With
+//! a deadline, waiting costs a `poll` and a second attempt more. Small frames arrive many to a read
+//! by themselves, and leave many to a write with [`Options::batch`].
 //!
 //! # Parts of frames
-//! The kernel may take a part of a frame. Then the frame counts as sent, its rest is kept, and the next send, flush or close goes on
-//! with it; so a sender that pauses flushes. A receiver never shows a part: a frame whose sender died in the middle of it is
-//! dropped, and the end is [`Error::PeerDead`].
+//! The kernel may take a part of a frame. Then the frame counts as sent, its rest is kept, and the
+//! next send, flush or close goes on with it; so a sender that pauses flushes. A receiver never
+//! shows a part: a frame whose sender died in the middle of it is dropped, and the end is
+//! [`Error::PeerDead`].
 //!
 //! # Connections that break
 //! are mended only where that was asked for, which TCP offers: see `reconnect.rs`.
@@ -66,23 +69,26 @@ impl Options {
         Options { max_payload: DEFAULT_MAX_PAYLOAD, batch: false, pipe_size: None }
     }
 
-    /// The largest payload in bytes that is sent and accepted, at most 2^30; buffers grow up to that when such a frame comes.
+    /// The largest payload in bytes that is sent and accepted, at most 2^30; buffers grow up to
+    /// that when such a frame comes.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes.min(MAX_LEN as usize);
         self
     }
 
-    /// Whether small frames are collected, up to 64 KiB (4 KiB in FIFOs), and leave in one system call: when the room is used
-    /// up, with a larger frame, or at [`FrameSenderExt::flush`](super::FrameSenderExt::flush). A sender that collects flushes before it pauses.
+    /// Whether small frames are collected, up to 64 KiB (4 KiB in FIFOs), and leave in one system
+    /// call: when the room is used up, with a larger frame, or at
+    /// [`FrameSenderExt::flush`](super::FrameSenderExt::flush). A sender that collects flushes
+    /// before it pauses.
     #[must_use]
     pub fn batch(mut self, batch: bool) -> Self {
         self.batch = batch;
         self
     }
 
-    /// How many bytes a pipe or a FIFO holds (`F_SETPIPE_SZ`, rounded up by the kernel to a power of two, 64 KiB unless asked).
-    /// Sockets ignore it.
+    /// How many bytes a pipe or a FIFO holds (`F_SETPIPE_SZ`, rounded up by the kernel to a power
+    /// of two, 64 KiB unless asked). Sockets ignore it.
     #[must_use]
     pub fn pipe_size(mut self, bytes: usize) -> Self {
         self.pipe_size = Some(bytes);
@@ -113,7 +119,8 @@ impl Wire {
     }
 }
 
-/// What the two directions of one connection tell each other; a one-way stream has one of its own at either end.
+/// What the two directions of one connection tell each other; a one-way stream has one of its own
+/// at either end.
 #[derive(Debug)]
 struct Link {
     duplex: bool,
@@ -122,7 +129,8 @@ struct Link {
     /// Answers to PINGs, as frames, that the sending side has yet to take.
     pongs: Mutex<Vec<u8>>,
     pongs_wait: AtomicBool,
-    /// The kernel said, to either direction, that the peer reset the connection. It says so only once.
+    /// The kernel said, to either direction, that the peer reset the connection. It says so only
+    /// once.
     was_reset: AtomicBool,
     /// How the connection is made anew when it breaks, if it is.
     reconnect: Option<Reconnect>,
@@ -163,7 +171,8 @@ impl Wait {
         matches!(self, Wait::Until(deadline) if deadline == Deadline::never())
     }
 
-    /// After an `EAGAIN`: waits until it is worth trying again. `temporary` is what a call that does not wait answers.
+    /// After an `EAGAIN`: waits until it is worth trying again. `temporary` is what a call that
+    /// does not wait answers.
     fn wait(self, fd: &ByteFd, ready: Ready, temporary: Error) -> Result<()> {
         let Wait::Until(deadline) = self else { return Err(temporary) };
         match fd.poll(ready, deadline.remaining()) {
@@ -195,8 +204,8 @@ pub(super) fn connection(fd: OwnedFd, wire: Wire, options: &Options) -> Result<(
     ends(byte_fd(fd)?.into(), None, wire, options)
 }
 
-/// The same; when the connection breaks, the ends go on over the one that `next` gives, for which they wait at most for
-/// `patience`. Only for the long form, whose frames are sent one by one.
+/// The same; when the connection breaks, the ends go on over the one that `next` gives, for which
+/// they wait at most for `patience`. Only for the long form, whose frames are sent one by one.
 pub(super) fn lasting_connection(
     fd: OwnedFd,
     (patience, next): (Duration, Next),
@@ -225,20 +234,22 @@ pub(super) fn receiver(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Rec
     Ok(Receiver::over(byte_fd(fd)?.into(), Link::new(false, None).into(), None, wire, options))
 }
 
-/// A sending end beside others on the same FIFO; `fd` is `O_NONBLOCK`, and shared with no other end. Says HELLO.
+/// A sending end beside others on the same FIFO; `fd` is `O_NONBLOCK`, and shared with no other
+/// end. Says HELLO.
 pub(super) fn one_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Sender> {
     Sender::begin(ByteFd::nonblocking(fd).into(), Link::new(false, None).into(), wire, options, true)
 }
 
-/// The receiving end of a FIFO into which several may write, and whose end is not the end for ever: see
-/// [`Receiver::renew`]. `fd` is shared with no other end.
+/// The receiving end of a FIFO into which several may write, and whose end is not the end for ever:
+/// see [`Receiver::renew`]. `fd` is shared with no other end.
 pub(super) fn receiver_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
     let mut receiver = Receiver::over(our_fifo(fd)?.into(), Link::new(false, None).into(), None, wire, options);
     receiver.expect_many();
     Ok(receiver)
 }
 
-/// Whether a connection is gone, by what a read or a write of it says: reset, or nothing came back for too long.
+/// Whether a connection is gone, by what a read or a write of it says: reset, or nothing came back
+/// for too long.
 fn is_lost(error: Errno) -> bool {
     matches!(
         error,

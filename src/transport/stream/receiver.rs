@@ -1,10 +1,12 @@
-//! The receiving end of a byte stream: reads as much as there is, and shows one whole frame after the other.
+//! The receiving end of a byte stream: reads as much as there is, and shows one whole frame after
+//! the other.
 //!
 //! Used through the transports that open the stream. Relies on the decoder, and on `os/bytes.rs`.
 //!
-//! Bytes are read into one buffer and decoded from there in place. A frame of the short form that is not complete yet stays in that
-//! buffer, which grows with what has arrived up to the largest frame; so large frames are not copied on their way. One of the
-//! long form goes to the decoder's own buffer, since its header must be checked before its length is believed.
+//! Bytes are read into one buffer and decoded from there in place. A frame of the short form that
+//! is not complete yet stays in that buffer, which grows with what has arrived up to the largest
+//! frame; so large frames are not copied on their way. One of the long form goes to the decoder's
+//! own buffer, since its header must be checked before its length is believed.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,7 +38,8 @@ const PARTS: &str = "parts of a frame of which others are missing, or were given
 /// So few bytes are moved to the front so that one read finds much room.
 const LITTLE: usize = 1024;
 
-/// The receiving end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and others.
+/// The receiving end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and
+/// others.
 #[derive(Debug)]
 pub struct Receiver {
     fd: Arc<ByteFd>,
@@ -150,7 +153,8 @@ impl Receiver {
         self.ended.is_some()
     }
 
-    /// Goes on with another descriptor of the same FIFO: one that knows nothing of the writers that have gone.
+    /// Goes on with another descriptor of the same FIFO: one that knows nothing of the writers that
+    /// have gone.
     pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) -> Result<()> {
         self.fd = our_fifo(fd)?.into();
         (self.eof, self.finished) = (false, false);
@@ -214,8 +218,8 @@ impl Receiver {
         Ok(self.decoder.event(step, &self.buffer[start..self.end]))
     }
 
-    /// Whether `chunk` is the beginning of a frame of the short form, with which the decoder could only say that it needs
-    /// more.
+    /// Whether `chunk` is the beginning of a frame of the short form, with which the decoder could
+    /// only say that it needs more.
     fn is_unfinished(&self, chunk: &[u8]) -> bool {
         if !self.decoder.is_idle() {
             return false;
@@ -312,7 +316,8 @@ impl Receiver {
             self.before = None;
             return Err(Error::PeerDead);
         }
-        // Another HELLO for the same stream is a jump in numbers: the sender forwards frames that another sender numbered.
+        // Another HELLO for the same stream is a jump in numbers: the sender forwards frames that
+        // another sender numbered.
         let expected = before.expected.forget(stream).unwrap_or(0);
         if !before.told.insert(stream) {
             return Ok(Outcome::Swallowed);
@@ -321,8 +326,9 @@ impl Receiver {
         Ok(gap.map_or(Outcome::Swallowed, Outcome::Missing))
     }
 
-    /// A sender that names itself writes no frame that is longer than one write of its kind: while there is one, a header
-    /// that says otherwise is no header, and what follows it is not taken for its payload.
+    /// A sender that names itself writes no frame that is longer than one write of its kind: while
+    /// there is one, a header that says otherwise is no header, and what follows it is not taken
+    /// for its payload.
     fn set_limit(&mut self) {
         let most = if self.senders.has_named() { PIPE_BUF - SHORT } else { usize::MAX };
         self.limit = self.max_payload.min(most);
@@ -335,7 +341,8 @@ impl Receiver {
         self.senders.is_empty() && self.before.as_ref().is_some_and(|before| before.epoch.is_some()) && !is_hello
     }
 
-    /// Keeps what was expected of the sender, if one had said who it was, until it or another sender says HELLO.
+    /// Keeps what was expected of the sender, if one had said who it was, until it or another
+    /// sender says HELLO.
     fn set_aside(&mut self, epoch: Option<u64>) {
         let before = self.before.get_or_insert_default();
         before.told.clear();
@@ -372,7 +379,8 @@ impl Receiver {
             let until = self.end + most.min(self.buffer.len() - self.end);
             match self.fd.read(&mut self.buffer[self.end..until], wait.is_endless()) {
                 Ok(0) if self.many && !self.active => {
-                    // No process has the FIFO open for writing: none has yet, or one left without writing.
+                    // No process has the FIFO open for writing: none has yet, or one left without
+                    // writing.
                     let waited = match wait {
                         Wait::Until(_) => wait.wait(&self.fd, Ready::Read, Error::Empty),
                         Wait::No => match self.fd.poll(Ready::Read, Duration::ZERO) {
@@ -448,8 +456,8 @@ impl Receiver {
         }
     }
 
-    /// What came over this socket, from `start` on, is not what a peer sends. That ends the stream, unless other sockets follow:
-    /// then it ends this one, and is reported.
+    /// What came over this socket, from `start` on, is not what a peer sends. That ends the stream,
+    /// unless other sockets follow: then it ends this one, and is reported.
     fn disown(&mut self, error: Error, start: usize) -> Result<Step> {
         let what = match error {
             _ if self.link.reconnect.is_none() => return Err(error),
@@ -465,7 +473,8 @@ impl Receiver {
         Ok(Step::Skipped { bytes, what })
     }
 
-    /// The stream has ended: what became of the bytes that were no whole frame, if that is to be told.
+    /// The stream has ended: what became of the bytes that were no whole frame, if that is to be
+    /// told.
     fn finish(&mut self) -> Option<Step> {
         if std::mem::replace(&mut self.finished, true) {
             return None;
@@ -480,7 +489,8 @@ impl Receiver {
         let report = report.or((self.wire.on_corrupt == OnCorrupt::Resync && !begins).then_some(no_frame));
         (self.at, self.end) = (0, 0);
         let parts = self.settle(torn && report.is_none());
-        // One writer's death is told as such. Of several, others may have written behind what it left.
+        // One writer's death is told as such. Of several, others may have written behind what it
+        // left.
         match report {
             Some(Step::Skipped { bytes, what }) => Some(Step::Skipped { bytes: bytes + parts, what }),
             None if self.many && unfinished + parts > 0 => {
@@ -490,8 +500,9 @@ impl Receiver {
         }
     }
 
-    /// What the end of this socket means; whether it was `torn` off in the middle of a frame, or because of one.
-    /// Gives the bytes of frames in fragments that are not finished any more, of several senders.
+    /// What the end of this socket means; whether it was `torn` off in the middle of a frame, or
+    /// because of one. Gives the bytes of frames in fragments that are not finished any more, of
+    /// several senders.
     fn settle(&mut self, torn: bool) -> u64 {
         self.finished = true;
         // Who came and went without a word is no sender that has closed, if another is to follow.

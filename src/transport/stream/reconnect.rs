@@ -1,17 +1,21 @@
-//! A connection that outlives the sockets it consists of: when one breaks, both ends go over to the next.
+//! A connection that outlives the sockets it consists of: when one breaks, both ends go over to the
+//! next.
 //!
 //! Used by the sender and the receiver of a connection for which that was asked. Relies on the
 //! floor that made the connection for the next socket ([`Next`]).
 //!
-//! The half that notices the break first shuts the old socket down in both directions, so that the other half, which may wait
-//! in another thread, notices, too. Then each call of either takes a step towards the next socket. No call waits while it
-//! holds the lock, and nothing happens between calls: there is no thread.
+//! The half that notices the break first shuts the old socket down in both directions, so that the
+//! other half, which may wait in another thread, notices, too. Then each call of either takes a
+//! step towards the next socket. No call waits while it holds the lock, and nothing happens between
+//! calls: there is no thread.
 //!
 //! # What is lost, and how it is told
-//! Numbers go on: the sender says HELLO again with the same epoch, and with the number of its next frame, for every stream. A receiver
-//! that knows the epoch compares, and reports what is missing as a gap; what the kernel had taken and the other side's had not
-//! delivered. What the sender still holds, and the frame that the kernel had taken in part, are sent again. An unknown epoch
-//! is another sender: the receiver says [`Error::PeerDead`] once, for the one before, and goes on with the new one.
+//! Numbers go on: the sender says HELLO again with the same epoch, and with the number of its next
+//! frame, for every stream. A receiver that knows the epoch compares, and reports what is missing
+//! as a gap; what the kernel had taken and the other side's had not delivered. What the sender
+//! still holds, and the frame that the kernel had taken in part, are sent again. An unknown epoch
+//! is another sender: the receiver says [`Error::PeerDead`] once, for the one before, and goes on
+//! with the new one.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -94,7 +98,8 @@ impl Reconnect {
             line.fd = Arc::new(byte_fd(fd)?);
             line.count += 1;
             (line.since, line.broken) = (Instant::now(), None);
-            // A thread that holds the lock waits at most in a system call on the old socket, which has been shut down.
+            // A thread that holds the lock waits at most in a system call on the old socket, which
+            // has been shut down.
             sender::lock(core).renew(line.fd.clone())?;
         }
         Ok(Some(line.fd.clone()))

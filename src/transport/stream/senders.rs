@@ -2,8 +2,9 @@
 //!
 //! Used by the receiver. Relies on nothing.
 //!
-//! A sender that named itself in its HELLO (TLV SENDER) does so in its BYE, too. So a BYE that names no sender is that of a
-//! sender whose HELLO did not, either: which one, if there are several, cannot be told, and the oldest of them is ended.
+//! A sender that named itself in its HELLO (TLV SENDER) does so in its BYE, too. So a BYE that
+//! names no sender is that of a sender whose HELLO did not, either: which one, if there are
+//! several, cannot be told, and the oldest of them is ended.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,8 +45,8 @@ impl Senders {
         true
     }
 
-    /// A BYE that names no sender ends the oldest of those that do not name themselves; one of an unknown sender ends one of
-    /// those beyond the bound. Says whether there was such a sender.
+    /// A BYE that names no sender ends the oldest of those that do not name themselves; one of an
+    /// unknown sender ends one of those beyond the bound. Says whether there was such a sender.
     pub(super) fn end(&mut self, epoch: Option<u64>) -> bool {
         let epoch = epoch.or_else(|| self.unnamed.first_key_value().map(|(_, epoch)| *epoch));
         match epoch.and_then(|epoch| self.epochs.remove(&epoch)) {

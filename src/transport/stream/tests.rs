@@ -1,5 +1,5 @@
-//! What the engine does with every split of the bytes, at every kind of end, and with what no correct peer sends. The behaviour
-//! of the transports built on it is the conformance suite's.
+//! What the engine does with every split of the bytes, at every kind of end, and with what no
+//! correct peer sends. The behaviour of the transports built on it is the conformance suite's.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

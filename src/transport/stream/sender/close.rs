@@ -9,8 +9,9 @@
 //! | Unix socket | the peer closed it before it had read everything: the kernel reports a reset, once, or still counts bytes (`SIOCOUTQ`) |
 //! | TCP | more than the BYE was not acknowledged (`SIOCOUTQ`), or the peer reset the connection |
 //!
-//! What the peer has read, or its machine acknowledged, counts as arrived, whatever becomes of it there. While the peer
-//! lives, a pipe and a Unix socket keep what the kernel has taken; TCP is asked until everything has been acknowledged.
+//! What the peer has read, or its machine acknowledged, counts as arrived, whatever becomes of it
+//! there. While the peer lives, a pipe and a Unix socket keep what the kernel has taken; TCP is
+//! asked until everything has been acknowledged.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -29,7 +30,8 @@ use crate::os::socket::unacknowledged;
 use crate::wait::deadline::Deadline;
 
 impl Sender {
-    /// Says BYE, and tells whether everything that was accepted has arrived; again and again, if it is asked again.
+    /// Says BYE, and tells whether everything that was accepted has arrived; again and again, if it
+    /// is asked again.
     pub(super) fn finish(&mut self, deadline: Deadline) -> Result<()> {
         self.closing = true;
         let wait = Wait::Until(deadline);
@@ -56,8 +58,8 @@ impl Sender {
         self.lost.map_or(Ok(()), |broken| Err(broken.error()))
     }
 
-    /// Whether the peer is there: what has been written is acknowledged, or may still be after the deadline. For TCP, whose
-    /// peer may have closed one direction or both.
+    /// Whether the peer is there: what has been written is acknowledged, or may still be after the
+    /// deadline. For TCP, whose peer may have closed one direction or both.
     pub(in crate::transport) fn is_heard(&self, deadline: Deadline) -> bool {
         self.fd.as_ref().is_some_and(|fd| is_acknowledged(fd, deadline).unwrap_or(true))
     }
@@ -113,8 +115,8 @@ impl Core {
     }
 }
 
-/// Whether the other machine has everything; not if the connection is lost. The kernel does not signal when the last byte was
-/// acknowledged, so it is polled: at once, and then ever more seldom.
+/// Whether the other machine has everything; not if the connection is lost. The kernel does not
+/// signal when the last byte was acknowledged, so it is polled: at once, and then ever more seldom.
 fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
     let mut pause = Duration::from_micros(50);
     loop {

@@ -1,14 +1,17 @@
-//! The sending end of a byte stream: one write a frame, or one for many; what the kernel took only a part of is finished first.
+//! The sending end of a byte stream: one write a frame, or one for many; what the kernel took only
+//! a part of is finished first.
 //!
-//! Used through the transports that open the stream. Relies on `os/bytes.rs`. `renew.rs` goes on after a break, `close.rs`
-//! tells at the end whether everything arrived.
+//! Used through the transports that open the stream. Relies on `os/bytes.rs`. `renew.rs` goes on
+//! after a break, `close.rs` tells at the end whether everything arrived.
 //!
-//! `out[at..]` is what has been accepted and is not yet with the kernel: HELLO, collected frames, the rest of a frame that
-//! was taken in part. Frames always begin and end in it as wholes but for its very beginning.
+//! `out[at..]` is what has been accepted and is not yet with the kernel: HELLO, collected frames,
+//! the rest of a frame that was taken in part. Frames always begin and end in it as wholes but for
+//! its very beginning.
 //!
-//! In a FIFO, where several writers meet, whatever is written in one go is at most `PIPE_BUF` long and consists of whole frames, so
-//! that no other writer's bytes can come in between and no writer's death leaves a part. There `out` consists of pieces: all of
-//! exactly `PIPE_BUF` bytes, but the last.
+//! In a FIFO, where several writers meet, whatever is written in one go is at most `PIPE_BUF` long
+//! and consists of whole frames, so that no other writer's bytes can come in between and no
+//! writer's death leaves a part. There `out` consists of pieces: all of exactly `PIPE_BUF` bytes,
+//! but the last.
 
 mod close;
 mod renew;
@@ -36,7 +39,8 @@ const SMALL: usize = 1024;
 /// Answers to PINGs that wait for the sending side, in bytes; more are dropped.
 const MAX_PONGS: usize = 4096;
 
-/// The sending end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and others.
+/// The sending end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and
+/// others.
 #[derive(Debug)]
 pub struct Sender {
     /// None once it is closed.
@@ -65,7 +69,8 @@ pub(super) struct Core {
     batch: bool,
     /// Several writers may meet in this stream.
     several: bool,
-    /// What was not taken whole by one socket is sent again over the next: frames stay in `out` from their beginning.
+    /// What was not taken whole by one socket is sent again over the next: frames stay in `out`
+    /// from their beginning.
     repeats: bool,
     said_bye: bool,
     /// At least one frame of the caller's was accepted.
@@ -104,7 +109,8 @@ impl Sender {
         let mut core = lock(&sender.core);
         core.say_hello(0, 0)?;
         match core.drain(Wait::No) {
-            // Nobody receives; but there may be something to receive, and the first frame will say it again.
+            // Nobody receives; but there may be something to receive, and the first frame will say
+            // it again.
             Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
             Err(error) => return Err(error),
         }
@@ -148,8 +154,8 @@ impl Sender {
         }
     }
 
-    /// How often the connection has been made anew: each time, what the kernel had taken may have been lost, of which the receiver
-    /// knows. 0 where connections that break are not mended.
+    /// How often the connection has been made anew: each time, what the kernel had taken may have
+    /// been lost, of which the receiver knows. 0 where connections that break are not mended.
     #[must_use]
     pub fn reconnections(&self) -> u64 {
         self.link.reconnect.as_ref().map_or(0, Reconnect::count)
@@ -257,7 +263,8 @@ impl Drop for Sender {
     }
 }
 
-/// A panic while it was held cannot have left it in a state that matters more than the bytes already sent.
+/// A panic while it was held cannot have left it in a state that matters more than the bytes
+/// already sent.
 pub(super) fn lock(core: &Shared) -> MutexGuard<'_, Core> {
     core.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -276,7 +283,8 @@ pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> R
     Ok(())
 }
 
-/// An answer is sent by the thread that holds the sending side when it is left, or by the next one that does.
+/// An answer is sent by the thread that holds the sending side when it is left, or by the next one
+/// that does.
 fn answer(core: &Shared, link: &Link) {
     while link.pongs_wait.load(Ordering::Acquire) {
         let Ok(mut core) = core.try_lock() else { return };
@@ -338,7 +346,8 @@ impl Core {
         Ok(())
     }
 
-    /// Sends or collects a frame whose number has been chosen: all of it, or nothing. Says how many frames it became.
+    /// Sends or collects a frame whose number has been chosen: all of it, or nothing. Says how many
+    /// frames it became.
     fn accept(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<u32> {
         self.check()?;
         let total = frame.encoded_len(self.wire.form);
@@ -359,7 +368,8 @@ impl Core {
         self.write_frame(frame, total, wait).map(|()| 1)
     }
 
-    /// Whether a frame can be collected now; moves what is left to the front if that makes the room.
+    /// Whether a frame can be collected now; moves what is left to the front if that makes the
+    /// room.
     fn has_room(&mut self, total: usize, piece: usize) -> bool {
         if self.several && (self.at > 0 || self.out.len() > piece) {
             return false; // pieces keep their boundaries
@@ -384,7 +394,8 @@ impl Core {
         self.write_parts([&head, frame.payload, padding(frame.payload.len())], wait)
     }
 
-    /// Writes all of it, or as much as the kernel takes until the deadline and keeps the rest; or nothing.
+    /// Writes all of it, or as much as the kernel takes until the deadline and keeps the rest; or
+    /// nothing.
     fn write_parts<const N: usize>(&mut self, parts: [&[u8]; N], wait: Wait) -> Result<()> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut done = 0;
@@ -479,7 +490,8 @@ impl Core {
         Ok(sent)
     }
 
-    /// The same in the long form, for which the frames are copied. What the kernel does not take is not sent.
+    /// The same in the long form, for which the frames are copied. What the kernel does not take is
+    /// not sent.
     fn send_copies(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
         self.drain(wait)?;
         let mut end = 0;
@@ -499,7 +511,8 @@ impl Core {
             copied += self.wire.form.header_len() + padded(header.len as usize);
         }
         if let Err(error) = drained {
-            // A connection that breaks for good takes them all with it; over the next one, the rest of the last one follows.
+            // A connection that breaks for good takes them all with it; over the next one, the rest
+            // of the last one follows.
             if sent == 0 || self.broken.is_some() && !self.repeats {
                 self.out.clear();
                 self.at = 0;
@@ -547,7 +560,8 @@ impl Core {
             match fd.write(parts, wait.is_endless()) {
                 Ok(n) => return Ok(n),
                 Err(Errno::AGAIN) => match wait.wait(fd, Ready::Write, Error::Full) {
-                    // A socket polls writable only when most of its buffer is free; there may be room before that.
+                    // A socket polls writable only when most of its buffer is free; there may be
+                    // room before that.
                     Err(Error::Timeout) if !is_late => is_late = true,
                     waited => waited?,
                 },

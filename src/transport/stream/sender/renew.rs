@@ -1,7 +1,7 @@
 //! How a sender goes on over the next socket: what it says again, and what it sends again.
 //!
-//! Used by `reconnect.rs`, and by the sender where it keeps frames for that: then `out` begins with the beginning of a
-//! frame, of the long form or the short one.
+//! Used by `reconnect.rs`, and by the sender where it keeps frames for that: then `out` begins with
+//! the beginning of a frame, of the long form or the short one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ impl Core {
         }
     }
 
-    /// Goes on over another socket: says for every stream which number comes next, and repeats what the last one did not take
-    /// whole.
+    /// Goes on over another socket: says for every stream which number comes next, and repeats what
+    /// the last one did not take whole.
     pub(in crate::transport::stream) fn renew(&mut self, fd: Arc<ByteFd>) -> Result<()> {
         let is_closed = self.fd.is_none();
         let whole = self.taken_whole();
