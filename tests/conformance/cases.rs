@@ -131,11 +131,19 @@ pub fn around_the_message_size(subject: &Subject) {
 
 /// Sends until there is no room. Returns the number of frames; 0 for a transport that is never
 /// full.
+/// Sends until the transport is full and stays full, and returns the number of frames sent. The
+/// kernel moves bytes of a TCP connection from one end's buffer to the other's on its own, so room
+/// may come back behind a first `Full`.
 fn fill(tx: &mut dyn FrameSender, payload: &[u8]) -> usize {
     for sent in 0..200_000 {
         match tx.try_send(plain(), payload) {
+            Ok(()) => continue,
+            Err(Error::Full) => {}
+            other => panic!("after {sent} frames: {other:?}"),
+        }
+        match tx.send_deadline(plain(), payload, MOMENT) {
             Ok(()) => {}
-            Err(Error::Full) => return sent,
+            Err(Error::Timeout) => return sent,
             other => panic!("after {sent} frames: {other:?}"),
         }
     }
@@ -156,8 +164,7 @@ pub fn empty_full_and_empty_again(subject: &Subject) {
         assert!(accepted > 0);
         // A part of the frame may have been queued in the sender: it arrives while the receiver
         // reads.
-        for n in 0..accepted {
-            assert!(n > 0 || tx.try_send(plain(), &payload).is_err(), "still full");
+        for _ in 0..accepted {
             let _ = tx.flush(Deadline::after(Duration::ZERO));
             expect(rx.as_mut(), &payload);
         }
@@ -179,12 +186,19 @@ pub fn deadlines(subject: &Subject) {
         return;
     }
     let payload = Dice::new(4).bytes(500.min(tx.max_payload()));
-    let accepted = fill(tx.as_mut(), &payload);
+    let mut accepted = fill(tx.as_mut(), &payload);
     for wait in [Duration::ZERO, MOMENT] {
-        let start = Instant::now();
-        let late = tx.send_deadline(plain(), &payload, wait);
-        assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
-        assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
+        loop {
+            let start = Instant::now();
+            match tx.send_deadline(plain(), &payload, wait) {
+                Ok(()) => accepted += 1, // room that came late
+                Err(Error::Timeout) => {
+                    assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
     // No frame that timed out has been sent.
     for _ in 0..accepted {
