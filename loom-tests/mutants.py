@@ -33,7 +33,10 @@ FILES = {
     "src/segment/lifecycle.rs": ["participants"],
 }
 
-# file, text to search from, the exact text after it, what replaces it, name
+# Files of the same directories that have orderings and no model.
+WITHOUT_MODELS = ["src/ring/attachment.rs", "src/ring/spsc/untrusted.rs", "src/wait/cancel.rs"]
+
+# file, how the function (or impl) begins, the exact text in it, what replaces it, name
 AHEAD = "src/ring/spsc/ahead.rs"
 SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
 SEM, MUTEX = "src/wait/semaphore.rs", "src/wait/mutex.rs"
@@ -43,10 +46,10 @@ RULES = [
     (SPSC, "fn end_chain", "self.shared.word(next).store(0, Ordering::Relaxed);", ";", "the successor is not zeroed"),
     (AHEAD, "pub(super) fn covers", "(self.zero_end.wrapping_sub(next) as i64) > 0", "self.zero_end != next",
      "the window is taken to have no end"),
-    (AHEAD, "pub(super) fn begin", "later(self.zero_end, next.wrapping_add(8)), end", "self.zero_end, later(self.zero_end, end)",
-     "the window goes back to where a record lies"),
-    (AHEAD, "pub(super) fn begin", "later(self.zero_end, next.wrapping_add(8)), end",
-     "later(self.zero_end, next.wrapping_add(32)), later(end, next.wrapping_add(32))", "the window has a hole"),
+    (AHEAD, "pub(super) fn begin", "shared.zero(later(self.zero_end, next.wrapping_add(8)), end);",
+     "shared.zero(self.zero_end, later(self.zero_end, end));", "the window goes back to where a record lies"),
+    (AHEAD, "pub(super) fn begin", "shared.zero(later(self.zero_end, next.wrapping_add(8)), end);",
+     "{ let from = later(self.zero_end, next.wrapping_add(32)); shared.zero(from, later(end, from)); }", "the window has a hole"),
     (AHEAD, "pub(super) fn go_on", "shared.zero_piece::<{ PIECE as usize }>(self.zero_end);", ";", "a piece of the window is not zeroed"),
     (AHEAD, "pub(super) fn goes_on", "self.covers(next)", "true", "the window goes on behind a word that is not in it"),
     (AHEAD, "fn has_room", "end.wrapping_add(CACHE_LINE).wrapping_sub(head) <= shared.capacity", "true",
@@ -185,13 +188,21 @@ def broken(rule):
     """A rule as a mutant: (path, start, end, replacement, name)."""
     path, anchor, exact, weak, name = rule
     text = body(path)
-    at = text.find(exact, text.index(anchor))
-    assert at >= 0, f"the sources have changed: {name}: {exact}"
+    begin = text.find(anchor)
+    end = text.find("\n}\n", begin) if anchor.startswith("impl ") else text.find("fn ", text.find("fn ", begin) + 3)
+    at = text.find(exact, begin, end if end >= 0 else len(text))
+    if begin < 0 or at < 0:
+        sys.exit(f"{path} has changed: {name}: {exact if begin >= 0 else anchor}")
     return path, at, at + len(exact), weak, f"{short(path)}: {name}"
 
 
 def mutants():
     """Every mutant: (path, start, end, replacement, name)."""
+    for path in {rule[0] for rule in RULES} - FILES.keys():
+        sys.exit(f"no models are named for {path}")
+    for path in sorted(str(file.relative_to(ROOT)) for part in ("ring", "wait", "segment") for file in (ROOT / "src" / part).rglob("*.rs")):
+        if path not in FILES and path not in WITHOUT_MODELS and "/tests" not in path and [*orderings(path, body(path))]:
+            sys.exit(f"{path} has orderings; name its models in FILES, or it in WITHOUT_MODELS")
     for path in FILES:
         text = body(path)
         yield from (broken(rule) for rule in RULES if rule[0] == path)
@@ -282,10 +293,16 @@ def few(models):
 
 
 def main():
+    if any(argument.startswith("-") for argument in sys.argv[1:]):
+        sys.exit(__doc__)
     all_mutants = list(mutants())
+    if unknown := [part for part in sys.argv[1:] if not any(part in mutant[4] for mutant in all_mutants)]:
+        sys.exit(f"no mutant has {unknown} in its name")
     binary = build(all_mutants)
     listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout
     models = re.findall(r"^(\S+): test$", listed, re.M)
+    if unknown := {prefix for prefixes in FILES.values() for prefix in prefixes if not any(m.startswith(prefix) for m in models)}:
+        sys.exit(f"no model is named {unknown}")
     wrong = 0
     with ThreadPoolExecutor(2) as pool:
         # The control: with every switch off, every model must pass.
