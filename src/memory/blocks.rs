@@ -36,6 +36,7 @@ impl Side {
     /// data races.
     fn take(control: &Area, data: &Area, block: usize, line: usize) -> Option<Self> {
         let blocks = data.len().checked_div(block).filter(|n| *n > 0 && control.len() >= control_len(*n))?;
+        // SYNC(side): pairs with itself; each word is claimed once, by one side.
         let size = control.word(SIZE * LINE).compare_exchange(0, block as u64, Ordering::AcqRel, Ordering::Acquire);
         if size.is_err_and(|size| size != block as u64) {
             return None;

@@ -105,6 +105,7 @@ impl Registry {
     fn lock(&self) -> bool {
         let me = owner_thread::address();
         loop {
+            // SYNC(numbers): pairs with the store in `unlock`.
             match self.holder.compare_exchange_weak(0, me, Ordering::Acquire, Relaxed) {
                 Ok(_) => return true,
                 Err(holder) if holder == me => return false,
@@ -114,6 +115,7 @@ impl Registry {
     }
 
     fn unlock(&self) {
+        // SYNC(numbers): pairs with the CAS in `lock`.
         self.holder.store(0, Ordering::Release);
     }
 

@@ -206,7 +206,7 @@ impl<E: Edge> Attachment<E> {
         self.count_nothing();
         let (ends, reaped) = self.poll_peers()?;
         if ends.is_some() || reaped {
-            // SYNC(ticket): what the ended ones committed or released is visible by now.
+            // By SYNC(ticket), what the ended ones committed or released is visible by now.
             if let Some(found) = again()? {
                 return Ok(found);
             }

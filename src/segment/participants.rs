@@ -211,8 +211,8 @@ impl Table {
         // Relaxed: LEAVING matters only to the fence below and to a reaper, which gets our lock
         // after our death.
         self.word(id).store(Word::encode(State::Leaving, role, ticket), Ordering::Relaxed);
-        // Of two that leave at the same time, at least one sees the other LEAVING, and acknowledges
-        // for both.
+        // SYNC(leave): pairs with itself; of two that leave at the same time, at least one sees the
+        // other LEAVING, and acknowledges for both.
         fence(Ordering::SeqCst);
         if !self.others(seat).any(|state| matches!(state, Some(State::Joining | State::Live))) {
             self.lifecycle.acknowledge(role.peer(), reported);
@@ -284,7 +284,7 @@ impl Table {
 
     /// The decoded record of `id`.
     pub(crate) fn get(&self, id: u16) -> Word {
-        // SYNC(free), SYNC(live): pairs with `free` and `join`.
+        // SYNC(free), SYNC(live): pair with the stores in `free` and `join`.
         Word::decode(self.word(id).load(Ordering::Acquire))
     }
 

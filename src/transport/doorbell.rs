@@ -141,6 +141,7 @@ impl Doorbell {
     /// the check that followed. Two system calls if it was not armed, none if it was.
     pub fn arm(&self) -> bool {
         // A copy in a forked child must not touch the parent's eventfd.
+        // SYNC(bell): pairs with the CAS in `watch_once`.
         if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) == ARMED {
             return false;
         }
@@ -149,6 +150,7 @@ impl Doorbell {
         }
         // Before C3: any later join or departure rings.
         *self.shared.since.lock().unwrap_or_else(PoisonError::into_inner) = self.shared.watch.mark();
+        // SYNC(bell): pairs with the loads in `run` and `watch_once`.
         self.shared.state.store(ARMED, Ordering::Release);
         if let Some(watcher) = &self.watcher {
             watcher.thread().unpark();
@@ -199,6 +201,7 @@ impl Drop for Doorbell {
             std::mem::forget(self.watcher.take());
             return;
         }
+        // SYNC(bell): pairs with the loads in `run` and `watch_once`.
         self.shared.state.store(STOPPED, Ordering::Release);
         if let Some(watcher) = self.watcher.take() {
             watcher.thread().unpark();
@@ -211,6 +214,7 @@ impl Drop for Doorbell {
 impl Shared {
     fn run(&self) {
         loop {
+            // SYNC(bell): pairs with the stores in `arm` and `drop`.
             match self.state.load(Ordering::Acquire) {
                 ARMED => self.watch_once(),
                 STOPPED => return,
@@ -222,6 +226,7 @@ impl Shared {
     /// Waits once, from armed to rung.
     fn watch_once(&self) {
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        // SYNC(bell): as in `run`; and the CAS below pairs with the load in `arm`.
         let is_armed = || self.state.load(Ordering::Acquire) == ARMED;
         while is_armed() && !self.watch.is_ready(since) {
             if self.watch.sleep(since).is_err() {

@@ -61,6 +61,7 @@ impl Canceller {
     /// A sleeper wakes at once. In two cases it notices only at the end of its sleep, after 50 ms
     /// at most: a waiter for a mutex that was about to sleep, and a waker that was killed.
     pub fn cancel(&self) {
+        // SYNC(cancel): pairs with the load in `is_cancelled`.
         self.0.cancelled.store(true, Ordering::Release);
         self.0.sleepers.wake_all();
     }
@@ -85,6 +86,7 @@ impl Canceller {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn reset(&self) {
+        // SYNC(cancel): pairs with the load in `is_cancelled`.
         self.0.cancelled.store(false, Ordering::Release);
     }
 }
@@ -138,6 +140,7 @@ impl<S: Sleepers + 'static> Cancellable<S> {
 impl<S: ?Sized> Cancellable<S> {
     /// Whether calls must return instead of waiting.
     pub(crate) fn is_cancelled(&self) -> bool {
+        // SYNC(cancel): pairs with the stores in `cancel` and `reset`.
         self.cancelled.load(Ordering::Acquire)
     }
 

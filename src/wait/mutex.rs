@@ -65,7 +65,7 @@ impl Lock {
     /// Releases the lock, which the caller must hold, and wakes one waiter. A system call only if
     /// there is one.
     pub(crate) fn unlock(&self) {
-        // SYNC(unlock): pairs with SYNC(lock).
+        // SYNC(lock): pairs with the CAS in `try_lock`.
         let before = self.word().fetch_and(OWNER_DIED, Release);
         self.pass_on(before);
     }
@@ -80,8 +80,8 @@ impl Lock {
     pub(crate) fn recover(&self, dead: u16) -> bool {
         let mut seen = self.word().load(Relaxed);
         while seen & OWNER == u32::from(dead) {
-            // SYNC(recover lock): pairs with SYNC(lock); all that the dead one did, known to us by
-            // the kernel's report of its death, comes before what the next holder does.
+            // SYNC(lock): pairs with the CAS in `try_lock`; all that the dead one did, known to us
+            // by the kernel's report of its death, comes before what the next holder does.
             match self.word().compare_exchange_weak(seen, OWNER_DIED, Release, Relaxed) {
                 Ok(_) => {
                     self.pass_on(seen);
@@ -126,7 +126,7 @@ impl Claim<'_> {
             if next == seen {
                 return None;
             }
-            // SYNC(lock): pairs with SYNC(unlock) and SYNC(recover lock).
+            // SYNC(lock): pairs with the stores in `unlock` and `recover`.
             match word.compare_exchange_weak(seen, next, Acquire, Relaxed) {
                 Ok(_) if free => return Some(Locked { owner_died: seen & OWNER_DIED != 0 }),
                 Ok(_) => return None,

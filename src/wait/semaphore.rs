@@ -54,7 +54,7 @@ impl Permits {
         let first = usize::from(me) % self.count;
         (first..self.count).chain(0..first).find(|permit| {
             let word = self.word(*permit);
-            // SYNC(acquire permit): pairs with SYNC(release permit) and SYNC(recover permit).
+            // SYNC(permit): pairs with the stores in `release` and `recover`.
             word.load(Relaxed) == 0 && word.compare_exchange(0, u32::from(me), Acquire, Relaxed).is_ok()
         })
     }
@@ -62,7 +62,7 @@ impl Permits {
     /// Releases a permit that the caller holds, and wakes one waiter. At most one system call, none
     /// if no waiter sleeps.
     pub(crate) fn release(&self, permit: usize) {
-        // SYNC(release permit): pairs with SYNC(acquire permit).
+        // SYNC(permit): pairs with the CAS in `try_acquire`.
         self.word(permit).store(0, Release);
         self.freed.notify(1);
     }
@@ -70,7 +70,7 @@ impl Permits {
     /// Frees the permits of participant `dead`, and returns how many. Only for participants proven
     /// dead, whose id is not reissued before this returns; any number of callers at once.
     pub(crate) fn recover(&self, dead: u16) -> usize {
-        // SYNC(recover permit): pairs with SYNC(acquire permit); all that the dead one did, known
+        // SYNC(permit): pairs with the CAS in `try_acquire`; all that the dead one did, known
         // to us by the kernel's report of its death, comes before what the next holder does.
         let free = |permit: &usize| self.word(*permit).compare_exchange(u32::from(dead), 0, Release, Relaxed).is_ok();
         let freed = (0..self.count).filter(free).count();

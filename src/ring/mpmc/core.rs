@@ -393,7 +393,8 @@ impl Shared {
         while *budget > 0 {
             *budget -= 1;
             let (slot, lap) = self.split(position);
-            // SYNC(commit): pairs with the store of READY: header and payload are visible.
+            // SYNC(commit), SYNC(void): pair with the stores in `commit`, `abort` and `void`: what
+            // they came after is visible.
             let word = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
             if word != CommitWord::ready(lap) {
                 position = self.behind_finished(position, lap, word)?;
@@ -416,8 +417,8 @@ impl Shared {
             if word != CommitWord::void(lap) {
                 return Err(Stop::UnknownState);
             }
-            // SYNC(void) by the load in `next_ready`. A producer would free the slot as well; but a
-            // ring that is drained shall have no slot in use, to those who count them.
+            // Ordered by the load in `next_ready`, SYNC(void). A producer would free the slot as
+            // well; but a ring that is drained shall have no slot in use, to those who count them.
             self.skip(self.split(position).0, lap);
             Ok(position.wrapping_add(1))
         } else if laps <= LAP_MASK / 2 {

@@ -136,6 +136,7 @@ impl Shared {
     /// Whether `lap` is the newest claim of `slot`, after what was read there. Its frame was seen
     /// committed, and claims come in order: so none was in between.
     fn is_still_claimed(&self, slot: usize, lap: u64) -> bool {
+        // SYNC(copied): what was read of the slot comes before this look at its claim.
         fence(Ordering::Acquire);
         ClaimWord(self.claim_word(slot).load(Ordering::Relaxed)).lap() == lap
     }

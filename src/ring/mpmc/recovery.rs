@@ -39,9 +39,10 @@ impl Shared {
         let mut total = Recovered::default();
         let mut again = false;
         for slot in 0..self.slots() as usize {
-            // SYNC(issued): pairs with the CASes in `claim`, `take` and `take_again`. If it is the
-            // next holder of the id that claimed or took, we see that the id was issued to it. (All
-            // that the dead participant did is visible anyway, by the kernel's word for its death.)
+            // SYNC(issued): pairs with the CASes in `claim_at`, `take_at` and `take_again`. If it
+            // is the next holder of the id that claimed or took, we see that the id was issued to
+            // it. (All that the dead participant did is visible anyway, by the kernel's word for
+            // its death.)
             let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
             if claimed.owner() == id {
                 if let Some(seen) = self.unfinished(slot, claimed.lap()) {
@@ -113,8 +114,8 @@ impl Shared {
             // SYNC(again): pairs with the CAS in `sweep`. The dead reader's view of the frame is
             // ours, and its reads come before our release.
             let seen = ReadWord(word.load(Ordering::Acquire));
-            // SYNC(issued): as in `take`. No Acquire: a word occurs once, so this is the very store
-            // that the load above has synchronised with.
+            // SYNC(issued): as in `take_at`. No Acquire: a word occurs once, so this is the very
+            // store that the load above has synchronised with.
             let take = || word.compare_exchange(seen.0, seen.taken_again(me).0, Ordering::Release, Ordering::Relaxed);
             if seen.is_again() && take().is_ok() {
                 let mut header = self.header(slot)?;

@@ -56,8 +56,8 @@
 //!
 //! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the
 //! compiler, different memory. So does a payload or a window that lies across the end. Compiler
-//! fences in `finish` and `Ahead::refill` keep them in order; the processor, which knows physical
-//! addresses, does so anyway.
+//! fences in `finish` and behind the stores of `ahead.rs` keep them in order; the processor, which
+//! knows physical addresses, does so anyway.
 //!
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
@@ -159,7 +159,8 @@ impl Producer {
 
     fn fetch_head(&mut self, exactly: bool) {
         let word = if exactly { self.shared.exact() } else { self.shared.head() };
-        // SYNC(release): the consumer has finished reading everything before this position.
+        // SYNC(release): pairs with the stores in `free` and `store_head`; the consumer has
+        // finished reading everything before this position.
         let head = word.load(Ordering::Acquire);
         // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move
         // forward only, and only within what has been published.
@@ -330,7 +331,7 @@ impl Producer {
     #[inline(always)]
     pub(crate) fn publish(&mut self, batch: Staged) {
         if batch.withheld != 0 {
-            // SYNC(commit): as in `commit`, for every frame of the batch.
+            // SYNC(commit): as in `uncover`, for every frame of the batch.
             self.shared.word(self.tail).store(batch.withheld, Ordering::Release);
             self.tail = batch.tail;
             self.shared.tail().store(self.tail, Ordering::Relaxed);
@@ -342,8 +343,8 @@ impl Producer {
 /// Publishes a record that ends at `next`: stores its commit word, and tells observers.
 #[inline(always)]
 fn uncover((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
-    // SYNC(commit): pairs with the loads in `look` and `walk`; publishes payload, second word and
-    // the zero behind them.
+    // SYNC(commit): pairs with the loads in `look`, `look_first` and `walk`; publishes payload,
+    // second word and the zero behind them.
     first.store(word, Ordering::Release);
     tail.store(next, Ordering::Relaxed);
 }
@@ -461,7 +462,7 @@ impl Consumer {
     /// end.
     #[inline(always)]
     pub(crate) fn look(&mut self) -> Result<Peeked, Fault> {
-        // SYNC(commit): pairs with the Release store in `commit` and `publish`.
+        // SYNC(commit): pairs with the Release stores in `uncover` and `publish`.
         let first = self.shared.word(self.next).load(Ordering::Acquire);
         let end = self.next.wrapping_add(record_size((first >> 32) as usize));
         // Of the first frame that is not released this bounds the length, of those behind it their
@@ -563,7 +564,7 @@ impl Consumer {
     }
 
     fn store_head(&self) {
-        // SYNC(release): as in `release`.
+        // SYNC(release): as in `free`.
         self.shared.head().store(self.published, Ordering::Release);
     }
 

@@ -182,7 +182,7 @@ impl Shared {
                 payload.resize(frame.map_or(0, |frame| frame.len()), 0);
                 self.copy_payload(position, &mut payload);
             }
-            // What was read comes before the second look.
+            // SYNC(copied): what was read comes before the second look.
             fence(Ordering::Acquire);
             // SYNC(release): as above.
             let exact = self.exact().load(Ordering::Acquire);

@@ -130,6 +130,7 @@ impl UntrustedConsumer {
         if let Some(what) = self.violation {
             return Err(Error::Corrupt { what });
         }
+        // SYNC(commit): as in `look`; what it says is checked all the same.
         let first = self.word(self.position, Ordering::Acquire);
         if first == 0 {
             self.publish();
@@ -153,7 +154,8 @@ impl UntrustedConsumer {
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
         self.position = self.position.wrapping_add(padded(SHORT + len) as u64);
-        // SYNC(release): pairs with the producer's Acquire; our reads of the frame come before it.
+        // SYNC(release): pairs with the load in `fetch_head`; our reads of the frame come before
+        // it.
         self.consumer.word(EXACT).store(self.position, Ordering::Release);
         if self.position.wrapping_sub(self.published) >= self.capacity / 8 {
             self.publish();

@@ -276,6 +276,7 @@ pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> R
     let mut pongs = link.pongs.lock().unwrap_or_else(PoisonError::into_inner);
     if pongs.len() + pong.encoded_len(form) <= MAX_PONGS {
         pong.encode(form, &mut pongs)?;
+        // SYNC(pong): pairs with the load in `answer`.
         link.pongs_wait.store(true, Ordering::Release);
     }
     drop(pongs);
@@ -286,6 +287,7 @@ pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> R
 /// An answer is sent by the thread that holds the sending side when it is left, or by the next one
 /// that does.
 fn answer(core: &Shared, link: &Link) {
+    // SYNC(pong): pairs with the stores here and in `pong`. The bytes themselves lie behind a lock.
     while link.pongs_wait.load(Ordering::Acquire) {
         let Ok(mut core) = core.try_lock() else { return };
         if core.pending() > BATCH {
