@@ -5,7 +5,8 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::explore;
-use crate::sync::{Area, AtomicU64, LINE, Ordering::*};
+use crate::memory::{Area, LINE};
+use crate::sync::{AtomicU64, Ordering::*};
 use crate::wait::eventcount::{ALL, Barrier, Many, One, Sleep};
 
 /// Sleeps until `ready`. (Models have no time.)

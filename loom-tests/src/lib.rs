@@ -2,10 +2,10 @@
 //! exhaustively.
 //!
 //! The modules below *are* the library's files (`#[path]`), not copies; `build.rs` sets the cfg
-//! that makes `sync.rs` provide loom's types. Each model states which faults it catches;
-//! `mutants.py` shows that it does. `cargo test --workspace` runs all models with at most 2
-//! involuntary switches, which takes seconds; `SLIPRING_TESTS=full` runs each with as many as it
-//! names.
+//! that makes `sync.rs` provide loom's types. Only shared memory and the futex are modelled here:
+//! `memory/area.rs` and `os/futex.rs`. Each model states which faults it catches; `mutants.py`
+//! shows that it does. `cargo test --workspace` runs all models with at most 2 involuntary
+//! switches, which takes seconds; `SLIPRING_TESTS=full` runs each with as many as it names.
 #![allow(dead_code, unused_imports, reason = "each model uses a part of the floors it includes")]
 #![allow(missing_docs, reason = "documented where the files live")]
 #![allow(clippy::arc_with_non_send_sync, reason = "loom's types run on one thread")]
@@ -14,6 +14,13 @@
 pub(crate) mod error;
 #[path = "../../src/sync.rs"]
 pub(crate) mod sync;
+pub(crate) mod memory {
+    mod area;
+    pub(crate) use area::{Area, LINE};
+}
+pub(crate) mod os {
+    pub(crate) mod futex;
+}
 #[path = "../../src/frame"]
 pub(crate) mod frame {
     pub(crate) mod header;
@@ -25,6 +32,7 @@ pub(crate) mod segment;
 pub(crate) mod wait;
 #[path = "../../src/ring"]
 pub(crate) mod ring {
+    pub(crate) mod position;
     #[path = "stream/core.rs"]
     pub(crate) mod stream_core;
     pub(crate) mod mpmc {

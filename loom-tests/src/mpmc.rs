@@ -9,11 +9,12 @@ use loom::thread;
 
 use crate::explore;
 use crate::frame::header::{Flags, Header};
+use crate::memory::{Area, LINE};
 use crate::ring::mpmc::core::{Claim, Taken};
 use crate::ring::mpmc::layout::{ClaimWord, CommitWord, Parts, ReadWord, SLOT_HEADER, Shared, Stop};
 use crate::ring::mpmc::recovery::Recovered;
 use crate::segment::geometry::Redelivery;
-use crate::sync::{Area, AtomicU64, LINE, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 const STRIDE: usize = SLOT_HEADER + 8;
 

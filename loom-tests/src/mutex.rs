@@ -7,7 +7,7 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::explore;
-use crate::sync::Area;
+use crate::memory::Area;
 use crate::wait::eventcount::Sleep;
 use crate::wait::mutex::{Lock, Locked};
 

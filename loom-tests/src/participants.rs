@@ -10,11 +10,12 @@ use loom::thread;
 
 use crate::error::{Error, Result};
 use crate::explore;
+use crate::memory::Area;
 use crate::segment::checks::FEW;
 use crate::segment::layout::{RECORD, SHARED_USED};
 use crate::segment::lifecycle::Ends;
 use crate::segment::participants::{Locks, Role, Seat, State, Table};
-use crate::sync::{Area, Ordering};
+use crate::sync::Ordering;
 
 /// Byte → holder. A killed holder's bytes are released at once, as all locks of a file description
 /// are.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::explore;
-use crate::sync::{Area, LINE};
+use crate::memory::{Area, LINE};
 use crate::wait::eventcount::{Barrier, Many, Sleep};
 use crate::wait::semaphore::Permits;
 

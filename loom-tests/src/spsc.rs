@@ -8,10 +8,11 @@ use loom::thread;
 
 use crate::explore;
 use crate::frame::header::{Flags, Header};
+use crate::memory::{Area, LINE};
 use crate::ring::spsc::core::{Consumer, Producer, Staged};
 use crate::ring::spsc::layout::{Fault, HEAD, Peeked, Shared, TAKEN};
 use crate::ring::stream_core as stream;
-use crate::sync::{Area, AtomicU64, LINE, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A ring of `capacity` bytes for payloads of up to 8 bytes (24-byte records).
 pub(crate) fn ring(capacity: usize) -> Shared {

@@ -8,13 +8,13 @@ use loom::thread;
 
 use crate::error::Error;
 use crate::explore;
+use crate::memory::{Area, LINE};
 use crate::mpmc;
 use crate::ring::mpmc::core::Claim;
 use crate::ring::mpmc::layout::Stop;
 use crate::ring::spsc::core::{Consumer, Producer};
 use crate::ring::spsc::layout::Shared;
 use crate::spsc;
-use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{Barrier, Many, One, Sleep};
 
 /// Sleeps until `attempt` returns a value, as `wait/block.rs` does.

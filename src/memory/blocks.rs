@@ -9,7 +9,8 @@
 //! ```
 //! In lap l, block b is the writer's while its turn is 2l, and the reader's while it is 2l + 1.
 
-use crate::sync::{Area, AtomicU64, LINE, Ordering};
+use crate::memory::{Area, LINE};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The line of the block size: the first side sets it, and a side with another size cannot join.
 const SIZE: usize = 2;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Memory;
 use crate::error::{Error, Result};
-use crate::sync::Area;
+use crate::memory::Area;
 
 /// Pages are aligned as in a mapped segment, and so are pairs of cache lines.
 const ALIGN: usize = 4096;

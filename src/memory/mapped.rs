@@ -15,7 +15,7 @@ use rustix::mm::{Advice, madvise, mlock};
 use super::mirror::Mirror;
 use super::{Downgrade, Memory, MemoryOptions};
 use crate::error::{Error, Result};
-use crate::sync::Area;
+use crate::memory::Area;
 
 /// Maps `fd`: control pages at `0 .. control_len`, data at `control_len .. control_len + data_len`,
 /// mirrored if asked for.

@@ -6,14 +6,14 @@
 
 use std::fmt;
 
-use crate::sync::Area;
-
+mod area;
 #[cfg(feature = "probe")]
 pub(crate) mod blocks;
 mod heap;
 mod mapped;
 mod mirror;
 
+pub(crate) use area::{Area, LINE};
 pub(crate) use heap::heap;
 pub(crate) use mapped::{map, map_again};
 

@@ -10,8 +10,10 @@ use rustix::param::page_size;
 
 use super::{PATIENCE_NS, await_that, is_sealed, map, sealed};
 use crate::error::{Error, Result};
+use crate::memory::{Area, LINE};
 use crate::os::clock::monotonic_ns;
-use crate::sync::{Area, AtomicU32, LINE, Ordering, futex};
+use crate::os::futex;
+use crate::sync::{AtomicU32, Ordering};
 
 /// Longest sleep of one call: a peer that died wakes no one.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);

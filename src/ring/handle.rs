@@ -10,12 +10,12 @@ use std::sync::Arc;
 use super::options::Options;
 use super::{mpmc, spsc, stream};
 use crate::error::{Error, Result};
+use crate::memory::{Area, LINE};
 use crate::memory::{Downgrade, MemoryOptions};
 use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
 use crate::segment::{
     self, Directory, Geometry, Kind, ParticipantInfo, Redelivery, Role, Segment, WakeMode, open_and_join,
 };
-use crate::sync::{Area, LINE};
 use crate::wait::eventcount::{ALL, Many, One};
 use crate::wait::idle::Idle;
 

@@ -17,6 +17,7 @@ mod handle;
 pub mod mpmc;
 mod observe;
 mod options;
+pub(crate) mod position;
 pub mod spsc;
 pub mod stream;
 #[cfg(feature = "zerocopy")]

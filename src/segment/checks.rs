@@ -25,7 +25,8 @@
 use std::time::Duration;
 
 use super::layout::{CHECK_PAUSE, LAST_CHECK};
-use crate::sync::{Area, Ordering};
+use crate::memory::Area;
+use crate::sync::Ordering;
 
 /// Up to so many participants check each for themselves: that is cheap, and faster.
 pub(crate) const FEW: u64 = 8;

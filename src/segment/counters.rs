@@ -5,7 +5,8 @@
 //! dead participants.
 
 use super::layout::{COUNTER_COUNT, COUNTERS, OTHER_COUNTERS, RECORD};
-use crate::sync::{Area, AtomicU64, Ordering};
+use crate::memory::Area;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The counters, in their order in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

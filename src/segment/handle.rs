@@ -16,10 +16,10 @@ use super::layout::{CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SH
 use super::locks::{HeapHolder, HeldLocks};
 use super::participants::{Locks, Role, State, Table};
 use crate::error::{Error, Result};
+use crate::memory::Area;
 use crate::memory::{self, Downgrade, Memory, MemoryOptions};
 use crate::os::fork::LockFd;
 use crate::os::process::{self, ProcessState};
-use crate::sync::Area;
 
 /// How to create or open a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@
 //! data     at a multiple of the alignment unit (a page, or 2 MiB)
 //! ```
 
-use crate::sync::LINE;
+use crate::memory::LINE;
 
 /// Unit of the control part. Not the system's page size, since the data's alignment is part of the
 /// geometry.

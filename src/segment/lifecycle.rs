@@ -19,7 +19,8 @@
 use super::layout::{CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE};
 use super::participants::{MAX_TICKET, Role};
 use crate::error::{Error, Result};
-use crate::sync::{Area, AtomicU64, Ordering};
+use crate::memory::Area;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The newest tickets of a role that ended by closing and by death.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -23,7 +23,8 @@ use super::counters::{Counters, Counts};
 use super::layout::{PID, RECORD, ROLE_LOCK, STATE};
 use super::lifecycle::{Ends, Lifecycle};
 use crate::error::{Error, Result};
-use crate::sync::{Area, AtomicU64, Ordering, fence, yield_now};
+use crate::memory::Area;
+use crate::sync::{AtomicU64, Ordering, fence, yield_now};
 
 /// Which end of the ring a participant holds. Semaphores and mutexes have one role only: the
 /// consumer.

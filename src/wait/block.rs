@@ -101,8 +101,8 @@ mod tests {
 
     use super::*;
     use crate::memory;
+    use crate::memory::LINE;
     use crate::os::clock::monotonic_ns;
-    use crate::sync::LINE;
     use crate::wait::eventcount::{Barrier, One};
     use crate::wait::idle::Idle;
 

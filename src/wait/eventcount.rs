@@ -2,8 +2,8 @@
 //! participant sleeps.
 //!
 //! Used by the rings (a consumer on empty, a producer on full), by `semaphore.rs`, and through
-//! `block.rs`. Relies on `sync.rs` for atomics and the futex, and on `os/membarrier.rs` for the
-//! asymmetric barrier.
+//! `block.rs`. Relies on `os/futex.rs` for sleeping, and on `os/membarrier.rs` for the asymmetric
+//! barrier.
 //!
 //! An eventcount carries no data and no count of events: it only says "check again". The owner of
 //! the data publishes it with release stores, and readers see it with acquire loads. The words here
@@ -11,7 +11,7 @@
 //!
 //! # Shape
 //!
-//! One [`LINE`](crate::sync::LINE) of shared memory, two 32-bit words:
+//! One [`LINE`](crate::memory::LINE) of shared memory, two 32-bit words:
 //!
 //! ```text
 //! +0  word         One:  0 no sleeper, 1 armed
@@ -90,7 +90,9 @@
 
 use std::time::Duration;
 
-use crate::sync::{Area, AtomicU32, LINE, Ordering::*, compiler_fence, fence, futex};
+use crate::memory::{Area, LINE};
+use crate::os::futex;
+use crate::sync::{AtomicU32, Ordering::*, compiler_fence, fence};
 
 /// How often a sleeper checks by itself, unless another one does so for it: a wake-up can be lost
 /// with its waker.

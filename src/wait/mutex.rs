@@ -1,6 +1,6 @@
 //! The mutex's core: one futex word that names its holder.
 //!
-//! Used by the named mutex. Relies on `sync.rs`; the floor above decides who is dead.
+//! Used by the named mutex. Relies on `os/futex.rs`; the floor above decides who is dead.
 //!
 //! ```text
 //! bit 31 WAITERS   a waiter may sleep on the word       bit 30 OWNER_DIED   a holder died, not repaired since
@@ -30,7 +30,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::eventcount::{SLEEP_CAP, Sleep};
-use crate::sync::{Area, AtomicU32, Ordering::*, futex};
+use crate::memory::Area;
+use crate::os::futex;
+use crate::sync::{AtomicU32, Ordering::*};
 
 const OWNER: u32 = 0xFFF;
 const OWNER_DIED: u32 = 1 << 30;

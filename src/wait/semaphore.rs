@@ -21,7 +21,8 @@
 //! the first to find a free permit gets it, and a woken sleeper that finds none sleeps again.
 
 use super::eventcount::{Many, Sleep};
-use crate::sync::{Area, AtomicU32, Ordering::*};
+use crate::memory::Area;
+use crate::sync::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
 /// Distance between permits in bytes.

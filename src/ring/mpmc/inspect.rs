@@ -44,7 +44,7 @@ impl Shared {
     /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.head().load(Ordering::Relaxed);
-        (head, crate::sync::later(self.tail().load(Ordering::Relaxed), head))
+        (head, crate::ring::position::later(self.tail().load(Ordering::Relaxed), head))
     }
 
     /// The state of `slot`. Three loads of words on as many lines, a second look at two of them.

@@ -28,7 +28,8 @@
 
 use crate::error::Error;
 use crate::frame::header::SHORT;
-use crate::sync::{Area, AtomicU64, LINE};
+use crate::memory::{Area, LINE};
+use crate::sync::AtomicU64;
 
 /// Producer page: a position at or before the next one to claim.
 pub(crate) const TAIL: usize = 0;

@@ -32,7 +32,8 @@
 //! would take for a record.
 
 use super::layout::Shared;
-use crate::sync::{Ordering, compiler_fence, later};
+use crate::ring::position::later;
+use crate::sync::{Ordering, compiler_fence};
 
 /// Bytes of a cache line. Under loom a line is one word.
 pub(super) const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };

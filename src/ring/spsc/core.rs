@@ -64,7 +64,8 @@
 use super::ahead::Ahead;
 use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
 use crate::frame::header::{Header, SHORT, is_short};
-use crate::sync::{AtomicU64, Ordering, compiler_fence, later};
+use crate::ring::position::later;
+use crate::sync::{AtomicU64, Ordering, compiler_fence};
 
 /// Frames that have been written behind the producer's tail and are not published. It belongs to
 /// the batch, not to the producer, so a batch that is dropped or forgotten is aborted: the tail has

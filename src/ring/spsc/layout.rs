@@ -18,7 +18,9 @@
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
-use crate::sync::{Area, AtomicU64, LINE, Ordering, fence, later};
+use crate::memory::{Area, LINE};
+use crate::ring::position::later;
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Producer page: where the next record goes. Written at every commit for observers; no waiter
 /// depends on it.

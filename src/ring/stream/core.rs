@@ -24,7 +24,8 @@
 //! starts at `head`. Progress: wait-free.
 
 use crate::error::{Error, Result};
-use crate::sync::{Area, AtomicU64, Ordering};
+use crate::memory::Area;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Producer page: bytes written.
 pub(crate) const TAIL: usize = 0;
@@ -73,7 +74,7 @@ impl Shared {
     /// (head, tail) as an observer sees them: numbers to show, by which nothing is read.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.head().load(Ordering::Relaxed);
-        (head, crate::sync::later(self.tail().load(Ordering::Relaxed), head))
+        (head, crate::ring::position::later(self.tail().load(Ordering::Relaxed), head))
     }
 
     /// Both positions, checked: what either side starts from.

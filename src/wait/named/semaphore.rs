@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
+use crate::memory::LINE;
 use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Geometry, Kind, Segment, open_and_join};
-use crate::sync::LINE;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;

@@ -10,9 +10,10 @@ use super::super::layout::{ClaimWord, CommitWord, HEAD, Parts, ReadWord, Shared,
 use super::super::recovery::Recovered;
 use crate::frame::{Flags, Header};
 use crate::memory;
+use crate::memory::Area;
 use crate::segment::Redelivery::{self, AtLeastOnce, AtMostOnce};
 use crate::segment::layout::claims_len;
-use crate::sync::{Area, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 const STRIDE: usize = 64;
 const MAX: usize = 40;

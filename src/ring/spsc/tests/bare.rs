@@ -7,7 +7,8 @@ use super::super::layout::{EXACT, Fault, HEAD, Shared, TAIL, TAKEN};
 use crate::error::Error;
 use crate::frame::{Flags, Header};
 use crate::memory;
-use crate::sync::{Area, Ordering};
+use crate::memory::Area;
+use crate::sync::Ordering;
 
 const PAGE: usize = 4096;
 /// Small enough to try every state.

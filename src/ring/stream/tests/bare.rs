@@ -4,7 +4,8 @@
 use super::super::core::{Consumer, HEAD, Producer, Shared, TAIL};
 use crate::error::Error;
 use crate::memory;
-use crate::sync::{Area, Ordering};
+use crate::memory::Area;
+use crate::sync::Ordering;
 
 const CAPACITY: usize = 64;
 
