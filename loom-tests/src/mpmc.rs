@@ -228,6 +228,27 @@ fn a_claim_makes_earlier_claims_visible() {
     });
 }
 
+/// Of three claimants the last knows of the first by the second, which has seen nothing of it but
+/// the tail.
+#[test]
+fn a_tail_makes_earlier_claims_visible() {
+    explore(3, || {
+        let ring = ring(2);
+        let claim = |ring: &Ring, me| match ring.claim(me) {
+            Ok(_) => 1,
+            Err(Stop::Full) => 0,
+            Err(other) => panic!("{other:?}"),
+        };
+        let others = [2, 3].map(|me| {
+            let ring = ring.clone();
+            thread::spawn(move || claim(&ring, me))
+        });
+        let mine = claim(&ring, 1);
+        let claims = others.into_iter().fold(mine, |claims, other| claims + other.join().unwrap());
+        assert_eq!(claims, 2);
+    });
+}
+
 /// Hints that lag as far as possible: producers and consumers pass over claimed and taken slots.
 #[test]
 fn stale_hints_are_walked_past() {
