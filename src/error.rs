@@ -1,5 +1,5 @@
-//! The one error type. Small (no allocation, no string built on a hot path), and every message says
-//! what to do.
+//! The error type of all calls. It is small, is created without an allocation, and each message
+//! says what to do.
 //!
 //! Used by every floor. Relies on no other module.
 
@@ -10,8 +10,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// All errors of this crate, from a full ring to a forged segment.
 ///
-/// The first five are expected results of the `try_…` and `…_deadline` calls; they cost no
-/// allocation and no system call.
+/// [`Full`](Error::Full), [`Empty`](Error::Empty) and [`Timeout`](Error::Timeout) are expected
+/// results of the `try_…` and `…_deadline` calls; [`Closed`](Error::Closed) and
+/// [`PeerDead`](Error::PeerDead) tell the end of a peer.
 ///
 /// ```
 /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
@@ -22,25 +23,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no room now; it appears when a consumer releases frames.
+    /// There is no room until a consumer releases frames.
     #[error("full: wait for the consumer to make room")]
     Full,
-    /// There is no frame now.
+    /// There is no frame to receive.
     #[error("empty: wait for the producer to send")]
     Empty,
-    /// Every peer of the other role has closed in an orderly way, and nothing is left to receive.
+    /// Every peer of the other role has closed, and nothing is left to receive.
     #[error("closed: the other side has finished")]
     Closed,
-    /// A peer died without closing. What it had committed has been delivered first.
+    /// A peer died without closing. All frames that it had committed were delivered first.
     #[error("the peer died without closing; all that it had committed was delivered first")]
     PeerDead,
     /// The deadline passed.
     #[error("timed out")]
     Timeout,
-    /// A [`Canceller`](crate::Canceller) ended the call instead of letting it wait.
+    /// A [`Canceller`](crate::Canceller) ended the wait of the call.
     #[error("cancelled: the call was told not to wait; reset its canceller to wait again")]
     Cancelled,
-    /// The payload can never fit: send smaller frames or make a larger ring.
+    /// The payload is larger than the ring allows: send smaller frames or create a larger ring.
     #[error("the payload is too large: at most {max} bytes fit; split it, or create the channel with a higher limit")]
     TooLarge {
         /// The largest payload that fits, in bytes.
@@ -97,7 +98,7 @@ pub enum Error {
         /// What was found, and what would be accepted.
         what: &'static str,
     },
-    /// The machine or kernel lacks what was asked for.
+    /// The machine or kernel does not support what was requested.
     #[error("not available here: {what}")]
     Unsupported {
         /// What is lacking, and the fix.

@@ -1,14 +1,26 @@
-//! Crash-safe shared-memory IPC at cache-line latency.
+//! Crash-safe shared-memory IPC for Linux at cache-line latency.
 //!
-//! * [`spsc`], [`mpmc`], [`stream`]: rings in shared memory. A frame moves in nanoseconds, without
-//!   a system call. A consumer may sleep and costs a busy producer nothing.
-//! * [`frame`]: the framing protocol. A ring holds the same bytes that go over a pipe or a socket.
-//! * [`Semaphore`] and [`Mutex`]: in shared memory, and recovered when their holder dies.
-//! * `transport` and `endpoint`: the same frames through pipes, queues, sockets and signals, and
-//!   all of these by name.
+//! Processes exchange frames through rings in shared memory. A frame takes nanoseconds, and no
+//! system call while both sides are awake; a waiting side sleeps on a futex. Any participant may be
+//! killed at any instruction: the others continue, no committed frame is lost, and a successor
+//! finds a consistent ring.
 //!
-//! Any participant may be killed at any instruction: the others continue, and its successor finds a
-//! consistent ring.
+//! # Which kind to take
+//!
+//! | you have | take |
+//! |---|---|
+//! | one producer, one consumer, frames of any size | [`spsc`] |
+//! | several producers or consumers, each frame for one consumer | [`mpmc`] |
+//! | plain bytes without message boundaries, such as audio | [`stream`] |
+//! | data that several processes change in place | [`Mutex`] |
+//! | a number of permits that processes share | [`Semaphore`] |
+//! | pipes, queues, sockets or signals, with the same frames | [`transport`] |
+//! | any of these, named by text such as `tcp:localhost:7000` | [`endpoint`] |
+//! | a ring in an event loop | [`transport`]`::Doorbell` |
+//!
+//! [`guide::choosing`] compares the rings.
+//!
+//! # Example
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("slipring-doc-lib-{}", std::process::id()));
@@ -20,7 +32,7 @@
 //! tx.send(b"EURUSD 1.0842")?;
 //! tx.close();
 //!
-//! // Another one, started before or after:
+//! // Another process, started before or after:
 //! let mut rx = spsc::Consumer::open("ticks", &options)?;
 //! assert_eq!(&*rx.recv()?, b"EURUSD 1.0842");
 //! assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
@@ -29,29 +41,46 @@
 //! # Ok::<(), slipring::Error>(())
 //! ```
 //!
-//! # Trust
+//! Every blocking call also exists as `try_…`, which returns at once, and as `…_deadline`.
 //!
-//! All processes of one user are one trust domain: each could read and change the others' memory
-//! with `ptrace` anyway. Inside it, safe functions show received frames in place. A peer that
-//! writes where it must not breaks the memory safety of the others. Named rings are refused unless
-//! only their user can write them.
+//! # What is not possible
+//!
+//! * **Exactly once.** A frame is delivered at least once, and marked when it is delivered again;
+//!   or at most once, and counted when it is lost ([`Redelivery`]).
+//! * **Surviving the machine.** Rings are in memory and are lost when the machine stops.
+//! * **Broadcast.** Every frame goes to one consumer.
+//! * **Protection within one user.** All processes of one user are one trust domain, because each
+//!   could change the others' memory with `ptrace` anyway. Safe functions lend received frames in
+//!   place; a peer that writes into a lent frame breaks the memory safety of its reader. Named
+//!   rings are refused unless only their user can write to them. For peers outside the domain there
+//!   is [`spsc::UntrustedConsumer`].
 //!
 //! # Features
 //!
-//! * `transports` (on by default): the modules `transport` and `endpoint`. Without it this is a
-//!   crate of rings, semaphores and mutexes, with the frame format of the rings.
-//! * `probe` (off by default): the measurements behind `slipring bench`. For benchmarks only, and
-//!   not stable.
-//! * `zerocopy` (off by default): typed messages and streams, e.g.
+//! * `transports` (on by default): the modules [`transport`] and [`endpoint`]. Without it the crate
+//!   has rings, semaphores and mutexes, and the frame format of the rings.
+//! * `zerocopy` (off by default): typed messages and streams, for example
 //!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
 //!   that derives the traits of the crate `zerocopy`.
+//! * `probe` (off by default): the measurements of `slipring bench`. For benchmarks only, and not
+//!   stable.
 //!
 //! # Further reading
 //!
-//! The [`guide`] covers choosing a ring, waiting, and troubleshooting. `docs/memory-model.md`
-//! proves the memory orderings, `docs/crash-behaviour.md` says what happens when a participant dies
-//! at any point, `docs/framing.md` describes the bytes, and `docs/glossary.md` explains the terms.
+//! | page | contents |
+//! |---|---|
+//! | [`guide::choosing`] | which ring for which purpose |
+//! | [`guide::waiting`] | how calls wait, and how a wait ends |
+//! | [`guide::sizes`] | capacity, payload, memory |
+//! | [`guide::real_time`] | threads with deadlines |
+//! | [`guide::containers`] | sharing rings between containers |
+//! | [`guide::troubleshooting`] | causes and remedies by symptom |
+//! | `docs/crash-behaviour.md` | what happens when a participant dies at any point |
+//! | `docs/memory-model.md` | the proof of the memory orderings |
+//! | `docs/framing.md` | the bytes of a frame |
+//! | `docs/glossary.md` | the terms |
 
+#![cfg_attr(not(feature = "transports"), doc = "\n[`transport`]: #features\n[`endpoint`]: #features")]
 #![warn(missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,9 +1,11 @@
-//! Floor 5: endpoints as text, parsed and opened: `ring:ticks`, `fifo:/run/user/1000/ticks`,
+//! Transports opened from text: `ring:ticks`, `fifo:/run/user/1000/ticks`,
 //! `tcp:localhost:7000?listen`.
 //!
-//! Used by the command line, and by programs that take an endpoint from their user or their
-//! configuration. Relies on `ring/` and `transport/` for the endpoints themselves. One file per
-//! group of schemes; `query.rs` parses the options.
+//! The command line uses this module, and so can programs that take an endpoint from their user or
+//! their configuration.
+
+// Floor 5, one file per group of schemes; `query.rs` parses the options. Relies on `ring/` and
+// `transport/`.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,10 @@
-//! Frames, in memory and on every wire: header, encoder, streaming decoder, fragments, HELLO.
+//! The frame format: header, encoder, streaming decoder, fragments, HELLO.
 //!
-//! Used by the rings (the short header is their record header) and by every transport.
-//! `docs/framing.md` describes the same bytes for the author of a peer in another language. Relies
-//! on `crc32c` and [`crate::error`] only: no I/O, no system call, no `unsafe`. Nothing here panics
-//! on bytes from outside.
+//! Rings and all transports carry frames of this format. Programs need this module to read a
+//! header's fields, to set them, or to encode and decode frames without a transport, for example in
+//! a file. `docs/framing.md` describes the same bytes for peers in other languages.
+//!
+//! The module makes no system call and has no `unsafe` code, and does not panic on any input.
 //!
 //! ```
 //! use slipring::frame::{Decoder, Event, Form, Frame, Header, OnCorrupt};
@@ -23,6 +24,9 @@
 //! assert_eq!(received, b"hello");
 //! # Ok::<(), slipring::Error>(())
 //! ```
+
+// Floor 1. Used by the rings (the short header is their record header) and by every transport.
+// Relies on `crc32c` and `error.rs`.
 #![forbid(unsafe_code)]
 
 mod decode;

@@ -1,8 +1,8 @@
 //! Floor 1: memory for rings. Heap for one process (and for Miri), a mapped file or memfd for
 //! several.
 //!
-//! Used by `segment/` only, which decides sizes and checks files. This floor maps what it is told
-//! to and never reads the bytes. Callers get [`Area`]s, which keep the memory alive.
+//! Used by `segment/`, which decides sizes and checks files. This floor maps memory and does not
+//! read the bytes. Callers get [`Area`]s, which keep the memory mapped.
 
 use std::fmt;
 

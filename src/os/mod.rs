@@ -1,7 +1,7 @@
-//! Ground floor: safe wrappers over the kernel's interfaces, one file per mechanism.
+//! Floor 0: safe wrappers of the kernel's interfaces, one file per mechanism.
 //!
-//! Used by every floor above. Each wrapper is the call and its errno handling, nothing else; the
-//! callers decide what to do with the result.
+//! Used by every floor above. Each wrapper makes the call and handles its errno; the callers decide
+//! what to do with the result.
 
 #[cfg(feature = "transports")]
 pub(crate) mod bytes;

@@ -1,15 +1,15 @@
-//! What this machine can do at best: the yardsticks that a ring is measured with.
+//! The best possible figures of this machine, as a floor for measurements of a ring.
 //!
-//! Used by `slipring demo`, by `slipring bench`, and for comparing a measured figure with the
-//! floor: how far from it the figure is. Relies on `memory/` for shared mappings and on `os/` for
-//! the calls; there is no ring in it.
+//! `slipring demo` and `slipring bench` compare their figures with these. No ring takes part in
+//! them.
 //!
-//! - [`PingPong`]: the round trip of one cache line to another processor and back, and nothing
-//!   else; awake or asleep.
+//! - [`PingPong`]: the round trip of one cache line to another processor and back; awake or asleep.
 //! - [`BulkCopy`]: blocks of memory written on one processor and read on another.
 //! - [`copy_time`]: how fast one processor copies memory.
 //! - [`MqCalls`], [`SysvCalls`], [`SignalSends`] and [`SignalReceives`]: the bare system calls
 //!   under frames over queues and signals.
+
+// Floor 5. Relies on `memory/` for shared mappings and on `os/` for the calls.
 
 #![forbid(unsafe_code)]
 
@@ -32,9 +32,9 @@ pub use bulk_copy::{BulkCopy, Reader, Writer};
 pub use calls::{MqCalls, SignalReceives, SignalSends, SysvCalls};
 pub use ping_pong::PingPong;
 
-/// Fruitless looks between two readings of the clock.
+/// Polls without a result between two readings of the clock.
 const LOOKS_PER_READING: u32 = 4096;
-/// A peer that has not answered for so long never will.
+/// How long to wait for a peer's answer.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// A sealed memfd of `len` zeros.

@@ -1,15 +1,17 @@
-//! Floor 3: the rings. Algorithms (`*/core.rs`) over memory and eventcounts, and the handles that
-//! users hold.
+//! The rings, and what they share: [`Ring`] and its [`Options`].
 //!
 //! | kind | for | producers, consumers | progress | a frame is |
 //! |---|---|---|---|---|
-//! | [`spsc`] | the fastest way from one to one | 1, 1 | wait-free | any size up to the ring |
-//! | [`mpmc`] | work queues | many, many | lock-free | up to a slot |
-//! | [`stream`] | audio and other plain bytes | 1, 1 | wait-free | there are none, only bytes |
+//! | [`spsc`] | frames from one producer to one consumer | 1, 1 | wait-free | any size up to the ring |
+//! | [`mpmc`] | work queues | many, many | lock-free | up to the size of a slot |
+//! | [`stream`] | audio and other plain bytes | 1, 1 | wait-free | there are no frames |
 //!
-//! Every kind has `try_…` calls that return at once (and are what the progress guarantee is about),
-//! blocking calls, and `…_deadline` calls. A [`Ring`] is the mapping; a producer or consumer
-//! attaches to one.
+//! Every kind has `try_…` calls that return at once, blocking calls, and `…_deadline` calls. The
+//! progress guarantee is that of the `try_…` calls. A [`Ring`] is the mapping; a producer or
+//! consumer attaches to it.
+
+// Floor 3. `*/core.rs` has the algorithms, over memory and eventcounts; the other files have the
+// handles.
 
 mod attachment;
 mod guards;

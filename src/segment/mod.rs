@@ -1,8 +1,7 @@
-//! Floor 2: a mapped segment, its layout and geometry, its participants and the proof that they
-//! live.
+//! Floor 2: a mapped segment, its layout and geometry, its participants and their liveness.
 //!
 //! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line
-//! (by name). Relies on `memory/` for the bytes and on `os/lock.rs` for proof of death.
+//! (by name). Relies on `memory/` for the bytes and on `os/lock.rs` to notice deaths.
 //!
 //! `layout`, `geometry`, `lifecycle`, `participants`, `checks` and `counters` are pure algorithms
 //! and are model-checked; the others call the operating system.

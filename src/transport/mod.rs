@@ -1,18 +1,24 @@
-//! Floor 4: all mechanisms as carriers of the same frames: [`FrameSender`] and [`FrameReceiver`],
-//! and their guarantees.
+//! Pipes, FIFOs, queues, sockets, signals and rings as carriers of the same frames.
 //!
-//! Used by [`endpoint`](crate::endpoint), which opens them from text, by the command line's `send`,
-//! `recv` and `relay`, and by programs that work with any transport. Relies on `frame/` for the
-//! bytes, on `os/` for the calls, and on `ring/` for the rings. One file per mechanism; its
-//! [`Capabilities`] state its guarantees, and `tests/conformance/` checks them.
+//! [`FrameSender`] and [`FrameReceiver`] are the traits of all of them, for programs that work with
+//! any transport. [`endpoint`](crate::endpoint) opens one from text; the functions of each module
+//! open one from arguments. [`Capabilities`] state the guarantees of a transport;
+//! `tests/conformance/` checks them. `docs/transports.md` says which one to take.
 //!
 //! # Beginning and end
-//! On every transport but rings a sender sends HELLO before its first frame and BYE when
-//! it is closed. So a receiver can tell how the sender ended. [`Error::Closed`]: after BYE, or when
-//! the byte stream of a foreign program, which sent no HELLO, ends between two frames.
-//! [`Error::PeerDead`]: when a sender that sent HELLO departed without BYE, or a stream ends inside
-//! a frame. With several senders the end comes when the last of them has departed, and another one
-//! may begin anew afterwards.
+//! On every transport except rings, a sender sends HELLO before its first frame and BYE when it is
+//! closed. So a receiver can tell how the sender ended:
+//!
+//! * [`Error::Closed`] after BYE, or when the byte stream of a foreign program, which sent no
+//!   HELLO, ends between two frames;
+//! * [`Error::PeerDead`] when a sender that sent HELLO departed without BYE, or when a stream ends
+//!   inside a frame.
+//!
+//! With several senders, the receiver gets the end when the last of them has departed. Another
+//! sender may begin afterwards.
+
+// Floor 4, one file per mechanism. Used by `endpoint/` and the command line. Relies on `frame/`
+// for the bytes, on `os/` for the calls, and on `ring/` for the rings.
 
 #![forbid(unsafe_code)]
 

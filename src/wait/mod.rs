@@ -1,5 +1,4 @@
-//! Floor 2: all waiting. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking
-//! loop.
+//! Floor 2: waiting. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking loop.
 //!
 //! Used by the rings and the transports. Relies on `sync.rs` and `os/`; the named primitives on
 //! `segment/`, too. `eventcount`, `semaphore` and `mutex` are model-checked (`loom-tests`); the

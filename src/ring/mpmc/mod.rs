@@ -1,15 +1,15 @@
-//! Many producers, many consumers, frames of up to a slot: a work queue that loses no work when a
-//! worker dies.
+//! The slot ring: many producers, many consumers, frames up to the size of a slot. It is a work
+//! queue that loses no work when a worker dies.
 //!
-//! The algorithm is in `core.rs`; here are the handles. Claiming a slot writes its owner into it,
-//! so any participant can recover exactly what a dead one left unfinished. If a producer dies
-//! before committing, its frame is discarded. If a consumer dies holding a frame, that is
-//! redelivered with a mark, or dropped and counted, as the ring was created.
+//! A claim records the owner of a slot, so any participant can recover what a dead one left
+//! unfinished. If a producer dies before committing, its frame is discarded. If a consumer dies
+//! holding a frame, the frame is redelivered with a mark, or dropped and counted as lost
+//! ([`Redelivery`]).
 //!
 //! Frames of one producer arrive in the order in which it claimed them. A producer that is
 //! *stopped* between claim and commit delays the frames behind its own; a dead one does not. `seq`
-//! is the frame's position in the ring, for all producers together: a number that never comes
-//! belongs to a claim that was aborted.
+//! is the frame's position in the ring, one numbering for all producers. A number that does not
+//! come belongs to an aborted claim.
 //!
 //! ```
 //! let (tx, rx) = slipring::mpmc::pair(64, 128)?;
@@ -24,6 +24,8 @@
 //! });
 //! # Ok::<(), slipring::Error>(())
 //! ```
+
+// `core.rs` has the algorithm, this file and its neighbours the handles.
 
 mod consumer;
 pub(crate) mod core;
@@ -72,9 +74,9 @@ pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }
 
-/// Recovers what the dead participant `id` holds, and counts it in the participant's own record: a
-/// recoverer need not be a participant. Several may do so at once, if each says when `id` has been
-/// given to another (see `recovery.rs`). Says whether there was anything.
+/// Recovers what the dead participant `id` holds, and counts it in that participant's record,
+/// because a recoverer need not be a participant. Several may recover at once, if each notices that
+/// `id` was reused (see `recovery.rs`). Returns whether there was anything to recover.
 pub(super) fn recover(
     core: &Shared,
     counters: &Counters,

@@ -1,8 +1,8 @@
-//! One producer, one consumer, frames of any size: the fastest ring there is here.
+//! The byte ring: one producer, one consumer, frames of any size. It is the fastest ring.
 //!
-//! The algorithm is in `core.rs`; here are the handles. A frame is written in place or copied in,
-//! committed by one release store, seen by one acquire load, and read in place or copied out. The
-//! mapping is mirrored, so every payload is one slice.
+//! A frame is written in place or copied in, committed by one release store, found by one acquire
+//! load, and read in place or copied out. The data is mapped twice in a row, so every payload is
+//! one slice.
 //!
 //! ```
 //! let (mut tx, mut rx) = slipring::spsc::pair(1 << 16)?;
@@ -13,7 +13,7 @@
 //!
 //! # Between processes
 //!
-//! The side that comes first creates the ring; either may.
+//! The side that comes first creates the ring.
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("slipring-doc-spsc-{}", std::process::id()));
@@ -63,6 +63,8 @@
 //! drop(batch); // releases the frame while it is still borrowed
 //! assert!(frame.payload.is_empty());
 //! ```
+
+// `core.rs` has the algorithm, this file and its neighbours the handles.
 
 pub(crate) mod ahead;
 mod consumer;

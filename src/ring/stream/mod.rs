@@ -1,7 +1,8 @@
-//! One producer, one consumer, plain bytes: for audio and whatever else has no frames.
+//! The stream ring: one producer, one consumer, plain bytes without message boundaries, such as
+//! audio.
 //!
-//! The algorithm is in `core.rs`; here are the handles. The mapping is mirrored, so every chunk, in
-//! either direction, is one slice, wherever in the ring it lies.
+//! Bytes are copied, or written and read in place as chunks. The data is mapped twice in a row, so
+//! every chunk is one slice.
 //!
 //! ```
 //! let (mut tx, mut rx) = slipring::stream::pair(1 << 16)?;
@@ -14,8 +15,10 @@
 //! # In a real-time thread
 //!
 //! Create the ring with [`WakeMode::Poll`](crate::WakeMode::Poll), prefaulted and locked, and use
-//! the `try_…` calls and chunks only: they are wait-free, allocate nothing, take no lock and make
-//! no system call, ever.
+//! the `try_…` calls and chunks only. They are wait-free, allocate no memory, take no lock and make
+//! no system call.
+
+// `core.rs` has the algorithm, this file and its neighbours the handles.
 
 mod consumer;
 pub(crate) mod core;
