@@ -1,5 +1,5 @@
-//! Ground floor: atomics, fences and what a spinning thread does. std in production, loom under
-//! model checking.
+//! Floor 0: atomics, fences and the spin hint, from std in production and from loom under model
+//! checking.
 //!
 //! This is the only file that depends on loom. All other modules take their atomics and fences from
 //! here, so `loom-tests` checks the real sources of the algorithms.

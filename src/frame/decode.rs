@@ -1,21 +1,21 @@
-//! Bytes to frames: one message at a time, or a byte stream in chunks of any size, with
-//! resynchronisation if asked for.
+//! Decodes frames: from one message at a time, or from a byte stream in chunks of any size, with
+//! optional resynchronisation.
 //!
 //! Used by every transport and by the player of recordings. Relies on the header, the sequence
 //! tracker and `crc32c`.
 //!
-//! The checks come in one order, whatever the source: sync → version → header length → reserved
-//! flags → `len` against the limit → (long) head_crc, TLVs → enough bytes? → body_crc → sequence →
-//! deliver. Nothing is allocated, waited for or skipped because of a length that has not passed the
+//! Checks are made in this order for every source: sync → version → header length → reserved flags
+//! → `len` against the limit → (long) head_crc, TLVs → enough bytes? → body_crc → sequence →
+//! deliver. The decoder does not allocate, wait or skip because of a length that has not passed the
 //! checks before it.
 //!
 //! # Work
-//! Every byte is examined a bounded number of times, counted in [`Stats::work`]. Only one
-//! case needs care: a frame whose payload fails its checksum. The bytes inside may be good frames
-//! (one writer died in the middle, others continued), so they are searched; but each of them may
-//! begin the next false frame of 16 MiB. Searching is therefore limited by credit. Every received
-//! byte earns credit, up to four times the largest frame; searching a failed payload costs its
-//! size; without credit the payload is skipped as a whole.
+//! Every byte is examined a bounded number of times, counted in [`Stats::work`]. One case needs a
+//! limit: a frame whose payload fails its checksum. The bytes inside may be good frames (one writer
+//! died in the middle, others continued), so they are searched. But each of them may begin another
+//! false frame of 16 MiB. Searching is therefore limited by credit: every received byte earns
+//! credit, up to four times the largest frame, and searching a failed payload costs its size.
+//! Without credit the payload is skipped as a whole.
 
 use super::encode::Frame;
 use super::grow;
@@ -34,7 +34,7 @@ pub enum OnCorrupt {
     ///
     /// A *long* header is recognised by its checksum. A *short* one is recognised by 28 bits and a
     /// plausible length, so about one garbage byte in 2^34 (with the default limit) begins a false
-    /// frame, and a payload that holds frames yields them when the frame around it is lost. Streams
+    /// frame. A payload that contains frames yields them when the frame around it is lost. Streams
     /// that may be damaged should use the long form.
     Resync,
 }
@@ -46,14 +46,14 @@ pub enum Event<'a> {
     Frame(Frame<'a>),
     /// Frames `expected .. found` of the stream are missing. The frame `found` is the next event.
     Gap {
-        /// Which stream.
+        /// The stream.
         stream: u16,
         /// The first missing sequence number.
         expected: u32,
         /// The sequence number that came instead.
         found: u32,
     },
-    /// A frame before the expected one: sent twice, or late after a [`Event::Gap`]. Use or ignore
+    /// A frame before the expected one: sent twice, or late after an [`Event::Gap`]. Use or ignore
     /// it.
     Duplicate {
         /// The frame.
@@ -64,7 +64,7 @@ pub enum Event<'a> {
     /// Bytes that were not a frame; only with [`OnCorrupt::Resync`], reported before the next good
     /// frame or at the end.
     Skipped {
-        /// How many.
+        /// The number of bytes.
         bytes: u64,
         /// What was wrong with the first of them.
         what: &'static str,
@@ -91,11 +91,11 @@ pub struct Stats {
     pub work: u64,
 }
 
-/// What the given bytes begin with, as far as they can be checked.
+/// The result of checking the given bytes.
 enum Found {
-    /// No fault so far; so many bytes are needed to decide.
+    /// No fault so far; this many bytes are needed to decide.
     Prefix { need: usize },
-    /// A frame with a good header and a bad payload, of so many bytes.
+    /// A frame with a good header and a damaged payload, of this many bytes.
     Damaged { total: usize },
     /// A good frame; its sequence number is not yet checked.
     Whole(Shape),
@@ -112,7 +112,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// The frame over `bytes`, the same that were inspected.
+    /// The frame over `bytes`, which must be those that were inspected.
     fn view(self, bytes: &[u8]) -> Frame<'_> {
         let payload = &bytes[self.header_len..self.header_len + self.header.len as usize];
         Frame { header: self.header, stamp: self.stamp, payload }
@@ -385,7 +385,7 @@ impl Decoder {
         sender_of(&bytes[place.start..])
     }
 
-    /// Whether no byte is undecided and none is being skipped.
+    /// Whether no byte is undecided, and none is being skipped.
     pub(crate) fn is_idle(&self) -> bool {
         self.at == self.carry.len() && self.lost.is_none()
     }
@@ -413,14 +413,15 @@ impl Decoder {
         self.lost.take().map(|(what, bytes)| Step::Skipped { bytes: bytes + undecided, what })
     }
 
-    /// Starts a new sender: its streams are counted anew, that of its HELLO from `first` on.
+    /// Starts a new sender: its sequence numbers are checked from the beginning, those of its
+    /// HELLO's stream from `first` on.
     pub(crate) fn begin(&mut self, stream: u16, first: u32) {
         let mut tracker = Tracker::new();
         tracker.expect(stream, first);
         self.tracker = Some(tracker);
     }
 
-    /// Lets the next sender count anew. Returns the expectations so far.
+    /// Forgets the expected numbers, for the next sender, and returns them.
     pub(crate) fn set_aside(&mut self) -> Tracker {
         self.tracker.replace(Tracker::new()).unwrap_or_default()
     }
@@ -446,7 +447,7 @@ impl Decoder {
         self.max_payload = bytes.min(MAX_LEN as usize);
     }
 
-    /// Stops checking sequence numbers, because several senders count the same streams, until one
+    /// Stops checking sequence numbers, because several senders number the same streams, until one
     /// begins alone.
     pub(crate) fn stop_tracking(&mut self) {
         self.tracker = None;
@@ -458,7 +459,7 @@ impl Decoder {
         self.stats
     }
 
-    /// The setting for corruption and the capacity of the buffer, for the tests of its bounds.
+    /// The setting for corruption, and the capacity of the buffer. For tests of its bounds.
     #[cfg(test)]
     pub(super) fn on_corrupt(&self) -> OnCorrupt {
         self.on_corrupt
@@ -632,7 +633,7 @@ fn next_sync(bytes: &[u8]) -> usize {
     (0..bytes.len()).find(may_begin).unwrap_or(bytes.len())
 }
 
-/// The most that the buffer may ever hold.
+/// The largest number of bytes that the buffer may hold.
 fn largest_frame(max_payload: usize) -> usize {
     MAX_HEADER + padded(max_payload)
 }

@@ -1,5 +1,5 @@
-//! A frame as a view, and its encodings: appended to a buffer, written in place, or a header to be
-//! written beside the payload.
+//! A frame as a view, and its encodings: appended to a buffer, written in place, or as a header to
+//! be sent beside the payload.
 //!
 //! Used by every transport and by the recorder. Relies on the header and on `crc32c`.
 
@@ -8,9 +8,9 @@ use std::ops::Deref;
 use super::header::{Header, IDENTIFIED, LONG, MAX_LEN, SENDER, SHORT, header_byte, padded};
 use crate::error::{Error, Result};
 
-/// The form of a frame's header on a wire. Receivers accept both.
+/// The form of an encoded frame's header. Receivers accept both.
 ///
-/// Local byte streams and messages use the short form, since the kernel already guarantees the
+/// Local byte streams and messages use the short form, because the kernel already guarantees the
 /// bytes. Networks and files use the long form; its checksums cost about 0.1 ns a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -105,7 +105,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The bytes of a long header with the sender's identity: the epoch of its HELLO, as the TLV
-    /// `SENDER`. For channels that several senders share and that do not tell them apart (message
+    /// `SENDER`. For channels with several senders that the kernel does not tell apart (message
     /// queues). 48 bytes.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 /// Splits a payload into fragments of at most `max_fragment` bytes, numbered from `header.seq` on.
 ///
-/// A payload that fits, also an empty one, becomes a single frame. Advance the
+/// A payload that fits, even an empty one, becomes a single frame. Advance the
 /// [`Sequencer`](super::Sequencer) by the iterator's [length](ExactSizeIterator::len). Copies and
 /// allocates nothing.
 ///
@@ -60,7 +60,7 @@ impl<'a> Iterator for Fragments<'a> {
         let rest = self.rest?;
         let (payload, rest) = rest.split_at(rest.len().min(self.max_fragment));
         self.rest = (!rest.is_empty()).then_some(rest);
-        // A frame that is a fragment already may lack BEGIN or END. Then its parts do not get that
+        // A frame that is already a fragment may lack BEGIN or END; then its parts do not get that
         // flag either.
         let begin = if self.first { Flags::NONE } else { Flags::BEGIN };
         let end = if rest.is_empty() { Flags::NONE } else { Flags::END };
@@ -110,7 +110,7 @@ pub struct Reassembler {
     max_payload: usize,
     /// Unfinished frames, by source and stream.
     partials: BTreeMap<(u64, u16), Partial>,
-    /// The unfinished frames by the time of their last fragment: the stalest is the first.
+    /// The unfinished frames by the time of their last fragment, the oldest first.
     touched: BTreeMap<u64, (u64, u16)>,
     /// Payload bytes in `partials`.
     held: usize,
@@ -165,7 +165,8 @@ impl Reassembler {
         }
     }
 
-    /// Accepts a frame or fragment; returns a frame if this one is whole or completes one.
+    /// Accepts a frame or fragment. Returns a frame if this one is whole, or is the last fragment
+    /// of one.
     ///
     /// The result has the sequence number and stamp of its first fragment. Unsplit frames and
     /// control frames pass through unchanged. A fragment that does not continue its unfinished
@@ -203,8 +204,8 @@ impl Reassembler {
             return Err(error);
         }
         let mut partial = self.close(key).unwrap_or_else(|| {
-            // If other frames are unfinished, this one gets no more room than it needs: they may be
-            // completed first.
+            // If other frames are unfinished, this one gets no more room than it needs, because
+            // they may be completed first.
             let mut payload = if self.partials.is_empty() { std::mem::take(&mut self.done) } else { Vec::new() };
             payload.clear();
             Partial { header, stamp: frame.stamp, fragments: 0, touched: 0, payload }

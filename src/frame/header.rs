@@ -71,7 +71,7 @@ const_assert_eq!(padded(1), 8);
 const_assert_eq!(padded(8), 8);
 const_assert_eq!(SHORT_WORD, 0x0012_52B7);
 const_assert_eq!(SHORT_MASK, 0x30FF_FFFF);
-// Zero means "nothing here yet" in a ring: no header may look like it.
+// Zero means "no frame yet" in a ring, so no header may be zero.
 const_assert!(SHORT_WORD != 0);
 const_assert_eq!(DEFAULT_MAX_PAYLOAD % 8, 0);
 
@@ -99,9 +99,9 @@ pub mod control {
     pub const ACK: u16 = 0x0004;
     /// A range of sequence numbers is missing: asks for retransmission.
     pub const NACK: u16 = 0x0005;
-    /// A range of sequence numbers will never come.
+    /// A range of sequence numbers will not come.
     pub const GAP: u16 = 0x0006;
-    /// Allows so many more payload bytes to be sent.
+    /// Allows the peer to send this many more payload bytes.
     pub const CREDIT: u16 = 0x0007;
     /// Another channel has something to receive.
     pub const DOORBELL: u16 = 0x0008;
@@ -140,7 +140,7 @@ impl Flags {
     pub const BEGIN: Flags = Flags(1);
     /// The last fragment of a frame.
     pub const END: Flags = Flags(2);
-    /// First and last at once: a frame that was not split. The only form of an unsplit frame.
+    /// First and last at once: a frame that was not split.
     pub const WHOLE: Flags = Flags(1 | 2);
     /// A frame of the protocol itself, not of the application; see [`control`].
     pub const CONTROL: Flags = Flags(4);
@@ -336,11 +336,11 @@ impl Header {
         SYNC_WORD | word_of_length(header_len) | self.flags.in_word() | ((self.len as u64) << 32)
     }
 
-    /// A header from the two words of a *short* header, as they lie in a ring. A mask, two
-    /// compares, and moves.
+    /// A header from the two words of a *short* header, as they are in a ring. A mask, two
+    /// comparisons, and moves.
     ///
     /// Checked in this order: sync, version, header length, reserved flags, `len` ≤ 2^30. The
-    /// caller compares `len` with what its channel allows.
+    /// caller compares `len` with the limit of its channel.
     ///
     /// # Errors
     /// [`Error::Corrupt`], or [`Error::Incompatible`] for another version or a flag that must be
@@ -416,8 +416,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The error for the user. (No `From`: an implementation for the public type would make `?`
-    /// ambiguous in programs that use it.)
+    /// The error for the user. (There is no `From`, because an implementation for the public type
+    /// would make `?` ambiguous in programs that use it.)
     #[cold]
     pub(crate) fn error(self) -> Error {
         match self {
@@ -454,7 +454,7 @@ fn fault(w0: u64) -> Option<Refusal> {
     })
 }
 
-/// Whether a header's first word is that of a short one without an unknown must-understand flag.
+/// Whether a first word is that of a short header without an unknown must-understand flag.
 #[inline(always)]
 pub(crate) const fn is_short(w0: u64) -> bool {
     w0 & SHORT_MASK == SHORT_WORD
@@ -492,8 +492,8 @@ mod tests {
     #[test]
     fn checks_come_in_the_fixed_order() {
         let refuse = |w0: u64| Header::from_words(w0, 0).unwrap_err().to_string();
-        // Every field is wrong at first; then they are repaired one by one. Each message names the
-        // first that is still wrong.
+        // Every field is wrong at first, then they are corrected one by one. Each message names the
+        // first field that is still wrong.
         let mut w0 = !0x000C_0000; // header length 3 units
         for (wrong, mask, healed) in [
             ("sync", 0xFFFF, 0x52B7),

@@ -1,4 +1,4 @@
-//! HELLO: the first frame of a connection, in which a peer describes itself.
+//! HELLO: the first frame of a connection, which describes its sender.
 //!
 //! Used by connection-oriented transports, and by the decoder, which takes the first sequence
 //! number from it. Relies on [`crate::error`] only.

@@ -14,7 +14,7 @@ use super::header::{Flags, Header};
 ///
 /// Stream 0 is kept inline. The first use of another stream allocates a table, which grows with the
 /// number of streams in use. Real-time senders with several streams call [`Sequencer::advance`] by
-/// 0 for each beforehand.
+/// 0 for each of them in advance.
 ///
 /// ```
 /// use slipring::frame::Sequencer;
@@ -30,7 +30,7 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
-    /// Every stream at 0. Allocates nothing.
+    /// A sequencer with every stream at 0. Allocates nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -172,7 +172,7 @@ impl Tracker {
         Self::default()
     }
 
-    /// Expects `seq` next on `stream`, as a HELLO announced.
+    /// Sets the expected number of `stream` to `seq`, as a HELLO announced.
     pub fn expect(&mut self, stream: u16, seq: u32) {
         if stream == 0 {
             self.zero = Some(seq);
@@ -186,13 +186,14 @@ impl Tracker {
         if stream == 0 { self.zero.take() } else { self.others.remove(&stream) }
     }
 
-    /// Takes over the expectations of `newer`, for the streams that it knows.
+    /// Copies the expected numbers of `newer`, for the streams that it knows.
     pub(crate) fn update(&mut self, newer: Tracker) {
         self.zero = newer.zero.or(self.zero);
         self.others.extend(newer.others);
     }
 
-    /// Classifies a received frame, and expects its successor unless it is a duplicate.
+    /// Classifies a received frame. Unless it is a duplicate, the next number is expected from then
+    /// on.
     ///
     /// Control frames are always [`Order::Next`]; so are frames marked [`Flags::REDELIVERED`] with
     /// an earlier number, as redelivered frames have.

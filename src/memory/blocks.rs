@@ -7,7 +7,8 @@
 //! control   line 0: the writer is taken   line 1: the reader is taken   line 2: bytes in a block   line 3 + b: turn of block b
 //! data      block 0 | block 1 | …
 //! ```
-//! In lap l, block b is the writer's while its turn is 2l, and the reader's while it is 2l + 1.
+//! In lap l, the writer owns block b while its turn is 2l, and the reader owns it while its turn is
+//! 2l + 1.
 
 use crate::memory::{Area, LINE};
 use crate::sync::{AtomicU64, Ordering};
@@ -60,7 +61,7 @@ impl Side {
     }
 }
 
-/// The side that writes. There is only ever one per pair of areas.
+/// The side that writes. There is one per pair of areas.
 pub(crate) struct BlockWriter(Side);
 
 impl BlockWriter {
@@ -90,7 +91,7 @@ impl BlockWriter {
     }
 }
 
-/// The side that reads. There is only ever one per pair of areas.
+/// The side that reads. There is one per pair of areas.
 pub(crate) struct BlockReader(Side);
 
 impl BlockReader {
@@ -98,7 +99,8 @@ impl BlockReader {
         Side::take(control, data, block, 1).map(BlockReader)
     }
 
-    /// Shows the next block to `look` and returns it to the writer; false if it is not written yet.
+    /// Passes the next block to `look` and returns it to the writer; false if it is not written
+    /// yet.
     #[inline]
     pub(crate) fn try_read(&mut self, look: impl FnOnce(&[u8])) -> bool {
         let BlockReader(side) = self;

@@ -1,6 +1,6 @@
 //! Memory of this process alone: for tests, for Miri, and for rings between threads.
 //!
-//! Used by `segment/`. Relies on nothing but the allocator.
+//! Used by `segment/`. Relies on the allocator.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -22,7 +22,7 @@ struct Block {
 // SAFETY: the block is a plain address range; it is touched only through areas, and freed once,
 // with the last of them.
 unsafe impl Send for Block {}
-// SAFETY: as above; `&Block` gives access to nothing.
+// SAFETY: as above; `&Block` gives no access to the memory.
 unsafe impl Sync for Block {}
 
 impl Drop for Block {

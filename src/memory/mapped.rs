@@ -1,8 +1,8 @@
 //! Memory shared with other processes: a mapped file or memfd.
 //!
 //! Used by `segment/`, which has checked the file's size and prevents it from shrinking (by seals,
-//! or by the trust inside one uid). No `&[u8]` is ever made over the memory here: `MmapRaw` and raw
-//! pointers only.
+//! or by the trust inside one uid). No `&[u8]` is created over the memory here, only `MmapRaw` and
+//! raw pointers.
 
 use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
@@ -40,7 +40,7 @@ pub(crate) fn map(
     } else {
         map_once(fd, control_len, data_len)?
     };
-    // The contents are useless in a core dump, and writing gigabytes of them would delay the
+    // The contents are of no use in a core dump, and writing gigabytes of them would delay the
     // release of our locks.
     advise(&data, Advice::LinuxDontDump).map_err(|e| Error::io("madvise(MADV_DONTDUMP)", e))?;
 
@@ -89,8 +89,8 @@ fn map_once(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
     Ok(unsafe { Area::new(base, len, Arc::new(map)) })
 }
 
-/// Asks for transparent huge pages. The kernel accepts the advice even where its configuration
-/// ignores it: check that first.
+/// Requests transparent huge pages. The kernel accepts the advice even where its configuration
+/// ignores it, so the configuration is checked first.
 fn huge(data: &Area) -> Result<()> {
     const WHAT: &str = "transparent huge pages: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled";
     match std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled") {

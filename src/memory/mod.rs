@@ -17,7 +17,8 @@ pub(crate) use area::{Area, LINE};
 pub(crate) use heap::heap;
 pub(crate) use mapped::{map, map_again};
 
-/// The size of huge pages asked for, and the alignment unit of a segment that has them.
+/// The size of the huge pages that are requested, and the alignment unit of a segment that has
+/// them.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// Two spans: the control pages, and the data.
@@ -26,11 +27,11 @@ pub(crate) struct Memory {
     /// The data; twice the capacity long if mirrored: byte `i` and byte `i + capacity` are the same
     /// byte.
     pub(crate) data: Area,
-    /// Options asked for with `best_effort` that could not be had.
+    /// Options that were requested with `best_effort` and are not available.
     pub(crate) downgrades: Vec<Downgrade>,
 }
 
-/// What to ask of the memory.
+/// The options of a segment's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryOptions {
     /// Touch every page now, so that no later access faults (`MADV_POPULATE_WRITE`, Linux 5.14).
@@ -39,11 +40,11 @@ pub(crate) struct MemoryOptions {
     pub(crate) lock: bool,
     /// 2 MiB pages: `MFD_HUGETLB` for memfds, `MADV_HUGEPAGE` for files on tmpfs.
     pub(crate) huge: bool,
-    /// Report an option that cannot be had as a [`Downgrade`] instead of failing.
+    /// Report an option that is not available as a [`Downgrade`] instead of failing.
     pub(crate) best_effort: bool,
 }
 
-/// A memory option that was asked for on a best-effort basis and that this machine did not provide.
+/// A memory option that was requested with `best_effort` and that this machine did not provide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Downgrade {

@@ -13,9 +13,9 @@
 //! | FIFO to read, opened by us | `RWF_NOWAIT`, else plain with `O_NONBLOCK` for its time | plain |
 //! | FIFO to write, opened by us with `O_NONBLOCK` | plain | plain, then `poll` |
 //!
-//! A plain call that returns `EAGAIN` polls and tries again. `EINTR` is retried. Writing to a pipe
-//! without a reader raises `SIGPIPE`. Rust programs ignore that signal from the start; a host
-//! program in another language has to ignore it itself.
+//! If a plain call returns `EAGAIN`, this module polls and tries again. `EINTR` is retried. Writing
+//! to a pipe without a reader raises `SIGPIPE`. Rust programs ignore that signal; a host program in
+//! another language has to ignore it itself.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

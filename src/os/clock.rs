@@ -1,4 +1,4 @@
-//! `CLOCK_MONOTONIC`: the one clock whose readings two processes may compare.
+//! `CLOCK_MONOTONIC`, whose readings two processes of a machine can compare.
 
 use rustix::time::{ClockId, clock_gettime};
 

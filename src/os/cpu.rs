@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-/// Processors online at first use. With 1, spinning can only delay the peer.
+/// The number of processors online at first use. With 1, spinning only delays the peer.
 ///
-/// This is not the affinity mask. A thread pinned to a core of its own is the one that wants to
-/// spin, and its mask says nothing about where the peer runs.
+/// This is not the number in the affinity mask. A thread that is pinned to its own core is the one
+/// that should spin, and its mask does not say where the peer runs.
 pub(crate) fn available() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {

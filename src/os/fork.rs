@@ -1,5 +1,5 @@
-//! How handles cope with `fork(3)`: a handle detects that it is a copy in a child, and locks that
-//! prove the parent's life are not inherited.
+//! Support for `fork(3)`: a handle detects that it is a copy in a child, and a child does not
+//! inherit the locks that prove the parent's life.
 //!
 //! Used by every handle and guard ([`generation`], [`is_child_of`]) and by the holders of OFD locks
 //! ([`LockFd`]). Relies on `pthread_atfork` and on `os/owner_thread.rs`.
@@ -7,8 +7,8 @@
 //! A forked child shares its parent's open file descriptions, and an OFD lock lives as long as any
 //! descriptor of its description. Without further care the parent would seem alive until its
 //! children have exited, too. The fork handlers registered here replace every [`LockFd`] in the
-//! child by a descriptor without any use. The number stays taken, so a stale reference to it cannot
-//! reach another file.
+//! child by a descriptor that cannot be used. The number stays taken, so a stale reference to it
+//! cannot reach another file.
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -45,7 +45,7 @@ pub(crate) fn is_child_of(born: u32) -> bool {
 }
 
 /// A descriptor that holds OFD locks of this process. In a forked child its number refers to a
-/// useless stand-in.
+/// stand-in.
 ///
 /// The stand-in is an `O_PATH` descriptor: reading, writing, polling and locking it fail with
 /// `EBADF`.
@@ -86,7 +86,7 @@ impl Drop for LockFd {
 
 /// The numbers of all [`LockFd`]s, one bit each, and the lock that delays forks while they change.
 struct Registry {
-    /// The thread that holds the lock (an address unique among living threads), 0 if none does.
+    /// The thread that holds the lock (an address unique among living threads), or 0.
     holder: AtomicUsize,
     /// Whether the holder is about to fork.
     forking: AtomicBool,
@@ -159,8 +159,8 @@ extern "C" fn parent() {
     }
 }
 
-/// After the fork, in the child's only thread. Makes system calls and touches plain memory, nothing
-/// more.
+/// After the fork, in the child's only thread. It only makes system calls and accesses plain
+/// memory.
 extern "C" fn child() {
     FORKS.fetch_add(1, Relaxed);
     if !REGISTRY.forking.swap(false, Relaxed) {

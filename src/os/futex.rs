@@ -1,7 +1,7 @@
 //! `futex(2)`: sleeping on a shared word until another process changes it.
 //!
-//! Used by `wait/` only. Never `FUTEX_PRIVATE`: a private wait does not see a wake from another
-//! process.
+//! Used by `wait/` only. The calls do not use `FUTEX_PRIVATE`, because a private wait does not see
+//! a wake from another process.
 
 use std::time::Duration;
 

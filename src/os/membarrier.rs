@@ -1,5 +1,5 @@
-//! `membarrier(2)`: a full memory barrier on every core that runs a registered process, at the
-//! caller's cost alone.
+//! `membarrier(2)`: a full memory barrier on every core that runs a registered process, at the cost
+//! of the caller.
 //!
 //! Used by `wait/` so that notifiers need no fence. Linux 4.16 (`GLOBAL_EXPEDITED`).
 

@@ -1,8 +1,8 @@
 //! POSIX message queues (mq_overview(7)), which on Linux are file descriptors: `poll`, `fstat` and
 //! OFD locks work on them.
 //!
-//! Used by `transport/mq.rs`. rustix has none of it, hence libc. Every queue is opened nonblocking;
-//! callers may change that.
+//! Used by `transport/mq.rs`. rustix has no message queues, hence libc. Every queue is opened
+//! nonblocking; callers may change that.
 
 use std::ffi::CStr;
 use std::io;

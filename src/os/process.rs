@@ -1,9 +1,8 @@
 //! The identity and state of a process, for observers: pid, start time, pidfd inode, command name,
 //! state.
 //!
-//! Used by `segment/` to fill participant records. Information only: nothing is ever reclaimed
-//! because of it, since pids are reused and mean nothing across namespaces (liveness is
-//! `os/lock.rs`).
+//! Used by `segment/` to fill participant records. This is for display only. Liveness comes from
+//! `os/lock.rs`, because pids are reused and differ between namespaces.
 
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 

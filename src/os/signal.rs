@@ -1,7 +1,7 @@
 //! Signals as messages: queued with a value (sigqueue(3)), read from a descriptor (signalfd(2)),
 //! without a handler.
 //!
-//! Used by `transport/signal/`. rustix has none of it, hence libc.
+//! Used by `transport/signal/`. rustix has none of these calls, hence libc.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -84,7 +84,7 @@ struct Queued {
 
 const_assert_eq!(size_of::<Queued>(), size_of::<libc::siginfo_t>());
 
-/// Queues a signal with a value for the process of a pidfd, which is safe against reuse of its pid.
+/// Queues a signal with a value for the process of a pidfd, so a reused pid is not a danger.
 /// `WouldBlock` if its user has too many signals pending (`RLIMIT_SIGPENDING`). One system call,
 /// `pidfd_send_signal` (Linux 5.1).
 pub(crate) fn queue(process: BorrowedFd<'_>, signal: i32, uid: u32, value: u64) -> io::Result<()> {

@@ -1,9 +1,10 @@
-//! Descriptors across `exec`: passing them to a child process and taking them over there.
+//! Descriptors across `exec`: the parent passes them, and the child adopts them.
 //!
 //! Used by `transport/pipe.rs`. An environment variable carries the descriptor numbers, the
-//! parent's pid, and the device and inode of each descriptor. The numbers alone prove nothing: a
-//! grandchild may have inherited the variable, it may have outlived an exec in place, or a parent
-//! that passed no descriptors may have set it. The number may belong to another file by then.
+//! parent's pid, and the device and inode of each descriptor. The numbers alone are not enough,
+//! because a number may belong to another file by then: a grandchild may have inherited the
+//! variable, the process may have called `exec` itself, or a parent that passed no descriptors may
+//! have set the variable.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -41,7 +42,7 @@ pub(crate) fn hand_over(command: &mut Command, fds: Vec<OwnedFd>) -> io::Result<
     Ok(())
 }
 
-/// Takes over what the parent passed; `None` on every later call.
+/// Adopts the descriptors that the parent passed; `None` on every later call.
 pub(crate) fn take_over() -> Option<Vec<OwnedFd>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let value = std::env::var(VARIABLE).ok()?;

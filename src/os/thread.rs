@@ -1,4 +1,4 @@
-//! The library's own threads: named, and with every signal blocked, since signals are for the
+//! The library's own threads: named, and with every signal blocked, because signals are for the
 //! program's threads.
 //!
 //! Used by `transport/doorbell.rs`. The kernel must not pick a thread that the program does not

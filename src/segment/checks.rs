@@ -7,16 +7,16 @@
 //! A check asks the kernel about the lock of every id in use, and each such call walks the kernel's
 //! list of all locks of the file: the cost grows with the square of the ids in use. The time
 //! between two checks grows with it ([`Checks::pause_ns`]), so checking takes a few percent of one
-//! processor, however many participants wait. The participant that claims a check makes it; those
-//! that fail to claim it rely on that one. If it is killed or stopped after the claim, the next
-//! check is only one pause later.
+//! processor for any number of waiting participants. The participant that claims a check makes it;
+//! those that fail to claim it rely on that one. If it is killed or stopped after the claim, the
+//! next check is only one pause later.
 //!
 //! A sleeper that wakes up only to find that another participant has checked spends two system
-//! calls; 255 of them, every 50 ms, would take half a processor. So the more participants there
-//! are, the longer the sleepers that failed to claim sleep ([`Checks::rest`]): all together wake up
-//! about 300 times a second, however many they are, and at different times. The sleeper that made
-//! the check wakes up after its usual sleep and makes the next one. If it does not (it is busy,
-//! killed or stopped), the first other sleeper to wake up makes it.
+//! calls; 255 of them, every 50 ms, would take half a processor. So sleepers that failed to claim a
+//! check sleep longer, the more participants there are ([`Checks::rest`]). All together they wake
+//! up about 300 times a second, whatever their number, and at different times. The sleeper that
+//! made the check wakes up after its usual sleep and makes the next one. If it does not (it is
+//! busy, killed or stopped), the first other sleeper to wake up makes it.
 //!
 //! All words are Relaxed: they decide only when to check. The records and the locks order what a
 //! check finds. A wrong word (a clock of another time namespace, a forged value) delays a check by
@@ -28,7 +28,8 @@ use super::layout::{CHECK_PAUSE, LAST_CHECK};
 use crate::memory::Area;
 use crate::sync::Ordering;
 
-/// Up to so many participants check each for themselves: that is cheap, and faster.
+/// Up to this number, each participant checks for itself, which is cheap and notices a death
+/// earlier.
 pub(crate) const FEW: u64 = 8;
 /// The longest pause between two checks while a participant waits.
 pub(crate) const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
@@ -55,8 +56,8 @@ impl Checks {
             pause => pause.max(shortest_ns).min(LONGEST_PAUSE_NS),
         };
         let last = self.page.word(LAST_CHECK).load(Ordering::Relaxed);
-        // Slightly ahead: by a participant that read the clock later, so just now. Further ahead:
-        // invalid, so treated as long ago.
+        // If the time is slightly in the future, a participant that read the clock later has just
+        // set it. If it is further in the future, it is invalid, and counts as long ago.
         let age = match now_ns.wrapping_sub(last) {
             ahead if ahead.wrapping_neg() <= LONGEST_PAUSE_NS => 0,
             age => age,
@@ -71,7 +72,7 @@ impl Checks {
     pub(crate) fn rest(&self, usual: Duration, id: u16) -> Duration {
         let pause = self.page.word(CHECK_PAUSE).load(Ordering::Relaxed).min(LONGEST_PAUSE_NS);
         let in_use = (pause / PAUSE_NS_PER_PAIR).isqrt() as u32;
-        // Multiples of the golden ratio: neighbours are far apart, and all are different.
+        // Multiples of the golden ratio are all different, and those of neighbours are far apart.
         let percent = 75 + (u32::from(id) * 618 % 1000) / 20;
         let rest = (usual + usual * in_use / 16) * percent / 100;
         rest.clamp(usual, usual.max(Duration::from_nanos(LONGEST_PAUSE_NS)))

@@ -25,7 +25,7 @@ use super::header::Header;
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
 
-/// The seals that a memfd must have: with them no process can make an access to it fault.
+/// The seals that a memfd must have, so that no process can make an access to it fault.
 pub(super) const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 impl Segment {
@@ -122,8 +122,7 @@ fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     })
 }
 
-/// False if the file system reports less room. Some report no limit (a memfd), or none that is
-/// known.
+/// False if the file system reports less room. Some file systems (that of a memfd) report no limit.
 fn has_room(file: &OwnedFd, len: u64) -> bool {
     fstatvfs(file).map_or(true, |fs| fs.f_blocks == 0 || len <= fs.f_bavail.saturating_mul(fs.f_frsize))
 }
@@ -132,8 +131,8 @@ fn has_room(file: &OwnedFd, len: u64) -> bool {
 const LARGEST_STEP: u64 = 1 << 30;
 const SMALLEST_STEP: u64 = 64 << 10;
 
-/// Calls `allocate` with positions and lengths until `len` bytes are allocated. A signal undoes a
-/// whole call, so the next one is half as long: it has to finish before the next signal.
+/// Calls `allocate` with positions and lengths until `len` bytes are allocated. A signal reverts a
+/// whole call, so the next call is half as long, to finish before the next signal.
 fn in_steps(len: u64, mut allocate: impl FnMut(u64, u64) -> Result<(), Errno>) -> Result<(), Errno> {
     let (mut done, mut step) = (0, LARGEST_STEP);
     while done < len {
@@ -158,7 +157,7 @@ fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
     };
     let file = file.map_err(|e| Error::io("create a memfd", e));
     match file.and_then(|file| allocate(&file, geometry).map(|()| file)) {
-        // An empty pool, or a kernel without hugetlbfs.
+        // The pool of huge pages is empty, or the kernel has no hugetlbfs.
         Err(Error::Io { source, .. }) if huge && matches!(source.kind(), StorageFull | OutOfMemory | InvalidInput) => {
             Err(Error::Unsupported { what: "huge pages: reserve them with sysctl vm.nr_hugepages" })
         }

@@ -31,7 +31,7 @@ impl Directory {
         Self::checked(&path, forbidden)
     }
 
-    /// As [`Directory::create`], but the directory must exist: for calls that only look.
+    /// As [`Directory::create`], but the directory must exist. For calls that only read.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Untrusted`]; [`Error::Io`].
@@ -48,7 +48,7 @@ impl Directory {
         }
     }
 
-    /// Where it is, unchecked.
+    /// Its path, unchecked.
     pub(crate) fn path(custom: Option<&Path>) -> PathBuf {
         Place::choose(custom).path
     }
@@ -114,7 +114,7 @@ struct Place {
 }
 
 impl Place {
-    /// The user's choice, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
+    /// The path that the user chose, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
     /// `/dev/shm/slipring-<uid>`. Other users may read a directory that the user chose, if its mode
     /// allows that.
     ///
@@ -136,7 +136,7 @@ impl Place {
     }
 }
 
-/// Sets the mode of a new directory again, since a umask such as 0177 reduces it.
+/// Sets the mode of a new directory again, because a umask such as 0177 reduces it.
 fn ignore_umask(path: &Path) -> Result<()> {
     let failed = |e| io_error("set the mode of the segment directory", path, e);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -145,8 +145,8 @@ fn ignore_umask(path: &Path) -> Result<()> {
     if stat.st_uid != geteuid().as_raw() || Mode::from_raw_mode(stat.st_mode).contains(Mode::RWXU) {
         return Ok(());
     }
-    // Through /proc, because a path-only descriptor cannot be changed itself, and the path could
-    // lead elsewhere by now.
+    // Through /proc, because chmod does not work on an `O_PATH` descriptor, and the path may lead
+    // to another directory by now.
     chmodat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::RWXU, AtFlags::empty()).map_err(failed)
 }
 

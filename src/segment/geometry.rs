@@ -1,5 +1,5 @@
-//! The geometry of a segment: chosen at creation, validated at opening, copied into the handle,
-//! never read again.
+//! The geometry of a segment: chosen at creation, validated at opening, and copied into the handle,
+//! which does not read it from the segment again.
 //!
 //! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame
 //! header being 16 bytes.
@@ -29,10 +29,10 @@ pub enum Kind {
 #[repr(u32)]
 #[non_exhaustive]
 pub enum WakeMode {
-    /// It never checks: participants poll and never sleep.
+    /// It does not check: participants poll and do not sleep.
     Poll = 0,
-    /// It loads without a fence. The waiter pays with `membarrier`, and with one extra wake-up for
-    /// each sleep of over 5 ms, since kernels from 5.10 on sometimes leave processors out.
+    /// It loads without a fence. The waiter calls `membarrier`, and wakes up once more in each
+    /// sleep of over 5 ms, because kernels from 5.10 on sometimes leave processors out.
     #[default]
     Asymmetric = 1,
     /// It executes a full fence and a load after every commit.

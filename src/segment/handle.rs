@@ -38,7 +38,7 @@ impl Default for Options {
     }
 }
 
-/// What keeps the bytes and the locks alive.
+/// The owner of the bytes and of the locks.
 pub(super) enum Backing {
     File(OwnedFd),
     Heap(Arc<Mutex<BTreeMap<u64, u64>>>),
@@ -103,7 +103,7 @@ impl Segment {
         }
     }
 
-    /// The options asked for with `best_effort` that could not be had.
+    /// The options that were requested with `best_effort` and are not available.
     pub(crate) fn downgrades(&self) -> &[Downgrade] {
         &self.downgrades
     }
@@ -146,9 +146,9 @@ impl Segment {
         self.data.clone()
     }
 
-    /// The data, once (not mirrored), through a new mapping: for an observer, which reads there
-    /// what participants of this process write in theirs without atomics. A heap segment has one
-    /// mapping only.
+    /// The data, once (not mirrored), through a new mapping. It is for an observer, which reads
+    /// there the bytes that participants of this process write without atomics through their own
+    /// mapping. A heap segment has one mapping only.
     pub(crate) fn map_data_again(&self) -> Result<Area> {
         let g = &self.header.geometry;
         match &self.backing {
@@ -178,7 +178,8 @@ impl Segment {
         let locks = self.new_locks()?;
         for id in self.table.ids() {
             let word = self.table.get(id);
-            // If the word has changed, the participant left in between, or another one joined.
+            // If the word has changed, the participant has left meanwhile, or another one has
+            // joined.
             if word.state != Some(State::Free) && locks.is_locked(u64::from(id))? && self.table.get(id) == word {
                 return Ok(false);
             }
@@ -249,7 +250,7 @@ impl Segment {
     }
 }
 
-/// The state of a participant. It reports all fields itself, except `alive`.
+/// The state of a participant. All fields except `alive` are what the participant wrote itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParticipantInfo {
@@ -289,9 +290,9 @@ pub struct Held {
     pub writing: u64,
     /// Frames that it has received and not yet released.
     pub reading: u64,
-    /// How many positions the ring has advanced since the oldest of them. Near the number of slots,
-    /// the other participants wait for that slot. A ring keeps no times: to learn for how long,
-    /// look twice.
+    /// How many positions the ring has advanced since the oldest of them. If it is near the number
+    /// of slots, the other participants wait for that slot. A ring records no times: to find out
+    /// how long a slot is held, read this twice.
     pub lag: u64,
 }
 

@@ -23,13 +23,13 @@
 
 use crate::memory::LINE;
 
-/// Unit of the control part. Not the system's page size, since the data's alignment is part of the
-/// geometry.
+/// Unit of the control part. Not the system's page size, because the data's alignment is part of
+/// the geometry.
 pub(crate) const PAGE: usize = 4096;
 
 /// `"SLIPRING"`, as bytes in the file.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
-/// Reads differently on a machine of the other endianness.
+/// Has another value on a machine of the other endianness.
 pub(crate) const ENDIAN_TAG: u32 = 0x0102_0304;
 /// Incremented by every change of this file's layout.
 pub(crate) const LAYOUT_VERSION: u32 = 2;

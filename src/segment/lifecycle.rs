@@ -1,11 +1,11 @@
-//! The words that record joins, closes and deaths, by which a receiver tells "nothing yet" from
-//! "nothing any more".
+//! The words that record joins, closes and deaths. By them a receiver distinguishes "no frame yet"
+//! from "no frame any more".
 //!
 //! Used by `participants.rs`, which writes them, and by the rings, which call [`Lifecycle::ended`].
 //!
 //! Every join takes a *ticket* from its role's `LAST_JOIN`; a close or a death raises `LAST_CLOSE`
-//! or `LAST_DEATH` to at least that ticket. Taking a maximum twice is harmless, so a participant
-//! that finishes the work of a killed reaper cannot count a death twice. Receivers keep the pair of
+//! or `LAST_DEATH` to at least that ticket. A maximum may be raised twice, so a participant that
+//! finishes the work of a killed reaper does not count a death twice. Receivers keep the pair of
 //! maxima that they have reported, and report a newer one when no participant of the role is left.
 //! What the last receiver has reported is stored (`…_SEEN`) for its successor.
 //!
@@ -34,8 +34,7 @@ impl Ends {
         self.close > reported.close || self.death > reported.death
     }
 
-    /// The error for a user who had been told of `before`: any death since then outweighs any
-    /// close.
+    /// The error for a user who has got `before`: a death since then takes precedence over a close.
     pub(crate) fn error_since(self, before: Ends) -> Error {
         if self.death > before.death { Error::PeerDead } else { Error::Closed }
     }
@@ -116,15 +115,14 @@ impl Lifecycle {
         }
     }
 
-    /// What the last of `role`'s peers to leave had reported: the starting point of a new receiver.
+    /// The ends that the last of `role`'s peers to leave had reported, where a new receiver starts.
     pub(crate) fn acknowledged(&self, role: Role) -> Ends {
-        // Relaxed, here and below: the numbers are only compared, and one that is too old repeats a
-        // report.
+        // Relaxed, here and below: the numbers are only compared, and an old one repeats a report.
         let load = |word| self.word(role, word).load(Ordering::Relaxed);
         Ends { close: load(CLOSE_SEEN), death: load(DEATH_SEEN) }
     }
 
-    /// Stores what was reported of `role`, for successors.
+    /// Stores the ends of `role` that were reported, for successors.
     pub(super) fn acknowledge(&self, role: Role, reported: Ends) {
         self.word(role, CLOSE_SEEN).fetch_max(reported.close, Ordering::Relaxed);
         self.word(role, DEATH_SEEN).fetch_max(reported.death, Ordering::Relaxed);

@@ -44,7 +44,8 @@ impl Segment {
         Ok(Arc::new(Self::map(Some(name), header, file, &options.memory)?))
     }
 
-    /// Opens the segment `name`, or creates it. An existing one keeps its own geometry: check that.
+    /// Opens the segment `name`, or creates it. An existing segment keeps its geometry, which the
+    /// caller must check.
     ///
     /// # Errors
     /// Those of [`Segment::open`] and [`Segment::create`]; [`Error::Incompatible`] if the existing
@@ -83,7 +84,7 @@ impl Segment {
         let stat = fstat(&file).map_err(|e| Error::io("examine the memfd", e))?;
         let header = read_header(&file, &stat)?;
         let mut memory = options.memory;
-        memory.huge = false; // its creator has decided that
+        memory.huge = false; // its creator has decided about huge pages
         Ok(Arc::new(Self::map(None, header, file, &memory)?))
     }
 

@@ -1,5 +1,5 @@
-//! A participant of a segment: an id, the lock that proves that its holder lives, and the ends it
-//! has already reported.
+//! A participant of a segment: an id, the lock that proves that its holder is alive, and the ends
+//! it has already reported.
 //!
 //! Used by every ring handle, which owns one and drops it last. Relies on `participants.rs` for the
 //! algorithm and on `locks.rs` for an open file description of its own.
@@ -19,8 +19,8 @@ use super::participants::{Role, Seat};
 use crate::error::{Error, Result};
 use crate::os::{clock, fork, process};
 
-/// A held id. Dropping it leaves in an orderly way but wakes no peer: rings call
-/// [`Participant::leave`] and wake.
+/// A held id. Dropping it leaves in an orderly way, but wakes no peer; rings call
+/// [`Participant::leave`] and wake the peers.
 pub(crate) struct Participant {
     segment: Arc<Segment>,
     locks: HeldLocks,
@@ -30,7 +30,7 @@ pub(crate) struct Participant {
     /// How often that process had been forked at the join.
     forks: u32,
     left: bool,
-    /// The ends of our peers that our user already knows of: close and death tickets.
+    /// The ends of our peers that were reported to our user: close and death tickets.
     reported: [AtomicU64; 2],
     /// Admits one reaper at a time: threads that share a description do not exclude each other by
     /// its locks.
@@ -143,7 +143,7 @@ impl Participant {
         self.segment.table().ended(self.seat.role.peer(), known)
     }
 
-    /// Remembers that our user is told of `ends`, and returns the error to report:
+    /// Records that `ends` are reported to our user, and returns the error to report:
     /// [`Error::Closed`] or [`Error::PeerDead`].
     pub(crate) fn report(&self, ends: Ends) -> Error {
         let before = self.reported();
@@ -156,7 +156,7 @@ impl Participant {
     /// the ring any more. Wake the peers afterwards.
     pub(crate) fn leave(&mut self) {
         if !std::mem::replace(&mut self.left, true) && self.check_process().is_ok() {
-            // The only possible error is of unlocking, and closing the description unlocks, too.
+            // Only unlocking can fail, and closing the description unlocks, too.
             let _ = self.segment.table().leave(&self.locks, self.seat, self.reported());
         }
     }
@@ -186,7 +186,7 @@ impl Participant {
         !self.left && !self.is_forked()
     }
 
-    /// The ends that our user, or our predecessors' users, have been told of.
+    /// The ends that were reported to our user, or to our predecessors' users.
     pub(crate) fn reported(&self) -> Ends {
         let [close, death] = &self.reported;
         Ends { close: close.load(Ordering::Relaxed), death: death.load(Ordering::Relaxed) }
@@ -275,7 +275,7 @@ mod tests {
         let segment = Segment::heap(Geometry::mpmc(4, 8, &settings).unwrap()).unwrap();
         let join = || Participant::join(&segment, Role::Consumer, false, |_| ()).unwrap();
         let mut living: Vec<_> = (0..100).map(|_| join()).collect();
-        // More than a second may pass on a busy machine, but not every time.
+        // A busy machine may take more than a second, but not every time.
         let shared = (0..20).any(|_| {
             living[0].reap_dead(|_| ()).unwrap();
             let began = clock::monotonic_ns();

@@ -1,8 +1,8 @@
-//! The table of participants: joining, leaving, and reaping the dead. The algorithm only;
-//! `participant.rs` is the handle.
+//! The table of participants: the algorithm for joining, leaving, and reaping the dead.
+//! `participant.rs` has the handle.
 //!
 //! Used by `participant.rs` in production and by `loom-tests/src/participants.rs`. Relies on
-//! [`Locks`] that the system releases when, and only when, their holder is dead.
+//! [`Locks`] that the system releases if and only if their holder is dead.
 //!
 //! Only the holder of an id's lock writes the id's record:
 //!
@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::memory::Area;
 use crate::sync::{AtomicU64, Ordering, fence, yield_now};
 
-/// Which end of the ring a participant holds. Semaphores and mutexes have one role only: the
-/// consumer.
+/// The end of the ring that a participant uses. Participants of semaphores and mutexes are
+/// consumers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Sends frames.
@@ -129,7 +129,7 @@ pub(crate) struct Seat {
     /// 1..=participants, unique among living participants.
     pub(crate) id: u16,
     pub(crate) role: Role,
-    /// Unique per role, for ever.
+    /// Unique per role, and not reused.
     pub(crate) ticket: u64,
 }
 
@@ -168,8 +168,8 @@ impl Table {
     /// ring. An `exclusive` role is refused while a living participant holds it.
     ///
     /// A `thorough` join reaps every dead participant first, for one lock call per id in use;
-    /// otherwise a join reaps only if no id is free. An exclusive join must be thorough, since its
-    /// predecessor may be dead.
+    /// otherwise a join reaps only if no id is free. An exclusive join must be thorough, because
+    /// its predecessor may be dead.
     ///
     /// `identity` fills the record's words from `PID` on: pid, start time, pidfd inode, join time.
     /// After an error, drop `locks`. Lock-free, apart from what `recover` does.
@@ -203,8 +203,8 @@ impl Table {
     }
 
     /// Ends `seat` in an orderly way. The seat must hold nothing in the ring any more. `reported`
-    /// are the ends of its peers that its user knows of; if no other participant of its role is
-    /// left, successors will not report them again.
+    /// are the ends of its peers that were reported to its user; if no other participant of its
+    /// role is left, successors will not report them again.
     ///
     /// Wake the peers afterwards.
     pub(crate) fn leave(&self, locks: &impl Locks, seat: Seat, reported: Ends) -> Result<()> {
@@ -212,7 +212,7 @@ impl Table {
         // Relaxed: LEAVING matters only to the fence below and to a reaper, which gets our lock
         // after our death.
         self.word(id).store(Word::encode(State::Leaving, role, ticket), Ordering::Relaxed);
-        // SYNC(leave): pairs with itself; of two that leave at the same time, at least one sees the
+        // SYNC(leave): pairs with itself; if two leave at the same time, at least one sees the
         // other LEAVING, and acknowledges for both.
         fence(Ordering::SeqCst);
         if !self.others(seat).any(|state| matches!(state, Some(State::Joining | State::Live))) {
@@ -257,8 +257,7 @@ impl Table {
         if matches!(Word::decode(before).state, Some(State::Free | State::Joining)) {
             return Ok(false);
         }
-        // The lock was free at a moment at which, before and after, the record said that its owner
-        // had not finished.
+        // The lock was free, and the record said before and after that its owner had not finished.
         Ok(!locks.is_locked(u64::from(id))? && self.word(id).load(Ordering::Relaxed) == before)
     }
 
@@ -327,8 +326,8 @@ impl Table {
                         self.reap_id(id, &mut recover);
                         return Ok(id);
                     }
-                    // Its last holder still has to unlock it, or the next one to fill in the
-                    // record.
+                    // Its last holder has not unlocked it yet, or the next one has not filled in
+                    // the record yet.
                     in_transition |= !of_the_dead || is_free(id);
                 }
             }

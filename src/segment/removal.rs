@@ -4,8 +4,8 @@
 //! Relies on the kernel to drop the locks of dead processes.
 //!
 //! Checking that a segment is unused and then unlinking its name would be a race: a participant
-//! that joins in between works in a file that no later process can find, and what it sends is lost.
-//! Hence the *gate*, a lock byte of the segment's file:
+//! that joins in between would use a file that no later process can find, and its frames would be
+//! lost. Hence the *gate*, a lock byte of the segment's file:
 //!
 //! * A joiner holds it shared while it takes its id. If the name has been unlinked by then and no
 //!   living participant is attached, the join fails with [`Error::NotFound`], and the caller opens
@@ -14,8 +14,8 @@
 //!   leads to this file, and unlinks it.
 //!
 //! So either the remover sees the joiner, or the joiner sees that the name is unlinked. Each side
-//! waits for the other a few seconds at most ([`lock::insist`]); only a stopped process (`SIGSTOP`)
-//! exceeds that.
+//! waits for the other for at most a few seconds ([`lock::insist`]), which only a stopped process
+//! (`SIGSTOP`) exceeds.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

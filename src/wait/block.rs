@@ -1,4 +1,5 @@
-//! The one blocking loop: try, idle, sleep, until there is a result, an end, or a deadline.
+//! The blocking loop of all calls: try, idle, sleep, until there is a result, an end, or the
+//! deadline.
 //!
 //! Used by every blocking call of rings, semaphore and mutex, on both sides. [`Sleep`] loses no
 //! wake-up; [`Pace`] decides how to wait.
@@ -15,24 +16,24 @@ use crate::sync::spin_loop;
 /// trips costs only the attempts.
 const QUICK_LOOKS: u32 = 64;
 
-/// How expensive a check may be.
+/// The cost of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Loads only: has a peer announced that it leaves?
+    /// Loads only: detects that a peer has announced its leave.
     Quick,
-    /// System calls as well: is a peer dead?
+    /// System calls as well: detects that a peer is dead.
     Thorough,
 }
 
 /// Waits until `attempt` yields a result or fails. [`Error::Timeout`] after the deadline, but only
 /// after at least one attempt.
 ///
-/// `check` fails when waiting has become pointless (the peers have left or died). A last attempt
-/// follows, so that what they published before their end is still found. Otherwise `check` returns
-/// the longest sleep before the next check. It is called thoroughly before each sleep, hence after
-/// each wake-up without a result, and every [`CHECK_NS`](super::idle::CHECK_NS) by a caller that
-/// never sleeps. It is also called before a timeout, so that no deadline, however short, hides an
-/// end; then thoroughly only if the handle's last thorough check is that long ago.
+/// `check` fails when the peers have left or died. A last attempt follows, which finds what they
+/// published before their end. Otherwise `check` returns the longest sleep before the next check.
+/// It is called thoroughly before each sleep, hence after each wake-up without a result, and every
+/// [`CHECK_NS`](super::idle::CHECK_NS) by a caller that does not sleep. It is also called before a
+/// timeout, so that even calls with short deadlines notice an end; then thoroughly only if the
+/// handle's last thorough check is that long ago.
 ///
 /// The re-check that a sleeper must make (S3 in `eventcount.rs`) is an attempt, so nothing is
 /// checked twice. An attempt must not sleep, and one that yields `None` must have no effect.

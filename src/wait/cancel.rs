@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 ///
 /// Created by `canceller()` of a producer, a consumer, a [`Mutex`](crate::Mutex) or a
 /// [`Semaphore`](crate::Semaphore). It stays cancelled until [`Canceller::reset`], so it does not
-/// matter whether the call had begun to wait. Calls that need not wait are not affected: a consumer
-/// still receives the frames in the ring, and a loop that never runs out of frames calls
-/// [`Canceller::is_cancelled`] itself. Nor are `try_…` calls.
+/// matter whether the call had begun to wait. Calls that need not wait, and `try_…` calls, are not
+/// affected. So a consumer still receives the frames in the ring, and a loop that always finds a
+/// frame must call [`Canceller::is_cancelled`] itself.
 ///
 /// # Ctrl-C
 ///

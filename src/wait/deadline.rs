@@ -8,7 +8,7 @@ use crate::os::clock::monotonic_ns;
 
 /// How long a blocking call may wait: a point of `CLOCK_MONOTONIC`, in nanoseconds.
 ///
-/// It is absolute, so a call that retries, or a sequence of calls, never waits longer than
+/// It is absolute, so a call that retries, or a sequence of calls, does not wait longer than
 /// intended. Blocking calls take `impl Into<Deadline>`: pass a [`Duration`] (from now), an
 /// [`Instant`], or [`Deadline::never`].
 ///

@@ -6,8 +6,8 @@
 //! barrier.
 //!
 //! An eventcount carries no data and no count of events: it only says "check again". The owner of
-//! the data publishes it with release stores, and readers see it with acquire loads. The words here
-//! are all relaxed, and two barriers do the rest.
+//! the data publishes it with release stores, and readers see it with acquire loads. All accesses
+//! to the words here are relaxed; two barriers order them.
 //!
 //! # Shape
 //!
@@ -47,8 +47,8 @@
 //! clears bit 0 by a CAS that expects the very value its addition left: the CAS fails if a sleeper
 //! has registered since. A sleeper that registered before the addition and was not queued at the
 //! wake finds the wake-up counted and checks again. Waking comes before clearing, so a notifier
-//! killed between the two leaves the flag set and the next one wakes. Bit 0 may be set
-//! superfluously (one superfluous wake), but it is always set while a sleeper needs it.
+//! killed between the two leaves the flag set and the next one wakes. Bit 0 may be set without a
+//! sleeper (one superfluous wake), but it is set whenever a sleeper needs it.
 //!
 //! A registration alone does not end a sleep: a sleeper that finds nothing else changed waits for
 //! the word's present value. No notifier has come since its S1, so the state is the same as if its
@@ -64,11 +64,11 @@
 //! # The barrier and its cost
 //!
 //! A fence at N2 would be the most expensive instruction of a whole send. Sleeping is rare and
-//! expensive anyway, so the sleeper pays for both: `membarrier(GLOBAL_EXPEDITED)` returns after
-//! every running thread of every *registered* process has passed a full barrier (a thread that does
-//! not run passed one when it was switched out). Say the notifier's thread passes it at time B. If
-//! N1 precedes B, S3 sees it; if not, N3, which follows N1, follows B and sees S1. The compiler
-//! must keep N1 before N3: hence the `compiler_fence`. See [`Barrier`] for the modes.
+//! expensive already, so the sleeper executes both barriers: `membarrier(GLOBAL_EXPEDITED)` returns
+//! after every running thread of every *registered* process has passed a full barrier (a thread
+//! that does not run passed one when it was switched out). Say the notifier's thread passes it at
+//! time B. If N1 precedes B, S3 sees it; if not, N3, which follows N1, follows B and sees S1. The
+//! compiler must keep N1 before N3: hence the `compiler_fence`. See [`Barrier`] for the modes.
 //!
 //! Every handle decides for itself at attach, before it publishes anything; the handles need not
 //! agree:
@@ -122,7 +122,7 @@ pub(crate) const ALL: u32 = i32::MAX as u32;
 /// handle got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barrier {
-    /// Notifiers do not check and never wake; sleepers poll at short intervals. For real-time
+    /// Notifiers do not check and do not wake; sleepers poll at short intervals. For real-time
     /// threads that spin.
     Poll,
     /// Notifiers pay a compiler fence and a load; sleepers pay a `membarrier(2)`.
@@ -132,8 +132,8 @@ pub(crate) enum Barrier {
 }
 
 impl Barrier {
-    /// The best mode up to `self` that this process can have; asks the other side to fence if that
-    /// is less than asymmetric.
+    /// The best mode up to `self` that this process supports; requests fences from the other side
+    /// if that is less than asymmetric.
     #[cfg(not(slipring_loom))]
     fn negotiate(self, needs_fence: &AtomicU32) -> Self {
         if self != Barrier::Asymmetric || crate::os::membarrier::register() {
@@ -143,7 +143,7 @@ impl Barrier {
         Barrier::Fenced
     }
 
-    /// Models have no membarrier.
+    /// loom has no membarrier.
     #[cfg(slipring_loom)]
     fn negotiate(self, _: &AtomicU32) -> Self {
         if self == Barrier::Asymmetric { Barrier::Fenced } else { self }
@@ -302,8 +302,8 @@ impl Sleep for One {
             return true;
         }
         let word = self.0.word();
-        // An RMW costs nothing beside a sleep, and the model checker can order it against a waker's
-        // swap.
+        // The cost of an RMW is small beside a sleep, and the model checker can order it against a
+        // waker's swap.
         let raised = word.swap(1, Relaxed) == 0;
         self.0.settle();
         let sleeps = !ready();
@@ -456,7 +456,7 @@ mod tests {
         const COLD: usize = 4;
         // Nanoseconds: both wait up to this long, so that either may be the first.
         const SPREAD: u64 = 300;
-        // More than any second-level cache holds, and more pages than any processor's TLB.
+        // More than a second-level cache holds, and more pages than a TLB holds.
         let lines: Vec<_> = (0..(64 << 20) / 8).map(AtomicU64::new).collect();
         let [asked, turn, told, at] = [const { crossbeam_utils::CachePadded::new(AtomicU64::new(0)) }; 4];
         let dice = |seed: &mut u64| {

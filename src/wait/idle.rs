@@ -1,10 +1,9 @@
-//! What a waiting thread does before it sleeps: spin, yield, back off, or spin within a learned
-//! budget.
+//! What a waiting thread does before it sleeps: spin, yield, back off, or spin for an adapted time.
 //!
 //! Used by `block.rs` for every blocking call, and by the rings' own short pauses
 //! ([`pause_for_ns`]). Relies on `os/clock.rs` and `os/cpu.rs`. Budgets are times, not iterations:
-//! one PAUSE takes 3 ns on one processor and 50 ns on another. With only one processor available no
-//! thread spins, since that could only delay the peer.
+//! one PAUSE takes 3 ns on one processor and 50 ns on another. With only one processor no thread
+//! spins, because that would only delay the peer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,14 +38,15 @@ use crate::os::{clock::monotonic_ns, cpu};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Idle {
-    /// Busy: `PAUSE` between two attempts, without end. For a thread that owns its processor.
+    /// Spin: `PAUSE` between two attempts, without sleeping. For a thread that has a processor to
+    /// itself.
     Spin,
-    /// `sched_yield` between two attempts, without end: other runnable threads run first.
+    /// `sched_yield` between two attempts, without sleeping: other runnable threads run first.
     Yield,
     /// Spin and yield for exponentially longer times (some 10 µs altogether), then sleep.
     Backoff,
-    /// Spin for as long as has recently been worthwhile (0.5 to 20 µs), then sleep. Sleep almost at
-    /// once while spinning is in vain, for example because the peer has no processor to run on.
+    /// Spin for 0.5 to 20 µs, depending on recent waits, then sleep. Sleep almost at once if
+    /// spinning did not help recently, for example because the peer has no processor to run on.
     #[default]
     Park,
 }
@@ -78,34 +78,34 @@ impl FromStr for Idle {
     }
 }
 
-/// Bounds of [`Idle::Park`]'s spinning. Not less, since a peer that answers at once is cheap to
-/// catch; not more than about the cost of a sleep and a wake-up, so that spinning at most doubles
-/// the cost of any wait.
+/// Bounds of [`Idle::Park`]'s spinning. The lower bound catches a peer that answers at once. The
+/// upper bound is about the cost of a sleep and a wake-up, so that spinning at most doubles the
+/// cost of a wait.
 const MIN_SPIN_NS: u64 = 500;
 const MAX_SPIN_NS: u64 = 20_000;
 /// The average that a new handle assumes.
 const FIRST_GUESS_NS: u32 = 2_500;
-/// After so many successive waits that spun and still slept, the peer is considered slow or not
+/// After this many successive waits that spun and still slept, the peer is considered slow or not
 /// running (another thread, or this one, has its processor). Spinning would only keep the processor
 /// from it.
 const VAIN: u32 = 2;
-/// One wait in so many spins for the maximum, to find out whether the peer answers quickly again.
+/// One wait in this many spins for the maximum, to find out whether the peer answers quickly again.
 const PROBE: u32 = 64;
-/// Time between two thorough checks of the peers by a handle that never sleeps.
+/// Time between two thorough checks of the peers by a handle that does not sleep.
 pub(crate) const CHECK_NS: u64 = 10_000_000;
 /// Attempts between two readings of the clock.
 const LOOKS_PER_READING: u32 = 16;
 
 /// A handle's idle strategy, what it has learned from its waits, the number of its sleeps, and the
-/// time of its last check of the peers. Shared by the threads that use the handle's clones: updates
-/// are relaxed and may be lost, since these are only estimates.
+/// time of its last check of the peers. The threads that use the handle's clones share it. Updates
+/// are relaxed and may be lost, because these are only estimates.
 #[derive(Debug)]
 pub(crate) struct Pace {
     idle: Idle,
     /// Average duration of the waits that ended without a sleep.
     average_ns: AtomicU32,
     waits: AtomicU32,
-    /// The number of waits since then that spun in vain.
+    /// The number of waits since then that spun and still slept.
     vain: AtomicU32,
     sleeps: AtomicU64,
     next_check: AtomicU64,
@@ -144,7 +144,7 @@ impl Pace {
 
     /// The sleeps since the last call, for a counter that outlives the handle.
     pub(crate) fn take_sleeps(&self) -> u64 {
-        // Nearly always there was none, and a swap costs as much as the rest of a wait.
+        // There is rarely one, and a swap would cost as much as the rest of a wait.
         if self.sleeps.load(Relaxed) == 0 { 0 } else { self.sleeps.swap(0, Relaxed) }
     }
 
@@ -167,7 +167,7 @@ impl Pace {
         Idler { pace: self, spins, backoff: Backoff::new(), start: now, now, spin_until, looks: 0, slept: false }
     }
 
-    /// Twice the average wait, if spinning has recently been worthwhile.
+    /// Twice the average wait, if spinning has recently helped.
     fn budget_ns(&self) -> u64 {
         if self.waits.load(Relaxed) % PROBE == PROBE - 1 {
             MAX_SPIN_NS
@@ -188,8 +188,8 @@ impl Pace {
         }
         let waited = waited_ns.min(MAX_SPIN_NS);
         let average = u64::from(self.average_ns.load(Relaxed));
-        // Moves an eighth of the way towards the observation; all of it, if the old average had
-        // failed.
+        // Moves an eighth of the way towards the observation, or all of it if the old average did
+        // not help.
         let average = if self.is_vain() { waited } else { average - average / 8 + waited / 8 };
         self.average_ns.store(average as u32, Relaxed);
         self.vain.store(0, Relaxed);

@@ -10,18 +10,18 @@
 //! sleep    set WAITERS, futex_wait                      recover  CAS dead → OWNER_DIED; wake one likewise
 //! ```
 //!
-//! **Wake-ups.** Everything happens to one word, so there is no Dekker problem and no fence. A
-//! waiter sleeps on a word that names a holder and has WAITERS; `futex_wait` compares it. The
-//! holder's unlock is an RMW on that word: it sees WAITERS, clears it and wakes one. Other waiters
-//! may still sleep, so a waiter that has slept sets WAITERS again *whatever it finds afterwards*:
-//! together with its claim, or on top of another's, should it find the mutex taken and time out.
-//! Two cases remain, which the sleep cap ends: an unlocker killed between the two steps, and a
-//! woken sleeper killed before it acts.
+//! **Wake-ups.** Both sides use one word, so there is no Dekker problem and no fence. A waiter
+//! sleeps on a word that names a holder and has WAITERS; `futex_wait` compares it. The holder's
+//! unlock is an RMW on that word: it sees WAITERS, clears it and wakes one. Other waiters may still
+//! sleep, so a waiter that has slept sets WAITERS again *whatever it finds afterwards*: together
+//! with its claim, or on top of another's, should it find the mutex taken and time out. Two cases
+//! remain, which the sleep cap ends: an unlocker killed between the two steps, and a woken sleeper
+//! killed before it acts.
 //!
 //! **A dead holder** may leave the guarded data half-changed. As with POSIX's robust mutexes the
-//! next holder gets the lock *and* is told. Unlike there, an unlock without a repair does not make
+//! next holder gets the lock *and* is told. Unlike those, an unlock without a repair does not make
 //! the mutex unusable: OWNER_DIED stays until a holder reports that the data is consistent, and
-//! every holder before that is told the same (as with Rust's own poisoning).
+//! every holder before that gets it, too (as with Rust's own poisoning).
 //!
 //! Progress: `try_lock` is lock-free and `unlock` wait-free; no fairness (a running thread may
 //! overtake a woken one).

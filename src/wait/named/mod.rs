@@ -2,7 +2,7 @@
 //! process's heap.
 //!
 //! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on
-//! `segment/` for the memory and for the proof that a holder is dead.
+//! `segment/` for the memory and for the liveness of holders.
 
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
@@ -130,7 +130,7 @@ fn each_once(holders: impl Iterator<Item = u16>) -> impl Iterator<Item = u16> {
                 *seen |= bit;
                 true
             }
-            // An id beyond those of this segment: no correct participant writes it.
+            // An id beyond those of this segment, which no correct participant writes.
             _ => false,
         }
     })
@@ -158,8 +158,8 @@ fn attempt_or_check<T>(
 
 impl<C: Core> Drop for Member<C> {
     fn drop(&mut self) {
-        // Guards borrow their handle, so whatever is still held was leaked with `mem::forget`, and
-        // only this drop can release it.
+        // Guards borrow their handle, so a permit or lock that is still held was leaked with
+        // `mem::forget`, and only this drop can release it.
         if !self.is_forked() {
             self.core.recover(self.id());
         }

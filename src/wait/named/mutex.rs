@@ -17,19 +17,19 @@ use crate::wait::eventcount::SLEEP_CAP;
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::mutex::{Claim, Lock};
 
-/// A mutex between processes around bytes in shared memory. If its holder dies, the next one is
-/// told.
+/// A mutex between processes that guards bytes in shared memory. If its holder dies, the next
+/// holder is told.
 ///
 /// When the kernel reports that the holder is dead, a waiter takes the mutex over (it checks before
 /// each sleep, at least every 50 ms) and gets [`Locked::OwnerDied`]: the bytes may be half-changed.
 /// So does every later holder, until one has repaired them and calls
 /// [`MutexGuard::mark_consistent`]. The mutex always stays usable.
 ///
-/// To its holder the bytes are ordinary memory. All attached processes belong to one user and trust
-/// one another to access the bytes under the lock only. Locking twice in one thread deadlocks, as
-/// with [`std::sync::Mutex`].
+/// The holder uses the bytes as ordinary memory. All attached processes belong to one user and
+/// trust one another to access the bytes under the lock only. Locking twice in one thread
+/// deadlocks, as with [`std::sync::Mutex`].
 ///
-/// Only the end of its process makes a holder dead: a thread that ends without unlocking keeps the
+/// A holder is dead only when its process has ended: a thread that ends without unlocking keeps the
 /// lock (`docs/crash-behaviour.md`, "A dead thread").
 ///
 /// Clones share one participant of the segment. At most 255 handles that are not clones can be
@@ -228,7 +228,7 @@ impl Mutex {
         self.bytes.len()
     }
 
-    /// Whether it guards no bytes (but something elsewhere).
+    /// Whether it guards no bytes, but a resource outside of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.len() == 0
@@ -273,7 +273,7 @@ pub enum Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    /// The guard in either case: for bytes that are valid after every single store.
+    /// The guard in both cases, for data that is valid after every single store.
     pub fn into_guard(self) -> MutexGuard<'a> {
         match self {
             Locked::Consistent(guard) | Locked::OwnerDied(guard) => guard,

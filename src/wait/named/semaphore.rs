@@ -23,12 +23,12 @@ use crate::wait::semaphore::{PERMIT, Permits};
 /// reports that the holder is dead, its permits are recovered by any handle that waits, attaches,
 /// or calls [`recover_dead`](Semaphore::recover_dead). A waiter checks before each sleep, at least
 /// every 50 ms. So a semaphore limits how many participants use a resource at once. It is not a
-/// signal: to tell another process that something happened, send it a frame.
+/// signal: to notify another process of an event, send it a frame.
 ///
 /// Clones share one participant of the segment, and so do their permits. At most 255 handles that
 /// are not clones can be attached at a time.
 ///
-/// Only the end of its process makes a holder dead: a thread that ends without releasing its
+/// A holder is dead only when its process has ended: a thread that ends without releasing its
 /// permits keeps them (`docs/crash-behaviour.md`, "A dead thread").
 ///
 /// ```
