@@ -1,4 +1,4 @@
-//! [`BulkCopy`]: blocks of memory written on one processor and read on another, as fast as the machine moves them.
+//! [`BulkCopy`]: blocks of memory written on one processor and read on another, at the machine's full speed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::memory::blocks::{BlockReader, BlockWriter, control_len};
 
-/// Blocks that one process writes and another reads, in turn, in place: what any transfer of much
-/// data takes at least.
+/// Blocks that one process writes and another reads, alternately and in place: the least time that
+/// a transfer of much data takes.
 ///
-/// One process makes it and passes [`BulkCopy::as_fd`] to the other, which attaches with
+/// One process creates it and passes [`BulkCopy::as_fd`] to the other, which attaches with
 /// [`BulkCopy::from_fd`] and the same sizes. Then one takes [`BulkCopy::writer`], the other
-/// [`BulkCopy::reader`]. Both are busy while they wait.
+/// [`BulkCopy::reader`]. Both spin while they wait.
 ///
 /// ```
 /// use slipring::probe::BulkCopy;
@@ -62,17 +62,17 @@ impl Sizes {
 }
 
 impl BulkCopy {
-    /// Makes `blocks` blocks of `block` bytes, in a sealed memfd of their own. Some system calls.
+    /// Creates `blocks` blocks of `block` bytes, in a new sealed memfd. Some system calls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless a block is whole pages and all of them are at most 1 GiB;
+    /// [`Error::Invalid`] unless a block is whole pages and all blocks together are at most 1 GiB;
     /// [`Error::Io`].
     pub fn new(block: usize, blocks: usize) -> Result<Self> {
         let sizes = Sizes::of(block, blocks)?;
         Self::over(sealed(sizes.total())?, sizes, block)
     }
 
-    /// Attaches to the blocks that a peer made and passed.
+    /// Attaches to the blocks that a peer created and passed.
     ///
     /// # Errors
     /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking;
@@ -96,7 +96,7 @@ impl BulkCopy {
         self.memfd.as_fd()
     }
 
-    /// The side that writes: once, in all processes together.
+    /// Takes the side that writes, which is possible once in all processes together.
     ///
     /// # Errors
     /// [`Error::Exists`] if it has been taken, or the other side has blocks of another size.
@@ -105,7 +105,7 @@ impl BulkCopy {
         side.map(Writer).ok_or(Error::Exists)
     }
 
-    /// The side that reads: once, in all processes together.
+    /// Takes the side that reads, which is possible once in all processes together.
     ///
     /// # Errors
     /// [`Error::Exists`] if it has been taken, or the other side has blocks of another size.
@@ -125,11 +125,11 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Lets `fill` write `count` blocks, each as soon as it is free. Blocking (busy); no system
+    /// Lets `fill` write `count` blocks, each as soon as it is free. Blocking (spins); no system
     /// calls.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if none has become free for ten seconds.
+    /// [`Error::Timeout`] if no block becomes free for ten seconds.
     pub fn write(&mut self, count: u64, mut fill: impl FnMut(&mut [u8])) -> Result<()> {
         (0..count).try_for_each(|_| await_that(true, || self.0.try_write(&mut fill)))
     }
@@ -145,11 +145,11 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Shows `count` blocks to `look`, each as soon as it is there. Blocking (busy); no system
+    /// Passes `count` blocks to `look`, each as soon as it is written. Blocking (spins); no system
     /// calls.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if none has come for ten seconds.
+    /// [`Error::Timeout`] if no block comes for ten seconds.
     pub fn read(&mut self, count: u64, mut look: impl FnMut(&[u8])) -> Result<()> {
         (0..count).try_for_each(|_| await_that(true, || self.0.try_read(&mut look)))
     }

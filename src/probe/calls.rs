@@ -1,9 +1,9 @@
-//! The bare blocking calls of the mechanisms for which there are no safe ones elsewhere: queues and
-//! queued signals.
+//! The bare blocking calls of queues and queued signals, for which no crate in use has safe
+//! wrappers.
 //!
-//! Used by `slipring bench transports`, which measures what frames cost over them. Relies on `os/`.
-//! One call, one system call, and nothing on top: no header, no timeout, no check of the peer. A
-//! call waits for ever for a peer that has exited.
+//! Used by `slipring bench transports`, which compares frames with them. Relies on `os/`. Each call
+//! is one system call, without a header, a timeout, or a check of the peer: it waits for ever for a
+//! peer that has exited.
 
 use std::ffi::CString;
 use std::io;
@@ -34,8 +34,8 @@ use crate::transport::signal::{Signo, block};
 pub struct MqCalls(OwnedFd);
 
 impl MqCalls {
-    /// Opens the queue, or creates it, for four messages of at most `size` bytes. Two to four
-    /// system calls.
+    /// Opens or creates the queue, for four messages of at most `size` bytes. Two to four system
+    /// calls.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name with a zero in it; [`Error::Io`].
@@ -51,7 +51,7 @@ impl MqCalls {
         Ok(MqCalls(queue))
     }
 
-    /// Waits for room. One system call.
+    /// Sends a message; waits for room. One system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -59,8 +59,8 @@ impl MqCalls {
         uninterrupted(|| mq::send(self.0.as_fd(), message, 0)).map_err(|e| Error::io("send to the message queue", e))
     }
 
-    /// Waits for a message, and gives its length. `buffer` must have room for the largest. One
-    /// system call.
+    /// Waits for a message and returns its length. `buffer` must have room for the largest message.
+    /// One system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -89,10 +89,11 @@ pub struct SysvCalls {
 }
 
 impl SysvCalls {
-    /// Bytes of the largest message: what every kernel allows.
+    /// Bytes of the largest message, which every kernel allows.
     pub const LARGEST: usize = 8192;
 
-    /// A queue without a key (`IPC_PRIVATE`), which is there until it is removed. One system call.
+    /// Creates a queue without a key (`IPC_PRIVATE`), which exists until it is removed. One system
+    /// call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -106,13 +107,13 @@ impl SysvCalls {
         SysvCalls { id, message: vec![0; sysv::TYPE + Self::LARGEST] }
     }
 
-    /// What others need to find it.
+    /// The id by which other processes find the queue.
     #[must_use]
     pub fn id(&self) -> i32 {
         self.id
     }
 
-    /// Sends now: a queue that is full is an error. One system call.
+    /// Sends without waiting: a full queue is an error. One system call.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Io`].
@@ -133,10 +134,10 @@ impl SysvCalls {
         Ok(&self.message[sysv::TYPE..sysv::TYPE + len])
     }
 
-    /// Removes the queue, even while it is in use. One system call.
+    /// Removes the queue, even if it is in use. One system call.
     ///
     /// # Errors
-    /// [`Error::Io`], also if it has been removed.
+    /// [`Error::Io`], also if the queue has been removed.
     pub fn remove(&self) -> Result<()> {
         sysv::remove_queue(self.id).map_err(|e| Error::io("remove the queue", e))
     }
@@ -152,7 +153,7 @@ pub struct SignalSends {
 }
 
 impl SignalSends {
-    /// To the process `pid`. One system call.
+    /// Opens the process `pid` for sending. One system call.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such process.
@@ -189,10 +190,10 @@ pub struct SignalReceives {
 }
 
 impl SignalReceives {
-    /// Signals that one read takes at most.
+    /// The most signals that one read takes.
     pub const AT_ONCE: usize = 32;
 
-    /// Blocks the signal in this thread, and reads what comes by it. Three system calls.
+    /// Blocks the signal in this thread, and opens a descriptor to read it. Three system calls.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -204,7 +205,7 @@ impl SignalReceives {
         Ok(SignalReceives { descriptor, infos: vec![0; Self::AT_ONCE * Info::LEN].into() })
     }
 
-    /// Waits for signals, and gives the values of those that have come. One system call.
+    /// Waits for signals, and returns the values of those that have come. One system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -220,7 +221,7 @@ impl SignalReceives {
     }
 }
 
-/// Calls on the descriptor wait themselves.
+/// Makes calls on the descriptor block.
 fn wait_inside(fd: &OwnedFd) -> Result<()> {
     fcntl_setfl(fd, OFlags::empty()).map_err(|e| Error::io("clear O_NONBLOCK", e))
 }

@@ -62,7 +62,7 @@ fn map(memfd: &OwnedFd, control: usize, data: usize) -> Result<Memory> {
     memory::map(memfd.as_fd(), control, data, rustix::param::page_size(), false, &options)
 }
 
-/// Busy until `ready`, with a `PAUSE` between two looks if `pause` says so.
+/// Spins until `ready`, with a `PAUSE` between two polls if `pause` is set.
 #[inline]
 fn await_that(pause: bool, mut ready: impl FnMut() -> bool) -> Result<()> {
     let mut looks = 0u32;
@@ -82,8 +82,8 @@ fn await_that(pause: bool, mut ready: impl FnMut() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// The median time to copy `len` bytes from one place in memory to another, out of nine copies, on
-/// this processor: no transfer of that much data by copying can take less. Allocates twice `len`.
+/// The median time of nine copies of `len` bytes from one place in memory to another, on this
+/// processor: the least time that a transfer by copying takes. Allocates twice `len`.
 ///
 /// ```
 /// let time = slipring::probe::copy_time(1 << 20);

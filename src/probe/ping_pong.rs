@@ -1,6 +1,6 @@
 //! [`PingPong`]: the round trip of one cache line to another processor and back.
 //!
-//! Awake, it is the least that an exchange through shared memory takes; asleep, the least between
+//! Awake, it is the least time of an exchange through shared memory; asleep, the least time between
 //! two processes that sleep. Relies on `os/futex.rs` for the latter.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,22 +15,22 @@ use crate::os::clock::monotonic_ns;
 use crate::os::futex;
 use crate::sync::{AtomicU32, Ordering};
 
-/// Longest sleep of one call: a peer that died wakes no one.
+/// Longest sleep of one call, because a dead peer does not wake it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Where the second line of a page begins: the cache line after the first, as in a frame that lies
 /// across two lines.
 const SECOND: usize = 64;
 
-/// A cache line in each direction, passed to and fro by two processes: the floor of any exchange
-/// through shared memory.
+/// A cache line in each direction that two processes exchange: the floor of an exchange through
+/// shared memory.
 ///
-/// One process makes it and passes [`PingPong::as_fd`] to the other, which attaches with
+/// One process creates it and passes [`PingPong::as_fd`] to the other, which attaches with
 /// [`PingPong::from_fd`]. Then one calls [`PingPong::ping`], the other [`PingPong::pong`] with the
-/// same number of rounds. Both are busy meanwhile: without a processor for each, the scheduler is
-/// measured.
+/// same number of rounds. Both spin meanwhile: without a processor for each, the result is that of
+/// the scheduler.
 ///
-/// [`PingPong::two_lines`] makes a message of two lines, [`PingPong::without_pause`] polls without
-/// a `PAUSE` between two looks.
+/// [`PingPong::two_lines`] makes a message two lines long, [`PingPong::without_pause`] polls
+/// without `PAUSE`.
 ///
 /// ```
 /// use slipring::probe::PingPong;
@@ -46,7 +46,7 @@ const SECOND: usize = 64;
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub struct PingPong {
-    /// A page each, so that nothing but the line itself is shared; the word is at its start.
+    /// A page for each line, so that only the line itself is shared; the word is at its start.
     ping: Area,
     pong: Area,
     memfd: OwnedFd,
@@ -54,7 +54,7 @@ pub struct PingPong {
     pause: bool,
 }
 
-/// What a message consists of.
+/// The contents of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lines {
     One,
@@ -68,7 +68,7 @@ impl std::fmt::Debug for PingPong {
 }
 
 impl PingPong {
-    /// Makes the two lines, in a sealed memfd of their own. Some system calls.
+    /// Creates the two lines, in a new sealed memfd. Some system calls.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -76,7 +76,7 @@ impl PingPong {
         Self::over(sealed(size())?)
     }
 
-    /// Attaches to the lines that a peer made and passed.
+    /// Attaches to the lines that a peer created and passed.
     ///
     /// # Errors
     /// [`Error::Untrusted`] if it is no memfd of the right size that is sealed against shrinking;
@@ -118,7 +118,7 @@ impl PingPong {
         self
     }
 
-    /// Polls without `PAUSE`: what an answer takes when the poller looks as often as it can.
+    /// Polls without `PAUSE`, as often as possible.
     ///
     /// ```
     /// use slipring::probe::PingPong;
@@ -136,11 +136,11 @@ impl PingPong {
         self
     }
 
-    /// Serves `rounds` times and waits for each answer. `observe` gets the nanoseconds of each
-    /// round trip, which contain one reading of the clock. Blocking (busy); no system calls.
+    /// Sends `rounds` times and waits for each answer. `observe` gets the nanoseconds of each round
+    /// trip, which include one reading of the clock. Blocking (spins); no system calls.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if an answer has not come after ten seconds.
+    /// [`Error::Timeout`] if an answer does not come within ten seconds.
     pub fn ping(&self, rounds: u64, mut observe: impl FnMut(u64)) -> Result<()> {
         for round in 1..=rounds {
             let start = monotonic_ns();
@@ -151,7 +151,7 @@ impl PingPong {
         self.reset()
     }
 
-    /// Answers `rounds` times. Blocking (busy); no system calls.
+    /// Answers `rounds` times. Blocking (spins); no system calls.
     ///
     /// # Errors
     /// As [`PingPong::ping`].
@@ -174,7 +174,7 @@ impl PingPong {
         page.word(0).store(round, Ordering::Release);
     }
 
-    /// Busy until the message of `round` is there, and reads all of it.
+    /// Spins until the message of `round` is there, and reads all of it.
     #[inline]
     fn receive(&self, page: &Area, round: u64) -> Result<()> {
         // SYNC(ball): pairs with the store in `serve`.
@@ -185,14 +185,14 @@ impl PingPong {
         Ok(())
     }
 
-    /// Both words back to 0, so that another game can follow.
+    /// Resets both words to 0, for the next measurement.
     fn reset(&self) -> Result<()> {
         self.serve(&self.ping, 0);
         self.receive(&self.pong, 0)
     }
 
     /// [`PingPong::ping`] between two sides that sleep while they wait: each sends with one
-    /// `FUTEX_WAKE` and waits with one `FUTEX_WAIT`, without looking twice. The peer calls
+    /// `FUTEX_WAKE` and waits with one `FUTEX_WAIT`, without polling before it. The peer calls
     /// [`PingPong::pong_asleep`].
     ///
     /// # Errors
@@ -220,7 +220,7 @@ impl PingPong {
         sleep_until(pong, 0)
     }
 
-    /// Answers `rounds` times, asleep in between.
+    /// Answers `rounds` times, and sleeps in between.
     ///
     /// # Errors
     /// As [`PingPong::ping`].
@@ -246,8 +246,8 @@ fn wake_with(word: &AtomicU32, value: u32) {
     futex::wake(word, 1);
 }
 
-/// Asleep until `word` is `value`. The kernel compares before it lets us sleep, so a wake-up cannot
-/// be missed.
+/// Sleeps until `word` is `value`. The kernel compares before it lets the thread sleep, so no
+/// wake-up is missed.
 fn sleep_until(word: &AtomicU32, value: u32) -> Result<()> {
     let give_up = monotonic_ns() + PATIENCE_NS;
     loop {

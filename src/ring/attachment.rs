@@ -1,9 +1,9 @@
-//! What every ring handle does besides its algorithm: join, wait, learn how its peers ended, count,
-//! wake, leave.
+//! The part of a ring handle that does not depend on its algorithm: join, wait, notice the end of
+//! peers, count, wake, leave.
 //!
 //! Used by the handles of all three rings, each of which is an algorithm (`core.rs`) and an
-//! [`Attachment`]. Relies on `segment::participant` for the proof of death, on `segment::lifecycle`
-//! for who came and went, on `wait/` for sleeping.
+//! [`Attachment`]. Relies on `segment::participant` to notice deaths, on `segment::lifecycle` for
+//! joins and ends, on `wait/` for sleeping.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,24 +22,23 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 use crate::wait::idle::{CHECK_NS, Idle, Pace};
 
-/// Time between two checks for the dead by sleepers of which there are many: the one that made the
-/// last check makes the next one, for its own sleep ends just then.
+/// Time between two checks for dead participants where there are many sleepers. The sleeper that
+/// made the last check makes the next one, because its sleep ends then.
 pub(super) const TURN_NS: u64 = SLEEP_CAP.as_nanos() as u64 * 9 / 10;
-/// What no membership comes to: every change of it adds one.
+/// A membership that does not occur: every change adds one.
 const NO_MEMBERSHIP: u64 = u64::MAX;
-/// Fruitless `try_…` calls between two readings of the clock.
+/// `try_…` calls without a result between two readings of the clock.
 const TRIES_PER_READING: u32 = 256;
 
-/// The eventcount at one edge of a ring, and what it says about the ring's handles.
+/// The eventcount at one end of a ring, and the kind of handles that use it.
 pub(super) trait Edge: Sleep + Sleepers + Sized + 'static {
-    /// Whether several participants hold the role at a time, and a handle is used by several
-    /// threads at once.
+    /// Whether several participants can hold the role, and several threads can use a handle.
     const SHARED: bool;
 
-    /// The eventcounts of `ring`: what consumers sleep on, and what producers sleep on.
+    /// The eventcounts of `ring`: that of the consumers, and that of the producers.
     fn both(ring: &Ring) -> (Self, Self);
 
-    /// Wakes up to `count` sleepers; says whether that took a system call.
+    /// Wakes up to `count` sleepers; returns whether that took a system call.
     fn notify(&self, count: u32) -> bool;
 }
 
@@ -69,28 +68,28 @@ impl Edge for Many {
     }
 }
 
-/// A participant of a ring, with what it sleeps on and what it has been told. Dropping it leaves
-/// the ring.
+/// A participant of a ring, with its eventcounts and the ends that were reported to it. Dropping it
+/// leaves the ring.
 pub(super) struct Attachment<E: Edge> {
     ring: Ring,
-    /// What participants of our role sleep on, and whether our calls have been cancelled.
+    /// The eventcount of our role, and whether our calls were cancelled.
     ours: Arc<Cancellable<E>>,
-    /// What our peers sleep on.
+    /// The eventcount of our peers.
     theirs: E,
     pace: Pace,
     counters: Counters,
     /// The thread that counts without read-modify-writes, where threads share a handle.
     owner: OwnerThread,
-    /// Ends of peers up to here happened before we came.
+    /// The ends of peers that happened before we joined.
     baseline: Ends,
-    /// What our user was told last: the ends, and whether they were a death.
+    /// The ends that were last reported to our user, and whether they were a death.
     told: Mutex<(Ends, bool)>,
     /// The membership at which no peer had ended.
     quiet_membership: AtomicU64,
     tries: AtomicU32,
     /// Whether sending fails while no consumer is attached.
     needs_consumer: bool,
-    /// The membership at which a consumer was attached, if one is needed.
+    /// The membership at which a consumer was attached, if one is required.
     attended_membership: AtomicU64,
     /// Whether joining has recovered what dead participants held.
     has_recovered: bool,
@@ -98,7 +97,7 @@ pub(super) struct Attachment<E: Edge> {
 }
 
 impl<E: Edge> Attachment<E> {
-    /// Joins `ring`, which has to be of `kind`; recovers what dead participants held in it.
+    /// Joins `ring`, which must be of `kind`; recovers what dead participants held in it.
     pub(super) fn join(ring: &Ring, kind: Kind, role: Role) -> Result<Self> {
         ring.expect(kind)?;
         let (mut recovered, mut has_recovered) = (Ok(()), false);
@@ -111,9 +110,9 @@ impl<E: Edge> Attachment<E> {
         recovered?;
         let lifecycle = ring.segment().table().lifecycle();
         let baseline = match role {
-            // A consumer that starts late must still learn that the producer has finished.
+            // A consumer that starts late must still notice that the producer has closed.
             Role::Consumer => lifecycle.acknowledged(Role::Producer),
-            // A producer is told of consumers that end from now on.
+            // A producer gets only the ends of consumers from now on.
             Role::Producer => lifecycle.ends(Role::Consumer),
         };
         let (data, space) = E::both(ring);
@@ -139,10 +138,10 @@ impl<E: Edge> Attachment<E> {
         })
     }
 
-    /// To be called once the handle is complete. Wakes those that may be waiting for what was
-    /// recovered, or for what a successor of the only producer or consumer has published. A ring of
-    /// many is not woken otherwise: to wake n sleepers at each of n joins would take n² wake-ups,
-    /// and those that wait for a peer look for themselves.
+    /// Call this once the handle is complete. It wakes participants that may wait for something
+    /// that was recovered, or that a successor of the only producer or consumer has published. In a
+    /// ring of many participants it wakes none otherwise: waking n sleepers at each of n joins
+    /// would take n² wake-ups, and participants that wait for a peer check for themselves.
     pub(super) fn announce(&self) {
         if !E::SHARED || self.has_recovered {
             self.ring.wake_all();
@@ -168,7 +167,7 @@ impl<E: Edge> Attachment<E> {
     }
 
     /// Whether another participant of our role is attached: joining, living, or dead and not yet
-    /// noticed. For one that has left.
+    /// noticed. For a participant that has left.
     fn has_fellow(&self) -> bool {
         self.ring.segment().table().present(self.participant.role()) > 0
     }
@@ -178,9 +177,9 @@ impl<E: Edge> Attachment<E> {
         self.ring.segment().table().present(self.participant.role().peer()) > 0
     }
 
-    /// Blocks until a peer is attached. Sleeps briefly again and again: nothing wakes us for this.
+    /// Blocks until a peer is attached. Sleeps for short times, because no peer wakes us for this.
     pub(super) fn wait_for_peer(&self, deadline: Deadline) -> Result<()> {
-        // A peer that is dead already does not count: this check is not shared.
+        // A dead peer does not count, so this check is not shared.
         self.reap_dead_now()?;
         loop {
             if self.has_peer() {
@@ -198,15 +197,16 @@ impl<E: Edge> Attachment<E> {
         }
     }
 
-    /// What a `try_…` call answers that found the ring full (a producer) or empty (a consumer):
-    /// what `again` finds, if the peers have ended or died; otherwise why there is nothing. A load
-    /// as long as no participant has come or gone; now and then (never in poll mode, where even
-    /// that is too much) a search for the dead.
+    /// The result of a `try_…` call that found the ring full (a producer) or empty (a consumer). If
+    /// the peers have ended, calls `again` and returns its result; otherwise returns `Full` or
+    /// `Empty`. One load as long as no participant has joined or left. From time to time, but not
+    /// in poll mode, it also checks for dead participants.
     pub(super) fn explain<T>(&self, mut again: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         self.count_nothing();
         let (ends, reaped) = self.poll_peers()?;
         if ends.is_some() || reaped {
-            // By SYNC(ticket), what the ended ones committed or released is visible by now.
+            // By SYNC(ticket), everything that the ended participants committed or released is
+            // visible now.
             if let Some(found) = again()? {
                 return Ok(found);
             }
@@ -218,11 +218,11 @@ impl<E: Edge> Attachment<E> {
         })
     }
 
-    /// Waits at our edge until `attempt` finds something, the peers have ended, or the deadline
-    /// passes.
+    /// Waits at our end of the ring until `attempt` returns something, the peers have ended, or the
+    /// deadline passes.
     ///
-    /// `prepare` is called before every sleep and before the last attempt; it says how long that
-    /// sleep may be.
+    /// `prepare` is called before every sleep and before the last attempt; it returns the longest
+    /// sleep.
     pub(super) fn wait<T>(
         &self,
         deadline: Deadline,
@@ -261,15 +261,15 @@ impl<E: Edge> Attachment<E> {
         );
     }
 
-    /// The ends of our peers, and whether dead participants were reaped on the way. Cheap, and
-    /// therefore late.
+    /// The ends of our peers, and whether dead participants were reaped. Cheap, but may notice an
+    /// end late.
     fn poll_peers(&self) -> Result<(Option<Ends>, bool)> {
         let reaped = self.ring.wake() != WakeMode::Poll && self.is_search_due() && self.reap_dead()? > 0;
         Ok((self.news_of_ends(), reaped))
     }
 
-    /// The ends of our peers, if none of them is left. A load as long as no participant has come or
-    /// gone.
+    /// The ends of our peers, if none of them is left. One load as long as no participant has
+    /// joined or left.
     fn news_of_ends(&self) -> Option<Ends> {
         let membership = self.ring.segment().table().lifecycle().membership();
         if membership == self.quiet_membership.load(Ordering::Relaxed) {
@@ -296,9 +296,9 @@ impl<E: Edge> Attachment<E> {
         due
     }
 
-    /// What a blocking call asks before it sleeps or gives up: whether our peers have ended. A
-    /// thorough check reaps the dead first, by some lock calls, unless it is another participant's
-    /// turn. Also says how long a sleep may be that is otherwise at most as long as `usual`.
+    /// Whether our peers have ended, for a blocking call before it sleeps or times out. A thorough
+    /// check first reaps dead participants, by some lock calls, unless another participant makes
+    /// that check. Also returns the longest sleep, which is usually `usual`.
     fn check_peers(&self, check: Check, usual: Duration) -> Result<(Option<Ends>, Duration)> {
         if check == Check::Quick {
             return Ok((self.news_of_ends(), usual));
@@ -306,21 +306,21 @@ impl<E: Edge> Attachment<E> {
         let shortest = (usual.as_nanos() as u64).clamp(CHECK_NS, TURN_NS);
         let reaped = self.participant.reap_dead_if_due(shortest, |id| self.recover(id))?;
         self.wake_after(reaped.unwrap_or(0));
-        // Not by the membership: a participant that was killed while it left may not have changed
-        // it.
+        // The membership is not enough: a participant that was killed while it left may not have
+        // changed it.
         let ended = self.participant.peers_ended(self.baseline);
         let rest = self.ring.segment().table().checks().rest(usual, self.id());
         if reaped.is_none() {
             return Ok((ended, rest));
         }
         if ended.is_some() && rest > usual {
-            // The others sleep longer, because they rely on us.
+            // The other participants sleep longer, because they rely on our checks.
             self.ring.wake_all();
         }
         Ok((ended, usual))
     }
 
-    /// Fails if a consumer is needed and none is attached: see
+    /// Fails if a consumer is required and none is attached: see
     /// [`Options::fail_without_consumer`](super::Options::fail_without_consumer).
     #[inline(never)]
     fn check_consumer(&self) -> Result<()> {
@@ -333,9 +333,9 @@ impl<E: Edge> Attachment<E> {
         self.check_attendance(thorough)
     }
 
-    /// Fails if no consumer is attached; the dead that were not reaped count as attached. Two loads
-    /// as long as no participant has come or gone, unless it is to be `exact`: a consumer that was
-    /// killed while it left may not have changed the membership.
+    /// Fails if no consumer is attached; dead participants that were not reaped count as attached.
+    /// Two loads as long as no participant has joined or left. With `exact` it does not rely on the
+    /// membership, which a consumer that was killed while it left may not have changed.
     fn check_attendance(&self, exact: bool) -> Result<()> {
         let membership = self.ring.segment().table().lifecycle().membership();
         if !exact && membership == self.attended_membership.load(Ordering::Relaxed) {
@@ -348,7 +348,7 @@ impl<E: Edge> Attachment<E> {
         Err(self.participant.peers_ended(self.baseline).map_or(Error::NoConsumer, |ends| self.tell(ends)))
     }
 
-    /// Reaps the dead, unless one of many participants has done so a moment ago.
+    /// Reaps dead participants, unless one of many participants has just done so.
     fn reap_dead(&self) -> Result<usize> {
         let reaped = self.participant.reap_dead_if_due(CHECK_NS, |id| self.recover(id))?;
         Ok(self.wake_after(reaped.unwrap_or(0)))
@@ -358,12 +358,12 @@ impl<E: Edge> Attachment<E> {
         Ok(self.wake_after(self.participant.reap_dead(|id| self.recover(id))?))
     }
 
-    /// A slot in no known state is left for the participant that comes to it to report.
+    /// A slot in an unknown state is reported by the participant that comes to it.
     fn recover(&self, id: u16) {
         let _ = self.ring.recover(id);
     }
 
-    /// Wakes all sleepers if participants were `reaped`; says how many.
+    /// Wakes all sleepers if participants were `reaped`; returns how many were.
     fn wake_after(&self, reaped: usize) -> usize {
         if reaped > 0 {
             self.ring.wake_all();
@@ -371,8 +371,8 @@ impl<E: Edge> Attachment<E> {
         reaped
     }
 
-    /// Remembers that our user is being told of `ends`, and says what to tell. The same answer
-    /// until another peer ends.
+    /// Records that `ends` are reported to our user, and returns the error to report. It is the
+    /// same until another peer ends.
     fn tell(&self, ends: Ends) -> Error {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.0 != ends {
@@ -383,7 +383,7 @@ impl<E: Edge> Attachment<E> {
     }
 
     /// Whether we still have to leave: false in a forked child, whose copy of a handle must not
-    /// touch the ring.
+    /// change the ring.
     pub(super) fn is_attached(&self) -> bool {
         self.participant.is_attached()
     }
@@ -404,22 +404,22 @@ impl<E: Edge> Attachment<E> {
         }
     }
 
-    /// Whether this is a copy in a forked child of the process that attached: it must not touch the
-    /// ring. One load.
+    /// Whether this is a copy in a forked child of the process that attached, which must not change
+    /// the ring. One load.
     #[inline(always)]
     pub(super) fn is_forked(&self) -> bool {
         self.participant.is_forked()
     }
 
-    /// [`Error::Forked`] in a forked child of the process that attached: for the beginning of every
-    /// call. One load.
+    /// [`Error::Forked`] in a forked child of the process that attached. Every call begins with
+    /// this. One load.
     #[inline(always)]
     pub(super) fn check_fork(&self) -> Result<()> {
         self.participant.check_fork()
     }
 
-    /// For the beginning of every call that sends: [`Attachment::check_fork`], and whether there is
-    /// a consumer if one is needed.
+    /// Every call that sends begins with this: [`Attachment::check_fork`], and whether there is a
+    /// consumer if one is required.
     #[inline(always)]
     pub(super) fn check_send(&self) -> Result<()> {
         self.check_fork()?;
@@ -436,7 +436,7 @@ impl<E: Edge> Attachment<E> {
         }
     }
 
-    /// Counts frames, as `counter` calls them, and the bytes of their payloads.
+    /// Adds to `counter` a number of frames, and counts the bytes of their payloads.
     #[inline(always)]
     pub(super) fn count_traffic(&self, counter: Counter, frames: u64, bytes: u64) {
         if !E::SHARED || self.owner.is_current() {
@@ -453,17 +453,17 @@ impl<E: Edge> Attachment<E> {
         self.counters.add_in_other_thread(Counter::Bytes, bytes);
     }
 
-    /// What this handle's thread has counted, where only one uses it.
+    /// The value that this handle's thread has counted, where only one thread uses the handle.
     pub(super) fn counted(&self, counter: Counter) -> u64 {
         self.counters.counted(counter)
     }
 
-    /// The most that was ever waiting in the ring.
+    /// Records the largest backlog.
     pub(super) fn raise_high_water(&self, to: u64) {
         self.counters.raise(Counter::HighWater, to);
     }
 
-    /// Makes the drop that follows a death by `SIGKILL`.
+    /// Completes the drop after a simulated death by `SIGKILL`.
     #[cfg(test)]
     pub(super) fn doom_for_test(&mut self) {
         self.participant.doom_for_test();
@@ -474,15 +474,14 @@ impl<E: Edge> Drop for Attachment<E> {
     fn drop(&mut self) {
         if self.participant.is_attached() {
             // Grants and views that were forgotten (`mem::forget`) are still ours, and would block
-            // the ring for ever. What is wrong with a slot, the participant that comes to it
-            // reports.
+            // the ring for ever. A damaged slot is reported by the participant that comes to it.
             let gave_back = self.ring.recover(self.id()).unwrap_or(true);
             self.participant.leave();
-            // SYNC(last): of two that leave at once, the one whose fence comes second sees the
-            // record of the other free.
+            // SYNC(last): if two leave at once, the one whose fence comes second sees that the
+            // other's record is free.
             fence(Ordering::SeqCst);
-            // One of several that leaves is no news for any sleeper, and to wake n of them at each
-            // of n leaves would take n² wake-ups.
+            // The sleepers need not know that one of several participants has left, and waking n of
+            // them at each of n leaves would take n² wake-ups.
             if !E::SHARED || gave_back || !self.has_fellow() {
                 self.ring.wake_all();
             }

@@ -1,12 +1,12 @@
-//! How grants, views, batches and chunks print: their sizes and headers, never payloads.
+//! `Debug` of grants, views, batches and chunks: their sizes and headers, without payloads.
 //!
-//! Used by `{:?}` and by types that contain them. Relies on their public faces only.
+//! Relies on their public calls only.
 
 use std::fmt::{Debug, Formatter, Result};
 
 use super::{mpmc, spsc, stream};
 
-/// What is there to print of each guard: a name, and some of its calls.
+/// What to print of each guard: a name, and some of its calls.
 macro_rules! debug {
     ($($guard:ty, $name:literal: $($call:ident)*;)*) => {$(
         impl Debug for $guard {

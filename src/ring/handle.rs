@@ -1,7 +1,7 @@
-//! [`Ring`]: a mapped ring without a role: creating, opening, looking at it, tidying it up.
+//! [`Ring`]: a mapped ring without a role, to create, open, inspect or remove it.
 //!
 //! Used by the producers and consumers, which attach to one, and by the command line. Relies on
-//! `segment/`; the looking is in `observe.rs`.
+//! `segment/`; `observe.rs` has the calls that inspect it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use crate::segment::{
 use crate::wait::eventcount::{ALL, Many, One};
 use crate::wait::idle::Idle;
 
-/// A ring in this process: mapped and validated, but neither producing nor consuming. Cloning
-/// shares the mapping.
+/// A mapped and validated ring, without the role of a producer or consumer. Clones share the
+/// mapping.
 ///
 /// ```
 /// use slipring::{Kind, Options, Ring, spsc};
@@ -36,7 +36,7 @@ use crate::wait::idle::Idle;
 pub struct Ring {
     segment: Arc<Segment>,
     idle: Idle,
-    /// What [`Options::fail_without_consumer`] says, for producers.
+    /// [`Options::fail_without_consumer`], for producers.
     needs_consumer: bool,
 }
 
@@ -70,8 +70,8 @@ impl Ring {
         Ok(Self::over(Segment::create(&directory, name, geometry, options.segment_options())?, options))
     }
 
-    /// Opens the named ring. Its kind must be that of `options`, unless those are [`Options::any`];
-    /// its sizes are its own.
+    /// Opens the named ring. Its kind must be that of `options`, unless those are [`Options::any`].
+    /// It keeps its own sizes.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
@@ -109,8 +109,8 @@ impl Ring {
         Ok(Self::over(Segment::open_or_create(&directory, name, geometry, options.segment_options())?, options))
     }
 
-    /// Creates an anonymous ring in a sealed memfd. Pass [`Ring::as_memfd`] to a peer; it vanishes
-    /// with its last user.
+    /// Creates an anonymous ring in a sealed memfd. Pass [`Ring::as_memfd`] to a peer. The ring is
+    /// freed with its last user.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::Io`].
@@ -141,12 +141,12 @@ impl Ring {
         Ok(Self::over(segment, options))
     }
 
-    /// Unlinks the ring's name. Attached participants go on undisturbed; the memory goes with the
-    /// last of them.
+    /// Unlinks the ring's name. Attached participants are not affected; the memory is freed with
+    /// the last of them.
     ///
     /// A participant that attaches at the same time is either attached before, or finds that the
-    /// name is removed and opens the ring again. What is no ring of the kind of `options` is left
-    /// alone: see [`Ring::force_remove`].
+    /// name is removed and opens the ring again. A file that is no ring of the kind of `options` is
+    /// refused: see [`Ring::force_remove`].
     ///
     /// # Errors
     /// As [`Ring::open`].
@@ -155,12 +155,12 @@ impl Ring {
         Self::to_remove(&directory, name, options)?.segment.unlink(&directory, name, || Ok(true)).map(drop)
     }
 
-    /// Unlinks the ring's name if no living participant is attached and `wanted` agrees. It is
-    /// asked while no participant can attach, so what it sees of the ring does not change. Says
-    /// whether the name was unlinked.
+    /// Unlinks the ring's name if no living participant is attached and `wanted` returns true.
+    /// `wanted` is called while no participant can attach, so the ring does not change meanwhile.
+    /// Returns whether the name was unlinked.
     ///
     /// # Errors
-    /// As [`Ring::open`], and what `wanted` says.
+    /// As [`Ring::open`], and the errors of `wanted`.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("slipring-doc-remove-{}", std::process::id()));
@@ -182,7 +182,7 @@ impl Ring {
         ring.segment.unlink(&directory, name, || Ok(ring.is_idle()? && wanted(&ring)?))
     }
 
-    /// Unlinks the name, whatever it leads to: also what is no ring, or cannot be opened, but no
+    /// Unlinks the name of any file, also of one that is no ring or cannot be opened, but not of a
     /// directory.
     ///
     /// # Errors
@@ -211,7 +211,8 @@ impl Ring {
         Self::open_in(directory, name, options, &light)
     }
 
-    /// Names in the directory of `options`, sorted. Not looked into: opening one may still fail.
+    /// The names in the directory of `options`, sorted. The files are not opened, so opening one
+    /// may still fail.
     ///
     /// # Errors
     /// [`Error::Untrusted`], [`Error::Io`].
@@ -222,8 +223,8 @@ impl Ring {
         }
     }
 
-    /// Where the named rings of `options` live. The directory is checked if it is there, and not
-    /// created if it is not.
+    /// The directory of the named rings of `options`. It is checked if it exists, and not created
+    /// if it does not.
     ///
     /// # Errors
     /// [`Error::Untrusted`], [`Error::Io`].
@@ -294,7 +295,7 @@ impl Ring {
         }
     }
 
-    /// Takes back what the dead participant `id` holds in the ring, and says whether there was
+    /// Recovers what the dead participant `id` holds in the ring, and returns whether there was
     /// anything. The caller holds the lock on `id`.
     pub(super) fn recover(&self, id: u16) -> Result<bool> {
         match self.kind() {
@@ -302,13 +303,13 @@ impl Ring {
                 let counters = self.segment.table().counters(id);
                 Ok(mpmc::recover(&self.mpmc_shared(), &counters, id, self.redelivery(), || true))
             }
-            // A byte ring has nothing to take back: its successor finds the end of the chain, or
-            // the last release.
+            // A byte ring needs no recovery: the successor finds the end of the chain, or the last
+            // release.
             _ => Ok(false),
         }
     }
 
-    /// What is in the ring.
+    /// The kind of the ring.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.geometry().kind
@@ -320,7 +321,7 @@ impl Ring {
         self.segment.name()
     }
 
-    /// Bytes of data in use: of a byte ring, its capacity; of a slot ring, all slots with their
+    /// Bytes of the data part: the capacity of a byte ring, or all slots of a slot ring with their
     /// headers.
     #[must_use]
     pub fn capacity(&self) -> usize {
@@ -345,13 +346,13 @@ impl Ring {
         self.geometry().participants
     }
 
-    /// How publishers learn that a peer sleeps.
+    /// How a notifier finds out whether a waiter sleeps.
     #[must_use]
     pub fn wake(&self) -> WakeMode {
         self.geometry().wake
     }
 
-    /// What becomes of a frame that a consumer died with.
+    /// What happens to a frame that a dead consumer held.
     #[must_use]
     pub fn redelivery(&self) -> Redelivery {
         self.geometry().redelivery
@@ -363,7 +364,7 @@ impl Ring {
         self.geometry().total_len
     }
 
-    /// Random, never 0: tells this ring from another of the same name.
+    /// A random number, not 0, that distinguishes this ring from others of the same name.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.segment.generation()
@@ -376,13 +377,13 @@ impl Ring {
         (self.segment.header().creator_pid, self.segment.header().created)
     }
 
-    /// What was asked for with [`Options::best_effort`] and could not be had.
+    /// The options that were requested with [`Options::best_effort`] and are not available.
     #[must_use]
     pub fn downgrades(&self) -> &[Downgrade] {
         self.segment.downgrades()
     }
 
-    /// The file or memfd behind the ring, to be passed to a peer (`SCM_RIGHTS`, or inheritance).
+    /// The file or memfd of the ring, to pass to a peer (`SCM_RIGHTS`, or inheritance).
     #[must_use]
     pub fn as_memfd(&self) -> Option<BorrowedFd<'_>> {
         self.segment.fd()
@@ -409,7 +410,7 @@ impl Ring {
         Ok(participants)
     }
 
-    /// Whether no living participant is attached. It may be otherwise a moment later.
+    /// Whether no living participant is attached. This can change at any time.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -417,9 +418,9 @@ impl Ring {
         self.segment.is_idle()
     }
 
-    /// Whether its last participants died: a dead one is attached, or no participant of either role
-    /// has closed in an orderly way after the last death. False for a ring to which none was ever
-    /// attached. Some system calls.
+    /// Whether its last participants died: a dead participant is attached, or no participant of
+    /// either role has closed after the last death. False for a ring to which no participant has
+    /// attached yet. Some system calls.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -442,11 +443,12 @@ impl Ring {
         Ok(died && ends.iter().all(|ends| ends.death >= ends.close))
     }
 
-    /// Reaps every dead participant: recovers its slots, frees its id, wakes the waiters. Safe at
-    /// any time; attached handles do the same when they have to wait. Returns how many there were.
+    /// Reaps every dead participant: recovers its slots, frees its id, wakes the waiters. Returns
+    /// how many there were. It can be called at any time; attached handles do the same when they
+    /// have to wait.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if a slot is in no known state, [`Error::Io`].
+    /// [`Error::Corrupt`] if a slot is in an unknown state, [`Error::Io`].
     ///
     /// ```
     /// use slipring::{Options, Ring};
@@ -468,13 +470,13 @@ impl Ring {
         Ok(counted)
     }
 
-    /// The parts that the byte rings' algorithms work on.
+    /// The parts of the segment that the algorithms of the byte rings use.
     pub(super) fn spsc_shared(&self) -> spsc::layout::Shared {
         self.spsc_over(self.segment.data())
     }
 
-    /// [`Ring::spsc_shared`] for an observer, which reads the data through a mapping of its own.
-    /// Two system calls, and one when it is dropped.
+    /// [`Ring::spsc_shared`] for an observer, which reads the data through a separate mapping. Two
+    /// system calls, and one when it is dropped.
     pub(super) fn spsc_observed(&self) -> Result<spsc::layout::Shared> {
         Ok(self.spsc_over(self.segment.map_data_again()?))
     }

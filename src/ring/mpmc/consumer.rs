@@ -1,4 +1,4 @@
-//! The consumer's handle: receiving in place, by copy, by batch; blocking when the ring is empty.
+//! The consumer's handle: receiving in place, by copy and in batches.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -20,14 +20,15 @@ use crate::wait::eventcount::ALL;
 /// The most frames that one [`Batch`] holds.
 pub const BATCH: usize = 32;
 
-/// A receiving end. Clones share one seat in the ring, and may be used by several threads at once.
+/// A consumer. Its clones share one participant of the ring, and several threads can use them at
+/// once.
 ///
-/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a
-/// producer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
-/// and only when the ring is empty, they ask the kernel who is dead.
+/// `try_…` calls are lock-free, allocate no memory, and make no system call except to wake a
+/// sleeping producer (none in [`WakeMode::Poll`](crate::WakeMode::Poll)). If the ring is empty,
+/// they ask the kernel from time to time which participants are dead.
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
-/// dead thread").
+/// The end of a thread is not a death, because the handle belongs to its process
+/// (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Consumer(Arc<Seat>);
 
@@ -40,7 +41,7 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    /// Opens the named ring, or creates it, and becomes one of its consumers.
+    /// Opens or creates the named ring, and attaches to it as a consumer.
     ///
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Consumer::attach`].
@@ -48,7 +49,7 @@ impl Consumer {
         Ring::open_and_attach(Kind::Mpmc, name, options, Self::attach)
     }
 
-    /// Becomes one of the ring's consumers. Reaps dead participants first; makes some system calls.
+    /// Attaches to the ring as a consumer. Reaps dead participants first; makes some system calls.
     ///
     /// # Errors
     /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring;
@@ -63,7 +64,7 @@ impl Consumer {
         self.0.attachment.ring()
     }
 
-    /// Whether a producer is attached (or died a moment ago).
+    /// Whether a producer is attached, or has just died.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.0.attachment.has_peer()
@@ -76,7 +77,7 @@ impl Consumer {
         self.0.attachment.canceller()
     }
 
-    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
@@ -90,12 +91,12 @@ impl Consumer {
         self.0.attachment.wait_for_peer(deadline.into())
     }
 
-    /// The next frame, in place, if there is one. Lock-free. Released when the view is dropped.
+    /// Receives the next frame in place, if there is one. Dropping the view releases it. Lock-free.
     ///
     /// # Errors
-    /// [`Error::Empty`]: nothing is committed, or the next frame is still being written. [`Error::Closed`] or
-    /// [`Error::PeerDead`] once the last producer has left and nothing remains, until another
-    /// attaches. [`Error::Corrupt`].
+    /// [`Error::Empty`] if no frame is committed, or the next frame is still being written.
+    /// [`Error::Closed`] or [`Error::PeerDead`] when the last producer has departed and all frames
+    /// were delivered, until another producer attaches. [`Error::Corrupt`].
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
@@ -110,7 +111,8 @@ impl Consumer {
         Ok(View { taken: Some(self.try_take()?), consumer: self })
     }
 
-    /// The next frame, in place; waits while the ring is empty. Blocking: a producer has to send.
+    /// Receives the next frame in place; waits while the ring is empty. Blocking: progress depends
+    /// on a producer.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
@@ -132,7 +134,7 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]. [`Error::TooLarge`] if `buffer` is shorter than the largest
-    /// payload of the ring: a frame that was taken cannot be put back, so none is taken.
+    /// payload of the ring. No frame is taken then, because a taken frame cannot be put back.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 40)?;
@@ -169,8 +171,8 @@ impl Consumer {
         Ok(self.copy_out(taken, buffer))
     }
 
-    /// Up to `max` frames (and [`BATCH`]) that are committed now, in place, if there are any.
-    /// Released together when the batch is dropped. Lock-free.
+    /// Receives the committed frames in place, at most `max` and at most [`BATCH`], if there are
+    /// any. Dropping the batch releases all of them. Lock-free.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]; [`Error::Invalid`] if `max` is 0.
@@ -210,7 +212,8 @@ impl Consumer {
         Ok(self.batch(first, max))
     }
 
-    /// Stops receiving. Frames in the ring wait for other consumers. So does dropping.
+    /// Stops receiving; frames in the ring stay for other consumers. Dropping the handle does the
+    /// same.
     pub fn close(self) {}
 
     fn check_buffer(&self, buffer: &[u8]) -> Result<()> {
@@ -254,16 +257,16 @@ impl Consumer {
         let slept = Cell::new(false);
         let prepare = || {
             slept.set(true);
-            // A participant that recovered a frame may have died before announcing it: search
+            // A participant that recovered a frame may have died before announcing it, so search
             // before every sleep.
             seat.searched.store(u64::MAX, Ordering::Relaxed);
             seat.longest_sleep()
         };
         let outcome = seat.attachment.wait(deadline, || Self::attempt(seat), prepare);
-        // A frame that is committed before the one in front of it wakes a consumer that then finds
-        // nothing, and the one in front wakes only one: the consumer that gets it passes the
-        // wake-up on. One that did not sleep has used up none. (And it does not look: the next
-        // slot's line is the producer's now, and would be taken from it.)
+        // If a frame is committed before the frame in front of it, the consumer that it wakes finds
+        // nothing. The frame in front then wakes only one consumer, which passes the wake-up on. A
+        // consumer that did not sleep has used no wake-up, so it does not check the next slot,
+        // whose cache line the producer is using.
         if slept.get() && outcome.is_ok() && seat.core.has_more() {
             seat.attachment.wake_fellows(1);
         }
@@ -308,8 +311,8 @@ impl Consumer {
         unsafe { std::slice::from_raw_parts(start, taken.header.len as usize) }
     }
 
-    /// Frees the slot. Sleeping producers are told now and then, not for every slot: at every
-    /// quarter of the ring, and when it is found empty.
+    /// Frees the slot. Sleeping producers are woken at every quarter of the ring and when it is
+    /// found empty, not for every slot.
     #[inline(always)]
     pub(super) fn release(&self, taken: Taken) {
         if self.0.attachment.is_forked() {
@@ -367,7 +370,7 @@ impl Drop for View<'_> {
     }
 }
 
-/// Some frames in place. Dropping it releases them all.
+/// Several frames in place. Dropping it releases all of them.
 #[must_use = "dropping a batch releases its frames unread"]
 pub struct Batch<'a> {
     consumer: &'a Consumer,
