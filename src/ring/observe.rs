@@ -1,11 +1,11 @@
-//! Looking at a ring from outside: statistics, a read-only check, copies of what waits.
+//! Inspecting a ring without a role: statistics, a read-only check, copies of the waiting frames.
 //!
-//! Used by the command line and by tests. Never writes. On a busy ring every answer is about a
+//! Used by the command line and by tests. Writes nothing. On a busy ring the results are of a
 //! moment that has passed.
 //!
-//! What is read beside a producer is only ever accessed atomically: positions, the words of slots.
-//! Frames of a byte ring and payloads are not; they are read through a mapping of the observer's
-//! own (docs/memory-model.md, "Observers").
+//! Positions and the words of slots are read where the participants access them, always atomically.
+//! Frames of a byte ring and payloads are accessed without atomics; so they are read through a
+//! separate mapping (docs/memory-model.md, "Observers").
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
 use crate::segment::{Counts, Kind, ParticipantInfo, Role};
 
-/// What has happened in a ring, and how full it is.
+/// The counters and the fill level of a ring.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -27,10 +27,10 @@ pub struct Stats {
     pub head: u64,
     /// Position of the producers.
     pub tail: u64,
-    /// How far they may be apart.
+    /// The largest distance between the two positions.
     pub limit: u64,
-    /// Bytes in the ring (byte rings), or slots that are not free (slot rings): frames that wait,
-    /// that are being filled, and that are being read, also by a participant that is stopped.
+    /// Bytes in the ring (byte rings), or slots that are not free (slot rings): slots that wait,
+    /// are being filled, or are being read, also by a stopped participant.
     pub occupied: u64,
     /// Slots that participants hold, as writers or readers; 0 for byte rings.
     pub held: u64,
@@ -48,26 +48,25 @@ impl Stats {
     }
 }
 
-/// How long a ring is looked at again and again in which something seems to be wrong, while its
-/// positions move.
+/// How long a ring with a finding is checked again while its positions move.
 const LOOKING: Duration = Duration::from_secs(1);
 
-/// What a check of a ring found.
+/// The result of a check of a ring.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Frames that wait (0 for streams).
+    /// Waiting frames (0 for streams).
     pub frames: u64,
-    /// Payload bytes that wait.
+    /// Payload bytes of the waiting frames.
     pub bytes: u64,
     /// Slots that a producer is filling.
     pub writing: u64,
     /// Slots that a consumer is reading.
     pub reading: u64,
-    /// Frames to be delivered again.
+    /// Frames to be redelivered.
     pub redeliver: u64,
-    /// Whether the ring changed at every look, so that nothing can be said of its frames, and
-    /// nothing was counted.
+    /// Whether the ring changed during every check, so that its frames could not be checked or
+    /// counted.
     pub changed: bool,
     /// What is wrong.
     pub problems: Vec<String>,
@@ -82,8 +81,8 @@ impl Report {
 }
 
 impl Ring {
-    /// Counters and fill level. Reads shared memory only; no system call. Some loads for each slot
-    /// of a slot ring.
+    /// The counters and the fill level. Reads shared memory only; no system call. Some loads for
+    /// each slot of a slot ring.
     ///
     /// # Errors
     /// None at present.
@@ -119,8 +118,8 @@ impl Ring {
         }
     }
 
-    /// Slots that are not free, and those of them that participants hold. A slot in no known state
-    /// counts as not free.
+    /// Slots that are not free, and those of them that participants hold. A slot in an unknown
+    /// state counts as not free.
     fn count_slots(&self) -> (u64, u64) {
         let shared = self.mpmc_shared();
         (0..self.slots()).map(|slot| shared.inspect(slot)).fold((0, 0), |(occupied, held), seen| match seen {
@@ -130,7 +129,7 @@ impl Ring {
         })
     }
 
-    /// Adds to each of the `participants` of a slot ring which slots it holds.
+    /// Adds to each of the `participants` of a slot ring the slots that it holds.
     pub(super) fn count_held(&self, participants: &mut [ParticipantInfo]) {
         if self.kind() != Kind::Mpmc {
             return;
@@ -156,12 +155,12 @@ impl Ring {
         }
     }
 
-    /// Checks everything that can be checked without writing: of a byte ring the chain of frames,
-    /// of a slot ring every slot, of all of them the participants.
+    /// Checks everything that can be checked without writing: the chain of frames of a byte ring,
+    /// every slot of a slot ring, and the participants of every ring.
     ///
-    /// On a busy ring it looks again while the positions move: what it finds wrong counts only if
-    /// they stand still. If they never do, for a second, [`Report::changed`] says so instead. The
-    /// system calls of [`Ring::participants`], and three of its own for an SPSC ring.
+    /// On a busy ring it checks again while the positions move: a finding counts only if they did
+    /// not move meanwhile. If they move for a second, [`Report::changed`] is set instead. Makes the
+    /// system calls of [`Ring::participants`], and three more for an SPSC ring.
     ///
     /// # Errors
     /// [`Error::Io`] if the participants' locks cannot be examined, or the ring cannot be mapped
@@ -186,8 +185,8 @@ impl Ring {
         Ok(report)
     }
 
-    /// What `look` reports if it finds nothing wrong, or the same positions twice in a row, which
-    /// did not move meanwhile: a ring in use changes while it is being looked at.
+    /// The report of `look` if it has no finding, or if the positions did not move between two
+    /// calls: a ring in use changes while it is checked.
     fn at_rest(&self, mut look: impl FnMut() -> Report) -> Report {
         let start = Instant::now();
         let mut resting_at = None;
@@ -206,7 +205,7 @@ impl Ring {
         }
     }
 
-    /// A stream has nothing but its positions.
+    /// A stream has only its positions.
     fn verify_distance(&self) -> Report {
         let (head, tail) = self.positions();
         let mut report = Report { bytes: tail.wrapping_sub(head), ..Report::default() };
@@ -227,7 +226,7 @@ impl Ring {
         let capacity = self.capacity() as u64;
         match end {
             Err(fault) => report.problems.push(fault.error().to_string()),
-            // The tail is written after the commit; a producer may have died between the two.
+            // The tail is written after the commit, and a producer may have died between the two.
             Ok(Some(end))
                 if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity =>
             {
@@ -241,7 +240,8 @@ impl Ring {
     fn verify_slots(&self) -> Report {
         let mut report = Report::default();
         let shared = self.mpmc_shared();
-        // The hints first: what they tell of has happened before the slots are looked at.
+        // The hints are read first, so the claims that they show happened before the slots are
+        // read.
         let (head, tail) = shared.observe();
         for (hint, position) in [("head", head), ("tail", tail)] {
             if !shared.is_proven(position) {
@@ -257,7 +257,7 @@ impl Ring {
                     continue;
                 }
             };
-            // As far from the first slot's lap, which wraps at 2^40.
+            // The same distance from the first slot's lap, which wraps at 2^40.
             let from_first = (lap.wrapping_sub(*first_lap.get_or_insert(lap)) << 24) as i64 >> 24;
             (behind, ahead) = (behind.min(from_first), ahead.max(from_first));
             match state {
@@ -278,8 +278,8 @@ impl Ring {
                 }
             }
         }
-        // Claims are made in order: as long as the first slot is in one lap, the others are in it,
-        // too, or in the one before.
+        // Claims are made in order: as long as the first slot is in one lap, the others are in the
+        // same lap or in the one before.
         let is_first_unchanged = shared.inspect(0).is_ok_and(|seen| Some(seen.lap) == first_lap);
         if (behind < -1 || ahead > 0) && is_first_unchanged {
             report.problems.push(format!("slots are up to {} laps apart", ahead - behind));
@@ -287,15 +287,15 @@ impl Ring {
         report
     }
 
-    /// Shows copies of the frames that wait, in order, until `show` returns false. Nothing is
-    /// consumed.
+    /// Passes copies of the waiting frames to `show`, in order, until it returns false. Consumes
+    /// nothing.
     ///
-    /// On a busy ring, each frame that is shown is whole; frames that are received before they are
-    /// copied are left out, and at most one ring full is shown. Three system calls.
+    /// On a busy ring, every copy is a whole frame; frames that are received before they are copied
+    /// are left out. At most one ring full is copied. Three system calls.
     ///
     /// # Errors
     /// [`Error::Corrupt`]; [`Error::Invalid`] for a stream, which has no frames; [`Error::Io`] if
-    /// the ring cannot be mapped once more.
+    /// the ring cannot be mapped a second time.
     ///
     /// ```
     /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;

@@ -1,6 +1,6 @@
-//! How a ring is made: kind, size, waking, recovery, memory. One builder for all kinds.
+//! The options of all kinds of rings: kind, size, wake mode, recovery, memory.
 //!
-//! Used wherever a ring is opened. Relies on `segment::geometry` for what is possible.
+//! Used wherever a ring is created or opened. Relies on `segment::geometry` to validate sizes.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use crate::memory::{HUGE_PAGE, MemoryOptions};
 use crate::segment::{self, Directory, Geometry, Kind, Redelivery, Settings, WakeMode};
 use crate::wait::idle::Idle;
 
-/// What to create, and how to attach. Sizes matter only when the ring is created; opening an
-/// existing ring gives what is there (see [`Ring::capacity`](crate::Ring::capacity)).
+/// What to create, and how to attach. Sizes are used only when the ring is created; an existing
+/// ring keeps its own (see [`Ring::capacity`](crate::Ring::capacity)).
 ///
 /// ```
 /// use slipring::{Idle, Options, WakeMode};
@@ -47,8 +47,8 @@ impl Options {
     /// A ring of at least `slots` frames (rounded up to a power of two, at least 2) of at least
     /// `payload` bytes each, for many producers and many consumers. A slot takes a multiple of 64
     /// bytes, 24 of them for headers, so the largest payload is 40, 104, 168, … bytes.
-    /// [`Ring::slots`](crate::Ring::slots) and [`Ring::max_payload`](crate::Ring::max_payload) say
-    /// what was made.
+    /// [`Ring::slots`](crate::Ring::slots) and [`Ring::max_payload`](crate::Ring::max_payload)
+    /// return the actual sizes.
     pub fn mpmc(slots: usize, payload: usize) -> Self {
         Self::of(Shape::Mpmc { slots, payload })
     }
@@ -59,7 +59,7 @@ impl Options {
         Self::of(Shape::Stream { capacity })
     }
 
-    /// Whatever is there: for opening only. Creating with it is
+    /// A ring of any kind, for opening only. Creating with it is
     /// [`Error::Invalid`](crate::Error::Invalid).
     pub fn any() -> Self {
         Self::of(Shape::Any)
@@ -82,13 +82,13 @@ impl Options {
         self
     }
 
-    /// How publishers learn that a peer sleeps ([`WakeMode::Asymmetric`] by default).
+    /// How a notifier finds out whether a waiter sleeps ([`WakeMode::Asymmetric`] by default).
     pub fn wake(mut self, mode: WakeMode) -> Self {
         self.settings.wake = mode;
         self
     }
 
-    /// What becomes of a frame that a consumer died with ([`Redelivery::AtLeastOnce`] by default).
+    /// What happens to a frame that a dead consumer held ([`Redelivery::AtLeastOnce`] by default).
     pub fn redelivery(mut self, policy: Redelivery) -> Self {
         self.settings.redelivery = policy;
         self
@@ -106,19 +106,19 @@ impl Options {
     ///
     /// The error is [`Error::NoConsumer`](crate::Error::NoConsumer) if no consumer has attached
     /// since the producer did, and [`Error::Closed`](crate::Error::Closed) or
-    /// [`Error::PeerDead`](crate::Error::PeerDead) once the last one has left or died. Nothing is
-    /// sent by such a call. When another consumer attaches, calls succeed again. It holds for
-    /// `try_…`, blocking and `_deadline` calls alike, and for each frame of a batch; what has been
-    /// reserved or put into a batch before is still committed. An
+    /// [`Error::PeerDead`](crate::Error::PeerDead) once the last one has left or died. Such a call
+    /// sends nothing. When another consumer attaches, calls succeed again. This holds for `try_…`,
+    /// blocking and `_deadline` calls, and for each frame of a batch. A grant that was reserved
+    /// before, and frames that were put into a batch before, can still be committed. An
     /// [`UntrustedConsumer`](crate::spsc::UntrustedConsumer) does not attach, so it does not count.
     ///
-    /// A consumer that leaves is noticed by the next call. One that dies is noticed by the next
-    /// call that comes 10 to 20 ms or more after the handle's last check, so by every call of a
-    /// slow producer; where more than 8 participants are attached, they share their checks, as
-    /// `docs/crash-behaviour.md` says. What was sent before that waits in the ring. A call pays for
-    /// two loads and a reading of the coarse clock, some 5 ns; only a check makes system calls. In
-    /// [`WakeMode::Poll`](crate::WakeMode::Poll) only calls that have to wait check for a death;
-    /// beside them, another participant or [`Ring::sweep`](crate::Ring::sweep) does.
+    /// The next call notices a consumer that has closed. A death is noticed by the first call that
+    /// is 10 to 20 ms after the handle's last check, so a slow producer notices it in the next
+    /// call. Where more than 8 participants are attached, they share their checks
+    /// (`docs/crash-behaviour.md`). Frames that were sent before that stay in the ring. A call
+    /// costs two loads and a reading of the coarse clock, some 5 ns; only a check makes system
+    /// calls. In [`WakeMode::Poll`](crate::WakeMode::Poll) only calls that have to wait check for a
+    /// death; otherwise another participant or [`Ring::sweep`](crate::Ring::sweep) does.
     ///
     /// ```
     /// use slipring::{Error, Options, Ring, spsc};
@@ -137,22 +137,22 @@ impl Options {
         self
     }
 
-    /// File mode of a named ring at creation, 0600 by default. A group that may write must be
-    /// trusted by every opener ([`Options::trust_group`]).
+    /// File mode of a named ring at creation, 0600 by default. If the group can write, every opener
+    /// must trust it ([`Options::trust_group`]).
     pub fn mode(mut self, mode: u32) -> Self {
         self.segment.mode = mode;
         self
     }
 
-    /// Accept a ring that its group may write. All members of the group are then trusted like the
-    /// owner.
+    /// Accept a ring to which its group can write. All members of the group are then trusted like
+    /// the owner.
     pub fn trust_group(mut self, trust: bool) -> Self {
         self.segment.trust_group = trust;
         self
     }
 
-    /// Where named rings live. By default `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
-    /// `/dev/shm/slipring-<uid>`.
+    /// The directory of named rings. By default `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`,
+    /// else `/dev/shm/slipring-<uid>`.
     pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory = Some(path.into());
         self
@@ -176,8 +176,8 @@ impl Options {
         self
     }
 
-    /// Go on without huge pages, prefaulting or locking where they cannot be had, and report it in
-    /// [`Ring::downgrades`](crate::Ring::downgrades). By default their lack is an error.
+    /// Continue without huge pages, prefaulting or locking where they are not available, and report
+    /// that in [`Ring::downgrades`](crate::Ring::downgrades). By default it is an error.
     pub fn best_effort(mut self, best_effort: bool) -> Self {
         self.segment.memory.best_effort = best_effort;
         self
@@ -195,12 +195,12 @@ impl Options {
         &self.segment
     }
 
-    /// Where named rings live, if it is there.
+    /// The directory of named rings, if it exists.
     pub(super) fn open_directory(&self) -> Result<Directory> {
         Directory::open(self.directory.as_deref())
     }
 
-    /// The same, made if it is missing.
+    /// The directory of named rings; created if it is missing.
     pub(super) fn create_directory(&self) -> Result<Directory> {
         Directory::create(self.directory.as_deref())
     }

@@ -1,11 +1,11 @@
-//! A consumer that holds what it returned last until the next call: what a view does with a borrow,
-//! this does with a field.
+//! A consumer that holds the frame it returned last until the next call. It stores the frame in a
+//! field where a view would borrow the consumer.
 //!
-//! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
+//! Used by `transport/ring.rs`, whose trait lends the received frame. Relies on `consumer.rs`.
 //!
 //! Frames in the form of a byte stream ([`Holder::run`]) are copies, but their slots are held until
-//! they have left. A held slot cannot be put back: it is released, or else given back when the
-//! consumer leaves, and delivered again, marked.
+//! the frames have been sent. A held slot cannot be put back: it is released, or recovered when the
+//! consumer leaves, and its frame is redelivered with a mark.
 
 use std::collections::VecDeque;
 
@@ -21,13 +21,13 @@ pub(crate) struct Holder {
     consumer: Consumer,
     /// In the order in which they were taken.
     held: VecDeque<Taken>,
-    /// The first of them was returned by a receiving call: the next one releases it.
+    /// The first of them was returned by a receiving call, and the next call releases it.
     is_lent: bool,
     /// The first frames of `held`, encoded, each with its length.
     run: Vec<u8>,
     lens: VecDeque<usize>,
     numbers: Sequencer,
-    /// No more frames than this are wanted.
+    /// The largest number of frames to acquire.
     left: u64,
 }
 
@@ -37,7 +37,7 @@ impl Holder {
         Holder { consumer, held, is_lent: false, run: Vec::new(), lens, numbers, left: u64::MAX }
     }
 
-    /// From now on at most so many frames are acquired.
+    /// Limits the frames that are acquired from now on.
     pub(crate) fn expect_at_most(&mut self, frames: u64) {
         self.left = frames;
     }
@@ -71,10 +71,10 @@ impl Holder {
         self.held.front().filter(|_| self.is_lent).map(|taken| frame(&self.consumer, taken))
     }
 
-    /// The frames that are there now, encoded one behind the other, up to about `limit` bytes and a
-    /// quarter of the ring; the frame that was returned last is the first of them. They are
-    /// numbered here, since other consumers may take those in between. `None` if the ring delivers
-    /// at most once: what is held and does not leave would be lost.
+    /// The committed frames, encoded one after the other, up to about `limit` bytes and a quarter
+    /// of the ring. The frame that was returned last is the first of them. They are numbered here,
+    /// because other consumers may take frames in between. `None` if the ring delivers at most
+    /// once, because held frames that are not sent would be lost.
     pub(crate) fn run(&mut self, limit: usize) -> Option<&[u8]> {
         let ring = self.consumer.ring();
         if ring.redelivery() == Redelivery::AtMostOnce {
@@ -87,21 +87,21 @@ impl Holder {
                 if self.held.len() >= most {
                     break;
                 }
-                let Ok(taken) = self.consumer.try_take() else { break }; // what is wrong, the next call will say
+                let Ok(taken) = self.consumer.try_take() else { break }; // the next call reports the error
                 self.held.push_back(taken);
             }
             let frame = frame(&self.consumer, &self.held[self.lens.len()]);
             let (header, before) = (frame.header, self.run.len());
             let frame = Frame { header: Header { seq: self.numbers.give_out(header), ..header }, ..frame };
             if frame.encode(Form::Short, &mut self.run).is_err() {
-                break; // no slot is so large
+                break; // no slot is that large
             }
             self.lens.push_back(self.run.len() - before);
         }
         Some(&self.run)
     }
 
-    /// Releases the whole frames in the first `bytes` of the run, and gives their number and the
+    /// Releases the whole frames in the first `bytes` of the run, and returns their number and the
     /// bytes of their payloads.
     pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
         self.is_lent = false;
@@ -126,7 +126,7 @@ impl Holder {
         }
     }
 
-    /// Keeps the frame that was returned last, if there is one: it is the next one again.
+    /// Keeps the frame that was returned last, if there is one: the next call returns it again.
     pub(crate) fn hand_back(&mut self) {
         self.is_lent = false;
     }

@@ -1,14 +1,16 @@
-//! What observers see of a slot ring: the state of each slot, the frames that wait. Writes nothing.
+//! Inspects a slot ring for observers: the state of each slot, and the committed frames. Writes
+//! nothing.
 //!
 //! Used by `ring/observe.rs` and by tests. A slot is described by three words, which its users
-//! change one at a time; so an observer reads all of them, and those that tell of a change once
-//! more. Frames are copied by relaxed words and shown only if the slot did not change meanwhile.
+//! change one at a time. So an observer reads all of them, and then reads the words that show a
+//! change once more. Frames are copied by relaxed words and shown only if the slot did not change
+//! meanwhile.
 
 use super::layout::{ClaimWord, CommitWord, ReadWord, Shared, Stop, ahead, before, is_at_least};
 use crate::frame::header::Header;
 use crate::sync::{Ordering, fence};
 
-/// What a slot is in.
+/// The state of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     /// Waiting for a producer.
@@ -19,41 +21,41 @@ pub(crate) enum State {
     Ready,
     /// Taken by a consumer that is reading it.
     Reading,
-    /// Taken back from a dead consumer, to be delivered again.
+    /// Recovered from a dead consumer, to be redelivered.
     Redeliver,
-    /// Given up by its producer; the next participant to come by frees it.
+    /// Aborted by its producer; the next participant at the slot frees it.
     Void,
-    /// It changed too often while it was looked at.
+    /// It changed too often while it was read.
     Busy,
 }
 
-/// A slot at a moment.
+/// The state of a slot at some moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
     /// The lap that was claimed last.
     pub(crate) lap: u64,
     pub(crate) state: State,
-    /// Whose it is, in the states Writing and Reading; else 0.
+    /// The id of its owner, in the states Writing and Reading; else 0.
     pub(crate) owner: u16,
 }
 
-/// How often a slot that changes is looked at again.
+/// How often a slot that changes is read again.
 const LOOKS: usize = if cfg!(slipring_loom) { 1 } else { 16 };
 
 impl Shared {
-    /// The hints: (head, tail), for observers. Numbers to show, by which nothing is read: Relaxed.
+    /// The hints (head, tail), for observers. Relaxed, because nothing is read by them.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.head().load(Ordering::Relaxed);
         (head, crate::ring::position::later(self.tail().load(Ordering::Relaxed), head))
     }
 
-    /// The state of `slot`. Three loads of words on as many lines, a second look at two of them.
+    /// The state of `slot`. Loads three words on three lines, and two of them again.
     pub(crate) fn inspect(&self, slot: usize) -> Result<Seen, Stop> {
         for _ in 0..LOOKS {
             // SYNC(observe): pairs with the Release stores of these words. They are read in this
-            // order, and the first two once more after that: a release is not seen without the
-            // claim that it ends, and a claim or a commit that is newer than the first look shows
-            // in the second. SYNC(commit): what is seen READY is whole.
+            // order, and the first two again after that. So a release is not seen without the claim
+            // that it ends, and a claim or a commit after the first reading shows in the second.
+            // SYNC(commit): a frame that is READY is whole.
             let read = ReadWord(self.read_word(slot).load(Ordering::Acquire));
             let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
             let commit = CommitWord(self.commit_word(slot).load(Ordering::Acquire));
@@ -64,23 +66,24 @@ impl Shared {
         Ok(Seen { lap: ClaimWord(self.claim_word(slot).load(Ordering::Relaxed)).lap(), state: State::Busy, owner: 0 })
     }
 
-    /// Whether the words that tell of every use of `slot` are still these. No word comes back for
-    /// 2^40 laps, so the slot was in one state for all of that time, but for a commit.
+    /// Whether the words that change with every use of `slot` are still these. No word occurs again
+    /// for 2^40 laps, so the slot stayed in one state, except for a commit.
     fn is_unchanged(&self, slot: usize, read: ReadWord, claimed: ClaimWord) -> bool {
         self.read_word(slot).load(Ordering::Relaxed) == read.0
             && self.claim_word(slot).load(Ordering::Relaxed) == claimed.0
     }
 
-    /// Whether `hint` does not lead: the position before it was claimed, or it is the very first.
+    /// Whether `hint` does not lead: the position before it was claimed, or it is the first
+    /// position.
     pub(crate) fn is_proven(&self, hint: u64) -> bool {
         let (slot, lap) = self.split(hint.wrapping_sub(1));
-        // Relaxed, as is the load of the hint: `verify` looks again before it reports a claim that
-        // it does not see.
+        // Relaxed, as is the load of the hint: `verify` checks again before it reports a missing
+        // claim.
         let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Relaxed));
         hint == 0 || is_at_least(claimed.lap(), lap)
     }
 
-    /// Whether a participant is at work in the slot at the head, or in the slot at the tail, which
+    /// Whether a participant is working in the slot at the head, or in the slot at the tail, which
     /// the next lap needs. For a caller that decides how long to sleep: the hints may lag, so this
     /// is a guess.
     pub(crate) fn is_somebody_at_work(&self) -> bool {
@@ -90,13 +93,13 @@ impl Shared {
         })
     }
 
-    /// Slots of the frames that wait, with their laps, in the order of their positions.
+    /// The slots of the committed frames, with their laps, in the order of their positions.
     fn waiting(&self) -> Result<Vec<(usize, u64)>, Stop> {
         let mut found = Vec::new();
         let mut first = None;
         for slot in 0..self.slots() as usize {
             let seen = self.inspect(slot)?;
-            // Laps wrap: what sorts is the distance from one that is older than all that wait.
+            // Laps wrap, so sort by the distance from a lap that is older than all of these.
             let oldest = *first.get_or_insert(seen.lap.wrapping_sub(2));
             if matches!(seen.state, State::Ready | State::Redeliver) {
                 found.push((ahead(seen.lap, oldest), slot, seen.lap));
@@ -106,8 +109,8 @@ impl Shared {
         Ok(found.into_iter().map(|(_, slot, lap)| (slot, lap)).collect())
     }
 
-    /// Shows copies of the frames that wait, in the order of their positions, until `show` returns
-    /// false. Frames that are taken before they are copied, or meanwhile, are left out.
+    /// Passes copies of the committed frames to `show`, in the order of their positions, until it
+    /// returns false. Frames that are taken before or while they are copied are left out.
     pub(crate) fn frames(&self, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<(), Stop> {
         let mut copy = Vec::new();
         for (slot, lap) in self.waiting()? {
@@ -127,22 +130,22 @@ impl Shared {
     }
 
     /// The header of the frame that [`Shared::inspect`] has seen in `slot` in this `lap`; `None` if
-    /// the slot has been claimed since, so that what is there may be torn.
+    /// the slot has been claimed since, so that the frame may be torn.
     pub(crate) fn inspect_header(&self, slot: usize, lap: u64) -> Option<Result<Header, Stop>> {
         let header = self.header(slot);
         self.is_still_claimed(slot, lap).then_some(header)
     }
 
-    /// Whether `lap` is the newest claim of `slot`, after what was read there. Its frame was seen
-    /// committed, and claims come in order: so none was in between.
+    /// Whether `lap` is still the newest claim of `slot`, after its contents were read. Its frame
+    /// was committed, and claims are made in order, so there was no claim in between.
     fn is_still_claimed(&self, slot: usize, lap: u64) -> bool {
-        // SYNC(copied): what was read of the slot comes before this look at its claim.
+        // SYNC(copied): the contents of the slot were read before this load of its claim.
         fence(Ordering::Acquire);
         ClaimWord(self.claim_word(slot).load(Ordering::Relaxed)).lap() == lap
     }
 }
 
-/// What the three words of a slot say together.
+/// The state that the three words of a slot show.
 fn judge(read: ReadWord, claimed: ClaimWord, commit: CommitWord) -> Result<Seen, Stop> {
     let lap = claimed.lap();
     let state = if read.lap() == lap {

@@ -1,8 +1,7 @@
-//! Where an MPMC slot ring keeps its words, and what they say: a diagram, the words, the way to
-//! them, nothing else.
+//! The layout of an MPMC slot ring: a diagram, the words and their meaning, and their accessors.
 //!
 //! Used by `core.rs`, `recovery.rs` and `inspect.rs`, which share [`Shared`]. Relies on `sync` for
-//! memory, and on `segment::geometry` having validated the numbers.
+//! memory, and on `segment::geometry` to have validated the sizes.
 //!
 //! ```text
 //! slot        ┌─────────────┬──────────────┬─────────┬───  stride: a multiple of 64
@@ -33,8 +32,8 @@ use crate::sync::AtomicU64;
 
 /// Producer page: a position at or before the next one to claim.
 pub(crate) const TAIL: usize = 0;
-/// Producer page: bumped after every frame that is to be delivered again, so that consumers know to
-/// look for one.
+/// Producer page: incremented after every frame that is to be redelivered, so that consumers search
+/// for it.
 pub(crate) const REDELIVERIES: usize = LINE;
 /// Consumer page: a position at or before the next one to take.
 pub(crate) const HEAD: usize = 0;
@@ -47,7 +46,7 @@ pub(crate) const LAP_MASK: u64 = (1 << 40) - 1;
 const LAP_SHIFT: u32 = 24;
 const OWNER_MASK: u64 = 0xFFF;
 
-/// How many laps `lap` is ahead of `of`; more than half of all laps means that it is behind.
+/// How many laps `lap` is ahead of `of`; more than half of all laps means behind.
 #[inline(always)]
 pub(crate) const fn ahead(lap: u64, of: u64) -> u64 {
     lap.wrapping_sub(of) & LAP_MASK
@@ -65,7 +64,8 @@ pub(crate) const fn before(lap: u64) -> u64 {
     lap.wrapping_sub(1) & LAP_MASK
 }
 
-/// A word of `producers[]`: the newest lap of the slot that was claimed, and who claimed it.
+/// A word of `producers[]`: the newest lap of the slot that was claimed, and the id that claimed
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ClaimWord(pub(crate) u64);
 
@@ -80,7 +80,7 @@ impl ClaimWord {
         self.0 >> LAP_SHIFT
     }
 
-    /// Whether it says that `lap` is the newest.
+    /// Whether `lap` is the newest.
     #[inline(always)]
     pub(crate) const fn is_of(self, lap: u64) -> bool {
         self.0 ^ (lap << LAP_SHIFT) < 1 << LAP_SHIFT
@@ -91,7 +91,8 @@ impl ClaimWord {
     }
 }
 
-/// A commit word: the newest lap of the slot that was finished by its producer, and how.
+/// A commit word: the newest lap of the slot that its producer has finished, by a commit or an
+/// abort.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CommitWord(pub(crate) u64);
 
@@ -102,7 +103,7 @@ impl CommitWord {
         CommitWord(lap << LAP_SHIFT | 1)
     }
 
-    /// The claim was given up: nothing is in the slot.
+    /// The claim was aborted: the slot has no frame.
     pub(crate) const fn void(lap: u64) -> Self {
         CommitWord(lap << LAP_SHIFT | 2)
     }
@@ -113,8 +114,8 @@ impl CommitWord {
     }
 }
 
-/// A word of `consumers[]`: up to which lap the slot was released, and who reads the frame of the
-/// lap after it.
+/// A word of `consumers[]`: up to which lap the slot was released, and which id reads the frame of
+/// the lap after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReadWord(pub(crate) u64);
 
@@ -123,13 +124,13 @@ impl ReadWord {
     const ATTEMPT_SHIFT: u32 = 12;
     const ATTEMPTS: u64 = (1 << 11) - 1;
 
-    /// Released up to `lap`; the frame of the next one, if there is one, was not taken yet.
+    /// Released up to `lap`; the frame of the next lap, if there is one, is not taken yet.
     #[inline(always)]
     pub(crate) const fn released(lap: u64) -> Self {
         ReadWord(lap << LAP_SHIFT)
     }
 
-    /// Released up to `lap`; `owner` reads the next.
+    /// Released up to `lap`; `owner` reads the next lap.
     #[inline(always)]
     pub(crate) const fn reading(lap: u64, owner: u16) -> Self {
         ReadWord(lap << LAP_SHIFT | Self::READING | owner as u64)
@@ -148,31 +149,32 @@ impl ReadWord {
         (self.0 & OWNER_MASK) as u16
     }
 
-    /// How many consumers died with this frame, as far as that can be counted; 0 only if none did.
+    /// How many consumers died while they held this frame; the count wraps from 2047 to 1. 0 only
+    /// if none died.
     pub(crate) const fn attempt(self) -> u64 {
         self.0 >> Self::ATTEMPT_SHIFT & Self::ATTEMPTS
     }
 
-    /// Whether the frame is to be delivered again.
+    /// Whether the frame is to be redelivered.
     pub(crate) const fn is_again(self) -> bool {
         !self.is_reading() && self.attempt() > 0
     }
 
-    /// The frame is taken back from its dead reader. The count goes from the last back to 1, so
-    /// that the word differs from every one of the 2047 before it: a CAS that was stalled meanwhile
-    /// fails.
+    /// The frame is recovered from its dead reader. The count wraps from its maximum to 1, so the
+    /// word differs from each of the 2047 before it, and a CAS that was stalled meanwhile fails.
     pub(crate) const fn taken_back(self) -> Self {
         let next = self.attempt() % Self::ATTEMPTS + 1;
         ReadWord(self.lap() << LAP_SHIFT | next << Self::ATTEMPT_SHIFT)
     }
 
-    /// A frame that is to be delivered again is taken by `owner`.
+    /// `owner` takes a frame that is to be redelivered.
     pub(crate) const fn taken_again(self, owner: u16) -> Self {
         ReadWord(self.0 | Self::READING | owner as u64)
     }
 }
 
-/// Why a call of the core did nothing. It fits a register; the handles make an [`Error`] of it.
+/// Why a call of the core did nothing. It fits into a register; the handles convert it into an
+/// [`Error`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stop {
     /// The slot of the lap before is not finished.
@@ -185,13 +187,13 @@ pub(crate) enum Stop {
     Behind,
     /// A committed frame without a header.
     NoHeader,
-    /// A header with a length that the slot has not.
+    /// A header with a length that exceeds the slot.
     TooLong,
 }
 
 impl Stop {
-    /// What to tell the user. (No `From`: an implementation for the public type would make `?`
-    /// ambiguous in programs that use it.)
+    /// The error for the user. (There is no `From`, because an implementation for the public type
+    /// would make `?` ambiguous in programs that use it.)
     #[cold]
     pub(crate) fn error(self) -> Error {
         let what = match self {
@@ -206,7 +208,7 @@ impl Stop {
     }
 }
 
-/// The parts of a segment that a slot ring lies in.
+/// The parts of a segment that a slot ring uses.
 pub(crate) struct Parts {
     pub(crate) producer_page: Area,
     pub(crate) consumer_page: Area,
@@ -227,7 +229,7 @@ pub(crate) struct Shared {
     consumers: Area,
     pub(super) data: Area,
     slots: u64,
-    /// The number of slots less one: what of a position is its slot.
+    /// The number of slots less one: the mask that gives the slot of a position.
     mask: u64,
     shift: u32,
     stride: usize,
@@ -235,7 +237,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `slots` of `stride` bytes each, whose payloads are at most `max_payload` long.
+    /// A ring of `slots`, each of `stride` bytes, with payloads of at most `max_payload` bytes.
     pub(crate) fn new(parts: Parts, slots: usize, stride: usize, max_payload: usize) -> Self {
         let Parts { producer_page, consumer_page, producers, consumers, data } = parts;
         assert!(
@@ -272,7 +274,7 @@ impl Shared {
         self.max_payload
     }
 
-    /// The data area itself, for the handles that hand out views.
+    /// The data area, for the handles that lend views.
     #[inline(always)]
     pub(crate) fn data(&self) -> &Area {
         &self.data
@@ -292,7 +294,7 @@ impl Shared {
 
     #[inline(always)]
     pub(super) fn tail(&self) -> &AtomicU64 {
-        // SAFETY: `new` checked that the page reaches so far; a multiple of 8.
+        // SAFETY: `new` checked that the page is long enough; a multiple of 8.
         unsafe { self.producer_page.word_unchecked(TAIL) }
     }
 
@@ -325,7 +327,7 @@ impl Shared {
         unsafe { self.consumers.word_unchecked(8 * slot) }
     }
 
-    /// Where `slot` lies in the data area.
+    /// Offset of `slot` in the data area.
     #[inline(always)]
     pub(super) fn slot(&self, slot: usize) -> usize {
         debug_assert!((slot as u64) < self.slots);
@@ -346,7 +348,7 @@ impl Shared {
         unsafe { self.data.word_unchecked(offset) }
     }
 
-    /// The first word of the header in `slot`; the second lies behind it.
+    /// The two words of the header in `slot`.
     #[inline(always)]
     pub(super) fn header_words(&self, slot: usize) -> (&AtomicU64, &AtomicU64) {
         self.header_words_at(self.slot(slot))
@@ -369,7 +371,7 @@ impl Shared {
         self.payload_at(self.slot(slot))
     }
 
-    /// Where the payload lies of the slot at `offset`.
+    /// Offset of the payload of the slot at `offset`.
     #[inline(always)]
     pub(super) fn payload_at(&self, offset: usize) -> usize {
         offset + SLOT_HEADER

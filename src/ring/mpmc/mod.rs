@@ -93,7 +93,7 @@ pub(super) fn recover(
     voided + redeliver + lost > 0
 }
 
-/// What the clones of a handle share.
+/// The state that the clones of a handle share.
 struct Seat {
     core: Shared,
     /// The position up to which this handle has found slots free.
@@ -117,18 +117,19 @@ impl Seat {
         self.core.claim(self.attachment.id(), &self.free)
     }
 
-    /// [`Seat::claim`] where the tail is the position to claim: the common case, in registers.
+    /// [`Seat::claim`] for the common case that the tail is the position to claim; the result is in
+    /// registers.
     #[inline(always)]
     fn claim_next(&self) -> Option<Claim> {
         self.core.claim_next(self.attachment.id(), &self.free)
     }
 
-    /// [`Seat::claim`] where [`Seat::claim_next`] found nothing.
+    /// [`Seat::claim`] after [`Seat::claim_next`] found nothing.
     fn claim_behind(&self) -> Result<Claim, Stop> {
         self.core.claim_behind(self.attachment.id(), &self.free)
     }
 
-    /// The next frame. One that is to be delivered again comes first.
+    /// Takes the next frame. A frame that is to be redelivered comes first.
     #[inline(always)]
     fn take(&self) -> Result<Taken, Stop> {
         let redeliveries = self.core.redeliveries();
@@ -141,8 +142,8 @@ impl Seat {
         self.core.take(self.attachment.id())
     }
 
-    /// How soon to check the peers again: soon if one is at work in the slot that all of us wait
-    /// for, for if it dies there, we are not woken.
+    /// The time until the next check of the peers. It is short if a peer is working in the slot
+    /// that all others wait for, because they are not woken if it dies there.
     fn longest_sleep(&self) -> Duration {
         if self.core.is_somebody_at_work() { SLEEP_CAP / 10 } else { SLEEP_CAP }
     }

@@ -1,4 +1,4 @@
-//! The producer's handle: sending by copy and by grant; blocking when the ring is full.
+//! The producer's handle: sending by copy and by grant.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,17 +15,18 @@ use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
-/// A sending end. Clones share one seat in the ring, and may be used by several threads at once.
+/// A producer. Its clones share one participant of the ring, and several threads can use them at
+/// once.
 ///
-/// `try_…` calls are lock-free, allocate nothing and make no system call but the wake-up of a
-/// consumer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
-/// and only when the ring is full, they ask the kernel who is dead.
+/// `try_…` calls are lock-free, allocate no memory, and make no system call except to wake a
+/// sleeping consumer (none in [`WakeMode::Poll`](crate::WakeMode::Poll)). If the ring is full, they
+/// ask the kernel from time to time which participants are dead.
 ///
 /// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while
 /// no consumer is attached, with [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
-/// dead thread").
+/// The end of a thread is not a death, because the handle belongs to its process
+/// (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Producer(Arc<Seat>);
 
@@ -38,7 +39,7 @@ impl std::fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Opens the named ring, or creates it, and becomes one of its producers.
+    /// Opens or creates the named ring, and attaches to it as a producer.
     ///
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Producer::attach`].
@@ -46,7 +47,7 @@ impl Producer {
         Ring::open_and_attach(Kind::Mpmc, name, options, Self::attach)
     }
 
-    /// Becomes one of the ring's producers. Reaps dead participants first; makes some system calls.
+    /// Attaches to the ring as a producer. Reaps dead participants first; makes some system calls.
     ///
     /// # Errors
     /// [`Error::TooManyParticipants`]; [`Error::Incompatible`] for another kind of ring;
@@ -68,7 +69,7 @@ impl Producer {
         self.0.core.max_payload()
     }
 
-    /// Whether a consumer is attached (or died a moment ago).
+    /// Whether a consumer is attached, or has just died.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.0.attachment.has_peer()
@@ -81,7 +82,7 @@ impl Producer {
         self.0.attachment.canceller()
     }
 
-    /// What `SIGKILL` does, as far as the ring can tell. The handle has no clones.
+    /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
@@ -98,8 +99,8 @@ impl Producer {
     /// Sends a copy of `payload`, if a slot is free. Lock-free.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::TooLarge`]; [`Error::Closed`] or [`Error::PeerDead`]: the ring is
-    /// full, and the consumers have gone.
+    /// [`Error::Full`], [`Error::TooLarge`]; [`Error::Closed`] or [`Error::PeerDead`] if the ring
+    /// is full and the consumers have departed.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(2, 64)?;
@@ -136,8 +137,8 @@ impl Producer {
         }
     }
 
-    /// [`Producer::try_put`] where the next slot is not to be had at once. (The header comes in two
-    /// words: they fit registers.)
+    /// [`Producer::try_put`] if the next slot is not free at once. (The header is passed as two
+    /// words, which fit into registers.)
     #[cold]
     #[inline(never)]
     fn try_put_behind(&self, header: (u64, u64), payload: &[u8]) -> Result<()> {
@@ -145,8 +146,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends a copy of `payload`; waits while the ring is full. Blocking: a consumer makes the
-    /// room.
+    /// Sends a copy of `payload`; waits while the ring is full. Blocking: progress depends on a
+    /// consumer.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
@@ -196,7 +197,7 @@ impl Producer {
         }
     }
 
-    /// [`Producer::put`] where the next slot is not to be had at once.
+    /// [`Producer::put`] if the next slot is not free at once.
     #[cold]
     #[inline(never)]
     fn put_behind(&self, header: (u64, u64), payload: &[u8], deadline: Deadline) -> Result<()> {
@@ -204,11 +205,11 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends copies of as many `payloads` as there are free slots, and says how many: the consumers
-    /// are looked after once, not for each. Lock-free.
+    /// Sends copies of as many `payloads` as there are free slots, and returns their number.
+    /// Consumers are woken once, not for each frame. Lock-free.
     ///
     /// # Errors
-    /// As [`Producer::try_send`], if not even the first could be sent.
+    /// As [`Producer::try_send`], if the first frame could not be sent.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(2, 64)?;
@@ -242,10 +243,10 @@ impl Producer {
         }
     }
 
-    /// A slot, to be written in place. Lock-free. Dropping it without [`Grant::commit`] aborts;
-    /// nothing is sent.
+    /// Reserves a slot, to be written in place. Dropping the grant without [`Grant::commit`]
+    /// aborts; nothing is sent. Lock-free.
     ///
-    /// The slots behind it wait for it: commit or drop it soon.
+    /// The frames behind it wait for it, so commit or drop it soon.
     ///
     /// # Errors
     /// As [`Producer::try_send`].
@@ -281,8 +282,8 @@ impl Producer {
         Ok(Grant { claim: Some(self.claim(len, deadline)?), producer: self, len })
     }
 
-    /// Says that nothing more will come from this handle. When the last producer has closed,
-    /// consumers get what is in the ring, then [`Error::Closed`]. So does dropping.
+    /// Closes this handle. When the last producer has closed, consumers get the frames in the ring,
+    /// then [`Error::Closed`]. Dropping the handle does the same.
     pub fn close(self) {}
 
     #[inline(always)]
@@ -368,7 +369,7 @@ impl Producer {
         self.committed(1, len);
     }
 
-    /// Wakes consumers that sleep, and counts.
+    /// Wakes sleeping consumers, and counts the frames.
     #[inline(always)]
     fn committed(&self, frames: usize, bytes: usize) {
         let attachment = &self.0.attachment;
@@ -377,8 +378,8 @@ impl Producer {
     }
 }
 
-/// A claimed slot, to be filled and committed. Dropped without [`Grant::commit`], the claim is
-/// given up; forgotten (`mem::forget`), it is given up when the last clone of its handle is
+/// A claimed slot, to be filled and committed. Dropping it without [`Grant::commit`] aborts the
+/// claim. A forgotten grant (`mem::forget`) is aborted when the last clone of its handle is
 /// dropped.
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct Grant<'a> {
@@ -392,7 +393,7 @@ impl Grant<'_> {
     /// Sends the first `len` bytes as a frame.
     ///
     /// # Panics
-    /// If `len` exceeds the grant: those bytes were never reserved.
+    /// If `len` exceeds the grant.
     #[inline]
     pub fn commit(self, len: usize) {
         self.finish(Header::PLAIN, len);
@@ -416,7 +417,8 @@ impl Grant<'_> {
     #[inline(always)]
     fn finish(mut self, header: Header, len: usize) {
         assert!(len <= self.len, "commit of more than was reserved");
-        // A copy of the grant in a forked child sends nothing: the slot is the parent's.
+        // A copy of the grant in a forked child sends nothing, because the slot belongs to the
+        // parent.
         if let Some(claim) = self.claim.take().filter(|_| !self.producer.0.attachment.is_forked()) {
             self.producer.commit(claim, header, len);
         }
@@ -458,7 +460,7 @@ impl Drop for Grant<'_> {
         if let Some(claim) = self.claim.take().filter(|_| !self.producer.0.attachment.is_forked()) {
             let seat = &self.producer.0;
             seat.core.abort(claim);
-            // Consumers may wait for what is committed behind it, producers for the slot.
+            // Consumers may wait for the frames behind it, producers for the slot.
             seat.attachment.wake_peers(ALL);
             seat.attachment.wake_fellows(ALL);
         }

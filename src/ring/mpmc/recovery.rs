@@ -1,14 +1,14 @@
-//! What is done for the dead: claims that are voided, frames that are delivered again or given up.
-//! Cold.
+//! Recovery: voids the claims of dead producers, and redelivers or drops the frames of dead
+//! consumers. A cold path.
 //!
-//! Used by the handles and by `Ring::sweep`. Relies on the caller's word, which is the kernel's,
-//! that the owner of an id is dead. Any number of recoverers may work at once on the same id or on
-//! different ones, and each may be stopped or killed anywhere (`core.rs` says why).
+//! Used by the handles and by `Ring::sweep`. Relies on the caller, who has asked the kernel, to say
+//! that the owner of an id is dead. Any number of recoverers may recover the same id or different
+//! ids at once, and each may be stopped or killed at any point (`core.rs` proves it).
 //!
-//! *Whose claim is it?* A word names an id, and ids are issued again. So a recoverer that does not
-//! keep the id from being issued again, by holding its lock, asks after reading the word, and
-//! before its CAS, whether the dead participant still has the id (`is_still_dead`). If so, the
-//! claim that it read is the dead participant's, and the CAS is right or fails.
+//! *The owner of a claim.* A word names an id, and ids are reused. A recoverer that holds the lock
+//! of the id prevents that. Any other recoverer asks, after reading the word and before its CAS,
+//! whether the dead participant still has the id (`is_still_dead`). If so, the claim that it read
+//! belongs to the dead participant, and the CAS is correct or fails.
 
 use super::core::Taken;
 use super::layout::{ClaimWord, CommitWord, ReadWord, Shared, Stop, before, is_at_least};
@@ -16,32 +16,32 @@ use crate::frame::header::Flags;
 use crate::segment::geometry::Redelivery;
 use crate::sync::Ordering;
 
-/// What recovery did.
+/// The result of recovery.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Recovered {
     /// Claims of dead producers, voided: their frames were not sent.
     pub(crate) voided: u64,
-    /// Frames taken back from dead consumers.
+    /// Frames of dead consumers that are to be redelivered.
     pub(crate) redeliver: u64,
-    /// Frames that were given up with their dead consumers (at most once).
+    /// Frames that were lost with dead consumers (at most once).
     pub(crate) lost: u64,
 }
 
 impl Shared {
-    /// Removes the dead participant `id` from every slot: after a pass that was not cut short by
-    /// `is_still_dead`, its id may be issued again. Idempotent, also while others do the same.
-    /// Looks at the two arrays, and at the slots of unfinished claims.
+    /// Removes the dead participant `id` from every slot. After a complete pass (not ended by
+    /// `is_still_dead`), its id may be reused. Idempotent, also while others do the same. Reads the
+    /// two arrays, and the slots of unfinished claims.
     ///
-    /// `is_still_dead` says whether the dead holder of `id` still has it; a caller that holds the
-    /// lock on `id` need not ask.
+    /// `is_still_dead` returns whether the dead holder of `id` still has it; a caller that holds
+    /// the lock on `id` can return true.
     #[cold]
     pub(crate) fn sweep(&self, id: u16, policy: Redelivery, mut is_still_dead: impl FnMut() -> bool) -> Recovered {
         let mut total = Recovered::default();
         let mut again = false;
         for slot in 0..self.slots() as usize {
-            // SYNC(issued): pairs with the CASes in `claim_at`, `take_at` and `take_again`. If it
-            // is the next holder of the id that claimed or took, we see that the id was issued to
-            // it. (All that the dead participant did is visible anyway, by the kernel's word for
+            // SYNC(issued): pairs with the CASes in `claim_at`, `take_at` and `take_again`. If the
+            // next holder of the id claimed or took the slot, we see that the id was issued to it.
+            // (Everything that the dead participant did is visible, because the kernel has reported
             // its death.)
             let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
             if claimed.owner() == id {
@@ -58,8 +58,8 @@ impl Shared {
                     Redelivery::AtLeastOnce => (read.taken_back(), &mut total.redeliver),
                 };
                 // SYNC(release), SYNC(again): pair with the loads in `is_free` and in `take_again`;
-                // what the dead participant read, known to us by the kernel's word, comes before
-                // what the next one writes.
+                // the reads of the dead participant, which ended before the kernel reported its
+                // death, come before the writes of the next one.
                 let word = self.read_word(slot);
                 let won = word.compare_exchange(read.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok();
                 *count += u64::from(won);
@@ -67,17 +67,17 @@ impl Shared {
             again |= read.is_again();
         }
         if again || total.redeliver > 0 {
-            // SYNC(redeliver): pairs with `redeliveries`. Also for what we only found: the
-            // recoverer that put it there may have been killed before saying so.
+            // SYNC(redeliver): pairs with `redeliveries`. This includes a frame that another
+            // recoverer has recovered, because it may have been killed before announcing it.
             self.redelivery_count().fetch_add(1, Ordering::Release);
         }
         total
     }
 
-    /// The commit word of an older lap that a claim of `lap` has left there, if the claim is
-    /// neither committed nor void.
+    /// The commit word, which is of an older lap, if the claim of `lap` is neither committed nor
+    /// void.
     fn unfinished(&self, slot: usize, lap: u64) -> Option<CommitWord> {
-        // A slot that was released up to `lap` is finished: no need to load a line of the slot.
+        // A slot that was released up to `lap` is finished, so its line need not be loaded.
         if ReadWord(self.read_word(slot).load(Ordering::Relaxed)).lap() != before(lap) {
             return None;
         }
@@ -85,12 +85,12 @@ impl Shared {
         if is_at_least(seen.lap(), lap) { None } else { Some(seen) }
     }
 
-    /// Gives the claim of `lap` up for its dead owner; false if another recoverer was faster.
+    /// Voids the claim of `lap` of its dead owner; false if another recoverer has done so.
     fn void(&self, slot: usize, lap: u64, seen: CommitWord) -> bool {
         let (word, void) = (self.commit_word(slot), CommitWord::void(lap).0);
-        // SYNC(void): pairs with the loads in `skip_before` and `next_ready`; what the dead
-        // participant wrote, known to us by the kernel's word, comes before what the next owner of
-        // the slot writes.
+        // SYNC(void): pairs with the loads in `skip_before` and `next_ready`; the writes of the
+        // dead participant, which ended before the kernel reported its death, come before those of
+        // the next owner of the slot.
         let won = word.compare_exchange(seen.0, void, Ordering::Release, Ordering::Relaxed).is_ok();
         if won {
             self.skip(slot, lap);
@@ -98,21 +98,21 @@ impl Shared {
         won
     }
 
-    /// The value that changes whenever there may be a frame to deliver again.
+    /// A value that changes whenever there may be another frame to redeliver.
     #[inline(always)]
     pub(crate) fn redeliveries(&self) -> u64 {
         // SYNC(redeliver): pairs with `sweep`: a consumer that sees the count sees the words.
         self.redelivery_count().load(Ordering::Acquire)
     }
 
-    /// Takes a frame that a dead consumer left behind, if there is one. Looks at all of
-    /// `consumers[]`: a cold path.
+    /// Takes a frame that a dead consumer held, if there is one. Reads all of `consumers[]`: a cold
+    /// path.
     #[cold]
     pub(crate) fn take_again(&self, me: u16) -> Result<Taken, Stop> {
         for slot in 0..self.slots() as usize {
             let word = self.read_word(slot);
-            // SYNC(again): pairs with the CAS in `sweep`. The dead reader's view of the frame is
-            // ours, and its reads come before our release.
+            // SYNC(again): pairs with the CAS in `sweep`. We see the frame as the dead reader did,
+            // and its reads come before our release.
             let seen = ReadWord(word.load(Ordering::Acquire));
             // SYNC(issued): as in `take_at`. No Acquire: a word occurs once, so this is the very
             // store that the load above has synchronised with.
