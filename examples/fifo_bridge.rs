@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender, fifo, stream};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, fifo, ring, stream};
 use slipring::{Deadline, Options, Ring, spsc};
 
 /// The kind of the frame that ends the bridge.
@@ -54,7 +54,7 @@ fn write(path: &Path, count: u32) -> slipring::Result<()> {
 /// Copies frames from the FIFO into the ring, until the frame that ends the bridge.
 fn bridge(path: &Path, name: &str) -> slipring::Result<()> {
     let mut rx = fifo::receiver(path, &stream::Options::new())?;
-    let mut tx = RingSender::from(spsc::Producer::open(name, &options())?);
+    let mut tx = ring::Sender::from(spsc::Producer::open(name, &options())?);
     loop {
         match rx.recv() {
             Ok(Event::Frame(frame)) if frame.header.kind == STOP => return tx.close(Deadline::never()),
@@ -77,7 +77,7 @@ fn read() -> Result<(), Box<dyn Error>> {
 
     let mut bridge = start(&["bridge", place, &name])?;
     consumer.wait_for_peer(Duration::from_secs(10))?;
-    let mut rx = RingReceiver::from(consumer);
+    let mut rx = ring::Receiver::from(consumer);
     let count = FRAMES.to_string();
     let mut writers = [start(&["write", place, &count])?, start(&["write", place, &count])?];
     let mut doomed = start(&["write", place, "4000000000"])?; // would take a while
@@ -106,7 +106,7 @@ fn read() -> Result<(), Box<dyn Error>> {
 }
 
 /// Receives one frame. Returns false at the end.
-fn next(rx: &mut RingReceiver, came: &mut HashMap<u32, u32>) -> Result<bool, Box<dyn Error>> {
+fn next(rx: &mut ring::Receiver, came: &mut HashMap<u32, u32>) -> Result<bool, Box<dyn Error>> {
     match rx.recv() {
         Ok(Event::Frame(frame)) => {
             let (writer, numbers) = frame.payload.split_at(4);

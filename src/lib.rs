@@ -86,7 +86,7 @@
 
 #[cfg(feature = "transports")]
 pub mod endpoint;
-pub mod error;
+pub(crate) mod error;
 #[cfg_attr(
     not(feature = "transports"),
     allow(dead_code, unused_imports, reason = "the codec has functions that only transports use")
@@ -97,7 +97,7 @@ pub(crate) mod memory;
 pub(crate) mod os;
 #[cfg(feature = "probe")]
 pub mod probe;
-pub mod ring;
+pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sync;
 #[cfg(feature = "transports")]

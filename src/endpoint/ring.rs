@@ -8,8 +8,8 @@ use super::query::{self, parse_mode, parse_size, parse_switch};
 use crate::error::{Error, Result};
 use crate::ring::{Options, Ring};
 use crate::segment::{Kind, Redelivery, WakeMode, directory::check_name, open_and_join};
+use crate::transport::ring;
 use crate::transport::ring::NO_FRAMES;
-use crate::transport::{RingReceiver, RingSender};
 use crate::wait::idle::Idle;
 
 /// The default capacity of a byte ring, in bytes: 1 MiB.
@@ -236,19 +236,19 @@ impl RingEndpoint {
     /// Attaches a producer to the ring, which is created if it does not exist.
     ///
     /// # Errors
-    /// As [`RingEndpoint::open_or_create`] and [`RingSender::attach`].
-    pub fn open_sender(&self) -> Result<RingSender> {
+    /// As [`RingEndpoint::open_or_create`] and [`ring::Sender::attach`].
+    pub fn open_sender(&self) -> Result<ring::Sender> {
         self.check_frames()?;
-        open_and_join(|| self.open_or_create(), RingSender::attach)
+        open_and_join(|| self.open_or_create(), ring::Sender::attach)
     }
 
     /// Attaches a consumer to the ring, which is created if it does not exist.
     ///
     /// # Errors
-    /// As [`RingEndpoint::open_or_create`] and [`RingReceiver::attach`].
-    pub fn open_receiver(&self) -> Result<RingReceiver> {
+    /// As [`RingEndpoint::open_or_create`] and [`ring::Receiver::attach`].
+    pub fn open_receiver(&self) -> Result<ring::Receiver> {
         self.check_frames()?;
-        open_and_join(|| self.open_or_create(), RingReceiver::attach)
+        open_and_join(|| self.open_or_create(), ring::Receiver::attach)
     }
 }
 

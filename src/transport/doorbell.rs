@@ -1,6 +1,6 @@
 //! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
 //!
-//! Used by [`RingReceiver`](super::RingReceiver) for its descriptor, and by programs whose loop
+//! Used by [`ring::Receiver`](super::ring::Receiver) for its descriptor, and by programs whose loop
 //! also waits for other descriptors. Relies on `ring::Watch`: a thread of its own sleeps where a
 //! blocking consumer would. So an armed bell costs a producer what a sleeping consumer costs it,
 //! and a disarmed one costs nothing.
@@ -112,14 +112,14 @@ impl Doorbell {
     /// As [`Doorbell::eventfd`].
     ///
     /// ```
-    /// use slipring::transport::{Doorbell, FrameReceiver, RingReceiver, RingSender};
+    /// use slipring::transport::{Doorbell, FrameReceiver, ring};
     /// use slipring::{Deadline, frame::Event};
     /// let (mut tx, rx) = slipring::spsc::pair(4096)?;
     /// let (bell, rung) = slipring::spsc::pair(4096)?; // in practice a signal or a socket
-    /// let bell = Doorbell::frame(rx.ring(), Box::new(RingSender::from(bell)))?;
+    /// let bell = Doorbell::frame(rx.ring(), Box::new(ring::Sender::from(bell)))?;
     /// bell.arm();
     /// tx.try_send(b"hello")?;
-    /// let mut rung = RingReceiver::from(rung);
+    /// let mut rung = ring::Receiver::from(rung);
     /// assert!(matches!(rung.recv()?, Event::Frame(frame) if frame.header.is_control()));
     /// # Ok::<(), slipring::Error>(())
     /// ```
@@ -262,7 +262,7 @@ mod tests {
     use crate::frame::Event;
     use crate::ring::{Options, mpmc, spsc};
     use crate::segment::WakeMode;
-    use crate::transport::{FrameReceiver, FrameReceiverExt, RingReceiver};
+    use crate::transport::{FrameReceiver, FrameReceiverExt, ring};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -271,8 +271,8 @@ mod tests {
         vec![of(Options::spsc(4096)), of(Options::mpmc(8, 64)), of(Options::spsc(4096).wake(WakeMode::Poll))]
     }
 
-    fn receiver(ring: &Ring) -> RingReceiver {
-        RingReceiver::attach(ring).unwrap().with_doorbell().unwrap()
+    fn receiver(ring: &Ring) -> ring::Receiver {
+        ring::Receiver::attach(ring).unwrap().with_doorbell().unwrap()
     }
 
     fn send(ring: &Ring, payload: &[u8]) {
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    fn is_readable(rx: &RingReceiver, within: Duration) -> bool {
+    fn is_readable(rx: &ring::Receiver, within: Duration) -> bool {
         wait(rx.poll_fd().unwrap(), Ready::Read, within).unwrap()
     }
 
@@ -320,7 +320,7 @@ mod tests {
             let mut rx = receiver(&ring);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    let mut tx = super::super::RingSender::attach(&ring).unwrap();
+                    let mut tx = super::super::ring::Sender::attach(&ring).unwrap();
                     for n in 0..FRAMES {
                         tx.send(Header::PLAIN, &n.to_le_bytes()).unwrap();
                         if n % 64 == 0 {

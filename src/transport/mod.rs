@@ -45,7 +45,6 @@ pub mod upgrade;
 
 pub use deadlines::{FrameReceiverExt, FrameSenderExt};
 pub use doorbell::Doorbell;
-pub use ring::{RingReceiver, RingSender};
 
 use std::os::fd::BorrowedFd;
 
@@ -117,9 +116,9 @@ pub trait FrameSender: Send {
     /// Whether [`FrameSenderExt::send_encoded`] is supported: over byte streams.
     ///
     /// ```
-    /// use slipring::transport::{FrameSender, RingSender, pipe, stream::Options};
+    /// use slipring::transport::{FrameSender, pipe, ring, stream::Options};
     /// let (tx, _rx) = slipring::spsc::pair(4096)?;
-    /// assert!(!RingSender::from(tx).takes_encoded());
+    /// assert!(!ring::Sender::from(tx).takes_encoded());
     /// assert!(pipe::pair(&Options::new())?.0.takes_encoded());
     /// # Ok::<(), slipring::Error>(())
     /// ```
@@ -199,9 +198,9 @@ pub trait FrameReceiver: Send {
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
-    /// use slipring::transport::{FrameReceiver, FrameSender, RingReceiver, RingSender};
+    /// use slipring::transport::{FrameReceiver, FrameSender, ring};
     /// let (tx, rx) = slipring::spsc::pair(4096)?;
-    /// let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
+    /// let (mut tx, mut rx) = (ring::Sender::from(tx), ring::Receiver::from(rx));
     /// tx.send(Header::PLAIN, b"job")?;
     /// for _ in 0..2 {
     ///     assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"job"));
@@ -258,9 +257,9 @@ pub trait FrameReceiver: Send {
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
-    /// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender, pipe, stream::Options};
+    /// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, pipe, ring, stream::Options};
     /// let (tx, rx) = slipring::spsc::pair(4096)?;
-    /// let (mut into_ring, mut from_ring) = (RingSender::from(tx), RingReceiver::from(rx));
+    /// let (mut into_ring, mut from_ring) = (ring::Sender::from(tx), ring::Receiver::from(rx));
     /// into_ring.send(Header::PLAIN, b"tick")?;
     /// into_ring.send(Header::PLAIN, b"tock")?;
     /// let (mut into_pipe, mut from_pipe) = pipe::pair(&Options::new())?;

@@ -53,12 +53,12 @@ pub(crate) const NO_FRAMES: Error = Error::Unsupported {
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
-/// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender};
+/// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, ring};
 /// use slipring::{Error, Options, Ring};
 ///
 /// let ring = Ring::memfd(&Options::spsc(4096))?;
-/// let mut tx = RingSender::attach(&ring)?;
-/// let mut rx = RingReceiver::attach(&ring)?;
+/// let mut tx = ring::Sender::attach(&ring)?;
+/// let mut rx = ring::Receiver::attach(&ring)?;
 /// tx.try_send(Header::PLAIN, b"hello")?;
 /// tx.close(slipring::Deadline::never())?;
 /// let Event::Frame(frame) = rx.try_recv()? else { unreachable!() };
@@ -67,7 +67,7 @@ pub(crate) const NO_FRAMES: Error = Error::Unsupported {
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug)]
-pub struct RingSender {
+pub struct Sender {
     end: Option<SendingEnd>,
     max_payload: usize,
     capabilities: &'static Capabilities,
@@ -80,7 +80,7 @@ enum SendingEnd {
     Mpmc(mpmc::Producer),
 }
 
-impl RingSender {
+impl Sender {
     /// Attaches a producer to `ring`.
     ///
     /// # Errors
@@ -111,21 +111,21 @@ impl RingSender {
     }
 }
 
-impl From<spsc::Producer> for RingSender {
+impl From<spsc::Producer> for Sender {
     fn from(producer: spsc::Producer) -> Self {
         let max_payload = producer.max_payload();
-        RingSender { end: Some(SendingEnd::Spsc(producer)), max_payload, capabilities: &SPSC }
+        Sender { end: Some(SendingEnd::Spsc(producer)), max_payload, capabilities: &SPSC }
     }
 }
 
-impl From<mpmc::Producer> for RingSender {
+impl From<mpmc::Producer> for Sender {
     fn from(producer: mpmc::Producer) -> Self {
         let max_payload = producer.max_payload();
-        RingSender { end: Some(SendingEnd::Mpmc(producer)), max_payload, capabilities: &MPMC }
+        Sender { end: Some(SendingEnd::Mpmc(producer)), max_payload, capabilities: &MPMC }
     }
 }
 
-impl FrameSender for RingSender {
+impl FrameSender for Sender {
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
@@ -164,7 +164,7 @@ impl FrameSender for RingSender {
 /// process dies first, it comes again, marked. Dropping releases it, unless it was handed back
 /// ([`FrameReceiver::hand_back`]).
 #[derive(Debug)]
-pub struct RingReceiver {
+pub struct Receiver {
     end: ReceivingEnd,
     max_payload: usize,
     bell: Option<Doorbell>,
@@ -187,7 +187,7 @@ impl std::fmt::Debug for ReceivingEnd {
     }
 }
 
-impl RingReceiver {
+impl Receiver {
     /// Attaches a consumer to `ring`.
     ///
     /// # Errors
@@ -210,9 +210,9 @@ impl RingReceiver {
     /// socket that is shared with it.
     ///
     /// ```
-    /// use slipring::transport::{FrameReceiver, RingReceiver};
+    /// use slipring::transport::{FrameReceiver, ring};
     /// let (_tx, rx) = slipring::spsc::pair(4096)?;
-    /// let rx = RingReceiver::from(rx).with_doorbell()?;
+    /// let rx = ring::Receiver::from(rx).with_doorbell()?;
     /// assert!(rx.poll_fd().is_some());
     /// # Ok::<(), slipring::Error>(())
     /// ```
@@ -248,7 +248,7 @@ impl RingReceiver {
         }
     }
 
-    /// As [`RingReceiver::try_advance`], waiting until the deadline.
+    /// As [`Receiver::try_advance`], waiting until the deadline.
     pub(super) fn advance(&mut self, deadline: Deadline) -> Result<()> {
         if self.bell.is_some() {
             // The doorbell sleeps on the ring's eventcount, which has room for one sleeper: wait
@@ -289,7 +289,7 @@ impl RingReceiver {
     }
 }
 
-impl FrameReceiver for RingReceiver {
+impl FrameReceiver for Receiver {
     fn try_recv(&mut self) -> Result<Event<'_>> {
         match self.try_advance() {
             // Frames from before the bell was armed do not ring it.
@@ -357,7 +357,7 @@ impl FrameReceiver for RingReceiver {
         }
     }
 
-    /// The eventfd of the doorbell, if there is one ([`RingReceiver::with_doorbell`]).
+    /// The eventfd of the doorbell, if there is one ([`Receiver::with_doorbell`]).
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.bell.as_ref().and_then(Doorbell::eventfd_to_poll)
     }
@@ -398,21 +398,21 @@ fn no_ring(kind: Kind) -> Error {
     Error::Incompatible { what: "kind of ring: not a ring", expected: Kind::Spsc as u64, found: kind as u64 }
 }
 
-impl From<spsc::Consumer> for RingReceiver {
+impl From<spsc::Consumer> for Receiver {
     fn from(consumer: spsc::Consumer) -> Self {
         let max_payload = consumer.ring().max_payload();
-        RingReceiver { end: ReceivingEnd::Spsc(spsc::Holder::new(consumer)), max_payload, bell: None }
+        Receiver { end: ReceivingEnd::Spsc(spsc::Holder::new(consumer)), max_payload, bell: None }
     }
 }
 
-impl From<mpmc::Consumer> for RingReceiver {
+impl From<mpmc::Consumer> for Receiver {
     fn from(consumer: mpmc::Consumer) -> Self {
         let max_payload = consumer.ring().max_payload();
-        RingReceiver { end: ReceivingEnd::Mpmc(mpmc::Holder::new(consumer)), max_payload, bell: None }
+        Receiver { end: ReceivingEnd::Mpmc(mpmc::Holder::new(consumer)), max_payload, bell: None }
     }
 }
 
-impl From<spsc::UntrustedConsumer> for RingReceiver {
+impl From<spsc::UntrustedConsumer> for Receiver {
     /// Allocates a buffer of the largest size that the ring can carry, into which frames are
     /// copied.
     fn from(consumer: spsc::UntrustedConsumer) -> Self {
@@ -420,7 +420,7 @@ impl From<spsc::UntrustedConsumer> for RingReceiver {
         let buffer = vec![0; max_payload].into_boxed_slice();
         let (tracker, header, order) = (Tracker::new(), Header::PLAIN, Order::Next);
         let end = ReceivingEnd::Stranger(Stranger { consumer, buffer, tracker, header, order });
-        RingReceiver { end, max_payload, bell: None }
+        Receiver { end, max_payload, bell: None }
     }
 }
 
@@ -435,13 +435,13 @@ mod tests {
     #[test]
     fn bytes_without_frames_are_refused() {
         let ring = Ring::memfd(&Options::stream(4096)).unwrap();
-        assert!(matches!(RingSender::attach(&ring), Err(Error::Unsupported { .. })));
-        assert!(matches!(RingReceiver::attach(&ring), Err(Error::Unsupported { .. })));
+        assert!(matches!(Sender::attach(&ring), Err(Error::Unsupported { .. })));
+        assert!(matches!(Receiver::attach(&ring), Err(Error::Unsupported { .. })));
     }
 
     #[test]
     fn the_held_frame_keeps_its_place_until_the_next_call() {
-        let (mut tx, rx) = mpmc::pair(2, 8).map(|(tx, rx)| (RingSender::from(tx), RingReceiver::from(rx))).unwrap();
+        let (mut tx, rx) = mpmc::pair(2, 8).map(|(tx, rx)| (Sender::from(tx), Receiver::from(rx))).unwrap();
         let mut rx = rx;
         tx.try_send(Header::PLAIN, b"1").unwrap();
         tx.try_send(Header::PLAIN, b"2").unwrap();
@@ -461,7 +461,7 @@ mod tests {
     #[test]
     fn frames_leave_for_a_pipe_as_they_lie_around_the_end_of_the_ring() {
         let (tx, rx) = spsc::pair(4096).unwrap();
-        let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
+        let (mut tx, mut rx) = (Sender::from(tx), Receiver::from(rx));
         let (mut into, mut out) = pipe::pair(&stream::Options::new()).unwrap();
         let (mut filled, mut drained) = (0u32, 0u32);
         for size in [0, 1, 100, 7, 1000, 64, 333].into_iter().cycle().take(700) {
@@ -497,7 +497,7 @@ mod tests {
     fn frames_of_a_slot_ring_are_released_when_they_have_left_and_come_again_otherwise() {
         let ring = Ring::memfd(&Options::mpmc(16, 64)).unwrap();
         let tx = mpmc::Producer::attach(&ring).unwrap();
-        let mut rx = RingReceiver::attach(&ring).unwrap();
+        let mut rx = Receiver::attach(&ring).unwrap();
         let (mut into, mut out) = pipe::pair(&stream::Options::new()).unwrap();
         (0..10u8).for_each(|n| tx.try_send(&[n]).unwrap());
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [0]));
@@ -530,7 +530,7 @@ mod tests {
     fn a_strangers_frames_are_checked_for_gaps() {
         let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
         let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
-        let mut rx = RingReceiver::from(spsc::UntrustedConsumer::attach(passed).unwrap());
+        let mut rx = Receiver::from(spsc::UntrustedConsumer::attach(passed).unwrap());
         spsc::Producer::attach(&ring).unwrap().try_send(b"a").unwrap(); // seq 0
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(_)));
         spsc::Producer::attach(&ring).unwrap().try_send(b"b").unwrap(); // seq 0 once more

@@ -39,7 +39,7 @@ use rustix::process::geteuid;
 
 use super::stream::{self, Wire};
 use super::unix::{Connection, credentials};
-use super::{Capabilities, FrameReceiver, FrameSender, RingReceiver, RingSender, ring};
+use super::{Capabilities, FrameReceiver, FrameSender, ring};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Form, Frame, Header, Hello, SHORT, control, padded};
 use crate::os::clock;
@@ -80,15 +80,15 @@ pub(super) fn negotiate(
         return Ok(Connection::Stream(tx, rx));
     };
     let ours = Ring::memfd(&Options::spsc(capacity))?;
-    let tx = RingSender::attach(&ours)?;
+    let tx = ring::Sender::attach(&ours)?;
     say(&socket, control::DOORBELL, &[], ours.as_memfd())?;
     let memfd = hear(&socket, control::DOORBELL, deadline)?
         .ok_or(Error::Untrusted { what: "the peer announced a ring, and passed no descriptor" })?;
     let is_stranger = credentials(&socket)?.uid != geteuid().as_raw();
     let rx = if is_stranger {
-        RingReceiver::from(spsc::UntrustedConsumer::attach(memfd)?)
+        ring::Receiver::from(spsc::UntrustedConsumer::attach(memfd)?)
     } else {
-        RingReceiver::attach(&Ring::from_memfd(memfd, &Options::any())?)?
+        ring::Receiver::attach(&Ring::from_memfd(memfd, &Options::any())?)?
     };
     say(&socket, control::ACK, &[], None)?;
     hear(&socket, control::ACK, deadline)?;
@@ -101,7 +101,7 @@ pub(super) fn negotiate(
 /// The sending end of an upgraded connection.
 #[derive(Debug)]
 pub struct Sender {
-    ring: RingSender,
+    ring: ring::Sender,
     /// None once it is closed.
     socket: Option<Arc<OwnedFd>>,
     max_payload: usize,
@@ -199,7 +199,7 @@ impl Drop for Sender {
 /// The receiving end of an upgraded connection.
 #[derive(Debug)]
 pub struct Receiver {
-    ring: RingReceiver,
+    ring: ring::Receiver,
     socket: Arc<OwnedFd>,
     is_stranger: bool,
     end: Option<End>,

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use slipring::frame::{Event, Flags, Header, Order, Tracker};
-use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, RingReceiver, RingSender};
+use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, ring};
 use slipring::{Deadline, Error, Options, Ring, mpmc, spsc, stream};
 
 use crate::common::shared::Shared;
@@ -182,7 +182,7 @@ fn spsc_an_untrusting_consumer_sees_no_forgotten_frame() {
 #[test]
 fn transport_a_received_frame_is_held_until_the_next_call() {
     let (tx, rx) = spsc::pair(CAPACITY).unwrap();
-    let (mut tx, mut rx) = (RingSender::from(tx), RingReceiver::from(rx));
+    let (mut tx, mut rx) = (ring::Sender::from(tx), ring::Receiver::from(rx));
     for turn in 0..100u8 {
         tx.try_send(Header::PLAIN, &[turn; 30]).unwrap();
         tx.try_send(Header::PLAIN, &[!turn; 30]).unwrap();

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use slipring::frame::Header;
-use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, RingReceiver, mq};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, mq, ring};
 use slipring::{Error, Mutex, Options, Ring, Semaphore, mpmc, spsc, stream};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -287,7 +287,7 @@ fn the_death_of_a_queues_ends_is_noticed_though_their_child_lives() {
 #[test]
 fn a_child_can_drop_its_copy_of_a_receiver_with_a_doorbell() {
     let (mut tx, rx) = spsc::pair(4096).unwrap();
-    let mut rx = RingReceiver::from(rx).with_doorbell().unwrap();
+    let mut rx = ring::Receiver::from(rx).with_doorbell().unwrap();
     assert!(matches!(rx.try_recv(), Err(Error::Empty)), "armed");
     let status = wait_for(fork(|| {
         assert!(is_forked(rx.try_recv().map(drop)) && is_forked(rx.recv_deadline(SOON).map(drop)));

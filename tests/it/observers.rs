@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameReceiverExt, RingReceiver};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, ring};
 use slipring::{Error, Kind, Options, Ring, mpmc, spsc, stream};
 
 use crate::common::shared::{CONSUMER_PAGE, LINE, PRODUCER_PAGE, Shared};
@@ -294,7 +294,7 @@ fn damage_to_a_ring_at_rest_is_found() {
 #[test]
 fn a_doorbell_rings_for_a_frame_beyond_the_tail() {
     let (mut place, ring) = Place::new("bell", Options::spsc(4096));
-    let mut rx = RingReceiver::attach(&ring).unwrap().with_doorbell().unwrap();
+    let mut rx = ring::Receiver::attach(&ring).unwrap().with_doorbell().unwrap();
     place.start("attach");
     wait_for("no producer", || ring.stats().unwrap().producers == 1);
     // Arms the doorbell while the producer is attached.
