@@ -1,14 +1,13 @@
-//! Typed messages and streams: values that are their bytes, sent by copy or written in place, read
-//! in place.
+//! Typed messages and streams: values sent by copy or written in place, and read by copy or in
+//! place.
 //!
-//! Every call here is a call of the untyped interface with a view of its bytes; `zerocopy` proves
-//! at compile time that `T` has no padding to leak (`IntoBytes`) and that any bytes are a `T`
-//! (`FromBytes`): what a peer sends may be nonsense as a `T`, never an invalid one. That a peer
-//! does not change a frame after it has committed it is trusted here as everywhere (see "Trust" in
-//! the crate's documentation). Which type a frame holds, the peers agree upon; `Header::kind` can
-//! tell several apart.
+//! Every call here calls the untyped interface with a view of the value's bytes. `zerocopy` proves
+//! at compile time that `T` has no padding to leak (`IntoBytes`) and that any bytes are a valid `T`
+//! (`FromBytes`). So a peer can send nonsense, but not an invalid `T`. As everywhere, a peer is
+//! trusted not to change a frame after committing it (see "What is not possible" in the crate's
+//! documentation). The peers agree on the type; `Header::kind` can distinguish several.
 //!
-//! Payloads in rings lie at multiples of 8, so messages of a larger alignment do not compile:
+//! Payloads in rings are aligned to 8, so messages of a larger alignment do not compile:
 //!
 //! ```compile_fail
 //! #[derive(zerocopy::IntoBytes, zerocopy::Immutable)]
@@ -26,18 +25,18 @@ use crate::error::Result;
 use crate::frame::value;
 use crate::wait::deadline::Deadline;
 
-/// Alignment of every payload in a ring: behind headers of 16 (spsc) and 24 bytes (mpmc) at
+/// Alignment of every payload in a ring, behind headers of 16 (spsc) and 24 bytes (mpmc) at
 /// multiples of 8.
 const PAYLOAD_ALIGN: usize = 8;
 
-/// Evaluated where it is used: fails to compile for a `T` that a ring could misalign.
+/// Fails to compile, where it is used, for a `T` that a ring could misalign.
 struct Message<T>(T);
 
 impl<T> Message<T> {
     const FITS: () = assert!(align_of::<T>() <= PAYLOAD_ALIGN, "messages in rings are aligned to 8 bytes at most");
 }
 
-/// Evaluated where it is used: fails to compile for a `T` without bytes.
+/// Fails to compile, where it is used, for a `T` without bytes.
 struct Item<T>(T);
 
 impl<T> Item<T> {
@@ -243,7 +242,7 @@ impl mpmc::Consumer {
     /// # Errors
     /// As [`try_recv`](mpmc::Consumer::try_recv);
     /// [`Error::Incompatible`](crate::Error::Incompatible) if the frame is not exactly as long as a
-    /// `T`. That frame was taken from the queue, and is released.
+    /// `T`. That frame has been taken from the ring, and is released.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
@@ -304,10 +303,10 @@ impl mpmc::View<'_> {
 }
 
 impl stream::Producer {
-    /// Writes as many of `values` as fit, none of them in part, and says how many. Wait-free.
+    /// Writes as many of `values` as fit, none of them in part, and returns how many. Wait-free.
     ///
     /// # Errors
-    /// As [`try_write`](stream::Producer::try_write), if not one value fits.
+    /// As [`try_write`](stream::Producer::try_write), if no value fits.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
@@ -354,12 +353,12 @@ impl stream::Producer {
 }
 
 impl stream::Consumer {
-    /// Reads as many values as there are, at most `values`, none of them in part, and says how
-    /// many. Wait-free. Needs no alignment of the stream: it copies.
+    /// Reads as many values as there are, up to the length of `values`, none of them in part, and
+    /// returns how many. Wait-free. It copies, so the stream need not be aligned.
     ///
     /// # Errors
-    /// As [`try_read`](stream::Consumer::try_read), if not one whole value is there. Bytes of a
-    /// last value that was never completed stay in the stream.
+    /// As [`try_read`](stream::Consumer::try_read), if no whole value is there. The bytes of an
+    /// incomplete last value stay in the stream.
     #[inline]
     pub fn try_read_values<T: FromBytes + IntoBytes>(&mut self, values: &mut [T]) -> Result<usize> {
         Ok(self.try_read_units(values.as_mut_bytes(), Item::<T>::SIZE)? / Item::<T>::SIZE)
@@ -388,8 +387,8 @@ impl stream::Consumer {
 }
 
 impl stream::WriteChunk<'_> {
-    /// The chunk as values, to be written in place. A stream that only ever carries values of one
-    /// size is always aligned.
+    /// The chunk as values, to be written in place. A stream that carries values of one size only
+    /// is always aligned.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the chunk is not a whole number of values;

@@ -1,7 +1,8 @@
-//! Watching a ring without a seat in it: has something come since a consumer found it empty?
+//! Watching a ring without being a participant: whether something has come since a consumer found
+//! it empty.
 //!
-//! Used by `transport/doorbell.rs`. Relies on the eventcount that consumers sleep on: a watcher
-//! that sleeps there costs a producer exactly what a sleeping consumer costs it.
+//! Used by `transport/doorbell.rs`. Relies on the eventcount of the consumers: for a producer, a
+//! sleeping watcher costs as much as a sleeping consumer.
 
 use super::Ring;
 use super::attachment::TURN_NS;
@@ -10,7 +11,7 @@ use crate::os::clock::monotonic_ns;
 use crate::segment::Kind;
 use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
 
-/// A ring as seen by a watcher, which only learns when to look.
+/// A ring as seen by a watcher, which only finds out when a consumer should check it.
 pub(crate) struct Watch {
     ring: Ring,
     event: Event,
@@ -21,7 +22,7 @@ enum Event {
     Many(Many),
 }
 
-/// What was known at a moment: who had come and gone, and what had been taken back from the dead.
+/// The state at some moment: the membership, and the count of redeliveries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     membership: u64,
@@ -42,14 +43,14 @@ impl Watch {
         Mark { membership: self.ring.segment().table().lifecycle().membership(), redeliveries }
     }
 
-    /// Whether a consumer that looks now may find something that it did not find before `since`: a
-    /// frame, bytes, or news of an end. May say so in vain; what it finds in a damaged ring is the
-    /// consumer's to report.
+    /// Whether a consumer may now find something that was not there before `since`: a frame, bytes,
+    /// or an end. May be true without a cause, for example in a damaged ring, which the consumer
+    /// then reports.
     pub(crate) fn is_ready(&self, since: Mark) -> bool {
         let has_data = match self.ring.kind() {
             Kind::Mpmc => self.ring.mpmc_shared().has_more(),
-            // By the positions alone, which are only ever accessed atomically: headers are not. A
-            // frame whose producer died before moving the tail is found at the news of that death.
+            // Only the positions are read, which are always accessed atomically, unlike headers. A
+            // frame whose producer died before moving the tail is found when that death is noticed.
             Kind::Spsc => {
                 let (head, tail) = self.ring.spsc_shared().observe();
                 head != tail
@@ -62,8 +63,9 @@ impl Watch {
         has_data || self.mark() != since
     }
 
-    /// One capped sleep, unless it is ready now. Looks for the dead first, because no participant
-    /// wakes us for them, unless one of many participants has just done so. A few system calls.
+    /// One capped sleep, unless it is ready now. Checks for dead participants first, because a
+    /// death causes no wake-up, unless one of many participants has just done so. A few system
+    /// calls.
     ///
     /// # Errors
     /// As [`Ring::sweep`].
@@ -84,8 +86,8 @@ impl Watch {
     }
 
     /// Wakes a consumer that sleeps if there is still something to receive. On a ring of many
-    /// consumers a watcher that slept may have got the one wake-up that was meant for a consumer,
-    /// and it receives nothing itself.
+    /// consumers, a watcher that slept may have got the wake-up that was meant for a consumer, but
+    /// it receives nothing itself.
     pub(crate) fn pass_on(&self) {
         if let Event::Many(event) = &self.event {
             if self.ring.mpmc_shared().has_more() {
@@ -94,7 +96,7 @@ impl Watch {
         }
     }
 
-    /// Ends the sleep of all sleepers here.
+    /// Wakes all sleepers of this ring.
     pub(crate) fn wake(&self) {
         self.ring.wake_all();
     }
@@ -127,7 +129,8 @@ mod tests {
         assert!(sleep() >= SLEEP_CAP, "an empty ring wakes no watcher");
         let (tx, _rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         tx.send(b"frame").unwrap();
-        // A machine may be slow at waking, never at sleeping: one quick one of many is enough.
+        // A loaded machine may wake a sleeper late, but not early: one quick sleep of many is
+        // enough.
         assert!((0..100).any(|_| sleep() < SLEEP_CAP / 2), "the consumer is not woken");
     }
 }

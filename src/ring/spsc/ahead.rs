@@ -1,35 +1,34 @@
-//! Owning the lines ahead: what the SPSC producer stores behind its tail, off the critical path, so
-//! that the cache lines of the next frames are its own when they come.
+//! The lines ahead: after a commit, the SPSC producer stores behind its tail, so that its core owns
+//! the cache lines of the next frames when it writes them.
 //!
-//! Used by `core.rs`, at commits that come to the end of what it knows. Relies on `layout.rs`.
+//! Used by `core.rs`, at commits that reach the end of these lines. Relies on `layout.rs`.
 //!
-//! The consumer read those lines a lap ago, or polls one of them, so the first store to each has to
-//! wait until the line comes over; and x86 lets stores leave in order, so a commit waits behind
-//! them all. A store of zeros behind the commit takes that wait out of the next commit. How, goes
-//! by the size of the last record (measured: docs/benchmarks.md):
+//! The consumer read those lines a lap ago, or polls one of them, so the first store to each line
+//! waits for its transfer. On x86, stores complete in order, so a commit waits for all stores
+//! before it. Storing zeros after the commit keeps that wait out of the next commit. The method
+//! depends on the size of the last record (measured in docs/benchmarks.md):
 //!
 //! * **Window**, for small frames: whole lines of zeros. They also save the store of the zero
-//!   behind each frame, which is there already: [`Ahead::covers`].
-//! * **Touch**, for medium ones: one word in each line. It does not write everything twice.
-//! * **Prefetch**, for large ones: the lines are only asked for. That does less for a round trip
-//!   than touching them, but in a stream of large frames stores that wait for their lines cost more
-//!   than they bring.
+//!   behind each frame: [`Ahead::covers`].
+//! * **Touch**, for medium frames: one word in each line, so that the rest is written only once.
+//! * **Prefetch**, for large frames: the lines are prefetched. For a round trip that helps less
+//!   than touching, but in a stream of large frames, stores that wait for their lines cost more
+//!   than they save.
 //!
 //! # Invariant
 //!
 //! Every word from the tail up to `zero_end` is zero; and `refill_at` lies before `zero_end`, or
-//! not behind the tail. So one comparison tells that a record that ends at `refill_at` or before
-//! needs no zero behind it, and no more lines ([`Ahead::reaches`]). `end` is a hint.
+//! not behind the tail. So one comparison shows that a record that ends at `refill_at` or before
+//! needs no zero behind it and no more lines ([`Ahead::reaches`]). `end` is a hint.
 //!
-//! What is stored here lies behind the zero word at the tail, in free space: [`Ahead::refill`]
-//! keeps a line away from everything that the consumer has not released. It is overwritten by
-//! payload, or was to be zero anyway; so nothing that a peer or a successor sees depends on it,
-//! wherever its producer dies.
+//! These stores go to free space behind the zero word at the tail; [`Ahead::refill`] keeps a
+//! distance of one line from everything that the consumer has not released. Payload overwrites
+//! them, or a zero is needed there. So nothing that a peer or a successor reads depends on them, at
+//! whatever instruction the producer dies.
 //!
-//! A grant and a batch write behind the tail before they are committed. They take the `Ahead` with
-//! them and give it back at their commit; what stays in the producer knows of no zeros
-//! ([`Ahead::nothing`]). So one that is dropped or forgotten leaves nothing behind that a reader
-//! would take for a record.
+//! A grant and a batch write behind the tail before they are committed. They take the `Ahead` and
+//! return it at their commit; meanwhile the producer has one without zeros ([`Ahead::nothing`]). So
+//! a grant that is dropped or forgotten leaves no bytes that a reader would take for a record.
 
 use super::layout::Shared;
 use crate::ring::position::later;
@@ -37,40 +36,40 @@ use crate::sync::{Ordering, compiler_fence};
 
 /// Bytes of a cache line. Under loom a line is one word.
 pub(super) const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };
-/// Records up to this size get a window of zeros, and the pieces by which that grows.
+/// Records up to this size get a window of zeros. The window grows by pieces of this size.
 const SMALL: u64 = 128;
 const PIECE: u64 = 4 * CACHE_LINE;
-/// Records up to this size are touched, and how far ahead; larger ones are prefetched as far ahead.
+/// Records up to this size are touched, this far ahead; larger ones are prefetched this far ahead.
 const MEDIUM: u64 = 512;
 const REACH: u64 = 512;
 
-/// What is known of the lines ahead of a tail.
+/// The state of the lines ahead of a tail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
-    /// Every word from the tail up to here is zero. Before the tail: nothing is known, but for the
-    /// word at the tail.
+    /// Every word from the tail up to here is zero. If this is before the tail, only the word at
+    /// the tail is known to be zero.
     zero_end: u64,
     /// The lines before this have been touched.
     end: u64,
-    /// A tail beyond this calls for more.
+    /// A tail beyond this needs a refill.
     refill_at: u64,
 }
 
 impl Ahead {
-    /// Nothing is known: behind `tail` may lie anything.
+    /// Nothing is known of the bytes behind `tail`.
     #[inline(always)]
     pub(super) fn nothing(tail: u64) -> Self {
         Ahead { zero_end: tail, end: tail, refill_at: tail }
     }
 
-    /// Whether the word at `next`, a position behind the tail, is zero for certain.
+    /// Whether the word at `next`, a position behind the tail, is known to be zero.
     #[inline(always)]
     pub(super) fn covers(&self, next: u64) -> bool {
         (self.zero_end.wrapping_sub(next) as i64) > 0
     }
 
-    /// Whether a record that ends at `next`, a position behind the tail, leaves enough ahead: the
-    /// word at `next` is zero, and no refill is due.
+    /// Whether the word at `next`, a position behind the tail, is known to be zero, and no refill
+    /// is due for a record that ends there.
     #[inline(always)]
     pub(super) fn reaches(&self, next: u64) -> bool {
         (self.refill_at.wrapping_sub(next) as i64) >= 0
@@ -103,7 +102,7 @@ impl Ahead {
         self.zeroed(self.zero_end.wrapping_add(PIECE), size);
     }
 
-    /// [`Ahead::refill`] for what is no window, or none yet.
+    /// [`Ahead::refill`] without a window.
     #[cold]
     #[inline(never)]
     pub(super) fn begin(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
@@ -118,13 +117,13 @@ impl Ahead {
             shared.zero(later(self.zero_end, next.wrapping_add(8)), end);
             self.zeroed(end, size);
         }
-        // Otherwise frames are written as they come.
+        // Otherwise there is no window, and frames are written without it.
     }
 
-    /// The window reaches up to `end` now. The last record had `size` bytes.
+    /// Sets the end of the window to `end`. The last record had `size` bytes.
     #[inline(always)]
     fn zeroed(&mut self, end: u64, size: u64) {
-        // The next payload may go through the mirror to where zeros went now.
+        // The next payload may be written through the mirror to the place of these zeros.
         compiler_fence(Ordering::Release);
         self.zero_end = end;
         self.refill_at = end.wrapping_sub(size.wrapping_add(8));
@@ -152,7 +151,7 @@ impl Ahead {
 
 #[cfg(test)]
 impl Ahead {
-    /// What [`Ahead::reaches`] says of the word at a record's end is true.
+    /// Whether [`Ahead::reaches`] is correct about the word at a record's end.
     pub(super) fn assert_reach(&self, tail: u64) {
         assert!(
             (self.refill_at.wrapping_sub(tail) as i64) <= 0 || self.covers(self.refill_at),
@@ -161,13 +160,14 @@ impl Ahead {
     }
 }
 
-/// Whether what is stored before `end` keeps a line away from what is not released, from `head` on.
+/// Whether stores before `end` keep a distance of one line from what is not released, from `head`
+/// on.
 #[inline(always)]
 fn has_room(shared: &Shared, head: u64, end: u64) -> bool {
     end.wrapping_add(CACHE_LINE).wrapping_sub(head) <= shared.capacity
 }
 
-/// The first multiple of `unit`, a power of two, that does not lie before `position`.
+/// The first multiple of `unit`, a power of two, at or after `position`.
 #[inline(always)]
 fn up_to(position: u64, unit: u64) -> u64 {
     position.wrapping_add(unit - 1) & !(unit - 1)

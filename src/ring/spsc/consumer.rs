@@ -1,6 +1,7 @@
-//! The consumer's handle: receiving in place, by copy, by batch; blocking when the ring is empty.
+//! The consumer's handle: receiving in place, by copy and in batches.
 //!
-//! Relies on `core.rs` for the algorithm, on `attachment.rs` for waiting and for the peer's life.
+//! Relies on `core.rs` for the algorithm, on `attachment.rs` for waiting and for the peer's
+//! liveness.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -22,15 +23,15 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
 
-/// The receiving end. One at a time: the role passes on when it is dropped, or when its process
-/// dies; frames that it had in hand then come again, marked.
+/// The consumer. A ring has one at a time: a successor can attach when it is dropped, or when its
+/// process has died. In the second case, the frames that it held are redelivered with a mark.
 ///
-/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a
-/// producer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
-/// and only when the ring is empty, it asks the kernel whether the producer is dead.
+/// Every `try_…` call is wait-free, allocates no memory, and makes no system call except to wake a
+/// sleeping producer (none in [`WakeMode::Poll`](crate::WakeMode::Poll)). If the ring is empty, it
+/// asks the kernel from time to time whether the producer is dead.
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
-/// dead thread").
+/// The end of a thread is not a death, because the handle belongs to its process
+/// (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Consumer {
     pub(super) core: core::Consumer,
     run: Run,
@@ -49,7 +50,7 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    /// Opens the named ring, or creates it, and becomes its consumer.
+    /// Opens or creates the named ring, and attaches to it as its consumer.
     ///
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Consumer::attach`].
@@ -57,14 +58,14 @@ impl Consumer {
         Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
-    /// Becomes the ring's consumer. Continues at the first frame that no consumer released; frames
-    /// that a dead consumer held are flagged
-    /// [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost, as
-    /// the ring was created. Some system calls.
+    /// Attaches to the ring as its consumer, and continues at the first frame that no consumer has
+    /// released. Frames that a dead consumer held are marked
+    /// [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost,
+    /// depending on [`Redelivery`](crate::Redelivery). Some system calls.
     ///
     /// # Errors
-    /// [`Error::RoleTaken`] while another consumer lives; [`Error::Incompatible`] for another kind
-    /// of ring; [`Error::Corrupt`]; [`Error::Io`].
+    /// [`Error::RoleTaken`] while a living consumer is attached; [`Error::Incompatible`] for
+    /// another kind of ring; [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
         expect_mirror(ring)?;
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Consumer)?;
@@ -83,7 +84,7 @@ impl Consumer {
         self.attachment.ring()
     }
 
-    /// Whether a producer is attached (or died a moment ago).
+    /// Whether a producer is attached, or has just died.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.attachment.has_peer()
@@ -97,7 +98,7 @@ impl Consumer {
         self.attachment.wait_for_peer(deadline.into())
     }
 
-    /// What `SIGKILL` does, as far as the ring can tell.
+    /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
@@ -109,17 +110,17 @@ impl Consumer {
         self.attachment.canceller()
     }
 
-    /// How this handle's blocking calls wait from now on.
+    /// Sets how this handle's blocking calls wait.
     pub fn set_idle(&mut self, idle: Idle) {
         self.attachment.set_idle(idle);
     }
 
-    /// The next frame, in place, if there is one. Wait-free. Released when the view is dropped.
+    /// Receives the next frame in place, if there is one. Dropping the view releases it. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Empty`]: it may be otherwise a moment later. [`Error::Closed`] or [`Error::PeerDead`] once the producer has
-    /// gone and everything it committed was delivered, until another producer attaches.
-    /// [`Error::Corrupt`].
+    /// [`Error::Empty`] if there is no frame. [`Error::Closed`] or [`Error::PeerDead`] when the
+    /// producer has departed and everything that it committed was delivered, until another producer
+    /// attaches. [`Error::Corrupt`].
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -136,7 +137,8 @@ impl Consumer {
         Ok(View { consumer: self, frame })
     }
 
-    /// The next frame, in place; waits while the ring is empty. Blocking: a producer has to send.
+    /// Receives the next frame in place; waits while the ring is empty. Blocking: progress depends
+    /// on the producer.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
@@ -163,12 +165,12 @@ impl Consumer {
         Ok(View { consumer: self, frame })
     }
 
-    /// Copies the next frame into `buffer` and releases it, if there is one. Wait-free. The header
-    /// says how long it was.
+    /// Copies the next frame into `buffer` and releases it, if there is one. The header has the
+    /// length. Wait-free.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`]; [`Error::TooLarge`] with the `max` that would do, if `buffer` is
-    /// too short: the frame then stays in the ring.
+    /// As [`Consumer::try_recv`]; [`Error::TooLarge`], with a sufficient length as `max`, if
+    /// `buffer` is too short; the frame then stays in the ring.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -203,8 +205,8 @@ impl Consumer {
         self.copy_out(frame, buffer)
     }
 
-    /// Every frame that is committed now, in place, if there is any. Released together when the
-    /// batch is dropped: those that were looked at. Wait-free.
+    /// Receives all committed frames in place, if there are any. Dropping the batch releases the
+    /// frames that were read. Wait-free.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`].
@@ -246,7 +248,8 @@ impl Consumer {
         Ok(Batch { consumer: self, tally: Tally::default() })
     }
 
-    /// Stops receiving. Frames in the ring wait for another consumer. So does dropping.
+    /// Stops receiving; frames in the ring stay for another consumer. Dropping the handle does the
+    /// same.
     pub fn close(self) {}
 
     #[inline(always)]
@@ -272,9 +275,9 @@ impl Consumer {
         }
     }
 
-    /// Nothing there: tell the producer all that was released, let it get ahead if it streams, and
-    /// then look once more. Where there is nothing to tell, this is one of many looks, and as few
-    /// of them as possible take the line from the producer.
+    /// Called if there is no frame: publishes all releases, pauses if the producer streams, and
+    /// polls once more. If there is nothing to publish, this is one of many polls, and as few of
+    /// them as possible should fetch the line from the producer.
     #[inline(always)]
     fn look_again(core: &mut core::Consumer, run: &mut Run, attachment: &Attachment<One>) -> Result<bool> {
         if !core.publish() {
@@ -285,7 +288,7 @@ impl Consumer {
         is_there(core).map(|there| there.is_some())
     }
 
-    /// Whether there is a frame after all; if there is none, why.
+    /// Polls once more; returns the reason if there is no frame.
     #[cold]
     #[inline(never)]
     fn expect_frame(&mut self, fault: Fault) -> Result<()> {
@@ -321,8 +324,8 @@ impl Consumer {
         Ok(frame.header())
     }
 
-    /// Frees everything before `end`. In a forked child, whose copy of the frames is its parent's
-    /// to release, does nothing.
+    /// Frees everything before `end`. Does nothing in a forked child, because the frames belong to
+    /// the parent.
     #[inline(always)]
     pub(super) fn release(&mut self, end: u64, tally: Tally) {
         if self.attachment.is_forked() {
@@ -335,8 +338,8 @@ impl Consumer {
         }
     }
 
-    /// What need not be done for every frame: the producer is told of room, and in a long run kept
-    /// at a distance. Where frames are delivered again, every release comes here.
+    /// The work that is not needed for every frame: publishes the head, and in a long run keeps a
+    /// distance to the producer. With redelivered frames, every release comes here.
     #[cold]
     #[inline(never)]
     fn stop(&mut self, bytes: u64, redelivered: u32) {
@@ -363,8 +366,8 @@ impl Consumer {
         unsafe { std::slice::from_raw_parts(start, frame.len()) }
     }
 
-    /// Committed records, from one position to another, as they lie in the ring. They have been
-    /// looked at, and not released.
+    /// Committed records, from one position to another, as they are in the ring. They have been
+    /// read, and not released.
     #[cfg(feature = "transports")]
     pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
         let shared = self.core.shared();
@@ -373,8 +376,8 @@ impl Consumer {
         let first = unsafe { shared.data().base().add(shared.offset(start)) };
         // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two
         // capacities. Every record in it is committed: its word was loaded with Acquire, and the
-        // producer writes neither header nor payload again before it is released, for which
-        // `&mut self` is needed.
+        // producer writes neither header nor payload again before it is released, which needs
+        // `&mut self`.
         unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
     }
 }
@@ -387,7 +390,7 @@ impl Drop for Consumer {
     }
 }
 
-/// Whether there is a frame; an error if what is there is none.
+/// Whether there is a frame; an error if the ring is damaged there.
 fn is_there(core: &mut core::Consumer) -> Result<Option<()>> {
     match core.look() {
         Ok(_) => Ok(Some(())),
@@ -411,8 +414,7 @@ impl View<'_> {
         self.frame.header()
     }
 
-    /// Leaves the frame in the ring: it is the next one that this consumer or its successor
-    /// receives.
+    /// Leaves the frame in the ring: this consumer or its successor receives it next.
     #[inline]
     pub fn keep(self) {
         std::mem::forget(self); // nothing to free; the consumer goes back to its first unreleased frame by itself
@@ -435,7 +437,7 @@ impl Drop for View<'_> {
     }
 }
 
-/// What is counted when frames are released.
+/// The counts of released frames.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) frames: u32,
@@ -458,7 +460,7 @@ impl Tally {
     }
 }
 
-/// Frames in place. Dropping it releases those that were looked at.
+/// Frames in place. Dropping it releases those that were read.
 #[must_use = "a batch that is not looked at receives nothing"]
 pub struct Batch<'a> {
     consumer: &'a mut Consumer,
@@ -466,8 +468,8 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The frames, in order, as long as there are committed ones: also those that arrive meanwhile,
-    /// at most a ring full.
+    /// The committed frames, in order, including those that arrive meanwhile, at most one ring
+    /// full.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
         Iter { consumer: self.consumer, tally: &mut self.tally }
@@ -494,14 +496,14 @@ impl<'b> Iterator for Iter<'b> {
 
     #[inline]
     fn next(&mut self) -> Option<Frame<'b>> {
-        // What is wrong with a corrupt frame is said by the next call that can say it.
+        // The next call that returns a result reports a corrupt frame.
         let frame = self.consumer.core.look().ok()?;
         self.tally.add(&frame);
         let payload = std::ptr::from_ref(self.consumer.payload(&frame));
         // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is
-        // released. Only the batch's drop releases, and the batch cannot be dropped, nor used
-        // otherwise, while it is borrowed for 'b; what this iterator calls meanwhile (`look`,
-        // `payload`) releases nothing.
+        // released. Only the batch's drop releases, and the batch can neither be dropped nor used
+        // otherwise while it is borrowed for 'b; the calls of this iterator (`look`, `payload`)
+        // release nothing.
         let payload: &'b [u8] = unsafe { &*payload };
         Some(Frame { header: frame.header(), stamp: 0, payload })
     }

@@ -1,32 +1,32 @@
-//! The SPSC byte ring: the algorithm, and nothing else. Checked by loom as it stands here.
+//! The algorithm of the SPSC byte ring. `loom-tests` compiles and checks this file.
 //!
 //! Used by the handles in `spsc/mod.rs`. Relies on `layout.rs` for the memory that both sides
-//! share, on `ahead.rs` for the lines in front of the producer.
+//! share, on `ahead.rs` for the lines ahead of the producer.
 //!
 //! # Protocol
 //!
-//! A header's first word is the commit word. It is zero until the frame is whole, and never zero
-//! afterwards, so the consumer polls the very line that carries the data: no index to fetch, two
-//! line transfers per small frame, the least there can be.
+//! A header's first word is the commit word. It is zero until the frame is whole, and not zero
+//! afterwards. So the consumer polls the line that carries the data, and fetches no index. A small
+//! frame takes two line transfers, which is the minimum.
 //!
-//! * **commit**: write payload and second header word; see to it that the first word of the *next*
+//! * **commit**: write payload and second header word; make sure that the first word of the *next*
 //!   header is zero; store this header's first word with Release. Everything before `tail` is a
 //!   chain of headers that ends in a zero word.
-//! * **own the lines ahead** (`ahead.rs`): only then store zeros into the lines behind the tail,
-//!   which so are the producer's own when the next frame comes. For small frames that is a window
-//!   of zeros, in which the next header's first word is zero already.
+//! * **lines ahead** (`ahead.rs`): after the commit, store zeros into the lines behind the tail, so
+//!   that the producer's core owns them when the next frame comes. For small frames these zeros are
+//!   a window, in which the next header's first word is already zero.
 //! * **look**: load the first word at `head` with Acquire. Zero: empty. Otherwise the frame and the
 //!   zero behind it are visible.
 //! * **release**: store `exact` (and, lazily, `head`) with Release: the bytes before it may be
 //!   overwritten.
-//! * **batch**: later frames are written with plain stores; the *first* header is released last and
-//!   uncovers them all. What is staged belongs to the batch ([`Staged`]), and the producer's tail
-//!   stays where it is until then.
-//! * **abort**: nothing to do: the header is still zero, and the tail has not moved. So a batch or
-//!   grant that is forgotten (`mem::forget`) is aborted, too, and nothing that was staged is read
-//!   back from shared memory.
+//! * **batch**: later frames are written with plain stores. The *first* header is stored last, with
+//!   Release, and publishes all of them. Until then the frames belong to the batch ([`Staged`]),
+//!   and the producer's tail does not move.
+//! * **abort**: does nothing, because the header is still zero, and the tail has not moved. So a
+//!   forgotten batch or grant (`mem::forget`) is aborted, too, and nothing of a batch is read back
+//!   from shared memory.
 //!
-//! # Why it is right
+//! # Why it is correct
 //!
 //! *The chain ends.* A record is written only where `tail + size + 8 - head ≤ capacity`: the word
 //! behind it lies in free space too. It is zero before the record is published: either it lies in
@@ -36,14 +36,13 @@
 //! behind `p`, from either store. Then the tail, and with it "the word at the tail is zero", moves
 //! on.
 //!
-//! *The window holds what it says.* Between calls every word from `tail` up to `zero_end` is zero.
-//! A record that is committed ends at the new tail, and what it wrote lies before that. What is
-//! written behind the tail and not committed belongs to a grant or a batch, which has taken the
-//! window with it. A new producer relies on nothing but the word at its tail. The window ends a
-//! line before the first record that is not released; where that leaves no room for it, there is
-//! none, and nothing is full that would not be full without it.
+//! *The window is zero.* Between calls every word from `tail` up to `zero_end` is zero. A committed
+//! record ends at the new tail, so it wrote only before that. Only a grant or a batch writes behind
+//! the tail without committing, and it has taken the window with it. A new producer relies on the
+//! word at its tail only. The window ends a line before the first record that is not released. If
+//! that leaves no room, there is no window; so the window does not make a ring full.
 //!
-//! *No torn frame.* SYNC(commit) orders every payload byte before the word that uncovers it.
+//! *No torn frame.* SYNC(commit) orders every payload byte before the word that publishes it.
 //!
 //! *No overwrite of what is being read.* SYNC(release) orders the consumer's reads before the
 //! position that frees them.
@@ -54,10 +53,10 @@
 //! held, `exact .. taken`; its successor starts there and marks them REDELIVERED. `taken` moves
 //! back only in an orderly close, so the marks outlive the successor as well.
 //!
-//! *The mirror.* A grant writes through both mappings, headers are stored through the first: to the
-//! compiler, different memory. So does a payload or a window that lies across the end. Compiler
-//! fences in `finish` and behind the stores of `ahead.rs` keep them in order; the processor, which
-//! knows physical addresses, does so anyway.
+//! *The mirror.* A grant, and a payload or a window across the end, write through both mappings;
+//! headers are stored through the first. To the compiler these are different memory. Compiler
+//! fences in `finish` and after the stores of `ahead.rs` keep the stores in order; the processor,
+//! which knows physical addresses, keeps it by itself.
 //!
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
@@ -67,12 +66,11 @@ use crate::frame::header::{Header, SHORT, is_short};
 use crate::ring::position::later;
 use crate::sync::{AtomicU64, Ordering, compiler_fence};
 
-/// Frames that have been written behind the producer's tail and are not published. It belongs to
-/// the batch, not to the producer, so a batch that is dropped or forgotten is aborted: the tail has
-/// not moved.
+/// Frames that are written behind the producer's tail and not published. They belong to the batch,
+/// not to the producer, so a batch that is dropped or forgotten is aborted: the tail has not moved.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    /// Where the next record of the batch goes.
+    /// The position of the batch's next record.
     tail: u64,
     /// Commit word of the first frame, withheld until the batch is published; 0 while there is
     /// none.
@@ -86,10 +84,10 @@ pub(crate) struct Producer {
     /// Where the next record goes.
     tail: u64,
     ahead: Ahead,
-    /// The consumer's position as last seen.
+    /// The consumer's position as last read.
     head: u64,
-    /// Fill level at which to look at the consumer again: the capacity, or less while the
-    /// high-water mark is being learnt.
+    /// Fill level at which to read the consumer's position again: at most the capacity, and less
+    /// until the high-water mark reaches it.
     limit: u64,
     high_water: u64,
 }
@@ -100,7 +98,8 @@ impl Producer {
     ///
     /// The caller holds the producer role, so no other thread writes records.
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
-        // Relaxed: a lower bound. With the limit at 0, a caller that asks for room looks first.
+        // Relaxed: a lower bound. With a limit of 0, the first call that needs room reads the
+        // consumer's position.
         let head = shared.exact().load(Ordering::Relaxed);
         let tail = shared.walk(false, |_, _| true)?;
         shared.tail().store(tail, Ordering::Relaxed);
@@ -112,45 +111,45 @@ impl Producer {
         &self.shared
     }
 
-    /// The largest fill level seen, in bytes; never less than it was at any look at the consumer.
+    /// The largest fill level, in bytes, at all readings of the consumer's position.
     pub(crate) fn high_water(&self) -> u64 {
         self.high_water
     }
 
-    /// [`Producer::high_water`] after one more look at the consumer.
+    /// [`Producer::high_water`] after reading the consumer's position once more.
     pub(crate) fn last_high_water(&mut self) -> u64 {
         self.fetch_head(true);
         self.high_water
     }
 
-    /// Where the next record goes, unless a batch is open.
+    /// The position of the next record, unless a batch is open.
     #[inline(always)]
     pub(crate) fn tail(&self) -> u64 {
         self.tail
     }
 
     /// Whether a record for `len ≤ max_payload` bytes fits at `tail`, by the published head. `tail`
-    /// is the producer's, or that of a batch.
+    /// is that of the producer or of a batch.
     #[inline(always)]
     pub(crate) fn has_room(&mut self, tail: u64, len: usize) -> bool {
         let end = tail.wrapping_add(record_size(len) + SUCCESSOR);
         end.wrapping_sub(self.head) <= self.limit || self.look(end)
     }
 
-    /// The fill level has reached `limit`: look at the consumer.
+    /// The fill level has reached `limit`: reads the consumer's position.
     #[cold]
     #[inline(never)]
     fn look(&mut self, end: u64) -> bool {
-        // While learning the high-water mark the ring is far from full, and the exact position
-        // tells the truth; a full ring is polled through the lazily published one, which leaves the
-        // consumer's own line alone.
+        // While the limit is below the capacity, the ring is not full, and the exact position gives
+        // the correct fill level. A full ring is polled through the published head, which does not
+        // fetch the consumer's line.
         let exactly = self.limit < self.shared.capacity;
         self.fetch_head(exactly);
         self.fits(end)
     }
 
-    /// As [`Producer::has_room`], by the exact head: tells a full ring for certain, at the price of
-    /// the consumer's line.
+    /// As [`Producer::has_room`], by the exact head: the result is exact, but this fetches the
+    /// consumer's line.
     #[cold]
     #[inline(never)]
     pub(crate) fn has_room_exactly(&mut self, tail: u64, len: usize) -> bool {
@@ -163,8 +162,8 @@ impl Producer {
         // SYNC(release): pairs with the stores in `free` and `store_head`; the consumer has
         // finished reading everything before this position.
         let head = word.load(Ordering::Acquire);
-        // The exact head runs ahead of the published one, and a corrupt one may be anywhere: move
-        // forward only, and only within what has been published.
+        // The exact head is ahead of the published one, and a corrupt one may have any value. So
+        // the position moves only forward, and only within what has been published.
         if head.wrapping_sub(self.head) <= self.tail.wrapping_sub(self.head) {
             self.head = head;
         }
@@ -206,15 +205,15 @@ impl Producer {
         unsafe { self.shared.copy_in_whole(tail.wrapping_add(SHORT as u64), payload) };
     }
 
-    /// Finishes the record at `tail` (padding, second word), and returns its commit word and where
-    /// it ends. The word there is not yet zero for certain.
+    /// Finishes the record at `tail` (padding, second word), and returns its commit word and its
+    /// end. The word at its end may not be zero yet.
     #[inline(always)]
     fn finish(&self, tail: u64, header: Header) -> (u64, u64) {
         let len = header.len as usize;
         let size = record_size(len);
         let padding = size as usize - SHORT - len;
         // A longer grant, or a payload across the end, may have been written through the mirror to
-        // where the padding, and the zero behind it, go now.
+        // the place of the padding and of the zero behind it.
         compiler_fence(Ordering::Release);
         if padding > 0 {
             // The padding lies inside the record's last 8-byte unit, so it never straddles the end
@@ -231,12 +230,12 @@ impl Producer {
         (header.commit_word(), tail.wrapping_add(size))
     }
 
-    /// Sees to it that the word at `next`, where a record ends, is zero.
+    /// Makes sure that the word at `next`, where a record ends, is zero.
     #[inline(always)]
     fn end_chain(&self, next: u64, ahead: &Ahead) {
         if !ahead.covers(next) {
-            // Ordered before whatever uncovers the record by SYNC(commit), as are the zeros of the
-            // window.
+            // Ordered before the store that publishes the record by SYNC(commit), as are the zeros
+            // of the window.
             self.shared.word(next).store(0, Ordering::Relaxed);
         }
     }
@@ -247,11 +246,12 @@ impl Producer {
         self.commit_at(self.tail, header);
     }
 
-    /// [`Producer::commit`]; `tail` is the producer's, which the caller knows already.
+    /// [`Producer::commit`] for a caller that knows the producer's `tail`.
     #[inline(always)]
     pub(crate) fn commit_at(&mut self, tail: u64, header: Header) {
         debug_assert!(tail == self.tail);
-        // Both words are found before anything is stored: one look at where they lie.
+        // Both words are located before anything is stored, so that their addresses are computed
+        // once.
         let words = (self.shared.word(tail), self.shared.tail());
         let (word, next) = self.finish(tail, header);
         if self.ahead.reaches(next) {
@@ -262,8 +262,8 @@ impl Producer {
         }
     }
 
-    /// [`Producer::commit`] where what lies ahead does not reach. (Nothing here but the two common
-    /// cases, and the rest a call at the end: so no register has to be saved.)
+    /// [`Producer::commit`] where a refill is due. (It has only the two common cases, and calls the
+    /// rest at its end, so that no register has to be saved.)
     #[inline(never)]
     fn commit_beyond(&mut self, word: u64, next: u64) {
         let size = next.wrapping_sub(self.tail);
@@ -276,7 +276,7 @@ impl Producer {
         self.ahead.go_on(&self.shared, size);
     }
 
-    /// [`Producer::commit`] where there is no window, or none yet.
+    /// [`Producer::commit`] without a window.
     #[inline(never)]
     fn commit_without(&mut self, word: u64, next: u64) {
         let size = next.wrapping_sub(self.tail);
@@ -287,14 +287,14 @@ impl Producer {
         self.ahead.begin(&self.shared, self.head, next, size);
     }
 
-    /// Gives what is known of the lines ahead to a grant, which may write anything behind the tail.
+    /// Moves the state of the lines ahead into a grant, which may write anything behind the tail.
     #[inline(always)]
     pub(crate) fn lend_ahead(&mut self) -> Lent {
         Lent(std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail)))
     }
 
-    /// [`Producer::commit`] of a grant of `granted` bytes, which gives back what it was lent. If it
-    /// is committed whole, nothing was written behind its record.
+    /// [`Producer::commit`] of a grant of `granted` bytes, which returns the state of the lines
+    /// ahead. If the whole grant is committed, nothing was written behind its record.
     #[inline(always)]
     pub(crate) fn commit_grant(&mut self, lent: Lent, granted: usize, header: Header) {
         if record_size(header.len as usize) == record_size(granted) {
@@ -317,8 +317,8 @@ impl Producer {
         if batch.withheld == 0 {
             batch.withheld = word;
         } else {
-            // Hidden behind the first header of the batch, which is still zero; published by its
-            // release.
+            // Invisible behind the first header of the batch, which is still zero; published by the
+            // release store of that header.
             self.shared.word(batch.tail).store(word, Ordering::Relaxed);
         }
         let size = next.wrapping_sub(batch.tail);
@@ -341,7 +341,7 @@ impl Producer {
     }
 }
 
-/// Publishes a record that ends at `next`: stores its commit word, and tells observers.
+/// Publishes a record that ends at `next`: stores its commit word, and the tail for observers.
 #[inline(always)]
 fn uncover((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
     // SYNC(commit): pairs with the loads in `look`, `look_first` and `walk`; publishes payload,
@@ -352,7 +352,7 @@ fn uncover((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
 
 #[cfg(test)]
 impl Producer {
-    /// Checks the invariant of `Ahead`, and says how many bytes behind the tail are known to be
+    /// Checks the invariant of `Ahead`, and returns how many bytes behind the tail are known to be
     /// zero.
     pub(crate) fn assert_window_is_zero(&self) -> usize {
         assert_eq!(self.shared.word(self.tail).load(Ordering::Relaxed), 0, "the word at the tail");
@@ -366,12 +366,12 @@ impl Producer {
     }
 }
 
-/// What a grant knows of the lines ahead as long as it is open.
+/// The state of the lines ahead, while a grant is open.
 #[derive(Debug)]
 pub(crate) struct Lent(Ahead);
 
 impl Staged {
-    /// Where the batch's next record goes.
+    /// The position of the batch's next record.
     #[inline(always)]
     pub(crate) fn tail(&self) -> u64 {
         self.tail
@@ -381,19 +381,19 @@ impl Staged {
 /// The consumer's private half.
 pub(crate) struct Consumer {
     shared: Shared,
-    /// The next record to look at.
+    /// The next record to read.
     next: u64,
     /// Everything before this is released.
     released: u64,
-    /// What the producer has been told.
+    /// The published head.
     published: u64,
-    /// Frames before this position were in a dead consumer's hands.
+    /// A dead consumer held the frames before this position.
     redelivered_before: u64,
-    /// Frames before this position have been shown to an application: what `taken` says.
+    /// Frames before this position have been shown to an application: the value of `taken`.
     shown: u64,
     /// How far behind `released` the published head may lag.
     lag: u64,
-    /// A release that gets here is to be attended to ([`Consumer::is_stop`]).
+    /// A release up to here needs further work ([`Consumer::is_stop`]).
     stop: u64,
 }
 
@@ -403,13 +403,13 @@ impl Consumer {
     ///
     /// The caller holds the consumer role, so no other thread releases.
     pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
-        // Relaxed: with the role's lock we got all that its last holder did and saw.
+        // Relaxed: the role's lock ordered everything that its last holder did and saw before this.
         let exact = shared.exact().load(Ordering::Relaxed);
         let taken = shared.taken().load(Ordering::Relaxed);
         if exact % 8 != 0 {
             return Err(Fault::Unaligned);
         }
-        // `taken` is stored before `exact`, so it lags behind it only if it is forged.
+        // `taken` is stored before `exact`, so only a forged one is behind it.
         let taken = if taken.wrapping_sub(exact) <= shared.capacity { taken } else { exact };
         let lag = shared.capacity / 8;
         let (next, released, published) = (exact, exact, exact);
@@ -423,7 +423,7 @@ impl Consumer {
     /// Releases, unread, the frames that a dead predecessor held. Calls `lost` after each, so a
     /// consumer killed in between has counted all but one.
     pub(crate) fn skip_shown(&mut self, mut lost: impl FnMut()) -> Result<(), Fault> {
-        // Forged positions need not meet; passing is enough.
+        // Forged positions need not be equal, so the loop ends when one passes the other.
         while later(self.next, self.redelivered_before) != self.next {
             let frame = match self.look() {
                 Ok(frame) => frame,
@@ -443,13 +443,13 @@ impl Consumer {
         &self.shared
     }
 
-    /// The first committed frame that is not released, or why there is none.
+    /// The first committed frame that is not released, or the reason why there is none.
     #[inline(always)]
     pub(crate) fn look_first(&mut self) -> Result<Peeked, Fault> {
         let position = self.released;
         // SYNC(commit): as in `look`.
         let first = self.shared.word(position).load(Ordering::Acquire);
-        // A payload that is not too long fits the ring with all that belongs to it.
+        // A payload up to the limit fits into the ring with its header and padding.
         if self.shared.is_record(first) {
             Ok(self.show(position, first))
         } else {
@@ -458,16 +458,16 @@ impl Consumer {
         }
     }
 
-    /// The next committed frame, or why there is none. Looking again without releasing finds the
-    /// frame after it; that ends where a ring full does, also if the chain was forged to have no
-    /// end.
+    /// The next committed frame, or the reason why there is none. The next call returns the frame
+    /// after it, even without a release. This ends after one ring full, also if a forged chain has
+    /// no end.
     #[inline(always)]
     pub(crate) fn look(&mut self) -> Result<Peeked, Fault> {
         // SYNC(commit): pairs with the Release stores in `uncover` and `publish`.
         let first = self.shared.word(self.next).load(Ordering::Acquire);
         let end = self.next.wrapping_add(record_size((first >> 32) as usize));
-        // Of the first frame that is not released this bounds the length, of those behind it their
-        // sum.
+        // This bounds the length of the first frame that is not released, and the sum of the
+        // lengths of those behind it.
         if is_short(first) && end.wrapping_sub(self.released) + SUCCESSOR <= self.shared.capacity {
             Ok(self.show(self.next, first))
         } else {
@@ -482,38 +482,38 @@ impl Consumer {
         let end = frame.end();
         self.next = end;
         if (end.wrapping_sub(self.shown) as i64) > 0 {
-            // Recorded before the application sees a byte: if we die now, our successor knows what
-            // we held. Never moved back: what a dead predecessor held stays recorded until it is
-            // released.
+            // Recorded before the application sees a byte, so if we die now, our successor knows
+            // what we held. It does not move back: what a dead predecessor held stays recorded
+            // until it is released.
             self.shown = end;
             taken.store(end, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
         } else if (frame.position.wrapping_sub(self.redelivered_before) as i64) < 0 {
-            // Only what was shown before can be shown again: `redelivered_before` never lies behind
+            // Only frames that were shown can be redelivered, so `redelivered_before` is not behind
             // `shown`.
             frame.first |= REDELIVERED;
         }
         frame
     }
 
-    /// Goes back to the first frame that is not released: what was looked at will be seen again.
+    /// Goes back to the first frame that is not released, so the frames that were read are returned
+    /// again.
     #[inline(always)]
     pub(crate) fn rewind(&mut self) {
         self.next = self.released;
     }
 
-    /// Copies the payload of a frame that was looked at out; `into` is exactly as long as the
-    /// payload.
+    /// Copies the payload of a frame; `into` is exactly as long as the payload.
     #[inline(always)]
     pub(crate) fn read(&self, frame: &Peeked, into: &mut [u8]) {
         debug_assert!(into.len() == frame.len());
         // SAFETY: the frame is committed (its word was loaded with Acquire) and not released, so
-        // the producer leaves it alone; its length was bounded by the ring.
+        // the producer does not write it; its length was bounded by the ring.
         unsafe { self.shared.copy_out(self.shared.payload_offset(frame.position), into) };
     }
 
-    /// Frees everything before `end`. True if it is time for [`Consumer::tell`], and for what else
-    /// is done now and then.
+    /// Frees everything before `end`. True if it is time for [`Consumer::tell`] and the other work
+    /// that is not needed for every frame.
     #[inline(always)]
     #[must_use = "the producer must be told in time"]
     pub(crate) fn free(&mut self, end: u64) -> bool {
@@ -525,14 +525,15 @@ impl Consumer {
         is_stop
     }
 
-    /// Whether `end` lies at the stop or behind it.
+    /// Whether `end` is at the stop or behind it.
     #[inline(always)]
     fn is_stop(&self, end: u64) -> bool {
         (end.wrapping_sub(self.stop) as i64) >= 0
     }
 
-    /// Tells the producer what has been released, if that is much. True if it was told, and so
-    /// should be woken if it sleeps. Stops again when it is time for that, or in `soon` bytes.
+    /// Publishes the head if it lags by enough. True if it was published, so that the producer
+    /// should be woken if it sleeps. The next stop is when that is due again, or after `soon`
+    /// bytes.
     #[must_use = "a sleeping producer must be woken when the head was published"]
     pub(crate) fn tell(&mut self, soon: u64) -> bool {
         let told = self.released.wrapping_sub(self.published) >= self.lag && self.publish();
@@ -541,19 +542,19 @@ impl Consumer {
         told
     }
 
-    /// Frees everything before `end`. True if the producer was told, and so should be woken if it
-    /// sleeps.
+    /// Frees everything before `end`. True if the head was published, so that the producer should
+    /// be woken if it sleeps.
     #[must_use = "a sleeping producer must be woken when the head was published"]
     pub(crate) fn release(&mut self, end: u64) -> bool {
         self.free(end) && self.tell(u64::MAX)
     }
 
-    /// Whether frames at the released position have been in a dead consumer's hands.
+    /// Whether a dead consumer held the frames at the released position.
     pub(crate) fn is_redelivering(&self) -> bool {
         (self.released.wrapping_sub(self.redelivered_before) as i64) < 0
     }
 
-    /// Tells the producer everything that has been released. True if there was something to tell.
+    /// Publishes everything that has been released. True if there was something to publish.
     #[cold]
     pub(crate) fn publish(&mut self) -> bool {
         let news = self.published != self.released;
@@ -569,22 +570,22 @@ impl Consumer {
         self.shared.head().store(self.published, Ordering::Release);
     }
 
-    /// The orderly end: publishes the position, and records that what was looked at and not
-    /// released was held by no consumer that died. (What a dead predecessor held stays marked.)
+    /// The orderly end: publishes the position, and records that no dead consumer held the frames
+    /// that were read and not released. (Frames that a dead predecessor held stay marked.)
     pub(crate) fn hand_back(&mut self) {
         self.shown = later(self.released, self.redelivered_before);
         self.shared.taken().store(self.shown, Ordering::Relaxed);
         self.publish();
     }
 
-    /// By how much the producer is ahead. For a policy only: the word is the producer's, and may
-    /// say anything.
+    /// By how much the producer is ahead. For a policy only, because the word is the producer's and
+    /// may have any value.
     #[cold]
     pub(crate) fn lead(&self) -> u64 {
         self.shared.tail().load(Ordering::Relaxed).wrapping_sub(self.released)
     }
 
-    /// Position behind the last frame that was looked at.
+    /// The position behind the last frame that was read.
     #[inline(always)]
     pub(crate) fn looked_at(&self) -> u64 {
         self.next

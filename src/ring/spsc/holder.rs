@@ -1,8 +1,8 @@
-//! A consumer that holds the frame it gave last until the next call: what a view does with a
-//! borrow, this does with a field. And runs of frames as they lie in the ring, for code that passes
-//! them on as they are.
+//! A consumer that holds the frame it returned last until the next call. It stores the frame in a
+//! field where a view would borrow the consumer. It also returns runs of frames as they are in the
+//! ring, for code that passes them on.
 //!
-//! Used by `transport/ring.rs`, whose trait lends what it received. Relies on `consumer.rs`.
+//! Used by `transport/ring.rs`, whose trait lends the received frame. Relies on `consumer.rs`.
 
 use super::consumer::{Consumer, Tally};
 use super::layout::Peeked;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::frame::Frame;
 use crate::wait::deadline::Deadline;
 
-/// A consumer, and the frame it gave last.
+/// A consumer, and the frame it returned last.
 pub(crate) struct Holder {
     consumer: Consumer,
     held: Option<Peeked>,
@@ -51,17 +51,17 @@ impl Holder {
         Some(Frame { header: held.header(), stamp: 0, payload: self.consumer.payload(held) })
     }
 
-    /// The frames that are committed now, as they lie in the ring, up to `limit` bytes, but at
-    /// least one; the held frame is the first of them. Empty if there is none, or one that has to
-    /// be marked as redelivered, which it is not where it lies.
+    /// The committed frames, as they are in the ring, up to `limit` bytes, but at least one. The
+    /// held frame is the first of them. Empty if there is no frame, or if the first has to be
+    /// marked as redelivered, because the mark is not in the ring.
     pub(crate) fn run(&mut self, limit: usize) -> &[u8] {
-        self.held = None; // not released: it is the next one again
-        let Ok(first) = self.consumer.try_next() else { return &[] }; // what is wrong, the next call will say
+        self.held = None; // not released: the next call returns it again
+        let Ok(first) = self.consumer.try_next() else { return &[] }; // the next call reports the error
         let (start, mut end) = (first.position(), first.end());
         if first.is_redelivered() {
             end = start;
         } else {
-            // Only what came before the first could be marked.
+            // Only frames before the first could be marked.
             while let Ok(frame) = self.consumer.core.look() {
                 if frame.end().wrapping_sub(start) > limit as u64 {
                     break;
@@ -73,7 +73,7 @@ impl Holder {
         self.consumer.records(start, end)
     }
 
-    /// Lets go of the whole frames in the first `bytes` of the ring, and gives their number and the
+    /// Releases the whole frames in the first `bytes` of the ring, and returns their number and the
     /// bytes of their payloads.
     pub(crate) fn release_run(&mut self, bytes: usize) -> (u64, u64) {
         self.held = None;
@@ -95,7 +95,7 @@ impl Holder {
         (tally.frames.into(), tally.bytes)
     }
 
-    /// Keeps the held frame, if there is one: it is the next one again.
+    /// Keeps the held frame, if there is one: the next call returns it again.
     pub(crate) fn hand_back(&mut self) {
         self.held = None;
     }

@@ -1,7 +1,7 @@
 //! The memory of an SPSC byte ring: the words that both sides share, and the records between them.
 //!
-//! Used by the two sides in `core.rs`, which says why it is right, and by observers. Relies on
-//! `sync` for memory and on `frame::header` for what a record looks like.
+//! Used by the two sides in `core.rs`, which proves the algorithm, and by observers. Relies on
+//! `sync` for memory and on `frame::header` for the header of a record.
 //!
 //! ```text
 //! producer page            consumer page                         data: capacity bytes, a power of two, mapped twice
@@ -14,7 +14,7 @@
 //! Positions are free-running byte counts (u64, never wrap in practice: 2^64 bytes at 100 GB/s are
 //! six years); a position's place in memory is `position & (capacity - 1)`. Records are 8-byte
 //! aligned: a short frame header, then the payload, padded with zeros. The word at the tail is
-//! zero; behind it may lie anything.
+//! zero; the bytes behind it may have any value.
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
@@ -22,7 +22,7 @@ use crate::memory::{Area, LINE};
 use crate::ring::position::later;
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// Producer page: where the next record goes. Written at every commit for observers; no waiter
+/// Producer page: the position of the next record. Written at every commit for observers; no waiter
 /// depends on it.
 pub(crate) const TAIL: usize = 0;
 /// Consumer page: the lazily published head, which a full producer polls.
@@ -39,13 +39,13 @@ pub(super) const SUCCESSOR: u64 = 8;
 /// The flag's bit in a commit word.
 pub(super) const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
 
-/// Why there is no frame where one was looked for. Fits a register; the handles make an [`Error`]
-/// of it.
+/// Why there is no frame at a position. It fits into a register; the handles convert it into an
+/// [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing has been committed there yet.
+    /// No frame is committed there yet.
     Empty,
-    /// What lies there is no header of this ring.
+    /// The bytes there are no header of this ring.
     Header(Refusal),
     /// A frame longer than the ring, or a chain of frames longer than the ring.
     TooLong,
@@ -56,7 +56,7 @@ pub(crate) enum Fault {
 const _: () = assert!(size_of::<Fault>() <= 8);
 
 impl Fault {
-    /// What to tell the user. (No `From`: see [`Refusal::error`].)
+    /// The error for the user. (For the missing `From` see [`Refusal::error`].)
     #[cold]
     pub(crate) fn error(self) -> Error {
         match self {
@@ -69,15 +69,15 @@ impl Fault {
     }
 }
 
-/// The three spans of memory a ring lives in, and its geometry: copied into the handle once, never
-/// re-read.
+/// The three spans of a ring's memory, and its geometry, which is copied into the handle and not
+/// read again.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(super) producer: Area,
     pub(super) consumer: Area,
     pub(super) data: Area,
     pub(super) capacity: u64,
-    /// The capacity less one: what of a position is its place.
+    /// The capacity less one: the mask that gives the place of a position.
     mask: usize,
     max_payload: usize,
 }
@@ -104,7 +104,7 @@ impl Shared {
 
     #[inline(always)]
     pub(super) fn tail(&self) -> &AtomicU64 {
-        // SAFETY: `new` checked that the area reaches so far; a multiple of 8.
+        // SAFETY: `new` checked that the area is long enough; a multiple of 8.
         unsafe { self.producer.word_unchecked(TAIL) }
     }
 
@@ -135,38 +135,36 @@ impl Shared {
         unsafe { self.data.word_unchecked(self.offset(position)) }
     }
 
-    /// Where a payload that begins at `position` lies. With the mirror any payload is one run of
-    /// bytes.
+    /// Offset of a payload that begins at `position`. With the mirror every payload is contiguous.
     #[inline(always)]
     pub(crate) fn payload_offset(&self, position: u64) -> usize {
         self.offset(position.wrapping_add(SHORT as u64))
     }
 
-    /// The data area itself, for the handles that hand out views.
+    /// The data area, for the handles that lend views.
     #[inline(always)]
     pub(crate) fn data(&self) -> &Area {
         &self.data
     }
 
-    /// Positions as an observer sees them: (exact head, tail). Each is right by itself; together
-    /// they are a snapshot only of a quiet ring. Numbers to show, by which nothing is read:
-    /// Relaxed.
+    /// The positions (exact head, tail), for observers. Each is correct by itself; together they
+    /// are a snapshot only of a ring that is not in use. Relaxed, because nothing is read by them.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.exact().load(Ordering::Relaxed);
         (head, later(self.tail().load(Ordering::Relaxed), head))
     }
 
     /// Walks the committed chain from the exact head to its end, and returns the position there.
-    /// Shows the header of every frame, and with `payloads` a copy of its payload, until `show`
-    /// returns false. Bounded by the capacity.
+    /// Passes the header of every frame, and with `payloads` a copy of its payload, to `show` until
+    /// that returns false. Bounded by the capacity.
     ///
     /// Frames that are released meanwhile are left out: each is shown only if the exact head had
-    /// not passed it after it was read. Until then no producer writes there; and one that has seen
-    /// the head that lets it do so writes after that, so a reader that got a byte of the new frame
-    /// would see the head, too.
+    /// not passed it after it was read. Until then no producer writes there. A producer writes
+    /// there only after it has seen the newer head, so a reader that got a byte of the new frame
+    /// would see that head, too.
     pub(crate) fn walk(&self, payloads: bool, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<u64, Fault> {
-        // SYNC(release): its consumer had seen the zero behind the last frame before it, so we do
-        // not see what was there a lap ago.
+        // SYNC(release): the consumer had seen the zero behind the last frame before it, so we do
+        // not see the bytes of a lap ago.
         let head = self.exact().load(Ordering::Acquire);
         let mut position = head;
         let mut payload = Vec::new();
@@ -177,14 +175,14 @@ impl Shared {
             if position.wrapping_sub(head) + SUCCESSOR > self.capacity {
                 return Err(Fault::Endless);
             }
-            // SYNC(commit): a non-zero word uncovers its record and the next word.
+            // SYNC(commit): a non-zero word publishes its record and the next word.
             let first = self.word(position).load(Ordering::Acquire);
             let frame = self.copy_record(position, first);
             if payloads {
                 payload.resize(frame.map_or(0, |frame| frame.len()), 0);
                 self.copy_payload(position, &mut payload);
             }
-            // SYNC(copied): what was read comes before the second look.
+            // SYNC(copied): the record was read before the second load of the head.
             fence(Ordering::Acquire);
             // SYNC(release): as above.
             let exact = self.exact().load(Ordering::Acquire);
@@ -202,8 +200,8 @@ impl Shared {
         }
     }
 
-    /// [`Shared::walk`] for an observer of a ring in use, which may run ahead of it: `None` after a
-    /// ring full.
+    /// [`Shared::walk`] for an observer of a ring in use, which may stay ahead of the walk: `None`
+    /// after one ring full.
     pub(crate) fn watch(&self, payloads: bool, show: impl FnMut(Header, &[u8]) -> bool) -> Result<Option<u64>, Fault> {
         let head = self.observe().0;
         match self.walk(payloads, show) {
@@ -278,7 +276,7 @@ impl Shared {
         unsafe { self.data.read(0, rest) };
     }
 
-    /// Whether `first` begins a record of this ring. Zero, which is "nothing yet", does not.
+    /// Whether `first` begins a record of this ring. Zero, which means "no frame yet", does not.
     #[inline(always)]
     pub(super) fn is_record(&self, first: u64) -> bool {
         is_short(first) && (first >> 32) as usize <= self.max_payload
@@ -296,15 +294,15 @@ impl Shared {
         }
     }
 
-    /// Zeroes the words from one position up to another, less than a capacity further on. They lie
-    /// in free space.
+    /// Zeroes the words from one position up to another, which is less than a capacity ahead. They
+    /// are in free space.
     #[inline(always)]
     pub(super) fn zero(&self, from: u64, to: u64) {
         let (at, len) = (self.offset(from), to.wrapping_sub(from) as usize);
         debug_assert!(len as u64 <= self.capacity);
         let first = len.min(self.data.len() - at);
-        // SAFETY: ends inside the area; the caller keeps to what the consumer has released, and is
-        // the only producer.
+        // SAFETY: ends inside the area; the caller passes only what the consumer has released, and
+        // is the only producer.
         unsafe { self.data.zero(at, first) };
         if first < len {
             // SAFETY: an unmirrored area continues at its start; the whole is no longer than a
@@ -313,7 +311,7 @@ impl Shared {
         }
     }
 
-    /// Zeroes the `N` bytes from a multiple of `N` on, a power of two up to the capacity. They lie
+    /// Zeroes the `N` bytes from a multiple of `N` on, a power of two up to the capacity. They are
     /// in free space.
     #[inline(always)]
     pub(super) fn zero_piece<const N: usize>(&self, from: u64) {
@@ -328,7 +326,7 @@ impl Shared {
     pub(super) fn record(&self, position: u64, first: u64) -> Peeked {
         let mut second = [0; 8];
         // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The
-        // first word was loaded non-zero with Acquire, so the producer is done with it.
+        // first word was loaded non-zero with Acquire, so the producer has finished it.
         unsafe { self.data.read(self.offset(position.wrapping_add(8)), &mut second) };
         Peeked { first, second: u64::from_le_bytes(second), position }
     }
@@ -340,8 +338,8 @@ pub(super) fn record_size(len: usize) -> u64 {
     padded(SHORT + len) as u64
 }
 
-/// A committed frame that the consumer has looked at and not released: its two header words, and
-/// where it lies.
+/// A committed frame that the consumer has read and not released: its two header words, and its
+/// position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peeked {
     /// The commit word; with REDELIVERED if a dead consumer had seen the frame.
@@ -369,13 +367,13 @@ impl Peeked {
         self.first & REDELIVERED != 0
     }
 
-    /// Position behind the record: what to release up to.
+    /// The position behind the record: release up to here.
     #[inline(always)]
     pub(crate) fn end(&self) -> u64 {
         self.position.wrapping_add(record_size(self.len()))
     }
 
-    /// Where its record begins.
+    /// The position of its record.
     #[inline(always)]
     pub(crate) fn position(&self) -> u64 {
         self.position

@@ -1,6 +1,7 @@
-//! The producer's handle: sending by copy, by grant, by batch; blocking when the ring is full.
+//! The producer's handle: sending by copy, by grant and in batches.
 //!
-//! Relies on `core.rs` for the algorithm, on `attachment.rs` for waiting and for the peer's life.
+//! Relies on `core.rs` for the algorithm, on `attachment.rs` for waiting and for the peer's
+//! liveness.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -20,21 +21,22 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, pause_for_ns};
 
-/// How long a `try_…` call looks at a ring that seems full before it asks the consumer's own line:
-/// long enough that a caller who tries in a tight loop does not slow the consumer down.
+/// How long a `try_…` call polls a ring that looks full before it reads the exact head: long enough
+/// that a caller that retries in a tight loop does not slow down the consumer.
 const FULL_PAUSE_NS: u32 = 100;
 
-/// The sending end. One at a time: the role passes on when it is dropped, or when its process dies.
+/// The producer. A ring has one at a time: a successor can attach when it is dropped, or when its
+/// process has died.
 ///
-/// Every `try_…` call is wait-free, allocates nothing and makes no system call but the wake-up of a
-/// consumer that sleeps (none at all in [`WakeMode::Poll`](crate::WakeMode::Poll)); now and then,
-/// and only when the ring is full, it asks the kernel whether the consumer is dead.
+/// Every `try_…` call is wait-free, allocates no memory, and makes no system call except to wake a
+/// sleeping consumer (none in [`WakeMode::Poll`](crate::WakeMode::Poll)). If the ring is full, it
+/// asks the kernel from time to time whether the consumer is dead.
 ///
 /// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while
 /// no consumer is attached, with [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
-/// dead thread").
+/// The end of a thread is not a death, because the handle belongs to its process
+/// (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
     core: core::Producer,
     sequencer: Sequencer,
@@ -54,7 +56,7 @@ impl std::fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Opens the named ring, or creates it, and becomes its producer.
+    /// Opens or creates the named ring, and attaches to it as its producer.
     ///
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Producer::attach`].
@@ -62,13 +64,12 @@ impl Producer {
         Ring::open_and_attach(Kind::Spsc, name, options, Self::attach)
     }
 
-    /// Becomes the ring's producer. Continues behind the last committed frame, by whichever
-    /// producer it was written and however that producer ended. Walks the frames that wait in the
-    /// ring; some system calls.
+    /// Attaches to the ring as its producer, and continues behind the last committed frame, however
+    /// its producer ended. Walks the frames in the ring; some system calls.
     ///
     /// # Errors
-    /// [`Error::RoleTaken`] while another producer lives; [`Error::Incompatible`] for another kind
-    /// of ring; [`Error::Corrupt`] if the chain of frames is damaged; [`Error::Io`].
+    /// [`Error::RoleTaken`] while a living producer is attached; [`Error::Incompatible`] for
+    /// another kind of ring; [`Error::Corrupt`] if the chain of frames is damaged; [`Error::Io`].
     ///
     /// ```
     /// use slipring::{Error, Options, Ring, spsc};
@@ -106,7 +107,7 @@ impl Producer {
         self.core.shared().max_payload()
     }
 
-    /// Whether a consumer is attached (or died a moment ago).
+    /// Whether a consumer is attached, or has just died.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.attachment.has_peer()
@@ -120,7 +121,7 @@ impl Producer {
         self.attachment.wait_for_peer(deadline.into())
     }
 
-    /// What `SIGKILL` does, as far as the ring can tell.
+    /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
@@ -132,7 +133,7 @@ impl Producer {
         self.attachment.canceller()
     }
 
-    /// How this handle's blocking calls wait from now on.
+    /// Sets how this handle's blocking calls wait.
     pub fn set_idle(&mut self, idle: Idle) {
         self.attachment.set_idle(idle);
     }
@@ -140,9 +141,8 @@ impl Producer {
     /// Sends a copy of `payload`, if there is room. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Full`]: it may be otherwise a moment later; if it is not full, only this producer can fill it.
-    /// [`Error::TooLarge`], [`Error::Closed`] or [`Error::PeerDead`]: the ring is full, and the
-    /// consumer has left or died.
+    /// [`Error::Full`] until the consumer releases frames; [`Error::TooLarge`]; [`Error::Closed`]
+    /// or [`Error::PeerDead`] if the ring is full and the consumer has departed.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -184,8 +184,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends a copy of `payload`; waits while the ring is full. Blocking: the consumer makes the
-    /// room.
+    /// Sends a copy of `payload`; waits while the ring is full. Blocking: progress depends on the
+    /// consumer.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
@@ -240,7 +240,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Room for a payload of up to `len` bytes, to be written in place. Wait-free.
+    /// Reserves room for a payload of up to `len` bytes, to be written in place. Wait-free.
     ///
     /// Invisible to the consumer until [`Grant::commit`]. Dropping it without committing aborts;
     /// nothing is sent.
@@ -283,8 +283,8 @@ impl Producer {
         Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
-    /// Several frames that become visible at once, with one release store and one look for a
-    /// sleeper.
+    /// Starts a batch: frames that become visible at once, with one release store and one check for
+    /// a sleeper.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
@@ -302,8 +302,8 @@ impl Producer {
         Batch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
     }
 
-    /// Says that nothing more will come: the consumer gets what is in the ring, then
-    /// [`Error::Closed`]. So does dropping.
+    /// Closes the producer: the consumer gets the frames in the ring, then [`Error::Closed`].
+    /// Dropping the handle does the same.
     pub fn close(self) {}
 
     #[inline(always)]
@@ -325,7 +325,8 @@ impl Producer {
         if self.core.has_room(tail, len) { Ok(()) } else { self.full(tail, len) }
     }
 
-    /// The published head says full: make sure, and find out whether it will ever be otherwise.
+    /// The ring is full by the published head: checks the exact head, and whether the consumer has
+    /// ended.
     #[cold]
     #[inline(never)]
     fn full(&mut self, tail: u64, len: usize) -> Result<()> {
@@ -342,8 +343,7 @@ impl Producer {
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         let Producer { core, attachment, .. } = self;
-        // Polls the published head while awake, and asks the consumer's own line before every
-        // sleep.
+        // Polls the published head while awake, and reads the exact head before every sleep.
         let exactly = Cell::new(false);
         let outcome = attachment.wait(
             deadline,
@@ -359,14 +359,13 @@ impl Producer {
         );
         attachment.raise_high_water(core.high_water());
         match outcome {
-            // A call that did not get as far as sleeping has seen the published head only, which
-            // lags.
+            // A call that did not sleep has read the published head only, which lags.
             Err(Error::Timeout) if core.has_room_exactly(core.tail(), len) => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// Sends what there is room for at the producer's tail.
+    /// Sends a frame for which there is room at the producer's tail.
     #[inline(always)]
     fn write_and_commit(&mut self, tail: u64, header: Header, payload: &[u8]) {
         // SAFETY: the data is mapped twice (`expect_mirror`).
@@ -375,7 +374,7 @@ impl Producer {
         self.published(1, payload.len() as u64);
     }
 
-    /// Counts what has just become visible, and wakes the consumer if it sleeps.
+    /// Counts the frames that have just become visible, and wakes the consumer if it sleeps.
     #[inline(always)]
     fn published(&mut self, frames: u64, bytes: u64) {
         self.attachment.wake_peers(1);
@@ -404,7 +403,7 @@ impl Grant<'_> {
     /// Sends the first `len` bytes as a frame.
     ///
     /// # Panics
-    /// If `len` exceeds the grant: those bytes were never reserved.
+    /// If `len` exceeds the grant.
     #[inline]
     pub fn commit(self, len: usize) {
         self.finish(Header::PLAIN, len);
@@ -428,7 +427,8 @@ impl Grant<'_> {
     #[inline(always)]
     fn finish(self, header: Header, len: usize) {
         assert!(len <= self.len, "commit of more than was reserved");
-        // A copy of the grant in a forked child sends nothing: the ring is the parent's.
+        // A copy of the grant in a forked child sends nothing, because the handle belongs to the
+        // parent.
         if !self.producer.attachment.is_forked() {
             let Producer { core, sequencer, .. } = &mut *self.producer;
             core.commit_grant(self.lent, self.len, header.sent(len, sequencer.give_out(header)));
@@ -481,8 +481,8 @@ impl Batch<'_> {
     /// Adds a copy of `payload`. Wait-free.
     ///
     /// # Errors
-    /// As [`Producer::try_send`]. After [`Error::Full`] the batch is as before: commit it, and go
-    /// on with another.
+    /// As [`Producer::try_send`]. After [`Error::Full`] the batch is unchanged: commit it, and
+    /// start another.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<()> {
         self.put(Header::PLAIN, payload)
@@ -517,7 +517,7 @@ impl Batch<'_> {
         self.frames
     }
 
-    /// Whether nothing has been pushed.
+    /// Whether the batch has no frames.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames == 0
@@ -526,7 +526,8 @@ impl Batch<'_> {
     /// Makes the whole batch visible.
     #[inline]
     pub fn commit(self) {
-        // A copy of the batch in a forked child sends nothing: the ring is the parent's.
+        // A copy of the batch in a forked child sends nothing, because the handle belongs to the
+        // parent.
         if self.producer.attachment.is_forked() {
             return;
         }

@@ -1,18 +1,19 @@
-//! When a consumer that has caught up, or nearly so, should let the producer get ahead.
+//! The catch-up pause: when a consumer that has caught up with the producer, or nearly so, should
+//! pause.
 //!
-//! Used by `consumer.rs` whenever it finds the ring empty, and now and then in a long run; frames
-//! are counted by the handle's counter. A consumer that polls at the heels of a producer that
-//! streams takes the cache line away that the producer is about to write; both then pass one line
-//! to and fro, frame by frame, and stay in that state: 64-byte frames take 5 times as long as they
-//! need (docs/benchmarks.md). A pause is enough to get out: the producer writes several lines,
-//! which then come over in bulk.
+//! Used by `consumer.rs` whenever it finds the ring empty, and from time to time in a long run; the
+//! handle's counter counts the frames. A consumer that polls close behind a streaming producer
+//! fetches the cache line that the producer is about to write. The two then exchange one line for
+//! every frame, and stay in that state: 64-byte frames take 5 times as long as necessary
+//! (docs/benchmarks.md). A pause ends it: the producer writes several lines, which are then
+//! transferred together.
 //!
-//! Nothing here reads a clock. What tells a stream is a *run*: two or more frames between two
-//! findings of "empty". A single frame may be a stream at whose heels we are, or one end of a
-//! ping-pong, where pausing would hurt; so a pause is tried now and then, ever more rarely as long
-//! as it brings nothing. Small frames, many to a line, may come as fast as they are read, one
-//! behind the other, without the ring ever being empty: in a long run the consumer looks how far
-//! behind it is.
+//! Nothing here reads a clock. A stream is recognised by a *run*: two or more frames between two
+//! times that the ring is found empty. A single frame may belong to a stream with the consumer
+//! close behind, or to a ping-pong, where a pause would hurt. So a pause is tried from time to
+//! time, and less often as long as it does not help. Small frames, many to a line, may come as fast
+//! as they are read, so that the ring is not found empty; so in a long run the consumer checks its
+//! distance to the producer.
 
 use crate::wait::idle::pause_for_ns;
 
@@ -20,32 +21,33 @@ use crate::wait::idle::pause_for_ns;
 const FIRST_NS: u32 = 150;
 /// The longest: a few transfers between far ones.
 const LONGEST_NS: u32 = 1_200;
-/// A producer that makes a frame in less than this streams.
+/// A producer that sends a frame in less than this streams.
 const STREAMING_NS: u32 = 128;
-/// Single frames between two trials, at first and at most.
+/// Single frames between two trial pauses, at first and at most.
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 8_192;
 
-/// Frames of a run between two looks at the producer's position, which cost a line transfer each.
+/// Frames of a run between two readings of the producer's position, which cost a line transfer
+/// each.
 const LOOK_EVERY: u64 = 64;
-/// Bytes to be behind the producer at least, and the pause of a consumer that is closer.
+/// The least distance to the producer in bytes, and the pause of a consumer that is closer.
 const DISTANCE: u64 = 1024;
 const DISTANCE_NS: u32 = 1_000;
 
 pub(super) struct Run {
     /// Frames received when the ring was last found empty.
     began: u64,
-    /// How many have been received at the next look at the distance.
+    /// The number of received frames at which to check the distance again.
     look_at: u64,
     /// Runs of one frame since the last pause.
     singles: u32,
-    /// How many of them until the next trial.
+    /// The number of such runs until the next trial pause.
     patience: u32,
     pause_ns: u32,
 }
 
 impl Run {
-    /// After `received` frames.
+    /// A new state, after `received` frames.
     pub(super) fn new(received: u64) -> Self {
         Run {
             began: received,
@@ -56,8 +58,8 @@ impl Run {
         }
     }
 
-    /// In the middle of a run, after `received` frames, `lead` bytes behind the producer. Says
-    /// after how many more to come again.
+    /// In a run, after `received` frames, `lead` bytes behind the producer. Returns after how many
+    /// more frames to call again.
     pub(super) fn go_on(&mut self, received: u64, lead: impl FnOnce() -> u64) -> u32 {
         let left = self.look_at.wrapping_sub(received) as i64;
         if left > 0 {
@@ -70,8 +72,7 @@ impl Run {
         LOOK_EVERY as u32
     }
 
-    /// The ring was found empty after `received` frames: pauses if that is likely to pay, and only
-    /// then.
+    /// The ring was found empty after `received` frames: pauses if that is likely to help.
     pub(super) fn end(&mut self, received: u64) {
         self.look_at = received.wrapping_add(LOOK_EVERY);
         let frames = received.wrapping_sub(self.began).min(u32::MAX.into()) as u32;

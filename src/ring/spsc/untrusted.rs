@@ -1,21 +1,22 @@
-//! Receiving from a stranger: a process of another user, or one that may have been taken over.
+//! Receiving from a stranger: a process of another user, or one that may be compromised.
 //!
-//! Used where a program accepts a memfd from outside its trust domain. The ring is the same, the
-//! reader is not: it believes nothing that the other side can change.
+//! Used where a program accepts a memfd from outside its trust domain. The ring is the same, but
+//! this reader relies on nothing that the other side can change.
 //!
 //! * The memfd must be sealed against resizing, so that no access can fault; its size comes from
-//!   `fstat`. A hole that is punched into it reads as zeros, except in huge pages, where the next
-//!   access may fault: they are refused.
-//! * The geometry is validated, copied, and never read again. Positions are private: what we
-//!   publish, we do not read back.
+//!   `fstat`. A hole that is punched into it reads as zeros. In huge pages the next access may
+//!   fault, so they are refused.
+//! * The geometry is validated, copied, and not read again. Positions are private; published
+//!   positions are not read back.
 //! * Every word of shared memory is read once, as an aligned 64-bit atomic, into private memory,
-//!   and only then looked at.
+//!   and then checked.
 //! * A frame is copied out before the caller sees it; there are no references into the ring.
 //! * Work per call is bounded by the frame's length, and that by the caller's buffer. Sleeps are
 //!   bounded by the deadline.
-//! * One violation detaches for good.
+//! * After one violation, nothing is read any more.
 //!
-//! What a stranger can still do: send nonsense as payload, send nothing, and wake us for nothing.
+//! A stranger can still send nonsense as payload, send nothing, and wake the consumer without a
+//! cause.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -37,8 +38,8 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Pace;
 
-/// A receiving end that does not trust the sender. Takes no seat in the ring, so the sender cannot
-/// tell whether it exists: agree on its life over the socket that passed the memfd.
+/// A consumer that does not trust the sender. It is not a participant of the ring, so the sender
+/// cannot tell whether it exists: use the socket that passed the memfd for that.
 ///
 /// ```
 /// use slipring::{Options, Ring, spsc};
@@ -60,14 +61,14 @@ pub struct UntrustedConsumer {
     capacity: u64,
     max_payload: usize,
     position: u64,
-    /// What the sender has been told.
+    /// The published head.
     published: u64,
     data_event: Arc<Cancellable<One>>,
     space_event: One,
     pace: Pace,
-    /// Forks of this process before it was made.
+    /// Forks of this process before it was created.
     born: u32,
-    /// What the sender did wrong; nothing is read after that.
+    /// The sender's violation, after which nothing is read.
     violation: Option<&'static str>,
 }
 
@@ -80,7 +81,7 @@ impl std::fmt::Debug for UntrustedConsumer {
 }
 
 impl UntrustedConsumer {
-    /// Maps a memfd that a stranger passed, and starts at the position it shows.
+    /// Maps a memfd that a stranger passed, and starts at its position.
     ///
     /// # Errors
     /// [`Error::Untrusted`] if it is no sealed memfd of ordinary pages; [`Error::Corrupt`],
@@ -111,7 +112,7 @@ impl UntrustedConsumer {
         })
     }
 
-    /// Largest payload that this ring can carry: a buffer of this size is always long enough.
+    /// The largest payload of this ring: a buffer of this size is always long enough.
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.max_payload
@@ -123,7 +124,7 @@ impl UntrustedConsumer {
     /// # Errors
     /// [`Error::Forked`]; [`Error::Empty`]; [`Error::TooLarge`] if `buffer` is too short (the frame
     /// stays); [`Error::Corrupt`] or [`Error::Incompatible`] once the sender broke the protocol,
-    /// and [`Error::Corrupt`] for ever after.
+    /// and [`Error::Corrupt`] on every later call.
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Header> {
         if fork::is_child_of(self.born) {
             return Err(Error::Forked);
@@ -131,7 +132,7 @@ impl UntrustedConsumer {
         if let Some(what) = self.violation {
             return Err(Error::Corrupt { what });
         }
-        // SYNC(commit): as in `look`; what it says is checked all the same.
+        // SYNC(commit): as in `look`; its contents are checked all the same.
         let first = self.word(self.position, Ordering::Acquire);
         if first == 0 {
             self.publish();
@@ -149,8 +150,7 @@ impl UntrustedConsumer {
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
         let payload = self.position.wrapping_add(SHORT as u64);
         for (i, chunk) in into.chunks_mut(8).enumerate() {
-            // Wrapping: the position at attach was the sender's choice, perhaps one shortly before
-            // 2^64.
+            // Wrapping, because the sender chose the position at attach, and it may be near 2^64.
             let word = self.word(payload.wrapping_add(8 * i as u64), Ordering::Relaxed).to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
@@ -165,7 +165,7 @@ impl UntrustedConsumer {
     }
 
     /// [`UntrustedConsumer::try_recv_into`]; waits while the ring is empty, until the deadline.
-    /// There is no form without one: a stranger may keep us waiting for ever.
+    /// There is no form without a deadline, because a stranger may keep us waiting for ever.
     ///
     /// # Errors
     /// As [`UntrustedConsumer::try_recv_into`], and [`Error::Timeout`].
@@ -185,7 +185,7 @@ impl UntrustedConsumer {
         self.data_event.canceller()
     }
 
-    /// Tells the sender what was released, and wakes it if it sleeps on a full ring.
+    /// Publishes the releases, and wakes the sender if it sleeps on a full ring.
     fn publish(&mut self) {
         if self.published != self.position {
             self.published = self.position;
@@ -196,7 +196,7 @@ impl UntrustedConsumer {
     }
 
     /// One 8-byte unit of the data. `position` is ours and a multiple of 8, and is masked here, so
-    /// no value that the sender chose ever becomes an address.
+    /// no value that the sender chose becomes an address.
     #[inline(always)]
     fn word(&self, position: u64, order: Ordering) -> u64 {
         self.data.word((position & (self.capacity - 1)) as usize).load(order)

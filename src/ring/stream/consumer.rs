@@ -16,11 +16,11 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
 
-/// The reading end. One at a time: the role passes on when it is dropped, or when its process dies;
-/// the successor starts at the first byte that was not released.
+/// The consumer. A stream has one at a time: a successor can attach when it is dropped, or when its
+/// process has died. The successor starts at the first byte that was not released.
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
-/// dead thread").
+/// The end of a thread is not a death, because the handle belongs to its process
+/// (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Consumer {
     core: core::Consumer,
     attachment: Attachment<One>,
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    /// Opens the named stream, or creates it, and becomes its consumer.
+    /// Opens or creates the named stream, and attaches to it as its consumer.
     ///
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Consumer::attach`].
@@ -45,7 +45,7 @@ impl Consumer {
         Ring::open_and_attach(Kind::Stream, name, options, Self::attach)
     }
 
-    /// Becomes the stream's consumer. Some system calls.
+    /// Attaches to the stream as its consumer. Some system calls.
     ///
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
@@ -63,7 +63,7 @@ impl Consumer {
         self.attachment.ring()
     }
 
-    /// Whether a producer is attached (or died a moment ago).
+    /// Whether a producer is attached, or has just died.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.attachment.has_peer()
@@ -77,7 +77,7 @@ impl Consumer {
         self.attachment.wait_for_peer(deadline.into())
     }
 
-    /// What `SIGKILL` does, as far as the ring can tell.
+    /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
@@ -89,13 +89,12 @@ impl Consumer {
         self.attachment.canceller()
     }
 
-    /// How this handle's blocking calls wait from now on.
+    /// Sets how this handle's blocking calls wait.
     pub fn set_idle(&mut self, idle: Idle) {
         self.attachment.set_idle(idle);
     }
 
-    /// Bytes that can be read now; a moment later there may be more. Wait-free. In a forked child a
-    /// harmless look.
+    /// The bytes that can be read now. Wait-free. Allowed in a forked child, because it only reads.
     ///
     /// # Errors
     /// [`Error::Corrupt`]
@@ -105,18 +104,18 @@ impl Consumer {
         self.core.available(capacity)
     }
 
-    /// Reads as much as there is, at most `buffer`, and says how much that was. Wait-free.
+    /// Reads the bytes that are there, up to the length of `buffer`, and returns their number.
+    /// Wait-free.
     ///
     /// # Errors
-    /// [`Error::Empty`] if there is not one byte; [`Error::Closed`] or [`Error::PeerDead`] if there
-    /// will be none either.
+    /// [`Error::Empty`] if there is no byte; [`Error::Closed`] or [`Error::PeerDead`] if in
+    /// addition the producer has departed.
     #[inline]
     pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.try_read_units(buffer, 1)
     }
 
-    /// [`Consumer::try_read`] of bytes that belong together by `unit`s: none of them is read in
-    /// part.
+    /// [`Consumer::try_read`] of whole `unit`s of bytes: no unit is read in part.
     #[inline(always)]
     pub(in crate::ring) fn try_read_units(&mut self, buffer: &mut [u8], unit: usize) -> Result<usize> {
         self.attachment.check_fork()?;
@@ -133,8 +132,8 @@ impl Consumer {
         Ok(n)
     }
 
-    /// Reads at least one byte, at most `buffer`; waits while the stream is empty. Blocking: a
-    /// producer has to write.
+    /// Reads at least one byte, up to the length of `buffer`; waits while the stream is empty.
+    /// Blocking: progress depends on the producer.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`].
@@ -150,8 +149,7 @@ impl Consumer {
         self.read_units(buffer, 1, deadline.into())
     }
 
-    /// [`Consumer::read_deadline`] of bytes that belong together by `unit`s: none of them is read
-    /// in part.
+    /// [`Consumer::read_deadline`] of whole `unit`s of bytes: no unit is read in part.
     pub(in crate::ring) fn read_units(&mut self, buffer: &mut [u8], unit: usize, deadline: Deadline) -> Result<usize> {
         self.check_call(unit)?;
         if buffer.is_empty() {
@@ -163,11 +161,11 @@ impl Consumer {
         Ok(n)
     }
 
-    /// Exactly `len` bytes, in place. Wait-free. Dropping the chunk leaves them in the stream.
+    /// Exactly `len` bytes, in place. Dropping the chunk leaves them in the stream. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Empty`] if fewer are there; [`Error::Closed`] or [`Error::PeerDead`] if there will
-    /// be no more; [`Error::TooLarge`] if `len` exceeds the capacity.
+    /// [`Error::Empty`] if fewer are there; [`Error::Closed`] or [`Error::PeerDead`] if in addition
+    /// the producer has departed; [`Error::TooLarge`] if `len` exceeds the capacity.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
@@ -195,7 +193,8 @@ impl Consumer {
         Ok(ReadChunk { consumer: self, len })
     }
 
-    /// Stops reading. Bytes in the stream wait for another consumer. So does dropping.
+    /// Stops reading; bytes in the stream stay for another consumer. Dropping the handle does the
+    /// same.
     pub fn close(self) {}
 
     fn check_call(&self, len: usize) -> Result<()> {
@@ -212,7 +211,7 @@ impl Consumer {
     #[inline(always)]
     fn release(&mut self, n: usize) {
         if self.attachment.is_forked() {
-            return; // the bytes are the parent's to release
+            return; // the bytes belong to the parent
         }
         self.core.release(n);
         self.attachment.wake_peers(1);
@@ -220,8 +219,8 @@ impl Consumer {
         self.attachment.count(Counter::Bytes, n as u64);
     }
 
-    /// Fewer than `wanted` bytes are there: will there be more? If so, how many there are after
-    /// all.
+    /// Fewer than `wanted` bytes are there: checks the producer, and returns how many there are
+    /// then.
     #[cold]
     #[inline(never)]
     fn empty(&mut self, wanted: usize) -> Result<usize> {

@@ -1,5 +1,5 @@
-//! The SPSC byte stream for audio and other plain data: no headers, no frames, only bytes in order.
-//! Checked by loom.
+//! The algorithm of the SPSC byte stream: bytes in order, without headers or frames. `loom-tests`
+//! compiles and checks this file.
 //!
 //! Used by the handles in `stream/mod.rs`. Relies on `sync` for memory.
 //!
@@ -14,13 +14,13 @@
 //! Lamport's ring with cached peer indices. The producer writes bytes behind `tail`, then stores
 //! `tail` with Release; the consumer loads it with Acquire, reads, then stores `head` with Release,
 //! which the producer loads with Acquire before it writes there again. Each side keeps its own
-//! index privately and a copy of the other's, and looks again only when the copy is not enough; a
-//! copy never shows more than there is.
+//! index and a copy of the other's in private memory, and reads the other's again only when the
+//! copy is not enough. A copy does not show more than there is.
 //!
-//! Without headers there is no commit word in the data, so here (and only here) an index is what
-//! the peer polls.
+//! Without headers there is no commit word in the data, so here, unlike in the other rings, the
+//! peer polls an index.
 //!
-//! A killed producer leaves bytes behind `tail` that never were; a killed consumer's successor
+//! Bytes behind `tail` that a killed producer left are discarded; a killed consumer's successor
 //! starts at `head`. Progress: wait-free.
 
 use crate::error::{Error, Result};
@@ -71,18 +71,18 @@ impl Shared {
         self.consumer.word(HEAD)
     }
 
-    /// (head, tail) as an observer sees them: numbers to show, by which nothing is read.
+    /// The positions (head, tail), for observers. Nothing is read by them.
     pub(crate) fn observe(&self) -> (u64, u64) {
         let head = self.head().load(Ordering::Relaxed);
         (head, crate::ring::position::later(self.tail().load(Ordering::Relaxed), head))
     }
 
-    /// Both positions, checked: what either side starts from.
+    /// Both positions, checked, where either side starts.
     fn positions(&self) -> Result<(u64, u64)> {
-        // Each index moves forward only, so reading the head first can only overstate the distance
-        // by what is consumed meanwhile, never make it negative. SYNC(stream-release),
-        // SYNC(stream-commit): a participant that attaches may at once write before the one and
-        // read before the other.
+        // Each index moves forward only, so if the head is read first, the distance may be too
+        // large by what is consumed meanwhile, but is not negative. SYNC(stream-release),
+        // SYNC(stream-commit): a participant that attaches may write before the one and read before
+        // the other at once.
         let head = self.head().load(Ordering::Acquire);
         let tail = self.tail().load(Ordering::Acquire);
         if tail.wrapping_sub(head) > self.capacity {
@@ -113,13 +113,13 @@ impl Producer {
         &self.shared
     }
 
-    /// Bytes that can be written now; looks at the consumer only if fewer than `wanted` are known
-    /// to be free.
+    /// The bytes that can be written now. Reads the consumer's position only if fewer than `wanted`
+    /// are known to be free.
     #[inline(always)]
     pub(crate) fn free(&mut self, wanted: usize) -> usize {
         let mut used = self.tail.wrapping_sub(self.head);
         if used + wanted as u64 > self.shared.capacity {
-            // SYNC(stream-release): the consumer has finished with everything before this.
+            // SYNC(stream-release): the consumer has finished reading everything before this.
             let head = self.shared.head().load(Ordering::Acquire);
             if self.tail.wrapping_sub(head) <= used {
                 self.head = head;
@@ -130,7 +130,7 @@ impl Producer {
         (self.shared.capacity - used) as usize
     }
 
-    /// The largest fill level seen at any look at the consumer.
+    /// The largest fill level at all readings of the consumer's position.
     pub(crate) fn high_water(&self) -> u64 {
         self.high_water
     }
@@ -141,7 +141,7 @@ impl Producer {
         self.shared.offset(self.tail)
     }
 
-    /// Writes `bytes`, of which [`Producer::free`] has just said that they fit; split where an
+    /// Writes `bytes`, for which [`Producer::free`] has just returned enough room; split where an
     /// unmirrored area ends.
     #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) {
@@ -186,8 +186,8 @@ impl Consumer {
         &self.shared
     }
 
-    /// Bytes that can be read now; looks at the producer only if fewer than `wanted` are known to
-    /// be there.
+    /// The bytes that can be read now. Reads the producer's position only if fewer than `wanted`
+    /// are known to be there.
     #[inline(always)]
     pub(crate) fn available(&mut self, wanted: usize) -> Result<usize> {
         let known = self.tail.wrapping_sub(self.head);
@@ -200,7 +200,7 @@ impl Consumer {
         if there > self.shared.capacity {
             return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
         }
-        self.tail = tail; // only now: a forged one must not be what the next call goes by
+        self.tail = tail; // stored only now, so that the next call does not use a forged tail
         Ok(there as usize)
     }
 
@@ -210,7 +210,7 @@ impl Consumer {
         self.shared.offset(self.head)
     }
 
-    /// Copies the next bytes out; [`Consumer::available`] has just said that they are there.
+    /// Copies the next bytes, which are there by the last [`Consumer::available`].
     #[inline(always)]
     pub(crate) fn read(&self, into: &mut [u8]) {
         debug_assert!(into.len() as u64 <= self.tail.wrapping_sub(self.head));

@@ -1,13 +1,13 @@
-//! [`PartialWrite`]: a write of everything that ended early, and how far it got.
+//! [`PartialWrite`]: the error of a write of several bytes or values that ended early, with the number written.
 //!
-//! Used by the producer's calls that write all of something until a deadline. There is no
-//! conversion into `Error`: it would make `?` ambiguous in programs. Relies on `error.rs`.
+//! Used by the producer's calls that write all of their input until a deadline. There is no
+//! conversion into `Error`, because it would make `?` ambiguous in programs. Relies on `error.rs`.
 
 use crate::error::Error;
 
-/// Why not everything was written, and how much of it was: go on from there, or tell the consumer.
+/// Why not everything was written, and how much was. The caller can continue from there.
 ///
-/// Where the number does not matter: `.map_err(|partial| partial.error)?`.
+/// If the number does not matter: `.map_err(|partial| partial.error)?`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,9 +22,10 @@ use crate::error::Error;
 #[derive(Debug, thiserror::Error)]
 #[error("{error} ({written} were written)")]
 pub struct PartialWrite {
-    /// What was written, and is the consumer's now: bytes, or values where values are written.
+    /// How much was written and can be read by the consumer: bytes, or values in the calls that
+    /// write values.
     pub written: usize,
-    /// Why the rest was not.
+    /// Why the rest was not written.
     #[source]
     pub error: Error,
 }

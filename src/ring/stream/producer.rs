@@ -16,13 +16,14 @@ use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
 
-/// The writing end. One at a time: the role passes on when it is dropped, or when its process dies.
+/// The producer. A stream has one at a time: a successor can attach when it is dropped, or when its
+/// process has died.
 ///
 /// With [`Options::fail_without_consumer`], every call that sends or reserves fails at once while
 /// no consumer is attached, with [`Error::NoConsumer`], [`Error::Closed`] or [`Error::PeerDead`].
 ///
-/// A thread that ends is not a death: the handle is its process's (`docs/crash-behaviour.md`, "A
-/// dead thread").
+/// The end of a thread is not a death, because the handle belongs to its process
+/// (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
     core: core::Producer,
     attachment: Attachment<One>,
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Opens the named stream, or creates it, and becomes its producer.
+    /// Opens or creates the named stream, and attaches to it as its producer.
     ///
     /// # Errors
     /// As [`Ring::open_or_create`] and [`Producer::attach`].
@@ -47,8 +48,8 @@ impl Producer {
         Ring::open_and_attach(Kind::Stream, name, options, Self::attach)
     }
 
-    /// Becomes the stream's producer, and continues where the last committed byte is. Some system
-    /// calls.
+    /// Attaches to the stream as its producer, and continues behind the last committed byte. Some
+    /// system calls.
     ///
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
@@ -66,7 +67,7 @@ impl Producer {
         self.attachment.ring()
     }
 
-    /// Whether a consumer is attached (or died a moment ago).
+    /// Whether a consumer is attached, or has just died.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.attachment.has_peer()
@@ -80,7 +81,7 @@ impl Producer {
         self.attachment.wait_for_peer(deadline.into())
     }
 
-    /// What `SIGKILL` does, as far as the ring can tell.
+    /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
@@ -92,13 +93,13 @@ impl Producer {
         self.attachment.canceller()
     }
 
-    /// How this handle's blocking calls wait from now on.
+    /// Sets how this handle's blocking calls wait.
     pub fn set_idle(&mut self, idle: Idle) {
         self.attachment.set_idle(idle);
     }
 
-    /// Bytes that can be written now; a moment later there may be more. Wait-free. In a forked
-    /// child a harmless look.
+    /// The bytes that can be written now. Wait-free. Allowed in a forked child, because it only
+    /// reads.
     #[inline]
     #[must_use]
     pub fn free(&mut self) -> usize {
@@ -106,18 +107,17 @@ impl Producer {
         self.core.free(capacity)
     }
 
-    /// Writes as much of `bytes` as fits, and says how much that was. Wait-free.
+    /// Writes as much of `bytes` as fits, and returns how much. Wait-free.
     ///
     /// # Errors
-    /// [`Error::Full`] if not one byte fits; [`Error::Closed`] or [`Error::PeerDead`] if that is
-    /// because the consumer has gone.
+    /// [`Error::Full`] if no byte fits; [`Error::Closed`] or [`Error::PeerDead`] if in addition the
+    /// consumer has departed.
     #[inline]
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize> {
         self.try_write_units(bytes, 1)
     }
 
-    /// [`Producer::try_write`] of `bytes` that belong together by `unit`s: none of them is written
-    /// in part.
+    /// [`Producer::try_write`] of whole `unit`s of `bytes`: no unit is written in part.
     #[inline(always)]
     pub(in crate::ring) fn try_write_units(&mut self, bytes: &[u8], unit: usize) -> Result<usize> {
         self.attachment.check_send()?;
@@ -132,12 +132,12 @@ impl Producer {
         Ok(n)
     }
 
-    /// Writes all of `bytes`; waits while the stream is full. Blocking: the consumer makes the
-    /// room.
+    /// Writes all of `bytes`; waits while the stream is full. Blocking: progress depends on the
+    /// consumer.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`]: some of the bytes may have
-    /// been written; [`Producer::write_all_deadline`] says how many.
+    /// been written; the error of [`Producer::write_all_deadline`] has their number.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all_deadline(bytes, Deadline::never()).map_err(|partial| partial.error)
     }
@@ -151,8 +151,8 @@ impl Producer {
         self.write_all_units(bytes, 1, deadline.into())
     }
 
-    /// [`Producer::write_all_deadline`] of `bytes` that belong together by `unit`s: none of them is
-    /// written in part, and they are what is counted.
+    /// [`Producer::write_all_deadline`] of whole `unit`s of `bytes`: no unit is written in part,
+    /// and units are counted.
     pub(in crate::ring) fn write_all_units(
         &mut self,
         bytes: &[u8],
@@ -173,8 +173,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Exactly `len` bytes of room, to be written in place. Wait-free. Dropped without commit,
-    /// nothing was written.
+    /// Reserves exactly `len` bytes, to be written in place. Dropping the chunk without commit
+    /// writes nothing. Wait-free.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::TooLarge`] if `len` exceeds the capacity; as
@@ -207,7 +207,7 @@ impl Producer {
         Ok(WriteChunk { producer: self, len })
     }
 
-    /// Says that nothing more will come. So does dropping.
+    /// Closes the producer. Dropping the handle does the same.
     pub fn close(self) {}
 
     fn check_call(&self, len: usize) -> Result<()> {
@@ -224,7 +224,7 @@ impl Producer {
         self.attachment.count(Counter::Bytes, n as u64);
     }
 
-    /// Less than `wanted` is free: will there be more? If so, how much there is after all.
+    /// Less than `wanted` is free: checks the consumer, and returns how much is free then.
     #[cold]
     #[inline(never)]
     fn full(&mut self, wanted: usize) -> Result<usize> {
@@ -257,7 +257,7 @@ impl Producer {
     }
 }
 
-/// Room in the stream. Dropped without [`WriteChunk::commit`], nothing was written.
+/// Room in the stream. Dropping it without [`WriteChunk::commit`] writes nothing.
 #[must_use = "a chunk that is not committed writes nothing"]
 pub struct WriteChunk<'a> {
     producer: &'a mut Producer,
@@ -272,7 +272,8 @@ impl WriteChunk<'_> {
     #[inline]
     pub fn commit(self, n: usize) {
         assert!(n <= self.len, "commit of more than was reserved");
-        // A copy of the chunk in a forked child writes nothing: the stream is the parent's.
+        // A copy of the chunk in a forked child writes nothing, because the handle belongs to the
+        // parent.
         if !self.producer.attachment.is_forked() {
             self.producer.commit(n);
         }
