@@ -45,7 +45,7 @@ fn counted_process() {
         let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         (0..frames).for_each(|_| tx.send(&payload).unwrap());
         (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));
-        // Not part of a frame: who leaves looks at what it has claimed.
+        // Not part of a frame: a producer that closes reads the words that it has claimed.
         std::mem::forget((tx, rx));
     }
 }

@@ -29,7 +29,7 @@ impl From<Frame<'_>> for Owned {
     }
 }
 
-/// All that a decoder reported.
+/// Everything that a decoder reported.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     frames: Vec<Owned>,
@@ -72,8 +72,8 @@ fn listen(decoder: &mut Decoder, bytes: &[u8], pieces: &[usize], max_payload: us
     let stats = decoder.stats();
     assert_eq!(stats.received, bytes.len() as u64);
     assert_eq!(stats.skipped, heard.skipped);
-    // Linear: the factor is the most that crafted headers can cost, the constant is the credit that
-    // a decoder starts with.
+    // Linear: the factor is the largest cost of crafted headers, the constant is the credit that a
+    // decoder starts with.
     let bound = 80 * stats.received + 5 * (MAX_HEADER + padded(max_payload)) as u64;
     assert!(stats.work <= bound, "work {} for {} bytes", stats.work, stats.received);
     heard
@@ -162,8 +162,8 @@ proptest! {
         let heard = listen(&mut Decoder::new(300, OnCorrupt::Resync), &bytes, &pieces, 300);
         prop_assert_eq!(heard.frames, &sent[1..]);
         prop_assert_eq!(heard.skipped, cut as u64);
-        // If the cut is behind the sync bytes, what follows may look like another version. That is
-        // reported, and the search continues.
+        // If the cut is behind the sync bytes, the bytes that follow may look like another version.
+        // That is reported, and the search continues.
         prop_assert_eq!(heard.errors.len(), usize::from((2..4).contains(&cut) && sent.len() > 1));
     }
 
@@ -248,17 +248,17 @@ fn header_like() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// The most expensive bytes: headers with valid checksums that announce the largest payload, back
-/// to back, so that each begins a frame that turns out damaged after many others have begun; and
-/// the densest row of headers whose checksum fails.
+/// The most expensive bytes: headers with valid checksums that announce the largest payload, one
+/// after the other, so that each begins a frame that is found damaged after many others have begun;
+/// and the densest sequence of headers whose checksum fails.
 #[test]
 fn work_is_linear_on_hostile_bytes() {
     let max_payload = 1 << 16;
     let header = Header::new(Header::DEFAULT_KIND, 0).unwrap();
     let claim = vec![1; max_payload];
     let nested = Frame::new(header, &claim).unwrap().head(Form::Long).unwrap().repeat(10_000);
-    // `B7 52 1F 00` over and over is a row of headers 120 bytes long, one every 4 bytes, announcing
-    // 0x1F52B7 bytes each.
+    // `B7 52 1F 00`, repeated, gives a header 120 bytes long every 4 bytes, each announcing
+    // 0x1F52B7 bytes.
     let dense = [0xB7, 0x52, 0x1F, 0x00].repeat(100_000);
     for (bytes, max_payload) in [(nested, max_payload), (dense, 0x20_0000)] {
         for piece in [1, 777, bytes.len()] {

@@ -129,11 +129,9 @@ pub fn around_the_message_size(subject: &Subject) {
     });
 }
 
-/// Sends until there is no room. Returns the number of frames; 0 for a transport that is never
-/// full.
-/// Sends until the transport is full and stays full, and returns the number of frames sent. The
-/// kernel moves bytes of a TCP connection from one end's buffer to the other's on its own, so room
-/// may come back behind a first `Full`.
+/// Sends until the transport is full and stays full, and returns the number of frames sent; 0 for a
+/// transport that is never full. The kernel moves bytes of a TCP connection from one end's buffer
+/// to the other's, so there may be room again after the first `Full`.
 fn fill(tx: &mut dyn FrameSender, payload: &[u8]) -> usize {
     for sent in 0..200_000 {
         match tx.try_send(plain(), payload) {

@@ -43,8 +43,8 @@ fn stranger(subject: &Subject, first: &[u8]) -> Option<(Box<dyn FrameReceiver>, 
 #[track_caller]
 fn refuses(subject: &Subject, bad: &[u8]) {
     let Some((mut rx, mut wire, _meeting)) = stranger(subject, bad) else { return };
-    // A receiver that searches for the next frame finds this one; a receiver that refuses has
-    // refused by then.
+    // A receiver that searches for the next frame finds this one; a receiver that refuses has done
+    // so by then.
     wire(&good(b"all good"));
     let start = Instant::now();
     let mut said = None;

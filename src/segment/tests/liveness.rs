@@ -1,4 +1,4 @@
-//! Living, leaving and killed participants: across processes, across `fork`, and (like threads) on
+//! Living, closing and killed participants: across processes, across `fork`, and (like threads) on
 //! the heap.
 
 use std::io::{BufRead, BufReader, Read};
@@ -29,7 +29,7 @@ fn peer_process() {
     let _ = std::io::stdin().read(&mut [0]); // until the test kills this process or closes the pipe
 }
 
-/// A producer in a process of its own, killed at the end.
+/// A producer in another process, killed at the end.
 struct Peer {
     child: Child,
     id: u16,

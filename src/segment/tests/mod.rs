@@ -1,7 +1,7 @@
 //! Tests of segments against the real system: files and memfds, hostile files, living and dead
 //! processes.
 //!
-//! Each test has a directory of its own, which is removed afterwards.
+//! Each test has its own directory, which is removed afterwards.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

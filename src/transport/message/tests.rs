@@ -1,4 +1,4 @@
-//! The engine over a queue in memory, which is full, closed or broken when a test wants it to be.
+//! The inbox and outbox over a queue in memory, which a test can make full, closed or broken.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ struct State {
     messages: VecDeque<Vec<u8>>,
     capacity: usize,
     dead: HashSet<u64>,
-    /// Comes while a receiver waits, and is not seen by it.
+    /// Arrives while a receiver waits, and the receiver does not see it.
     late: Option<Vec<u8>>,
 }
 
@@ -79,7 +79,7 @@ impl Inlet for Memory {
         let mut state = self.0.lock().unwrap();
         if !patience.is_zero() {
             if let Some(late) = state.late.take() {
-                std::thread::sleep(patience); // stopped meanwhile, it finds out that the time is up
+                std::thread::sleep(patience); // as if stopped: it continues after its deadline
                 state.messages.push_back(late);
                 return Err(Error::Empty);
             }
@@ -97,7 +97,7 @@ impl Inlet for Memory {
     }
 }
 
-/// What `receive` gives, as text: short to compare with.
+/// The result of `receive` as text, which is short to compare.
 fn next(inbox: &mut Inbox<Memory>) -> String {
     match inbox.receive(None) {
         Ok(Event::Frame(frame)) => format!("{}:{}", frame.header.stream, String::from_utf8_lossy(frame.payload)),
@@ -122,7 +122,7 @@ fn fragments_of_two_senders_do_not_mix() {
     let memory = Memory::new(100);
     let ((mut one, _), (mut two, _)) = (memory.sender(), memory.sender());
     let mut inbox = memory.receiver();
-    // Both are full after their first fragment, and go on in turns.
+    // Both are full after their first fragment, and continue alternately.
     memory.raise_capacity(3);
     one.send(Header::PLAIN, large('a').as_bytes(), None).unwrap();
     memory.raise_capacity(4);
@@ -208,7 +208,7 @@ fn a_foreign_sender_without_hello_has_no_end() {
     memory.push_raw(&message);
     assert_eq!([next(&mut inbox), next(&mut inbox), next(&mut inbox)], ["0:foreign", "0:foreign", "Empty"]);
 
-    // With HELLO and BYE, and no name: it ends, and its process is not watched.
+    // With HELLO and BYE, and without a name: it ends, and its process is not watched.
     let say = |kind, payload: &[u8]| {
         let frame = Frame::new(Header::control(kind, payload.len()).unwrap(), payload).unwrap();
         memory.push_raw(&[&frame.head(Form::Short).unwrap(), payload].concat());
@@ -294,8 +294,7 @@ fn a_lone_bye_ends_nothing() {
     assert_eq!([next(&mut inbox), next(&mut inbox)], ["0:still here", "Empty"]);
     tx.close(Deadline::never()).unwrap();
     assert_eq!(next(&mut inbox), "Closed");
-    // But that of a sender whose HELLO an earlier receiver has taken does, after what it had to
-    // say.
+    // But the BYE of a sender whose HELLO an earlier receiver has taken does, after its frames.
     let frame = Frame::new(Header::PLAIN, b"the rest").unwrap();
     memory.push_raw(&[&frame.head(Form::Short).unwrap(), frame.payload].concat());
     assert_eq!([next(&mut inbox), next(&mut inbox)], ["0:the rest", "Empty"]);
@@ -355,7 +354,7 @@ fn senders_beyond_the_bound_are_told_of() {
         memory.push_raw(&hello_of(epoch));
     }
     let next = |inbox: &mut Inbox<Memory>| {
-        // A call takes so many messages that say nothing, and no more.
+        // A call takes at most this many messages without a frame.
         std::iter::repeat_with(|| next(inbox))
             .find(|it| it != "Empty" || memory.0.lock().unwrap().messages.is_empty())
             .unwrap()

@@ -1,5 +1,5 @@
-//! What the engine does with every split of the bytes, at every kind of end, and with what no
-//! correct peer sends. The behaviour of the transports built on it is the conformance suite's.
+//! The stream's ends with every split of the bytes, at every kind of end, and with bytes that no
+//! correct peer sends. The conformance suite tests the transports built on it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -120,7 +120,7 @@ fn collected_frames_wait_for_a_flush_and_leave_together() {
         assert_eq!(payload(rx.try_recv().unwrap()), [n]);
     }
     tx.try_send(Header::PLAIN, b"before").unwrap();
-    tx.try_send(Header::PLAIN, &vec![1; 70_000]).unwrap(); // takes along what was collected
+    tx.try_send(Header::PLAIN, &vec![1; 70_000]).unwrap(); // sends the collected frames as well
     assert_eq!(payload(rx.recv().unwrap()), b"before");
 }
 
@@ -200,7 +200,7 @@ fn garbage_in_a_pipe_is_skipped_and_on_a_socket_final() {
     assert!(matches!(rx.recv().unwrap(), Event::Skipped { bytes: 2000, .. }));
     assert!(matches!(rx.recv(), Err(Error::Closed)));
 
-    // Less than a header: judged by the sync bytes.
+    // Less than a header: the sync bytes decide.
     for (wire, skipped) in [(&b"hi\n"[..], true), (&[0xB7, 0x53], true), (&[0xB7], false), (&app(0, b"")[..15], false)]
     {
         let (mut rx, mut raw) = raw_pipe();
@@ -280,7 +280,7 @@ fn a_ping_is_answered_in_between_and_its_answer_delivered() {
     assert_eq!(tx.max_payload(), 1000, "what the other side's HELLO allows");
     assert!(matches!(tx.send(Header::PLAIN, &[0; 1001]), Err(Error::TooLarge { max: 1000 })));
 
-    // A peer that asks without end and reads nothing costs no memory.
+    // A peer that sends PING without end and reads nothing uses no memory.
     tx2.send(Header::PLAIN, b"x").unwrap();
     for _ in 0..3000 {
         match tx.try_send(Header::control(control::PING, 900).unwrap(), &[0; 900]) {
@@ -346,7 +346,7 @@ fn who_sends_to_nobody_is_told() {
     assert_eq!(payload(rx.recv().unwrap()), b"still open this way");
 }
 
-/// Whether `close` says that what was sent did not arrive, and says so again.
+/// Whether `close` returns that sent frames did not arrive, also on a second call.
 fn tells_of_loss(mut tx: impl FrameSender) -> bool {
     let closed = tx.close(Duration::from_secs(60));
     assert!(matches!(closed, Ok(()) | Err(Error::Closed | Error::PeerDead)), "{closed:?}");
@@ -365,7 +365,7 @@ fn closing_tells_whether_everything_arrived() {
             (tx, rx)
         };
         for (mut tx, mut rx) in [pipe::pair(&options).unwrap(), sockets()] {
-            // Everything was read, by a peer that then left; or nothing was sent at all.
+            // Everything was read, by a peer that then closed; or nothing was sent.
             tx.send(Header::PLAIN, b"arrives").unwrap();
             tx.flush(Deadline::never()).unwrap();
             assert_eq!(payload(rx.recv().unwrap()), b"arrives");

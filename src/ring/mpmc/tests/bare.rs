@@ -1,6 +1,6 @@
-//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not
-//! reached: any position up to the last lap before the counters wrap, hints that lag, full, empty,
-//! and whatever the dead leave behind.
+//! The algorithm alone, on heap memory (so Miri can run it), in constructed states: any position up
+//! to the last lap before the counters wrap, hints that lag, a full and an empty ring, and
+//! everything that dead participants can leave.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const LAPS: u64 = 1 << 40;
 
 struct Bare {
     shared: Shared,
-    /// What each participant's handle remembers.
+    /// The private state of each participant's handle.
     free: [AtomicU64; 16],
     tail: Area,
     head: Area,
@@ -31,7 +31,7 @@ struct Bare {
 }
 
 impl Bare {
-    /// An empty ring in which `position` frames have come and gone, and left their traces.
+    /// An empty ring with the words that `position` earlier frames have left.
     fn used_up_to(position: u64, slots: usize) -> Self {
         let control = |len: usize| memory::heap(len, 8).unwrap().control;
         let (tail, head) = (control(4096), control(4096));
@@ -41,9 +41,9 @@ impl Bare {
             data.word(offset).store(u64::MAX, Ordering::Relaxed);
         }
         for slot in 0..slots {
-            // The next position that this slot is for.
+            // The next position of this slot.
             let next = position.wrapping_add((slot as u64).wrapping_sub(position) & (slots as u64 - 1));
-            // Laps begin with 1: this is the one before.
+            // Laps begin with 1; this is the lap before.
             let lap = (next >> slots.trailing_zeros()) % LAPS;
             let is_new = next < slots as u64;
             producers.word(8 * slot).store(ClaimWord::new(lap, if is_new { 0 } else { 1 }).0, Ordering::Relaxed);
@@ -78,7 +78,7 @@ impl Bare {
         self.head.word(HEAD).store(position, Ordering::Relaxed);
     }
 
-    /// First bytes and sequence numbers of the frames that wait.
+    /// First bytes and sequence numbers of the waiting frames.
     fn waiting(&self) -> Vec<(u8, u32)> {
         let mut shown = Vec::new();
         self.shared
@@ -107,7 +107,8 @@ impl Bare {
         }
     }
 
-    /// The next frame, and whether it is marked; one to be delivered again comes first.
+    /// Takes the next frame, and returns whether it is marked. A frame to be redelivered comes
+    /// first.
     fn recv(&self, me: u16) -> Option<(Vec<u8>, bool)> {
         let taken = self.take(me)?;
         let found = self.read(&taken);
@@ -134,8 +135,7 @@ impl Bare {
     }
 }
 
-/// Positions worth starting from: two laps from the beginning, before laps wrap at 2^40, and before
-/// 2^64.
+/// Positions to start from: two laps from the beginning, before laps wrap at 2^40, and before 2^64.
 fn positions(slots: usize) -> impl Iterator<Item = u64> {
     let laps_wrap = LAPS * slots as u64;
     let around = 2 * slots as u64;
@@ -184,7 +184,7 @@ fn every_length_full_and_empty_at_every_position() {
                 }
                 assert_eq!(bare.recv(2), None);
             }
-            // One by one, always full.
+            // One by one, in a full ring.
             (0..n).for_each(|i| assert!(bare.send(1, &payload(MAX, i))));
             for i in 0..2 * n {
                 assert_eq!(bare.recv(2), Some((payload(MAX, i), false)));
@@ -232,7 +232,7 @@ fn frames_wait_in_order_also_where_laps_wrap() {
 #[test]
 fn what_was_given_up_or_died_is_walked_past() {
     for position in positions(4) {
-        // 0 aborted, 1 sent, 2 claimed by one who dies, 3 sent.
+        // 0 is aborted, 1 sent, 2 claimed by a producer that dies, 3 sent.
         let bare = Bare::used_up_to(position, 4);
         let aborted = bare.claim(1).unwrap();
         assert!(bare.send(1, b"one"));
@@ -266,7 +266,7 @@ fn what_a_dead_consumer_took_comes_again_marked_while_the_others_go_on() {
         assert_eq!(bare.sweep(5, AtLeastOnce).redeliver, 2);
         assert_ne!(bare.shared.redeliveries(), seen, "announced");
         assert_eq!(bare.waiting().len(), 3);
-        // The next one dies with it as well.
+        // The next consumer dies with it as well.
         let again = bare.take(7).unwrap();
         assert!(bare.read(&again).1);
         assert_eq!(bare.sweep(7, AtLeastOnce).redeliver, 1);
@@ -300,12 +300,12 @@ fn a_frame_that_kills_every_consumer_is_delivered_for_ever_and_stays_marked() {
     assert_eq!(bare.recv(5), Some((b"poison".to_vec(), true)));
 }
 
-/// Whatever lies between the owner's VOID and the slot's being free is done by the next to come.
+/// If the writer of VOID does not free the slot, the next participant does.
 #[test]
 fn a_void_slot_is_freed_by_producers_and_by_consumers() {
     for position in positions(4) {
         let first = (position % 4) as usize;
-        // The one that wrote VOID died before it freed the slot.
+        // The writer of VOID died before it freed the slot.
         let void = |bare: &Bare| {
             let lap = ClaimWord(bare.producers.word(8 * first).load(Ordering::Relaxed)).lap();
             bare.data.word(first * STRIDE).store(CommitWord::void(lap).0, Ordering::Relaxed);
@@ -343,14 +343,15 @@ fn an_id_that_was_given_to_another_is_left_alone() {
     assert_eq!((bare.state(0), bare.state(1)), (State::Free, State::Free));
 }
 
-/// A look at the slots of a group is remembered; what was not free then is looked at again.
+/// The free slots of a group are remembered; a slot that was not free is read again.
 #[test]
 fn what_is_remembered_as_free_is_never_too_much() {
     for slots in [2, 8, 16, 32] {
         for position in positions(slots) {
             let bare = Bare::used_up_to(position, slots);
             let n = slots as u64;
-            // Two handles take turns, so each has old news; a consumer holds one slot throughout.
+            // Two handles alternate, so the state of each is old; a consumer holds one slot
+            // throughout.
             for i in 0..n {
                 assert!(bare.send(1 + (i % 2) as u16, &[i as u8]));
             }
@@ -371,7 +372,7 @@ fn what_is_remembered_as_free_is_never_too_much() {
 #[test]
 fn forged_memory_is_an_error_or_nothing_and_never_a_loop() {
     let outcome = |bare: &Bare| (bare.claim(1).map(drop).err(), bare.take_once(2).map(drop).err());
-    // A commit word of this lap that says neither READY nor VOID.
+    // A commit word of this lap that is neither READY nor VOID.
     let bare = Bare::used_up_to(0, 4);
     bare.data.word(0).store(CommitWord::void(1).0 + 1, Ordering::Relaxed);
     assert_eq!(bare.take_once(2).map(drop), Err(Stop::UnknownState));
@@ -380,7 +381,7 @@ fn forged_memory_is_an_error_or_nothing_and_never_a_loop() {
     bare.producers.word(0).store(ClaimWord::new(LAPS - 5, 1).0, Ordering::Relaxed);
     assert_eq!(bare.claim(1).map(drop), Err(Stop::Behind));
     assert!(bare.shared.inspect(0).is_err());
-    // Any lap in any state in any of the arrays, in every slot: a call ends.
+    // Any lap in any state in any of the arrays, in every slot: each call ends.
     let laps = [0, 1, 2, LAPS / 2, LAPS / 2 + 1, LAPS - 2, LAPS - 1];
     let places = laps.iter().flat_map(|lap| (0..8u64).map(move |low| (*lap, low)));
     for (lap, low) in places {
@@ -408,7 +409,7 @@ fn forged_memory_is_an_error_or_nothing_and_never_a_loop() {
         assert!(!bare.shared.is_proven(hint), "{hint}");
         let _ = outcome(&bare);
     }
-    // A length beyond the slot, and no header at all.
+    // A length beyond the slot, and bytes that are no header.
     for (word, stop) in
         [(Header { len: MAX as u32 + 1, ..Header::PLAIN }.commit_word(), Stop::TooLong), (7, Stop::NoHeader)]
     {
@@ -422,7 +423,7 @@ fn forged_memory_is_an_error_or_nothing_and_never_a_loop() {
 #[test]
 fn threads_lose_and_double_nothing_while_one_of_them_keeps_dying() {
     const FRAMES: u16 = if cfg!(miri) { 60 } else { 20_000 };
-    let position = if cfg!(miri) { 0 } else { LAPS * 4 - 1000 }; // laps wrap under way
+    let position = if cfg!(miri) { 0 } else { LAPS * 4 - 1000 }; // laps wrap during the test
     let bare = Bare::used_up_to(position, 4);
     let bare = &bare;
     let got: Vec<Vec<(Vec<u8>, bool)>> = std::thread::scope(|scope| {
@@ -435,8 +436,7 @@ fn threads_lose_and_double_nothing_while_one_of_them_keeps_dying() {
                 }
             });
         }
-        // Claims and dies, takes and dies; who sweeps it does what the next holder of its id must
-        // wait for.
+        // Claims and dies, takes and dies. The next holder of its id must wait for the sweep.
         scope.spawn(move || {
             for _ in 0..FRAMES / 4 {
                 let _ = bare.claim(3).map(std::mem::forget);

@@ -15,7 +15,7 @@ use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Redelivery, WakeMode};
 use crate::wait::idle::Idle;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Longer than a call here takes, so that a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
 const IDLES: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 
@@ -23,7 +23,7 @@ fn recv(rx: &Consumer) -> Vec<u8> {
     rx.try_recv().unwrap().to_vec()
 }
 
-/// The next frame, and whether it is marked.
+/// Receives the next frame, and returns whether it is marked.
 fn marked(rx: &Consumer) -> (Vec<u8>, bool) {
     let view = rx.try_recv().unwrap();
     (view.to_vec(), view.header().flags.contains(Flags::REDELIVERED))
@@ -242,8 +242,8 @@ fn a_claim_that_is_given_up_wakes_those_who_wait_behind_it() {
     let ring = ring(4);
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     let event = ring.segment().shared_page();
-    // The cap on every sleep would hide a lost wake-up from a test that only waits: ask for the
-    // wake-ups themselves.
+    // The cap on every sleep would hide a lost wake-up from a test that only waits, so count the
+    // wake-ups.
     let missed = (0..5).filter(|_| {
         let grant = tx.try_reserve(1).unwrap();
         tx.try_send(b"behind").unwrap();
@@ -266,8 +266,8 @@ fn a_claim_that_is_given_up_wakes_those_who_wait_behind_it() {
 fn a_frame_that_was_committed_too_early_wakes_a_second_sleeper() {
     let ring = Ring::heap(&Options::mpmc(4, 40).idle(Idle::Park)).unwrap();
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
-    // Without the wake-up it takes until the cap on sleeps, 50 ms; one unlucky round in five is
-    // forgiven.
+    // Without the wake-up it would take until the cap on sleeps, 50 ms. One slow round of five is
+    // allowed.
     let mut took: Vec<_> = (0..5)
         .map(|_| {
             let sleepers = Mutex::new(Vec::new());
@@ -306,7 +306,7 @@ fn eventually(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// What the kernel says of a thread of ours.
+/// The kernel's state of one of our threads.
 fn is_asleep(tid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
@@ -346,8 +346,8 @@ fn deadlines_are_kept_in_every_idle_strategy_and_wake_mode() {
     }
 }
 
-/// `producers` × `consumers` threads, each on a clone or on a handle of its own: every frame
-/// arrives once, and in each consumer's eyes each producer's frames are in order.
+/// `producers` × `consumers` threads, each with a clone or a separate handle: every frame arrives
+/// once, and each consumer gets each producer's frames in order.
 fn multiset(options: &Options, producers: u32, consumers: usize, frames: u32, clones: bool) {
     let ring = Ring::heap(options).unwrap();
     let got = Mutex::new(vec![Vec::new(); producers as usize]);

@@ -1,5 +1,5 @@
-//! Random histories of one ring with several handles that leave and are killed, against what the
-//! frames may do: each is delivered until it is released, first unmarked and then marked, in order
+//! Random histories of one ring with several handles that close and are killed, against a model of
+//! the frames: each is delivered until it is released, first unmarked and then marked, and in order
 //! as long as no participant dies.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +22,9 @@ enum Step {
     /// Claim, then abort or forget.
     Claim(usize, bool),
     Recv(usize),
-    /// Look at so many; then drop the batch, or forget it.
+    /// Read this many; then drop the batch, or forget it.
     RecvBatch(usize, usize, bool),
-    /// This end leaves, or is killed, and another comes.
+    /// This handle closes, or is killed, and another attaches.
     NextProducer(usize, bool),
     NextConsumer(usize, bool),
 }
@@ -82,7 +82,8 @@ impl Model {
         self.redelivered += u64::from(header.flags.contains(Flags::REDELIVERED));
     }
 
-    /// Whether the ring may seem empty: nothing is there, or an unfinished claim is in the way.
+    /// Whether the ring may look empty: it has no frame, or the next position is an unfinished
+    /// claim.
     fn may_be_empty(&self) -> bool {
         self.again.is_empty() && (self.ready.is_empty() || self.claims.iter().sum::<usize>() > 0)
     }
@@ -165,7 +166,7 @@ fn play(steps: &[Step]) {
         assert_eq!((report.frames as usize, report.redeliver as usize, report.writing as usize), expected);
         assert_eq!(report.reading as usize, model.held.iter().map(Vec::len).sum::<usize>());
     }
-    // All leave; a new consumer finds all that was not released.
+    // All handles close; a new consumer finds all frames that were not released.
     drop((tx, rx));
     model.held.iter_mut().for_each(|held| model.again.extend(held.drain(..)));
     let rx = Consumer::attach(&ring).unwrap();

@@ -1,6 +1,6 @@
-//! The algorithm alone, on heap memory (so Miri can run it), in states that are set and not
-//! reached: any position up to the last one before 2^64, records that end where the ring ends,
-//! full, empty, and whatever the dead leave behind.
+//! The algorithm alone, on heap memory (so Miri can run it), in constructed states: any position up
+//! to the last one before 2^64, records that end where the ring ends, a full and an empty ring, and
+//! everything that dead participants can leave.
 
 use super::super::core::{Consumer, Producer, Staged};
 use super::super::layout::{EXACT, Fault, HEAD, Shared, TAIL, TAKEN};
@@ -24,8 +24,7 @@ struct Bare {
 }
 
 impl Bare {
-    /// An empty ring in which `position` bytes have come and gone, and left their traces
-    /// everywhere.
+    /// An empty ring with old bytes everywhere, as `position` earlier bytes have left them.
     fn used_up_to(position: u64) -> Self {
         Self::of_size(CAPACITY, position)
     }
@@ -64,15 +63,14 @@ impl Bare {
     }
 }
 
-/// A consumer that skips what its dead predecessor held, and how many frames that was.
+/// A consumer that skips the frames that its dead predecessor held, and their number.
 fn skipping_heir(shared: Shared) -> (Consumer, u64) {
     let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
     rx.skip_shown(|| lost += 1).unwrap();
     (rx, lost)
 }
 
-/// Positions worth starting from: every one of two laps, and every one from which the next laps
-/// wrap around 2^64.
+/// Positions to start from: all of two laps, and all from which the next laps wrap around 2^64.
 fn positions() -> impl Iterator<Item = u64> {
     let step = if cfg!(miri) { 56 } else { 8 };
     let wrap = (0..2 * CAPACITY as u64).step_by(step).map(|before| 0u64.wrapping_sub(before));
@@ -111,7 +109,7 @@ fn send(tx: &mut Producer, bytes: &[u8]) -> bool {
     room
 }
 
-/// Looks at the next frame: its payload, and whether it is marked.
+/// Reads the next frame: its payload, and whether it is marked.
 fn look(rx: &mut Consumer) -> Option<(Vec<u8>, bool)> {
     let frame = rx.look().ok()?;
     let mut bytes = vec![0; frame.header().len as usize];
@@ -159,7 +157,7 @@ fn full_is_full_to_the_byte_and_one_release_makes_room_for_one() {
             }
             assert!(!send(&mut tx, &payload(len, 0)), "{fit} fill it, {len} at {position}");
             assert_eq!(tx.high_water(), (fit * size) as u64);
-            // Twice round the ring, always full.
+            // Two laps of a full ring.
             for i in 0..2 * fit + 2 {
                 assert_eq!(recv(&mut rx), Some((payload(len, i as u64), false)));
                 assert!(send(&mut tx, &payload(len, (i + fit) as u64)));
@@ -169,12 +167,12 @@ fn full_is_full_to_the_byte_and_one_release_makes_room_for_one() {
     }
 }
 
-/// Room for a window, and for what is larger than one.
+/// Room for a window, and for records that are larger than one.
 const ROOMY: usize = 4096;
 
-/// Every way to write, in turn and in sizes drawn at random, from positions of every kind: what
-/// comes out is what was committed, the window is always zero, and nothing is full that would not
-/// be full without one.
+/// Every way to write, with random sizes, from positions of every kind: the committed frames are
+/// received, the window is always zero, and the ring is full only if it would be full without a
+/// window.
 #[test]
 fn the_window_is_always_zero_and_never_in_the_way() {
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
@@ -217,7 +215,7 @@ fn the_window_is_always_zero_and_never_in_the_way() {
                         tx = bare.producer();
                     }
                     1 => {
-                        // A grant that is shortened, or dropped, or forgotten.
+                        // A grant that is shortened, dropped or forgotten.
                         let lent = tx.lend_ahead();
                         tx.write(tx.tail(), &bytes);
                         if draw(2) == 0 {
@@ -277,8 +275,8 @@ fn a_window_is_kept_where_there_is_room_for_it() {
         assert!(tx.assert_window_is_zero() >= 64, "behind a commit the next one is free of zeroing");
         assert!(recv(&mut rx).is_some());
     }
-    // A grant that is committed whole gives it back; one that is dropped costs it, until the next
-    // commit.
+    // A grant that is committed whole returns the window; after one that is dropped there is no
+    // window until the next commit.
     let lent = tx.lend_ahead();
     let tail = tx.tail();
     let header = write(&mut tx, tail, &[7; 40]);
@@ -370,7 +368,7 @@ fn what_a_dead_consumer_had_in_hand_comes_again_marked() {
         assert_eq!(recv(&mut rx), Some((vec![0], false)));
         (1..4).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
         drop(rx);
-        // Its successor dies as well, having looked at one of the three and released none.
+        // Its successor dies as well, after it has read one of the three and released none.
         let mut rx = bare.consumer();
         assert_eq!(look(&mut rx), Some((vec![1], true)));
         drop(rx);
@@ -406,7 +404,7 @@ fn a_skipper_that_died_half_way_is_followed_by_another() {
     let mut rx = bare.consumer();
     (0..3).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
     drop(rx);
-    // The skipping is a peek and a release for each; this one gets through the first.
+    // Skipping is a peek and a release for each frame; this consumer dies after the first.
     let mut rx = bare.consumer();
     assert_eq!(recv(&mut rx), Some((vec![0], true)));
     drop(rx);
@@ -423,7 +421,7 @@ fn a_consumer_that_died_between_two_stores_misleads_nobody() {
         let mut rx = bare.consumer();
         let end = rx.look().unwrap().end();
         drop(rx);
-        // Released exactly, but never published.
+        // Released in the exact head, but not published.
         bare.consumer.word(EXACT).store(end, Ordering::Relaxed);
         let mut rx = bare.consumer();
         assert_eq!(bare.consumer.word(HEAD).load(Ordering::Relaxed), end);
@@ -474,19 +472,19 @@ fn forged_memory_is_an_error_for_everybody() {
         corrupt(&bare);
     }
 
-    // A chain without an end: the walk is bounded by the ring.
+    // A chain without an end: the size of the ring bounds the walk.
     for offset in (0..CAPACITY).step_by(16) {
         bare.data.word(offset).store(Header::PLAIN.commit_word(), Ordering::Relaxed);
     }
     assert!(matches!(Producer::attach(bare.shared()), Err(Fault::Endless)));
 
-    // A position far from where the frames are costs marks, never bounds.
+    // A position far from the frames affects marks, but no bounds.
     let bare = Bare::used_up_to(0);
     bare.consumer.word(TAKEN).store(u64::MAX - 7, Ordering::Relaxed);
     assert!(send(&mut bare.producer(), b"x"));
     assert_eq!(recv(&mut bare.consumer()), Some((b"x".to_vec(), false)));
 
-    // A producer follows a head only to where it has written.
+    // A producer follows a head only up to its own tail.
     let bare = Bare::used_up_to(0);
     let mut tx = bare.producer();
     while send(&mut tx, &[0; 8]) {}

@@ -12,7 +12,7 @@ use crate::ring::{Options, Ring, mpmc};
 use crate::segment::{Redelivery, WakeMode};
 use crate::wait::idle::Idle;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Longer than a call here takes, so that a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
 const IDLES: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 
@@ -20,7 +20,7 @@ fn recv(rx: &mut Consumer) -> Vec<u8> {
     rx.try_recv().unwrap().to_vec()
 }
 
-/// The next frame, and whether it is marked.
+/// Receives the next frame, and returns whether it is marked.
 fn marked(rx: &mut Consumer) -> (Vec<u8>, bool) {
     let view = rx.try_recv().unwrap();
     (view.to_vec(), view.header().flags.contains(Flags::REDELIVERED))
@@ -207,7 +207,7 @@ fn closed_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
     assert!(is_empty(&mut rx));
     tx.try_send(b"again").unwrap();
     assert_eq!(recv(&mut rx), b"again");
-    // A consumer that comes when all is over learns it as well, and its successor is not told
+    // A consumer that attaches after the end gets it as well, and its successor does not get it
     // again.
     drop(rx);
     drop(tx);
@@ -288,7 +288,7 @@ fn what_a_killed_consumer_had_in_hand_is_marked_whoever_takes_it_over() {
     assert_eq!(batch.iter().take(3).count(), 3);
     forget(batch);
     rx.kill_for_test();
-    // Two successors that get no further: one leaves, one is killed.
+    // Two successors that release nothing: one closes, one is killed.
     let mut rx = Consumer::attach(&ring).unwrap();
     rx.try_recv().unwrap().keep();
     rx.close();
@@ -362,7 +362,7 @@ fn the_high_water_mark_of_a_ring_that_was_never_full_holds_what_is_there() {
     let counts = ring.stats().unwrap().counts;
     assert_eq!((counts.high_water, counts.bytes, counts.full), (3 * 120, 300, 0));
     assert_eq!(recv(&mut rx).len(), 100);
-    // Sent and received both count.
+    // Both sending and receiving count.
     assert_eq!(ring.stats().unwrap().counts.bytes, 400);
     drop(tx);
     (0..2).for_each(|_| assert_eq!(recv(&mut rx).len(), 100));

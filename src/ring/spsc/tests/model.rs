@@ -1,4 +1,4 @@
-//! Random histories of one ring, with everything that can happen to its two ends, against a queue.
+//! Random histories of one ring, with every operation and end of its two handles, against a queue.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ const CAPACITY: usize = 4096;
 #[derive(Clone, Debug)]
 enum Step {
     Send(usize),
-    /// Reserve so much; commit so much of it, or nothing.
+    /// Reserve this much; commit this much of it, or nothing.
     Grant(usize, Option<usize>),
     /// Push frames of these lengths; then commit or abort.
     Batch(Vec<usize>, bool),
@@ -22,9 +22,10 @@ enum Step {
     Keep,
     /// Into a buffer of this length.
     RecvInto(usize),
-    /// Look at so many; then drop the batch, or forget it.
+    /// Read this many; then drop the batch, or forget it.
     RecvBatch(usize, bool),
-    /// The end leaves, or is killed (a producer with so many frames staged), and another comes.
+    /// The handle closes, or is killed (a producer with this many frames staged), and another
+    /// attaches.
     NextProducer(Option<usize>),
     NextConsumer {
         killed: bool,
@@ -51,14 +52,14 @@ struct Frame {
     seq: u32,
 }
 
-/// What the ring should be.
+/// The expected state of the ring.
 #[derive(Default)]
 struct Model {
     waiting: VecDeque<Frame>,
     used: usize,
-    /// So many at the front have been in a dead consumer's hands.
+    /// A dead consumer held this many frames at the front.
     marked: usize,
-    /// So many at the front have been shown, and not released.
+    /// This many frames at the front have been read, and not released.
     shown: usize,
     /// Of this producer.
     seq: u32,

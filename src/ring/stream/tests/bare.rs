@@ -16,7 +16,7 @@ struct Bare {
 }
 
 impl Bare {
-    /// A stream of which so many bytes were written, and so many read.
+    /// A stream after this many bytes were written, and this many read.
     fn at(tail: u64, head: u64) -> Self {
         let (one, other) = (memory::heap(4096, CAPACITY).unwrap(), memory::heap(4096, CAPACITY).unwrap());
         one.control.word(TAIL).store(tail, Ordering::Relaxed);

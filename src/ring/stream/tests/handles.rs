@@ -11,7 +11,7 @@ use crate::segment::WakeMode;
 use crate::wait::deadline::Deadline;
 use crate::wait::idle::Idle;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Longer than a call here takes, so that a test that hangs fails.
 const SOON: Duration = Duration::from_secs(20);
 const IDLES: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 

@@ -1,4 +1,4 @@
-//! Random histories of one stream, with everything that can happen to its two ends, against a queue
+//! Random histories of one stream, with every operation and end of its two handles, against a queue
 //! of bytes.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ const CAPACITY: usize = 4096;
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize),
-    /// Take a chunk; commit so much of it, or nothing.
+    /// Take a chunk; commit this much of it, or nothing.
     WriteChunk(usize, Option<usize>),
     Read(usize),
     ReadChunk(usize, Option<usize>),
