@@ -29,8 +29,8 @@ FILES = {
     "src/wait/eventcount.rs": ["eventcount", "wake"],
     "src/wait/semaphore.rs": ["semaphore"],
     "src/wait/mutex.rs": ["mutex"],
-    "src/segment/participants.rs": ["participants"],
-    "src/segment/lifecycle.rs": ["participants"],
+    "src/segment/liveness/table.rs": ["liveness"],
+    "src/segment/liveness/lifecycle.rs": ["liveness"],
 }
 
 # Files of the same directories that have orderings and no model.
@@ -41,7 +41,7 @@ AHEAD = "src/ring/spsc/ahead.rs"
 SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
 SEM, MUTEX = "src/wait/semaphore.rs", "src/wait/mutex.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
-TABLE, LIFE = "src/segment/participants.rs", "src/segment/lifecycle.rs"
+TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
 RULES = [
     (SPSC, "fn end_chain", "self.shared.word(next).store(0, Ordering::Relaxed);", ";", "the successor is not zeroed"),
     (AHEAD, "pub(super) fn covers", "(self.zero_end.wrapping_sub(next) as i64) > 0", "self.zero_end != next",

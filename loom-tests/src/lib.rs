@@ -51,11 +51,11 @@ pub(crate) mod ring {
 #[cfg(test)]
 mod eventcount;
 #[cfg(test)]
+mod liveness;
+#[cfg(test)]
 mod mpmc;
 #[cfg(test)]
 mod mutex;
-#[cfg(test)]
-mod participants;
 #[cfg(test)]
 mod semaphore;
 #[cfg(test)]

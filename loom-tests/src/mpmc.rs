@@ -331,7 +331,7 @@ fn close_after_the_last_frame() {
             let (ring, closed) = (ring.clone(), closed.clone());
             move || {
                 assert!(try_send(&ring, 1, 10) && try_send(&ring, 1, 11));
-                closed.fetch_add(1, Ordering::Release); // as `segment::lifecycle` records it
+                closed.fetch_add(1, Ordering::Release); // as `segment::liveness` records it
             }
         });
         let other = thread::spawn({

@@ -348,7 +348,7 @@ fn close_after_the_last_frame() {
             let closed = closed.clone();
             move || {
                 assert!(send(&mut tx, 0));
-                closed.fetch_add(1, Ordering::Release); // as `segment::lifecycle` notes it
+                closed.fetch_add(1, Ordering::Release); // as `segment::liveness` notes it
             }
         });
         let end = loop {

@@ -2,8 +2,8 @@
 //! peers, count, wake, leave.
 //!
 //! Used by the handles of all three rings, each of which is an algorithm (`core.rs`) and an
-//! [`Attachment`]. Relies on `segment::participant` to notice deaths, on `segment::lifecycle` for
-//! joins and ends, on `wait/` for sleeping.
+//! [`Attachment`]. Relies on `segment::liveness` to notice deaths, joins and ends, on `wait/` for
+//! sleeping.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,7 @@ use crate::error::{Error, Result};
 use crate::os::clock::{coarse_ns, monotonic_ns};
 use crate::os::owner_thread::OwnerThread;
 use crate::segment::counters::{Counter, Counters};
-use crate::segment::lifecycle::Ends;
-use crate::segment::{Kind, Participant, Role, WakeMode};
+use crate::segment::{Ends, Kind, Participant, Role, WakeMode};
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::{Cancellable, Canceller, Sleepers};
 use crate::wait::deadline::Deadline;

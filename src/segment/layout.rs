@@ -12,7 +12,7 @@
 //!            SPACE_EVENT   u32 eventcount, u32 needs_fence     producers sleep here
 //!            MEMBERSHIP    u64, +1 after every join, leave and reaping
 //!            per role      LAST_JOIN, LAST_CLOSE, LAST_DEATH, CLOSE_SEEN, DEATH_SEEN: u64 tickets, they only grow
-//!            LAST_CHECK    u64 ns of CLOCK_MONOTONIC, CHECK_PAUSE u64 ns    (checks.rs)
+//!            LAST_CHECK    u64 ns of CLOCK_MONOTONIC, CHECK_PAUSE u64 ns    (liveness/checks.rs)
 //! page 4.. participants: records of 256 bytes, id 0 unused
 //!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
 //!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads

@@ -3,15 +3,13 @@
 //! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line
 //! (by name). Relies on `memory/` for the bytes and on `os/lock.rs` to notice deaths.
 //!
-//! `layout`, `geometry`, `lifecycle`, `participants`, `checks` and `counters` are pure algorithms
-//! and are model-checked; the others call the operating system.
+//! `layout`, `geometry`, `counters` and most of `liveness` are pure algorithms and are
+//! model-checked; the others call the operating system.
 
-pub(crate) mod checks;
 pub(crate) mod counters;
 pub(crate) mod geometry;
 pub(crate) mod layout;
-pub(crate) mod lifecycle;
-pub(crate) mod participants;
+pub(crate) mod liveness;
 
 #[cfg(not(slipring_loom))]
 mod create;
@@ -22,11 +20,7 @@ mod handle;
 #[cfg(not(slipring_loom))]
 pub(crate) mod header;
 #[cfg(not(slipring_loom))]
-mod locks;
-#[cfg(not(slipring_loom))]
 mod open;
-#[cfg(not(slipring_loom))]
-pub(crate) mod participant;
 #[cfg(not(slipring_loom))]
 mod removal;
 #[cfg(all(test, not(slipring_loom), not(miri)))]
@@ -36,15 +30,16 @@ mod tests;
 pub use {
     counters::Counts,
     geometry::{Kind, Redelivery, WakeMode},
-    handle::{Held, ParticipantInfo},
-    participants::{Role, State},
+    liveness::inspect::{Held, ParticipantInfo},
+    liveness::record::{Role, State},
 };
 #[cfg(not(slipring_loom))]
 pub(crate) use {
     directory::Directory,
     geometry::{Geometry, Settings},
     handle::{Options, Segment},
+    liveness::lifecycle::Ends,
+    liveness::participant::Participant,
     open::wrong_kind,
-    participant::Participant,
     removal::open_and_join,
 };

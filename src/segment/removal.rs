@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::handle::Segment;
 use super::layout::GATE;
-use super::locks::HeldLocks;
+use super::liveness::locks::HeldLocks;
 use crate::error::{Error, Result};
 use crate::os::lock;
 

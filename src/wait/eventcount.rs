@@ -99,7 +99,7 @@ use crate::sync::{AtomicU32, Ordering::*, compiler_fence, fence};
 pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
 
 /// The longest sleep of one of many sleepers, of which another one checks for all
-/// (`segment/checks.rs`).
+/// (`segment/liveness/checks.rs`).
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long one sleep takes in [`Barrier::Poll`] mode, where no notifier wakes.

@@ -2,7 +2,7 @@
 //!
 //! Used by the handles in `mpmc/mod.rs`. Relies on `layout.rs` for the words, on `frame::header`
 //! for the header inside a slot, and on the caller to say which participants are dead (by the
-//! kernel, through `segment::participants`). `recovery.rs` recovers what the dead held;
+//! kernel, through `segment::liveness`). `recovery.rs` recovers what the dead held;
 //! `inspect.rs` is for observers.
 //!
 //! # Protocol

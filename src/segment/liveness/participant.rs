@@ -1,7 +1,7 @@
 //! A participant of a segment: an id, the lock that proves that its holder is alive, and the ends
 //! it has already reported.
 //!
-//! Used by every ring handle, which owns one and drops it last. Relies on `participants.rs` for the
+//! Used by every ring handle, which owns one and drops it last. Relies on `table.rs` for the
 //! algorithm and on `locks.rs` for an open file description of its own.
 //!
 //! A child made by `fork(3)` has a copy of the handle but not of its locks (`os/fork.rs`). The copy
@@ -11,13 +11,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::counters::Counters;
-use super::handle::Segment;
 use super::lifecycle::Ends;
 use super::locks::HeldLocks;
-use super::participants::{Role, Seat};
+use super::record::Role;
+use super::table::Seat;
 use crate::error::{Error, Result};
 use crate::os::{clock, fork, process};
+use crate::segment::counters::Counters;
+use crate::segment::handle::Segment;
 
 /// A held id. Dropping it leaves in an orderly way, but wakes no peer; rings call
 /// [`Participant::leave`] and wake the peers.
@@ -174,7 +175,7 @@ impl Participant {
     /// locks before.
     #[cfg(test)]
     pub(crate) fn doom_for_test(&mut self) {
-        use super::participants::Locks;
+        use super::table::Locks;
         self.left = true;
         for byte in [u64::from(self.seat.id), self.seat.role.lock()] {
             self.locks.unlock(byte).unwrap();

@@ -1,7 +1,7 @@
 //! The words that record joins, closes and deaths. By them a receiver distinguishes "no frame yet"
 //! from "no frame any more".
 //!
-//! Used by `participants.rs`, which writes them, and by the rings, which call [`Lifecycle::ended`].
+//! Used by `table.rs`, which writes them, and by the rings, which call [`Lifecycle::ended`].
 //!
 //! Every join takes a *ticket* from its role's `LAST_JOIN`; a close or a death raises `LAST_CLOSE`
 //! or `LAST_DEATH` to at least that ticket. A maximum may be raised twice, so a participant that
@@ -16,10 +16,12 @@
 //! the records and accepts only equal readings: every ticket up to them has ended and is in them,
 //! and every later ticket that has ended would be in the second reading.
 
-use super::layout::{CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE};
-use super::participants::{MAX_TICKET, Role};
+use super::record::{MAX_TICKET, Role};
 use crate::error::{Error, Result};
 use crate::memory::Area;
+use crate::segment::layout::{
+    CLOSE_SEEN, DEATH_SEEN, LAST_CLOSE, LAST_DEATH, LAST_JOIN, LIFECYCLE, MEMBERSHIP, ROLE_SIZE,
+};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The newest tickets of a role that ended by closing and by death.

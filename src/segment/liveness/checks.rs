@@ -1,7 +1,7 @@
 //! The time of the last liveness check of a segment's participants, so that many sleepers share one
 //! check.
 //!
-//! Used by `participants.rs` and `participant.rs`. Relies on `CLOCK_MONOTONIC`, which is the same
+//! Used by `table.rs` and `participant.rs`. Relies on `CLOCK_MONOTONIC`, which is the same
 //! in all processes of a machine.
 //!
 //! A check asks the kernel about the lock of every id in use, and each such call walks the kernel's
@@ -24,8 +24,8 @@
 
 use std::time::Duration;
 
-use super::layout::{CHECK_PAUSE, LAST_CHECK};
 use crate::memory::Area;
+use crate::segment::layout::{CHECK_PAUSE, LAST_CHECK};
 use crate::sync::Ordering;
 
 /// Up to this number, each participant checks for itself, which is cheap and notices a death

@@ -1,7 +1,7 @@
 //! The table of participants: the algorithm for joining, leaving, and reaping the dead.
 //! `participant.rs` has the handle.
 //!
-//! Used by `participant.rs` in production and by `loom-tests/src/participants.rs`. Relies on
+//! Used by `participant.rs` in production and by `loom-tests/src/liveness.rs`. Relies on
 //! [`Locks`] that the system releases if and only if their holder is dead.
 //!
 //! Only the holder of an id's lock writes the id's record:
@@ -19,47 +19,13 @@
 //! still the same word* means dead ([`Table::is_dead`]).
 
 use super::checks::Checks;
-use super::counters::{Counters, Counts};
-use super::layout::{PID, RECORD, ROLE_LOCK, STATE};
 use super::lifecycle::{Ends, Lifecycle};
+use super::record::{Role, State, Word};
 use crate::error::{Error, Result};
 use crate::memory::Area;
+use crate::segment::counters::{Counters, Counts};
+use crate::segment::layout::{PID, RECORD, STATE};
 use crate::sync::{AtomicU64, Ordering, fence, yield_now};
-
-/// The end of the ring that a participant uses. Participants of semaphores and mutexes are
-/// consumers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Sends frames.
-    Producer = 0,
-    /// Receives frames.
-    Consumer = 1,
-}
-
-impl Role {
-    /// The opposite role.
-    #[must_use]
-    pub fn peer(self) -> Role {
-        match self {
-            Role::Producer => Role::Consumer,
-            Role::Consumer => Role::Producer,
-        }
-    }
-
-    /// The role's name: "producer" or "consumer".
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Producer => "producer",
-            Role::Consumer => "consumer",
-        }
-    }
-
-    /// The lock byte of a participant that holds this role exclusively.
-    pub(super) fn lock(self) -> u64 {
-        ROLE_LOCK + self as u64
-    }
-}
 
 /// Locks on single bytes, held by one participant. The system releases all of them when it dies.
 pub(crate) trait Locks {
@@ -69,58 +35,6 @@ pub(crate) trait Locks {
     fn unlock(&self, byte: u64) -> Result<()>;
     /// Whether another participant holds `byte`.
     fn is_locked(&self, byte: u64) -> Result<bool>;
-}
-
-/// The phase of a participant's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum State {
-    /// The id is free.
-    Free = 0,
-    /// Its record is being filled in.
-    Joining = 1,
-    /// It is attached.
-    Live = 2,
-    /// It is leaving.
-    Leaving = 3,
-    /// It is dead, its slots are recovered, and its death is about to be noted.
-    Dead = 4,
-}
-
-/// Tickets have 48 bits in a state word.
-pub(crate) const MAX_TICKET: u64 = (1 << 48) - 1;
-
-/// A decoded state word: state 8 | role 8 | ticket 48. `None` is a value that no correct
-/// participant writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word {
-    pub(crate) state: Option<State>,
-    pub(crate) role: Option<Role>,
-    pub(crate) ticket: u64,
-}
-
-impl Word {
-    fn encode(state: State, role: Role, ticket: u64) -> u64 {
-        (state as u64) << 56 | (role as u64) << 48 | ticket & MAX_TICKET
-    }
-
-    fn decode(word: u64) -> Self {
-        let state = match word >> 56 {
-            0 => Some(State::Free),
-            1 => Some(State::Joining),
-            2 => Some(State::Live),
-            3 => Some(State::Leaving),
-            4 => Some(State::Dead),
-            _ => None,
-        };
-        let role = match word >> 48 & 0xFF {
-            0 => Some(Role::Producer),
-            1 => Some(Role::Consumer),
-            _ => None,
-        };
-        Word { state, role, ticket: word & MAX_TICKET }
-    }
 }
 
 /// A held id and the contents of its record.

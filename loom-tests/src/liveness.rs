@@ -1,4 +1,4 @@
-//! Models of the table of participants: `src/segment/participants.rs` and `lifecycle.rs`.
+//! Models of the table of participants: `table.rs` and `lifecycle.rs` of `src/segment/liveness`.
 //!
 //! Locks are modelled as the kernel provides them: exclusive per holder, released at death, each
 //! call ordered with the others.
@@ -11,10 +11,11 @@ use loom::thread;
 use crate::error::{Error, Result};
 use crate::explore;
 use crate::memory::Area;
-use crate::segment::checks::FEW;
 use crate::segment::layout::{RECORD, SHARED_USED};
-use crate::segment::lifecycle::Ends;
-use crate::segment::participants::{Locks, Role, Seat, State, Table};
+use crate::segment::liveness::checks::FEW;
+use crate::segment::liveness::lifecycle::Ends;
+use crate::segment::liveness::record::{Role, State};
+use crate::segment::liveness::table::{Locks, Seat, Table};
 use crate::sync::Ordering;
 
 /// Byte → holder. A killed holder's bytes are released at once, as all locks of a file description

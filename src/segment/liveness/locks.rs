@@ -1,20 +1,20 @@
 //! The two implementations of [`Locks`]: byte locks of the segment file, and a table in memory for
 //! heap segments.
 //!
-//! Used by `participant.rs` and `handle.rs`.
+//! Used by `participant.rs` and `segment/handle.rs`.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::participants::Locks;
+use super::table::Locks;
 use crate::error::{Error, Result};
 use crate::os::fork::{self, LockFd};
 use crate::os::lock;
 
 /// The locks of one holder. Dropping it releases all of them, as death does.
-pub(super) enum HeldLocks {
+pub(in crate::segment) enum HeldLocks {
     /// An open file description of its own, which forked children do not keep.
     File(LockFd),
     /// An entry in the table of a heap segment.
@@ -23,7 +23,7 @@ pub(super) enum HeldLocks {
 
 impl HeldLocks {
     /// The description that holds the locks; `None` on the heap.
-    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+    pub(in crate::segment) fn file(&self) -> Option<BorrowedFd<'_>> {
         match self {
             HeldLocks::File(fd) => Some(fd.as_fd()),
             HeldLocks::Heap(_) => None,
@@ -64,7 +64,7 @@ impl Locks for HeldLocks {
 type LockTable = Mutex<BTreeMap<u64, u64>>;
 
 /// One holder of locks in a heap segment's table.
-pub(super) struct HeapHolder {
+pub(in crate::segment) struct HeapHolder {
     table: Arc<LockTable>,
     number: u64,
     born: u32,
@@ -72,7 +72,7 @@ pub(super) struct HeapHolder {
 
 impl HeapHolder {
     /// A new holder without locks.
-    pub(super) fn new(table: &Arc<LockTable>) -> Self {
+    pub(in crate::segment) fn new(table: &Arc<LockTable>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         HeapHolder { table: Arc::clone(table), number, born: fork::generation() }

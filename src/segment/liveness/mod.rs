@@ -1,0 +1,27 @@
+//! Who is attached to a segment, and the proof that a participant lives or is dead.
+//!
+//! Used by the rings, semaphores and mutexes. A participant holds a lock on one byte of the
+//! segment's file, and the kernel releases it when, and only when, its process ends. So the lock
+//! proves a death; no time-out and no process id does.
+//!
+//! - `record`: a participant's role and state, one word
+//! - `lifecycle`: joins, closes and deaths as numbers: how a peer's end is noticed and told once
+//! - `table`: the algorithm: joining, leaving, reaping the dead
+//! - `checks`: when to check, so that many sleepers share one check
+//! - `locks`: the locks themselves
+//! - `participant`: an attached participant
+//! - `inspect`: what an observer is told of the participants
+//!
+//! `record`, `lifecycle`, `table` and `checks` are model-checked (`loom-tests/src/liveness.rs`).
+
+pub(crate) mod checks;
+pub(crate) mod lifecycle;
+pub(crate) mod record;
+pub(crate) mod table;
+
+#[cfg(not(slipring_loom))]
+pub(crate) mod inspect;
+#[cfg(not(slipring_loom))]
+pub(super) mod locks;
+#[cfg(not(slipring_loom))]
+pub(crate) mod participant;
