@@ -94,6 +94,7 @@ pub(crate) mod error;
 pub mod frame;
 pub mod guide;
 pub(crate) mod memory;
+pub(crate) mod named;
 pub(crate) mod os;
 #[cfg(feature = "probe")]
 pub mod probe;
@@ -106,18 +107,14 @@ pub(crate) mod wait;
 
 pub use error::{Error, Result};
 pub use memory::Downgrade;
+pub use named::{
+    mutex::{Locked, Mutex, MutexGuard},
+    semaphore::{Permit, Semaphore},
+};
 pub use os::process::ProcessState;
 pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
-pub use wait::{
-    cancel::Canceller,
-    deadline::Deadline,
-    idle::Idle,
-    named::{
-        mutex::{Locked, Mutex, MutexGuard},
-        semaphore::{Permit, Semaphore},
-    },
-};
+pub use wait::{cancel::Canceller, deadline::Deadline, idle::Idle};
 
 /// The README's code, compiled by `cargo test --doc`.
 #[cfg(all(doctest, feature = "transports"))]

@@ -6,6 +6,7 @@
 
 use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len};
 use crate::error::{Error, Result};
+use crate::wait::eventcount::Barrier;
 
 /// The contents of the data part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,16 @@ pub enum WakeMode {
     Asymmetric = 1,
     /// It executes a full fence and a load after every commit.
     Fenced = 2,
+}
+
+impl From<WakeMode> for Barrier {
+    fn from(mode: WakeMode) -> Self {
+        match mode {
+            WakeMode::Poll => Barrier::Poll,
+            WakeMode::Asymmetric => Barrier::Asymmetric,
+            WakeMode::Fenced => Barrier::Fenced,
+        }
+    }
 }
 
 /// What happens to a frame that a dead consumer held.

@@ -1,7 +1,8 @@
 //! Floor 2: a mapped segment, its layout and geometry, its participants and their liveness.
 //!
-//! Used by `ring/` and `wait/` (pages, data, participants), by the transports and the command line
-//! (by name). Relies on `memory/` for the bytes and on `os/lock.rs` to notice deaths.
+//! Used by `ring/` and `named/` (pages, data, participants), by the transports and the command line
+//! (by name). Relies on `memory/` for the bytes, on `os/lock.rs` to notice deaths, and on `wait/`
+//! for the barrier that a wake mode stands for.
 //!
 //! `layout`, `geometry`, `counters` and most of `liveness` are pure algorithms and are
 //! model-checked; the others call the operating system.

@@ -150,18 +150,6 @@ impl Barrier {
     }
 }
 
-#[cfg(not(slipring_loom))]
-impl From<crate::segment::WakeMode> for Barrier {
-    fn from(mode: crate::segment::WakeMode) -> Self {
-        use crate::segment::WakeMode;
-        match mode {
-            WakeMode::Poll => Barrier::Poll,
-            WakeMode::Asymmetric => Barrier::Asymmetric,
-            WakeMode::Fenced => Barrier::Fenced,
-        }
-    }
-}
-
 /// The part common to both forms: the line, and the two barriers S2 and N2.
 #[derive(Clone)]
 struct Line {

@@ -1,8 +1,8 @@
-//! Floor 2: waiting. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking loop.
+//! Floor 1: waiting. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking loop.
 //!
-//! Used by the rings and the transports. Relies on `sync.rs` and `os/`; the named primitives on
-//! `segment/`, too. `eventcount`, `semaphore` and `mutex` are model-checked (`loom-tests`); the
-//! other files need a clock.
+//! Used by the rings, the semaphore and the mutex, and the transports. Relies on `sync.rs`,
+//! `memory/area.rs` and `os/`. `eventcount`, `semaphore` and `mutex` are model-checked
+//! (`loom-tests`); the other files need a clock.
 
 pub(crate) mod eventcount;
 pub(crate) mod mutex;
@@ -16,5 +16,3 @@ pub(crate) mod cancel;
 pub(crate) mod deadline;
 #[cfg(not(slipring_loom))]
 pub(crate) mod idle;
-#[cfg(not(slipring_loom))]
-pub(crate) mod named;

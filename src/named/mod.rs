@@ -1,8 +1,8 @@
-//! The public semaphore and mutex: segments of their own, named, passed as a memfd, or on this
-//! process's heap.
+//! Floor 3: the public semaphore and mutex, in segments of their own: named, passed as a memfd, or
+//! on this process's heap.
 //!
-//! Used by applications. Relies on the cores (`semaphore.rs`, `mutex.rs`) for the algorithms, on
-//! `segment/` for the memory and for the liveness of holders.
+//! Used by applications. Relies on the cores in `wait/` for the algorithms, on `segment/` for the
+//! memory and for the liveness of holders.
 
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
