@@ -27,6 +27,7 @@ FILES = {
     "src/ring/mpmc/inspect.rs": ["mpmc"],
     "src/ring/stream/core.rs": ["spsc::stream"],
     "src/wait/eventcount.rs": ["eventcount", "wake"],
+    "src/wait/barrier.rs": ["eventcount", "wake"],
     "src/wait/semaphore.rs": ["semaphore"],
     "src/wait/mutex.rs": ["mutex"],
     "src/segment/liveness/table.rs": ["liveness"],

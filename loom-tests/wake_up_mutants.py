@@ -18,13 +18,14 @@ models.WORK = WORK  # a build directory of its own
 TEST = "wait::eventcount::tests::no_wake_up_is_lost_in_a_store_buffer"
 
 # Name, effect, and the replacements: file, text to search from, text after it, new text.
-MEMBARRIER = (models.EC, "fn settle", "!crate::os::membarrier::barrier()", "false")
-FIRST_WAIT = (models.EC, "fn park", "raised && self.barrier == Barrier::Asymmetric", "false")
+BARRIER = "src/wait/barrier.rs"
+MEMBARRIER = (BARRIER, "fn settle", "!crate::os::membarrier::barrier()", "false")
+FIRST_WAIT = (BARRIER, "fn park", "raised && self.barrier == Barrier::Asymmetric", "false")
 RULES = [
     ("the sleeper does not call membarrier", "late", [MEMBARRIER]),
     ("nor is its first wait bounded", "lost", [MEMBARRIER, FIRST_WAIT]),
-    ("the notifier's fence dropped", "lost", [(models.EC, "fn recheck", "fence(SeqCst)", "()")]),
-    ("the notifier's fence: SeqCst → AcqRel", "lost", [(models.EC, "fn recheck", "fence(SeqCst)", "fence(AcqRel)")]),
+    ("the notifier's fence dropped", "lost", [(BARRIER, "fn recheck", "fence(SeqCst)", "()")]),
+    ("the notifier's fence: SeqCst → AcqRel", "lost", [(BARRIER, "fn recheck", "fence(SeqCst)", "fence(AcqRel)")]),
 ]
 
 

@@ -7,7 +7,8 @@ use loom::thread;
 use crate::explore;
 use crate::memory::{Area, LINE};
 use crate::sync::{AtomicU64, Ordering::*};
-use crate::wait::eventcount::{ALL, Barrier, Many, One, Sleep};
+use crate::wait::barrier::Barrier;
+use crate::wait::eventcount::{ALL, Many, One, Sleep};
 
 /// Sleeps until `ready`. (Models have no time.)
 fn sleep_until(event: &impl Sleep, mut ready: impl FnMut() -> bool) {

@@ -7,7 +7,8 @@ use loom::thread;
 
 use crate::explore;
 use crate::memory::{Area, LINE};
-use crate::wait::eventcount::{Barrier, Many, Sleep};
+use crate::wait::barrier::Barrier;
+use crate::wait::eventcount::{Many, Sleep};
 use crate::wait::semaphore::Permits;
 
 /// Eventcount, permits, and 8 bytes that only the holder of the permit accesses.

@@ -15,7 +15,8 @@ use crate::ring::mpmc::layout::Stop;
 use crate::ring::spsc::core::{Consumer, Producer};
 use crate::ring::spsc::layout::Shared;
 use crate::spsc;
-use crate::wait::eventcount::{Barrier, Many, One, Sleep};
+use crate::wait::barrier::Barrier;
+use crate::wait::eventcount::{Many, One, Sleep};
 
 /// Sleeps until `attempt` returns a value, as `wait/block.rs` does.
 fn wait_for<T>(event: &impl Sleep, mut attempt: impl FnMut() -> Option<T>) -> T {

@@ -9,10 +9,11 @@ use crate::error::{Error, Result};
 use crate::memory::LINE;
 use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Geometry, Kind, Segment, open_and_join};
+use crate::wait::barrier::Barrier;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Barrier, Many, SLEEP_CAP};
+use crate::wait::eventcount::{Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::semaphore::{PERMIT, Permits};
 

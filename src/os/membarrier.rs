@@ -35,7 +35,7 @@ pub(crate) fn register() -> bool {
 
 /// Executes a full barrier in every thread of every registered process between the call and its
 /// return, if it returns true. The man page promises that; Linux from 5.10 on may leave a processor
-/// out ("The bounded first wait" in `wait/eventcount.rs`). One system call (0.4 µs on the reference
+/// out ("The bounded first wait" in `wait/barrier.rs`). One system call (0.4 µs on the reference
 /// machine).
 pub(crate) fn barrier() -> bool {
     membarrier(MembarrierCommand::GlobalExpedited).is_ok()

@@ -6,7 +6,7 @@
 
 use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len};
 use crate::error::{Error, Result};
-use crate::wait::eventcount::Barrier;
+use crate::wait::barrier::Barrier;
 
 /// The contents of the data part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

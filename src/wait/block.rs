@@ -104,7 +104,8 @@ mod tests {
     use crate::memory;
     use crate::memory::LINE;
     use crate::os::clock::monotonic_ns;
-    use crate::wait::eventcount::{Barrier, One};
+    use crate::wait::barrier::Barrier;
+    use crate::wait::eventcount::One;
     use crate::wait::idle::Idle;
 
     fn event() -> One {

@@ -4,6 +4,7 @@
 //! `memory/area.rs` and `os/`. `eventcount`, `semaphore` and `mutex` are model-checked
 //! (`loom-tests`); the other files need a clock.
 
+pub(crate) mod barrier;
 pub(crate) mod eventcount;
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
