@@ -26,6 +26,7 @@ FILES = {
     "src/ring/mpmc/recovery.rs": ["mpmc"],
     "src/ring/mpmc/inspect.rs": ["mpmc"],
     "src/ring/stream/core.rs": ["spsc::stream"],
+    "src/ring/stream/layout.rs": ["spsc::stream"],
     "src/wait/eventcount.rs": ["eventcount", "wake"],
     "src/wait/barrier.rs": ["eventcount", "wake"],
     "src/wait/semaphore.rs": ["semaphore"],

@@ -33,8 +33,6 @@ pub(crate) mod wait;
 #[path = "../../src/ring"]
 pub(crate) mod ring {
     pub(crate) mod position;
-    #[path = "stream/core.rs"]
-    pub(crate) mod stream_core;
     pub(crate) mod mpmc {
         pub(crate) mod core;
         pub(crate) mod inspect;
@@ -43,6 +41,10 @@ pub(crate) mod ring {
     }
     pub(crate) mod spsc {
         pub(crate) mod ahead;
+        pub(crate) mod core;
+        pub(crate) mod layout;
+    }
+    pub(crate) mod stream {
         pub(crate) mod core;
         pub(crate) mod layout;
     }

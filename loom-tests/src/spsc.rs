@@ -11,7 +11,7 @@ use crate::frame::header::{Flags, Header};
 use crate::memory::{Area, LINE};
 use crate::ring::spsc::core::{Consumer, Producer, Staged};
 use crate::ring::spsc::layout::{Fault, HEAD, Peeked, Shared, TAKEN};
-use crate::ring::stream_core as stream;
+use crate::ring::stream;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A ring of `capacity` bytes for payloads of up to 8 bytes (24-byte records).
@@ -507,11 +507,11 @@ fn an_observer_sees_whole_frames() {
     });
 }
 
-fn stream_of(capacity: usize) -> stream::Shared {
-    stream::Shared::new(Area::model(LINE), Area::model(LINE), Area::model(capacity), capacity)
+fn stream_of(capacity: usize) -> stream::layout::Shared {
+    stream::layout::Shared::new(Area::model(LINE), Area::model(LINE), Area::model(capacity), capacity)
 }
 
-fn write_block(tx: &mut stream::Producer, block: u8) {
+fn write_block(tx: &mut stream::core::Producer, block: u8) {
     while tx.free(8) < 8 {
         thread::yield_now();
     }
@@ -519,7 +519,7 @@ fn write_block(tx: &mut stream::Producer, block: u8) {
     tx.commit(8);
 }
 
-fn read_block(rx: &mut stream::Consumer) -> [u8; 8] {
+fn read_block(rx: &mut stream::core::Consumer) -> [u8; 8] {
     while rx.available(8).unwrap() < 8 {
         thread::yield_now();
     }
@@ -534,8 +534,8 @@ fn read_block(rx: &mut stream::Consumer) -> [u8; 8] {
 fn stream_of_bytes() {
     explore(3, || {
         let shared = stream_of(16);
-        let mut tx = stream::Producer::attach(shared.clone()).unwrap();
-        let mut rx = stream::Consumer::attach(shared).unwrap();
+        let mut tx = stream::core::Producer::attach(shared.clone()).unwrap();
+        let mut rx = stream::core::Consumer::attach(shared).unwrap();
         let sender = thread::spawn(move || (0..3).for_each(|block| write_block(&mut tx, block)));
         (0..3).for_each(|block| assert_eq!(read_block(&mut rx), [block; 8]));
         sender.join().unwrap();
@@ -547,15 +547,15 @@ fn stream_of_bytes() {
 fn stream_takeover() {
     explore(3, || {
         let shared = stream_of(16);
-        let mut tx = stream::Producer::attach(shared.clone()).unwrap();
+        let mut tx = stream::core::Producer::attach(shared.clone()).unwrap();
         (0..2).for_each(|block| write_block(&mut tx, block));
         let (reader, writer) = (shared.clone(), shared.clone());
         // It reads one block; a successor of the producer that attaches meanwhile may find room for
         // one.
-        let mut rx = stream::Consumer::attach(reader).unwrap();
+        let mut rx = stream::core::Consumer::attach(reader).unwrap();
         let consumer = thread::spawn(move || assert_eq!(read_block(&mut rx), [0; 8]));
         drop(tx);
-        let mut next = stream::Producer::attach(writer).unwrap();
+        let mut next = stream::core::Producer::attach(writer).unwrap();
         let producer = thread::spawn(move || {
             if next.free(0) >= 8 {
                 next.write(&[2; 8]);
@@ -564,7 +564,7 @@ fn stream_takeover() {
         });
         consumer.join().unwrap();
         // A successor of the consumer that attaches meanwhile may find that block.
-        let mut heir = stream::Consumer::attach(shared).unwrap();
+        let mut heir = stream::core::Consumer::attach(shared).unwrap();
         let there = heir.available(0).unwrap() as u8 / 8;
         for block in 1..=there {
             let mut bytes = [0; 8];

@@ -1,22 +1,18 @@
 //! [`Ring`]: a mapped ring without a role, to create, open, inspect or remove it.
 //!
 //! Used by the producers and consumers, which attach to one, and by the command line. Relies on
-//! `segment/`; `observe.rs` has the calls that inspect it.
+//! `segment/`; `by_kind.rs` has what depends on the kind, `observe.rs` the calls that inspect it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::options::Options;
-use super::{mpmc, spsc, stream};
 use crate::error::{Error, Result};
-use crate::memory::{Area, LINE};
 use crate::memory::{Downgrade, MemoryOptions};
-use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
 use crate::segment::{
     self, Directory, Geometry, Kind, ParticipantInfo, Redelivery, Role, Segment, WakeMode, open_and_join,
 };
-use crate::wait::eventcount::{ALL, Many, One};
 use crate::wait::idle::Idle;
 
 /// A mapped and validated ring, without the role of a producer or consumer. Clones share the
@@ -263,52 +259,6 @@ impl Ring {
         self.needs_consumer
     }
 
-    fn event_line(&self, offset: usize) -> Area {
-        self.segment.shared_page().part(offset, LINE)
-    }
-
-    /// The eventcounts of a ring with one consumer and one producer: (data, space).
-    pub(super) fn events_one(&self) -> (One, One) {
-        let mode = self.wake().into();
-        (One::attach(self.event_line(DATA_EVENT), mode), One::attach(self.event_line(SPACE_EVENT), mode))
-    }
-
-    /// The eventcounts of a ring with many of both: (data, space).
-    pub(super) fn events_many(&self) -> (Many, Many) {
-        let mode = self.wake().into();
-        (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
-    }
-
-    /// Wakes all sleepers of this ring, because a participant attached, left or died.
-    pub(super) fn wake_all(&self) {
-        match self.kind() {
-            Kind::Mpmc => {
-                let (data, space) = self.events_many();
-                data.notify(ALL);
-                space.notify(ALL);
-            }
-            _ => {
-                let (data, space) = self.events_one();
-                data.notify();
-                space.notify();
-            }
-        }
-    }
-
-    /// Recovers what the dead participant `id` holds in the ring, and returns whether there was
-    /// anything. The caller holds the lock on `id`.
-    pub(super) fn recover(&self, id: u16) -> Result<bool> {
-        match self.kind() {
-            Kind::Mpmc => {
-                let counters = self.segment.table().counters(id);
-                Ok(mpmc::recover(&self.mpmc_shared(), &counters, id, self.redelivery(), || true))
-            }
-            // A byte ring needs no recovery: the successor finds the end of the chain, or the last
-            // release.
-            _ => Ok(false),
-        }
-    }
-
     /// The kind of the ring.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -468,58 +418,5 @@ impl Ring {
             self.wake_all();
         }
         Ok(counted)
-    }
-
-    /// The parts of the segment that the algorithms of the byte rings use.
-    pub(super) fn spsc_shared(&self) -> spsc::layout::Shared {
-        self.spsc_over(self.segment.data())
-    }
-
-    /// [`Ring::spsc_shared`] for an observer, which reads the data through a separate mapping. Two
-    /// system calls, and one when it is dropped.
-    pub(super) fn spsc_observed(&self) -> Result<spsc::layout::Shared> {
-        Ok(self.spsc_over(self.segment.map_data_again()?))
-    }
-
-    fn spsc_over(&self, data: Area) -> spsc::layout::Shared {
-        let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
-        let geometry = self.geometry();
-        spsc::layout::Shared::new(producer, consumer, data, geometry.capacity, geometry.max_payload)
-    }
-
-    pub(super) fn stream_shared(&self) -> stream::core::Shared {
-        let (producer, consumer) = (self.segment.producer_page(), self.segment.consumer_page());
-        stream::core::Shared::new(producer, consumer, self.segment.data(), self.geometry().capacity)
-    }
-
-    pub(super) fn mpmc_shared(&self) -> mpmc::layout::Shared {
-        self.mpmc_over(self.segment.data())
-    }
-
-    /// [`Ring::mpmc_shared`] for an observer that reads payloads: see [`Ring::spsc_observed`].
-    pub(super) fn mpmc_observed(&self) -> Result<mpmc::layout::Shared> {
-        Ok(self.mpmc_over(self.segment.map_data_again()?))
-    }
-
-    fn mpmc_over(&self, data: Area) -> mpmc::layout::Shared {
-        let (producers, consumers) = self.segment.claims();
-        let parts = mpmc::layout::Parts {
-            producer_page: self.segment.producer_page(),
-            consumer_page: self.segment.consumer_page(),
-            producers,
-            consumers,
-            data,
-        };
-        let Geometry { slots, stride, max_payload, .. } = *self.geometry();
-        mpmc::layout::Shared::new(parts, slots, stride, max_payload)
-    }
-}
-
-/// A forged or foreign kind is refused before anything is attached.
-pub(super) fn expect_mirror(ring: &Ring) -> Result<()> {
-    if ring.segment().is_mirrored() {
-        Ok(())
-    } else {
-        Err(Error::Unsupported { what: "byte rings need a mirrored mapping: use a named ring or a memfd" })
     }
 }

@@ -14,6 +14,7 @@
 // handles.
 
 mod attachment;
+mod by_kind;
 mod guards;
 mod handle;
 pub mod mpmc;

@@ -5,9 +5,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Seat;
 use super::core::Taken;
 use super::layout::Stop;
+use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
 use crate::ring::{Options, Ring};

@@ -3,9 +3,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::Seat;
 use super::core::Claim;
 use super::layout::{Shared, Stop};
+use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::{Options, Ring};

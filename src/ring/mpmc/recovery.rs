@@ -13,6 +13,7 @@
 use super::core::Taken;
 use super::layout::{ClaimWord, CommitWord, ReadWord, Shared, Stop, before, is_at_least};
 use crate::frame::header::Flags;
+use crate::segment::counters::{Counter, Counters};
 use crate::segment::geometry::Redelivery;
 use crate::sync::Ordering;
 
@@ -28,6 +29,25 @@ pub(crate) struct Recovered {
 }
 
 impl Shared {
+    /// Recovers what the dead participant `id` holds, and counts it in that participant's record,
+    /// because a recoverer need not be a participant. Several may recover at once, if each notices
+    /// that `id` was reused. Returns whether there was anything to recover.
+    pub(crate) fn recover(
+        &self,
+        counters: &Counters,
+        id: u16,
+        policy: Redelivery,
+        is_still_dead: impl FnMut() -> bool,
+    ) -> bool {
+        let Recovered { voided, redeliver, lost } = self.sweep(id, policy, is_still_dead);
+        for (counter, n) in [(Counter::Recovered, voided + redeliver + lost), (Counter::Lost, lost)] {
+            if n > 0 {
+                counters.add_in_other_thread(counter, n);
+            }
+        }
+        voided + redeliver + lost > 0
+    }
+
     /// Removes the dead participant `id` from every slot. After a complete pass (not ended by
     /// `is_still_dead`), its id may be reused. Idempotent, also while others do the same. Reads the
     /// two arrays, and the slots of unfinished claims.

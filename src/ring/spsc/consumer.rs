@@ -7,14 +7,14 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
+use super::catch_up::Run;
 use super::core;
 use super::layout::{Fault, Peeked};
-use super::run::Run;
 use crate::error::{Error, Result};
 use crate::frame::header::SHORT;
 use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
-use crate::ring::handle::expect_mirror;
+use crate::ring::by_kind::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};

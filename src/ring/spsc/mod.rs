@@ -67,13 +67,13 @@
 // `core.rs` has the algorithm, this file and its neighbours the handles.
 
 pub(crate) mod ahead;
+mod catch_up;
 mod consumer;
 pub(crate) mod core;
 #[cfg(feature = "transports")]
 mod holder;
 pub(crate) mod layout;
 mod producer;
-mod run;
 #[cfg(test)]
 mod tests;
 mod untrusted;

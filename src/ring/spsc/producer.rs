@@ -12,7 +12,7 @@ use super::layout::Fault;
 use crate::error::{Error, Result};
 use crate::frame::{Header, Sequencer, StagedNumbers};
 use crate::ring::attachment::Attachment;
-use crate::ring::handle::expect_mirror;
+use crate::ring::by_kind::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};

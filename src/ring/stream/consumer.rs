@@ -7,7 +7,7 @@ use std::ops::Deref;
 use super::core;
 use crate::error::{Error, Result};
 use crate::ring::attachment::Attachment;
-use crate::ring::handle::expect_mirror;
+use crate::ring::by_kind::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};

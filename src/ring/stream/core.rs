@@ -1,13 +1,7 @@
 //! The algorithm of the SPSC byte stream: bytes in order, without headers or frames. `loom-tests`
 //! compiles and checks this file.
 //!
-//! Used by the handles in `stream/mod.rs`. Relies on `sync` for memory.
-//!
-//! # Layout
-//!
-//! ```text
-//! producer page: +0 tail     consumer page: +0 head     data: capacity bytes, a power of two, mapped twice
-//! ```
+//! Used by the handles. Relies on `layout.rs` for the words.
 //!
 //! # Protocol
 //!
@@ -23,74 +17,9 @@
 //! Bytes behind `tail` that a killed producer left are discarded; a killed consumer's successor
 //! starts at `head`. Progress: wait-free.
 
+use super::layout::Shared;
 use crate::error::{Error, Result};
-use crate::memory::Area;
-use crate::sync::{AtomicU64, Ordering};
-
-/// Producer page: bytes written.
-pub(crate) const TAIL: usize = 0;
-/// Consumer page: bytes read.
-pub(crate) const HEAD: usize = 0;
-
-/// The memory of a stream and its capacity.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    producer: Area,
-    consumer: Area,
-    data: Area,
-    capacity: u64,
-}
-
-impl Shared {
-    /// `data` holds `capacity` bytes, or twice that if it is mapped twice back to back.
-    pub(crate) fn new(producer: Area, consumer: Area, data: Area, capacity: usize) -> Self {
-        assert!(capacity.is_power_of_two() && data.len() >= capacity, "geometry was validated");
-        Shared { producer, consumer, data, capacity: capacity as u64 }
-    }
-
-    /// Capacity in bytes.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity as usize
-    }
-
-    #[inline(always)]
-    pub(crate) fn data(&self) -> &Area {
-        &self.data
-    }
-
-    #[inline(always)]
-    pub(crate) fn offset(&self, position: u64) -> usize {
-        (position & (self.capacity - 1)) as usize
-    }
-
-    fn tail(&self) -> &AtomicU64 {
-        self.producer.word(TAIL)
-    }
-
-    fn head(&self) -> &AtomicU64 {
-        self.consumer.word(HEAD)
-    }
-
-    /// The positions (head, tail), for observers. Nothing is read by them.
-    pub(crate) fn observe(&self) -> (u64, u64) {
-        let head = self.head().load(Ordering::Relaxed);
-        (head, crate::ring::position::later(self.tail().load(Ordering::Relaxed), head))
-    }
-
-    /// Both positions, checked, where either side starts.
-    fn positions(&self) -> Result<(u64, u64)> {
-        // Each index moves forward only, so if the head is read first, the distance may be too
-        // large by what is consumed meanwhile, but is not negative. SYNC(stream-release),
-        // SYNC(stream-commit): a participant that attaches may write before the one and read before
-        // the other at once.
-        let head = self.head().load(Ordering::Acquire);
-        let tail = self.tail().load(Ordering::Acquire);
-        if tail.wrapping_sub(head) > self.capacity {
-            return Err(Error::Corrupt { what: "stream positions further apart than the capacity" });
-        }
-        Ok((head, tail))
-    }
-}
+use crate::sync::Ordering;
 
 /// The producer's private half.
 pub(crate) struct Producer {
@@ -147,14 +76,14 @@ impl Producer {
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         debug_assert!(self.tail.wrapping_sub(self.head) + bytes.len() as u64 <= self.shared.capacity);
         let at = self.offset();
-        let room = (self.shared.data.len() - at).min(bytes.len());
+        let room = (self.shared.data().len() - at).min(bytes.len());
         // SAFETY: inside the area by `room`; free by the caller's check, hence released by the only
         // consumer.
-        unsafe { self.shared.data.write(at, &bytes[..room]) };
+        unsafe { self.shared.data().write(at, &bytes[..room]) };
         if room < bytes.len() {
             // SAFETY: an unmirrored area continues at its start; the whole is no longer than the
             // free space.
-            unsafe { self.shared.data.write(0, &bytes[room..]) };
+            unsafe { self.shared.data().write(0, &bytes[room..]) };
         }
     }
 
@@ -215,13 +144,13 @@ impl Consumer {
     pub(crate) fn read(&self, into: &mut [u8]) {
         debug_assert!(into.len() as u64 <= self.tail.wrapping_sub(self.head));
         let at = self.offset();
-        let room = (self.shared.data.len() - at).min(into.len());
+        let room = (self.shared.data().len() - at).min(into.len());
         let (first, rest) = into.split_at_mut(room);
         // SAFETY: inside the area by `room`; committed and unreleased by the caller's check.
-        unsafe { self.shared.data.read(at, first) };
+        unsafe { self.shared.data().read(at, first) };
         if !rest.is_empty() {
             // SAFETY: an unmirrored area continues at its start.
-            unsafe { self.shared.data.read(0, rest) };
+            unsafe { self.shared.data().read(0, rest) };
         }
     }
 

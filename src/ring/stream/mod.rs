@@ -22,14 +22,13 @@
 
 mod consumer;
 pub(crate) mod core;
-mod partial;
+pub(crate) mod layout;
 mod producer;
 #[cfg(test)]
 mod tests;
 
 pub use consumer::{Consumer, ReadChunk};
-pub use partial::PartialWrite;
-pub use producer::{Producer, WriteChunk};
+pub use producer::{PartialWrite, Producer, WriteChunk};
 
 use super::{Options, Ring};
 use crate::error::Result;

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::{PartialWrite, core};
+use super::core;
 use crate::error::{Error, Result};
 use crate::ring::attachment::Attachment;
-use crate::ring::handle::expect_mirror;
+use crate::ring::by_kind::expect_mirror;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
@@ -306,4 +306,30 @@ impl DerefMut for WriteChunk<'_> {
         // SAFETY: as in `deref`; the consumer does not read behind the tail.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
+}
+
+/// Why not everything was written, and how much was. The caller can continue from there.
+///
+/// If the number does not matter: `.map_err(|partial| partial.error)?`. (A conversion into
+/// [`Error`] would make `?` ambiguous in programs.)
+///
+/// ```
+/// use std::time::Duration;
+/// let (mut tx, _rx) = slipring::stream::pair(4096)?;
+/// let block = [7; 5000];
+/// let late = tx.write_all_deadline(&block, Duration::from_millis(1)).unwrap_err();
+/// assert!(matches!(late.error, slipring::Error::Timeout));
+/// let rest = &block[late.written..];
+/// assert_eq!(rest.len(), 904);
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{error} ({written} were written)")]
+pub struct PartialWrite {
+    /// How much was written and can be read by the consumer: bytes, or values in the calls that
+    /// write values.
+    pub written: usize,
+    /// Why the rest was not written.
+    #[source]
+    pub error: Error,
 }

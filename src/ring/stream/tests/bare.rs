@@ -1,7 +1,8 @@
 //! The algorithm alone, on heap memory (so Miri can run it), at any position up to the last one
 //! before 2^64.
 
-use super::super::core::{Consumer, HEAD, Producer, Shared, TAIL};
+use super::super::core::{Consumer, Producer};
+use super::super::layout::{HEAD, Shared, TAIL};
 use crate::error::Error;
 use crate::memory;
 use crate::memory::Area;
