@@ -1,13 +1,7 @@
-//! Decodes frames: from one message at a time, or from a byte stream in chunks of any size, with
-//! optional resynchronisation.
+//! Decodes frames from a byte stream in chunks of any size, with optional resynchronisation.
 //!
-//! Used by every transport and by the player of recordings. Relies on the header, the sequence
-//! tracker and `crc32c`.
-//!
-//! Checks are made in this order for every source: sync → version → header length → reserved flags
-//! → `len` against the limit → (long) head_crc, TLVs → enough bytes? → body_crc → sequence →
-//! deliver. The decoder does not allocate, wait or skip because of a length that has not passed the
-//! checks before it.
+//! Used by every transport of byte streams and by the player of recordings. Relies on `inspect.rs`
+//! for the checks of a frame, and on the sequence tracker, whose check comes last.
 //!
 //! # Work
 //! Every byte is examined a bounded number of times, counted in [`Stats::work`]. One case needs a
@@ -19,8 +13,9 @@
 
 use super::encode::Frame;
 use super::grow;
-use super::header::{Header, LONG, MAX_HEADER, MAX_LEN, SENDER, SHORT, SYNC, control, padded};
+use super::header::{MAX_HEADER, MAX_LEN, SHORT, SYNC, control, padded};
 use super::hello::Hello;
+use super::inspect::{Boundary, DAMAGED, Found, Shape, inspect, sender_of};
 use super::sequence::{Order, Tracker};
 use crate::error::{Error, Result};
 
@@ -91,78 +86,6 @@ pub struct Stats {
     pub work: u64,
 }
 
-/// The result of checking the given bytes.
-enum Found {
-    /// No fault so far; this many bytes are needed to decide.
-    Prefix { need: usize },
-    /// A frame with a good header and a damaged payload, of this many bytes.
-    Damaged { total: usize },
-    /// A good frame; its sequence number is not yet checked.
-    Whole(Shape),
-}
-
-/// The positions of a frame's parts.
-#[derive(Clone, Copy)]
-struct Shape {
-    header: Header,
-    stamp: u64,
-    header_len: usize,
-    /// All its bytes, padding included if there is any.
-    total: usize,
-}
-
-impl Shape {
-    /// The frame over `bytes`, which must be those that were inspected.
-    fn view(self, bytes: &[u8]) -> Frame<'_> {
-        let payload = &bytes[self.header_len..self.header_len + self.header.len as usize];
-        Frame { header: self.header, stamp: self.stamp, payload }
-    }
-}
-
-/// How much room a frame takes: padded on a byte stream, exact in a separate message.
-#[derive(Clone, Copy)]
-enum Boundary {
-    Stream,
-    Message,
-}
-
-/// All checks of one frame except the sequence, in the fixed order. `work` counts the bytes
-/// examined.
-fn inspect(bytes: &[u8], max_payload: usize, boundary: Boundary, work: &mut u64) -> Result<Found> {
-    let Some(head) = bytes.first_chunk::<SHORT>() else { return Ok(Found::Prefix { need: SHORT }) };
-    *work += SHORT as u64;
-    let (header, header_len) = Header::from_bytes(head)?;
-    let len = header.len as usize;
-    if len > max_payload {
-        return Err(Error::TooLarge { max: max_payload });
-    }
-    let Some(head) = bytes.get(..header_len) else { return Ok(Found::Prefix { need: header_len }) };
-    let long = header_len >= LONG;
-    if long {
-        *work += header_len as u64;
-        if crc32c::crc32c_append(crc32c::crc32c(&head[..28]), &head[LONG..]) != u32_at(head, 28) {
-            return Err(Error::Corrupt { what: "frame header: checksum mismatch" });
-        }
-        check_tlvs(&head[LONG..])?;
-    }
-    let total = match boundary {
-        Boundary::Stream => header_len + padded(len),
-        Boundary::Message => header_len + len,
-    };
-    let Some(payload) = bytes.get(..total).map(|frame| &frame[header_len..header_len + len]) else {
-        return Ok(Found::Prefix { need: total });
-    };
-    let mut stamp = 0;
-    if long {
-        *work += len as u64;
-        if crc32c::crc32c(payload) != u32_at(head, 24) {
-            return Ok(Found::Damaged { total });
-        }
-        stamp = u64::from(u32_at(head, 16)) | (u64::from(u32_at(head, 20)) << 32);
-    }
-    Ok(Found::Whole(Shape { header, stamp, header_len, total }))
-}
-
 /// The result of [`Decoder::advance`]: an [`Event`] that borrows nothing yet.
 #[derive(Clone, Copy)]
 pub(crate) enum Step {
@@ -187,82 +110,6 @@ pub(crate) struct Place {
     shape: Shape,
     carried: bool,
     start: usize,
-}
-
-const DAMAGED: &str = "frame payload: checksum mismatch";
-
-/// The little-endian number at `at`, which must lie inside `bytes`.
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
-}
-
-/// The sender of this message's frame, if its header identifies it: the epoch of the sender's
-/// HELLO, from the TLV `SENDER`.
-///
-/// For messages that [`Frame::from_message`] accepted; for others the result means nothing, but it
-/// never panics. [`Frame::head_from`] writes the TLV, and has an example.
-#[must_use]
-pub fn sender_of(message: &[u8]) -> Option<u64> {
-    let (_, header_len) = Header::from_bytes(message.first_chunk()?).ok()?;
-    let mut tlvs = message.get(LONG..header_len)?;
-    while let Some(&[t0, t1, l0, l1]) = tlvs.first_chunk() {
-        let len = usize::from(u16::from_le_bytes([l0, l1]));
-        if u16::from_le_bytes([t0, t1]) == SENDER && len == 8 {
-            return tlvs.get(4..)?.first_chunk().map(|epoch| u64::from_le_bytes(*epoch));
-        }
-        tlvs = tlvs.get(padded(4 + len)..)?;
-    }
-    None
-}
-
-/// Checks the extensions of a long header: type (2 bytes), length (2), value, zeros up to 8.
-/// Reading a frame requires none of them, so all are skipped, except one whose highest type bit
-/// says that it must be understood.
-fn check_tlvs(mut tlvs: &[u8]) -> Result<()> {
-    while let Some(&[t0, t1, l0, l1]) = tlvs.first_chunk() {
-        let (kind, len) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([l0, l1]));
-        let Some(rest) = tlvs.get(padded(4 + usize::from(len))..) else {
-            return Err(Error::Corrupt { what: "frame header: an extension exceeds the header" });
-        };
-        if kind & 0x8000 != 0 {
-            return Err(Error::Incompatible {
-                what: "frame extension that must be understood",
-                expected: 0,
-                found: kind.into(),
-            });
-        }
-        tlvs = rest;
-    }
-    Ok(())
-}
-
-impl<'a> Frame<'a> {
-    /// The one frame of a message (datagram, queue), which is exactly header and payload, without
-    /// padding.
-    ///
-    /// The payload is a view of `message`; nothing is allocated. The caller checks the sequence
-    /// with a [`Tracker`].
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Incompatible`], or [`Error::TooLarge`] if the frame announces
-    /// more than `max_payload` bytes.
-    ///
-    /// ```
-    /// use slipring::frame::{Form, Frame, Header};
-    /// let sent = Frame::new(Header::new(0x0100, 0)?, b"abc")?;
-    /// let message = [&sent.head(Form::Long)?, sent.payload].concat();
-    /// assert_eq!(Frame::from_message(&message, 1472)?, sent);
-    /// assert!(Frame::from_message(&message[1..], 1472).is_err());
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    pub fn from_message(message: &'a [u8], max_payload: usize) -> Result<Frame<'a>> {
-        match inspect(message, max_payload, Boundary::Message, &mut 0)? {
-            Found::Whole(shape) if shape.total == message.len() => Ok(shape.view(message)),
-            Found::Whole(_) => Err(Error::Corrupt { what: "message: longer than its frame" }),
-            Found::Prefix { .. } => Err(Error::Corrupt { what: "message: shorter than its frame" }),
-            Found::Damaged { .. } => Err(Error::Corrupt { what: DAMAGED }),
-        }
-    }
 }
 
 /// Decodes a byte stream into frames.

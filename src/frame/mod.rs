@@ -34,6 +34,7 @@ mod encode;
 mod fragment;
 pub(crate) mod header;
 mod hello;
+mod inspect;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -41,13 +42,14 @@ mod tests;
 pub(crate) mod value;
 
 pub(crate) use decode::Step;
-pub use decode::{Decoder, Event, OnCorrupt, Stats, sender_of};
+pub use decode::{Decoder, Event, OnCorrupt, Stats};
 pub use encode::{Form, Frame, Head, padding};
 pub(crate) use fragment::Lost;
 pub use fragment::{Fragments, Reassembler, fragments};
 pub use header::{DEFAULT_MAX_PAYLOAD, Flags, Header, LONG, MAX_HEADER, MAX_LEN, SHORT, control, padded};
 pub(crate) use header::{IDENTIFIED, SYNC};
 pub use hello::{Clock, Hello};
+pub use inspect::sender_of;
 pub(crate) use sequence::StagedNumbers;
 pub use sequence::{Order, Sequencer, Tracker};
 
