@@ -17,6 +17,8 @@ mod attachment;
 mod by_kind;
 mod guards;
 mod handle;
+#[cfg(feature = "transports")]
+mod holder;
 pub mod mpmc;
 mod observe;
 mod options;
@@ -29,6 +31,8 @@ mod typed;
 mod watch;
 
 pub use handle::Ring;
+#[cfg(feature = "transports")]
+pub(crate) use holder::Holder;
 pub use observe::{Report, Stats};
 pub use options::Options;
 #[cfg(feature = "transports")]

@@ -14,7 +14,7 @@ use super::doorbell::Doorbell;
 use super::{Arrival, Capabilities, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
-use crate::ring::{Ring, mpmc, spsc};
+use crate::ring::{Holder, Ring, mpmc, spsc};
 use crate::segment::Kind;
 use crate::wait::deadline::Deadline;
 
@@ -172,8 +172,8 @@ pub struct Receiver {
 
 #[allow(clippy::large_enum_variant, reason = "one a connection; a box would put a pointer before every frame")]
 enum ReceivingEnd {
-    Spsc(spsc::Holder),
-    Mpmc(mpmc::Holder),
+    Spsc(Holder<spsc::Consumer>),
+    Mpmc(Holder<mpmc::Consumer>),
     Stranger(Stranger),
 }
 
@@ -314,7 +314,7 @@ impl FrameReceiver for Receiver {
 
     fn encoded(&mut self) -> Option<&[u8]> {
         match &mut self.end {
-            ReceivingEnd::Spsc(holder) => Some(holder.run(LONGEST_RUN)),
+            ReceivingEnd::Spsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Mpmc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Stranger(_) => None,
         }
@@ -401,14 +401,14 @@ fn no_ring(kind: Kind) -> Error {
 impl From<spsc::Consumer> for Receiver {
     fn from(consumer: spsc::Consumer) -> Self {
         let max_payload = consumer.ring().max_payload();
-        Receiver { end: ReceivingEnd::Spsc(spsc::Holder::new(consumer)), max_payload, bell: None }
+        Receiver { end: ReceivingEnd::Spsc(Holder::new(consumer)), max_payload, bell: None }
     }
 }
 
 impl From<mpmc::Consumer> for Receiver {
     fn from(consumer: mpmc::Consumer) -> Self {
         let max_payload = consumer.ring().max_payload();
-        Receiver { end: ReceivingEnd::Mpmc(mpmc::Holder::new(consumer)), max_payload, bell: None }
+        Receiver { end: ReceivingEnd::Mpmc(Holder::new(consumer)), max_payload, bell: None }
     }
 }
 

@@ -29,19 +29,17 @@
 
 mod consumer;
 pub(crate) mod core;
-#[cfg(feature = "transports")]
-mod holder;
 pub(crate) mod inspect;
 pub(crate) mod layout;
 mod producer;
 pub(crate) mod recovery;
+#[cfg(feature = "transports")]
+mod run;
 mod seat;
 #[cfg(test)]
 mod tests;
 
 pub use consumer::{BATCH, Batch, Consumer, View};
-#[cfg(feature = "transports")]
-pub(crate) use holder::Holder;
 pub use producer::{Grant, Producer};
 
 use super::{Options, Ring};

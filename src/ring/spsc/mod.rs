@@ -70,17 +70,15 @@ pub(crate) mod ahead;
 mod catch_up;
 mod consumer;
 pub(crate) mod core;
-#[cfg(feature = "transports")]
-mod holder;
 pub(crate) mod layout;
 mod producer;
+#[cfg(feature = "transports")]
+mod run;
 #[cfg(test)]
 mod tests;
 mod untrusted;
 
 pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
-#[cfg(feature = "transports")]
-pub(crate) use holder::Holder;
 pub use producer::{Batch, Grant, Producer};
 pub use untrusted::UntrustedConsumer;
 
