@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use libc::{F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK};
 
+use super::pauses::Pauses;
+
 /// Tries to write-lock `byte`. False if another description holds it. One system call, never
 /// blocks.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
@@ -28,8 +30,7 @@ pub(crate) fn try_lock_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool>
 /// means that the holder is stopped.
 pub(crate) fn insist(lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(2);
-    let (start, mut pause) = (Instant::now(), Duration::from_micros(50));
+    let (start, mut pauses) = (Instant::now(), Pauses::new(Duration::from_micros(50), Duration::from_millis(2)));
     while !lock()? {
         if start.elapsed() > PATIENCE {
             return Err(io::Error::new(
@@ -37,8 +38,7 @@ pub(crate) fn insist(lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
                 "another process holds the lock and does not release it: it may be stopped",
             ));
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pauses.sleep(PATIENCE);
     }
     Ok(())
 }

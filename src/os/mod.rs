@@ -14,6 +14,7 @@ pub(crate) mod membarrier;
 #[cfg(feature = "transports")]
 pub(crate) mod mq;
 pub(crate) mod owner_thread;
+pub(crate) mod pauses;
 #[cfg(feature = "transports")]
 pub(crate) mod poll;
 pub(crate) mod process;

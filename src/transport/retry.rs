@@ -7,31 +7,18 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::error::Result;
+use crate::os::pauses::Pauses;
 use crate::wait::deadline::Deadline;
 
 /// The longest pause between two attempts.
 pub(super) const LONGEST: Duration = Duration::from_millis(20);
 
-/// Pauses between attempts: each is twice as long as the one before, up to [`LONGEST`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pauses(Duration);
-
-impl Pauses {
-    pub(super) fn new() -> Self {
-        Pauses(Duration::from_millis(1))
-    }
-
-    /// The length of the next pause.
-    pub(super) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(LONGEST);
-        pause
-    }
-}
+/// The pauses between two attempts to connect.
+pub(super) const PAUSES: Pauses = Pauses::new(Duration::from_millis(1), LONGEST);
 
 /// Calls `attempt` until it gives something, once more at the deadline, and then `None`.
 pub(super) fn until<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-    let mut pauses = Pauses::new();
+    let mut pauses = PAUSES;
     loop {
         let has_passed = deadline.has_passed();
         if let Some(done) = attempt()? {
@@ -40,7 +27,7 @@ pub(super) fn until<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<O
         if has_passed {
             return Ok(None);
         }
-        std::thread::sleep(pauses.next().min(deadline.remaining()));
+        pauses.sleep(deadline.remaining());
     }
 }
 

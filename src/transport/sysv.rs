@@ -38,6 +38,7 @@ use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, WAIT_LIMIT, Waiting, 
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, sender_of};
+use crate::os::pauses::Pauses;
 use crate::os::{fork, sysv};
 use crate::wait::deadline::Deadline;
 use metronome::Metronome;
@@ -61,7 +62,7 @@ const WAKE: u64 = 1 << 16 | 1;
 /// A receiver whose deadline is nearer than this does not block, because it may be woken so late.
 const NEAR: Duration = WAIT_LIMIT.saturating_mul(2);
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(1);
+const PAUSES: Pauses = Pauses::new(SHORTEST_PAUSE, Duration::from_millis(1));
 
 /// The semaphores.
 const SENDERS: u16 = 0;
@@ -206,7 +207,7 @@ impl Sender {
         let wire = Wire { form: Form::Short, identified: true, message: queue.message };
         Outbox::open(wire, options.max_payload, |_| {
             let message = Vec::with_capacity(sysv::TYPE + queue.message);
-            Ok(SendingEnd { queue: queue.id, message, pause: SHORTEST_PAUSE, _seat: seat })
+            Ok(SendingEnd { queue: queue.id, message, pauses: PAUSES, _seat: seat })
         })
         .map(Sender)
     }
@@ -544,7 +545,7 @@ struct SendingEnd {
     /// Where a message is put together.
     message: Vec<u8>,
     /// How long to sleep next at a full queue.
-    pause: Duration,
+    pauses: Pauses,
     _seat: Seat,
 }
 
@@ -557,7 +558,7 @@ impl Outlet for SendingEnd {
         loop {
             match sysv::send(self.queue, &self.message).map_err(|e| (e.raw_os_error(), e)) {
                 Ok(()) => {
-                    self.pause = SHORTEST_PAUSE;
+                    self.pauses = PAUSES;
                     return Ok(());
                 }
                 Err((Some(EINTR), _)) => {}
@@ -569,8 +570,7 @@ impl Outlet for SendingEnd {
     }
 
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        std::thread::sleep(self.pause.min(deadline.remaining()));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pauses.sleep(deadline.remaining());
         Ok(())
     }
 }
@@ -629,7 +629,7 @@ impl Inlet for ReceivingEnd {
             return self.take(buffer, true)?.ok_or(Error::Empty);
         }
         let deadline = Deadline::after(patience);
-        let mut pause = SHORTEST_PAUSE;
+        let mut pauses = PAUSES;
         loop {
             if let Some(message) = self.take(buffer, false)? {
                 return Ok(message);
@@ -638,8 +638,7 @@ impl Inlet for ReceivingEnd {
             if patience.is_zero() || left.is_zero() {
                 return Err(Error::Empty);
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pauses.sleep(left);
         }
     }
 

@@ -25,7 +25,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, 
 
 use super::datagram::{pull, push, wait_for_room, wake_up_at_times};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
-use super::retry::{Pauses, may_pass};
+use super::retry::{PAUSES, may_pass};
 use super::{Arrival, Capabilities};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, control};
@@ -160,7 +160,7 @@ impl Sender {
     pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let deadline = deadline.into();
         let addresses = options.resolve(address)?;
-        let mut pauses = Pauses::new();
+        let mut pauses = PAUSES;
         loop {
             let has_passed = deadline.has_passed();
             let (mut may_come, mut why_not) = (false, None);
@@ -178,7 +178,7 @@ impl Sender {
             if has_passed || !may_come {
                 return Err(why_not.unwrap_or(Error::NotFound));
             }
-            std::thread::sleep(pauses.next().min(deadline.remaining()));
+            pauses.sleep(deadline.remaining());
         }
     }
 }

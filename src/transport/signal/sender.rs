@@ -11,6 +11,7 @@ use super::cell::{Bell, CHUNK, Cell, LANES, chunk};
 use super::{CAPABILITIES, Options, Signo};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Header, control};
+use crate::os::pauses::Pauses;
 use crate::os::poll::{Ready, wait};
 use crate::os::signal::{self, Disposition};
 use crate::transport::message::{Outbox, Outlet, Wire, sender};
@@ -49,15 +50,7 @@ impl Sender {
         let wire = Wire { form: Form::Short, identified: false, message: options.message() };
         Outbox::open(wire, options.max_payload, |_| {
             let lane = Lane::take(signo)?;
-            Ok(Signals {
-                process,
-                signo,
-                lane,
-                uid: geteuid().as_raw(),
-                message: Vec::new(),
-                at: 0,
-                pause: SHORTEST_PAUSE,
-            })
+            Ok(Signals { process, signo, lane, uid: geteuid().as_raw(), message: Vec::new(), at: 0, pauses: PAUSES })
         })
         .map(Sender)
     }
@@ -98,8 +91,7 @@ fn await_receiver(process: &OwnedFd, pid: u32, signo: Signo, deadline: Deadline)
 
 /// How often to look whether a process has become a receiver.
 const LOOK: Duration = Duration::from_millis(5);
-const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(1);
+const PAUSES: Pauses = Pauses::new(Duration::from_micros(50), Duration::from_millis(1));
 
 /// Whether the process of a pidfd has ended, or ends within `patience`.
 pub(super) fn has_ended(process: &OwnedFd, patience: Duration) -> Result<bool> {
@@ -143,14 +135,14 @@ struct Signals {
     message: Vec<u8>,
     at: usize,
     /// How long to sleep next when too many are pending.
-    pause: Duration,
+    pauses: Pauses,
 }
 
 impl Signals {
     fn queue(&mut self, cell: Cell) -> Result<()> {
         match signal::queue(self.process.as_fd(), self.signo.get(), self.uid, cell.encode()) {
             Ok(()) => {
-                self.pause = SHORTEST_PAUSE;
+                self.pauses = PAUSES;
                 Ok(())
             }
             Err(e) => Err(match e.raw_os_error() {
@@ -197,10 +189,9 @@ impl Outlet for Signals {
     }
 
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        if has_ended(&self.process, self.pause.min(deadline.remaining()))? {
+        if has_ended(&self.process, self.pauses.next().min(deadline.remaining()))? {
             return Err(Error::PeerDead);
         }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
 }

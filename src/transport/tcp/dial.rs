@@ -17,8 +17,9 @@ use rustix::net::sockopt::socket_error;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::error::{Error, Result};
+use crate::os::pauses::Pauses;
 use crate::os::poll::{self, Ready};
-use crate::transport::retry::{Pauses, may_pass};
+use crate::transport::retry::{PAUSES, may_pass};
 use crate::wait::deadline::Deadline;
 
 /// How long an address may be silent before the next one is tried as well.
@@ -50,7 +51,7 @@ impl Dial {
     pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
         let target = |address| Target { address, under_way: None, refused: None };
         let (targets, now) = (addresses.into_iter().map(target).collect(), Instant::now());
-        Dial { targets, begun: 0, since: now, not_before: now, pauses: Pauses::new() }
+        Dial { targets, begun: 0, since: now, not_before: now, pauses: PAUSES }
     }
 
     /// A connection, if there is one now.
@@ -61,7 +62,7 @@ impl Dial {
         let Some(socket) = self.advance()? else { return Ok(None) };
         // One is enough: what else is under way is dropped.
         self.targets.iter_mut().for_each(|target| target.under_way = None);
-        (self.begun, self.pauses) = (0, Pauses::new());
+        (self.begun, self.pauses) = (0, PAUSES);
         rustix::io::ioctl_fionbio(&socket, false).map_err(|e| Error::io("set up the socket", e))?;
         Ok(Some(socket))
     }

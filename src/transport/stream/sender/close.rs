@@ -25,6 +25,7 @@ use super::{Broken, Core, Sender, Wait, lock};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header, control};
 use crate::os::bytes::ByteFd;
+use crate::os::pauses::Pauses;
 use crate::os::poll::has_hung_up;
 use crate::os::socket::unacknowledged;
 use crate::wait::deadline::Deadline;
@@ -118,7 +119,7 @@ impl Core {
 /// Whether the other machine has everything; not if the connection is lost. The kernel does not
 /// signal when the last byte was acknowledged, so it is polled: at once, and then ever more seldom.
 fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
-    let mut pause = Duration::from_micros(50);
+    let mut pauses = Pauses::new(Duration::from_micros(50), Duration::from_millis(5));
     loop {
         match unacknowledged(fd.as_fd()) {
             Ok(0) => return Ok(true),
@@ -128,7 +129,6 @@ fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
         if deadline.has_passed() {
             return Err(Error::Timeout);
         }
-        std::thread::sleep(pause.min(deadline.remaining()));
-        pause = (pause * 2).min(Duration::from_millis(5));
+        pauses.sleep(deadline.remaining());
     }
 }
