@@ -5,8 +5,8 @@
 //! [`Attachment`]. Relies on `segment::liveness` to notice deaths, joins and ends, on `wait/` for
 //! sleeping.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Ring;
@@ -81,8 +81,6 @@ pub(super) struct Attachment<E: Edge> {
     owner: OwnerThread,
     /// The ends of peers that happened before we joined.
     baseline: Ends,
-    /// The ends that were last reported to our user, and whether they were a death.
-    told: Mutex<(Ends, bool)>,
     /// The membership at which no peer had ended.
     quiet_membership: AtomicU64,
     tries: AtomicU32,
@@ -107,13 +105,6 @@ impl<E: Edge> Attachment<E> {
             }
         })?;
         recovered?;
-        let lifecycle = ring.segment().table().lifecycle();
-        let baseline = match role {
-            // A consumer that starts late must still notice that the producer has closed.
-            Role::Consumer => lifecycle.acknowledged(Role::Producer),
-            // A producer gets only the ends of consumers from now on.
-            Role::Producer => lifecycle.ends(Role::Consumer),
-        };
         let (data, space) = E::both(ring);
         let (ours, theirs) = match role {
             Role::Consumer => (data, space),
@@ -126,8 +117,7 @@ impl<E: Edge> Attachment<E> {
             pace: Pace::new(ring.idle()),
             counters: participant.counters(),
             owner: OwnerThread::new(),
-            baseline,
-            told: Mutex::new((baseline, false)),
+            baseline: participant.reported(),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
             needs_consumer: role == Role::Producer && ring.needs_consumer(),
@@ -211,7 +201,7 @@ impl<E: Edge> Attachment<E> {
             }
         }
         Err(match (ends, self.participant.role()) {
-            (Some(ends), _) => self.tell(ends),
+            (Some(ends), _) => self.participant.report(ends),
             (None, Role::Producer) => Error::Full,
             (None, Role::Consumer) => Error::Empty,
         })
@@ -245,7 +235,7 @@ impl<E: Edge> Attachment<E> {
         });
         self.count(Counter::Sleeps, self.pace.take_sleeps());
         match (outcome, ended) {
-            (Err(Error::Closed), Some(ends)) => Err(self.tell(ends)),
+            (Err(Error::Closed), Some(ends)) => Err(self.participant.report(ends)),
             (outcome, _) => outcome,
         }
     }
@@ -344,7 +334,7 @@ impl<E: Edge> Attachment<E> {
             self.attended_membership.store(membership, Ordering::Relaxed);
             return Ok(());
         }
-        Err(self.participant.peers_ended(self.baseline).map_or(Error::NoConsumer, |ends| self.tell(ends)))
+        Err(self.participant.peers_ended(self.baseline).map_or(Error::NoConsumer, |ends| self.participant.report(ends)))
     }
 
     /// Reaps dead participants, unless one of many participants has just done so.
@@ -368,17 +358,6 @@ impl<E: Edge> Attachment<E> {
             self.ring.wake_all();
         }
         reaped
-    }
-
-    /// Records that `ends` are reported to our user, and returns the error to report. It is the
-    /// same until another peer ends.
-    fn tell(&self, ends: Ends) -> Error {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.0 != ends {
-            *told = (ends, ends.death > told.0.death);
-            self.participant.report(ends);
-        }
-        if told.1 { Error::PeerDead } else { Error::Closed }
     }
 
     /// Whether we still have to leave: false in a forked child, whose copy of a handle must not

@@ -32,13 +32,8 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    fn is_newer_than(self, reported: Ends) -> bool {
+    pub(super) fn is_newer_than(self, reported: Ends) -> bool {
         self.close > reported.close || self.death > reported.death
-    }
-
-    /// The error for a user who has got `before`: a death since then takes precedence over a close.
-    pub(crate) fn error_since(self, before: Ends) -> Error {
-        if self.death > before.death { Error::PeerDead } else { Error::Closed }
     }
 }
 

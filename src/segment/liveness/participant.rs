@@ -8,7 +8,6 @@
 //! does nothing when dropped, every call on it fails with [`Error::Forked`], and the parent's death
 //! is detected while the child lives.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::lifecycle::Ends;
@@ -31,11 +30,17 @@ pub(crate) struct Participant {
     /// How often that process had been forked at the join.
     forks: u32,
     left: bool,
-    /// The ends of our peers that were reported to our user: close and death tickets.
-    reported: [AtomicU64; 2],
+    /// What was reported to our user, or to our predecessors' users.
+    told: Mutex<Told>,
     /// Admits one reaper at a time: threads that share a description do not exclude each other by
     /// its locks.
     reaping: Mutex<()>,
+}
+
+/// The ends of our peers that were reported last, and whether they were a death.
+struct Told {
+    ends: Ends,
+    died: bool,
 }
 
 impl Participant {
@@ -53,7 +58,13 @@ impl Participant {
         let thorough = exclusive || segment.table().checks().claim(clock::monotonic_ns(), 0);
         let join = || segment.table().join(&locks, role, exclusive, thorough, identity(), recover);
         let seat = segment.while_named(&locks, join)?;
-        let Ends { close, death } = segment.table().lifecycle().acknowledged(role.peer());
+        let lifecycle = segment.table().lifecycle();
+        let ends = match role {
+            // A consumer that starts late must still notice that the producer has closed.
+            Role::Consumer => lifecycle.acknowledged(Role::Producer),
+            // A producer gets only the ends of consumers from now on.
+            Role::Producer => lifecycle.ends(Role::Consumer),
+        };
         Ok(Participant {
             segment: Arc::clone(segment),
             locks,
@@ -61,7 +72,7 @@ impl Participant {
             pid: std::process::id(),
             forks: fork::generation(),
             left: false,
-            reported: [AtomicU64::new(close), AtomicU64::new(death)],
+            told: Mutex::new(Told { ends, died: false }),
             reaping: Mutex::new(()),
         })
     }
@@ -145,12 +156,14 @@ impl Participant {
     }
 
     /// Records that `ends` are reported to our user, and returns the error to report:
-    /// [`Error::Closed`] or [`Error::PeerDead`].
+    /// [`Error::Closed`] or [`Error::PeerDead`]. It is the same until another peer ends.
     pub(crate) fn report(&self, ends: Ends) -> Error {
-        let before = self.reported();
-        self.reported[0].fetch_max(ends.close, Ordering::Relaxed);
-        self.reported[1].fetch_max(ends.death, Ordering::Relaxed);
-        ends.error_since(before)
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends.is_newer_than(told.ends) {
+            // A death since the last report takes precedence over a close.
+            *told = Told { ends, died: ends.death > told.ends.death };
+        }
+        if told.died { Error::PeerDead } else { Error::Closed }
     }
 
     /// Leaves; does nothing the second time, and in a forked child. The caller must hold nothing in
@@ -189,8 +202,7 @@ impl Participant {
 
     /// The ends that were reported to our user, or to our predecessors' users.
     pub(crate) fn reported(&self) -> Ends {
-        let [close, death] = &self.reported;
-        Ends { close: close.load(Ordering::Relaxed), death: death.load(Ordering::Relaxed) }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).ends
     }
 }
 
