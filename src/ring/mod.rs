@@ -15,6 +15,7 @@
 
 mod attachment;
 mod by_kind;
+mod common_calls;
 mod guards;
 mod handle;
 #[cfg(feature = "transports")]

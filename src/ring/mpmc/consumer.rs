@@ -10,10 +10,10 @@ use super::layout::Stop;
 use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
+use crate::ring::common_calls::common_calls;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -34,11 +34,7 @@ pub struct Consumer(Arc<Seat>);
 
 static_assertions::assert_impl_all!(Consumer: Send, Sync, Clone);
 
-impl std::fmt::Debug for Consumer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("mpmc::Consumer").field("ring", self.ring()).finish_non_exhaustive()
-    }
-}
+common_calls!(consumer Consumer, "mpmc::Consumer", 0.attachment, "this handle and its clones");
 
 impl Consumer {
     /// Opens or creates the named ring, and attaches to it as a consumer.
@@ -58,37 +54,10 @@ impl Consumer {
         Ok(Consumer(Arc::new(Seat::join(ring, Role::Consumer)?)))
     }
 
-    /// The ring.
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        self.0.attachment.ring()
-    }
-
-    /// Whether a producer is attached, or has just died.
-    #[must_use]
-    pub fn has_peer(&self) -> bool {
-        self.0.attachment.has_peer()
-    }
-
-    /// A handle that ends the blocking calls of this one and its clones from another thread or a
-    /// signal handler.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.0.attachment.canceller()
-    }
-
     /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
-    }
-
-    /// Blocks until a producer is attached.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Cancelled`]
-    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.0.attachment.wait_for_peer(deadline.into())
     }
 
     /// Receives the next frame in place, if there is one. Dropping the view releases it. Lock-free.
@@ -211,10 +180,6 @@ impl Consumer {
         let first = self.take(deadline)?;
         Ok(self.batch(first, max))
     }
-
-    /// Stops receiving; frames in the ring stay for other consumers. Dropping the handle does the
-    /// same.
-    pub fn close(self) {}
 
     fn check_buffer(&self, buffer: &[u8]) -> Result<()> {
         let max = self.0.core.max_payload();

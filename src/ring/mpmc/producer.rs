@@ -8,10 +8,10 @@ use super::layout::{Shared, Stop};
 use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::frame::Header;
+use crate::ring::common_calls::common_calls;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -32,11 +32,7 @@ pub struct Producer(Arc<Seat>);
 
 static_assertions::assert_impl_all!(Producer: Send, Sync, Clone);
 
-impl std::fmt::Debug for Producer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("mpmc::Producer").field("ring", self.ring()).finish_non_exhaustive()
-    }
-}
+common_calls!(producer Producer, "mpmc::Producer", 0.attachment, "this handle and its clones");
 
 impl Producer {
     /// Opens or creates the named ring, and attaches to it as a producer.
@@ -56,12 +52,6 @@ impl Producer {
         Ok(Producer(Arc::new(Seat::join(ring, Role::Producer)?)))
     }
 
-    /// The ring.
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        self.0.attachment.ring()
-    }
-
     /// Largest payload, in bytes.
     #[inline]
     #[must_use]
@@ -69,31 +59,10 @@ impl Producer {
         self.0.core.max_payload()
     }
 
-    /// Whether a consumer is attached, or has just died.
-    #[must_use]
-    pub fn has_peer(&self) -> bool {
-        self.0.attachment.has_peer()
-    }
-
-    /// A handle that ends the blocking calls of this one and its clones from another thread or a
-    /// signal handler.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.0.attachment.canceller()
-    }
-
     /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         Arc::get_mut(&mut self.0).unwrap().attachment.doom_for_test();
-    }
-
-    /// Blocks until a consumer is attached.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Cancelled`]
-    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.0.attachment.wait_for_peer(deadline.into())
     }
 
     /// Sends a copy of `payload`, if a slot is free. Lock-free.
@@ -281,10 +250,6 @@ impl Producer {
     pub fn reserve_deadline(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
         Ok(Grant { claim: Some(self.claim(len, deadline)?), producer: self, len })
     }
-
-    /// Closes this handle. When the last producer has closed, consumers get the frames in the ring,
-    /// then [`Error::Closed`]. Dropping the handle does the same.
-    pub fn close(self) {}
 
     #[inline(always)]
     fn check_call(&self, len: usize) -> Result<()> {

@@ -15,10 +15,10 @@ use crate::frame::header::SHORT;
 use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
+use crate::ring::common_calls::common_calls;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
-use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
@@ -43,11 +43,7 @@ pub struct Consumer {
 static_assertions::assert_impl_all!(Consumer: Send);
 static_assertions::assert_not_impl_any!(Consumer: Sync, Clone);
 
-impl std::fmt::Debug for Consumer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("spsc::Consumer").field("ring", self.ring()).finish_non_exhaustive()
-    }
-}
+common_calls!(consumer Consumer, "spsc::Consumer", attachment, "this handle");
 
 impl Consumer {
     /// Opens or creates the named ring, and attaches to it as its consumer.
@@ -78,36 +74,10 @@ impl Consumer {
         Ok(Consumer { core, run, attachment, _not_sync: PhantomData })
     }
 
-    /// The ring.
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        self.attachment.ring()
-    }
-
-    /// Whether a producer is attached, or has just died.
-    #[must_use]
-    pub fn has_peer(&self) -> bool {
-        self.attachment.has_peer()
-    }
-
-    /// Blocks until a producer is attached.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Cancelled`]
-    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into())
-    }
-
     /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// A handle that ends this one's blocking calls from another thread or a signal handler.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.attachment.canceller()
     }
 
     /// Sets how this handle's blocking calls wait.
@@ -247,10 +217,6 @@ impl Consumer {
         self.core.rewind();
         Ok(Batch { consumer: self, tally: Tally::default() })
     }
-
-    /// Stops receiving; frames in the ring stay for another consumer. Dropping the handle does the
-    /// same.
-    pub fn close(self) {}
 
     #[inline(always)]
     pub(super) fn try_next(&mut self) -> Result<Peeked> {

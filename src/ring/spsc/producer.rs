@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 use crate::frame::{Header, Sequencer, StagedNumbers};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
+use crate::ring::common_calls::common_calls;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::{Idle, pause_for_ns};
@@ -49,11 +49,7 @@ pub struct Producer {
 static_assertions::assert_impl_all!(Producer: Send);
 static_assertions::assert_not_impl_any!(Producer: Sync, Clone);
 
-impl std::fmt::Debug for Producer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("spsc::Producer").field("ring", self.ring()).finish_non_exhaustive()
-    }
-}
+common_calls!(producer Producer, "spsc::Producer", attachment, "this handle");
 
 impl Producer {
     /// Opens or creates the named ring, and attaches to it as its producer.
@@ -94,12 +90,6 @@ impl Producer {
         })
     }
 
-    /// The ring.
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        self.attachment.ring()
-    }
-
     /// Largest payload, in bytes.
     #[inline]
     #[must_use]
@@ -107,30 +97,10 @@ impl Producer {
         self.core.shared().max_payload()
     }
 
-    /// Whether a consumer is attached, or has just died.
-    #[must_use]
-    pub fn has_peer(&self) -> bool {
-        self.attachment.has_peer()
-    }
-
-    /// Blocks until a consumer is attached.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Cancelled`]
-    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into())
-    }
-
     /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// A handle that ends this one's blocking calls from another thread or a signal handler.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.attachment.canceller()
     }
 
     /// Sets how this handle's blocking calls wait.
@@ -301,10 +271,6 @@ impl Producer {
         self.staged_numbers.clear();
         Batch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
     }
-
-    /// Closes the producer: the consumer gets the frames in the ring, then [`Error::Closed`].
-    /// Dropping the handle does the same.
-    pub fn close(self) {}
 
     #[inline(always)]
     fn check_call(&self, len: usize) -> Result<()> {

@@ -8,10 +8,10 @@ use super::core;
 use crate::error::{Error, Result};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
+use crate::ring::common_calls::common_calls;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::Idle;
@@ -33,11 +33,7 @@ pub struct Producer {
 static_assertions::assert_impl_all!(Producer: Send);
 static_assertions::assert_not_impl_any!(Producer: Sync, Clone);
 
-impl std::fmt::Debug for Producer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("stream::Producer").field("ring", self.ring()).finish_non_exhaustive()
-    }
-}
+common_calls!(producer Producer, "stream::Producer", attachment, "this handle");
 
 impl Producer {
     /// Opens or creates the named stream, and attaches to it as its producer.
@@ -61,36 +57,10 @@ impl Producer {
         Ok(Producer { core, attachment, _not_sync: PhantomData })
     }
 
-    /// The ring.
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        self.attachment.ring()
-    }
-
-    /// Whether a consumer is attached, or has just died.
-    #[must_use]
-    pub fn has_peer(&self) -> bool {
-        self.attachment.has_peer()
-    }
-
-    /// Blocks until a consumer is attached.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Cancelled`]
-    pub fn wait_for_peer(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.attachment.wait_for_peer(deadline.into())
-    }
-
     /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// A handle that ends this one's blocking calls from another thread or a signal handler.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.attachment.canceller()
     }
 
     /// Sets how this handle's blocking calls wait.
@@ -206,9 +176,6 @@ impl Producer {
         self.room(len, deadline.into())?;
         Ok(WriteChunk { producer: self, len })
     }
-
-    /// Closes the producer. Dropping the handle does the same.
-    pub fn close(self) {}
 
     fn check_call(&self, len: usize) -> Result<()> {
         self.attachment.check_send()?;
