@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_goes_on_below_itself() {
+    fn long_text_continues_below_its_first_line() {
         let text = wrapped_behind("OK ", &"word ".repeat(20));
         assert!(text.starts_with("OK word word") && text.lines().nth(1).unwrap().starts_with("   word"), "{text}");
         assert_eq!(wrapped_behind("OK ", "short"), "OK short\n");

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_shows_what_the_code_promises() {
+    fn the_readme_shows_the_capabilities() {
         let row = |cells: [String; 10]| format!("| {} |\n", cells.join(" | "));
         let mut table = row(HEADINGS.map(|heading| heading.trim_start_matches('>').to_owned()));
         table.push_str(&"|---".repeat(HEADINGS.len()));

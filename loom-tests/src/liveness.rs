@@ -93,7 +93,7 @@ fn an_exclusive_role_has_one_holder() {
 /// Catches: an id that is reissued before its last holder's writes are visible; a participant that
 /// fails to join although only a leaving one is in its way.
 #[test]
-fn an_id_passes_on_with_everything_written_under_it() {
+fn an_id_is_reused_after_everything_written_under_it_is_visible() {
     explore(3, || {
         let (table, kernel, data) = (table(2), Kernel::new(), Area::model(2 * 8));
         let visit = move |table: &Table, data: &Area, locks: &Holder| {
@@ -229,12 +229,12 @@ fn an_end_noted_by_a_reaper(killed_while: State) {
 }
 
 #[test]
-fn an_end_noted_by_the_reaper_of_a_living_one() {
+fn an_end_noted_by_the_reaper_of_an_attached_participant() {
     an_end_noted_by_a_reaper(State::Live);
 }
 
 #[test]
-fn an_end_noted_by_the_reaper_of_a_leaving_one() {
+fn an_end_noted_by_the_reaper_of_a_leaving_participant() {
     an_end_noted_by_a_reaper(State::Leaving);
 }
 
@@ -317,7 +317,7 @@ fn membership_changes_after_the_record() {
 /// Catches: a living participant that is declared dead, because its id's former holder left at the
 /// wrong moment.
 #[test]
-fn the_living_are_never_declared_dead() {
+fn a_living_participant_is_not_declared_dead() {
     explore(3, || {
         let (table, kernel) = (table(1), Kernel::new());
         let first = kernel.holder(1);

@@ -251,7 +251,7 @@ fn a_tail_makes_earlier_claims_visible() {
 
 /// Hints that lag as far as possible: producers and consumers pass over claimed and taken slots.
 #[test]
-fn stale_hints_are_walked_past() {
+fn stale_hints_are_skipped() {
     explore(3, || {
         let ring = ring(2);
         send(&ring, 1, 1);
@@ -274,7 +274,7 @@ fn stale_hints_are_walked_past() {
 
 /// Laps are counted modulo 2^40: a ring continues when its laps, and then its positions, overflow.
 #[test]
-fn laps_run_over() {
+fn laps_wrap_around() {
     const LAPS: u64 = 1 << 40;
     for position in [(LAPS - 1) * 2 - 2, LAPS * 2 - 2, 0_u64.wrapping_sub(2)] {
         explore(2, move || {
@@ -377,7 +377,7 @@ fn void_is_skipped_by_all_that_find_it() {
 
 /// Two threads use one handle: a slot that one found free may be written by the other.
 #[test]
-fn threads_of_a_handle_share_what_they_know() {
+fn threads_of_a_handle_share_the_slots_found_free() {
     explore(2, || {
         let ring = ring(2);
         (0..2).for_each(|value| assert!(try_send(&ring, 1, value)));

@@ -75,7 +75,7 @@ fn two_exclude_each_other() {
 }
 
 #[test]
-fn three_pass_it_on() {
+fn three_threads_take_the_lock_in_turn() {
     explore(2, || {
         let shared = model();
         let others = [1, 2].map(|me| {

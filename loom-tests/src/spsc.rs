@@ -127,7 +127,7 @@ fn wrapping_records() {
 /// Frames without payload, two of which would fill the ring to the last byte: the zero after the
 /// second needs room, too.
 #[test]
-fn never_quite_full() {
+fn a_ring_that_is_almost_full() {
     explore(3, || {
         let (mut tx, mut rx) = ends(&ring(32));
         let sender = thread::spawn(move || {
@@ -256,7 +256,7 @@ fn bytes_written_ahead_end_no_chain() {
 
 /// A batch stores its own window, and hands it over when it is published.
 #[test]
-fn a_batch_goes_on_with_the_window() {
+fn a_batch_continues_the_window() {
     explore(2, || {
         let (_, mut tx, mut rx) = used_ring();
         let sender = thread::spawn(move || {

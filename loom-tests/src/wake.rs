@@ -160,7 +160,7 @@ impl Mpmc {
 
 /// A frame behind an aborted claim: the consumer that sleeps in front of the claim is woken.
 #[test]
-fn mpmc_an_abort_uncovers_the_next_frame() {
+fn mpmc_an_abort_makes_the_next_frame_visible() {
     explore(3, || {
         let seen = Mpmc::new().behind_a_claim(1, |this, claim| {
             this.ring.abort(claim);
@@ -172,7 +172,7 @@ fn mpmc_an_abort_uncovers_the_next_frame() {
 
 /// A frame behind a claim that is committed later: each of two sleeping consumers gets one.
 #[test]
-fn mpmc_a_late_commit_uncovers_the_next_frame() {
+fn mpmc_a_late_commit_makes_the_next_frame_visible() {
     explore(1, || {
         let seen = Mpmc::new().behind_a_claim(2, |this, claim| this.commit(claim, 10));
         assert_eq!(seen, [10, 20]);

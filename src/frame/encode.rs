@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_slice_is_refused_untouched() {
+    fn a_slice_that_is_too_small_is_refused_and_unchanged() {
         let frame = Frame::new(Header::new(Header::DEFAULT_KIND, 0).unwrap(), &[7; 20]).unwrap();
         let mut out = [0xEE; 39];
         assert!(matches!(frame.encode_into(Form::Short, &mut out), Err(Error::TooLarge { max: 16 })));

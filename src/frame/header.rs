@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn only_true_header_lengths_pass() {
+    fn only_valid_header_lengths_pass() {
         for units in 0..16u8 {
             let mut bytes = [0; SHORT];
             bytes[..3].copy_from_slice(&[SYNC[0], SYNC[1], 0x10 | units]);

@@ -154,7 +154,7 @@ proptest! {
     /// A writer dies anywhere inside header or payload, and another continues: the long form loses
     /// that frame and no other.
     #[test]
-    fn a_torn_frame_costs_itself_only(sent in frames(300), cut in any::<prop::sample::Index>(), pieces in vec(0..99usize, 0..50)) {
+    fn a_torn_frame_loses_only_itself(sent in frames(300), cut in any::<prop::sample::Index>(), pieces in vec(0..99usize, 0..50)) {
         let Some(first) = sent.first() else { return Ok(()) };
         let torn = wire(Form::Long, &sent[..1]);
         let cut = cut.index(first.view().message_len(Form::Long));
@@ -169,7 +169,7 @@ proptest! {
 
     /// One flipped bit anywhere but in the padding: the frame is not delivered.
     #[test]
-    fn the_long_form_sees_any_flipped_bit(sent in frames(80), bit in any::<prop::sample::Index>()) {
+    fn the_long_form_detects_any_flipped_bit(sent in frames(80), bit in any::<prop::sample::Index>()) {
         let Some(first) = sent.first() else { return Ok(()) };
         let frame = first.view();
         let mut bytes = wire(Form::Long, &sent[..1]);
@@ -207,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn fragments_come_together_again(sent in frames(300), max_fragment in 1..100usize, lost in any::<Option<prop::sample::Index>>()) {
+    fn fragments_are_reassembled(sent in frames(300), max_fragment in 1..100usize, lost in any::<Option<prop::sample::Index>>()) {
         let mut sequencer = Sequencer::new();
         let mut parts = Vec::new();
         for frame in &sent {
@@ -319,7 +319,7 @@ fn control_frames_are_skipped_or_delivered_but_not_counted() {
 }
 
 #[test]
-fn what_must_be_understood_is_an_error_even_when_searching() {
+fn must_understand_bits_are_an_error_even_when_searching() {
     let good = Header::new(0x0100, 0).unwrap();
     let strange = Header { flags: Flags::from_bits(0x13), ..good };
     let bytes = [strange, good].map(|h| [h.commit_word().to_le_bytes(), h.tail_word().to_le_bytes()].concat()).concat();

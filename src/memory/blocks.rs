@@ -126,7 +126,7 @@ mod tests {
     use crate::memory::heap;
 
     #[test]
-    fn blocks_go_and_come_back_in_order() {
+    fn blocks_are_passed_and_returned_in_order() {
         let memory = heap(control_len(3), 3 * 64).unwrap();
         let mut writer = BlockWriter::take(&memory.control, &memory.data, 64).unwrap();
         assert!(BlockReader::take(&memory.control, &memory.data, 96).is_none(), "blocks of another size");

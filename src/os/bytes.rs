@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_unless_it_may() {
+    fn no_call_waits_unless_it_may() {
         for (name, reader, writer) in ways() {
             let mut buffer = [0; 65_536];
             assert_eq!(reader.read(&mut buffer, false), Err(Errno::AGAIN), "{name}");

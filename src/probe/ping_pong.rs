@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_game_follows_another() {
+    fn one_measurement_follows_another() {
         let here = PingPong::new().unwrap();
         let there = PingPong::from_fd(here.as_fd().try_clone_to_owned().unwrap()).unwrap();
         std::thread::scope(|scope| {

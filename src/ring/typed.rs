@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_elsewhere_may_be_unaligned_and_says_so() {
+    fn an_unaligned_payload_outside_a_ring_is_an_error() {
         use crate::frame::{Frame, Header};
         let words = [0u64; 3];
         let bytes = &words.as_bytes()[4..12];
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_values_cross_the_end_of_the_ring_in_one_piece() {
+    fn chunks_of_values_are_contiguous_across_the_end_of_the_ring() {
         let (mut tx, mut rx) = stream::pair(4096).unwrap();
         for round in 0..50u32 {
             let mut chunk = tx.try_write_chunk(4 * 300).unwrap();

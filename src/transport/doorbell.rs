@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_passes_and_a_dropped_bell_ends_soon() {
+    fn a_wait_for_a_bell_times_out_and_a_dropped_bell_ends_soon() {
         let ring = &rings()[0];
         let mut rx = receiver(ring);
         assert!(matches!(rx.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));

@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_a_slot_ring_are_released_when_they_have_left_and_come_again_otherwise() {
+    fn frames_of_a_slot_ring_are_released_once_sent_and_redelivered_otherwise() {
         let ring = Ring::memfd(&Options::mpmc(16, 64)).unwrap();
         let tx = mpmc::Producer::attach(&ring).unwrap();
         let mut rx = Receiver::attach(&ring).unwrap();

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_another_took_over_is_not_removed() {
+    fn a_name_that_another_process_took_over_is_not_removed() {
         let dir = Scratch::new("taken");
         let path = dir.0.join("s");
         let (_socket, name) = bound(&path).unwrap();

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_published_before_the_end_is_found() {
+    fn everything_published_before_the_end_is_found() {
         let published = Cell::new(None);
         let check = |_| {
             published.set(Some(7)); // published between the attempt and the check
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_check_before_a_timeout_recovered_is_found() {
+    fn a_call_finds_what_its_check_before_the_timeout_recovered() {
         let recovered = Cell::new(None);
         let check = |_| {
             recovered.set(Some(7));

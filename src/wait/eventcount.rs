@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn asked_for_a_fence_the_notifier_still_knows_whether_a_participant_sleeps() {
+    fn a_notifier_that_was_asked_to_fence_still_detects_sleepers() {
         let one = One::attach(line(), Barrier::Asymmetric);
         one.0.needs_fence().store(1, Relaxed);
         assert!(!one.notify());

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_that_spins_in_vain_stops_and_a_probe_starts_it_again() {
+    fn a_waiter_stops_spinning_without_success_and_a_probe_starts_it_again() {
         // The peer answers at once when it runs, but it waits for our processor, and a wake-up
         // takes some microseconds.
         let pace = Pace::new(Idle::Park);

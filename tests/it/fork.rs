@@ -194,7 +194,7 @@ fn the_death_of_a_streams_ends_is_noticed_though_their_child_lives() {
 }
 
 #[test]
-fn a_child_may_look_and_changes_nothing_by_it() {
+fn a_child_may_read_and_changes_nothing() {
     let ring = Ring::memfd(&Options::stream(4096)).unwrap();
     let mut rx = stream::Consumer::attach(&ring).unwrap();
     let child = orphan(
@@ -215,7 +215,7 @@ fn a_child_may_look_and_changes_nothing_by_it() {
 }
 
 #[test]
-fn a_child_cannot_say_that_its_parents_bytes_are_in_order() {
+fn a_child_cannot_mark_its_parents_mutex_as_consistent() {
     let mutex = Mutex::memfd(8).unwrap();
     let fd = || mutex.fd().unwrap().try_clone_to_owned().unwrap();
     let child = orphan(

@@ -106,7 +106,7 @@ fn expect(rx: &mut dyn FrameReceiver, payload: &[u8], endpoint: &str) {
 }
 
 #[test]
-fn foreign_messages_are_reported_and_the_genuine_sender_goes_on() {
+fn foreign_messages_are_reported_and_the_genuine_sender_continues() {
     let place = Place::new();
     for (endpoint, send) in subjects(&place) {
         let parsed = Endpoint::parse(&endpoint).unwrap();
@@ -130,7 +130,7 @@ fn foreign_messages_are_reported_and_the_genuine_sender_goes_on() {
 }
 
 #[test]
-fn a_lone_bye_ends_nothing() {
+fn a_bye_alone_ends_nothing() {
     let place = Place::new();
     for (endpoint, send) in subjects(&place) {
         let parsed = Endpoint::parse(&endpoint).unwrap();
@@ -247,7 +247,7 @@ fn a_bye_without_a_name_ends_a_fifos_sender_without_a_name() {
 
 /// After an end was reported, bytes of strangers do not undo it; only a new sender does.
 #[test]
-fn what_strangers_write_behind_the_end_of_a_fifo_undoes_no_end() {
+fn bytes_of_strangers_behind_the_end_of_a_fifo_revert_no_end() {
     let place = Place::new();
     let path = place.0.join("fifo");
     let endpoint = Endpoint::parse(&format!("fifo:{}", path.display())).unwrap();
@@ -272,7 +272,7 @@ fn what_strangers_write_behind_the_end_of_a_fifo_undoes_no_end() {
 /// A header that promises much and brings nothing takes no more than one write of genuine frames
 /// for its payload.
 #[test]
-fn a_false_header_does_not_hold_up_the_frames_behind_it() {
+fn a_false_header_does_not_delay_the_frames_behind_it() {
     let place = Place::new();
     let path = place.0.join("fifo");
     let endpoint = Endpoint::parse(&format!("fifo:{}", path.display())).unwrap();
@@ -319,7 +319,7 @@ fn bytes_swallowed_by_an_unfinished_frame_are_reported() {
 /// A HELLO without a sender: the death of that sender could not be noticed, so the receiver does
 /// not wait for its end.
 #[test]
-fn a_hello_of_an_unknown_sender_keeps_no_end_waiting() {
+fn a_hello_of_an_unknown_sender_delays_no_end() {
     let place = Place::new();
     for (endpoint, send) in subjects(&place).into_iter().filter(|(endpoint, _)| !endpoint.starts_with("udp")) {
         let parsed = Endpoint::parse(&endpoint).unwrap();

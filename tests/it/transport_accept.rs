@@ -67,7 +67,7 @@ fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
 }
 
 #[test]
-fn a_peer_that_announces_to_only_receive_is_accepted() {
+fn a_peer_that_shuts_its_sending_side_is_accepted() {
     let place = Place::new();
     let listener = unix::Listener::bind(place.socket(), &unix::Options::default()).unwrap();
     for upgrading in [false, true] {

@@ -195,7 +195,7 @@ fn receiving_process() {
 }
 
 #[test]
-fn a_receiver_keeps_its_seat_across_exec() {
+fn a_receiver_keeps_its_role_across_exec() {
     let (_file, key) = File::new();
     let mut tx = Sender::open(key, &Options::default()).unwrap();
     let mut child = this_test(module_path!(), "receiving_process")

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_known_by_every_byte() {
+    fn every_byte_identifies_a_message() {
         let mut bytes = [0; 64];
         write::<8>(&mut bytes, 77);
         assert_eq!(read::<8>(&bytes), Some(77));

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_leave_out_what_is_not_there() {
+    fn medians_leave_out_missing_figures() {
         assert_eq!(median(&[3.0, 1.0, f64::NAN, 2.0]), Some(2.0));
         assert_eq!(median(&[]), None);
     }

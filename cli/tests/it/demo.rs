@@ -3,7 +3,7 @@
 use crate::common::{Place, noise};
 
 #[test]
-fn everything_holds() {
+fn the_demo_loses_no_frame_and_leaves_nothing() {
     let place = Place::new();
     let small = place.file("small");
     std::fs::write(&small, noise(1 << 20, 5)).unwrap();

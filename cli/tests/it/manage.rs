@@ -64,7 +64,7 @@ fn the_runtime_directory_of_another_user_is_left_alone() {
 
 /// A umask of 0177 removes the search permission of a new directory.
 #[test]
-fn a_strict_umask_makes_a_directory_that_can_be_used() {
+fn a_directory_created_with_a_strict_umask_is_usable() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     let dir = place.file("strict");

@@ -237,7 +237,7 @@ fn frames_that_tcp_cannot_deliver_are_reported_as_lost_or_stay() {
 /// A connection is not reset, which would drop what is under way, because the receiver's HELLO lies
 /// unread.
 #[test]
-fn what_tcp_has_taken_from_a_relay_that_fails_arrives() {
+fn frames_that_tcp_has_taken_from_a_failing_relay_arrive() {
     let place = Place::new();
     let end = format!("tcp:127.0.0.1:{}", free_port());
     let lines = numbered(40_000); // more than pipes and the receiver take

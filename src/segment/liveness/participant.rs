@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exclusive_role_passes_on_by_leaving_and_by_death() {
+    fn an_exclusive_role_is_free_after_a_close_or_a_death() {
         let segment = segment();
         let exclusive = || Participant::join(&segment, Role::Producer, true, |_| ());
         let first = exclusive().unwrap();

@@ -49,7 +49,7 @@ fn memory_outlives_its_segment_and_its_name() {
 }
 
 #[test]
-fn names_are_taken_once_listed_and_nothing_else_is_left() {
+fn names_are_unique_and_listed_and_nothing_else_is_left() {
     let dir = TestDir::new();
     let directory = dir.open();
     let _b = Segment::create(&directory, "b", small(), &Options::default()).unwrap();

@@ -69,7 +69,7 @@ fn joining_and_removing_exclude_each_other() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_is_left_alone() {
+fn a_name_that_leads_to_another_file_is_not_removed() {
     let dir = TestDir::new();
     let directory = dir.open();
     let old = Segment::create(&directory, "ring", small(), &Options::default()).unwrap();

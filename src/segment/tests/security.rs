@@ -40,7 +40,7 @@ fn chown(path: &Path, uid: u32) -> bool {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_refused_without_waiting() {
+fn files_that_are_not_regular_are_refused_without_waiting() {
     let (dir, directory) = ground();
     symlink("good", dir.0.join("symlink")).unwrap();
     symlink("/dev/zero", dir.0.join("device")).unwrap();
@@ -65,7 +65,7 @@ fn a_hard_link_is_refused() {
 }
 
 #[test]
-fn what_others_may_write_is_refused_unless_configured() {
+fn files_that_others_may_write_are_refused_unless_configured() {
     let (dir, directory) = ground();
     let path = dir.0.join("good");
     chmod(&path, 0o660);
@@ -79,7 +79,7 @@ fn what_others_may_write_is_refused_unless_configured() {
 }
 
 #[test]
-fn what_no_opener_would_accept_is_not_created() {
+fn a_segment_that_no_opener_would_accept_is_not_created() {
     let (_dir, directory) = ground();
     let create = |name, mode, trust_group| {
         let options = Options { mode, trust_group, ..Options::default() };
@@ -94,7 +94,7 @@ fn what_no_opener_would_accept_is_not_created() {
 }
 
 #[test]
-fn what_belongs_to_another_user_is_refused() {
+fn files_of_another_user_are_refused() {
     let (dir, directory) = ground();
     if !chown(&dir.0.join("good"), 12345) {
         eprintln!("skipped: only root can change the owner of a file");

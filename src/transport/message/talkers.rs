@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_which_nothing_more_is_expected_make_room() {
+    fn senders_that_have_ended_make_room() {
         let mut talkers = Talkers::new();
         talkers.admit(Some(0), Standing::Open(1), |_| unreachable!());
         for source in 1..=MAX_PASSING {

@@ -111,7 +111,7 @@ fn large(letter: char) -> String {
 }
 
 #[test]
-fn an_abandoned_sender_says_no_more_than_hello() {
+fn an_abandoned_sender_sends_only_hello() {
     let memory = Memory::new(10);
     memory.sender().0.abandon();
     assert_eq!(memory.0.lock().unwrap().messages.len(), 1);
@@ -144,7 +144,7 @@ fn fragments_of_two_senders_do_not_mix() {
 }
 
 #[test]
-fn a_frame_is_taken_whole_or_not_at_all() {
+fn a_frame_is_accepted_whole_or_not_at_all() {
     let memory = Memory::new(2);
     let (mut tx, _) = memory.sender(); // HELLO takes one place
     tx.send(Header::PLAIN, large('a').as_bytes(), None).unwrap(); // its first fragment takes the other
@@ -161,7 +161,7 @@ fn a_frame_is_taken_whole_or_not_at_all() {
 }
 
 #[test]
-fn the_last_to_leave_ends_the_talk_and_the_next_begins_another() {
+fn the_last_sender_to_leave_is_the_end_and_the_next_begins_anew() {
     let memory = Memory::new(100);
     let mut inbox = memory.receiver();
     let ((mut one, _), (two, _)) = (memory.sender(), memory.sender());
@@ -178,7 +178,7 @@ fn the_last_to_leave_ends_the_talk_and_the_next_begins_another() {
 }
 
 #[test]
-fn a_death_in_mid_frame_is_reported_after_what_was_whole() {
+fn a_death_in_mid_frame_is_reported_after_the_whole_frames() {
     let memory = Memory::new(100);
     let mut inbox = memory.receiver();
     let (mut one, epoch) = memory.sender();
@@ -256,7 +256,7 @@ fn garbage_is_skipped_and_reported() {
 }
 
 #[test]
-fn talk_without_frames_keeps_nobody_longer_than_its_deadline() {
+fn messages_without_frames_extend_no_deadline() {
     let memory = Memory::new(5000);
     let unknown = Frame::new(Header::control(0x00EE, 0).unwrap(), b"").unwrap().head(Form::Short).unwrap();
     (0..5000).for_each(|_| memory.push_raw(&unknown));
@@ -281,7 +281,7 @@ fn hello_of(epoch: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_lone_bye_ends_nothing() {
+fn a_bye_alone_ends_nothing() {
     let memory = Memory::new(100);
     let mut inbox = memory.receiver();
     let bye = |sender| memory.push_raw(&control_message(control::BYE, b"", sender));
@@ -347,7 +347,7 @@ fn a_thousand_senders_in_mid_frame_lose_nothing_and_all_are_waited_for() {
 }
 
 #[test]
-fn senders_beyond_the_bound_are_told_of() {
+fn senders_beyond_the_bound_are_reported() {
     let memory = Memory::new(usize::MAX);
     let mut inbox = memory.receiver();
     for epoch in 0..65_536 {
@@ -370,7 +370,7 @@ fn senders_beyond_the_bound_are_told_of() {
 }
 
 #[test]
-fn the_last_look_is_after_the_deadline() {
+fn the_last_attempt_is_after_the_deadline() {
     let memory = Memory::new(100);
     let mut inbox = memory.receiver();
     let frame = Frame::new(Header::PLAIN, b"it was there in time").unwrap();

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_what_the_documentation_says() {
+    fn cells_match_the_documentation() {
         let bell = Bell::new(0xABC, 0x1234_5678).unwrap();
         let doorbell = Cell::Doorbell { lane: 5, bell };
         assert_eq!(doorbell.encode(), 0x0ABC_A000_1234_5678);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_too_much_is_lost_and_the_next_message_is_not() {
+    fn an_incomplete_or_too_long_message_is_lost_and_the_next_is_not() {
         let (mut assembly, message) = (Assembly::default(), [1; 40]);
         assert_eq!(feed(&mut assembly, &message, 6), Made::Lost(6)); // no beginning
         assert_eq!(feed(&mut assembly, &message, 0), Made::Part);

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_are_given_back() {
+    fn lanes_are_reused() {
         let signo = Signo::realtime(29).unwrap();
         let mut lanes: Vec<_> = (0..LANES).map(|_| Lane::take(signo).unwrap()).collect();
         assert!(matches!(Lane::take(signo).err(), Some(Error::TooManyParticipants { max: 8 })));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn pids_that_cannot_be_are_refused() {
+    fn impossible_pids_are_refused() {
         for pid in [0, 1 << 31, u32::MAX] {
             assert!(matches!(open_process(pid), Err(Error::Invalid { .. })));
         }

@@ -92,7 +92,7 @@ fn frames_larger_than_the_buffers_pass_and_grow_them_once() {
 }
 
 #[test]
-fn what_the_kernel_took_in_part_counts_as_sent_and_is_finished() {
+fn a_frame_that_the_kernel_took_in_part_counts_as_sent_and_is_finished() {
     let (mut tx, mut rx) = pipe::pair(&Options::new()).unwrap();
     let large = vec![7; 200_000];
     tx.try_send(Header::PLAIN, &large).unwrap();
@@ -125,7 +125,7 @@ fn collected_frames_wait_for_a_flush_and_leave_together() {
 }
 
 #[test]
-fn a_full_pipe_is_full_and_takes_nothing_of_what_it_refused() {
+fn a_full_pipe_takes_nothing_of_a_refused_frame() {
     for batch in [false, true] {
         let (mut tx, mut rx) = pipe::pair(&Options::new().batch(batch)).unwrap();
         let mut sent = 0u32;
@@ -147,7 +147,7 @@ fn a_full_pipe_is_full_and_takes_nothing_of_what_it_refused() {
 }
 
 #[test]
-fn every_end_is_told_for_what_it_was() {
+fn every_end_is_reported_as_what_it_was() {
     let closed = |wire: Vec<u8>| {
         let (mut rx, mut raw) = raw_pipe();
         raw.write_all(&wire).unwrap();
@@ -222,7 +222,7 @@ fn garbage_in_a_pipe_is_skipped_and_on_a_socket_final() {
 }
 
 #[test]
-fn claims_are_not_believed() {
+fn a_length_in_a_header_is_not_trusted() {
     let huge = Header { len: 1 << 30, ..Header::PLAIN };
     let head = [huge.commit_word().to_le_bytes(), huge.tail_word().to_le_bytes()].concat();
     let (mut rx, _tx, mut raw) = raw_socket();
@@ -267,7 +267,7 @@ fn fragments_of_two_senders_come_together() {
 }
 
 #[test]
-fn a_ping_is_answered_in_between_and_its_answer_delivered() {
+fn a_ping_is_answered_between_frames_and_its_answer_delivered() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (mut tx, mut rx) = connection(ours.into(), SOCKET, &Options::new()).unwrap();
     let (mut tx2, mut rx2) = connection(theirs.into(), SOCKET, &Options::new().max_payload(1000)).unwrap();
@@ -293,7 +293,7 @@ fn a_ping_is_answered_in_between_and_its_answer_delivered() {
 }
 
 #[test]
-fn encoded_frames_go_as_they_are_and_parts_are_finished() {
+fn encoded_frames_are_sent_unchanged_and_parts_are_finished() {
     let (mut tx, mut rx) = pipe::pair(&Options::new()).unwrap();
     tx.send(Header::PLAIN, b"one's own").unwrap();
     assert_eq!(payload(rx.recv().unwrap()), b"one's own");
@@ -330,7 +330,7 @@ fn encoded_frames_go_as_they_are_and_parts_are_finished() {
 }
 
 #[test]
-fn who_sends_to_nobody_is_told() {
+fn sending_to_an_ended_peer_fails() {
     let (mut tx, rx) = pipe::pair(&Options::new()).unwrap();
     drop(rx);
     assert!(matches!(tx.send(Header::PLAIN, b"x"), Err(Error::Closed)));
@@ -355,7 +355,7 @@ fn tells_of_loss(mut tx: impl FrameSender) -> bool {
 }
 
 #[test]
-fn closing_tells_whether_everything_arrived() {
+fn closing_reports_whether_everything_arrived() {
     for batch in [false, true] {
         let options = Options::new().batch(batch);
         let sockets = || {
@@ -455,7 +455,7 @@ fn a_receiver_that_expects_few_frames_leaves_the_rest_in_the_pipe() {
 }
 
 #[test]
-fn a_stopped_receiver_gives_what_would_be_lost_with_it_and_no_more() {
+fn a_stopped_receiver_delivers_only_what_would_be_lost_with_it() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (fifo_reader, fifo_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let socket = connection(ours.into(), SOCKET, &Options::new()).unwrap();

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_tried_whatever_the_others_say() {
+    fn every_address_is_tried_although_others_fail() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

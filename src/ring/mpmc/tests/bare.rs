@@ -147,7 +147,7 @@ fn payload(len: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn words_say_what_was_packed() {
+fn words_contain_what_was_packed() {
     for (lap, owner) in [(0, 0), (LAPS - 1, 4095), (5, 9)] {
         let claimed = ClaimWord::new(lap, owner);
         assert_eq!((claimed.lap(), claimed.owner()), (lap, owner));
@@ -230,7 +230,7 @@ fn frames_wait_in_order_also_where_laps_wrap() {
 }
 
 #[test]
-fn what_was_given_up_or_died_is_walked_past() {
+fn aborted_and_dead_claims_are_skipped() {
     for position in positions(4) {
         // 0 is aborted, 1 sent, 2 claimed by a producer that dies, 3 sent.
         let bare = Bare::used_up_to(position, 4);
@@ -255,7 +255,7 @@ fn what_was_given_up_or_died_is_walked_past() {
 }
 
 #[test]
-fn what_a_dead_consumer_took_comes_again_marked_while_the_others_go_on() {
+fn a_dead_consumers_frames_are_redelivered_while_the_others_continue() {
     for position in positions(4) {
         let bare = Bare::used_up_to(position, 4);
         (0..4).for_each(|i| assert!(bare.send(1, &[i])));
@@ -332,7 +332,7 @@ fn a_void_slot_is_freed_by_producers_and_by_consumers() {
 /// A recoverer that does not hold the dead participant's id asks before each step whether that
 /// participant still has it.
 #[test]
-fn an_id_that_was_given_to_another_is_left_alone() {
+fn a_reused_id_is_not_recovered() {
     let bare = Bare::used_up_to(0, 4);
     assert!(bare.send(1, b"a"));
     let (claim, taken) = (bare.claim(3).unwrap(), bare.take(3).unwrap());
@@ -345,7 +345,7 @@ fn an_id_that_was_given_to_another_is_left_alone() {
 
 /// The free slots of a group are remembered; a slot that was not free is read again.
 #[test]
-fn what_is_remembered_as_free_is_never_too_much() {
+fn only_free_slots_are_remembered_as_free() {
     for slots in [2, 8, 16, 32] {
         for position in positions(slots) {
             let bare = Bare::used_up_to(position, slots);
@@ -421,7 +421,7 @@ fn forged_memory_is_an_error_or_nothing_and_never_a_loop() {
 }
 
 #[test]
-fn threads_lose_and_double_nothing_while_one_of_them_keeps_dying() {
+fn threads_lose_and_repeat_no_frame_while_one_of_them_keeps_dying() {
     const FRAMES: u16 = if cfg!(miri) { 60 } else { 20_000 };
     let position = if cfg!(miri) { 0 } else { LAPS * 4 - 1000 }; // laps wrap during the test
     let bare = Bare::used_up_to(position, 4);

@@ -38,7 +38,7 @@ fn ring(slots: usize) -> Ring {
 }
 
 #[test]
-fn the_largest_frame_fits_and_one_byte_more_never() {
+fn the_largest_frame_fits_and_one_byte_more_does_not() {
     let (tx, rx) = pair(4, 100).unwrap();
     let max = tx.max_payload();
     assert!(max >= 100);
@@ -71,7 +71,7 @@ fn a_grant_sends_what_was_committed_and_nothing_else() {
 }
 
 #[test]
-fn whatever_was_forgotten_comes_back_with_its_handle() {
+fn forgotten_slots_are_freed_with_their_handle() {
     let ring = ring(4);
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     let other = Consumer::attach(&ring).unwrap();
@@ -92,7 +92,7 @@ fn whatever_was_forgotten_comes_back_with_its_handle() {
 }
 
 #[test]
-fn a_panic_with_a_view_or_a_batch_in_hand_releases_them() {
+fn a_panic_releases_held_views_and_batches() {
     let (tx, rx) = pair(8, 40).unwrap();
     for i in 0..5 {
         tx.try_send(&[i]).unwrap();
@@ -134,7 +134,7 @@ fn batches_are_bounded_and_in_order() {
 }
 
 #[test]
-fn closed_is_told_when_the_last_has_left_and_stays_until_another_comes() {
+fn closed_is_reported_when_the_last_producer_has_left_until_another_comes() {
     let ring = ring(4);
     let rx = Consumer::attach(&ring).unwrap();
     let (one, two) = (Producer::attach(&ring).unwrap(), Producer::attach(&ring).unwrap());
@@ -156,7 +156,7 @@ fn closed_is_told_when_the_last_has_left_and_stays_until_another_comes() {
 }
 
 #[test]
-fn a_death_is_told_when_the_last_has_gone() {
+fn a_death_is_reported_when_the_last_producer_has_departed() {
     let ring = ring(4);
     let rx = Consumer::attach(&ring).unwrap();
     let (one, two) = (Producer::attach(&ring).unwrap(), Producer::attach(&ring).unwrap());
@@ -172,7 +172,7 @@ fn a_death_is_told_when_the_last_has_gone() {
 }
 
 #[test]
-fn a_dead_consumers_frames_reach_whoever_waits() {
+fn a_dead_consumers_frames_reach_a_waiting_consumer() {
     for policy in [Redelivery::AtLeastOnce, Redelivery::AtMostOnce] {
         let ring = Ring::heap(&Options::mpmc(4, 40).redelivery(policy)).unwrap();
         let tx = Producer::attach(&ring).unwrap();
@@ -198,7 +198,7 @@ fn a_dead_consumers_frames_reach_whoever_waits() {
 }
 
 #[test]
-fn who_sweeps_without_a_seat_counts_as_well() {
+fn a_sweep_without_a_participant_counts_as_well() {
     for (policy, lost) in [(Redelivery::AtLeastOnce, 0), (Redelivery::AtMostOnce, 2)] {
         let ring = Ring::heap(&Options::mpmc(4, 40).redelivery(policy)).unwrap();
         let (tx, victim) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
@@ -214,7 +214,7 @@ fn who_sweeps_without_a_seat_counts_as_well() {
 }
 
 #[test]
-fn a_full_ring_is_freed_from_the_dead_by_whoever_sends() {
+fn a_sender_recovers_the_slots_of_the_dead_in_a_full_ring() {
     let ring = ring(4);
     let (tx, dead) = (Producer::attach(&ring).unwrap(), Producer::attach(&ring).unwrap());
     for _ in 0..4 {
@@ -238,7 +238,7 @@ fn a_full_ring_is_freed_from_the_dead_by_whoever_sends() {
 }
 
 #[test]
-fn a_claim_that_is_given_up_wakes_those_who_wait_behind_it() {
+fn an_aborted_claim_wakes_consumers_that_wait_behind_it() {
     let ring = ring(4);
     let (tx, rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     let event = ring.segment().shared_page();

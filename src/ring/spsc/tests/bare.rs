@@ -174,7 +174,7 @@ const ROOMY: usize = 4096;
 /// received, the window is always zero, and the ring is full only if it would be full without a
 /// window.
 #[test]
-fn the_window_is_always_zero_and_never_in_the_way() {
+fn the_window_is_always_zero_and_makes_no_ring_full() {
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
     let mut draw = |n: usize| {
         seed ^= seed << 13;
@@ -359,7 +359,7 @@ fn a_producer_that_died_at_any_point_left_nothing_to_repair() {
 }
 
 #[test]
-fn what_a_dead_consumer_had_in_hand_comes_again_marked() {
+fn frames_that_a_dead_consumer_held_are_redelivered_and_marked() {
     for position in positions() {
         let bare = Bare::used_up_to(position);
         let mut tx = bare.producer();
@@ -382,7 +382,7 @@ fn what_a_dead_consumer_had_in_hand_comes_again_marked() {
 }
 
 #[test]
-fn at_most_once_skips_what_a_dead_consumer_had_in_hand() {
+fn at_most_once_skips_the_frames_that_a_dead_consumer_held() {
     for position in positions() {
         let bare = Bare::used_up_to(position);
         let mut tx = bare.producer();
@@ -397,7 +397,7 @@ fn at_most_once_skips_what_a_dead_consumer_had_in_hand() {
 }
 
 #[test]
-fn a_skipper_that_died_half_way_is_followed_by_another() {
+fn a_consumer_that_died_while_skipping_is_followed_by_another() {
     let bare = Bare::used_up_to(0);
     let mut tx = bare.producer();
     (0..4).for_each(|i| assert!(send(&mut tx, &[i])));
@@ -413,7 +413,7 @@ fn a_skipper_that_died_half_way_is_followed_by_another() {
 }
 
 #[test]
-fn a_consumer_that_died_between_two_stores_misleads_nobody() {
+fn a_consumer_that_died_between_two_stores_misleads_no_peer() {
     for position in positions() {
         let bare = Bare::used_up_to(position);
         let mut tx = bare.producer();
@@ -432,7 +432,7 @@ fn a_consumer_that_died_between_two_stores_misleads_nobody() {
 }
 
 #[test]
-fn what_is_handed_back_in_order_is_not_marked_but_old_marks_stay() {
+fn frames_put_back_by_a_close_are_unmarked_but_old_marks_stay() {
     let bare = Bare::used_up_to(0);
     let mut tx = bare.producer();
     (0..3).for_each(|i| assert!(send(&mut tx, &[i])));
@@ -453,7 +453,7 @@ fn what_is_handed_back_in_order_is_not_marked_but_old_marks_stay() {
 }
 
 #[test]
-fn forged_memory_is_an_error_for_everybody() {
+fn forged_memory_is_an_error_in_both_roles() {
     let corrupt = |bare: &Bare| {
         let tx = Producer::attach(bare.shared()).map(drop);
         let rx = Consumer::attach(bare.shared()).and_then(|mut rx| rx.look().map(drop));

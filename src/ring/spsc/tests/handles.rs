@@ -31,7 +31,7 @@ fn is_empty(rx: &mut Consumer) -> bool {
 }
 
 #[test]
-fn the_largest_frame_fits_exactly_and_one_byte_more_never() {
+fn the_largest_frame_fits_exactly_and_one_byte_more_does_not() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     let max = tx.max_payload();
     assert_eq!(max, 4096 - 24);
@@ -75,7 +75,7 @@ fn a_grant_sends_what_was_committed_and_nothing_else() {
 }
 
 #[test]
-fn a_view_that_is_kept_or_forgotten_is_the_next_again_and_a_panic_releases_it() {
+fn a_kept_or_forgotten_view_is_received_again_and_a_panic_releases_it() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     for i in 0..3 {
         tx.try_send(&[i]).unwrap();
@@ -104,7 +104,7 @@ fn a_buffer_that_is_too_short_leaves_the_frame() {
 }
 
 #[test]
-fn a_batch_that_fills_the_ring_can_be_committed_and_goes_on() {
+fn a_batch_that_fills_the_ring_is_committed_and_another_follows() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     let mut batch = tx.batch();
     let mut pushed = 0u32;
@@ -132,7 +132,7 @@ fn a_batch_that_fills_the_ring_can_be_committed_and_goes_on() {
 }
 
 #[test]
-fn a_batch_of_views_releases_what_was_looked_at() {
+fn a_batch_of_views_releases_the_frames_that_were_read() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     for i in 0..6 {
         tx.try_send(&[i]).unwrap();
@@ -156,7 +156,7 @@ fn a_batch_of_views_releases_what_was_looked_at() {
 }
 
 #[test]
-fn sequence_numbers_have_no_gap_for_what_was_never_sent() {
+fn sequence_numbers_have_no_gap_for_aborted_frames() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     let mut tracker = Tracker::new();
     let on = |stream| Header { stream, ..Header::PLAIN };
@@ -192,7 +192,7 @@ fn a_header_cannot_poison_the_ring() {
 }
 
 #[test]
-fn closed_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
+fn closed_is_reported_after_the_last_frame_until_a_successor_comes() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     let ring = tx.ring().clone();
     tx.try_send(b"last").unwrap();
@@ -218,7 +218,7 @@ fn closed_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
 }
 
 #[test]
-fn a_death_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
+fn a_death_is_reported_after_the_last_frame_until_a_successor_comes() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     let ring = tx.ring().clone();
     tx.try_send(b"last").unwrap();
@@ -235,7 +235,7 @@ fn a_death_is_told_after_the_last_frame_and_stays_until_a_successor_comes() {
 }
 
 #[test]
-fn trying_alone_finds_out_that_the_peer_is_dead() {
+fn try_calls_alone_notice_that_the_peer_is_dead() {
     let (tx, mut rx) = pair(4096).unwrap();
     tx.kill_for_test();
     let start = Instant::now();
@@ -261,7 +261,7 @@ fn trying_alone_finds_out_that_the_peer_is_dead() {
 }
 
 #[test]
-fn a_producer_without_a_consumer_fills_the_ring_and_is_told_only_of_those_it_knew() {
+fn a_producer_without_a_consumer_fills_the_ring_and_gets_only_later_ends() {
     let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
     Consumer::attach(&ring).unwrap().close();
     let mut tx = Producer::attach(&ring).unwrap();
@@ -277,7 +277,7 @@ fn a_producer_without_a_consumer_fills_the_ring_and_is_told_only_of_those_it_kne
 }
 
 #[test]
-fn what_a_killed_consumer_had_in_hand_is_marked_whoever_takes_it_over() {
+fn frames_of_a_killed_consumer_are_marked_for_every_successor() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     let ring = tx.ring().clone();
     for i in 0..5 {
@@ -305,7 +305,7 @@ fn what_a_killed_consumer_had_in_hand_is_marked_whoever_takes_it_over() {
 }
 
 #[test]
-fn what_was_kept_or_refused_is_neither_marked_nor_lost_when_its_consumer_leaves() {
+fn kept_or_refused_frames_are_neither_marked_nor_lost_after_a_close() {
     for policy in [Redelivery::AtLeastOnce, Redelivery::AtMostOnce] {
         let ring = Ring::memfd(&Options::spsc(4096).redelivery(policy)).unwrap();
         let mut tx = Producer::attach(&ring).unwrap();
@@ -319,7 +319,7 @@ fn what_was_kept_or_refused_is_neither_marked_nor_lost_when_its_consumer_leaves(
 }
 
 #[test]
-fn at_most_once_loses_what_its_consumer_died_with_and_counts_it() {
+fn at_most_once_counts_the_frames_of_a_dead_consumer_as_lost() {
     let ring = Ring::memfd(&Options::spsc(4096).redelivery(Redelivery::AtMostOnce)).unwrap();
     let mut tx = Producer::attach(&ring).unwrap();
     for i in 0..3 {
@@ -336,7 +336,7 @@ fn at_most_once_loses_what_its_consumer_died_with_and_counts_it() {
 }
 
 #[test]
-fn counters_tell_what_happened_and_outlive_their_handles() {
+fn counters_are_right_and_outlive_their_handles() {
     let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
     for round in 1..=3u64 {
         let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
@@ -355,7 +355,7 @@ fn counters_tell_what_happened_and_outlive_their_handles() {
 }
 
 #[test]
-fn the_high_water_mark_of_a_ring_that_was_never_full_holds_what_is_there() {
+fn the_high_water_mark_is_right_for_a_ring_that_is_not_full() {
     let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
     let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     (0..3).for_each(|_| tx.try_send(&[1; 100]).unwrap());

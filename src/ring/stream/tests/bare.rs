@@ -75,7 +75,7 @@ fn every_length_at_every_position() {
 }
 
 #[test]
-fn successors_go_on_where_the_dead_committed_and_released() {
+fn successors_continue_where_the_dead_committed_and_released() {
     for position in positions() {
         let bare = Bare::at(position, position);
         let (mut tx, mut rx) = bare.ends();

@@ -38,7 +38,7 @@ fn any_chunk_is_one_slice_also_across_the_end() {
 }
 
 #[test]
-fn a_chunk_that_is_dropped_or_caught_in_a_panic_did_nothing() {
+fn a_chunk_that_is_dropped_or_caught_in_a_panic_has_no_effect() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     tx.try_write_chunk(10).unwrap().fill(1);
     assert!(catch_unwind(AssertUnwindSafe(|| tx.try_write_chunk(10).unwrap().commit(11))).is_err());
@@ -54,7 +54,7 @@ fn a_chunk_that_is_dropped_or_caught_in_a_panic_did_nothing() {
 }
 
 #[test]
-fn what_fits_is_written_and_nothing_is_not_an_error() {
+fn bytes_that_fit_are_written_and_an_empty_write_is_no_error() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     assert_eq!(tx.try_write(&[7; 5000]).unwrap(), 4096);
     assert!(matches!(tx.try_write(&[7]), Err(Error::Full)));
@@ -67,7 +67,7 @@ fn what_fits_is_written_and_nothing_is_not_an_error() {
 }
 
 #[test]
-fn an_end_is_told_after_the_last_byte_and_stays_until_a_successor_comes() {
+fn an_end_is_reported_after_the_last_byte_until_a_successor_comes() {
     for killed in [false, true] {
         let (mut tx, mut rx) = pair(4096).unwrap();
         let ring = tx.ring().clone();
@@ -107,7 +107,7 @@ fn an_end_is_told_after_the_last_byte_and_stays_until_a_successor_comes() {
 }
 
 #[test]
-fn a_write_that_ends_early_says_how_much_went_in() {
+fn a_write_that_ends_early_reports_how_much_was_written() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     tx.write_all(&[0; 96]).unwrap();
     let block: Vec<u8> = (0..5000).map(|i| i as u8).collect();
@@ -129,7 +129,7 @@ fn a_write_that_ends_early_says_how_much_went_in() {
 }
 
 #[test]
-fn what_a_consumer_released_before_it_left_is_room() {
+fn a_consumer_that_closed_leaves_room_for_all_it_released() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     tx.write_all(&[0; 4096]).unwrap();
     assert!(matches!(tx.try_write(&[0]), Err(Error::Full)));
@@ -140,7 +140,7 @@ fn what_a_consumer_released_before_it_left_is_room() {
 }
 
 #[test]
-fn counters_tell_what_happened() {
+fn counters_are_right() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     tx.write_all(&[0; 4000]).unwrap();
     assert!(matches!(tx.try_write_chunk(97).map(drop), Err(Error::Full)));
