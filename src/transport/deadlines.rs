@@ -1,7 +1,7 @@
-//! The calls that wait, with whatever says how long: [`FrameSenderExt`] and [`FrameReceiverExt`].
+//! The blocking calls, with any type of deadline: [`FrameSenderExt`] and [`FrameReceiverExt`].
 //!
-//! Used by programs, which import them beside the traits. Relies on the traits, whose own calls
-//! take a [`Deadline`] and nothing else: a generic call cannot be made on a `dyn FrameSender`.
+//! Used by programs, which import them beside the traits. Relies on the traits, whose calls take a
+//! [`Deadline`], because a `dyn FrameSender` cannot have generic calls.
 
 use super::{FrameReceiver, FrameSender};
 #[cfg(doc)]
@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::frame::{Event, Header};
 use crate::wait::deadline::Deadline;
 
-/// The calls of a [`FrameSender`] that may wait. Pass a [`Duration`](std::time::Duration) (from
-/// now), an [`Instant`](std::time::Instant), or a [`Deadline`], as everywhere.
+/// The blocking calls of a [`FrameSender`]. Pass a [`Duration`](std::time::Duration) (from now), an
+/// [`Instant`](std::time::Instant), or a [`Deadline`].
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
@@ -33,7 +33,7 @@ pub trait FrameSenderExt: FrameSender {
         self.send_until(header, payload, deadline.into())
     }
 
-    /// Sends frames that are encoded already, as [`FrameSender::send_encoded_until`] does.
+    /// Sends encoded frames, as [`FrameSender::send_encoded_until`] does.
     ///
     /// # Errors
     /// As there.
@@ -41,7 +41,7 @@ pub trait FrameSenderExt: FrameSender {
         self.send_encoded_until(frames, deadline.into())
     }
 
-    /// Hands everything collected to the kernel or the ring, as [`FrameSender::flush_until`] does.
+    /// Passes all collected frames to the kernel or the ring, as [`FrameSender::flush_until`] does.
     ///
     /// # Errors
     /// As there.
@@ -49,7 +49,7 @@ pub trait FrameSenderExt: FrameSender {
         self.flush_until(deadline.into())
     }
 
-    /// Flushes, says BYE and shuts the sending side, as [`FrameSender::close_until`] does.
+    /// Flushes, sends BYE and shuts the sending side, as [`FrameSender::close_until`] does.
     ///
     /// # Errors
     /// As there.
@@ -60,9 +60,9 @@ pub trait FrameSenderExt: FrameSender {
 
 impl<T: FrameSender + ?Sized> FrameSenderExt for T {}
 
-/// The call of a [`FrameReceiver`] that may wait until a deadline. Example: [`FrameSenderExt`].
+/// The blocking call of a [`FrameReceiver`] with a deadline. Example: [`FrameSenderExt`].
 pub trait FrameReceiverExt: FrameReceiver {
-    /// The next frame or report, waiting for it until the deadline.
+    /// Receives the next frame or report, waiting for it until the deadline.
     ///
     /// # Errors
     /// [`Error::Timeout`]; otherwise as [`FrameReceiver::recv`].

@@ -1,9 +1,10 @@
-//! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
+//! Doorbells: announce a ring's frames to event loops, by an eventfd, a signal, or a frame on a
+//! socket.
 //!
 //! Used by [`ring::Receiver`](super::ring::Receiver) for its descriptor, and by programs whose loop
-//! also waits for other descriptors. Relies on `ring::Watch`: a thread of its own sleeps where a
-//! blocking consumer would. So an armed bell costs a producer what a sleeping consumer costs it,
-//! and a disarmed one costs nothing.
+//! also waits for other descriptors. Relies on `ring::Watch`: a thread sleeps where a blocking
+//! consumer would. So for a producer an armed bell costs as much as a sleeping consumer, and a
+//! disarmed one costs nothing.
 //!
 //! ```text
 //! consumer                                  watcher
@@ -86,7 +87,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What ringing does.
+/// The effect of ringing.
 enum Bell {
     Eventfd(OwnedFd),
     Frame(Mutex<Box<dyn FrameSender>>),
@@ -105,8 +106,8 @@ impl Doorbell {
     }
 
     /// A bell that sends a control frame of kind [`control::DOORBELL`] through `sender`: by signal
-    /// to a process, or to the reader of a socket or a pipe. A full sender is not waited for: its
-    /// receiver has enough to read already.
+    /// to a process, or to the reader of a socket or a pipe. It does not wait for room in `sender`,
+    /// because a full channel has frames to read already.
     ///
     /// # Errors
     /// As [`Doorbell::eventfd`].
@@ -324,7 +325,7 @@ mod tests {
                     for n in 0..FRAMES {
                         tx.send(Header::PLAIN, &n.to_le_bytes()).unwrap();
                         if n % 64 == 0 {
-                            std::thread::yield_now(); // let it run dry now and then
+                            std::thread::yield_now(); // let the ring become empty from time to time
                         }
                     }
                 });

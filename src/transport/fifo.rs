@@ -3,29 +3,30 @@
 //! Used by endpoints. Relies on `stream` for the ends.
 //!
 //! # Several writers
-//! pipe(7) keeps writes of at most `PIPE_BUF` (4096) bytes together. So every write here is at most
-//! that long and consists of whole frames: no writer's bytes ever come between another's, and a
-//! writer that is killed leaves no part of a frame. A larger frame goes in fragments of one write
-//! each; each names its sender (the TLV SENDER of `docs/framing.md`), as HELLO and BYE do, because
-//! streams and sequence numbers are every writer's own. The receiver puts fragments together by
-//! sender and stream. It reports no gaps: it cannot tell whose number it sees, and the kernel loses
-//! nothing.
+//! The kernel writes up to `PIPE_BUF` (4096) bytes in one piece (pipe(7)). So every write here is
+//! at most that long and consists of whole frames: bytes of different writers do not mix, and a
+//! killed writer leaves no part of a frame. A larger frame is sent in fragments of one write each.
+//! Fragments name their sender (the TLV SENDER of `docs/framing.md`), as HELLO and BYE do, because
+//! each writer has its own streams and sequence numbers. The receiver reassembles fragments by
+//! sender and stream. It reports no gaps, because whole frames do not name their sender, and the
+//! kernel loses nothing.
 //!
-//! What a stranger writes (no frames, another version, a foreign HELLO, a BYE that names another
-//! sender or none) is reported or passed over. It ends no sender that names itself.
+//! Data of foreign programs (bytes that are no frames, another version, a foreign HELLO, a BYE that
+//! names another sender or none) is reported or ignored. It ends no sender that names itself.
 //!
-//! # Coming and going
-//! The reader opens the FIFO read-only, so that it sees the end when the last writer goes, also one
-//! that was killed; opened for writing as well, as is often advised, it would be a writer itself
-//! and never see any end. The end is [`Error::Closed`] if all said BYE, else [`Error::PeerDead`],
-//! told by every call until a writer begins anew ([`Receiver::wait_for_peer`]). A descriptor that
-//! has seen the last writer go polls "hung up" for ever after, so the reader then goes on with a
-//! fresh one; what is in the FIFO lives on, because the first one stays open.
+//! # Joining and leaving
+//! The reader opens the FIFO read-only, so that it sees the end when the last writer closes it or
+//! is killed. If it opened the FIFO for writing as well, as is often advised, it would be a writer
+//! itself and see no end. The end is [`Error::Closed`] if all senders sent BYE, else
+//! [`Error::PeerDead`]. Every call returns it until a writer begins anew
+//! ([`Receiver::wait_for_peer`]). A descriptor that has seen the last writer leave polls "hung up"
+//! for ever, so the reader then continues with a new descriptor. The FIFO keeps its contents,
+//! because the first descriptor stays open.
 //!
-//! # Who may
-//! The FIFO is made with mode 0600, by the end that comes first, and must be ours or root's and no
-//! symbolic link; others must not be able to write. One reader at a time holds a lock (flock(2))
-//! that the kernel drops when it dies.
+//! # Access
+//! The end that comes first creates the FIFO, with mode 0600. An existing one must belong to this
+//! user or to root, must not be a symbolic link, and other users must not be able to write to it.
+//! The one reader holds a lock (flock(2)), which the kernel releases when it dies.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};
 use crate::os::poll::{self, Ready};
 use crate::wait::deadline::Deadline;
 
-/// What a FIFO promises.
+/// The guarantees of FIFOs.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "fifo",
     order: Arrival::PerSender,
@@ -60,11 +61,12 @@ pub(crate) const NO_DIRECTORY: Error = Error::Invalid { what: "FIFO path: its di
 
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Resync, features: 0 };
 
-/// Becomes one of the writers, waiting for a reader until the deadline.
+/// Opens the FIFO as one of its writers, waiting for a reader until the deadline.
 ///
 /// # Errors
-/// [`Error::Timeout`] if there is no reader; [`Error::Untrusted`] for what is no FIFO, or a
-/// stranger's; [`Error::Unsupported`] for a pipe size that is not allowed; [`Error::Io`].
+/// [`Error::Timeout`] if there is no reader; [`Error::Untrusted`] if the path is no FIFO, or
+/// belongs to another user; [`Error::Unsupported`] for a pipe size that is not allowed;
+/// [`Error::Io`].
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("slipring-doc-fifo-{}", std::process::id()));
@@ -87,17 +89,17 @@ const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_cor
 pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<Sender> {
     pipe::check_size(options)?;
     let fifo = Fifo::at(path.as_ref())?;
-    // The kernel offers nothing to wait for.
+    // The kernel has no call that waits for a reader.
     let fd = retry::until(deadline.into(), || fifo.open(OFlags::WRONLY))?.ok_or(Error::Timeout)?;
     fifo.check(&fd)?;
     pipe::set_size(&fd, options)?;
     stream::one_of_many(fd, WIRE, options)
 }
 
-/// Becomes the reader. Does not wait for a writer.
+/// Opens the FIFO as its reader. Does not wait for a writer.
 ///
 /// # Errors
-/// [`Error::RoleTaken`] while another reader lives; otherwise as [`sender`].
+/// [`Error::RoleTaken`] while a living reader has it; otherwise as [`sender`].
 pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
     pipe::check_size(options)?;
     let fifo = Fifo::at(path.as_ref())?;
@@ -117,14 +119,14 @@ pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
 pub struct Receiver {
     inner: stream::Receiver,
     fifo: Fifo,
-    /// Device and inode: under the path there may be another one some day.
+    /// Device and inode, because the path may lead to another file later.
     identity: (u64, u64),
-    /// Holds the lock, and keeps what is in the FIFO.
+    /// Holds the lock, and keeps the contents of the FIFO.
     _first: OwnedFd,
 }
 
 impl Receiver {
-    /// Waits until a writer has come, or something can be read.
+    /// Waits until a writer has opened the FIFO, or bytes can be read.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Io`].
@@ -138,14 +140,14 @@ impl Receiver {
         }
     }
 
-    /// What the decoder has counted: frames, bytes skipped, and so on.
+    /// The counters of the decoder: frames, bytes skipped, and so on.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.stats()
     }
 
-    /// After an end: with a descriptor that has not seen it. If the FIFO was removed, or another
-    /// one has its name, no writer can come any more, and the end remains.
+    /// After an end: continues with a descriptor that has not seen it. If the FIFO was removed, or
+    /// its name leads to another one, no writer can come any more, and the end remains.
     fn begin_anew(&mut self) -> Result<()> {
         if !self.inner.has_ended() {
             return Ok(());
@@ -196,14 +198,14 @@ impl FrameReceiver for Receiver {
     }
 }
 
-/// A FIFO by its path.
+/// Opens a FIFO by its path.
 #[derive(Debug)]
 struct Fifo {
     path: PathBuf,
 }
 
 impl Fifo {
-    /// Makes it if there is nothing.
+    /// Creates it if it is missing.
     fn at(path: &Path) -> Result<Self> {
         match mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
             Ok(()) | Err(Errno::EXIST) => Ok(Fifo { path: path.to_owned() }),
@@ -218,7 +220,7 @@ impl Fifo {
         Ok(fd)
     }
 
-    /// None if it has no reader.
+    /// `None` if it has no reader.
     fn open(&self, access: OFlags) -> Result<Option<OwnedFd>> {
         let flags = access | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
         match openat(CWD, &self.path, flags, Mode::empty()) {

@@ -8,15 +8,15 @@
 //! must all reach the same one.
 //!
 //! * **Limits** are those of `/proc/sys/fs/mqueue`; an existing queue is used as it is, unless
-//!   particular limits were asked for.
-//! * **Priorities**: control frames overtake data, except HELLO and BYE, which would be wrong if
-//!   they did.
+//!   particular limits were requested.
+//! * **Priorities**: control frames overtake data, except HELLO and BYE, which must keep their
+//!   order.
 //! * **Liveness**: a sender locks the byte of the queue that its epoch names, the receiver byte
-//!   2^62. The kernel drops such a lock with its holder, so the receiver can tell a dead sender
-//!   from a silent one.
+//!   2^62. The kernel releases such a lock when its holder dies, so the receiver can distinguish a
+//!   dead sender from a silent one.
 //! * **Waiting** for a message without a deadline is one call, `mq_timedreceive`, of 50 ms. It uses
-//!   a clock that may be set: if that clock is set back at that moment, a sender's death is noticed
-//!   that much later. With a deadline, which must hold, and at a full queue, it is `poll`.
+//!   a clock that can be set: if the clock is set back meanwhile, a sender's death is noticed that
+//!   much later. With a deadline, and at a full queue, `poll` is used instead.
 
 use std::ffi::CString;
 use std::io::ErrorKind;
@@ -134,7 +134,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another name; [`Error::Incompatible`] if the queue has other limits
-    /// than asked for, or the system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`]
+    /// than requested, or the system's limits are lower; [`Error::NotFound`]; [`Error::Untrusted`]
     /// for a queue of another user, or one that other users may write to; [`Error::Unsupported`] if
     /// the kernel has no queues, or no more of them; [`Error::Io`].
     pub fn open(name: &str, options: &Options) -> Result<Self> {
@@ -334,7 +334,7 @@ impl Inlet for Queue {
     /// A whole frame does not identify its sender. The queue loses nothing.
     const TRACKED: bool = false;
 
-    /// Without a deadline this type waits itself.
+    /// Without a deadline, `pull` itself waits.
     const PATIENCE: Duration = Duration::MAX;
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<u64>> {
@@ -460,7 +460,7 @@ fn checked_name(name: &str) -> Result<CString> {
     if valid { CString::new(name).map_err(|_| WRONG) } else { Err(WRONG) }
 }
 
-/// Checks that an existing queue is ours and has the limits that were asked for.
+/// Checks that an existing queue is ours and has the requested limits.
 fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
     let stat = fstat(&fd).map_err(|e| Error::io("examine the message queue", e))?;
     if stat.st_uid != geteuid().as_raw() {
@@ -492,8 +492,7 @@ fn expect(what: &'static str, asked: Option<usize>, found: usize) -> Result<()> 
     }
 }
 
-/// The limits to create a queue with: those asked for, or as much of the default as the system
-/// allows.
+/// The limits of a new queue: the requested ones, or as much of the default as the system allows.
 fn shape(options: &Options) -> Result<mq::Attributes> {
     let messages = options.messages.unwrap_or_else(|| DEFAULT_MESSAGES.min(limit("msg_max").unwrap_or(usize::MAX)));
     let message_size =

@@ -1,16 +1,16 @@
 //! `pipe:`, `-`, `fd:N`: anonymous pipes between related processes, and descriptors that other code
 //! opened.
 //!
-//! Used by endpoints and by parents with a child to talk to. Relies on `stream` for the ends and on
-//! `os/spawn.rs` for the way into a child.
+//! Used by endpoints, and by parents that exchange frames with a child. Relies on `stream` for the
+//! ends and on `os/spawn.rs` to pass descriptors to a child.
 //!
-//! One sender writes into a pipe, so frames of any size travel as they are, in the short form; a
-//! regular file gets the long one. Bytes that are no frame are skipped and reported. Several
-//! processes may have inherited the same writing end: they may write one after the other, not at
-//! once (that is what a [`fifo`](super::fifo) is for).
+//! One sender writes into a pipe, so frames of any size are sent whole, in the short form; in a
+//! regular file they have the long form. Bytes that are no frame are skipped and reported.
+//! Processes that have inherited the same writing end may write one after the other, but not at the
+//! same time; a [`fifo`](super::fifo) allows that.
 //!
 //! Writing to a pipe that no process reads raises `SIGPIPE`. Rust programs ignore it; a program in
-//! another language that uses this library must do so, too, or it dies.
+//! another language that uses this library must ignore it itself.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::os::spawn;
 
-/// What a pipe promises.
+/// The guarantees of pipes.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "pipe",
     order: Arrival::Fifo,
@@ -65,7 +65,7 @@ pub fn pair(options: &Options) -> Result<(Sender, Receiver)> {
 }
 
 /// Starts `command` with a pipe in each direction, which the child opens with [`inherited`], and
-/// gives our two ends. The child's standard input and output stay what they are.
+/// returns our two ends. The child's standard input and output do not change.
 ///
 /// # Errors
 /// [`Error::Io`] if the program cannot be started; otherwise as [`pair`].
@@ -83,15 +83,16 @@ pub fn spawn(mut command: Command, options: &Options) -> Result<(Child, Sender, 
     let passed = spawn::hand_over(&mut command, vec![their_reader, their_writer]);
     passed.map_err(|e| Error::io("examine the pipe", e))?;
     let child = command.spawn().map_err(|e| Error::io("start the child", e))?;
-    drop(command); // and with it the child's ends here: who is gone must be seen to be gone
+    drop(command); // and with it our copies of the child's ends, so that the child's end is noticed
     Ok((child, sender(writer, options)?, receiver(reader, options)?))
 }
 
-/// In the child: the two ends of the pipes that the parent made with [`spawn`]. Once. Descriptors
-/// that are not those that the parent made (their device and inode are compared) are left alone.
+/// In the child: returns the two ends of the pipes that the parent created with [`spawn`]; possible
+/// once. Device and inode are compared, so that other descriptors are not adopted.
 ///
 /// # Errors
-/// [`Error::NotFound`] if the parent made none, or they have been taken, or closed; [`Error::Io`].
+/// [`Error::NotFound`] if the parent created none, or they were adopted or closed before;
+/// [`Error::Io`].
 ///
 /// ```
 /// use slipring::transport::{pipe, stream::Options};
@@ -103,7 +104,7 @@ pub fn inherited(options: &Options) -> Result<(Sender, Receiver)> {
     Ok((sender(writer, options)?, receiver(reader, options)?))
 }
 
-/// Frames to standard output. Whatever else the program prints must go elsewhere.
+/// Frames to standard output. The program must not print anything else to it.
 ///
 /// # Errors
 /// [`Error::Io`] if it is closed.
@@ -121,7 +122,7 @@ pub fn stdin(options: &Options) -> Result<Receiver> {
 
 /// Frames to an open descriptor: a pipe, a socket, a file.
 ///
-/// Its `O_NONBLOCK` is left alone, whichever it is.
+/// Its flag `O_NONBLOCK` is not changed.
 ///
 /// # Errors
 /// As [`pair`].
@@ -170,7 +171,7 @@ pub fn duplex(fd: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
     stream::connection(fd, WIRE, options)
 }
 
-/// What has this number now, for endpoints that name one, `fd:3`, as one of our own.
+/// A duplicate of the descriptor with this number, for endpoints such as `fd:3`.
 pub(crate) fn numbered(number: RawFd) -> Result<OwnedFd> {
     match spawn::duplicate(number) {
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => {
@@ -186,13 +187,13 @@ fn new_pipe(options: &Options) -> Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Fails if no pipe can have the size that was asked for, before one is made that has a name.
-/// System calls only if a size was asked for.
+/// Fails if no pipe can have the requested size, before a named one is created. System calls only
+/// if a size was requested.
 pub(crate) fn check_size(options: &Options) -> Result<()> {
     if options.pipe_size.is_some() { new_pipe(options).map(drop) } else { Ok(()) }
 }
 
-/// Gives the pipe the size that was asked for, if one was, and if it is a pipe.
+/// Sets the requested size, if there is one and the descriptor is a pipe.
 pub(super) fn set_size(fd: &OwnedFd, options: &Options) -> Result<()> {
     const WRONG: Error = Error::Invalid { what: "pipe size: 1 byte to 2 GiB" };
     let Some(size) = options.pipe_size else { return Ok(()) };
@@ -208,7 +209,7 @@ pub(super) fn set_size(fd: &OwnedFd, options: &Options) -> Result<()> {
     }
 }
 
-/// Files get the form that survives damage.
+/// Files get the long form, which detects damage.
 fn wire(fd: &OwnedFd) -> Result<Wire> {
     let stat = fstat(fd).map_err(|e| Error::io("examine the descriptor", e))?;
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;

@@ -1,4 +1,4 @@
-//! Trying again until it works or the deadline passes, where the kernel offers nothing to wait for.
+//! Retrying until success or the deadline, where the kernel has no call that waits.
 //!
 //! Used where a transport connects. Relies on the clock.
 
@@ -16,7 +16,7 @@ pub(super) const LONGEST: Duration = Duration::from_millis(20);
 /// The pauses between two attempts to connect.
 pub(super) const PAUSES: Pauses = Pauses::new(Duration::from_millis(1), LONGEST);
 
-/// Calls `attempt` until it gives something, once more at the deadline, and then `None`.
+/// Calls `attempt` until it returns a value; at the deadline once more, and then returns `None`.
 pub(super) fn until<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     let mut pauses = PAUSES;
     loop {
@@ -31,7 +31,8 @@ pub(super) fn until<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<O
     }
 }
 
-/// Whether waiting may mend what an attempt to connect said: a listener comes, or a route.
+/// Whether a later attempt to connect can succeed after this error, because a listener or a route
+/// may come.
 pub(super) fn may_pass(error: Errno) -> bool {
     matches!(
         error,

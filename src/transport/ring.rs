@@ -1,12 +1,12 @@
-//! `ring:`: the rings in shared memory as a transport: their guarantees, and the traits over their
+//! `ring:`: the rings in shared memory as a transport: their guarantees, and the traits for their
 //! handles.
 //!
 //! Used by endpoints, and by programs that work with any transport. Relies on `ring/`. A ring has
 //! no HELLO and no BYE: its participants' records show which are attached, which left and which
 //! died.
 //!
-//! A program that only uses rings should use their handles: batches, grants and views cost less
-//! than any trait.
+//! A program that uses rings only should use their handles: batches, grants and views cost less
+//! than the traits.
 
 use std::os::fd::BorrowedFd;
 
@@ -41,7 +41,7 @@ pub const MPMC: Capabilities =
 pub const UNTRUSTED: Capabilities =
     Capabilities { scheme: "ring (untrusted)", survives_restart: false, reports_death: false, ..SPSC };
 
-/// The usual capacity of a pipe: a longer run would keep the sender from room that is already free.
+/// The usual capacity of a pipe. A longer run would hold room that could already be free.
 const LONGEST_RUN: usize = 64 << 10;
 
 pub(crate) const NO_FRAMES: Error = Error::Unsupported {
@@ -160,9 +160,9 @@ impl FrameSender for Sender {
     }
 }
 
-/// The receiving end of a ring of frames. The frame given last is held until the next call: if this
-/// process dies first, it comes again, marked. Dropping releases it, unless it was handed back
-/// ([`FrameReceiver::hand_back`]).
+/// The receiving end of a ring of frames. The frame that was returned last is held until the next
+/// call: if this process dies first, the frame is redelivered with a mark. Dropping the receiver
+/// releases it, unless it was put back ([`FrameReceiver::hand_back`]).
 #[derive(Debug)]
 pub struct Receiver {
     end: ReceivingEnd,
@@ -506,7 +506,7 @@ mod tests {
         assert_eq!(into.send_encoded(&run[..48], Deadline::never()).unwrap(), 48);
         assert_eq!(rx.release_encoded(47), Released { frames: 1, payload: 1 });
         assert_eq!(rx.release_encoded(24), Released { frames: 1, payload: 1 });
-        // Frame by frame, they go on where the run began.
+        // Frame by frame, reception continues where the run began.
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [2]));
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [3]));
         assert!(rx.hand_back());
@@ -533,7 +533,7 @@ mod tests {
         let mut rx = Receiver::from(spsc::UntrustedConsumer::attach(passed).unwrap());
         spsc::Producer::attach(&ring).unwrap().try_send(b"a").unwrap(); // seq 0
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(_)));
-        spsc::Producer::attach(&ring).unwrap().try_send(b"b").unwrap(); // seq 0 once more
+        spsc::Producer::attach(&ring).unwrap().try_send(b"b").unwrap(); // seq 0 again
         assert!(matches!(rx.try_recv().unwrap(), Event::Duplicate { expected: 1, .. }));
         assert!(matches!(rx.try_recv(), Err(Error::Empty)));
         assert!(matches!(rx.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));

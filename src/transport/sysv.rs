@@ -1,28 +1,28 @@
 //! `sysv:KEY` and `sysv:PATH`: frames through a System V message queue (sysvipc(7)).
 //!
-//! Used by endpoints and programs. Relies on `os/sysv.rs`, and on `message/` for all that is not
+//! Used by endpoints and programs. Relies on `os/sysv.rs`, and on `message/` for everything except
 //! the queue itself.
 //!
-//! A queue is there until it is removed, with what is in it, whatever process comes and goes.
-//! `remove` also ends it for those that have it open: a sender gets [`Error::Closed`], a receiver
-//! an [`Error::Io`] of kind `NotFound`, because messages may have been in it. Several senders may
-//! share one; one receiver at a time.
+//! A queue and its messages exist until it is removed, independent of any process. `remove` also
+//! ends it for the processes that have it open: a sender gets [`Error::Closed`], a receiver an
+//! [`Error::Io`] of kind `NotFound`, because messages may have been in it. Several senders may
+//! share a queue; it has one receiver at a time.
 //!
-//! * **Type**: a message's type is its frame's stream + 1, so that other programs may receive one
-//!   stream only.
-//! * **Life**: beside the queue, under the same key, are three semaphores: senders, receivers, and
-//!   a mark that says whose they are. A participant adds 1 to its own with `SEM_UNDO`, so the
-//!   kernel takes it back at its death. It does not tell *which* died: a death shows when no sender
-//!   is left, or when the others have said BYE.
-//! * **exec** is no death here: `SEM_UNDO` belongs to the process and not to the program. A sender
-//!   that execs without closing is missed when its process ends. A receiver that does so keeps its
-//!   seat: the next program in the same process may open the queue and takes it over, others get
-//!   [`Error::RoleTaken`] until the process ends.
-//! * **Waiting**: there is nothing to poll, and no call with a timeout. A receiver blocks in
-//!   `msgrcv`, as long as it has at least 100 ms; a thread of its own (the `Metronome`) then sends
-//!   it an empty message of type 65,537 every 50 to 100 ms, so that it can look at its deadline and
-//!   at the senders. The last 100 ms before a deadline, and a sender at a full queue, sleep from 50
-//!   µs to 1 ms between two looks, which is the latency then.
+//! * **Type**: a message's type is its frame's stream + 1, so that other programs can receive a
+//!   single stream.
+//! * **Liveness**: three semaphores have the same key as the queue: the number of senders, the
+//!   number of receivers, and a mark of this library. A participant adds 1 to its semaphore with
+//!   `SEM_UNDO`, so the kernel reverts that when it dies. This does not show *which* sender died: a
+//!   death is noticed when no sender is left, or when the others have sent BYE.
+//! * **exec** is not a death here, because `SEM_UNDO` belongs to the process and not to the
+//!   program. A sender that calls `exec` without closing counts until its process ends. A receiver
+//!   that does so keeps its role: the next program in the same process may open the queue and takes
+//!   the role over, others get [`Error::RoleTaken`] until the process ends.
+//! * **Waiting**: there is no descriptor to poll, and no call with a timeout. A receiver blocks in
+//!   `msgrcv` while its deadline is at least 100 ms away. Meanwhile a thread (the `Metronome`)
+//!   sends it an empty message of type 65,537 every 50 to 100 ms, so that it can check its deadline
+//!   and the senders. In the last 100 ms before a deadline, and for a sender at a full queue, the
+//!   call sleeps 50 µs to 1 ms between attempts, which is then the latency.
 
 mod metronome;
 
@@ -43,7 +43,7 @@ use crate::os::{fork, sysv};
 use crate::wait::deadline::Deadline;
 use metronome::Metronome;
 
-/// What System V message queues promise.
+/// The guarantees of System V message queues.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "sysv",
     order: Arrival::Fifo,
@@ -57,9 +57,9 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
-/// The type of the messages that only wake: above all of those with frames.
+/// The type of the messages that only wake. It is above the types of all messages with frames.
 const WAKE: u64 = 1 << 16 | 1;
-/// A receiver whose deadline is nearer than this does not block, because it may be woken so late.
+/// A receiver whose deadline is nearer than this does not block, because it may be woken this late.
 const NEAR: Duration = WAIT_LIMIT.saturating_mul(2);
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const PAUSES: Pauses = Pauses::new(SHORTEST_PAUSE, Duration::from_millis(1));
@@ -69,16 +69,15 @@ const SENDERS: u16 = 0;
 const RECEIVERS: u16 = 1;
 const MARK: u16 = 2;
 const SEMAPHORES: u16 = 3;
-/// What a remover adds to the senders, so that no end can take a seat: the largest value of a
+/// What a remover adds to the senders, so that no end can be counted: the largest value of a
 /// semaphore.
 const CLOSED: i16 = i16::MAX;
 /// How long an end waits for a remover.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the third one holds: the sync bytes of a frame, as a number.
+/// The value of the third semaphore: the sync bytes of a frame, as a number.
 const MARKED: u16 = 0x52B7;
 
-/// By what the two ends of a queue find each other: a number that both know, or a path that both
-/// see.
+/// The key of a queue: a number that both ends know, or a path that both ends see.
 ///
 /// ```
 /// use slipring::transport::sysv::Key;
@@ -91,7 +90,7 @@ const MARKED: u16 = 0x52B7;
 pub struct Key(i32);
 
 impl Key {
-    /// A number, not 0.
+    /// A key by number, not 0.
     ///
     /// # Errors
     /// [`Error::Invalid`] for 0, which means a queue that cannot be found (`IPC_PRIVATE`).
@@ -102,9 +101,9 @@ impl Key {
         }
     }
 
-    /// What `ftok(path, 's')` gives: 0x73, the lower 8 bits of the device, the lower 16 bits of the
+    /// The key `ftok(path, 's')`: 0x73, the lower 8 bits of the device, the lower 16 bits of the
     /// inode of the file, which must exist. Two files may have the same key; a file that is removed
-    /// and made again has another one.
+    /// and created again has another key.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such file; [`Error::Io`].
@@ -121,7 +120,7 @@ impl Key {
         }
     }
 
-    /// A number, decimal or with `0x`, else a path (`./7` for a file of that name).
+    /// Parses a number, decimal or with `0x`, or else a path (`./7` for a file of that name).
     ///
     /// # Errors
     /// As [`Key::number`] and [`Key::path`]; [`Error::Invalid`] for a number above 32 bits.
@@ -143,7 +142,7 @@ impl Key {
     }
 }
 
-/// How to open a queue: [`Options::default`], then what differs.
+/// How to open a queue: start from [`Options::default`].
 #[derive(Clone, Debug)]
 pub struct Options {
     max_payload: usize,
@@ -166,7 +165,7 @@ impl Options {
         self
     }
 
-    /// Whether a queue that is missing is created (the default) or [`Error::NotFound`].
+    /// Whether a missing queue is created (the default); otherwise [`Error::NotFound`].
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -198,10 +197,10 @@ impl Sender {
     /// Opens the queue, or creates it. Some seven system calls.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that others
-    /// may use; [`Error::Incompatible`] if the semaphores under the key are another program's, or
-    /// the system's limits are too low; [`Error::Unsupported`] where queues are used up or lacking;
-    /// [`Error::Io`].
+    /// [`Error::NotFound`]; [`Error::Untrusted`] for a queue of another user, or one that other
+    /// users may use; [`Error::Incompatible`] if the semaphores of the key belong to another
+    /// program, or the system's limits are too low; [`Error::Unsupported`] if the kernel has no
+    /// queues, or no more of them; [`Error::Io`].
     pub fn open(key: Key, options: &Options) -> Result<Self> {
         let (queue, seat) = Queue::enter(key, options.create, SENDERS)?;
         let wire = Wire { form: Form::Short, identified: true, message: queue.message };
@@ -217,7 +216,7 @@ sender!(Sender);
 
 /// The receiving end of a queue. One at a time. Examples: [`Sender`].
 ///
-/// There is no descriptor to poll: [`poll_fd`](super::FrameReceiver::poll_fd) gives `None`.
+/// There is no descriptor to poll: [`poll_fd`](super::FrameReceiver::poll_fd) returns `None`.
 pub struct Receiver(Inbox<ReceivingEnd>);
 
 impl Receiver {
@@ -236,10 +235,10 @@ impl Receiver {
 
 receiver!(Receiver);
 
-/// Bytes of message that a receiver is always ready for, if the queue can hold them.
+/// The size of the messages that a receiver always accepts, if the queue can hold them.
 const LARGEST: usize = 64 << 10;
 
-/// Removes a queue, with all that is in it, and its semaphores. Senders that have it open are told
+/// Removes a queue with its messages, and its semaphores. Senders that have it open get
 /// [`Error::Closed`], receivers an [`Error::Io`] of kind `NotFound`.
 ///
 /// # Errors
@@ -248,9 +247,9 @@ pub fn remove(key: Key) -> Result<()> {
     remove_both(sysv::queue(key.0, false), || sysv::semaphores(key.0, SEMAPHORES, false))
 }
 
-/// Removes a queue that no sender or receiver of this crate has open, if `wanted` agrees to how
-/// many messages are in it. It is asked while none can open the queue. Says whether the queue was
-/// removed.
+/// Removes a queue that no sender or receiver of this crate has open, if `wanted` returns true for
+/// the number of its messages. No other process can open the queue meanwhile. Returns whether it
+/// was removed.
 ///
 /// # Errors
 /// As [`remove`]; [`Error::Incompatible`] for a queue of another program, whose users cannot be
@@ -309,11 +308,11 @@ fn remove_both(queue: std::io::Result<i32>, semaphores: impl FnOnce() -> std::io
     if queue { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// A queue that exists.
+/// An existing queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
-    /// By what it is found.
+    /// Its key.
     pub key: Key,
     /// Messages in it now.
     pub messages: u64,
@@ -325,8 +324,8 @@ pub struct Listed {
     pub receivers: u32,
 }
 
-/// This user's queues that were made by this crate. Reads `/proc/sysvipc/msg`; four system calls
-/// for each queue in it.
+/// This user's queues that this crate has created. Reads `/proc/sysvipc/msg`; four system calls for
+/// each queue in it.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where the kernel has no such list; [`Error::Io`].
@@ -376,8 +375,8 @@ struct Queue {
 }
 
 impl Queue {
-    /// Opens the queue and takes a seat. If another process removes the queue in between, or is
-    /// about to, once more.
+    /// Opens the queue and takes a role. If another process removes the queue meanwhile, or is
+    /// about to, tries again.
     fn enter(key: Key, create: bool, semaphore: u16) -> Result<(Self, Seat)> {
         let deadline = Deadline::after(PATIENCE);
         loop {
@@ -403,8 +402,8 @@ impl Queue {
         }
         let semaphores = find(true, |create| sysv::semaphores(key.0, SEMAPHORES, create))?;
         match sysv::value(semaphores, MARK).map_err(|e| vanished("examine the queue's semaphores", e))? {
-            // New, made by us or by another process that has not marked it yet: both store the
-            // same.
+            // It is new, created by us or by another process that has not marked it yet; both store
+            // the same mark.
             0 => sysv::set_value(semaphores, MARK, MARKED).map_err(|e| vanished("mark the queue's semaphores", e))?,
             mark if mark == i32::from(MARKED) => {}
             mark => return Err(another_programs(mark)),
@@ -420,10 +419,10 @@ impl Queue {
     }
 }
 
-/// How often to try when others create and remove the key all the time.
+/// How often to retry when other processes keep creating and removing the key.
 const ATTEMPTS: usize = 100;
 
-/// Opens what is there or, if it may, creates it.
+/// Opens the existing queue or, if allowed, creates it.
 fn find(create: bool, open: impl Fn(bool) -> std::io::Result<i32>) -> Result<i32> {
     for _ in 0..ATTEMPTS {
         match open(false) {
@@ -441,7 +440,7 @@ fn find(create: bool, open: impl Fn(bool) -> std::io::Result<i32>) -> Result<i32
     Err(Error::NotFound)
 }
 
-/// What the errors of opening mean, and what to do about them.
+/// Translates the errors of opening, with what to do about them.
 fn refusal(op: &'static str, error: std::io::Error) -> Error {
     match error.raw_os_error() {
         Some(EACCES | EPERM) => Error::Untrusted { what: FOREIGN },
@@ -449,7 +448,7 @@ fn refusal(op: &'static str, error: std::io::Error) -> Error {
             what: "another System V queue: remove some (`ipcs`, `ipcrm`), or raise /proc/sys/kernel/msgmni or sem",
         },
         Some(ENOSYS) => Error::Unsupported { what: "System V queues: this kernel was built without CONFIG_SYSVIPC" },
-        // Of `semget`: the set that is there has fewer semaphores than ours.
+        // From `semget`: the existing set has fewer semaphores than ours.
         Some(EINVAL) => Error::Incompatible {
             what: "semaphores under the queue's key, which are another program's (choose another key)",
             expected: SEMAPHORES.into(),
@@ -460,7 +459,7 @@ fn refusal(op: &'static str, error: std::io::Error) -> Error {
     }
 }
 
-/// The same for calls that take what was found before, and may have been removed since.
+/// The same for calls on a queue that may have been removed since it was opened.
 fn vanished(op: &'static str, error: std::io::Error) -> Error {
     match error.raw_os_error() {
         Some(EIDRM | EINVAL) => Error::NotFound,
@@ -468,23 +467,23 @@ fn vanished(op: &'static str, error: std::io::Error) -> Error {
     }
 }
 
-/// A participant's 1 in a semaphore; the kernel takes it back when the process ends.
+/// A participant's 1 in a semaphore, which the kernel reverts when the process ends.
 struct Seat {
     set: i32,
     semaphore: u16,
     born: u32,
 }
 
-/// The sets at which this program has the receiver's seat, each with the [`fork::generation`] in
-/// which it took it.
+/// The sets at which this program is the receiver, each with the [`fork::generation`] in which it
+/// became it.
 ///
-/// The kernel takes a seat back at the end of the process, and not at `execve`, which ends the
-/// program only. So a program that is started in the place of another one in the same process may
-/// find a seat taken by that process, and has not taken it itself: then it was its predecessor's,
-/// and nothing but this process can ever give it back.
+/// The kernel reverts a count at the end of the process, but not at `execve`. So a program that
+/// `execve` has started may find that its process is the receiver already, although the program has
+/// not opened the queue. Then its predecessor was the receiver, and only this process can give the
+/// role up.
 static RECEIVING: Mutex<Vec<(i32, u32)>> = Mutex::new(Vec::new());
 
-/// Whether the receiver's seat is a predecessor's in this process.
+/// Whether a predecessor in this process is the receiver.
 fn is_left_behind(set: i32, receiving: &[(i32, u32)]) -> bool {
     !receiving.contains(&(set, fork::generation()))
         && sysv::last_changed_by(set, RECEIVERS).is_ok_and(|pid| pid == std::process::id())
@@ -496,8 +495,8 @@ impl Seat {
     /// it has been.
     fn take(set: i32, semaphore: u16) -> Result<Self> {
         let steps = [sysv::Step::Zero(semaphore), sysv::Step::Add(semaphore, 1)];
-        // A receiver moves the number of senders, too, which the kernel refuses while the queue is
-        // closed.
+        // A receiver changes the number of senders, too, which the kernel refuses while the queue
+        // is being removed.
         let open = [sysv::Step::Add(SENDERS, 1), sysv::Step::Add(SENDERS, -1)];
         let steps = if semaphore == RECEIVERS { [open, steps].concat() } else { steps[1..].to_vec() };
         let mut receiving = RECEIVING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -521,7 +520,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        // A child of `fork` has no undo of its parent's, and took no seat.
+        // A child made by `fork` does not inherit its parent's `SEM_UNDO`, and has no role.
         if self.born != fork::generation() {
             return;
         }
@@ -533,8 +532,8 @@ impl Drop for Seat {
     }
 }
 
-/// What a receiver is told when its queue was removed: no orderly end, since messages may have been
-/// in it.
+/// The error of a receiver whose queue was removed. It is not an orderly end, because messages may
+/// have been in the queue.
 fn removed() -> Error {
     const WHAT: &str = "the queue was removed, with the messages that were in it";
     Error::io("receive from the queue", std::io::Error::new(std::io::ErrorKind::NotFound, WHAT))
@@ -542,7 +541,7 @@ fn removed() -> Error {
 
 struct SendingEnd {
     queue: i32,
-    /// Where a message is put together.
+    /// The buffer in which a message is assembled.
     message: Vec<u8>,
     /// How long to sleep next at a full queue.
     pauses: Pauses,
@@ -577,21 +576,21 @@ impl Outlet for SendingEnd {
 
 struct ReceivingEnd {
     queue: Queue,
-    /// Made when it is needed first.
+    /// Created when it is first needed.
     metronome: Option<Metronome>,
     _seat: Seat,
 }
 
 impl ReceivingEnd {
-    /// One message; `None` if none came, or only one that wakes.
+    /// Receives one message; `None` if there is none, or only one that wakes.
     fn take(&self, buffer: &mut [u8], wait: bool) -> Result<Option<Pulled<u64>>> {
         loop {
             let len = match sysv::receive(self.queue.id, buffer, wait).map_err(|e| (e.raw_os_error(), e)) {
                 Ok(len) => len,
                 Err((Some(EINTR), _)) if !wait => continue,
                 Err((Some(EINTR | ENOMSG), _)) => return Ok(None),
-                // It stays in the queue, before all others. Only a limit that was raised meanwhile
-                // lets one in.
+                // It stays in the queue, before all others. This happens only if the limit was
+                // raised meanwhile.
                 Err((Some(E2BIG), _)) => match sysv::receive_cut(self.queue.id, buffer) {
                     Ok(len) => return Ok(Some(Pulled::refused(len, "a message larger than this end takes, at least"))),
                     Err(_) => continue,
@@ -614,7 +613,7 @@ impl Inlet for ReceivingEnd {
     /// A sender's epoch.
     type Source = u64;
 
-    /// A whole frame does not say who sent it. The queue loses nothing.
+    /// A whole frame does not name its sender. The queue loses nothing.
     const TRACKED: bool = false;
 
     /// The metronome wakes us.
@@ -642,16 +641,16 @@ impl Inlet for ReceivingEnd {
         }
     }
 
-    /// The queue keeps them.
+    /// The queue keeps unreceived messages.
     fn stop(&mut self) -> Waiting {
         Waiting::Kept
     }
 
-    /// All are, if none is there. If some are, we cannot know which.
+    /// All are dead if none is left. If some are left, we cannot know which.
     fn is_gone(&mut self, _: &u64) -> Result<bool> {
         match sysv::value(self.queue.semaphores, SENDERS) {
             Ok(senders) => Ok(senders == 0),
-            Err(e) if matches!(e.raw_os_error(), Some(EIDRM | EINVAL)) => Ok(false), // the queue is about to go, too
+            Err(e) if matches!(e.raw_os_error(), Some(EIDRM | EINVAL)) => Ok(false), // the queue is about to be removed, too
             Err(e) => Err(Error::io("count the queue's senders", e)),
         }
     }

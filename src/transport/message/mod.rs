@@ -1,14 +1,13 @@
-//! Frames as messages of their own: what the queues, the datagram sockets and the signals have in
-//! common.
+//! Frames in separate messages: the common part of queues, message sockets and signals.
 //!
 //! Used by `mq.rs`, `sysv.rs`, `seqpacket.rs`, `dgram.rs`, `udp.rs` and `signal/`. Relies on
 //! `frame/`.
 //!
-//! A message holds one frame. An [`Outbox`] turns frames into messages: HELLO before the first,
-//! fragments of what is larger than a message, sequence numbers, BYE at the end. An [`Inbox`] turns
-//! messages into frames: it knows who has said HELLO and not BYE, puts fragments together, reports
-//! what is missing or unreadable, and tells the end from a death. What is left to each mechanism is
-//! to carry a message: an [`Outlet`] and an [`Inlet`].
+//! A message holds one frame. An [`Outbox`] converts frames to messages: HELLO before the first,
+//! fragments of larger frames, sequence numbers, BYE at the end. An [`Inbox`] converts messages to
+//! frames: it tracks which senders have sent HELLO and not BYE, reassembles fragments, reports what
+//! is missing or unreadable, and distinguishes an end from a death. Each mechanism only has to
+//! carry a message: an [`Outlet`] and an [`Inlet`].
 
 mod inbox;
 mod outbox;
@@ -21,13 +20,13 @@ pub(super) use outbox::{Outbox, Outlet, Wire};
 
 use std::time::Duration;
 
-/// The longest wait without a check of the peers: a death wakes no waiter.
+/// The longest wait without a check of the peers, because a death wakes no waiter.
 pub(super) const WAIT_LIMIT: Duration = Duration::from_millis(50);
 
-/// Whether to look for a message before waiting for one, where that takes two calls. If the last
-/// one had to be waited for, so will the next, most likely, and to look first would be a call in
-/// vain; but now and then it is done, because nothing else would tell that messages now come faster
-/// than they are taken.
+/// Whether to try to receive before waiting, where these are two calls. If the last message had to
+/// be waited for, the next probably has to be as well, and trying first would cost a call. From
+/// time to time it is tried nevertheless, to find out whether messages now come faster than they
+/// are received.
 #[derive(Debug, Default)]
 pub(super) struct Habit {
     waits: u8,
@@ -36,20 +35,20 @@ pub(super) struct Habit {
 impl Habit {
     const WAITS: u8 = 16;
 
-    /// Whether to wait right away.
+    /// Whether to wait without trying first.
     pub(super) fn expects_to_wait(&mut self) -> bool {
         let expects = self.waits > 0;
         self.waits = self.waits.saturating_sub(1);
         expects
     }
 
-    /// There was nothing, after a look.
+    /// An attempt found no message.
     pub(super) fn waited(&mut self) {
         self.waits = Self::WAITS;
     }
 }
 
-/// The trait over a newtype of an [`Outbox`].
+/// Implements the trait for a newtype of an [`Outbox`].
 macro_rules! sender {
     ($name:ident) => {
         impl std::fmt::Debug for $name {
@@ -99,7 +98,7 @@ macro_rules! sender {
     };
 }
 
-/// The trait over a newtype of an [`Inbox`].
+/// Implements the trait for a newtype of an [`Inbox`].
 macro_rules! receiver {
     ($name:ident) => {
         impl std::fmt::Debug for $name {

@@ -2,8 +2,8 @@
 //!
 //! Used by the senders of every message transport. Relies on `frame/`.
 //!
-//! A frame is refused as a whole or taken as a whole: when the channel is full after the first of
-//! its fragments, the rest is kept here and leaves before anything else does.
+//! A frame is refused or accepted as a whole: if the channel is full after the first of its
+//! fragments, the rest is kept here and is sent before anything else.
 
 use std::os::fd::BorrowedFd;
 
@@ -14,9 +14,9 @@ use crate::wait::deadline::Deadline;
 
 /// Carries messages: one queue, socket or process.
 pub(in crate::transport) trait Outlet: Send {
-    /// Sends one message now, all or nothing: `head`, then `payload`, which are the frame of
-    /// `header`. May keep a part of it, if the mechanism takes it in parts, and is then responsible
-    /// for it.
+    /// Sends one message without waiting, whole or not at all: `head`, then `payload`, which are
+    /// the frame of `header`. If the mechanism takes it in parts, this may keep a part and send it
+    /// later.
     ///
     /// # Errors
     /// [`Error::Full`] if there is no room now.
@@ -26,24 +26,23 @@ pub(in crate::transport) trait Outlet: Send {
     /// earlier.
     fn wait(&mut self, deadline: Deadline) -> Result<()>;
 
-    /// Sends what `push` has kept, as far as there is room.
+    /// Sends the part that `push` has kept, as far as there is room.
     ///
     /// # Errors
-    /// [`Error::Full`] if some is left.
+    /// [`Error::Full`] if a part is left.
     fn drain(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// After BYE: nothing more will be sent.
+    /// Called after BYE, when nothing more will be sent.
     fn shut(&mut self) {}
 
-    /// The largest payload that the peer accepts, as far as it is known.
+    /// The largest payload that the peer accepts, if known.
     fn peer_limit(&self) -> usize {
         usize::MAX
     }
 
-    /// Whether a peer that has gone had read all that it was sent, so that a BYE was all that it
-    /// missed.
+    /// Whether a departed peer had read everything except the BYE.
     fn has_peer_read_all(&self) -> bool {
         false
     }
@@ -54,19 +53,19 @@ pub(in crate::transport) trait Outlet: Send {
     }
 }
 
-/// How frames look on a transport.
+/// How frames are encoded on a transport.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::transport) struct Wire {
     /// The header of whole frames.
     pub(in crate::transport) form: Form,
-    /// Whether control frames and fragments say who sent them, because nothing else does.
+    /// Whether control frames and fragments name their sender, because nothing else identifies it.
     pub(in crate::transport) identified: bool,
     /// Bytes of the largest message, header included: at least [`Wire::MIN_MESSAGE`].
     pub(in crate::transport) message: usize,
 }
 
 impl Wire {
-    /// Below this a HELLO does not fit, and headers would outweigh what they carry.
+    /// In less than this a HELLO does not fit, and headers would be larger than payloads.
     pub(in crate::transport) const MIN_MESSAGE: usize = 128;
 }
 
@@ -83,18 +82,18 @@ pub(in crate::transport) struct Outbox<O: Outlet> {
     born: u32,
 }
 
-/// What is still to be sent of a frame whose first fragments are out.
+/// The rest of a frame whose first fragments have been sent.
 #[derive(Default)]
 struct Rest {
-    /// Of the next fragment; `None` if there is no rest.
+    /// The header of the next fragment; `None` if there is no rest.
     header: Option<Header>,
     payload: Vec<u8>,
     at: usize,
 }
 
 impl<O: Outlet> Outbox<O> {
-    /// Says HELLO, if there is room; otherwise before the first frame. `outlet` is made from the
-    /// epoch that it will bear.
+    /// Sends HELLO, if there is room; otherwise it is sent before the first frame. `outlet` is
+    /// created from the epoch of the HELLO.
     pub(in crate::transport) fn open(
         wire: Wire,
         max_payload: usize,
@@ -149,13 +148,13 @@ impl<O: Outlet> Outbox<O> {
         self.send_parts(header, payload, deadline)
     }
 
-    /// Sends what was taken and is still here, until the deadline.
+    /// Sends what was accepted and is still here, until the deadline.
     pub(in crate::transport) fn flush(&mut self, deadline: Deadline) -> Result<()> {
         self.check()?;
         self.waiting(Some(deadline), Self::settle)
     }
 
-    /// Flushes and says BYE.
+    /// Flushes and sends BYE.
     pub(in crate::transport) fn close(&mut self, deadline: Deadline) -> Result<()> {
         if self.closed {
             return Ok(());
@@ -175,12 +174,12 @@ impl<O: Outlet> Outbox<O> {
         self.waiting(Some(deadline), |outbox| outbox.outlet.drain())
     }
 
-    /// Drops it without a BYE: its HELLO did not arrive.
+    /// Drops it without a BYE, because its HELLO did not arrive.
     pub(in crate::transport) fn abandon(mut self) {
         self.closed = true;
     }
 
-    /// The largest payload that both sides take.
+    /// The largest payload that both sides accept.
     pub(in crate::transport) fn max_payload(&self) -> usize {
         self.max_payload.min(self.outlet.peer_limit())
     }
@@ -200,8 +199,7 @@ impl<O: Outlet> Outbox<O> {
         if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Does `step` again and again while the channel is full, until the deadline; without one,
-    /// once.
+    /// Repeats `step` while the channel is full, until the deadline; without one, calls it once.
     fn waiting(&mut self, deadline: Option<Deadline>, mut step: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         loop {
             match (step(self), deadline) {
@@ -212,7 +210,7 @@ impl<O: Outlet> Outbox<O> {
         }
     }
 
-    /// HELLO, and whatever an earlier call has left behind.
+    /// Sends HELLO, and everything that an earlier call has left.
     fn settle(&mut self) -> Result<()> {
         self.outlet.drain()?;
         if !self.greeted {
@@ -231,8 +229,7 @@ impl<O: Outlet> Outbox<O> {
         Ok(())
     }
 
-    /// Sends a frame in fragments. Once the first of them is out, so is the frame, as far as the
-    /// caller is concerned.
+    /// Sends a frame in fragments. Once the first of them is sent, the frame counts as sent.
     fn send_parts(&mut self, header: Header, payload: &[u8], deadline: Option<Deadline>) -> Result<()> {
         let parts = fragments(header, payload, self.fragment())?.len() as u32;
         let (mut next, mut at) = (Some(header), 0);
@@ -262,14 +259,14 @@ impl<O: Outlet> Outbox<O> {
         Ok(())
     }
 
-    /// Sends the first fragment of what is left of a frame. Gives the header of the next one, if
-    /// there is one, and the bytes that went.
+    /// Sends the next fragment of the rest of a frame. Returns the header of the one after it, if
+    /// there is one, and the number of bytes sent.
     fn push_next(&mut self, header: Header, left: &[u8]) -> Result<(Option<Header>, usize)> {
         let mut parts = fragments(header, left, self.fragment())?;
         let Some((part, payload)) = parts.next() else { return Ok((None, 0)) };
         self.push(part, payload)?;
         let next = parts.next().map(|(following, _)| Header {
-            // What is left ends where the frame ends.
+            // The rest ends where the frame ends.
             flags: header.flags.without(Flags::BEGIN),
             ..following
         });
@@ -289,7 +286,7 @@ impl<O: Outlet> Outbox<O> {
         };
         let pushed = self.outlet.push(header, &head, payload);
         if matches!(pushed, Err(Error::Closed)) {
-            self.greeted = false; // the next receiver has had no HELLO from us
+            self.greeted = false; // the next receiver has no HELLO from us
         }
         pushed
     }
@@ -310,7 +307,7 @@ impl<O: Outlet> Outbox<O> {
 }
 
 impl<O: Outlet> Drop for Outbox<O> {
-    /// What cannot be said without waiting is not said: the receiver then hears of a death.
+    /// A BYE that cannot be sent without waiting is not sent; the receiver then gets a death.
     fn drop(&mut self) {
         if self.born == fork::generation() {
             let _ = self.close(Deadline::at(std::time::Instant::now()));

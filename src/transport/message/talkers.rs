@@ -1,12 +1,12 @@
-//! The senders that a receiver has heard of.
+//! The list of a receiver's known senders.
 //!
 //! Used by `inbox.rs`. Relies on the sequence tracker.
 //!
-//! Two bounds keep strangers from filling the memory: [`MAX_OPEN`] senders whose end is waited for,
-//! and [`MAX_PASSING`] of which nothing more is expected: those that never said HELLO, and those
-//! that have said BYE. Beyond the first, a HELLO does not open a sender: its frames come all the
-//! same, and the end is told without it. Beyond the second, the older half is forgotten, those that
-//! have said BYE first.
+//! Two bounds keep foreign senders from filling the memory: [`MAX_OPEN`] senders for whose end the
+//! receiver waits, and [`MAX_PASSING`] others: those that have not sent HELLO, and those that have
+//! sent BYE. Beyond the first bound, a HELLO does not open a sender: its frames are received, but
+//! the receiver does not wait for its end. Beyond the second, the older half is forgotten, senders
+//! that have sent BYE first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,14 +15,14 @@ use crate::frame::Tracker;
 
 /// Senders that are open at once.
 pub(super) const MAX_OPEN: usize = 65_536;
-/// Senders that are not open, and are remembered nevertheless.
+/// Senders that are not open, and are remembered.
 pub(super) const MAX_PASSING: usize = 4096;
 
-/// A sender that was heard of.
+/// A known sender.
 pub(super) struct Talker<S> {
-    /// `None`: all those that nothing tells apart.
+    /// `None`: all senders that cannot be told apart.
     pub(super) source: Option<S>,
-    /// For the reassembler.
+    /// Its number for the reassembler.
     pub(super) number: u64,
     pub(super) tracker: Tracker,
     standing: Standing,
@@ -36,24 +36,24 @@ impl<S> Talker<S> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Sends, and never said HELLO.
+    /// It sends, and has not sent HELLO.
     Foreign,
-    /// Said HELLO with this epoch, and not BYE.
+    /// It has sent HELLO with this epoch, and not BYE.
     Open(u64),
-    /// Said BYE.
+    /// It has sent BYE.
     Left,
 }
 
-/// All of them, in no order.
+/// All of them, in no particular order.
 pub(super) struct Talkers<S> {
     list: Vec<Talker<S>>,
-    /// Where each is in `list`.
+    /// The index of each in `list`.
     places: HashMap<Option<S>, usize>,
-    /// How many of them are open.
+    /// The number of open ones.
     open: usize,
     /// Numbers given to talkers; 0 is for frames of unknown senders.
     numbers: u64,
-    /// Where the next look for the dead begins.
+    /// Where the next check for dead senders begins.
     next: usize,
 }
 
@@ -77,12 +77,12 @@ impl<S: Clone + Eq + Hash> Talkers<S> {
         self.open > 0
     }
 
-    /// Whether another one may be open.
+    /// Whether another sender may be opened.
     pub(super) fn may_open(&self) -> bool {
         self.open < MAX_OPEN
     }
 
-    /// A new talker, which is not in the list yet. Those that had to make room for it are handed to
+    /// Adds a talker that is not in the list yet. Passes those that had to make room for it to
     /// `forgotten`.
     pub(super) fn admit(
         &mut self,
@@ -119,14 +119,14 @@ impl<S: Clone + Eq + Hash> Talkers<S> {
         talker
     }
 
-    /// Takes all of them off the list.
+    /// Empties the list, and returns its talkers.
     pub(super) fn take(&mut self) -> Vec<Talker<S>> {
         self.places.clear();
         (self.open, self.next) = (0, 0);
         std::mem::take(&mut self.list)
     }
 
-    /// The sources of the next open talkers, at most `count`, in turns.
+    /// The sources of the next open talkers, at most `count`, in rotation.
     pub(super) fn next_open(&mut self, count: usize) -> Vec<S> {
         let mut sources = Vec::new();
         for _ in 0..self.list.len() {

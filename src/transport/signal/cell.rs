@@ -1,5 +1,5 @@
-//! Cells: the 8 bytes that one queued signal carries, and how a frame is made of them.
-//! `docs/framing.md` has the same table.
+//! Cells: the 8 bytes that one queued signal carries, and how they form a frame. `docs/framing.md`
+//! has the same table.
 //!
 //! Used by `sender.rs` and `receiver.rs`. Pure.
 //!
@@ -9,7 +9,7 @@
 //!       01    00    B E nnn lll iiii                bytes 0-5      CHUNK: a piece of a frame
 //!                   59 BEGIN, 58 END, 57-55 bytes used, 54-52 lane, 51-48 index modulo 16; byte k in bits 8k to 8k+7
 //! ```
-//! The *lane* tells the senders of one process apart.
+//! The *lane* distinguishes the senders of one process.
 
 use crate::error::{Error, Result};
 
@@ -18,7 +18,7 @@ pub(super) const CHUNK: usize = 6;
 /// Senders that one process may have for one signal of one receiver.
 pub(super) const LANES: u8 = 8;
 
-/// A cell, taken apart.
+/// A decoded cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cell {
     Doorbell { lane: u8, bell: Bell },
@@ -44,7 +44,7 @@ impl Cell {
         }
     }
 
-    /// `None` for what no sender of this version makes.
+    /// `None` for a cell that no sender of this version creates.
     pub(super) fn decode(cell: u64) -> Option<Cell> {
         let bits = |at: u32, count: u32| ((cell >> at) & ((1 << count) - 1)) as u16;
         match bits(60, 4) {
@@ -68,8 +68,8 @@ impl Cell {
     }
 }
 
-/// What a DOORBELL says: something happened to `channel`, and it is at `value` now. The payload of
-/// the control frame.
+/// The payload of a DOORBELL control frame: something happened to `channel`, whose value is now
+/// `value`.
 ///
 /// ```
 /// use slipring::transport::signal::Bell;
@@ -84,15 +84,15 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// The channel of a signal that has come to a [`Notifier`](super::Notifier); the value is its
+    /// The channel of a signal that a [`Notifier`](super::Notifier) has received; the value is its
     /// number.
     pub const SIGNALLED: u16 = 0xFFE;
-    /// The channel of a process that has ended, told by a [`Notifier`](super::Notifier); the value
-    /// is its pid.
+    /// The channel of a process whose end a [`Notifier`](super::Notifier) reports; the value is its
+    /// pid.
     pub const ENDED: u16 = 0xFFF;
 
-    /// `channel` is up to 4,095 (the last two are used by [`Notifier`](super::Notifier)); the value
-    /// is the channel's business.
+    /// A bell for `channel`, up to 4,095 ([`Notifier`](super::Notifier) uses the last two). The
+    /// channel defines the meaning of the value.
     ///
     /// # Errors
     /// [`Error::Invalid`] for another channel.
@@ -103,25 +103,25 @@ impl Bell {
         Ok(Bell { channel, value })
     }
 
-    /// Which channel.
+    /// The channel.
     #[must_use]
     pub const fn channel(self) -> u16 {
         self.channel
     }
 
-    /// What it is at.
+    /// The value of the channel.
     #[must_use]
     pub const fn value(self) -> u32 {
         self.value
     }
 
-    /// As the payload of a DOORBELL frame: channel (2 bytes), 0 (2), value (4).
+    /// The payload of the DOORBELL frame: channel (2 bytes), 0 (2), value (4).
     #[must_use]
     pub fn payload(self) -> [u8; 8] {
         (u64::from(self.value) << 32 | u64::from(self.channel)).to_le_bytes()
     }
 
-    /// From the payload of a DOORBELL frame, if it is of this form.
+    /// Decodes the payload of a DOORBELL frame; `None` if it has another form.
     #[must_use]
     pub fn from_payload(payload: &[u8]) -> Option<Bell> {
         let word = u64::from_le_bytes(payload.try_into().ok()?);
@@ -129,7 +129,7 @@ impl Bell {
     }
 }
 
-/// The cells of a message, from any of its bytes on.
+/// The cells of a message, from a given byte on.
 pub(super) fn chunk(message: &[u8], at: usize, lane: u8) -> Cell {
     let rest = &message[at..];
     let len = rest.len().min(CHUNK);
@@ -139,27 +139,26 @@ pub(super) fn chunk(message: &[u8], at: usize, lane: u8) -> Cell {
     Cell::Chunk { lane, begin, end, index: (at / CHUNK % 16) as u8, len: len as u8, bytes }
 }
 
-/// What the chunks of one sender have made so far.
+/// The message that the chunks of one sender have formed so far.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     bytes: Vec<u8>,
     next: Option<u8>,
 }
 
-/// What a chunk has made of an [`Assembly`].
+/// The result of adding a chunk to an [`Assembly`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Made {
-    /// More is to come.
+    /// The message is not complete.
     Part,
-    /// A message, in [`Assembly::bytes`].
+    /// The message is complete, in [`Assembly::bytes`].
     Whole,
-    /// So many bytes that are lost: the chunk does not continue them, or they are more than
-    /// `limit`.
+    /// This many bytes are lost: the chunk does not continue them, or they are more than `limit`.
     Lost(usize),
 }
 
 impl Assembly {
-    /// Takes a chunk in.
+    /// Adds a chunk.
     pub(super) fn take(&mut self, begin: bool, end: bool, index: u8, piece: &[u8], limit: usize) -> Made {
         let before = if self.next.is_some() { self.bytes.len() } else { 0 };
         let continues = if begin { index == 0 && before == 0 } else { self.next == Some(index) };
@@ -190,7 +189,7 @@ impl Assembly {
         &self.bytes
     }
 
-    /// Bytes of the message that is not whole yet.
+    /// Bytes of the incomplete message.
     pub(super) fn unfinished(&self) -> usize {
         if self.next.is_some() { self.bytes.len() } else { 0 }
     }
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!(feed(&mut assembly, &message, 18), Made::Lost(6));
         assert_eq!(feed(&mut assembly, &message, 0), Made::Part);
         assert_eq!(assembly.unfinished(), 6);
-        assert_eq!(feed(&mut assembly, b"anew, anew", 0), Made::Lost(6)); // the beginning of another one, which lives
+        assert_eq!(feed(&mut assembly, b"anew, anew", 0), Made::Lost(6)); // the beginning of another message, which is kept
         assert_eq!(feed(&mut assembly, b"anew, anew", 6), Made::Whole);
         assert_eq!(assembly.bytes(), b"anew, anew");
 

@@ -1,21 +1,21 @@
 //! `signal:PID`: frames in the values of queued signals (sigqueue(3), signalfd(2)), 6 bytes a
 //! signal; and plain signals as frames.
 //!
-//! Used by endpoints and programs. Relies on `os/signal.rs`, and on `message/` for all that is not
-//! the signals themselves.
+//! Used by endpoints and programs. Relies on `os/signal.rs`, and on `message/` for everything
+//! except the signals themselves.
 //!
-//! For what it is good for, see [`Bell`]: one signal that says "look at channel 7, it is at 1234
-//! now". Frames work as well, at the price of a system call for each 6 bytes.
+//! Its main use is a [`Bell`]: one signal that says "check channel 7, its value is 1234 now". It
+//! also carries frames, at the cost of a system call for each 6 bytes.
 //!
 //! * **The receiver** has the signal blocked in *every* thread, and reads it from a descriptor. A
 //!   signal that is not blocked would end the process: call [`block`] before any thread is started.
-//!   [`Receiver::open`] and [`Sender::open`] check, each for its own side's sake.
-//! * **Who**: the kernel lets only processes of the same user, and root, send. The pid in a signal
-//!   is what its sender says; within one user that is as good as anything.
-//! * **Which process**: a sender holds a pidfd, so it cannot hit another process that came to have
-//!   the receiver's pid. Both sides see the other's death by pidfd, and must see the same pids (one
-//!   pid namespace).
-//! * **Full**: the user's limit of pending signals (`RLIMIT_SIGPENDING`) is reached.
+//!   [`Receiver::open`] and [`Sender::open`] check this.
+//! * **Access**: the kernel lets only processes of the same user, and root, send. A sender can
+//!   choose the pid in its signals, which is acceptable within one user.
+//! * **Identity**: a sender holds a pidfd, so it cannot hit another process that has got the
+//!   receiver's pid. Both sides notice the other's death by its pidfd, and must be in one pid
+//!   namespace.
+//! * **Full** means that the user's limit of pending signals (`RLIMIT_SIGPENDING`) is reached.
 
 mod cell;
 mod notifier;
@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::frame::SHORT;
 use crate::os::signal;
 
-/// What signals promise.
+/// The guarantees of signals.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "signal",
     order: Arrival::Fifo,
@@ -49,7 +49,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 };
 
 const MAX_PAYLOAD: usize = 4 << 10;
-/// A frame of this size is 10,925 signals.
+/// A frame of this size takes 10,925 signals.
 const LARGEST: usize = 64 << 10;
 
 /// A signal number.
@@ -77,9 +77,10 @@ const NAMED: [(&str, Signo); 6] = [
 impl Signo {
     /// `SIGINT`: Ctrl-C.
     pub const INT: Signo = Signo(libc::SIGINT);
-    /// `SIGTERM`: the polite end.
+    /// `SIGTERM`: a request to end.
     pub const TERM: Signo = Signo(libc::SIGTERM);
-    /// `SIGHUP`: the terminal has gone, or "read your configuration".
+    /// `SIGHUP`: the terminal has closed; by convention also a request to read the configuration
+    /// again.
     pub const HUP: Signo = Signo(libc::SIGHUP);
     /// `SIGUSR1`.
     pub const USR1: Signo = Signo(libc::SIGUSR1);
@@ -88,7 +89,7 @@ impl Signo {
     /// `SIGWINCH`: the terminal has another size.
     pub const WINCH: Signo = Signo(libc::SIGWINCH);
 
-    /// `SIGRTMIN` + n. Only these queue up, with a value each.
+    /// `SIGRTMIN` + n. Only these are queued, each with a value.
     ///
     /// # Errors
     /// [`Error::Invalid`] beyond `SIGRTMAX`, which is 30 more with glibc.
@@ -119,7 +120,7 @@ impl Signo {
         Self::realtime(offset.ok_or(WRONG)?)
     }
 
-    /// The number, as the kernel has it.
+    /// The kernel's number of the signal.
     #[must_use]
     pub fn get(self) -> i32 {
         self.0
@@ -135,9 +136,9 @@ impl fmt::Display for Signo {
     }
 }
 
-/// Blocks signals in this thread and in all that it starts from now on: the first thing to do in a
-/// program that will open a [`Receiver`] or a [`Notifier`]. Processes that it starts inherit this.
-/// One system call.
+/// Blocks signals in this thread and in all threads that it starts from now on. A program that will
+/// open a [`Receiver`] or a [`Notifier`] calls this first. Processes that it starts inherit it. One
+/// system call.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -161,7 +162,7 @@ fn block_everywhere(signals: &[Signo]) -> Result<()> {
     Ok(())
 }
 
-/// How to open an end: [`Options::default`], then what differs. Both ends need the same signal.
+/// How to open an end: start from [`Options::default`]. Both ends need the same signal.
 #[derive(Clone, Debug)]
 pub struct Options {
     signo: Option<Signo>,
@@ -177,7 +178,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Which signal: a real-time one.
+    /// Sets the signal, which must be a real-time one.
     #[must_use]
     pub fn signo(mut self, signo: Signo) -> Self {
         self.signo = Some(signo);
@@ -191,15 +192,15 @@ impl Options {
         self
     }
 
-    /// Accepts signals that say they are of another user, too. (It can send some only if it is
-    /// privileged.)
+    /// Also accepts signals that name this other user as their sender. (It can send signals only if
+    /// it is privileged.)
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);
         self
     }
 
-    /// What opening either end would refuse.
+    /// The errors that opening either end would return.
     pub(crate) fn check(&self) -> Result<()> {
         self.checked_signo().map(drop)
     }

@@ -1,8 +1,7 @@
-//! Signals and the ends of processes as frames: "tell me when I am interrupted, or when that one
-//! ends".
+//! Signals, and the ends of processes, as frames.
 //!
-//! Used by programs that wait for frames anyway, and by the command line to end in order. Relies on
-//! `os/signal.rs` and on pidfds.
+//! Used by programs that wait for frames already, and by the command line to close in order. Relies
+//! on `os/signal.rs` and on pidfds.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,8 +23,8 @@ use crate::wait::deadline::Deadline;
 /// Receives DOORBELL control frames whose payload is a [`Bell`]: [`Bell::SIGNALLED`] with the
 /// number of a signal that has come, [`Bell::ENDED`] with the pid of a process that has ended.
 ///
-/// Signals that come several times before they are read may come once. It is closed when all its
-/// processes have ended, if it has no signals.
+/// A signal that is sent several times before it is read may be reported once. Without signals, the
+/// notifier is closed when all its processes have ended.
 ///
 /// ```
 /// use slipring::frame::Event;
@@ -41,17 +40,17 @@ use crate::wait::deadline::Deadline;
 /// ```
 #[derive(Debug)]
 pub struct Notifier {
-    /// Readable when one of the others is.
+    /// Readable when one of the other descriptors is.
     epoll: OwnedFd,
     signals: Vec<OwnedFd>,
     processes: Vec<(u32, OwnedFd)>,
     bells: VecDeque<Bell>,
-    /// The payload that was lent last.
+    /// The payload that was returned last.
     payload: [u8; 8],
 }
 
 impl Notifier {
-    /// Waits for nothing yet. One system call.
+    /// A notifier without signals or processes. One system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -60,8 +59,8 @@ impl Notifier {
         Ok(Notifier { epoll, signals: Vec::new(), processes: Vec::new(), bells: VecDeque::new(), payload: [0; 8] })
     }
 
-    /// Tells of these signals, which are blocked from now on: they do nothing else any more. Some
-    /// three system calls, and three for each thread.
+    /// Reports these signals, which are blocked from now on and have no other effect. Some three
+    /// system calls, and three for each thread.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if a thread of this process has not blocked them: see
@@ -75,10 +74,10 @@ impl Notifier {
         Ok(())
     }
 
-    /// Tells when a process ends; it need not be a child. Two system calls.
+    /// Reports the end of a process, which need not be a child. Two system calls.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such process (any more); [`Error::Invalid`];
+    /// [`Error::NotFound`] if there is no such process, or it has ended; [`Error::Invalid`];
     /// [`Error::Io`].
     pub fn on_end(&mut self, pid: u32) -> Result<()> {
         let process = open_process(pid)?;
@@ -92,7 +91,7 @@ impl Notifier {
         added.map_err(|e| Error::io("watch a descriptor", e))
     }
 
-    /// Collects what has happened, if nothing is left of the last time.
+    /// Collects new events, if none of the last ones are left.
     fn look(&mut self) -> Result<()> {
         if !self.bells.is_empty() {
             return Ok(());
@@ -112,7 +111,7 @@ impl Notifier {
         while let Some((pid, process)) = self.processes.get(at) {
             if has_ended(process, Duration::ZERO)? {
                 self.bells.push_back(Bell::new(Bell::ENDED, *pid)?);
-                self.processes.swap_remove(at); // closed, it leaves the epoll descriptor, too
+                self.processes.swap_remove(at); // closing it removes it from the epoll descriptor
             } else {
                 at += 1;
             }

@@ -17,10 +17,10 @@ use crate::os::signal::{self, Disposition};
 use crate::transport::message::{Outbox, Outlet, Wire, sender};
 use crate::wait::deadline::Deadline;
 
-/// The sending end: to one process, by one signal.
+/// The sending end, to one process by one signal.
 ///
-/// A DOORBELL control frame whose payload is a [`Bell`] is one signal; of any other frame, 6 bytes
-/// are.
+/// A DOORBELL control frame whose payload is a [`Bell`] is one signal. Of any other frame, a signal
+/// carries 6 bytes.
 ///
 /// ```no_run
 /// use slipring::frame::{Header, control};
@@ -35,9 +35,9 @@ use crate::wait::deadline::Deadline;
 pub struct Sender(Outbox<Signals>);
 
 impl Sender {
-    /// Sends to the process `pid`, which must have the signal blocked or a handler for it (it would
-    /// be ended by it otherwise): waits for that until the deadline. Some eight system calls, and
-    /// three for each of its threads.
+    /// Sends to the process `pid`. It must block the signal or have a handler for it, because the
+    /// signal would end it otherwise; waits for that until the deadline. Some eight system calls,
+    /// and three for each of its threads.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such process; [`Error::Untrusted`] if it does not receive
@@ -58,7 +58,7 @@ impl Sender {
 
 sender!(Sender);
 
-/// A process that cannot be mistaken for another one.
+/// A process, identified by a pidfd.
 pub(super) fn open_process(pid: u32) -> Result<OwnedFd> {
     const WRONG: Error = Error::Invalid { what: "pid: a number from 1 to 2^31 - 1" };
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(WRONG)?;
@@ -69,7 +69,7 @@ pub(super) fn open_process(pid: u32) -> Result<OwnedFd> {
     }
 }
 
-/// Waits until the process has prepared itself for the signal.
+/// Waits until the process blocks or handles the signal.
 fn await_receiver(process: &OwnedFd, pid: u32, signo: Signo, deadline: Deadline) -> Result<()> {
     loop {
         match signal::disposition(pid, signo.get()) {
@@ -89,7 +89,7 @@ fn await_receiver(process: &OwnedFd, pid: u32, signo: Signo, deadline: Deadline)
     }
 }
 
-/// How often to look whether a process has become a receiver.
+/// The interval of checks whether a process has become a receiver.
 const LOOK: Duration = Duration::from_millis(5);
 const PAUSES: Pauses = Pauses::new(Duration::from_micros(50), Duration::from_millis(1));
 
@@ -98,7 +98,8 @@ pub(super) fn has_ended(process: &OwnedFd, patience: Duration) -> Result<bool> {
     wait(process.as_fd(), Ready::Read, patience).map_err(|e| Error::io("poll the process", e))
 }
 
-/// What tells the senders of this process apart, for one signal: the receiver sees only pids.
+/// The number that distinguishes the senders of this process for one signal, because the receiver
+/// sees only pids.
 struct Lane {
     signo: Signo,
     number: u8,
@@ -131,10 +132,10 @@ struct Signals {
     signo: Signo,
     lane: Lane,
     uid: u32,
-    /// The message under way: from `at` on, it is still here.
+    /// The message that is being sent: from `at` on, it is still here.
     message: Vec<u8>,
     at: usize,
-    /// How long to sleep next when too many are pending.
+    /// How long to sleep next when too many signals are pending.
     pauses: Pauses,
 }
 
@@ -170,7 +171,7 @@ impl Outlet for Signals {
         self.message.extend_from_slice(payload);
         self.at = 0;
         match self.drain() {
-            // Not even the first: it was never there.
+            // Not even the first cell was sent, so the message is refused.
             Err(Error::Full) if self.at == 0 => {
                 self.message.clear();
                 Err(Error::Full)

@@ -1,27 +1,26 @@
-//! How far a receiver reads ahead of the frames that it gives.
+//! How far a receiver reads ahead of the frames that it returns.
 //!
-//! Used by `receiver.rs`. What has been read from a pipe or a FIFO is lost to its next reader, so a
-//! receiver that will stop after a number of frames, or that is stopping, reads no further than
-//! those frames reach.
+//! Used by `receiver.rs`. Bytes that were read from a pipe or a FIFO are lost to its next reader.
+//! So a receiver that will stop after a number of frames, or that is stopping, does not read past
+//! those frames.
 
 use crate::frame::SHORT;
 
-/// What the next read may take.
+/// The limit of the next read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ahead {
-    /// As much as there is.
+    /// Everything that is available.
     Free,
-    /// As much as so many frames have at least; near the last of them, a header at a time.
+    /// The least size of this many frames; near the last of them, a header at a time.
     Frames(u64),
-    /// So many bytes, which the kernel had when the receiver was stopped, and then the rest of what
-    /// has begun.
+    /// This many bytes, which the kernel had when the receiver was stopped, and then the rest of
+    /// the frame that has begun.
     Stopped(u64),
 }
 
 impl Ahead {
     /// The most bytes that the next read may take, 0 for none. `held` bytes have been read and not
-    /// decoded; `missing` more are needed before the decoder can go on, and `begun` says whether
-    /// something waits for them.
+    /// decoded. The decoder needs `missing` more to continue; `begun` is whether a frame has begun.
     pub(super) fn most(self, held: usize, missing: usize, begun: bool) -> usize {
         match self {
             Ahead::Free => usize::MAX,
@@ -36,14 +35,14 @@ impl Ahead {
         }
     }
 
-    /// Another frame was given.
+    /// Records that another frame was returned.
     pub(super) fn gave(&mut self) {
         if let Ahead::Frames(frames) = self {
             *frames = frames.saturating_sub(1);
         }
     }
 
-    /// So many bytes were read.
+    /// Records that this many bytes were read.
     pub(super) fn read(&mut self, bytes: usize) {
         if let Ahead::Stopped(left) = self {
             *left = left.saturating_sub(bytes as u64);
@@ -62,7 +61,7 @@ mod tests {
     #[test]
     fn a_read_never_reaches_behind_the_last_frame() {
         assert_eq!(Ahead::Free.most(5, 11, true), usize::MAX);
-        // Two frames have at least 32 bytes, of which 5 are here.
+        // Two frames have at least 32 bytes, of which 5 have been read.
         assert_eq!(Ahead::Frames(2).most(5, 11, true), 27);
         assert_eq!(Ahead::Frames(1).most(16, 100, true), 100);
         assert_eq!(Ahead::Frames(0).most(0, 16, false), 16);

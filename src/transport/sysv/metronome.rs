@@ -1,4 +1,4 @@
-//! A thread that wakes a receiver which blocks in `msgrcv`, where there is no timeout.
+//! A thread that wakes a receiver blocked in `msgrcv`, which has no timeout.
 //!
 //! Used by the receiver in `sysv.rs`. Relies on `os/sysv.rs` to send, and on `os/thread.rs` for a
 //! thread that takes no signals.
@@ -12,10 +12,10 @@ use crate::os::thread::spawn_with_signals_blocked;
 use crate::os::{fork, sysv};
 use crate::transport::message::WAIT_LIMIT;
 
-/// Wakes a receiver that blocks: its deadline, or a death, would not.
+/// Wakes a blocked receiver, which neither its deadline nor a death would wake.
 ///
-/// A thread that looks every 50 ms whether the receiver has been in one and the same blocking call
-/// since the last look, and then sends it an empty message.
+/// A thread that checks every 50 ms whether the receiver is still in the same blocking call, and
+/// then sends it an empty message.
 pub(super) struct Metronome {
     beat: Arc<Beat>,
     thread: Option<JoinHandle<()>>,
@@ -23,12 +23,12 @@ pub(super) struct Metronome {
 }
 
 struct Beat {
-    /// Odd while the receiver blocks; another number each time.
+    /// Odd while the receiver blocks, and different each time.
     calls: AtomicU64,
     stop: AtomicBool,
 }
 
-/// While this lives, the receiver blocks.
+/// The receiver blocks while this value lives.
 pub(super) struct Blocked<'a>(&'a Beat);
 
 impl Drop for Blocked<'_> {
@@ -38,7 +38,7 @@ impl Drop for Blocked<'_> {
 }
 
 impl Metronome {
-    /// For a receiver of `queue`; empty messages are of type `wake`.
+    /// Starts the thread for a receiver of `queue`. Empty messages have type `wake`.
     pub(super) fn start(queue: i32, wake: u64) -> Result<Self> {
         let beat = Arc::new(Beat { calls: AtomicU64::new(0), stop: AtomicBool::new(false) });
         let theirs = Arc::clone(&beat);
@@ -48,7 +48,8 @@ impl Metronome {
                 std::thread::park_timeout(WAIT_LIMIT);
                 let now = theirs.calls.load(Ordering::Relaxed);
                 if now == before && now % 2 == 1 {
-                    // Full: then it does not block. Removed: then it knows.
+                    // If the queue is full, the receiver does not block. If it was removed, the
+                    // receiver's call has ended.
                     let _ = sysv::send(queue, &wake.to_ne_bytes());
                 }
                 before = now;
@@ -58,7 +59,7 @@ impl Metronome {
         Ok(Metronome { beat, thread: Some(thread), born: fork::generation() })
     }
 
-    /// To be held during a blocking call.
+    /// Hold the result during a blocking call.
     pub(super) fn blocked(&self) -> Blocked<'_> {
         self.beat.calls.fetch_add(1, Ordering::Relaxed);
         Blocked(&self.beat)
@@ -68,7 +69,7 @@ impl Metronome {
 impl Drop for Metronome {
     fn drop(&mut self) {
         if self.born != fork::generation() {
-            return; // the thread is not here: it is the parent's
+            return; // the thread runs in the parent only
         }
         self.beat.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
