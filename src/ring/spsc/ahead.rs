@@ -38,7 +38,7 @@ use crate::sync::{Ordering, compiler_fence};
 pub(super) const CACHE_LINE: u64 = if cfg!(slipring_loom) { 8 } else { 64 };
 /// Records up to this size get a window of zeros. The window grows by pieces of this size.
 const SMALL: u64 = 128;
-const PIECE: u64 = 4 * CACHE_LINE;
+const PIECE: u64 = if cfg!(slipring_loom) { 8 } else { 4 } * CACHE_LINE;
 /// Records up to this size are touched, this far ahead; larger ones are prefetched this far ahead.
 const MEDIUM: u64 = 512;
 const REACH: u64 = 512;
