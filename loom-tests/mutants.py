@@ -112,7 +112,7 @@ RULES = [
     (RECOVERY, "pub(crate) fn sweep", "is_still_dead()", "true", "a claim is voided although its id was reissued"),
     (RECOVERY, "pub(crate) fn sweep", "read.owner() == id && is_still_dead()", "read.owner() == id",
      "a frame is recovered although its id was reissued"),
-    (RECOVERY, "pub(crate) fn take_again", "header.flags = header.flags | Flags::REDELIVERED;", ";",
+    (RECOVERY, "pub(crate) fn take_redelivered", "header.flags = header.flags | Flags::REDELIVERED;", ";",
      "a redelivered frame is not marked"),
     (RECOVERY, "pub(crate) fn sweep", "again || total.redeliver > 0", "total.redeliver > 0",
      "redeliveries of a killed recoverer are not announced"),

@@ -52,7 +52,7 @@ impl Cpus {
     /// to `body`.
     pub(crate) fn pinned<T>(&self, body: impl FnOnce(Option<usize>) -> Outcome<T>) -> Outcome<T> {
         let [ours, theirs, ..] = self.0[..] else { return body(None) };
-        look_around();
+        count_processors();
         let before = sched_getaffinity(None).ok();
         confine([ours]);
         let result = body(Some(theirs));
@@ -75,7 +75,7 @@ pub(crate) fn settle(cpu: Option<usize>) {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Some(cpu) = cpu {
         confine(0..CpuSet::MAX_CPU); // undo the parent's pinning, which is inherited
-        look_around();
+        count_processors();
         confine([cpu]);
     }
 }
@@ -83,7 +83,7 @@ pub(crate) fn settle(cpu: Option<usize>) {
 /// Makes the library count the processors, by a first wait, before this thread is pinned to one. A
 /// thread that is already pinned would conclude that it shares its only processor with its peer,
 /// and would not spin.
-fn look_around() {
+fn count_processors() {
     let _ = slipring::spsc::pair(4096).map(|(_tx, mut rx)| rx.recv_deadline(Duration::ZERO).map(drop));
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn ring_try(ring: &Ring, me: u16) -> Option<u64> {
 /// One attempt to receive, then a search of all slots. Returns the value, and whether it was
 /// redelivered.
 fn try_recv(ring: &Ring, me: u16) -> Option<(u64, bool)> {
-    match ring.take(me).or_else(|_| ring.take_again(me)) {
+    match ring.take(me).or_else(|_| ring.take_redelivered(me)) {
         Ok(taken) => {
             let again = taken.header.flags.contains(Flags::REDELIVERED);
             Some((finish(ring, taken), again))

@@ -64,7 +64,7 @@ pub(crate) fn recv(rx: &mut Consumer) -> Option<u32> {
 }
 
 /// A consumer that skips what its dead predecessor held. Also returns how many frames that was.
-fn skipping_heir(shared: Shared) -> (Consumer, u64) {
+fn skipping_successor(shared: Shared) -> (Consumer, u64) {
     let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
     rx.skip_shown(|| lost += 1).unwrap();
     (rx, lost)
@@ -443,7 +443,7 @@ fn marks_outlive_a_second_death() {
             assert!(frame.header().seq == expected && frame.header().flags.contains(Flags::REDELIVERED));
         }
         first.hand_back();
-        assert_eq!(skipping_heir(shared).1, 2, "lost with the dead");
+        assert_eq!(skipping_successor(shared).1, 2, "lost with the dead");
     });
 }
 
@@ -456,7 +456,7 @@ fn an_orderly_end_puts_frames_back() {
         let (mut tx, mut rx) = ends(&shared);
         assert!(send(&mut tx, 0) && rx.look().is_ok());
         rx.hand_back();
-        let (mut heir, lost) = skipping_heir(shared);
+        let (mut heir, lost) = skipping_successor(shared);
         let frame = heir.look().unwrap();
         assert_eq!((frame.header().flags, lost), (Flags::WHOLE, 0));
     });
@@ -476,7 +476,7 @@ fn at_most_once_outlives_a_second_death() {
         let mut second = Consumer::attach(shared.clone()).unwrap();
         let skipped = second.look().unwrap();
         let _ = second.release(skipped.end());
-        let (mut third, lost) = skipping_heir(shared);
+        let (mut third, lost) = skipping_successor(shared);
         assert_eq!((recv(&mut third), lost), (Some(2), 1));
         assert_eq!(all.word(HEAD).load(Ordering::Relaxed), all.word(TAKEN).load(Ordering::Relaxed));
     });

@@ -61,7 +61,7 @@ impl Sequencer {
     /// The number for a frame with this header, counted as sent: 0 for control frames, which are
     /// not numbered.
     #[inline(always)]
-    pub(crate) fn give_out(&mut self, header: Header) -> u32 {
+    pub(crate) fn allocate(&mut self, header: Header) -> u32 {
         if header.is_control() {
             return 0;
         }

@@ -135,10 +135,10 @@ impl Pace {
 
     /// Whether a wait may begin with repeated attempts.
     pub(crate) fn spins(&self) -> bool {
-        self.idle != Idle::Yield && cpu::available() > 1 && !(self.idle == Idle::Park && self.is_vain())
+        self.idle != Idle::Yield && cpu::available() > 1 && !(self.idle == Idle::Park && self.spinning_fails())
     }
 
-    fn is_vain(&self) -> bool {
+    fn spinning_fails(&self) -> bool {
         self.vain.load(Relaxed) >= VAIN
     }
 
@@ -171,7 +171,7 @@ impl Pace {
     fn budget_ns(&self) -> u64 {
         if self.waits.load(Relaxed) % PROBE == PROBE - 1 {
             MAX_SPIN_NS
-        } else if self.is_vain() {
+        } else if self.spinning_fails() {
             MIN_SPIN_NS
         } else {
             (2 * u64::from(self.average_ns.load(Relaxed))).clamp(MIN_SPIN_NS, MAX_SPIN_NS)
@@ -190,7 +190,7 @@ impl Pace {
         let average = u64::from(self.average_ns.load(Relaxed));
         // Moves an eighth of the way towards the observation, or all of it if the old average did
         // not help.
-        let average = if self.is_vain() { waited } else { average - average / 8 + waited / 8 };
+        let average = if self.spinning_fails() { waited } else { average - average / 8 + waited / 8 };
         self.average_ns.store(average as u32, Relaxed);
         self.vain.store(0, Relaxed);
     }

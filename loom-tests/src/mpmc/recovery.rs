@@ -96,7 +96,7 @@ fn a_redelivered_frame_is_whole() {
         });
         let heir = thread::spawn({
             let ring = ring.clone();
-            move || ring.take_again(3).ok().map(|taken| (finish(&ring, taken), true))
+            move || ring.take_redelivered(3).ok().map(|taken| (finish(&ring, taken), true))
         });
         dead.join().unwrap();
         ring.sweep(9, Redelivery::AtLeastOnce);
@@ -146,7 +146,7 @@ fn redeliveries_are_announced() {
             // As the handle does: a search that found nothing is not repeated.
             let look = |ring: &Ring, searched: u64| {
                 let count = ring.redeliveries();
-                if count == searched { Err(count) } else { ring.take_again(3).map_err(|_| count) }
+                if count == searched { Err(count) } else { ring.take_redelivered(3).map_err(|_| count) }
             };
             let consumer = thread::spawn({
                 let ring = ring.clone();
@@ -208,7 +208,7 @@ fn a_reissued_id_is_not_recovered() {
         ring.sweep(9, Redelivery::AtLeastOnce);
         issued.store(1, Ordering::Release);
         // The next holder of the id.
-        let held = [ring.take_again(9), ring.take(9)].map(Result::unwrap);
+        let held = [ring.take_redelivered(9), ring.take(9)].map(Result::unwrap);
         let claim = ring.claim(9).unwrap();
         ring.write(&claim, &12_u64.to_le_bytes());
         slow.join().unwrap();

@@ -86,7 +86,7 @@ impl Shared {
     /// Whether a participant is working in the slot at the head, or in the slot at the tail, which
     /// the next lap needs. For a caller that decides how long to sleep: the hints may lag, so this
     /// is a guess.
-    pub(crate) fn is_somebody_at_work(&self) -> bool {
+    pub(crate) fn is_next_slot_busy(&self) -> bool {
         [self.head(), self.tail()].into_iter().any(|hint| {
             let (slot, _) = self.split(hint.load(Ordering::Relaxed));
             self.inspect(slot).is_ok_and(|seen| matches!(seen.state, State::Writing | State::Reading))

@@ -59,10 +59,10 @@ impl Shared {
         let mut total = Recovered::default();
         let mut again = false;
         for slot in 0..self.slots() as usize {
-            // SYNC(issued): pairs with the CASes in `claim_at`, `take_at` and `take_again`. If the
-            // next holder of the id claimed or took the slot, we see that the id was issued to it.
-            // (Everything that the dead participant did is visible, because the kernel has reported
-            // its death.)
+            // SYNC(issued): pairs with the CASes in `claim_at`, `take_at` and `take_redelivered`.
+            // If the next holder of the id claimed or took the slot, we see that the id was issued
+            // to it. (Everything that the dead participant did is visible, because the kernel has
+            // reported its death.)
             let claimed = ClaimWord(self.claim_word(slot).load(Ordering::Acquire));
             if claimed.owner() == id {
                 if let Some(seen) = self.unfinished(slot, claimed.lap()) {
@@ -77,9 +77,9 @@ impl Shared {
                     Redelivery::AtMostOnce => (ReadWord::released(read.lap().wrapping_add(1)), &mut total.lost),
                     Redelivery::AtLeastOnce => (read.taken_back(), &mut total.redeliver),
                 };
-                // SYNC(release), SYNC(again): pair with the loads in `is_free` and in `take_again`;
-                // the reads of the dead participant, which ended before the kernel reported its
-                // death, come before the writes of the next one.
+                // SYNC(release), SYNC(again): pair with the loads in `is_free` and in
+                // `take_redelivered`; the reads of the dead participant, which ended before the
+                // kernel reported its death, come before the writes of the next one.
                 let word = self.read_word(slot);
                 let won = word.compare_exchange(read.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok();
                 *count += u64::from(won);
@@ -128,7 +128,7 @@ impl Shared {
     /// Takes a frame that a dead consumer held, if there is one. Reads all of `consumers[]`: a cold
     /// path.
     #[cold]
-    pub(crate) fn take_again(&self, me: u16) -> Result<Taken, Stop> {
+    pub(crate) fn take_redelivered(&self, me: u16) -> Result<Taken, Stop> {
         for slot in 0..self.slots() as usize {
             let word = self.read_word(slot);
             // SYNC(again): pairs with the CAS in `sweep`. We see the frame as the dead reader did,

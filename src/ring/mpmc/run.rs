@@ -88,7 +88,7 @@ impl Lend for Consumer {
             }
             let frame = self.frame(&run.waiting[run.lens.len()]);
             let (header, before) = (frame.header, run.encoded.len());
-            let frame = Frame { header: Header { seq: run.numbers.give_out(header), ..header }, ..frame };
+            let frame = Frame { header: Header { seq: run.numbers.allocate(header), ..header }, ..frame };
             if frame.encode(Form::Short, &mut run.encoded).is_err() {
                 break; // no slot is that large
             }

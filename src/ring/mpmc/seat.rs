@@ -57,7 +57,7 @@ impl Seat {
     pub(super) fn take(&self) -> Result<Taken, Stop> {
         let redeliveries = self.core.redeliveries();
         if redeliveries != self.searched.load(Ordering::Relaxed) {
-            match self.core.take_again(self.attachment.id()) {
+            match self.core.take_redelivered(self.attachment.id()) {
                 Err(Stop::Empty) => self.searched.store(redeliveries, Ordering::Relaxed),
                 found => return found,
             }
@@ -68,6 +68,6 @@ impl Seat {
     /// The time until the next check of the peers. It is short if a peer is working in the slot
     /// that all others wait for, because they are not woken if it dies there.
     pub(super) fn longest_sleep(&self) -> Duration {
-        if self.core.is_somebody_at_work() { SLEEP_CAP / 10 } else { SLEEP_CAP }
+        if self.core.is_next_slot_busy() { SLEEP_CAP / 10 } else { SLEEP_CAP }
     }
 }

@@ -256,7 +256,7 @@ impl Producer {
         let (word, next) = self.finish(tail, header);
         if self.ahead.reaches(next) {
             self.tail = next;
-            uncover(words, word, next);
+            publish_record(words, word, next);
         } else {
             self.commit_beyond(word, next);
         }
@@ -272,7 +272,7 @@ impl Producer {
         }
         let words = (self.shared.word(self.tail), self.shared.tail());
         self.tail = next;
-        uncover(words, word, next);
+        publish_record(words, word, next);
         self.ahead.go_on(&self.shared, size);
     }
 
@@ -283,7 +283,7 @@ impl Producer {
         self.end_chain(next, &self.ahead);
         let words = (self.shared.word(self.tail), self.shared.tail());
         self.tail = next;
-        uncover(words, word, next);
+        publish_record(words, word, next);
         self.ahead.begin(&self.shared, self.head, next, size);
     }
 
@@ -332,7 +332,7 @@ impl Producer {
     #[inline(always)]
     pub(crate) fn publish(&mut self, batch: Staged) {
         if batch.withheld != 0 {
-            // SYNC(commit): as in `uncover`, for every frame of the batch.
+            // SYNC(commit): as in `publish_record`, for every frame of the batch.
             self.shared.word(self.tail).store(batch.withheld, Ordering::Release);
             self.tail = batch.tail;
             self.shared.tail().store(self.tail, Ordering::Relaxed);
@@ -343,7 +343,7 @@ impl Producer {
 
 /// Publishes a record that ends at `next`: stores its commit word, and the tail for observers.
 #[inline(always)]
-fn uncover((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
+fn publish_record((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
     // SYNC(commit): pairs with the loads in `look`, `look_first` and `walk`; publishes payload,
     // second word and the zero behind them.
     first.store(word, Ordering::Release);
@@ -463,7 +463,7 @@ impl Consumer {
     /// no end.
     #[inline(always)]
     pub(crate) fn look(&mut self) -> Result<Peeked, Fault> {
-        // SYNC(commit): pairs with the Release stores in `uncover` and `publish`.
+        // SYNC(commit): pairs with the Release stores in `publish_record` and `publish`.
         let first = self.shared.word(self.next).load(Ordering::Acquire);
         let end = self.next.wrapping_add(record_size((first >> 32) as usize));
         // This bounds the length of the first frame that is not released, and the sum of the

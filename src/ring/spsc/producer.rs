@@ -336,7 +336,7 @@ impl Producer {
     fn write_and_commit(&mut self, tail: u64, header: Header, payload: &[u8]) {
         // SAFETY: the data is mapped twice (`expect_mirror`).
         unsafe { self.core.write_whole(tail, payload) };
-        self.core.commit_at(tail, header.sent(payload.len(), self.sequencer.give_out(header)));
+        self.core.commit_at(tail, header.sent(payload.len(), self.sequencer.allocate(header)));
         self.published(1, payload.len() as u64);
     }
 
@@ -397,7 +397,7 @@ impl Grant<'_> {
         // parent.
         if !self.producer.attachment.is_forked() {
             let Producer { core, sequencer, .. } = &mut *self.producer;
-            core.commit_grant(self.lent, self.len, header.sent(len, sequencer.give_out(header)));
+            core.commit_grant(self.lent, self.len, header.sent(len, sequencer.allocate(header)));
             self.producer.published(1, len as u64);
         }
     }

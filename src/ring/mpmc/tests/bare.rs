@@ -117,7 +117,7 @@ impl Bare {
     }
 
     fn take(&self, me: u16) -> Option<Taken> {
-        match self.shared.take_again(me).or_else(|_| self.shared.take(me)) {
+        match self.shared.take_redelivered(me).or_else(|_| self.shared.take(me)) {
             Ok(taken) => Some(taken),
             Err(Stop::Empty) => None,
             Err(stop) => panic!("{stop:?}"),

@@ -64,7 +64,7 @@ impl Bare {
 }
 
 /// A consumer that skips the frames that its dead predecessor held, and their number.
-fn skipping_heir(shared: Shared) -> (Consumer, u64) {
+fn skipping_successor(shared: Shared) -> (Consumer, u64) {
     let (mut rx, mut lost) = (Consumer::attach(shared).unwrap(), 0);
     rx.skip_shown(|| lost += 1).unwrap();
     (rx, lost)
@@ -390,7 +390,7 @@ fn at_most_once_skips_the_frames_that_a_dead_consumer_held() {
         let mut rx = bare.consumer();
         (0..3).for_each(|i| assert_eq!(look(&mut rx), Some((vec![i], false))));
         drop(rx);
-        let (mut rx, lost) = skipping_heir(bare.shared());
+        let (mut rx, lost) = skipping_successor(bare.shared());
         assert_eq!((lost, recv(&mut rx)), (3, Some((vec![3], false))));
         assert_eq!(recv(&mut rx), None);
     }
@@ -408,7 +408,7 @@ fn a_consumer_that_died_while_skipping_is_followed_by_another() {
     let mut rx = bare.consumer();
     assert_eq!(recv(&mut rx), Some((vec![0], true)));
     drop(rx);
-    let (mut rx, lost) = skipping_heir(bare.shared());
+    let (mut rx, lost) = skipping_successor(bare.shared());
     assert_eq!((lost, recv(&mut rx)), (2, Some((vec![3], false))));
 }
 
