@@ -5,7 +5,7 @@
 //!
 //! Checks are made in this order for every source: sync → version → header length → reserved flags
 //! → `len` against the limit → (long) head_crc, TLVs → enough bytes? → body_crc. Nothing is
-//! allocated, awaited or skipped because of a length that has not passed the checks before it.
+//! allocated, waited for or skipped because of a length that has not passed the checks before it.
 
 use super::encode::Frame;
 use super::header::{Header, LONG, SENDER, SHORT, padded};
@@ -39,7 +39,7 @@ impl Shape {
     }
 }
 
-/// How much room a frame takes: padded on a byte stream, exact in a separate message.
+/// The size of a frame: padded on a byte stream, exact in a separate message.
 #[derive(Clone, Copy)]
 pub(super) enum Boundary {
     Stream,
@@ -93,8 +93,8 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 /// The sender of this message's frame, if its header identifies it: the epoch of the sender's
 /// HELLO, from the TLV `SENDER`.
 ///
-/// For messages that [`Frame::from_message`] accepted; for others the result means nothing, but it
-/// never panics. [`Frame::head_from`] writes the TLV, and has an example.
+/// For messages that [`Frame::from_message`] accepted; for others the result has no meaning, but
+/// there is no panic. [`Frame::head_from`] writes the TLV, and has an example.
 #[must_use]
 pub fn sender_of(message: &[u8]) -> Option<u64> {
     let (_, header_len) = Header::from_bytes(message.first_chunk()?).ok()?;
@@ -131,8 +131,8 @@ fn check_tlvs(mut tlvs: &[u8]) -> Result<()> {
 }
 
 impl<'a> Frame<'a> {
-    /// The one frame of a message (datagram, queue), which is exactly header and payload, without
-    /// padding.
+    /// Decodes the frame of a message (datagram, queue), which is exactly header and payload,
+    /// without padding.
     ///
     /// The payload is a view of `message`; nothing is allocated. The caller checks the sequence
     /// with a [`Tracker`](super::Tracker).

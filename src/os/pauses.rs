@@ -1,7 +1,7 @@
-//! Pauses between attempts where the kernel offers nothing to wait for: each is twice as long as
-//! the one before, up to a longest one.
+//! Pauses between attempts, where the kernel has no call that waits. Each is twice as long as the
+//! one before, up to a limit.
 //!
-//! Used by `lock.rs` and by the transports. Relies on nothing.
+//! Used by `lock.rs` and by the transports.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What a ring does by its kind: the words that each algorithm works on, waking, and recovery.
+//! The parts of a ring that depend on its kind: the words of each algorithm, waking, and recovery.
 //!
-//! Used by the handles, and by what looks at a ring without a role. Relies on the algorithms of the
-//! kinds, not on their handles.
+//! Used by the handles, and by calls that inspect a ring without a role. Relies on the algorithms
+//! of the kinds, not on their handles.
 
 use super::Ring;
 use super::mpmc::layout as mpmc;

@@ -2,15 +2,16 @@
 //!
 //! Used by the producers and consumers of `spsc`, `mpmc` and `stream`. Relies on `attachment.rs`.
 
-/// Implements `Debug` and the common calls for a handle, by its role, its name, the path to its
-/// [`Attachment`](super::attachment::Attachment), and what shares that.
+/// Implements `Debug` and the common calls for a handle, given its role, its name, the path to its
+/// [`Attachment`](super::attachment::Attachment), and the handles that share it.
 macro_rules! common_calls {
     (producer $handle:ident, $name:literal, $($attachment:tt).+, $which:literal) => {
         common_calls!($handle, "consumer", $name, $($attachment).+, $which);
 
         impl $handle {
             /// Closes this handle. When the last producer has closed, consumers get what is in the
-            /// ring, then [`Error::Closed`](crate::Error::Closed). Dropping the handle does the same.
+            /// ring, then [`Error::Closed`](crate::Error::Closed). Dropping the handle does the
+            /// same.
             pub fn close(self) {}
         }
     };
@@ -19,8 +20,8 @@ macro_rules! common_calls {
         common_calls!($handle, "producer", $name, $($attachment).+, $which);
 
         impl $handle {
-            /// Stops receiving; what is in the ring stays for another consumer. Dropping the handle
-            /// does the same.
+            /// Stops receiving; the contents of the ring stay for another consumer. Dropping the
+            /// handle does the same.
             pub fn close(self) {}
         }
     };

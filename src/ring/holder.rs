@@ -1,8 +1,8 @@
 //! A consumer that holds the frame it returned last until the next call. It stores the frame in a
 //! field where a view would borrow the consumer. It also returns runs of frames as a byte stream.
 //!
-//! Used by `transport/ring.rs`, whose trait lends the received frame. Relies on the consumers of the
-//! kinds, which implement [`Lend`] in their `run.rs`.
+//! Used by `transport/ring.rs`, whose trait lends the received frame. Relies on the consumers of
+//! the kinds, which implement [`Lend`] in their `run.rs`.
 
 use crate::error::Result;
 use crate::frame::Frame;
@@ -12,16 +12,16 @@ use crate::wait::deadline::Deadline;
 pub(crate) trait Lend {
     /// A frame that was received and is not released.
     type Held;
-    /// What runs of frames need.
+    /// State for runs of frames.
     type Run: Default;
 
-    /// The next frame, if there is one.
+    /// Receives the next frame, if there is one.
     fn try_take(&mut self, run: &mut Self::Run) -> Result<Self::Held>;
 
-    /// The next frame, waiting for it until the deadline.
+    /// Receives the next frame, waiting for it until the deadline.
     fn take(&mut self, run: &mut Self::Run, deadline: Deadline) -> Result<Self::Held>;
 
-    /// What a held frame contains.
+    /// The contents of a held frame.
     fn frame<'a>(&'a self, held: &'a Self::Held) -> Frame<'a>;
 
     /// Releases a held frame.

@@ -1,8 +1,8 @@
-//! The barrier between publishing and checking for sleepers, and the line of shared memory that an
-//! eventcount works on.
+//! The barrier between publishing and checking for sleepers, and an eventcount's line of shared
+//! memory.
 //!
-//! Used by `eventcount.rs`, whose steps S1 to S4 and N1 to N4 are meant here. Relies on
-//! `os/futex.rs` for sleeping, and on `os/membarrier.rs` for the asymmetric barrier.
+//! Used by `eventcount.rs`, which defines the steps S1 to S4 and N1 to N4. Relies on `os/futex.rs`
+//! for sleeping, and on `os/membarrier.rs` for the asymmetric barrier.
 //!
 //! A fence at N2 would be the most expensive instruction of a whole send. Sleeping is rare and
 //! expensive already, so the sleeper executes both barriers: `membarrier(GLOBAL_EXPEDITED)` returns
@@ -47,16 +47,16 @@ const POLL_SLEEP: Duration = Duration::from_micros(200);
 /// tick has to be programmed, which cost 15 µs each sleep.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(5);
 
-/// The barrier between publishing and checking for sleepers: the wake mode asked for, and what a
-/// handle got.
+/// The barrier between publishing and checking for sleepers: the requested wake mode, and the one
+/// that a handle got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barrier {
     /// Notifiers do not check and do not wake; sleepers poll at short intervals. For real-time
     /// threads that spin.
     Poll,
-    /// Notifiers pay a compiler fence and a load; sleepers pay a `membarrier(2)`.
+    /// Notifiers execute a compiler fence and a load; sleepers call `membarrier(2)`.
     Asymmetric,
-    /// Both sides pay a full fence.
+    /// Both sides execute a full fence.
     Fenced,
 }
 

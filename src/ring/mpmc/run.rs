@@ -16,7 +16,7 @@ use crate::ring::holder::{Holder, Lend};
 use crate::segment::Redelivery;
 use crate::wait::deadline::Deadline;
 
-/// The frames that were taken and have not been given out, or were put back, in their order.
+/// The frames that were taken and not returned yet, or put back, in their order.
 pub(crate) struct Run {
     waiting: VecDeque<Taken>,
     /// The first frames, encoded, each with its length.
@@ -57,7 +57,8 @@ impl Lend for Consumer {
         Frame { header: held.header, stamp: 0, payload: self.payload(held) }
     }
 
-    /// What is released is the first of all held frames: if it was encoded, so were its bytes.
+    /// The released frame is the first of all held frames, so if it was encoded, its bytes are the
+    /// first, too.
     fn release(&mut self, run: &mut Run, held: Taken) {
         if let Some(len) = run.lens.pop_front() {
             run.encoded.drain(..len);

@@ -1,4 +1,4 @@
-//! What the producer's and the consumer's handle have in common.
+//! The common part of the producer's and the consumer's handle.
 //!
 //! Used by `producer.rs` and `consumer.rs`. Relies on `core.rs` for the algorithm, and on
 //! `attachment.rs` for joining, waiting and counting.

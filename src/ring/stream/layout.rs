@@ -1,6 +1,6 @@
 //! The words of a byte stream.
 //!
-//! Used by `core.rs`, and by what looks at a ring without a role. Relies on `memory/area.rs`.
+//! Used by `core.rs`, and by calls that inspect a ring without a role. Relies on `memory/area.rs`.
 //!
 //! ```text
 //! producer page: +0 tail     consumer page: +0 head     data: capacity bytes, a power of two, mapped twice

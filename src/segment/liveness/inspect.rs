@@ -1,7 +1,7 @@
-//! What an observer is told of a segment's participants.
+//! A segment's participants, for observers.
 //!
 //! Used by `Ring`, and through it by the command line. Relies on `table.rs` for the records, and on
-//! the locks of an open file description of its own.
+//! the locks of a separate open file description.
 
 use super::record::{Role, State};
 use super::table::Locks;
@@ -39,7 +39,7 @@ impl Segment {
             let [pid, start_time, pidfd_inode, joined] = self.table().identity(id);
             let counts = self.table().counters(id).read();
             if self.table().get(id) != word {
-                continue; // it left in between, or another one joined
+                continue; // it has left meanwhile, or another one has joined
             }
             let pid = u32::try_from(pid).unwrap_or(0);
             let comm = if alive { process::comm(pid, start_time) } else { None };
@@ -65,8 +65,8 @@ impl Segment {
         Ok(found)
     }
 
-    /// [`Participant::reap_dead`](super::participant::Participant::reap_dead) for a caller that is not a
-    /// participant.
+    /// [`Participant::reap_dead`](super::participant::Participant::reap_dead) for a caller that is
+    /// not a participant.
     pub(crate) fn reap(&self, recover: impl FnMut(u16)) -> Result<usize> {
         self.table().reap(&self.new_locks()?, 0, recover)
     }

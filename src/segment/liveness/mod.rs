@@ -1,16 +1,17 @@
-//! Who is attached to a segment, and the proof that a participant lives or is dead.
+//! The participants of a segment, and the proof that one is alive or dead.
 //!
 //! Used by the rings, semaphores and mutexes. A participant holds a lock on one byte of the
-//! segment's file, and the kernel releases it when, and only when, its process ends. So the lock
-//! proves a death; no time-out and no process id does.
+//! segment's file, and the kernel releases it if and only if its process ends. So the lock proves a
+//! death; a time-out or a process id does not.
 //!
 //! - `record`: a participant's role and state, one word
-//! - `lifecycle`: joins, closes and deaths as numbers: how a peer's end is noticed and told once
+//! - `lifecycle`: joins, closes and deaths as numbers: how a peer's end is noticed, and reported
+//!   once
 //! - `table`: the algorithm: joining, leaving, reaping the dead
 //! - `checks`: when to check, so that many sleepers share one check
 //! - `locks`: the locks themselves
 //! - `participant`: an attached participant
-//! - `inspect`: what an observer is told of the participants
+//! - `inspect`: the participants, for observers
 //!
 //! `record`, `lifecycle`, `table` and `checks` are model-checked (`loom-tests/src/liveness.rs`).
 

@@ -1,4 +1,4 @@
-//! What the record of a participant says: its role, and its state word.
+//! The record of a participant: its role, and its state word.
 //!
 //! Used by `table.rs`, which writes the records, and by `lifecycle.rs` for the roles. The offsets
 //! are in `segment/layout.rs`.
