@@ -1,6 +1,6 @@
 //! Tests of the SPSC ring: the algorithm in constructed states (`bare.rs`), the handles, also when
 //! they are misused (`handles.rs`), and random histories against a model (`model.rs`). Across
-//! processes: `tests/crash.rs`.
+//! processes: `tests/crash`.
 
 mod bare;
 #[cfg(not(miri))]

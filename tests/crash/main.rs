@@ -5,7 +5,7 @@
 //! A supervisor forks producers and consumers. Each has a ledger: an append-only file in which it
 //! records, with one `write(2)` each, what it is about to send, has sent, has received and has
 //! released. After every round of kills the supervisor kills all participants, drains the ring as
-//! one more consumer, joins the ledgers and checks (`crash/ledger.rs`):
+//! one more consumer, joins the ledgers and checks (`ledger.rs`):
 //!
 //! - a *sent* frame is delivered; one that was only *about to be sent* may be delivered;
 //! - no frame is delivered twice, unless every delivery but one is marked REDELIVERED, and none is
@@ -19,9 +19,7 @@
 //! overnight. `SLIPRING_SEED` repeats a run's random choices, though not the kernel's. The seed is
 //! printed. Arguments select cases by a part of their names.
 
-#[path = "crash/ledger.rs"]
 mod ledger;
-#[path = "crash/participant.rs"]
 mod participant;
 
 use std::fs;
