@@ -20,8 +20,8 @@ use rustix::process::geteuid;
 
 use super::directory::{Directory, check_name};
 use super::geometry::Geometry;
-use super::handle::{Backing, Options, Segment};
 use super::header::Header;
+use super::mapping::{Backing, Options, Segment};
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
 

@@ -17,9 +17,9 @@ mod create;
 #[cfg(not(slipring_loom))]
 pub(crate) mod directory;
 #[cfg(not(slipring_loom))]
-mod handle;
-#[cfg(not(slipring_loom))]
 pub(crate) mod header;
+#[cfg(not(slipring_loom))]
+mod mapping;
 #[cfg(not(slipring_loom))]
 mod open;
 #[cfg(not(slipring_loom))]
@@ -38,9 +38,9 @@ pub use {
 pub(crate) use {
     directory::Directory,
     geometry::{Geometry, Settings},
-    handle::{Options, Segment},
     liveness::lifecycle::Ends,
     liveness::participant::Participant,
+    mapping::{Options, Segment},
     open::wrong_kind,
     removal::open_and_join,
 };

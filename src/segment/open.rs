@@ -14,8 +14,8 @@ use rustix::process::geteuid;
 use super::create::SEALS;
 use super::directory::{Directory, check_name};
 use super::geometry::{Geometry, Kind};
-use super::handle::{Options, Segment};
 use super::header::{HEADER_LEN, Header};
+use super::mapping::{Options, Segment};
 use crate::error::{Error, Result};
 
 /// How often `open_or_create` retries when other processes keep creating and removing the name.

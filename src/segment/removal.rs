@@ -23,9 +23,9 @@ use rustix::fs::{AtFlags, fstat, statat};
 use rustix::io::Errno;
 
 use super::directory::Directory;
-use super::handle::Segment;
 use super::layout::GATE;
 use super::liveness::locks::HeldLocks;
+use super::mapping::Segment;
 use crate::error::{Error, Result};
 use crate::os::lock;
 

@@ -8,7 +8,7 @@ use super::table::Locks;
 use crate::error::Result;
 use crate::os::process::{self, ProcessState};
 use crate::segment::counters::Counts;
-use crate::segment::handle::Segment;
+use crate::segment::mapping::Segment;
 
 impl Segment {
     /// Whether no living participant is attached. That may change at any moment.

@@ -1,7 +1,7 @@
 //! The two implementations of [`Locks`]: byte locks of the segment file, and a table in memory for
 //! heap segments.
 //!
-//! Used by `participant.rs` and `segment/handle.rs`.
+//! Used by `participant.rs` and `segment/mapping.rs`.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};

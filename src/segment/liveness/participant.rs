@@ -17,7 +17,7 @@ use super::table::Seat;
 use crate::error::{Error, Result};
 use crate::os::{clock, fork, process};
 use crate::segment::counters::Counters;
-use crate::segment::handle::Segment;
+use crate::segment::mapping::Segment;
 
 /// A held id. Dropping it leaves in an orderly way, but wakes no peer; rings call
 /// [`Participant::leave`] and wake the peers.
