@@ -389,7 +389,8 @@ struct Writer<'a> {
     left: u64,
     /// Frames in `out`, and their bytes.
     pending: (u64, u64),
-    /// So many bytes are written at once: the sender should have most of the ring to continue.
+    /// The number of bytes that are written at once, so that the sender has most of the ring to
+    /// continue.
     enough: usize,
     redelivered: u64,
     reports: Reports<'a>,

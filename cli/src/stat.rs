@@ -40,7 +40,7 @@ pub(crate) struct Stat {
     /// Time between two lines; implies --watch
     #[arg(short = 'd', long, value_name = "DURATION", value_parser = units::duration)]
     interval: Option<Duration>,
-    /// Stop after so many lines; implies --watch
+    /// Stop after this many lines; implies --watch
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
 }

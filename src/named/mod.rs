@@ -1,5 +1,5 @@
-//! Floor 3: the public semaphore and mutex, in segments of their own: named, passed as a memfd, or
-//! on this process's heap.
+//! Floor 3: the public semaphore and mutex, each in a separate segment: named, passed as a memfd,
+//! or on this process's heap.
 //!
 //! Used by applications. Relies on the cores in `wait/` for the algorithms, on `segment/` for the
 //! memory and for the liveness of holders.

@@ -52,7 +52,7 @@ enum Way {
     NoWait(AtomicBool),
     Poll,
     /// The reading end of a FIFO whose description no other process shares. A nonblocking read
-    /// tells "no writer" from "nothing yet", which `poll` cannot. The flag is as above.
+    /// distinguishes "no writer" from "nothing yet", which `poll` cannot. The flag is as above.
     Ours(AtomicBool),
     NonBlocking,
 }

@@ -13,8 +13,8 @@
 //!
 //! Every handle decides for itself at attach, before it publishes anything; the handles need not
 //! agree:
-//! - A notifier that cannot register fences at N2 by itself: [`Barrier::Fenced`]. A sleeper's call
-//!   of membarrier is a full barrier of its own, too, so it pairs with such fences as well.
+//! - A notifier that cannot register uses a fence at N2: [`Barrier::Fenced`]. A sleeper's call of
+//!   membarrier is a full barrier for the sleeper, too, so it pairs with such fences as well.
 //! - A sleeper that cannot call membarrier sets `needs_fence`. Asymmetric notifiers read it beside
 //!   the word, in the same cache line, and fence from then on.
 //! - One window remains: a notifier has read `needs_fence` as 0 just before it was set, and its

@@ -28,9 +28,9 @@
 //! S4  futex_wait(word, what S1 wrote)      N4  change the word, futex_wake
 //! ```
 //!
-//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss: whichever barrier
-//! comes first in the one order of all barriers, the access before it is seen by the access after
-//! the other. So either S3 sees the publication and the sleeper stays awake, or N3 sees it armed.
+//! **Dekker.** With a full barrier at S2 and at N2, S3 and N3 cannot both miss. All barriers have
+//! one order, and the access before the first barrier is seen by the access after the second. So
+//! either S3 sees the publication and the sleeper stays awake, or N3 sees it armed.
 //!
 //! **Kernel.** N4 changes the word *before* it wakes; `futex_wait` compares and queues under the
 //! lock that `futex_wake` takes. Either the sleeper is queued in time and is woken, or its
@@ -67,7 +67,7 @@ use crate::memory::Area;
 use crate::os::futex;
 use crate::sync::Ordering::*;
 
-/// How often a sleeper checks by itself, unless another one does so for it: a wake-up can be lost
+/// How often a sleeper checks, unless another one does so for it, because a wake-up can be lost
 /// with its waker.
 pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
 
@@ -339,7 +339,8 @@ mod tests {
     }
 
     /// Pins this thread to its processor and runs another process there. Then `membarrier` reaches
-    /// this processor ("The bounded first wait", `barrier.rs`), unless a thread of ours ends on it later.
+    /// this processor ("The bounded first wait", `barrier.rs`), unless a thread of ours ends on it
+    /// later.
     fn run_another_process_here() {
         let mut here = rustix::thread::CpuSet::new();
         here.set(rustix::thread::sched_getcpu());

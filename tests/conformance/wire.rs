@@ -39,7 +39,8 @@ fn stranger(subject: &Subject, first: &[u8]) -> Option<(Box<dyn FrameReceiver>, 
     Some((rx, wire, meeting))
 }
 
-/// Sends `bad`, which is no frame. The receiver must report or refuse it, and then go on as before.
+/// Sends `bad`, which is no frame. The receiver must report or refuse it, and then continue as
+/// before.
 #[track_caller]
 fn refuses(subject: &Subject, bad: &[u8]) {
     let Some((mut rx, mut wire, _meeting)) = stranger(subject, bad) else { return };
@@ -124,7 +125,7 @@ pub fn half_a_frame(subject: &Subject) {
     }
 }
 
-/// A byte stream decodes alike, whatever the sizes of the pieces in which it arrives.
+/// A byte stream has the same result for all sizes of the pieces in which it arrives.
 pub fn pieces_of_every_size(subject: &Subject) {
     if subject.capabilities.boundaries {
         return;

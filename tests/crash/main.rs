@@ -216,7 +216,7 @@ impl Torture {
         }
     }
 
-    /// Waits a random time, up to so many nanoseconds.
+    /// Waits a random time, up to this many nanoseconds.
     fn spend(&mut self, most: u64) {
         let moment = Instant::now() + Duration::from_nanos(self.dice.next(most));
         while Instant::now() < moment {
@@ -302,7 +302,7 @@ impl Drop for Torture {
     }
 }
 
-/// Runs `child` in a process that ends with the supervisor, however either ends.
+/// Runs `child` in a process that ends when the supervisor ends, in any way.
 fn fork(child: impl FnOnce()) -> Pid {
     let supervisor = rustix::process::getpid();
     // SAFETY: this program has one thread, so the child may do anything.

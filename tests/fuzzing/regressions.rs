@@ -86,8 +86,8 @@ fn skipping_frames_held_by_the_dead_terminates() {
     assert_eq!(ring.stats().unwrap().counts.lost, 2);
 }
 
-/// The head that a producer polls lags behind the exact one. A call with an expired deadline was
-/// told that the ring is full even if it was empty.
+/// The head that a producer polls lags behind the exact one. A call with an expired deadline
+/// returned `Full` even if the ring was empty.
 #[test]
 fn an_expired_deadline_does_not_make_an_empty_ring_full() {
     let (mut tx, mut rx) = spsc::pair(CAPACITY).unwrap();

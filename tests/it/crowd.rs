@@ -1,5 +1,5 @@
 //! Many waiters on one ring cost little: they share the liveness checks, and a participant that
-//! leaves wakes none of them. Each waiter still learns of every death.
+//! leaves wakes none of them. Each waiter still notices every death.
 //!
 //! The tests count sleeps, not time: a busy machine only makes them fewer.
 

@@ -134,7 +134,7 @@ fn the_receiver_survives_changes_of_every_word() {
 }
 
 /// The peer of an upgraded connection can write to the sender's ring, too. The peer loses frames by
-/// that; the sender goes on.
+/// that; the sender continues.
 #[test]
 fn the_sender_survives_changes_of_every_word() {
     let ring = ring();

@@ -1,6 +1,6 @@
 //! Guards that are leaked with `mem::forget` instead of dropped. A leaked write guard (grant, batch
 //! or chunk) is aborted; what a leaked read guard (view, batch or chunk) held is delivered again.
-//! In both cases the handle goes on working. One test damages the memory of an open batch.
+//! In both cases the handle continues to work. One test damages the memory of an open batch.
 //!
 //! One process is enough: the other end of each ring sees what another process would see.
 

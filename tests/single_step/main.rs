@@ -48,7 +48,8 @@ const THINNING: usize = 6;
 /// then the next attempts are faster.
 const HANG: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
-/// So many violations show that an operation is wrong in some state; further ones are not printed.
+/// This many violations show that an operation is wrong in some state; further ones are not
+/// printed.
 const ENOUGH: usize = 5;
 /// More than the number of cases.
 const MAX_CASES: usize = 2048;
@@ -182,8 +183,8 @@ impl Case {
         note(len, ends).map(drop)
     }
 
-    /// Prepares the state anew, and stops the child in it after so many instructions. Tries again
-    /// if the survivors were slow.
+    /// Prepares the state again, and stops the child in it after this many instructions. Tries
+    /// again if the survivors were slow.
     fn stop_at(&self, trace: &Trace, instructions: usize) -> Option<Judgement> {
         let mut attempt = 1;
         loop {
@@ -200,7 +201,7 @@ impl Case {
         }
     }
 
-    /// Whether one of several more stops after so many instructions gives this result.
+    /// Whether one of several more stops after this many instructions gives this result.
     fn shows(&self, trace: &Trace, instructions: usize, wanted: impl Fn(u64) -> bool) -> Option<bool> {
         for _ in 0..ATTEMPTS {
             let (_, outcome, _) = self.stop_at(trace, instructions)?;

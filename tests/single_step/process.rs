@@ -108,7 +108,7 @@ impl<T: Words> Drop for Shared<T> {
     }
 }
 
-/// Runs `child` in a process that ends with this one, however either ends.
+/// Runs `child` in a process that ends when this one ends, in any way.
 fn fork(child: impl FnOnce()) -> pid_t {
     // SAFETY: this program has one thread, so the child may do anything.
     match unsafe { libc::fork() } {

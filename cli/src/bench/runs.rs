@@ -16,13 +16,13 @@ use crate::failure::Outcome;
 
 /// Messages between two readings of the clock, where only the end of a run is timed.
 const CLOCK_EVERY: u64 = 64;
-/// In streams of at least so many messages, those since the last reading of the clock are
+/// In streams of at least this many messages, those since the last reading of the clock are
 /// negligible.
 const FEW: u64 = 20 * CLOCK_EVERY;
 /// The most round trips before those that count, and the part of a run that they may take.
 const WARM_UP: u64 = 1000;
 const WARM_UP_PART: u64 = 10;
-/// A run that takes so many times its time ends, if it has enough messages.
+/// A run that takes this many times its time ends, if it has enough messages.
 const PATIENCE: u64 = 2;
 /// A side that waits longer than this for its next message sleeps.
 const SLEEP_FROM_NS: u64 = 300_000;
@@ -95,9 +95,9 @@ impl Pace {
 /// When round trips begin: by default each right after the one before.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tempo {
-    /// So many per second, in an open loop.
+    /// This many per second, in an open loop.
     pub(super) rate: Option<f64>,
-    /// So long after the one before, so that the other side falls asleep. The pause is not
+    /// This long after the one before, so that the other side falls asleep. The pause is not
     /// measured.
     pub(super) pause: Option<Duration>,
 }

@@ -234,7 +234,7 @@ fn frames_that_tcp_cannot_deliver_are_reported_as_lost_or_stay() {
     }
 }
 
-/// A connection is not reset, which would drop what is under way, because the receiver's HELLO lies
+/// A connection is not reset, which would drop data on its way, because the receiver's HELLO lies
 /// unread.
 #[test]
 fn frames_that_tcp_has_taken_from_a_failing_relay_arrive() {

@@ -383,7 +383,7 @@ impl View<'_> {
     /// Leaves the frame in the ring: this consumer or its successor receives it next.
     #[inline]
     pub fn keep(self) {
-        std::mem::forget(self); // nothing to free; the consumer goes back to its first unreleased frame by itself
+        std::mem::forget(self); // nothing to free; the consumer continues at its first unreleased frame
     }
 }
 

@@ -1,8 +1,8 @@
 //! The kernel's transports, between processes, with the plain blocking calls: one system call per
 //! message sent.
 //!
-//! - `Pipe`: 1 MiB if it may be so large (`F_SETPIPE_SZ`); messages of up to 4 KiB are written
-//!   whole (`PIPE_BUF`). The reader takes as much as there is, up to 64 KiB.
+//! - `Pipe`: 1 MiB if that is allowed (`F_SETPIPE_SZ`); messages of up to 4 KiB are written whole
+//!   (`PIPE_BUF`). The reader takes as much as there is, up to 64 KiB.
 //! - `UnixStream`: a socket pair, read in the same way. `UnixPacket`: the same with boundaries
 //!   (`SOCK_SEQPACKET`), one message per call.
 //! - `PosixMq`: as many messages as the system allows without asking (10 by default), one per call.
@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 use super::{Peer, Receiver, Sender};
 use crate::job::{Link, Result};
 
-/// One `read` takes so much at most.
+/// The most bytes that one `read` takes.
 const READ: usize = 64 << 10;
 
 /// Writes each message with one call.

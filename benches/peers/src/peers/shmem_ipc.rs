@@ -36,7 +36,7 @@ impl<const W: usize> Sender<W> for SenderEnd {
                 let mut sent = None;
                 let status = self.0.send_raw(|to, room| {
                     let words = room.min(rest.len());
-                    // SAFETY: there is room for so many words, which belong to this end until the
+                    // SAFETY: there is room for this many words, which belong to this end until the
                     // closure returns.
                     unsafe { to.copy_from_nonoverlapping(rest.as_ptr(), words) };
                     sent = Some(words);
