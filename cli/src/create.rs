@@ -11,19 +11,19 @@ Examples:
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'       a work queue
   slipring create 'ring:audio?kind=stream&capacity=64KiB&wake=poll&mlock'
 
-Options after the ? (quote them: & means something to the shell):
+Options after the ? (quote them, because & is special to the shell):
   kind          spsc (frames, one to one), mpmc (frames, many to many), or
                 stream (bytes, one to one)
   capacity      bytes of an spsc or stream ring, rounded up to 2^n [1MiB]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
   wake          how sleepers are noticed: asymmetric, fenced, poll (no sleep)
-  redelivery    frames that a consumer died with: at-least-once
+  redelivery    frames that a dead consumer held: at-least-once
                 (redelivered and marked) or at-most-once
-  participants  how many may be attached at a time [64]
+  participants  how many can be attached at a time [64]
   mode          file mode [0600]
   huge, prefault, mlock    memory: 2 MiB pages, touched in advance, kept in RAM
 
-send and recv create what is not there; create is for shapes of your own, and for exit code 1 if it is there.";
+send and recv create a missing ring. Use create for other sizes, or to get exit code 1 if the ring exists.";
 
 /// Create a ring
 #[derive(Args)]

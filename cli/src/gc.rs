@@ -21,10 +21,10 @@ use crate::{Context, output, target, units};
   slipring gc --all          the same for rings in which frames wait
   slipring gc --queues       also System V queues, otherwise only listed
 
-A dead participant is one whose lock the kernel has released: not a guess by time or process id. Rings with a living \
-participant are never removed; without --all, neither are rings in which data waits; without --idle or --all, neither are \
-rings whose last users closed them, or that had none yet. System V queues count their users, POSIX queues do not, except \
-those of slipring: they are listed, and `slipring rm mq:/NAME` removes them.")]
+A participant is dead when the kernel has released its lock; time and process ids do not count. A ring with a living \
+participant is never removed. A ring in which data waits is removed only with --all, and a ring whose last users closed \
+it, or that had none yet, only with --idle or --all. A System V queue counts its users. On a POSIX queue only slipring's \
+users can be seen, so such queues are listed, and `slipring rm mq:/NAME` removes them.")]
 pub(crate) struct Gc {
     /// Remove every ring without users, also those in which frames wait
     #[arg(long)]

@@ -15,8 +15,8 @@ States:
   stalled   an attached process is stopped, or traced, and others have to wait
             for it: of an mpmc ring, because it holds slots, or because all of
             its role are stopped; info says which
-  stale     an attached process died, and that was not noticed yet
-            (gc does, or the next process to attach or to wait)
+  stale     an attached process has died, which no process has noticed yet
+            (gc will, or the next process that attaches or waits)
   corrupt   it cannot be opened; --json says why
 
 Examples:

@@ -21,12 +21,12 @@ full, empty       how often a producer found no room, a consumer no frame
 sleeps, wakes     times a participant slept in the kernel, and was woken: both
                   stand still while a ring is busy
 bytes             payload sent plus payload received
-high water        the most that was seen in the ring, in bytes (mpmc: slots), by
-                  producers that found it full and by this command: a lower
-                  bound if it was never full
+high water        the largest backlog, in bytes (mpmc: slots), that was seen by
+                  producers that found the ring full and by this command: a
+                  lower bound if it was never full
 used, held        bytes or slots that are not free; slots being filled or read
 recovered         slots recovered from dead participants
-redelivered, lost frames delivered again; frames given up";
+redelivered, lost frames redelivered; frames lost";
 
 /// Show a ring's counters
 #[derive(Args)]
