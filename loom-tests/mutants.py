@@ -105,6 +105,8 @@ RULES = [
     (MPMC, "fn take_at", "self.head().store(position.wrapping_add(1), Ordering::Relaxed);",
      "{ self.read_word(slot).store(ReadWord::released(lap).0, Ordering::Release);"
      " self.head().store(position.wrapping_add(1), Ordering::Relaxed); }", "a slot is free before its frame is read"),
+    (MPMC, "fn touch_next", "self.data.touch(first)", "self.data.touch(first + 8)", "a payload is touched"),
+    (MPMC, "fn touch_next", "self.data.touch(first)", "self.data.touch(first - 8)", "a header is touched"),
     (RECOVERY, "pub(crate) fn sweep", "word.compare_exchange(read.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok()",
      "{ word.store(next.0, Ordering::Release); true }", "a frame is recovered by a plain store"),
     (RECOVERY, "fn void", "word.compare_exchange(seen.0, void, Ordering::Release, Ordering::Relaxed).is_ok()",

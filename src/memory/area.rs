@@ -147,6 +147,36 @@ impl Area {
         let _ = line;
     }
 
+    /// Prefetches the cache line at `offset` for reading. Only a hint: valid for any address.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_read(&self, offset: usize) {
+        let line = self.base.as_ptr().wrapping_add(offset).addr();
+        // SAFETY: as in `prefetch_to_write`.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        unsafe {
+            asm!("prefetcht0 [{0}]", in(reg) line, options(nomem, nostack, preserves_flags));
+        }
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        unsafe {
+            asm!("prfm pldl1keep, [{0}]", in(reg) line, options(nomem, nostack, preserves_flags));
+        }
+        let _ = line;
+    }
+
+    /// Stores zero into the padding at `offset`, so that this processor gets its cache line.
+    ///
+    /// # Safety
+    /// `offset` is a multiple of 8 below [`Area::len`], and the word there holds nothing that is
+    /// read, or stored by other code.
+    #[inline(always)]
+    pub(crate) unsafe fn touch(&self, offset: usize) {
+        // SAFETY: in bounds and aligned by contract.
+        let word = unsafe { self.word_unchecked(offset) };
+        // Relaxed: the value is not read.
+        word.store(0, Ordering::Relaxed);
+    }
+
     /// Copies `src` to `offset`.
     ///
     /// # Safety

@@ -126,6 +126,8 @@ const MAX_FRAME: usize = 1 << 30;
 const FRAME_HEADER: usize = 16;
 /// A slot's commit word.
 const SLOT_COMMIT: usize = 8;
+/// Its two pads.
+const SLOT_PADS: usize = 16;
 
 impl Geometry {
     /// A byte ring of frames: `capacity` bytes, rounded up to a power of two and to whole pages.
@@ -155,7 +157,7 @@ impl Geometry {
         let slots = slots.next_power_of_two().max(2);
         let stride = (SLOT_COMMIT + FRAME_HEADER + payload).next_multiple_of(64);
         let capacity = slots * stride; // at most 2^24 * (2^30 + 64)
-        let max_payload = (stride - SLOT_COMMIT - FRAME_HEADER).min(MAX_FRAME);
+        let max_payload = (stride - slot_overhead(stride, payload)).min(MAX_FRAME);
         Self::build(Kind::Mpmc, capacity, (slots, stride), max_payload, settings)
     }
 
@@ -200,6 +202,13 @@ impl Geometry {
         };
         Ok(geometry)
     }
+}
+
+/// Bytes of a slot for `payload` that are no payload. There is a pad in its first line and one in its last, which a producer
+/// may touch (`ring/mpmc/layout.rs`), where they take no further line, and none in a slot of one line.
+const fn slot_overhead(stride: usize, payload: usize) -> usize {
+    let least = SLOT_COMMIT + FRAME_HEADER;
+    if stride > 64 && least + SLOT_PADS + payload <= stride { least + SLOT_PADS } else { least }
 }
 
 fn ring_capacity(capacity: usize, page: usize) -> Result<usize> {
@@ -252,7 +261,13 @@ mod tests {
         assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (2, 64, 40));
         assert_eq!((geometry.capacity, geometry.data_len()), (128, 4096));
         let geometry = Geometry::mpmc(1000, 1024, &Settings::default()).unwrap();
-        assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (1024, 1088, 1064));
+        assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (1024, 1088, 1048));
+        for (asked, got) in [(41, 88), (64, 88), (88, 88), (89, 104), (104, 104), (105, 152)] {
+            let geometry = Geometry::mpmc(2, asked, &Settings::default()).unwrap();
+            assert_eq!(geometry.max_payload, got, "pads are there where they take no further line");
+            let again = Geometry::mpmc(2, got, &Settings::default()).unwrap();
+            assert_eq!(again, geometry, "and are the same for what was made");
+        }
         let claims = geometry.data_offset - geometry.claims_offset;
         assert!((16 * 1024..16 * 1024 + 4096).contains(&claims), "two words a slot, in whole pages");
         let geometry = Geometry::mpmc(1 << 24, 8, &Settings::default()).unwrap();

@@ -261,7 +261,7 @@ fn endpoints_that_cannot_be_relayed_are_refused() {
     place.run("relay --duplex ring:a ring:b").fails(1, "open two");
     place.run("relay ring:a ring:b --timeout 50ms").fails(124, "nothing arrived");
     place.feed("send ring:large", &[b'x'; 1000]).succeeds();
-    place.run("relay ring:large ring:slots?kind=mpmc&slot=64").fails(1, "at most 104 bytes");
+    place.run("relay ring:large ring:slots?kind=mpmc&slot=64").fails(1, "at most 88 bytes");
     assert_eq!(place.json("verify large")["frames"], 1, "the frame that did not fit stays");
 }
 

@@ -59,6 +59,19 @@ impl Area {
 
     pub(crate) fn prefetch_to_write(&self, _: usize) {}
 
+    pub(crate) fn prefetch_to_read(&self, _: usize) {}
+
+    /// Fails the model unless the unit is padding: the value is wrong in a commit word or a header,
+    /// and the access is a race in a payload.
+    ///
+    /// # Safety
+    /// None needed here: see above.
+    pub(crate) unsafe fn touch(&self, offset: usize) {
+        let unit = self.unit(offset);
+        unit.word.store(POISON, Ordering::Relaxed);
+        unit.payload.with(|_| ());
+    }
+
     /// # Safety
     /// None needed here: the model checks its bounds.
     pub(crate) unsafe fn word_unchecked(&self, offset: usize) -> &AtomicU64 {

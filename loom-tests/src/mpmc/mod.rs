@@ -11,12 +11,14 @@ use crate::explore;
 use crate::frame::header::{Flags, Header};
 use crate::memory::{Area, LINE};
 use crate::ring::mpmc::core::{Claim, Taken};
-use crate::ring::mpmc::layout::{ClaimWord, CommitWord, Parts, ReadWord, SLOT_HEADER, Shared, Stop};
+use crate::ring::mpmc::layout::{ClaimWord, CommitWord, PAD, Parts, ReadWord, SLOT_HEADER, Shared, Stop};
 use crate::ring::mpmc::recovery::Recovered;
 use crate::segment::geometry::Redelivery;
 use crate::sync::{AtomicU64, Ordering};
 
 const STRIDE: usize = SLOT_HEADER + 8;
+/// The stride of a slot with pads.
+const PADDED: usize = SLOT_HEADER + 8 + 2 * PAD;
 
 /// A ring, and what the handle of each participant remembers.
 #[derive(Clone)]
@@ -35,7 +37,15 @@ impl std::ops::Deref for Ring {
 
 impl Ring {
     fn over(parts: Parts, slots: usize) -> Self {
-        let shared = Shared::new(parts, slots, STRIDE, 8);
+        Self::of(Shared::new(parts, slots, STRIDE, 8))
+    }
+
+    fn with_pads(slots: usize) -> Self {
+        let parts = Parts { data: Area::model(slots * PADDED), ..parts(slots) };
+        Self::of(Shared::new(parts, slots, PADDED, 8))
+    }
+
+    fn of(shared: Shared) -> Self {
         let free = Arc::new(std::array::from_fn(|_| shared.first_free()));
         Ring { shared, free }
     }
@@ -146,6 +156,38 @@ fn two_producers_one_consumer() {
         seen.extend(drain(&ring).into_iter().map(|(value, _)| value));
         seen.sort_unstable();
         assert_eq!(seen, [10, 20]);
+    });
+}
+
+/// A producer touches the pads of a slot that another one fills, that a consumer reads, or that was
+/// released: no frame changes.
+#[test]
+fn pads_are_touched_whoever_owns_their_slot() {
+    explore(3, || {
+        let ring = Ring::with_pads(2);
+        let producer = thread::spawn({
+            let ring = ring.clone();
+            move || assert!(try_send(&ring, 2, 20), "there is a slot for each")
+        });
+        assert!(try_send(&ring, 1, 10));
+        let mut seen: Vec<_> = (0..2).filter_map(|_| ring_try(&ring, 3)).collect();
+        producer.join().unwrap();
+        seen.extend(drain(&ring).into_iter().map(|(value, _)| value));
+        seen.sort_unstable();
+        assert_eq!(seen, [10, 20]);
+    });
+    explore(2, || {
+        // One lap later: the first slot is filled while the second one is read.
+        let ring = Ring::with_pads(2);
+        assert!(try_send(&ring, 1, 0) && try_send(&ring, 1, 1));
+        assert_eq!(ring_try(&ring, 3), Some(0));
+        let producer = thread::spawn({
+            let ring = ring.clone();
+            move || assert!(try_send(&ring, 2, 2))
+        });
+        assert_eq!(ring_try(&ring, 3), Some(1));
+        producer.join().unwrap();
+        assert_eq!(drain(&ring).into_iter().map(|(value, _)| value).collect::<Vec<_>>(), [2]);
     });
 }
 

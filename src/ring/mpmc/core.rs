@@ -31,6 +31,10 @@
 //! claims it**, because no consumer writes `consumers[s]` before READY l or VOID l. A handle
 //! remembers the position up to which it has found slots free ([`Shared::claim`]).
 //!
+//! **Own the next slot**: after a commit a producer stores into two words of the next slot that are
+//! nothing but padding ([`Shared::touch_next`]), so that it owns the lines when it fills that slot.
+//! No participant reads these words, so it does not matter who owns the slot.
+//!
 //! `tail` and `head` are hints. They are stored after the claim or the take that proves them, so
 //! they may lag (and even move backwards, when the store of a slow thread comes late), but they do
 //! not lead. A participant that finds a hint behind searches from there, at most once around the
@@ -314,6 +318,20 @@ impl Shared {
         // SYNC(commit): pairs with the load in `next_ready`; header and payload come before it. A
         // plain store, because no other participant stores this word while we are alive.
         word.store(CommitWord::ready(claim.lap).0, Ordering::Release);
+        self.touch_next(claim.offset);
+    }
+
+    /// Stores into the pads of the slot after the one at `offset`: its lines come over now, while no
+    /// call waits for them.
+    #[inline(always)]
+    fn touch_next(&self, offset: usize) {
+        if let Some([first, last]) = self.next_pads(offset) {
+            // SAFETY: the pads of a slot, hence inside the area; no participant reads them, or
+            // stores anything else there.
+            unsafe { self.data.touch(first) };
+            // SAFETY: as above.
+            unsafe { self.data.touch(last) };
+        }
     }
 
     /// Aborts the claim: consumers skip its position, and the slot is free for the next lap.
@@ -337,6 +355,8 @@ impl Shared {
         let (slot, lap) = self.split(position);
         // SYNC(commit): as in `next_ready`.
         if CommitWord(self.commit_word(slot).load(Ordering::Acquire)) == CommitWord::ready(lap) {
+            // The take waits for its own line first: meanwhile the rest of the frame may come over.
+            self.prefetch_rest(slot);
             if let Some(outcome) = self.take_at(position, me) {
                 return outcome;
             }

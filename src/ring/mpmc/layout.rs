@@ -8,6 +8,11 @@
 //!             │ commit word │ short header │ payload │
 //!             └─────────────┴──────────────┴─────────┴───
 //!             +0            +8             +24
+//! with pads   ┌─────────────┬──────────────┬─────┬─────────┬─────┐  where they take no further line
+//!             │ commit word │ short header │ pad │ payload │ pad │
+//!             └─────────────┴──────────────┴─────┴─────────┴─────┘
+//!             +0            +8             +24   +32       stride − 8
+//!
 //! producers[] 8 words to a line of 64   63 … 24  lap     23 … 12  0              11 … 0  owner
 //! consumers[] 8 words to a line of 64   63 … 24  lap     23       being read     22 … 12 attempt    11 … 0  owner
 //! commit word in each slot              63 … 24  lap     23 … 0   0 unused, 1 READY, 2 VOID
@@ -22,6 +27,7 @@
 //! | commit word | the claim's owner, by a plain store; for a dead owner a recoverer, by CAS | header and payload, or that there is none |
 //! | `consumers[s]` | the consumer that takes, by CAS, then by a plain store; recoverers, and a participant that meets VOID, by CAS | that the slot is free for the next lap |
 //! | header, payload | the claim's owner | |
+//! | pads | a producer that has filled the slot before | nothing: their lines are then its own |
 //! | tail, head | the producer that claimed, the consumer that took | nothing that the arrays do not say: hints |
 //! | redeliveries | recoverers | that there may be a frame to deliver again |
 
@@ -38,8 +44,12 @@ pub(crate) const REDELIVERIES: usize = LINE;
 /// Consumer page: a position at or before the next one to take.
 pub(crate) const HEAD: usize = 0;
 
-/// Bytes of a slot before the payload.
+/// Bytes of a slot before the payload, and before the pad if there is one.
 pub(crate) const SLOT_HEADER: usize = 8 + SHORT;
+/// Bytes of a pad: a word that a producer stores to, and no participant reads.
+pub(crate) const PAD: usize = 8;
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
 
 /// Laps are counted modulo 2^40.
 pub(crate) const LAP_MASK: u64 = (1 << 40) - 1;
@@ -233,6 +243,12 @@ pub(crate) struct Shared {
     mask: u64,
     shift: u32,
     stride: usize,
+    /// Where in a slot the payload begins.
+    payload: usize,
+    /// Slots before this offset have a next one with pads.
+    touched_before: usize,
+    /// Where in a slot its second cache line begins; 0 if there is none.
+    second_line: usize,
     max_payload: usize,
 }
 
@@ -247,6 +263,11 @@ impl Shared {
         assert!(data.len() >= slots * stride, "geometry was validated");
         assert!(producers.len() >= 8 * slots && consumers.len() >= 8 * slots, "geometry was validated");
         assert!(producer_page.len() > REDELIVERIES && consumer_page.len() > HEAD, "geometry was validated");
+        // As `segment::geometry` laid the slots out: with pads, or without.
+        let has_pads = stride - max_payload >= SLOT_HEADER + 2 * PAD;
+        let payload = if has_pads { SLOT_HEADER + PAD } else { SLOT_HEADER };
+        let touched_before = if has_pads { (slots - 1) * stride } else { 0 };
+        let second_line = if stride > CACHE_LINE { CACHE_LINE } else { 0 };
         let (slots, shift) = (slots as u64, slots.trailing_zeros());
         Shared {
             producer_page,
@@ -258,6 +279,9 @@ impl Shared {
             mask: slots - 1,
             shift,
             stride,
+            payload,
+            touched_before,
+            second_line,
             max_payload,
         }
     }
@@ -374,6 +398,20 @@ impl Shared {
     /// Offset of the payload of the slot at `offset`.
     #[inline(always)]
     pub(super) fn payload_at(&self, offset: usize) -> usize {
-        offset + SLOT_HEADER
+        offset + self.payload
+    }
+
+    /// Offsets of the two pads in the slot after the one at `offset`: in its first line and in its
+    /// last. `None` if there are none, or `offset` is that of the last slot.
+    #[inline(always)]
+    pub(super) fn next_pads(&self, offset: usize) -> Option<[usize; 2]> {
+        let next = offset + self.stride;
+        (offset < self.touched_before).then_some([next + SLOT_HEADER, next + self.stride - PAD])
+    }
+
+    /// Asks for the second line of `slot`, to read it soon.
+    #[inline(always)]
+    pub(super) fn prefetch_rest(&self, slot: usize) {
+        self.data.prefetch_to_read(self.slot(slot) + self.second_line);
     }
 }
