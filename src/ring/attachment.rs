@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::Ring;
 use crate::error::{Error, Result};
 use crate::os::clock::{coarse_ns, monotonic_ns};
+use crate::os::fork;
 use crate::os::owner_thread::OwnerThread;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::{Ends, Kind, Participant, Role, WakeMode};
@@ -86,6 +87,8 @@ pub(super) struct Attachment<E: Edge> {
     tries: AtomicU32,
     /// Whether sending fails while no consumer is attached.
     needs_consumer: bool,
+    /// The fork generation in which a call that sends has nothing to check first.
+    unchecked_generation: u32,
     /// The membership at which a consumer was attached, if one is required.
     attended_membership: AtomicU64,
     /// Whether joining has recovered what dead participants held.
@@ -110,6 +113,8 @@ impl<E: Edge> Attachment<E> {
             Role::Consumer => (data, space),
             Role::Producer => (space, data),
         };
+        let needs_consumer = role == Role::Producer && ring.needs_consumer();
+        let generation = participant.generation();
         Ok(Attachment {
             ring: ring.clone(),
             ours: Cancellable::new(ours),
@@ -120,7 +125,9 @@ impl<E: Edge> Attachment<E> {
             baseline: participant.reported(),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
-            needs_consumer: role == Role::Producer && ring.needs_consumer(),
+            needs_consumer,
+            // Generations only grow, so the one before does not come again.
+            unchecked_generation: if needs_consumer { generation.wrapping_sub(1) } else { generation },
             attended_membership: AtomicU64::new(NO_MEMBERSHIP),
             has_recovered,
             participant,
@@ -400,6 +407,12 @@ impl<E: Edge> Attachment<E> {
     /// consumer if one is required.
     #[inline(always)]
     pub(super) fn check_send(&self) -> Result<()> {
+        // One comparison for both questions.
+        if fork::is_child_of(self.unchecked_generation) { self.check_send_fully() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn check_send_fully(&self) -> Result<()> {
         self.check_fork()?;
         if self.needs_consumer { self.check_consumer() } else { Ok(()) }
     }

@@ -102,6 +102,11 @@ impl Participant {
         fork::is_child_of(self.forks)
     }
 
+    /// The fork generation of the process that joined.
+    pub(crate) fn generation(&self) -> u32 {
+        self.forks
+    }
+
     /// [`Error::Forked`] in a child of the process that joined. One load, cheap enough for every
     /// call.
     #[inline(always)]
