@@ -110,7 +110,8 @@ pub(crate) struct Job {
 /// The report of one end.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Nanoseconds per message or round trip: the median inside this run. NaN (null) where only all
+    /// Nanoseconds per message or round trip: the median inside this run, of round trips the
+    /// mean of the middle half. NaN (null) where only all
     /// ends together can compute it.
     pub(crate) median: Option<f64>,
     pub(crate) p99: Option<f64>,
