@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
 
-use super::owner_thread;
+use super::{lock, owner_thread};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -78,6 +78,9 @@ impl Drop for LockFd {
             if let Some(open_fds) = open_fds {
                 set(open_fds, self.0.as_raw_fd(), false);
             }
+            // Closing is not enough: a child that another thread is starting has a copy of the
+            // descriptor until its `execve`. In a forked child this fails, as it should.
+            let _ = lock::unlock_all(self.0.as_fd());
             // SAFETY: dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.0) };
         });

@@ -28,7 +28,7 @@
 //! user or to root, must not be a symbolic link, and other users must not be able to write to it.
 //! The one reader holds a lock (flock(2)), which the kernel releases when it dies.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mknodat, openat};
@@ -40,6 +40,7 @@ use super::stream::{self, Options, Wire};
 use super::{Arrival, Capabilities, FrameReceiver, pipe, retry};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};
+use crate::os::fork::LockFd;
 use crate::os::poll::{self, Ready};
 use crate::wait::deadline::Deadline;
 
@@ -103,15 +104,15 @@ pub fn sender(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Dea
 pub fn receiver(path: impl AsRef<Path>, options: &Options) -> Result<Receiver> {
     pipe::check_size(options)?;
     let fifo = Fifo::at(path.as_ref())?;
-    let first = fifo.reader()?;
-    match flock(&first, FlockOperation::NonBlockingLockExclusive) {
+    let first = LockFd::open(|| fifo.reader())?;
+    match flock(first.as_fd(), FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::AGAIN) => return Err(Error::RoleTaken { role: "reader" }),
         locked => locked.map_err(|e| Error::io("lock the FIFO", e))?,
     }
-    pipe::set_size(&first, options)?;
-    let stat = fstat(&first).map_err(|e| Error::io("examine the FIFO", e))?;
+    pipe::set_size(first.as_fd(), options)?;
+    let stat = fstat(first.as_fd()).map_err(|e| Error::io("examine the FIFO", e))?;
     let inner = stream::receiver_of_many(fifo.reader()?, WIRE, options)?;
-    Ok(Receiver { inner, fifo, identity: (stat.st_dev, stat.st_ino), _first: first })
+    Ok(Receiver { inner, fifo, identity: (stat.st_dev, stat.st_ino), first })
 }
 
 /// The receiving end of a FIFO.
@@ -122,7 +123,15 @@ pub struct Receiver {
     /// Device and inode, because the path may lead to another file later.
     identity: (u64, u64),
     /// Holds the lock, and keeps the contents of the FIFO.
-    _first: OwnedFd,
+    first: LockFd,
+}
+
+impl Drop for Receiver {
+    /// Closing is not enough: a child that another thread is starting has a copy of the descriptor
+    /// until its `execve`. In a forked child this fails, as it should.
+    fn drop(&mut self) {
+        let _ = flock(self.first.as_fd(), FlockOperation::Unlock);
+    }
 }
 
 impl Receiver {

@@ -194,7 +194,7 @@ pub(crate) fn check_size(options: &Options) -> Result<()> {
 }
 
 /// Sets the requested size, if there is one and the descriptor is a pipe.
-pub(super) fn set_size(fd: &OwnedFd, options: &Options) -> Result<()> {
+pub(super) fn set_size(fd: impl AsFd, options: &Options) -> Result<()> {
     const WRONG: Error = Error::Invalid { what: "pipe size: 1 byte to 2 GiB" };
     let Some(size) = options.pipe_size else { return Ok(()) };
     if size > 1 << 31 {

@@ -10,8 +10,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use slipring::frame::Header;
-use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, mq, ring};
+use slipring::transport::stream::Options as StreamOptions;
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, fifo, mq, ring};
 use slipring::{Error, Mutex, Options, Ring, Semaphore, mpmc, spsc, stream};
+
+use crate::common::dir::TestDir;
+use crate::common::queues::queue_permit;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -261,6 +265,7 @@ fn locks_and_permits_of_a_dead_parent_are_recovered_though_its_child_lives() {
 
 #[test]
 fn the_death_of_a_queues_ends_is_noticed_though_their_child_lives() {
+    let _permit = queue_permit();
     let name = format!("/slipring-fork-{}", std::process::id());
     let options = mq::Options::default();
     let mut rx = match mq::Receiver::open(&name, &options) {
@@ -282,6 +287,68 @@ fn the_death_of_a_queues_ends_is_noticed_though_their_child_lives() {
     mq::Receiver::open(&name, &options).expect("the role is free");
     mq::remove(&name).unwrap();
     drop(child);
+}
+
+/// A child that has copies of all descriptors and runs no fork handlers: what `Command::spawn`
+/// makes, before its `execve`. Killed when dropped.
+struct Starting(libc::pid_t);
+
+impl Starting {
+    fn new() -> Self {
+        // SAFETY: the child calls `pause` only.
+        match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+            0 => loop {
+                // SAFETY: a system call without arguments.
+                unsafe { libc::pause() };
+            },
+            pid => {
+                assert!(pid > 0, "clone");
+                Starting(pid as libc::pid_t)
+            }
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // SAFETY: kills a child that has not been waited for.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        wait_for(self.0);
+    }
+}
+
+#[test]
+fn a_role_is_free_at_once_while_a_child_that_is_being_started_has_copies() {
+    let dir = TestDir::new("fork-roles");
+    let (fifo, options) = (dir.0.join("fifo"), StreamOptions::new());
+    let rx = fifo::receiver(&fifo, &options).unwrap();
+    let _child = Starting::new();
+    drop(rx);
+    fifo::receiver(&fifo, &options).expect("the role is free");
+
+    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let tx = spsc::Producer::attach(&ring).unwrap();
+    let mutex = Mutex::memfd(8).unwrap();
+    let other = Mutex::from_fd(mutex.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
+    std::mem::forget(other.lock().unwrap());
+    let _child = Starting::new();
+    drop(tx);
+    spsc::Producer::attach(&ring).expect("the role is free");
+    drop(other);
+    assert!(mutex.try_lock().unwrap().is_some_and(|locked| locked.owner_died()), "a leaked guard ends with its handle");
+
+    let _permit = queue_permit();
+    let name = format!("/slipring-fork-roles-{}", std::process::id());
+    let options = mq::Options::default().messages(2);
+    let rx = match mq::Receiver::open(&name, &options) {
+        Err(Error::Unsupported { what }) => return eprintln!("skipped: {what}"),
+        opened => opened.unwrap(),
+    };
+    let _child = Starting::new();
+    drop(rx);
+    let opened = mq::Receiver::open(&name, &options).map(drop);
+    mq::remove(&name).unwrap();
+    opened.expect("the role is free");
 }
 
 #[test]
