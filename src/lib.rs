@@ -116,6 +116,10 @@ pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use wait::{cancel::Canceller, deadline::Deadline, idle::Idle};
 
+#[cfg(all(test, not(miri)))]
+#[path = "../tests/common/watchdog.rs"]
+mod watchdog;
+
 /// The README's code, compiled by `cargo test --doc`.
 #[cfg(all(doctest, feature = "transports"))]
 #[doc = include_str!("../README.md")]

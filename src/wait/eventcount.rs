@@ -208,6 +208,10 @@ mod tests {
     use super::*;
     use crate::memory::{self, LINE};
 
+    /// In place of the cap on sleeps. Longer than a busy machine keeps a thread from running, so a
+    /// sleep of this length is one that no wake-up ended.
+    const LONG: Duration = Duration::from_millis(500);
+
     fn line() -> Area {
         memory::heap(LINE, LINE).unwrap().control
     }
@@ -226,8 +230,8 @@ mod tests {
                         let mut ready = || turn.load(Acquire) == my_turn;
                         while !ready() {
                             let start = Instant::now();
-                            mine.sleep(SLEEP_CAP, &mut ready);
-                            overslept.fetch_add(u64::from(start.elapsed() >= SLEEP_CAP), Relaxed);
+                            mine.sleep(LONG, &mut ready);
+                            overslept.fetch_add(u64::from(start.elapsed() >= LONG), Relaxed);
                         }
                         turn.store(my_turn + 1, Release);
                         wake_next();
@@ -322,11 +326,11 @@ mod tests {
                 let delay = dice(&mut seed) % SPREAD;
                 asked.store(round, Release);
                 pause(delay);
-                let slept = sleeper.sleep(SLEEP_CAP, &mut || turn.load(Acquire) == round);
+                let slept = sleeper.sleep(LONG, &mut || turn.load(Acquire) == round);
                 let end = now();
                 if slept && told.load(Acquire) == round << 1 {
                     let overslept = Duration::from_nanos(end.saturating_sub(at.load(Relaxed)));
-                    sleeps.lost += u64::from(overslept >= SLEEP_CAP / 2);
+                    sleeps.lost += u64::from(overslept >= LONG / 2);
                     sleeps.late += u64::from(overslept >= FIRST_WAIT / 2);
                 }
                 while told.load(Acquire) >> 1 < round {

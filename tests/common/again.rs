@@ -1,6 +1,7 @@
 //! Starts this test program again as a child process, also under an emulator.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
 /// The emulator that runs this program, if there is one: `.ci/aarch64` names it. Tests that need
@@ -21,4 +22,15 @@ pub fn this_program() -> Command {
         }
         None => Command::new(program),
     }
+}
+
+/// Copies this program to where all users may execute it.
+///
+/// By another process: the kernel executes no file that is open for writing, and a child that
+/// another test is starting would have a copy of our descriptor until its `execve`.
+#[allow(dead_code, reason = "not every test program that includes this file uses it")]
+pub fn copy_program(to: &Path) {
+    let from = std::env::current_exe().unwrap();
+    let copied = Command::new("install").args(["-m", "755"]).args([from.as_path(), to]).status();
+    assert!(copied.unwrap().success());
 }

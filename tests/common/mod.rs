@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "not every test program uses everything")]
 
+pub mod address;
 pub mod again;
 pub mod asleep;
 pub mod dir;
+pub mod queues;
 pub mod shared;
 pub mod stop;
 pub mod this_test;
+mod watchdog;

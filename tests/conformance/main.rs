@@ -7,13 +7,19 @@
 //!
 //! A new transport needs a file that makes a [`subject::Subject`], and a line in `subjects!` below.
 
+#[path = "../common/address.rs"]
+mod address;
 #[path = "../common/again.rs"]
 mod again;
 mod cases;
 mod processes;
+#[path = "../common/queues.rs"]
+mod queues;
 mod script;
 mod storm;
 mod subject;
+#[path = "../common/watchdog.rs"]
+mod watchdog;
 mod wire;
 
 mod fifo;

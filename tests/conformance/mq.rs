@@ -1,9 +1,8 @@
 //! `mq:`.
 
-use std::sync::{Condvar, Mutex};
-
 use slipring::transport::mq::{CAPABILITIES, remove};
 
+use super::queues::{QueuePermit, queue_permit};
 use super::subject::{Meeting, Subject, unique};
 
 pub fn subject() -> Subject {
@@ -18,23 +17,17 @@ pub fn subject() -> Subject {
     }
 }
 
-/// A user's queues share `RLIMIT_MSGQUEUE`, 800 KiB by default: this many can exist at a time.
-const AT_ONCE: usize = 4;
-static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-
-struct Remove(String);
+struct Remove(String, #[allow(dead_code, reason = "dropped after the queue")] QueuePermit);
 
 impl Drop for Remove {
     fn drop(&mut self) {
         let _ = remove(&self.0);
-        *TAKEN.0.lock().unwrap() -= 1;
-        TAKEN.1.notify_one();
     }
 }
 
 fn meet() -> Meeting {
-    *TAKEN.1.wait_while(TAKEN.0.lock().unwrap(), |taken| *taken == AT_ONCE).unwrap() += 1;
+    let permit = queue_permit();
     let name = format!("/{}", unique());
     let endpoint = format!("mq:{name}");
-    Meeting::new(endpoint.clone(), endpoint, Remove(name))
+    Meeting::new(endpoint.clone(), endpoint, Remove(name, permit))
 }

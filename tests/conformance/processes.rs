@@ -168,8 +168,8 @@ fn receive_to_the_end(expected: &mut super::script::Expected, rx: &mut dyn Frame
 pub fn a_child_receives(subject: &Subject) {
     let meeting = (subject.meet)();
     let script = Script::mixed(12, FRAMES, longest(subject));
-    let child = Other::start("receive", &meeting, &meeting.receiver, script);
-    let mut tx = open_sender(&meeting, child.0.id());
+    let mut child = Other::start("receive", &meeting, &meeting.receiver, script);
+    let mut tx = open_sender_to(&mut child, &meeting);
     let pause = |n: usize| match n % 8 {
         0 if !subject.capabilities.lossless => std::thread::sleep(Duration::from_millis(1)),
         _ => {}
@@ -179,15 +179,16 @@ pub fn a_child_receives(subject: &Subject) {
     child.join();
 }
 
-/// Sends a frame, and retries while the child has not opened its receiver.
-fn open_sender(meeting: &Meeting, receiver: u32) -> Box<dyn FrameSender> {
-    let start = Instant::now();
+/// Retries while the child has not opened its receiver.
+#[track_caller]
+fn open_sender_to(child: &mut Other, meeting: &Meeting) -> Box<dyn FrameSender> {
     loop {
-        match meeting.open_sender_to(receiver) {
+        match meeting.open_sender_to(child.0.id()) {
             Ok(tx) => return tx,
-            Err(Error::NotFound) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(1)),
+            Err(Error::NotFound) => child.assert_runs(),
             Err(error) => panic!("{error:?}"),
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -234,8 +235,7 @@ fn sender_killed(subject: &Subject, patient: bool) {
     if subject.capabilities.survives_restart {
         // The next sender's frames are received, from its first one on.
         let sent = std::thread::scope(|scope| {
-            let sender =
-                scope.spawn(|| open_sender(&meeting, std::process::id()).send_deadline(Header::PLAIN, b"next", soon()));
+            let sender = scope.spawn(|| meeting.open_sender().unwrap().send_deadline(Header::PLAIN, b"next", soon()));
             let start = Instant::now();
             loop {
                 match rx.recv_deadline(soon()) {
@@ -262,7 +262,7 @@ fn receiver_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
     let script = Script::large(14, 100_000, 1000.min(subject.longest));
     let mut child = Other::start("take", &meeting, &meeting.receiver, script);
-    let mut tx = open_sender(&meeting, child.0.id());
+    let mut tx = open_sender_to(&mut child, &meeting);
     for n in 0..20 {
         let (header, payload) = script.frame(n);
         tx.send_deadline(header, &payload, soon()).unwrap();

@@ -1,11 +1,12 @@
 //! `unix:`, `seqpacket:`, `dgram:`, `tcp:`, `udp:`.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use slipring::transport::{dgram, seqpacket, tcp, udp, unix, upgrade};
 
+use super::address::unused_address;
 use super::subject::{Meeting, Place, Subject, Wire};
 
 pub fn unix() -> Subject {
@@ -45,9 +46,8 @@ pub fn unix_upgraded() -> Subject {
 }
 
 pub fn tcp() -> Subject {
-    // A port that is free now, and that the kernel does not assign again soon.
     let meet = || {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = unused_address();
         Meeting::new(format!("tcp:{address}?listen"), format!("tcp:{address}"), ())
     };
     let wire = |meeting: &Meeting| {
@@ -120,10 +120,8 @@ pub fn dgram() -> Subject {
 }
 
 pub fn udp() -> Subject {
-    // A port that is free now, and that the kernel does not assign again soon.
     let meet = || {
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let endpoint = format!("udp:127.0.0.1:{port}");
+        let endpoint = format!("udp:{}", unused_address());
         Meeting::new(endpoint.clone(), endpoint, ())
     };
     let wire = |meeting: &Meeting| {

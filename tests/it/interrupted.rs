@@ -13,6 +13,8 @@ use slipring::frame::{Event, Header};
 use slipring::transport::{FrameReceiverExt, mq, sysv};
 use slipring::{Error, Options, Ring};
 
+use crate::common::address::unused_address;
+use crate::common::queues::{QueuePermit, queue_permit};
 use crate::common::this_test::this_test;
 
 const SENDER: &str = "SLIPRING_TEST_INTERRUPTED";
@@ -54,7 +56,7 @@ fn interrupted<T: Send + 'static>(pause: Duration, work: impl FnOnce() -> T + Se
 }
 
 /// A directory, a queue and a key that this test owns, and removes when dropped.
-struct Place(PathBuf, String);
+struct Place(PathBuf, String, #[allow(dead_code, reason = "dropped after the queue")] QueuePermit);
 
 impl Place {
     fn new() -> Self {
@@ -63,20 +65,19 @@ impl Place {
         let path = std::env::temp_dir().join(&name);
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("key"), b"").unwrap();
-        Place(path, name)
+        Place(path, name, queue_permit())
     }
 
     /// The receiver's and the sender's endpoint.
     fn endpoints(&self) -> Vec<(String, String)> {
         let at = |scheme: &str, file: &str| format!("{scheme}:{}", self.0.join(file).display());
         let same = |endpoint: String| (endpoint.clone(), endpoint);
-        let port = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         vec![
             same(format!("mq:/{}", self.1)),
             same(at("sysv", "key")),
             same(at("dgram", "dgram")),
             same(at("fifo", "fifo")),
-            same(format!("udp:127.0.0.1:{}", port())),
+            same(format!("udp:{}", unused_address())),
             (at("seqpacket", "seqpacket") + "?listen", at("seqpacket", "seqpacket")),
             (at("unix", "unix") + "?listen", at("unix", "unix")),
         ]

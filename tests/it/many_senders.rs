@@ -9,6 +9,8 @@ use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Header};
 use slipring::transport::{FrameReceiverExt, FrameSenderExt, mq, sysv};
 
+use crate::common::queues::queue_permit;
+
 const SOON: Duration = Duration::from_secs(120);
 const SENDERS: usize = 300;
 const BYTES: usize = 70_000;
@@ -79,6 +81,7 @@ fn through_a_fifo() {
 
 #[test]
 fn through_a_posix_queue() {
+    let _permit = queue_permit();
     all_arrives("mq");
 }
 

@@ -18,6 +18,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use slipring::transport::{mq, sysv, unix};
 use slipring::{Deadline, Error, Options, Result, Ring, spsc};
 
+use crate::common::queues::queue_permit;
 use crate::common::shared::{PAGE, Shared};
 use crate::common::this_test::this_test;
 
@@ -157,14 +158,12 @@ fn a_file_that_is_not_regular_is_refused_at_once() {
     fs::create_dir(at("directory")).unwrap();
     let _socket = UnixListener::bind(at("socket")).unwrap();
     assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
-    let started = Instant::now();
     for name in ["symlink", "dangling", "device", "directory", "socket", "fifo"] {
         assert_untrusted(Ring::open(name, &ground.options()), name);
         assert_untrusted(Ring::open_or_create(name, &ground.options()), name);
         assert_untrusted(spsc::Consumer::open(name, &ground.options()), name);
         assert!(matches!(Ring::create(name, &ground.options()), Err(Error::Exists)), "{name}");
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "opening blocked");
     assert!(!at("nowhere").exists(), "nothing is created through a link");
 }
 
@@ -265,6 +264,7 @@ fn queues_of_another_user_are_refused_in_both_directions() {
     if !is_root() {
         return;
     }
+    let _permit = queue_permit();
     let Some(said) = as_nobody("squat queues", &ground.0) else { return };
     let (mq, sysv) = queues(&ground.0, true);
     as_nobody("remove queues", &ground.0);

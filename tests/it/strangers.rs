@@ -13,10 +13,13 @@ use slipring::frame::{Event, Form, Frame, Header, Hello, control};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSenderExt, mq, stream::Options, sysv};
 use slipring::{Deadline, Error};
 
+use crate::common::address::unused_address;
+use crate::common::queues::{QueuePermit, queue_permit};
+
 const SOON: Duration = Duration::from_secs(60);
 
 /// A directory, a queue and a key that this test owns, and removes when dropped.
-struct Place(PathBuf, String);
+struct Place(PathBuf, String, #[allow(dead_code, reason = "dropped after the queue")] QueuePermit);
 
 impl Place {
     fn new() -> Self {
@@ -25,7 +28,7 @@ impl Place {
         let path = std::env::temp_dir().join(&name);
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("key"), b"").unwrap();
-        Place(path, name)
+        Place(path, name, queue_permit())
     }
 }
 
@@ -68,7 +71,7 @@ fn subjects(place: &Place) -> Vec<Subject> {
     let dgram = format!("dgram:{}", path.display());
     let socket = UnixDatagram::unbound().unwrap();
     let to_dgram = move |message: &[u8]| assert_eq!(socket.send_to(message, &path).unwrap(), message.len());
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = unused_address();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let to_udp = move |message: &[u8]| assert_eq!(socket.send_to(message, port).unwrap(), message.len());
     vec![
@@ -172,6 +175,8 @@ fn writers_of_something_else_end_no_fifo() {
         loop {
             match rx.try_recv() {
                 Ok(Event::Skipped { .. }) => {}
+                // A child that another test is starting has a copy of it until its `execve`.
+                Err(Error::Empty) => std::thread::yield_now(),
                 Err(Error::Closed) => break, // the last writer has closed it
                 other => panic!("{endpoint}: {message:x?} and then closed: {other:?}"),
             }

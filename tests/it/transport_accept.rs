@@ -2,7 +2,7 @@
 //! half-closed peers, full backlogs.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with};
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Header};
-use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, seqpacket, tcp, unix};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, seqpacket, unix};
 use slipring::{Deadline, Error};
+
+use crate::common::address::unused_address;
 
 fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
@@ -147,7 +149,7 @@ fn listening(place: &Place) -> Vec<Listening> {
         }
     };
     let tcp = |options: &str| {
-        let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = unused_address();
         Listening {
             endpoint: format!("tcp:{address}?listen{options}"),
             peer: format!("tcp:{address}"),
@@ -236,9 +238,7 @@ fn a_listening_endpoint_serves_a_foreign_receiver_that_sends_nothing() {
 
 #[test]
 fn a_connection_that_sends_one_byte_counts_as_a_peer() {
-    let listener = tcp::Listener::bind("127.0.0.1:0", &tcp::Options::default()).unwrap();
-    let address = listener.local_address().unwrap();
-    drop(listener);
+    let address = unused_address();
     std::thread::scope(|scope| {
         let receiver = scope.spawn(|| {
             let endpoint = Endpoint::parse(&format!("tcp:{address}?listen")).unwrap();

@@ -13,6 +13,8 @@ use slipring::frame::{Event, Form, Frame, Header, control};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, dgram, seqpacket, udp};
 use slipring::{Deadline, Error};
 
+use crate::common::address::unused_address;
+use crate::common::again::copy_program;
 use crate::common::asleep::wait_until_asleep;
 use crate::common::this_test::{arguments, this_test};
 
@@ -244,8 +246,7 @@ fn start_as_nobody(place: &Place, role: &str, address: &str) -> Option<Command> 
         return None;
     }
     let copy = place.0.join("binary");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+    copy_program(&copy);
     let mut command = Command::new(copy);
     arguments(&mut command, module_path!(), "process").env(ROLE, role).env(ADDRESS, address);
     command.uid(65_534).gid(65_534).stdout(Stdio::null()).stderr(Stdio::null());
@@ -411,7 +412,7 @@ fn udp_tries_every_address_although_others_fail() {
 fn udp_waits_until_any_address_answers() {
     let options = udp::Options::default().remote(true);
     let (_held, refusing) = refusing();
-    let late = UdpSocket::bind("127.0.0.77:0").unwrap().local_addr().unwrap(); // no other test binds to this address
+    let late = unused_address();
     let addresses = [IMPOSSIBLE.parse().unwrap(), refusing, late];
     let (say, started) = std::sync::mpsc::channel();
     let sender = std::thread::spawn({
@@ -442,11 +443,18 @@ fn udp_waits_until_any_address_answers() {
 #[test]
 fn udp_without_a_receiver_is_an_error_and_a_later_receiver_gets_hello() {
     let options = udp::Options::default();
-    let rx = udp::Receiver::bind("127.0.0.1:0", &options).unwrap();
-    let address = rx.local_address().unwrap();
+    let address = unused_address();
+    let rx = udp::Receiver::bind(address, &options).unwrap();
     let mut tx = udp::Sender::connect(address, &options, soon()).unwrap();
     drop(rx);
-    assert!(matches!(udp::Sender::connect(address, &options, now()).err(), Some(Error::NotFound)));
+    // A child that another test is starting may hold the socket until its `execve`.
+    let error = loop {
+        match udp::Sender::connect(address, &options, now()) {
+            Ok(_) => std::thread::yield_now(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::NotFound), "{error:?}");
     tx.send(Header::PLAIN, b"into the void").unwrap();
     assert!(matches!(tx.send(Header::PLAIN, b"refused"), Err(Error::Closed)));
     let mut rx = udp::Receiver::bind(address, &options).unwrap();

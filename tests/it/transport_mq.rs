@@ -11,6 +11,7 @@ use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSen
 use slipring::{Deadline, Error};
 
 use crate::common::asleep::wait_until_asleep;
+use crate::common::queues::{QueuePermit, queue_permit};
 use crate::common::stop::StopOnDrop;
 use crate::common::this_test::this_test;
 
@@ -18,12 +19,13 @@ const SOON: Duration = Duration::from_secs(60);
 const QUEUE: &str = "SLIPRING_TEST_MQ";
 
 /// A queue that is removed when this value is dropped.
-struct Name(String);
+struct Name(String, #[allow(dead_code, reason = "dropped after the queue")] QueuePermit);
 
 impl Name {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Name(format!("/slipring-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Name(format!("/slipring-test-{}-{number}", std::process::id()), queue_permit())
     }
 }
 

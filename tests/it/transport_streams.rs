@@ -12,6 +12,7 @@ use slipring::transport::stream::Options;
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, pipe, tcp, unix};
 use slipring::{Deadline, Error};
 
+use crate::common::address::unused_address;
 use crate::common::this_test::this_test;
 
 const CHILD: &str = "SLIPRING_TEST_STREAMS_CHILD";
@@ -121,7 +122,14 @@ fn a_socket_path_in_use_is_refused() {
     assert_eq!(who.pid, std::process::id());
     drop((tx, rx));
     assert!(matches!(their_rx.recv_deadline(deadline()), Err(Error::Closed)));
-    assert!(matches!(their_tx.send_deadline(Header::PLAIN, b"x", deadline()), Err(Error::Closed | Error::PeerDead)));
+    // A child that another test is starting has a copy of the socket until its `execve`.
+    let refused = loop {
+        match their_tx.send_deadline(Header::PLAIN, b"x", deadline()) {
+            Ok(()) => std::thread::yield_now(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Closed | Error::PeerDead), "{refused:?}");
     drop(listener);
     assert!(!path.exists());
 }
@@ -169,14 +177,19 @@ fn close_reports_frames_that_the_peer_did_not_acknowledge() {
     for batch in [false, true] {
         let options = tcp::Options::default().stream(Options::new().batch(batch));
         let listener = tcp::Listener::bind("127.0.0.1:0", &options).unwrap();
-        let (mut tx, mut rx) = tcp::connect(listener.local_address().unwrap(), &options, deadline()).unwrap();
-        drop(listener.accept(deadline()).unwrap());
-        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "the peer has left");
-        tx.send(Header::PLAIN, b"is lost").unwrap();
-        let _ = tx.flush(deadline()); // the kernel takes it
-        for _ in 0..2 {
-            assert!(refused(tx.close(deadline())), "batch {batch}");
-        }
+        let is_reported = || {
+            let (mut tx, mut rx) = tcp::connect(listener.local_address().unwrap(), &options, deadline()).unwrap();
+            drop(listener.accept(deadline()).unwrap());
+            assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "the peer has left");
+            tx.send(Header::PLAIN, b"is lost").unwrap();
+            let _ = tx.flush(deadline()); // the kernel takes it
+            let [first, second] = [(); 2].map(|()| refused(tx.close(deadline())));
+            assert_eq!(first, second, "the same answer again");
+            first
+        };
+        // A child that another test is starting may have a copy of the peer's socket, where the
+        // frame does arrive.
+        assert!((0..20).any(|_| is_reported()), "batch {batch}");
     }
 }
 
@@ -205,9 +218,8 @@ fn addresses_are_checked() {
     assert!(matches!(tcp::Listener::bind("0.0.0.0:0", &options), Err(Error::Untrusted { .. })));
     assert!(matches!(tcp::connect("192.0.2.1:9", &options, deadline()), Err(Error::Untrusted { .. })));
     assert!(matches!(tcp::connect("nonsense", &options, deadline()), Err(Error::Invalid { .. })));
-    drop(listener);
     let soon = Deadline::after(Duration::from_millis(20));
-    assert!(matches!(tcp::connect(address, &options, soon), Err(Error::NotFound)));
+    assert!(matches!(tcp::connect(unused_address(), &options, soon), Err(Error::NotFound)));
 }
 
 #[test]

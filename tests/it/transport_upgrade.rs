@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use slipring::frame::{Event, Form, Frame, Header, Hello, control};
@@ -20,6 +21,7 @@ use slipring::transport::unix::{Connection, Listener, Options, connect, connect_
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, Result, Ring};
 
+use crate::common::again::copy_program;
 use crate::common::this_test::arguments;
 
 /// The user `nobody`: neither root nor the user that runs the tests.
@@ -87,8 +89,7 @@ impl Client {
             return None;
         }
         let program = place.0.join("client"); // where all users can execute it
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        copy_program(&program);
         fs::set_permissions(place.socket(), fs::Permissions::from_mode(0o666)).unwrap();
         let mut command = Command::new(program);
         arguments(&mut command, module_path!(), "child").env(ROLE, place.socket()).uid(NOBODY).gid(NOBODY);
@@ -300,7 +301,9 @@ fn a_sender_with_room_in_its_ring_notices_that_its_peer_has_left() {
             assert!(matches!(server.receiver().recv_deadline(soon()), Ok(Event::Frame(_))));
         }
         drop(server);
-        let (mut tx, _rx) = client.into_ends();
+        let Connection::Rings(mut tx, rx) = client else { panic!("no rings") };
+        // A child that another test is starting has a copy of the socket until its `execve`.
+        poll(&mut [PollFd::new(&rx, PollFlags::empty())], None).unwrap();
         assert_eq!(tx.flush(soon()).is_err(), !reads, "frames that are left in the ring are lost");
         // A sender that pauses for longer than the interval of liveness checks.
         std::thread::sleep(Duration::from_millis(30));

@@ -1,6 +1,8 @@
 //! Tests of the command line, as a shell sees it: one program, which starts the binary.
 
+mod address;
 mod common;
+mod watchdog;
 
 mod bench;
 mod crash;

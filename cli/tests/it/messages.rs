@@ -6,6 +6,9 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
+
+use crate::address::unused_address;
 use crate::common::{Place, Process, Run, run};
 use slipring::frame::{Form, Frame, Header};
 
@@ -45,15 +48,11 @@ fn send_strange(port: SocketAddr) -> UdpSocket {
     stranger
 }
 
-fn free_port() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn a_strangers_datagram_ends_neither_recv_nor_relay() {
     let place = Place::new();
     for verb in ["recv udp:PORT", "relay udp:PORT ring:to"] {
-        let port = free_port();
+        let port = unused_address();
         let receiver = place.start(&verb.replace("PORT", &port.to_string()));
         let _stranger = send_strange(port);
         place.feed(&format!("send udp:{port}"), b"genuine\n").succeeds();
@@ -140,7 +139,12 @@ fn a_frame_that_cannot_be_written_stays_in_its_ring_or_counts_as_lost() {
 
 /// A pipe without a reader.
 fn closed_pipe() -> std::io::PipeWriter {
-    std::io::pipe().unwrap().1
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    // A child that another test is starting has a copy of it until its `execve`.
+    let mut polled = [PollFd::new(&writer, PollFlags::empty())];
+    rustix::event::poll(&mut polled, None).unwrap(); // an error, which is that it has no reader
+    writer
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use crate::common::Process;
+use crate::common::{Process, run};
 use tempfile::TempDir;
 
 /// A directory with a copy of the binary, owned by a user outside the ranges that are assigned.
@@ -24,8 +24,12 @@ impl Limited {
         let directory = tempfile::Builder::new().prefix("slipring-cli-").tempdir()?;
         let user = 1_600_000_000 + std::process::id();
         let binary = directory.path().join("slipring");
-        fs::copy(env!("CARGO_BIN_EXE_slipring"), &binary)?;
-        fs::set_permissions(&binary, Permissions::from_mode(0o755))?;
+        // By another process: the kernel executes no file that is open for writing, and a child
+        // that another test is starting would have a copy of our descriptor until its `execve`.
+        assert!(run(
+            "install",
+            &["-m".as_ref(), "755".as_ref(), env!("CARGO_BIN_EXE_slipring").as_ref(), binary.as_os_str()]
+        ));
         fs::set_permissions(directory.path(), Permissions::from_mode(0o700))?;
         chown(directory.path(), Some(user), Some(user))?;
         Ok(Limited { directory, user })

@@ -117,9 +117,11 @@ fn recv_follow_waits_for_the_next_sender() {
         (format!("dgram:{at}/dgram"), format!("dgram:{at}/dgram")),
     ] {
         let receiver = place.start(&format!("recv {from} --follow --count 3")).reading();
-        for text in ["one\n", "two\n", "three\n"] {
+        for text in ["one\n", "two\n"] {
             place.feed(&format!("send {to}"), text.as_bytes()).succeeds();
         }
+        // The receiver may be gone before the sender has said that it closes.
+        place.feed(&format!("send {to}"), b"three\n");
         assert_eq!(receiver.finish().succeeds().text(), "one\ntwo\nthree\n", "{from}");
     }
     place.run("recv ring:s --follow --timeout 50ms").fails(124, "nothing arrived");

@@ -3,18 +3,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::address::unused_address;
 use crate::common::{Place, Process, noise, run};
 use serde_json::Value;
-
-/// A port without a listener.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Sends SIGINT, as `kill -INT` does.
 fn interrupt(process: &mut Process) {
@@ -215,7 +210,7 @@ fn frames_that_a_receiver_left_unread_are_reported_as_lost() {
 fn frames_that_tcp_cannot_deliver_are_reported_as_lost_or_stay() {
     let place = Place::new();
     for kind in ["mpmc", "spsc"] {
-        let end = format!("tcp:127.0.0.1:{}", free_port());
+        let end = format!("tcp:{}", unused_address());
         let mut receiver = place.start(&format!("recv {end}?listen"));
         let mut sender = place.start(&format!("send ring:{kind}?kind={kind}"));
         let relay = place.start(&format!("relay ring:{kind}?kind={kind} {end}"));
@@ -239,7 +234,7 @@ fn frames_that_tcp_cannot_deliver_are_reported_as_lost_or_stay() {
 #[test]
 fn frames_that_tcp_has_taken_from_a_failing_relay_arrive() {
     let place = Place::new();
-    let end = format!("tcp:127.0.0.1:{}", free_port());
+    let end = format!("tcp:{}", unused_address());
     let lines = numbered(40_000); // more than pipes and the receiver take
     let mut sender = place.start("send ring:ticks?capacity=8MiB");
     sender.write(&lines);
@@ -286,12 +281,12 @@ fn through_all(options: &str, input: &[u8]) -> Vec<u8> {
     let unique = input.len();
     let queues = Queues(vec![format!("mq:/chain-{pid}-{unique}"), format!("sysv:{}", pid << 8 | unique as u32 & 0xFF)]);
     let [mq, sysv] = [&queues.0[0], &queues.0[1]];
-    let port = free_port();
+    let address = unused_address();
     let receiver = place.start(&format!("recv ring:last {options}")).reading();
     let mut relays: Vec<Process> = [
         format!("relay dgram:{at}/dgram ring:last"),
-        format!("relay tcp:127.0.0.1:{port}?listen dgram:{at}/dgram"),
-        format!("relay seqpacket:{at}/seq?listen tcp:127.0.0.1:{port}"),
+        format!("relay tcp:{address}?listen dgram:{at}/dgram"),
+        format!("relay seqpacket:{at}/seq?listen tcp:{address}"),
         format!("relay unix:{at}/unix?listen seqpacket:{at}/seq"),
         format!("relay {sysv} unix:{at}/unix"),
         format!("relay {mq} {sysv}"),
@@ -325,7 +320,7 @@ fn a_file_survives_a_chain_of_every_mechanism() {
 fn a_rings_sequence_numbers_are_kept_and_their_start_is_no_gap() {
     let place = Place::new();
     let unix = format!("unix:{}/socket", place.path().display());
-    for (ring, to) in [("ring:a", unix), ("ring:b", format!("tcp:127.0.0.1:{}", free_port()))] {
+    for (ring, to) in [("ring:a", unix), ("ring:b", format!("tcp:{}", unused_address()))] {
         place.feed(&format!("send {ring}"), b"1\n2\n3\n4\n5\n").succeeds();
         place.run(&format!("recv {ring} --count 2")).succeeds();
         let receiver = place.start(&format!("recv {to}?listen --json"));
@@ -339,9 +334,9 @@ fn a_rings_sequence_numbers_are_kept_and_their_start_is_no_gap() {
 #[test]
 fn a_relay_over_tcp_reconnects_to_a_restarted_receiver() {
     let place = Place::new();
-    let port = free_port();
-    let far = format!("recv tcp:127.0.0.1:{port}?listen");
-    let relay = place.start(&format!("relay ring:a tcp:127.0.0.1:{port}?reconnect=1m"));
+    let address = unused_address();
+    let far = format!("recv tcp:{address}?listen");
+    let relay = place.start(&format!("relay ring:a tcp:{address}?reconnect=1m"));
     let mut receiver = place.start(&far);
     let mut sender = place.start("send ring:a");
     sender.write(b"before it\n");

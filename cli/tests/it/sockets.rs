@@ -1,14 +1,11 @@
 //! How commands treat peers that die on sockets, and connections that are no peers.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::address::unused_address;
 use crate::common::{Place, Process};
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// Starts a receiver, and kills it when it has received the sender's first frame.
 fn first_frame_and_death(place: &Place, receiver: &str, sender: &mut Process) {
@@ -23,7 +20,7 @@ fn send_reports_a_last_frame_that_a_dead_receiver_did_not_get() {
     let place = Place::new();
     let at = place.path().display().to_string();
     let ends = [
-        (format!("tcp:{}", free_port()), "?listen", ""),
+        (format!("tcp:{}", unused_address()), "?listen", ""),
         (format!("unix:{at}/plain"), "?listen", ""),
         (format!("unix:{at}/rings"), "?listen&upgrade=ring", "?upgrade=ring"),
         (format!("seqpacket:{at}/messages"), "?listen", ""),
@@ -54,7 +51,7 @@ fn a_relay_keeps_frames_for_a_dead_receiver_behind_rings() {
 fn a_health_check_does_not_end_a_waiting_receiver() {
     let place = Place::new();
     let at = place.path().display().to_string();
-    let port = free_port();
+    let port = unused_address();
     let tcp = move || TcpStream::connect(port).is_ok();
     let path = format!("{at}/socket");
     let unix = move || UnixStream::connect(&path).is_ok();

@@ -2,10 +2,10 @@
 //! shows in the exit code.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::address::unused_address;
 use crate::common::{Place, Process, Run, run, wait_until};
 
 fn signal(process: &mut Process, name: &str) {
@@ -23,14 +23,10 @@ fn end(mut process: Process) -> Run {
     process.finish()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn recv_ends_on_the_first_signal_while_frames_keep_coming() {
     let place = Place::new();
-    let (at, port) = (place.path().display().to_string(), free_port());
+    let (at, address) = (place.path().display().to_string(), unused_address());
     for (from, to) in [
         ("ring:s".to_owned(), "ring:s".to_owned()),
         ("ring:m?kind=mpmc".to_owned(), "ring:m?kind=mpmc".to_owned()),
@@ -40,7 +36,7 @@ fn recv_ends_on_the_first_signal_while_frames_keep_coming() {
         (format!("unix:{at}/up?listen&upgrade=ring"), format!("unix:{at}/up?upgrade=ring")),
         (format!("seqpacket:{at}/seq?listen"), format!("seqpacket:{at}/seq")),
         (format!("dgram:{at}/dgram"), format!("dgram:{at}/dgram")),
-        (format!("tcp:127.0.0.1:{port}?listen"), format!("tcp:127.0.0.1:{port}")),
+        (format!("tcp:{address}?listen"), format!("tcp:{address}")),
     ] {
         let mut receiver = place.start(&format!("recv {from}"));
         let mut sender = place.start(&format!("send {to}"));
@@ -72,28 +68,28 @@ fn a_pause_between_frames_ends_with_the_signal() {
 #[test]
 fn a_stopped_relay_passes_on_the_frames_that_it_and_the_kernel_had() {
     let place = Place::new();
-    let (at, port) = (place.path().display().to_string(), free_port());
-    let text: Vec<u8> = (0..2500).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+    let (at, address) = (place.path().display().to_string(), unused_address());
+    // As much as the kernel takes of each.
+    let text = |lines: u32| (0..lines).flat_map(|n| format!("{n}\n").into_bytes()).collect::<Vec<_>>();
     for (n, (from, to)) in [
         (format!("unix:{at}/unix?listen"), format!("unix:{at}/unix")),
         (format!("unix:{at}/up?listen&upgrade=ring"), format!("unix:{at}/up?upgrade=ring")),
         (format!("seqpacket:{at}/seq?listen"), format!("seqpacket:{at}/seq")),
-        (format!("tcp:127.0.0.1:{port}?listen"), format!("tcp:127.0.0.1:{port}")),
+        (format!("tcp:{address}?listen"), format!("tcp:{address}")),
         (format!("fifo:{at}/fifo"), format!("fifo:{at}/fifo")),
     ]
     .into_iter()
     .enumerate()
     {
         let mut relay = place.start(&format!("relay {from} ring:slow{n}?capacity=4KiB"));
-        let receiver = place.start(&format!("recv ring:slow{n}?capacity=4KiB --rate 2000/s")).reading();
-        let sender = place.start(&format!("send {to}")).feed(&text);
-        place.wait_for(&format!("stat slow{n}"), |stat| stat["received"].as_u64() > Some(100));
-        if !from.contains("seqpacket") {
-            sender.finish().succeeds(); // all of it is on its way
-        } else {
-            drop(sender.finish());
-        }
+        let mut receiver = place.start(&format!("recv ring:slow{n}?capacity=4KiB")).reading();
+        place.wait_for_living(&format!("slow{n}"), 2);
+        signal(&mut receiver, "-STOP");
+        let text = text(if from.contains("seqpacket") { 250 } else { 2500 });
+        place.start(&format!("send {to}")).feed(&text).finish().succeeds(); // all of it is on its way
+        place.wait_for(&format!("stat slow{n}"), |stat| stat["full"].as_u64() > Some(0));
         signal(&mut relay, "-TERM");
+        signal(&mut receiver, "-CONT");
         let run = end(relay);
         assert_eq!(run.code, 143, "{from}: {}", run.stderr);
         assert!(receiver.finish().succeeds().stdout == text, "{from}");

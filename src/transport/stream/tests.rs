@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::frame::{Event, Flags, Frame, Header, Hello, control, fragments};
+use crate::os::poll::has_hung_up;
 use crate::transport::{FrameReceiver, FrameSender, FrameSenderExt, pipe};
 
 const SOCKET: Wire =
@@ -333,6 +334,7 @@ fn encoded_frames_are_sent_unchanged_and_parts_are_finished() {
 fn sending_to_an_ended_peer_fails() {
     let (mut tx, rx) = pipe::pair(&Options::new()).unwrap();
     drop(rx);
+    wait_until_closed(&tx);
     assert!(matches!(tx.send(Header::PLAIN, b"x"), Err(Error::Closed)));
     assert!(matches!(tx.try_send(Header::PLAIN, b"x"), Err(Error::Closed)));
     tx.close(Deadline::never()).unwrap();
@@ -344,6 +346,14 @@ fn sending_to_an_ended_peer_fails() {
     raw.read_to_end(&mut heard).unwrap(); // the end of the stream comes with the BYE
     raw.write_all(&app(0, b"still open this way")).unwrap();
     assert_eq!(payload(rx.recv().unwrap()), b"still open this way");
+}
+
+/// Waits until the other end is closed. A child that another test is starting has a copy of it
+/// until its `execve`.
+fn wait_until_closed(tx: &impl FrameSender) {
+    while !has_hung_up(tx.poll_fd().unwrap()).unwrap() {
+        std::thread::yield_now();
+    }
 }
 
 /// Whether `close` returns that sent frames did not arrive, also on a second call.
@@ -380,11 +390,13 @@ fn closing_reports_whether_everything_arrived() {
             // The peer leaves without reading it: before it has left here, or afterwards.
             tx.send(Header::PLAIN, b"is lost").unwrap();
             drop(rx);
+            wait_until_closed(&tx);
             assert!(tells_of_loss(tx), "batch {batch}");
         }
         for (mut tx, rx) in [pipe::pair(&options).unwrap(), sockets()] {
             tx.send(Header::PLAIN, b"is lost").unwrap();
             drop(rx);
+            wait_until_closed(&tx);
             assert_eq!(tx.flush(Deadline::never()).is_err(), batch);
             assert!(tells_of_loss(tx), "batch {batch}, flushed");
         }

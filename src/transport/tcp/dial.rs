@@ -189,7 +189,10 @@ mod tests {
     fn every_address_is_tried_although_others_fail() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
-        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Refuses connections until it listens.
+        let late = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&late, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let refusing = SocketAddr::try_from(rustix::net::getsockname(&late).unwrap()).unwrap();
         let impossible: SocketAddr = "[fe80::1]:9".parse().unwrap(); // link-local, and of no link: an error at once
         for addresses in [&[good, impossible][..], &[impossible, good], &[refusing, impossible, good]] {
             assert!(connects(addresses), "{addresses:?}");
@@ -198,7 +201,7 @@ mod tests {
         let mut dial = Dial::new(vec![refusing, impossible]);
         assert!(dial.step().unwrap().is_none());
         assert!(matches!(dial.why_not(), Error::NotFound));
-        let _listener = TcpListener::bind(refusing).unwrap();
+        rustix::net::listen(&late, 1).unwrap();
         assert!(connects(&[refusing, impossible]));
         assert!(matches!(Dial::new(vec![impossible]).step(), Err(Error::Io { .. })));
     }
