@@ -425,7 +425,7 @@ fn threads_of_a_handle_share_the_slots_found_free() {
         (0..2).for_each(|value| assert!(try_send(&ring, 1, value)));
         let consumer = thread::spawn({
             let ring = ring.clone();
-            move || (0..2).for_each(|value| assert_eq!(recv(&ring, 3), value))
+            move || assert_eq!(recv(&ring, 3), 0)
         });
         let other = thread::spawn({
             let ring = ring.clone();
@@ -434,6 +434,6 @@ fn threads_of_a_handle_share_the_slots_found_free() {
         let sent = try_send(&ring, 1, 20);
         consumer.join().unwrap();
         let sent = u64::from(sent) + u64::from(other.join().unwrap());
-        assert_eq!(drain(&ring).len() as u64, sent);
+        assert_eq!(drain(&ring).len() as u64, 1 + sent);
     });
 }
