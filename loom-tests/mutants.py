@@ -46,7 +46,7 @@ RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
 RULES = [
     (SPSC, "fn end_chain", "self.shared.word(next).store(0, Ordering::Relaxed);", ";", "the successor is not zeroed"),
-    (AHEAD, "pub(super) fn covers", "(self.zero_end.wrapping_sub(next) as i64) > 0", "self.zero_end != next",
+    (AHEAD, "pub(super) fn covers", "is_before(next, self.zero_end)", "self.zero_end != next",
      "the window is taken to have no end"),
     (AHEAD, "pub(super) fn begin", "shared.zero(later(self.zero_end, next.wrapping_add(8)), end);",
      "shared.zero(self.zero_end, later(self.zero_end, end));", "the window goes back to where a record lies"),
@@ -74,7 +74,7 @@ RULES = [
      " (header.commit_word(), tail.wrapping_add(size)) }",
      "a batch shows its frames one by one"),
     (SPSC, "fn show", "taken.store(end, Ordering::Relaxed);", ";", "frames shown to the consumer are not recorded"),
-    (SPSC, "fn show", "(end.wrapping_sub(self.shown) as i64) > 0", "true", "the record of what was shown moves back"),
+    (SPSC, "fn show", "is_before(self.shown, end)", "true", "the record of what was shown moves back"),
     (SPSC, "pub(crate) fn hand_back", "self.shared.taken().store(self.shown, Ordering::Relaxed);", ";",
      "an orderly end leaves the record of what was shown"),
     (SPSC, "pub(crate) fn hand_back", "later(self.released, self.redelivered_before)", "self.released",

@@ -93,6 +93,7 @@
 
 use super::layout::{ClaimWord, CommitWord, LAP_MASK, ReadWord, Shared, Stop, ahead, before, is_at_least};
 use crate::frame::header::{Header, is_short};
+use crate::ring::position::is_before;
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 
 /// The number of positions that a producer checks together: those of one line of `consumers[]`.
@@ -204,7 +205,7 @@ impl Shared {
         }
         // SYNC(free): pairs with the Release store in `find_free`, of another thread with this
         // handle.
-        if (position.wrapping_sub(free.load(Ordering::Acquire)) as i64) >= 0 && !self.find_free(position, free) {
+        if !is_before(position, free.load(Ordering::Acquire)) && !self.find_free(position, free) {
             return Err(Missed::NotFree);
         }
         // SYNC(claim): passes on the earlier claims that we see. SYNC(issued): pairs with the loads

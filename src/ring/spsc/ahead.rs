@@ -31,7 +31,7 @@
 //! a grant that is dropped or forgotten leaves no bytes that a reader would take for a record.
 
 use super::layout::Shared;
-use crate::ring::position::later;
+use crate::ring::position::{is_before, later};
 use crate::sync::{Ordering, compiler_fence};
 
 /// Bytes of a cache line. Under loom a line is one word.
@@ -65,14 +65,14 @@ impl Ahead {
     /// Whether the word at `next`, a position behind the tail, is known to be zero.
     #[inline(always)]
     pub(super) fn covers(&self, next: u64) -> bool {
-        (self.zero_end.wrapping_sub(next) as i64) > 0
+        is_before(next, self.zero_end)
     }
 
     /// Whether the word at `next`, a position behind the tail, is known to be zero, and no refill
     /// is due for a record that ends there.
     #[inline(always)]
     pub(super) fn reaches(&self, next: u64) -> bool {
-        (self.refill_at.wrapping_sub(next) as i64) >= 0
+        !is_before(self.refill_at, next)
     }
 
     /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released
@@ -139,7 +139,7 @@ impl Ahead {
             return;
         }
         let mut at = up_to(later(self.end, next.wrapping_add(8)), CACHE_LINE);
-        while (end.wrapping_sub(at) as i64) > 0 {
+        while is_before(at, end) {
             shared.zero(at, at.wrapping_add(8));
             at = at.wrapping_add(CACHE_LINE);
         }
@@ -153,10 +153,7 @@ impl Ahead {
 impl Ahead {
     /// Whether [`Ahead::reaches`] is correct about the word at a record's end.
     pub(super) fn assert_reach(&self, tail: u64) {
-        assert!(
-            (self.refill_at.wrapping_sub(tail) as i64) <= 0 || self.covers(self.refill_at),
-            "{self:?}, the tail is {tail}"
-        );
+        assert!(!is_before(tail, self.refill_at) || self.covers(self.refill_at), "{self:?}, the tail is {tail}");
     }
 }
 

@@ -63,7 +63,7 @@
 use super::ahead::Ahead;
 use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
 use crate::frame::header::{Header, SHORT, is_short};
-use crate::ring::position::later;
+use crate::ring::position::{is_before, later};
 use crate::sync::{AtomicU64, Ordering, compiler_fence};
 
 /// Frames that are written behind the producer's tail and not published. They belong to the batch,
@@ -481,14 +481,14 @@ impl Consumer {
         let (mut frame, taken) = (self.shared.record(position, first), self.shared.taken());
         let end = frame.end();
         self.next = end;
-        if (end.wrapping_sub(self.shown) as i64) > 0 {
+        if is_before(self.shown, end) {
             // Recorded before the application sees a byte, so if we die now, our successor knows
             // what we held. It does not move back: what a dead predecessor held stays recorded
             // until it is released.
             self.shown = end;
             taken.store(end, Ordering::Relaxed);
             compiler_fence(Ordering::SeqCst);
-        } else if (frame.position.wrapping_sub(self.redelivered_before) as i64) < 0 {
+        } else if is_before(frame.position, self.redelivered_before) {
             // Only frames that were shown can be redelivered, so `redelivered_before` is not behind
             // `shown`.
             frame.first |= REDELIVERED;
@@ -528,7 +528,7 @@ impl Consumer {
     /// Whether `end` is at the stop or behind it.
     #[inline(always)]
     fn is_stop(&self, end: u64) -> bool {
-        (end.wrapping_sub(self.stop) as i64) >= 0
+        !is_before(end, self.stop)
     }
 
     /// Publishes the head if it lags by enough. True if it was published, so that the producer
@@ -551,7 +551,7 @@ impl Consumer {
 
     /// Whether a dead consumer held the frames at the released position.
     pub(crate) fn is_redelivering(&self) -> bool {
-        (self.released.wrapping_sub(self.redelivered_before) as i64) < 0
+        is_before(self.released, self.redelivered_before)
     }
 
     /// Publishes everything that has been released. True if there was something to publish.
