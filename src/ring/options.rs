@@ -46,7 +46,7 @@ impl Options {
 
     /// A ring of at least `slots` frames (rounded up to a power of two, at least 2) of at least
     /// `payload` bytes each, for many producers and many consumers. A slot takes a multiple of 64
-    /// bytes: 24 of them for headers, and 16 more that make it faster where they take no further
+    /// bytes: 24 of them are for headers, and 16 more make it faster unless they would need another
     /// line. So the largest payload is 40, 88 or 104, 152 or 168, … bytes.
     /// [`Ring::slots`](crate::Ring::slots) and [`Ring::max_payload`](crate::Ring::max_payload)
     /// return the actual sizes.

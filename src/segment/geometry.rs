@@ -126,7 +126,7 @@ const MAX_FRAME: usize = 1 << 30;
 const FRAME_HEADER: usize = 16;
 /// A slot's commit word.
 const SLOT_COMMIT: usize = 8;
-/// Its two pads.
+/// The two pads of a slot.
 const SLOT_PADS: usize = 16;
 
 impl Geometry {
@@ -204,8 +204,9 @@ impl Geometry {
     }
 }
 
-/// Bytes of a slot for `payload` that are no payload. There is a pad in its first line and one in its last, which a producer
-/// may touch (`ring/mpmc/layout.rs`), where they take no further line, and none in a slot of one line.
+/// The bytes of a slot for `payload` that are not payload. If they need no further line, there is a
+/// pad in its first line and one in its last, which a producer may touch (`ring/mpmc/layout.rs`). A
+/// slot of one line has none.
 const fn slot_overhead(stride: usize, payload: usize) -> usize {
     let least = SLOT_COMMIT + FRAME_HEADER;
     if stride > 64 && least + SLOT_PADS + payload <= stride { least + SLOT_PADS } else { least }
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!((geometry.slots, geometry.stride, geometry.max_payload), (1024, 1088, 1048));
         for (asked, got) in [(41, 88), (64, 88), (88, 88), (89, 104), (104, 104), (105, 152)] {
             let geometry = Geometry::mpmc(2, asked, &Settings::default()).unwrap();
-            assert_eq!(geometry.max_payload, got, "pads are there where they take no further line");
+            assert_eq!(geometry.max_payload, got, "pads exist where they need no further line");
             let again = Geometry::mpmc(2, got, &Settings::default()).unwrap();
             assert_eq!(again, geometry, "and are the same for what was made");
         }

@@ -31,9 +31,9 @@
 //! claims it**, because no consumer writes `consumers[s]` before READY l or VOID l. A handle
 //! remembers the position up to which it has found slots free ([`Shared::claim`]).
 //!
-//! **Own the next slot**: after a commit a producer stores into two words of the next slot that are
-//! nothing but padding ([`Shared::touch_next`]), so that it owns the lines when it fills that slot.
-//! No participant reads these words, so it does not matter who owns the slot.
+//! **The next slot's lines**: after a commit a producer stores into two padding words of the next
+//! slot ([`Shared::touch_next`]), so that its core owns the cache lines when it fills that slot. No
+//! participant reads these words, so it does not matter which one owns the slot.
 //!
 //! `tail` and `head` are hints. They are stored after the claim or the take that proves them, so
 //! they may lag (and even move backwards, when the store of a slow thread comes late), but they do
@@ -322,8 +322,8 @@ impl Shared {
         self.touch_next(claim.offset);
     }
 
-    /// Stores into the pads of the slot after the one at `offset`: its lines come over now, while no
-    /// call waits for them.
+    /// Stores into the pads of the slot after the one at `offset`: its lines are transferred now,
+    /// while no call waits for them.
     #[inline(always)]
     fn touch_next(&self, offset: usize) {
         if let Some([first, last]) = self.next_pads(offset) {
@@ -356,7 +356,8 @@ impl Shared {
         let (slot, lap) = self.split(position);
         // SYNC(commit): as in `next_ready`.
         if CommitWord(self.commit_word(slot).load(Ordering::Acquire)) == CommitWord::ready(lap) {
-            // The take waits for its own line first: meanwhile the rest of the frame may come over.
+            // The CAS of the take waits for its line; meanwhile the rest of the frame is
+            // prefetched.
             self.prefetch_rest(slot);
             if let Some(outcome) = self.take_at(position, me) {
                 return outcome;

@@ -23,13 +23,13 @@
 //!
 //! | word | written by | publishes |
 //! |---|---|---|
-//! | `producers[s]` | the producer that claims, by CAS | which lap of the slot was claimed, and by whom |
-//! | commit word | the claim's owner, by a plain store; for a dead owner a recoverer, by CAS | header and payload, or that there is none |
-//! | `consumers[s]` | the consumer that takes, by CAS, then by a plain store; recoverers, and a participant that meets VOID, by CAS | that the slot is free for the next lap |
+//! | `producers[s]` | the producer that claims, by CAS | which lap of the slot was claimed, and by which id |
+//! | commit word | the claim's owner, by a plain store; for a dead owner a recoverer, by CAS | header and payload, or that the slot has no frame |
+//! | `consumers[s]` | the consumer that takes, by CAS, then by a plain store; recoverers, and a participant that finds VOID, by CAS | that the slot is free for the next lap |
 //! | header, payload | the claim's owner | |
-//! | pads | a producer that has filled the slot before | nothing: their lines are then its own |
-//! | tail, head | the producer that claimed, the consumer that took | nothing that the arrays do not say: hints |
-//! | redeliveries | recoverers | that there may be a frame to deliver again |
+//! | pads | a producer that has filled the slot before | nothing: its core then owns their lines |
+//! | tail, head | the producer that claimed, the consumer that took | nothing beyond the arrays: hints |
+//! | redeliveries | recoverers | that there may be a frame to redeliver |
 
 use crate::error::Error;
 use crate::frame::header::SHORT;
@@ -243,11 +243,11 @@ pub(crate) struct Shared {
     mask: u64,
     shift: u32,
     stride: usize,
-    /// Where in a slot the payload begins.
+    /// Offset of the payload in a slot.
     payload: usize,
     /// Slots before this offset have a next one with pads.
     touched_before: usize,
-    /// Where in a slot its second cache line begins; 0 if there is none.
+    /// Offset of a slot's second cache line; 0 if there is none.
     second_line: usize,
     max_payload: usize,
 }
@@ -263,7 +263,7 @@ impl Shared {
         assert!(data.len() >= slots * stride, "geometry was validated");
         assert!(producers.len() >= 8 * slots && consumers.len() >= 8 * slots, "geometry was validated");
         assert!(producer_page.len() > REDELIVERIES && consumer_page.len() > HEAD, "geometry was validated");
-        // As `segment::geometry` laid the slots out: with pads, or without.
+        // With or without pads, as in `segment::geometry`.
         let has_pads = stride - max_payload >= SLOT_HEADER + 2 * PAD;
         let payload = if has_pads { SLOT_HEADER + PAD } else { SLOT_HEADER };
         let touched_before = if has_pads { (slots - 1) * stride } else { 0 };
@@ -409,7 +409,7 @@ impl Shared {
         (offset < self.touched_before).then_some([next + SLOT_HEADER, next + self.stride - PAD])
     }
 
-    /// Asks for the second line of `slot`, to read it soon.
+    /// Prefetches the second line of `slot`, which is read soon.
     #[inline(always)]
     pub(super) fn prefetch_rest(&self, slot: usize) {
         self.data.prefetch_to_read(self.slot(slot) + self.second_line);
