@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// A loopback address at which nothing listens. It belongs to this process: its number is in the
 /// address, and the port is below those that the kernel assigns.
 ///
-/// The usual way, binding to port 0 and closing that socket, does not free the port for certain: a
-/// child that another test is starting has a copy of the socket until its `execve`.
+/// Binding to port 0 and closing that socket would not always free the port, because a child that
+/// another test is starting has a copy of the socket until its `execve`.
 pub fn unused_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
     let [_, high, middle, low] = std::process::id().to_be_bytes();

@@ -1,4 +1,4 @@
-//! How many POSIX queues a test program makes at a time.
+//! Limits the POSIX queues that a test program has at a time.
 
 use std::sync::{Condvar, Mutex};
 
@@ -6,10 +6,10 @@ use std::sync::{Condvar, Mutex};
 const AT_ONCE: usize = 4;
 static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// Held by a test as long as its queue exists.
+/// A test holds it as long as its queue exists.
 pub struct QueuePermit(());
 
-/// Waits until few enough other tests have a queue.
+/// Waits until another test may have a queue.
 pub fn queue_permit() -> QueuePermit {
     *TAKEN.1.wait_while(TAKEN.0.lock().unwrap(), |taken| *taken == AT_ONCE).unwrap() += 1;
     QueuePermit(())

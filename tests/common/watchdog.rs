@@ -1,11 +1,11 @@
-//! Ends a test program in which a test hangs, and says where.
+//! Aborts a test program in which a test hangs, and prints where.
 //!
 //! The test harness waits in the main thread, and wakes up whenever a test has ended. A thread that
-//! is started before `main` aborts the program when that has not happened for 30 seconds. Before,
-//! every thread prints its name, which the harness gave it after its test, and its stack.
+//! is started before `main` aborts the program if no test has ended for 30 seconds. Before that,
+//! every thread prints its stack and its name, which is that of its test.
 //!
 //! On a busy machine it waits longer: a second counts less if there are more runnable threads than
-//! processors. Not watched are the children that tests start, measurements (`--ignored`), and the
+//! processors. It does not watch the children that tests start, measurements (`--ignored`), and the
 //! full form of the tests (`SLIPRING_TESTS=full`), which takes long. `SLIPRING_HANG=SECONDS` sets
 //! another limit.
 
@@ -41,7 +41,7 @@ fn watch(limit: f64) {
         last = now;
     }
     say(&format!("\nno test has ended for {limit} s: they hang in\n"));
-    // SAFETY: the handler calls what a signal handler must not, and may block. The program is
+    // SAFETY: the handler makes calls that are not async-signal-safe, and may block. The program is
     // aborted in any case.
     unsafe { libc::signal(libc::SIGQUIT, show as extern "C" fn(libc::c_int) as libc::sighandler_t) };
     let me = rustix::thread::gettid().as_raw_nonzero().get();
@@ -58,7 +58,7 @@ extern "C" fn show(_: libc::c_int) {
     say(&format!("{}:\n{}\n", thread.name().unwrap_or("a thread"), Backtrace::force_capture()));
 }
 
-/// Not by `eprint!`, which the harness captures.
+/// Writes without `eprint!`, which the harness captures.
 fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -68,7 +68,7 @@ fn threads() -> impl Iterator<Item = i32> {
     tasks.filter_map(|task| task.file_name().to_str()?.parse().ok())
 }
 
-/// How often a thread has slept.
+/// The number of times that a thread has slept.
 fn wake_ups(tid: u32) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).ok()?;
     status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).map(str::to_owned)
