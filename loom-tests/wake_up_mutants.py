@@ -23,7 +23,7 @@ MEMBARRIER = (BARRIER, "fn settle", "!crate::os::membarrier::barrier()", "false"
 FIRST_WAIT = (BARRIER, "fn park", "raised && self.barrier == Barrier::Asymmetric", "false")
 RULES = [
     ("the sleeper does not call membarrier", "late", [MEMBARRIER]),
-    ("nor is its first wait bounded", "lost", [MEMBARRIER, FIRST_WAIT]),
+    ("the same, and its first wait is not bounded", "lost", [MEMBARRIER, FIRST_WAIT]),
     ("the notifier's fence dropped", "lost", [(BARRIER, "fn recheck", "fence(SeqCst)", "()")]),
     ("the notifier's fence: SeqCst → AcqRel", "lost", [(BARRIER, "fn recheck", "fence(SeqCst)", "fence(AcqRel)")]),
 ]

@@ -20,7 +20,7 @@ TIMEOUT = 600  # seconds; a run that takes longer hangs, which counts as noticed
 
 # Name of a rule → the operations that must notice. The first rules are in the models' list.
 RULES = {
-    "the successor is not zeroed": ["spsc try_send three frames", "spsc batch of 3, commit"],
+    "the next header is not zeroed": ["spsc try_send three frames", "spsc batch of 3, commit"],
     "a batch shows its frames one by one": ["spsc batch of 3, commit three frames"],
     "frames shown to the consumer are not recorded": ["spsc try_recv three frames"],
     "READY before the header is whole": ["mpmc try_send one frame"],
