@@ -114,8 +114,8 @@ impl Endpoint {
         }
     }
 
-    /// Checks whether a sender can be opened, as far as the endpoint and existing objects tell.
-    /// Creates nothing and waits for nothing. [`Endpoint::open_sender`] checks this first.
+    /// Checks whether a sender can be opened, by the endpoint and existing objects. Creates nothing
+    /// and waits for nothing. [`Endpoint::open_sender`] checks this first.
     ///
     /// # Errors
     /// Those of [`Endpoint::open_sender`].

@@ -64,7 +64,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Parses a path, which must not be empty nor contain NUL.
+/// Parses a path, which must not be empty or contain NUL.
 pub(super) fn path(text: &str) -> Result<PathBuf> {
     if text.is_empty() || text.contains('\0') {
         return Err(Error::Invalid { what: "path: must not be empty nor contain a zero byte" });

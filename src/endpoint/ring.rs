@@ -113,19 +113,19 @@ impl RingEndpoint {
         &self.name
     }
 
-    /// The kind that was asked for, if any.
+    /// The requested kind, if any.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         self.kind
     }
 
-    /// The capacity that was asked for, in bytes, if any.
+    /// The requested capacity in bytes, if any.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.capacity
     }
 
-    /// The number of slots that was asked for, if any.
+    /// The requested number of slots, if any.
     #[must_use]
     pub fn slots(&self) -> Option<usize> {
         self.slots
@@ -180,7 +180,7 @@ impl RingEndpoint {
         Ring::create(&self.name, &self.options())
     }
 
-    /// Opens the ring, which must be of the kind asked for, if any.
+    /// Opens the ring, which must be of the requested kind, if any.
     ///
     /// # Errors
     /// As [`Ring::open`].

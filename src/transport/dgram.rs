@@ -4,7 +4,7 @@
 //! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for
 //! everything except the socket itself.
 //!
-//! A sender has an address of its own (the kernel chooses an abstract name), which identifies it to
+//! Each sender has an address (an abstract name that the kernel chooses), which identifies it to
 //! the receiver. It has departed when no socket holds that address any more. The kernel adds the
 //! sender's credentials to each datagram (`SCM_CREDENTIALS`): this user and root may send, other
 //! users if they are [allowed](Options::allow_uid).
@@ -222,8 +222,8 @@ impl Inlet for ReceivingEnd {
         }
     }
 
-    /// Whether no socket holds the address: sends nothing to find out. (A living sender is
-    /// connected to us, which gives `EPERM`.)
+    /// Whether no socket has the address. Sends nothing. (A living sender is connected to us, which
+    /// gives `EPERM`.)
     fn is_gone(&mut self, source: &SocketAddrUnix) -> Result<bool> {
         Ok(matches!(connect(&self.probe, source), Err(Errno::CONNREFUSED | Errno::NOENT)))
     }

@@ -58,16 +58,17 @@ use crate::wait::deadline::Deadline;
 /// [`FrameSenderExt`], too, for `send_deadline`, `flush` and `close` with any
 /// `impl Into<Deadline>`.
 ///
-/// The transport allocates the sequence numbers: it replaces `header.seq`, on a ring as on a wire.
+/// The transport allocates the sequence numbers: it replaces `header.seq`, on rings as on all
+/// others.
 pub trait FrameSender: Send {
     /// Sends one frame without waiting. A transport may collect small frames while the caller keeps
-    /// sending, so that many leave in one system call; [`FrameSenderExt::flush`] sends the
-    /// collected ones.
+    /// sending, so that one system call sends many; [`FrameSenderExt::flush`] sends the collected
+    /// ones.
     ///
     /// # Errors
     /// [`Error::Full`] if there is no room now: nothing of the frame has been sent, try the same
     /// frame again. [`Error::TooLarge`] above [`FrameSender::max_payload`], [`Error::Closed`] or
-    /// [`Error::PeerDead`] if no receiver will ever get it, [`Error::Io`].
+    /// [`Error::PeerDead`] if no receiver can get it, [`Error::Io`].
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()>;
 
     /// Sends one frame, waiting for room until the deadline.
@@ -85,10 +86,10 @@ pub trait FrameSender: Send {
         self.send_until(header, payload, Deadline::never())
     }
 
-    /// Sends frames that are already encoded, one behind the other in the short form as in a byte
-    /// ring, unchanged. Returns the number of bytes sent, at least one frame. The frames keep their
-    /// sequence numbers and are not collected: all are passed to the kernel, except perhaps the
-    /// rest of the last one. Returns 0 if this transport cannot send encoded frames
+    /// Sends encoded frames unchanged; they are one after the other in the short form, as in a byte
+    /// ring. Returns the number of bytes sent, at least one frame. The frames keep their sequence
+    /// numbers and are not collected: all are passed to the kernel, except perhaps the rest of the
+    /// last one. Returns 0 if this transport cannot send encoded frames
     /// ([`FrameSender::takes_encoded`]): send them one by one.
     ///
     /// # Errors
@@ -170,9 +171,9 @@ pub trait FrameReceiver: Send {
     /// # Errors
     /// [`Error::Empty`] if nothing has arrived; [`Error::Closed`] and [`Error::PeerDead`] at the
     /// end (see the [module](self)); [`Error::Corrupt`], [`Error::Incompatible`],
-    /// [`Error::TooLarge`] for what no correct peer sends (final on the byte streams of sockets;
-    /// wrong messages are skipped, and reported as [`Event::Skipped`]); [`Error::Untrusted`] for a
-    /// peer that may not send here; [`Error::Io`].
+    /// [`Error::TooLarge`] for bytes that no correct peer sends (final on the byte streams of
+    /// sockets; invalid messages are skipped, and reported as [`Event::Skipped`]);
+    /// [`Error::Untrusted`] for a peer without access; [`Error::Io`].
     fn try_recv(&mut self) -> Result<Event<'_>>;
 
     /// As [`FrameReceiver::try_recv`], waiting until the deadline.
@@ -215,7 +216,7 @@ pub trait FrameReceiver: Send {
     /// Announces that at most `frames` more frames will be received here. A byte stream then reads
     /// nothing behind the last of them, so that the next reader of the same pipe, FIFO or file
     /// finds complete frames. Near the last frame, each costs two reads. Other transports receive
-    /// frames one by one anyway.
+    /// frames one by one in any case.
     ///
     /// ```
     /// use slipring::frame::{Event, Header};
@@ -234,20 +235,20 @@ pub trait FrameReceiver: Send {
     /// ```
     fn expect_at_most(&mut self, _frames: u64) {}
 
-    /// Stops: from now on only those frames are received that would be lost with this end. Returns
+    /// Stops: from now on, only frames that would be lost with this end are received. Returns
     /// whether there may be any; receive them until [`Error::Closed`].
     ///
-    /// * Rings and queues keep unreceived frames for the next receiver: nothing is left to do,
-    ///   except that a queue still delivers the frames of which it has received a part.
+    /// * Rings and queues keep unreceived frames for the next receiver. A queue still delivers the
+    ///   frames of which it has received a part.
     /// * Pipes, FIFOs and sockets deliver what has been read and what the kernel holds at this
     ///   moment, and complete the frames that have begun. Unix sockets accept nothing more from
-    ///   their peer, which is told so ([`Error::Closed`]); a peer over TCP that keeps sending is
-    ///   reset when this end is dropped.
+    ///   their peer, which gets [`Error::Closed`]; a peer over TCP that keeps sending is reset when
+    ///   this end is dropped.
     fn stop(&mut self) -> bool {
         false
     }
 
-    /// The available frames, encoded one behind the other in the short form, as
+    /// The available frames, encoded one after the other in the short form, as
     /// [`FrameSenderExt::send_encoded`] accepts them. A byte ring returns them in place, a slot
     /// ring as copies with new sequence numbers. The last received frame, if it is not released, is
     /// the first of them. Empty if there is none, or if the next one in a byte ring is marked as
@@ -273,7 +274,7 @@ pub trait FrameReceiver: Send {
         None
     }
 
-    /// Releases the first `bytes` of [`FrameReceiver::encoded`], and returns what they were. A
+    /// Releases the first `bytes` of [`FrameReceiver::encoded`], and returns their counts. A
     /// partial frame stays.
     fn release_encoded(&mut self, _bytes: usize) -> Released {
         Released::default()

@@ -1,5 +1,5 @@
-//! The paths of Unix sockets: the checks that make a path trustworthy, and taking it over from a
-//! dead process.
+//! The paths of Unix sockets: the checks that make a path trustworthy, and taking a path over from
+//! a dead process.
 //!
 //! Used by every transport over Unix sockets. Relies on rustix.
 //!
@@ -62,7 +62,7 @@ impl BoundPath {
             Some(_) if is_alive(&address, kind)? => return Err(Error::Exists),
             Some(_) => unlinkat(CWD, path, AtFlags::empty()).map_err(|e| Error::io("remove the stale socket", e))?,
         }
-        // The name gets the socket's mode (unix(7)); setting it afterwards would leave a gap.
+        // The name gets the socket's mode (unix(7)); setting it afterwards would be a race.
         fchmod(socket, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io("set the socket's mode", e))?;
         match bind(socket, &address) {
             Err(Errno::ADDRINUSE) => return Err(Error::Exists),
@@ -156,7 +156,7 @@ fn checked_directory(path: &Path, access: OFlags, uids: &[u32]) -> Result<OwnedF
     Ok(fd)
 }
 
-/// What is under `path`, if anything is. Anything but a socket is refused.
+/// The file at `path`, if there is one. A file that is not a socket is refused.
 fn lookup(path: &Path) -> Result<Option<Stat>> {
     let stat = match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(None),
@@ -169,16 +169,16 @@ fn lookup(path: &Path) -> Result<Option<Stat>> {
     }
 }
 
-/// Whether a process holds the socket open: the kernel refuses connections to those that no process
-/// does. Any other answer (of another type, full, not allowed) is that of a living one.
+/// Whether a process has the socket open: the kernel refuses connections to a socket that no
+/// process has open. Any other error (another type, full, not allowed) shows that a process has it.
 fn is_alive(address: &SocketAddrUnix, kind: SocketType) -> Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, kind, flags, None).map_err(|e| Error::io("make a socket", e))?;
     Ok(!matches!(connect(&probe, address), Err(Errno::CONNREFUSED | Errno::NOENT)))
 }
 
-/// Takes the directory's lock, which goes with the descriptor: flock(2), released by the kernel at
-/// death as well.
+/// Takes the directory's lock (flock(2)), which the kernel releases with the descriptor, also at
+/// death.
 fn lock(directory: &OwnedFd) -> Result<()> {
     let deadline = Deadline::after(TAKE_OVER);
     loop {

@@ -18,11 +18,12 @@ use crate::wait::deadline::Deadline;
 
 /// Signals read at once.
 const BATCH: usize = 32;
-/// Senders that are remembered. Beyond, those go first of which no message is unfinished.
+/// The number of remembered senders. Beyond it, senders without an unfinished message are dropped
+/// first.
 const MAX_SENDERS: usize = 1024;
 
-/// The receiving end: whatever is sent to this process by one signal. A second one in the same
-/// process would take half of it.
+/// The receiving end of everything that is sent to this process by one signal. A second receiver in
+/// the same process would get a part of it.
 ///
 /// ```no_run
 /// use slipring::frame::Event;
@@ -42,8 +43,8 @@ const MAX_SENDERS: usize = 1024;
 pub struct Receiver(Inbox<Signals>);
 
 impl Receiver {
-    /// Blocks the signal in this thread and receives what comes by it, from any of its threads. It
-    /// stays blocked afterwards. Some three system calls, and three for each thread.
+    /// Blocks the signal in this thread, and opens a descriptor to receive it in any thread. The
+    /// signal stays blocked afterwards. Some three system calls, and three for each thread.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if a thread of this process has not blocked it: see
@@ -73,17 +74,17 @@ struct Signals {
     uids: Vec<u32>,
     /// Bytes of the largest message.
     limit: usize,
-    /// What was read, and how much of it was taken.
+    /// The signals that were read, and how many of them were processed.
     read: [u8; BATCH * Info::LEN],
     taken: usize,
     len: usize,
     habit: Habit,
     senders: Vec<Talking>,
-    /// Bytes of unfinished messages that had to make room, to be reported.
+    /// Bytes of unfinished messages that were dropped for room, to be reported.
     crowded: usize,
 }
 
-/// A sender, as far as signals tell: a process and a lane.
+/// A sender, as signals identify it: a process and a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Source {
     pid: u32,
@@ -99,9 +100,9 @@ struct Talking {
 /// A sender's process.
 enum Process {
     Watched(OwnedFd),
-    /// It had ended when it was first heard of.
+    /// It had ended when its first signal was read.
     Ended,
-    /// There were no descriptors left to watch it: it is looked up by its pid.
+    /// No descriptor was left for a pidfd, so its pid is checked.
     Unwatched,
 }
 
@@ -124,8 +125,8 @@ impl Signals {
         Ok(info.map(Info::decode))
     }
 
-    /// What a signal makes of what came before; `None` while its message is not whole. What is no
-    /// cell is lent as it is, to be found wrong.
+    /// Adds a signal to its message; `None` while the message is not complete. A signal that is no
+    /// cell is returned unchanged, and the caller rejects it.
     fn digest(&mut self, info: Info, buffer: &mut [u8]) -> Result<Option<Pulled<Source>>> {
         if !info.queued {
             return Ok(Some(lend(&[], buffer, None)));
@@ -164,7 +165,7 @@ impl Signals {
         }
     }
 
-    /// The place of a sender in the list, which it gets if it has none.
+    /// The index of a sender in the list; adds it if it is missing.
     fn sender(&mut self, source: Source) -> Result<usize> {
         if let Some(at) = self.senders.iter().position(|sender| sender.source == source) {
             return Ok(at);
@@ -183,7 +184,7 @@ impl Signals {
     }
 }
 
-/// Puts a message where it is expected. It fits: longer ones are lost on the way.
+/// Copies a message to the buffer. It fits, because longer messages were dropped.
 fn lend(message: &[u8], buffer: &mut [u8], source: Option<Source>) -> Pulled<Source> {
     if let Some(room) = buffer.get_mut(..message.len()) {
         room.copy_from_slice(message);
@@ -198,7 +199,7 @@ impl Inlet for Signals {
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<Source>> {
         let mut until = None;
-        // A message is many signals, of which the first ones may come alone.
+        // A message consists of several signals, and the first ones may come alone.
         let mut look = patience.is_zero() || self.taken < self.len || !self.habit.expects_to_wait();
         loop {
             if self.crowded > 0 {
@@ -267,7 +268,7 @@ mod tests {
         };
         let mut buffer = [0; 100];
         let mut send = |signals: &mut Signals, sender: usize, at| {
-            // Pids above the largest that Linux gives.
+            // Pids above the largest that Linux assigns.
             let pid = (1 << 22) + 1 + sender as u32;
             let value = chunk(&[1; 10], at, 0).encode();
             let info = Info { signal: 0, queued: true, pid, uid: 7, value };
@@ -276,11 +277,11 @@ mod tests {
         for sender in 0..MAX_SENDERS {
             assert_eq!(send(&mut signals, sender, 0), None);
         }
-        // One that has finished makes room, and all others are still there.
+        // A sender without an unfinished message makes room, and all others stay.
         assert_eq!(send(&mut signals, 5, CHUNK), Some((10, None)));
         assert_eq!(send(&mut signals, MAX_SENDERS, 0), None);
         assert_eq!((signals.crowded, signals.senders.len()), (0, MAX_SENDERS));
-        // Then the oldest goes, which is told.
+        // Then the oldest is dropped, which is reported.
         assert_eq!(send(&mut signals, MAX_SENDERS + 1, 0), None);
         let told = signals.pull(&mut [0; 100], Duration::ZERO).unwrap();
         assert!(told.len == CHUNK && told.refused.is_some());

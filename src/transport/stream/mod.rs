@@ -1,20 +1,19 @@
-//! Frames over a byte stream: the two ends that pipes, FIFOs, Unix stream sockets and TCP have in
-//! common.
+//! Frames over a byte stream: the common ends of pipes, FIFOs, Unix stream sockets and TCP.
 //!
-//! Used by [`pipe`](super::pipe), [`fifo`](super::fifo), and what else is a stream of bytes, which
-//! open the descriptors. Relies on `frame/` for the bytes, and on `os/bytes.rs`, which never
-//! depends on `O_NONBLOCK`.
+//! Used by [`pipe`](super::pipe), [`fifo`](super::fifo), [`unix`](super::unix) and
+//! [`tcp`](super::tcp), which open the descriptors. Relies on `frame/` for the bytes, and on
+//! `os/bytes.rs`, which does not depend on `O_NONBLOCK`.
 //!
 //! # System calls
 //! A frame costs one write and at most one read; a call without a deadline waits inside them. With
-//! a deadline, waiting costs a `poll` and a second attempt more. Small frames arrive many to a read
-//! by themselves, and leave many to a write with [`Options::batch`].
+//! a deadline, waiting costs one `poll` and a second attempt more. One read returns many small
+//! frames if they are there; with [`Options::batch`] one write sends many.
 //!
 //! # Parts of frames
-//! The kernel may take a part of a frame. Then the frame counts as sent, its rest is kept, and the
-//! next send, flush or close goes on with it; so a sender that pauses flushes. A receiver never
-//! shows a part: a frame whose sender died in the middle of it is dropped, and the end is
-//! [`Error::PeerDead`].
+//! The kernel may take a part of a frame. Then the frame counts as sent. Its rest is kept, and the
+//! next send, flush or close continues with it; so a sender must flush before it pauses. A receiver
+//! returns whole frames only: a frame whose sender died in the middle of it is dropped, and the end
+//! is [`Error::PeerDead`].
 //!
 //! # Connections that break
 //! are mended only where that was asked for, which TCP offers: see `reconnect.rs`.
@@ -47,7 +46,7 @@ use crate::os::random;
 use crate::transport::Capabilities;
 use crate::wait::deadline::Deadline;
 
-/// How the ends of byte streams are made.
+/// How to open the ends of byte streams.
 ///
 /// ```
 /// use slipring::transport::stream::Options;
@@ -63,7 +62,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Payloads up to 16 MiB; every frame leaves at once.
+    /// Payloads up to 16 MiB; every frame is sent at once.
     #[must_use]
     pub fn new() -> Self {
         Options { max_payload: DEFAULT_MAX_PAYLOAD, batch: false, pipe_size: None }
@@ -77,10 +76,10 @@ impl Options {
         self
     }
 
-    /// Whether small frames are collected, up to 64 KiB (4 KiB in FIFOs), and leave in one system
-    /// call: when the room is used up, with a larger frame, or at
-    /// [`FrameSenderExt::flush`](super::FrameSenderExt::flush). A sender that collects flushes
-    /// before it pauses.
+    /// Whether small frames are collected, up to 64 KiB (4 KiB in FIFOs), and sent in one system
+    /// call: when the buffer is full, with a larger frame, or at
+    /// [`FrameSenderExt::flush`](super::FrameSenderExt::flush). Such a sender must flush before it
+    /// pauses.
     #[must_use]
     pub fn batch(mut self, batch: bool) -> Self {
         self.batch = batch;
@@ -88,7 +87,7 @@ impl Options {
     }
 
     /// How many bytes a pipe or a FIFO holds (`F_SETPIPE_SZ`, rounded up by the kernel to a power
-    /// of two, 64 KiB unless asked). Sockets ignore it.
+    /// of two, 64 KiB by default). Sockets ignore it.
     #[must_use]
     pub fn pipe_size(mut self, bytes: usize) -> Self {
         self.pipe_size = Some(bytes);
@@ -102,7 +101,7 @@ impl Default for Options {
     }
 }
 
-/// What differs between the mechanisms.
+/// The differences between the mechanisms.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wire {
     pub(super) capabilities: &'static Capabilities,
@@ -113,26 +112,26 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// The clock that HELLO names: one that the other side can read, if it is on this machine.
+    /// The clock that HELLO names; on one machine, one that the other side can read.
     fn clock(&self) -> Clock {
         if self.capabilities.remote { Clock::None } else { Clock::Monotonic }
     }
 }
 
-/// What the two directions of one connection tell each other; a one-way stream has one of its own
-/// at either end.
+/// The state that the two directions of a connection share. Each end of a one-way stream has its
+/// own.
 #[derive(Debug)]
 struct Link {
     duplex: bool,
-    /// What the peer's HELLO allows.
+    /// The payload limit of the peer's HELLO.
     peer_max: AtomicUsize,
-    /// Answers to PINGs, as frames, that the sending side has yet to take.
+    /// Answers to PINGs, as frames, that the sending side has to send.
     pongs: Mutex<Vec<u8>>,
     pongs_wait: AtomicBool,
-    /// The kernel said, to either direction, that the peer reset the connection. It says so only
-    /// once.
+    /// The kernel reported, to either direction, that the peer reset the connection. It reports
+    /// that only once.
     was_reset: AtomicBool,
-    /// How the connection is made anew when it breaks, if it is.
+    /// How to reconnect after a break, if requested.
     reconnect: Option<Reconnect>,
 }
 
@@ -152,7 +151,7 @@ impl Link {
         self.peer_max.load(Ordering::Relaxed)
     }
 
-    /// Whether one socket is broken, and the next one not there yet.
+    /// Whether a socket is broken, and there is no next one yet.
     fn is_between(&self) -> bool {
         self.reconnect.as_ref().is_some_and(Reconnect::is_between)
     }
@@ -166,13 +165,13 @@ enum Wait {
 }
 
 impl Wait {
-    /// Whether the system call itself may wait: only if nothing ends it.
+    /// Whether the system call itself may wait: only if no deadline or check has to end it.
     fn is_endless(self) -> bool {
         matches!(self, Wait::Until(deadline) if deadline == Deadline::never())
     }
 
-    /// After an `EAGAIN`: waits until it is worth trying again. `temporary` is what a call that
-    /// does not wait answers.
+    /// After an `EAGAIN`: waits until another attempt may succeed. `temporary` is the result of a
+    /// call that does not wait.
     fn wait(self, fd: &ByteFd, ready: Ready, temporary: Error) -> Result<()> {
         let Wait::Until(deadline) = self else { return Err(temporary) };
         match fd.poll(ready, deadline.remaining()) {
@@ -183,14 +182,14 @@ impl Wait {
     }
 }
 
-/// What a sender of this kind says first.
+/// The HELLO of a sender of this kind.
 pub(super) fn hello(wire: Wire, options: &Options) -> Result<Hello> {
     let epoch = random::number().map_err(|e| Error::io("draw an epoch", e))?;
     let hello = Hello::new(options.max_payload as u32);
     Ok(Hello { clock: wire.clock(), features: wire.features, epoch, ..hello })
 }
 
-/// The two ends over the two directions of one socket, on which `hello` has been said.
+/// The two ends of one socket, on which `hello` has been sent.
 pub(super) fn connection_after(hello: Hello, fd: OwnedFd, wire: Wire, options: &Options) -> Result<(Sender, Receiver)> {
     let fd = Arc::new(byte_fd(fd)?);
     let link = Arc::new(Link::new(true, None));
@@ -199,13 +198,14 @@ pub(super) fn connection_after(hello: Hello, fd: OwnedFd, wire: Wire, options: &
     Ok((tx, rx))
 }
 
-/// The two ends over the two directions of one socket. Says HELLO.
+/// The two ends of one socket. Sends HELLO.
 pub(super) fn connection(fd: OwnedFd, wire: Wire, options: &Options) -> Result<(Sender, Receiver)> {
     ends(byte_fd(fd)?.into(), None, wire, options)
 }
 
-/// The same; when the connection breaks, the ends go on over the one that `next` gives, for which
-/// they wait at most for `patience`. Only for the long form, whose frames are sent one by one.
+/// The same; when the connection breaks, the ends continue over the one that `next` returns, for
+/// which they wait at most for `patience`. Only for the long form, whose frames are sent one by
+/// one.
 pub(super) fn lasting_connection(
     fd: OwnedFd,
     (patience, next): (Duration, Next),
@@ -224,32 +224,32 @@ fn ends(fd: Arc<ByteFd>, reconnect: Option<Reconnect>, wire: Wire, options: &Opt
     Ok((tx, rx))
 }
 
-/// A sending end of its own. Says HELLO.
+/// A sending end without a receiving end. Sends HELLO.
 pub(super) fn sender(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Sender> {
     Sender::begin(byte_fd(fd)?.into(), Link::new(false, None).into(), wire, options, false)
 }
 
-/// A receiving end of its own.
+/// A receiving end without a sending end.
 pub(super) fn receiver(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
     Ok(Receiver::over(byte_fd(fd)?.into(), Link::new(false, None).into(), None, wire, options))
 }
 
-/// A sending end beside others on the same FIFO; `fd` is `O_NONBLOCK`, and shared with no other
-/// end. Says HELLO.
+/// One of the sending ends of a FIFO; `fd` is `O_NONBLOCK`, and shared with no other end. Sends
+/// HELLO.
 pub(super) fn one_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Sender> {
     Sender::begin(ByteFd::nonblocking(fd).into(), Link::new(false, None).into(), wire, options, true)
 }
 
-/// The receiving end of a FIFO into which several may write, and whose end is not the end for ever:
-/// see [`Receiver::renew`]. `fd` is shared with no other end.
+/// The receiving end of a FIFO, which may have several writers and can continue after an end: see
+/// [`Receiver::renew`]. `fd` is shared with no other end.
 pub(super) fn receiver_of_many(fd: OwnedFd, wire: Wire, options: &Options) -> Result<Receiver> {
     let mut receiver = Receiver::over(our_fifo(fd)?.into(), Link::new(false, None).into(), None, wire, options);
     receiver.expect_many();
     Ok(receiver)
 }
 
-/// Whether a connection is gone, by what a read or a write of it says: reset, or nothing came back
-/// for too long.
+/// Whether a connection is broken, by the error of a read or a write: reset, or no answer for too
+/// long.
 fn is_lost(error: Errno) -> bool {
     matches!(
         error,

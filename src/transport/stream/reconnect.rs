@@ -9,13 +9,13 @@
 //! step towards the next socket. No call waits while it holds the lock, and nothing happens between
 //! calls: there is no thread.
 //!
-//! # What is lost, and how it is told
-//! Numbers go on: the sender says HELLO again with the same epoch, and with the number of its next
-//! frame, for every stream. A receiver that knows the epoch compares, and reports what is missing
-//! as a gap; what the kernel had taken and the other side's had not delivered. What the sender
-//! still holds, and the frame that the kernel had taken in part, are sent again. An unknown epoch
-//! is another sender: the receiver says [`Error::PeerDead`] once, for the one before, and goes on
-//! with the new one.
+//! # What is lost, and how it is reported
+//! Sequence numbers continue: the sender sends HELLO again for every stream, with the same epoch
+//! and the number of its next frame. A receiver that knows the epoch compares, and reports missing
+//! frames as a gap: frames that one kernel had taken and the other had not delivered. The sender
+//! sends again the frames that it still holds, and the frame that the kernel had taken in part. An
+//! unknown epoch means another sender: the receiver returns [`Error::PeerDead`] once, for the one
+//! before, and continues with the new one.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -33,7 +33,7 @@ use crate::transport::retry;
 /// One step towards the next socket, without waiting; `None` if there is none yet.
 pub(in crate::transport) type Next = Box<dyn FnMut() -> Result<Option<OwnedFd>> + Send>;
 
-/// How a connection is made anew, and the one that there is.
+/// How to reconnect, and the present connection.
 pub(super) struct Reconnect {
     patience: Duration,
     line: Mutex<Line>,
@@ -42,12 +42,12 @@ pub(super) struct Reconnect {
 /// The socket in use.
 struct Line {
     fd: Arc<ByteFd>,
-    /// How many came before it.
+    /// The number of sockets before it.
     count: u64,
     since: Instant,
-    /// When it was found broken.
+    /// When it was found to be broken.
     broken: Option<Instant>,
-    /// Nothing followed in time.
+    /// No socket followed in time.
     over: bool,
     next: Next,
 }
@@ -89,7 +89,7 @@ impl Reconnect {
         if Arc::ptr_eq(&line.fd, lost) {
             if line.broken.is_none() {
                 line.broken = Some(Instant::now());
-                let _ = shutdown(&line.fd, Shutdown::Both); // fails only if it is over for both already
+                let _ = shutdown(&line.fd, Shutdown::Both); // fails only if both directions have ended already
             }
             let Some(fd) = line.try_next()? else {
                 line.over = line.broken.is_some_and(|broken| broken.elapsed() > self.patience);
@@ -108,12 +108,12 @@ impl Reconnect {
 
 impl Line {
     fn try_next(&mut self) -> Result<Option<OwnedFd>> {
-        // A peer that accepts and closes at once is not connected to again at once.
+        // If a peer accepts and closes at once, the next attempt waits.
         if self.since.elapsed() < retry::LONGEST {
             return Ok(None);
         }
         match (self.next)() {
-            Err(Error::Io { .. }) => Ok(None), // a network that is away now may come back
+            Err(Error::Io { .. }) => Ok(None), // a network that is unreachable now may come back
             next => next,
         }
     }

@@ -1,22 +1,21 @@
-//! `tcp:HOST:PORT`: frames both ways over TCP, on this machine unless asked for more.
+//! `tcp:HOST:PORT`: frames both ways over TCP, on this machine unless other machines are allowed.
 //!
 //! Used by endpoints and programs. Relies on `stream/` for the ends, and on `dial.rs` for
 //! connections.
 //!
-//! Long frames, whose checksums are better than TCP's; `TCP_NODELAY`, because collecting is an
-//! option of its own ([`stream::Options::batch`]). HELLO and BYE as on [`unix`](super::unix). A
-//! checksum is no signature: a process that can connect can send anything.
+//! Frames have the long form, whose checksums are better than TCP's. `TCP_NODELAY` is set, because
+//! collecting is a separate option ([`stream::Options::batch`]). HELLO and BYE are used as on
+//! [`unix`](super::unix). A checksum is no signature: a process that can connect can send anything.
 //!
 //! # Connections that break
-//! [`connect`] tries until its deadline. A connection that breaks later is not repaired silently:
-//! the ends say [`Error::PeerDead`], and the caller, who knows what may be sent again, connects
-//! anew.
+//! [`connect`] tries until its deadline. If a connection breaks later, the ends return
+//! [`Error::PeerDead`], and the caller, who knows what may be sent again, connects again.
 //!
-//! Unless the ends are told to: with [`Options::reconnect`] they go over to another connection. A
-//! sender repeats what it still holds; what was lost on the way, a receiver that stayed the same
-//! reports as a gap, exactly, as soon as the next connection stands. A receiver whose sender was
-//! replaced says [`Error::PeerDead`] once, and goes on with the next one. An orderly end, a BYE, is
-//! an end. What two ends say to each other stands in `docs/framing.md`.
+//! With [`Options::reconnect`], the ends change to another connection instead. A sender sends again
+//! what it still holds. A receiver that was not replaced reports exactly the lost frames as a gap,
+//! as soon as the next connection is established. A receiver whose sender was replaced returns
+//! [`Error::PeerDead`] once, and continues with the next one. After an orderly end (BYE) the ends
+//! do not reconnect. `docs/framing.md` describes the protocol.
 //!
 //! # Closing
 //! [`FrameSenderExt::close`](super::FrameSenderExt::close) returns when the other machine's kernel
@@ -41,7 +40,7 @@ use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::wait::deadline::Deadline;
 
-/// What TCP promises.
+/// The guarantees of TCP.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "tcp",
     order: Arrival::Fifo,
@@ -57,7 +56,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Long, on_corrupt: OnCorrupt::Close, features: 0 };
 
-/// How to listen or connect: [`Options::default`], then what differs.
+/// How to listen or connect: start from [`Options::default`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     stream: stream::Options,
@@ -66,14 +65,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// How the ends of each connection are made.
+    /// The options of the ends of each connection.
     #[must_use]
     pub fn stream(mut self, options: stream::Options) -> Self {
         self.stream = options;
         self
     }
 
-    /// Whether addresses beyond this machine are allowed. Nothing is encrypted, and no peer is
+    /// Whether addresses of other machines are allowed. Nothing is encrypted, and no peer is
     /// authenticated.
     #[must_use]
     pub fn remote(mut self, remote: bool) -> Self {
@@ -81,14 +80,14 @@ impl Options {
         self
     }
 
-    /// Whether a connection that breaks is followed by another, and how long the ends wait for
-    /// that, from the break on, before they say [`Error::PeerDead`]. A peer that cannot be reached
-    /// for about as long is taken for gone (keep-alive probes and `TCP_USER_TIMEOUT`, tcp(7)). For
-    /// [`connect`] and [`Listener::accept_only`].
+    /// Makes the ends reconnect after a break, and sets how long they wait for it before they
+    /// return [`Error::PeerDead`]. A peer that cannot be reached for about as long counts as
+    /// departed (keep-alive probes and `TCP_USER_TIMEOUT`, tcp(7)). For [`connect`] and
+    /// [`Listener::accept_only`].
     ///
-    /// It happens within the calls of either end, whose own deadlines hold; `try_…` calls take a
-    /// step without waiting. Between two connections there is nothing to poll (`poll_fd` gives
-    /// `None`).
+    /// Reconnecting happens within the calls of either end, within their deadlines; `try_…` calls
+    /// take a step without waiting. Between two connections there is no descriptor to poll
+    /// (`poll_fd` returns `None`).
     ///
     /// ```
     /// use slipring::frame::Header;
@@ -125,7 +124,7 @@ impl Options {
     }
 }
 
-/// A port to which others connect.
+/// A listening port.
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
@@ -161,7 +160,7 @@ impl Listener {
         Ok(Listener { socket, options: options.clone() })
     }
 
-    /// Where it listens. One system call.
+    /// The address on which it listens. One system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -169,8 +168,8 @@ impl Listener {
         self.socket.local_addr().map_err(|e| Error::io("ask for the socket's address", e))
     }
 
-    /// The next connection. The listener goes on, so a connection that breaks is not mended from
-    /// here: its peer comes again.
+    /// Accepts the next connection. The listener continues, so if the connection breaks, its peer
+    /// must connect again.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Io`].
@@ -178,8 +177,8 @@ impl Listener {
         ends(accept::next(self.socket.as_fd(), deadline.into())?, None, &self.options)
     }
 
-    /// The next connection, and no other, but for those that follow it if [`Options::reconnect`]
-    /// says so: then the listener lives as long as the ends.
+    /// Accepts the next connection and closes the listener. With [`Options::reconnect`], the
+    /// listener stays open as long as the ends, for the connections that follow.
     ///
     /// # Errors
     /// As [`Listener::accept`].
@@ -196,8 +195,8 @@ impl Listener {
             let socket = accept::first_to_speak(listener.as_fd(), &mut silent, wanted, deadline, |_| Ok(()))?;
             let is_mute = accept::is_mute(&socket);
             let (tx, rx) = ends(socket, Some(following(Arc::clone(&listener))), &options)?;
-            // One that has ended its direction wants to receive, or has gone: what answers our
-            // HELLO tells.
+            // A peer that has ended its direction wants to receive, or has departed; the answer to
+            // our HELLO shows which.
             if !is_mute || tx.is_heard(deadline.min(Deadline::after(accept::PATIENCE))) {
                 return Ok((tx, rx));
             }
@@ -217,13 +216,13 @@ impl AsFd for Listener {
     }
 }
 
-/// Connects to the listener at an address, waiting for one until the deadline. Of a host name with
-/// several addresses, all are tried, in turn, again and again: one that does not answer holds up
-/// the next by a quarter of a second. A host name is looked up first, and only then, which the
-/// deadline does not bound.
+/// Connects to the listener at an address, waiting for one until the deadline. If a host name has
+/// several addresses, all of them are tried in rotation; one that does not answer delays the next
+/// by a quarter of a second. The host name is resolved once, at the beginning, which the deadline
+/// does not limit.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] if nothing answers;
+/// [`Error::NotFound`] if there is no listener; [`Error::Timeout`] without an answer;
 /// [`Error::Untrusted`] for an address beyond this machine; [`Error::Invalid`] for one that does
 /// not resolve; [`Error::Io`], for a network that cannot be reached at the deadline.
 pub fn connect(
@@ -246,7 +245,7 @@ pub fn connect(
     }
 }
 
-/// The two ends of a connection; `next` gives those that follow, if that is wanted.
+/// The two ends of a connection; `next` returns the connections that follow, if requested.
 fn ends(socket: OwnedFd, next: Option<Next>, options: &Options) -> Result<(Sender, Receiver)> {
     let patience = options.reconnect;
     set_up(&socket, patience)?;
@@ -268,7 +267,7 @@ fn set_up(socket: &OwnedFd, patience: Option<Duration>) -> Result<()> {
     patience.map_or(Ok(()), |patience| probe(socket, patience).map_err(|e| Error::io("set the keep-alive", e)))
 }
 
-/// Lets the kernel give the connection up when nothing has come back for about as long as this.
+/// Makes the kernel end the connection when nothing has come back for about this time.
 fn probe(socket: &OwnedFd, patience: Duration) -> rustix::io::Result<()> {
     const PROBES: u32 = 3;
     let every = (patience / (PROBES + 1)).clamp(Duration::from_secs(1), Duration::from_secs(60));

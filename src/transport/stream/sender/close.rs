@@ -2,16 +2,16 @@
 //!
 //! Used by the sender. Relies on what the kernel tells about the other side of a descriptor.
 //!
-//! # What the kernel knows once the peer has gone
+//! # What the kernel knows after the peer has departed
 //! | | frames are lost if |
 //! |---|---|
 //! | pipe, FIFO | bytes are left in it (`FIONREAD`): nothing empties it but a reader |
 //! | Unix socket | the peer closed it before it had read everything: the kernel reports a reset, once, or still counts bytes (`SIOCOUTQ`) |
 //! | TCP | more than the BYE was not acknowledged (`SIOCOUTQ`), or the peer reset the connection |
 //!
-//! What the peer has read, or its machine acknowledged, counts as arrived, whatever becomes of it
-//! there. While the peer lives, a pipe and a Unix socket keep what the kernel has taken; TCP is
-//! asked until everything has been acknowledged.
+//! Bytes that the peer has read, or its machine has acknowledged, count as arrived. While the peer
+//! lives, a pipe and a Unix socket keep what the kernel has taken; TCP is asked until everything
+//! has been acknowledged.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -31,8 +31,8 @@ use crate::os::socket::unacknowledged;
 use crate::wait::deadline::Deadline;
 
 impl Sender {
-    /// Says BYE, and tells whether everything that was accepted has arrived; again and again, if it
-    /// is asked again.
+    /// Sends BYE, and returns whether everything that was accepted has arrived; further calls
+    /// return it again.
     pub(super) fn finish(&mut self, deadline: Deadline) -> Result<()> {
         self.closing = true;
         let wait = Wait::Until(deadline);
@@ -59,8 +59,8 @@ impl Sender {
         self.lost.map_or(Ok(()), |broken| Err(broken.error()))
     }
 
-    /// Whether the peer is there: what has been written is acknowledged, or may still be after the
-    /// deadline. For TCP, whose peer may have closed one direction or both.
+    /// Whether the peer is connected: everything that was written is acknowledged, or may be after
+    /// the deadline. For TCP, whose peer may have closed one direction or both.
     pub(in crate::transport) fn is_heard(&self, deadline: Deadline) -> bool {
         self.fd.as_ref().is_some_and(|fd| is_acknowledged(fd, deadline).unwrap_or(true))
     }
@@ -72,18 +72,18 @@ impl Sender {
 }
 
 impl Core {
-    /// Hands the kernel all that is pending, and then BYE.
+    /// Passes everything pending to the kernel, and then BYE.
     pub(super) fn finish(&mut self, wait: Wait) -> Result<()> {
         self.check()?;
         if !self.said_bye {
-            self.drain(wait)?; // so that it shows whether it is a frame or only the BYE that cannot be sent
+            self.drain(wait)?; // to find out whether a frame or only the BYE cannot be sent
             self.say_bye()?;
             self.said_bye = true;
         }
         self.drain(wait)
     }
 
-    /// Whether frames that were accepted did not arrive. The peer has gone.
+    /// Whether accepted frames did not arrive, after the peer has departed.
     fn has_lost(&self, fd: &ByteFd) -> bool {
         if !self.accepted {
             return false;
@@ -110,14 +110,14 @@ impl Core {
         self.broken = Some(Broken::Closed);
         if let Some(fd) = self.fd.take() {
             if fd.is_socket() {
-                let _ = shutdown(&fd, Shutdown::Write); // fails only if the peer is gone
+                let _ = shutdown(&fd, Shutdown::Write); // fails only if the peer has departed
             }
         }
     }
 }
 
 /// Whether the other machine has everything; not if the connection is lost. The kernel does not
-/// signal when the last byte was acknowledged, so it is polled: at once, and then ever more seldom.
+/// signal when the last byte was acknowledged, so it is polled at growing intervals.
 fn is_acknowledged(fd: &ByteFd, deadline: Deadline) -> Result<bool> {
     let mut pauses = Pauses::new(Duration::from_micros(50), Duration::from_millis(5));
     loop {
