@@ -5,6 +5,7 @@
 pub mod address;
 pub mod again;
 pub mod asleep;
+pub mod closed;
 pub mod dir;
 pub mod queues;
 pub mod shared;

@@ -16,6 +16,7 @@ use slipring::{Deadline, Error};
 use crate::common::address::unused_address;
 use crate::common::again::copy_program;
 use crate::common::asleep::wait_until_asleep;
+use crate::common::closed::until_closed;
 use crate::common::this_test::{arguments, this_test};
 
 const ROLE: &str = "SLIPRING_TEST_DATAGRAM";
@@ -309,10 +310,7 @@ fn sending_to_a_closed_receiver_is_closed() {
     let mut tx = dgram::Sender::connect(place.socket(), &options, now()).unwrap();
     tx.send(Header::PLAIN, b"queued").unwrap();
     drop(rx);
-    // A child that another test is starting may hold the socket until its `execve`.
-    while !matches!(tx.try_send(Header::PLAIN, b"to a closed receiver"), Err(Error::Closed)) {
-        std::thread::yield_now();
-    }
+    while !matches!(until_closed(|| tx.try_send(Header::PLAIN, b"to a closed receiver")), Error::Closed) {}
     assert!(matches!(tx.send(Header::PLAIN, b"to a closed receiver"), Err(Error::Closed)));
 }
 
@@ -447,13 +445,7 @@ fn udp_without_a_receiver_is_an_error_and_a_later_receiver_gets_hello() {
     let rx = udp::Receiver::bind(address, &options).unwrap();
     let mut tx = udp::Sender::connect(address, &options, soon()).unwrap();
     drop(rx);
-    // A child that another test is starting may hold the socket until its `execve`.
-    let error = loop {
-        match udp::Sender::connect(address, &options, now()) {
-            Ok(_) => std::thread::yield_now(),
-            Err(error) => break error,
-        }
-    };
+    let error = until_closed(|| udp::Sender::connect(address, &options, now()));
     assert!(matches!(error, Error::NotFound), "{error:?}");
     tx.send(Header::PLAIN, b"into the void").unwrap();
     assert!(matches!(tx.send(Header::PLAIN, b"refused"), Err(Error::Closed)));

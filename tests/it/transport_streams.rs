@@ -13,6 +13,7 @@ use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSen
 use slipring::{Deadline, Error};
 
 use crate::common::address::unused_address;
+use crate::common::closed::until_closed;
 use crate::common::this_test::this_test;
 
 const CHILD: &str = "SLIPRING_TEST_STREAMS_CHILD";
@@ -104,7 +105,7 @@ fn the_death_of_a_child_is_reported() {
     let end = rx.recv_deadline(deadline()).map(drop);
     assert!(!child.wait().unwrap().success());
     assert!(matches!(end, Err(Error::PeerDead)), "{end:?}");
-    assert!(matches!(tx.send_deadline(Header::PLAIN, b"x", deadline()), Err(Error::Closed)));
+    assert!(matches!(until_closed(|| tx.send_deadline(Header::PLAIN, b"x", deadline())), Error::Closed));
 }
 
 #[test]
@@ -122,13 +123,7 @@ fn a_socket_path_in_use_is_refused() {
     assert_eq!(who.pid, std::process::id());
     drop((tx, rx));
     assert!(matches!(their_rx.recv_deadline(deadline()), Err(Error::Closed)));
-    // A child that another test is starting has a copy of the socket until its `execve`.
-    let refused = loop {
-        match their_tx.send_deadline(Header::PLAIN, b"x", deadline()) {
-            Ok(()) => std::thread::yield_now(),
-            Err(error) => break error,
-        }
-    };
+    let refused = until_closed(|| their_tx.send_deadline(Header::PLAIN, b"x", deadline()));
     assert!(matches!(refused, Error::Closed | Error::PeerDead), "{refused:?}");
     drop(listener);
     assert!(!path.exists());
