@@ -94,7 +94,7 @@ mod tests {
             cells[0] = format!("`{}`", cells[0]);
             table.push_str(&row(cells));
         }
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../README.md");
         assert!(readme.contains(&table), "README.md, table of transports: paste this\n{table}");
     }
 }
