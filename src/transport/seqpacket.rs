@@ -141,7 +141,11 @@ impl Listener {
 
     fn ends(&self, socket: OwnedFd) -> Result<(Sender, Receiver)> {
         wake_up_at_times(&socket)?;
-        ends(socket, &self.options)
+        let (link, inbox) = inbox(socket, &self.options)?;
+        let (wire, max) = (wire(&link)?, self.options.max_payload);
+        // The peer may have sent everything and closed already: its frames are still received.
+        let outbox = Outbox::answer(wire, max, |_| Ok(SendingEnd { link }))?;
+        Ok((Sender(outbox), Receiver(inbox)))
     }
 }
 
@@ -162,7 +166,9 @@ pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<De
     let socket = unix_socket(SocketType::SEQPACKET)?;
     connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
     check_peer(&socket, options)?;
-    ends(socket, options)
+    let (link, inbox) = inbox(socket, options)?;
+    let outbox = Outbox::open(wire(&link)?, options.max_payload, |_| Ok(SendingEnd { link }))?;
+    Ok((Sender(outbox), Receiver(inbox)))
 }
 
 /// Whether the peer of a connected socket is allowed.
@@ -174,14 +180,16 @@ fn check_peer(socket: &OwnedFd, options: &Options) -> Result<()> {
     }
 }
 
-/// Both ends of a connected socket whose peer is allowed.
-fn ends(socket: OwnedFd, options: &Options) -> Result<(Sender, Receiver)> {
-    let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
+fn wire(link: &Link) -> Result<Wire> {
+    Ok(Wire { form: Form::Short, identified: false, message: unix_message(&link.socket)? })
+}
+
+/// The receiving end of a connected socket whose peer is allowed.
+fn inbox(socket: OwnedFd, options: &Options) -> Result<(Arc<Link>, Inbox<ReceivingEnd>)> {
     let (peer_limit, was_reset) = (AtomicU32::new(u32::MAX), AtomicBool::new(false));
     let link = Arc::new(Link { socket, peer_limit, was_reset, born: fork::generation() });
     let inbox = Inbox::new(ReceivingEnd { link: Arc::clone(&link) }, UNIX_BUFFER, options.max_payload);
-    let outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { link }))?;
-    Ok((Sender(outbox), Receiver(inbox)))
+    Ok((link, inbox))
 }
 
 /// The sending end of a connection. Examples: [`Listener`].

@@ -74,7 +74,11 @@ pub(super) fn negotiate(
     deadline: Deadline,
 ) -> Result<Connection> {
     let hello = stream::hello(Wire { features: RINGS, ..wire }, options)?;
-    say(&socket, control::HELLO, &hello.encode(), None)?;
+    match say(&socket, control::HELLO, &hello.encode(), None) {
+        // It has sent everything and closed already: its frames are still received.
+        Err(Error::PeerDead) if has_bytes(&socket) => {}
+        said => said?,
+    }
     let Some(theirs) = offer_of_peer(&socket, deadline)? else {
         let (tx, rx) = stream::connection_after(hello, socket, wire, options)?;
         return Ok(Connection::Stream(tx, rx));
@@ -374,6 +378,11 @@ fn offer_of_peer(socket: &OwnedFd, deadline: Deadline) -> Result<Option<Hello>> 
     let Some(hello) = hello.filter(|hello| hello.features & RINGS != 0) else { return Ok(None) };
     recv(socket, &mut bytes, RecvFlags::DONTWAIT).map_err(|e| Error::io("read from the socket", e))?;
     Ok(Some(hello))
+}
+
+/// Whether there is something to receive now.
+fn has_bytes(socket: &OwnedFd) -> bool {
+    matches!(recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 1)))
 }
 
 fn await_bytes(socket: &OwnedFd, deadline: Deadline) -> Result<()> {

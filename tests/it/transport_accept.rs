@@ -100,6 +100,38 @@ fn a_peer_that_shuts_its_sending_side_is_accepted() {
     assert_eq!([next(), next()], [48, 16 + 5], "HELLO, and the frame");
 }
 
+/// A peer that has sent its frames and closed before it was accepted is received.
+#[test]
+fn a_peer_that_closed_before_it_was_accepted_loses_no_frame() {
+    let place = Place::new();
+    let receive = |rx: &mut dyn FrameReceiver| {
+        expect(rx, b"sent and gone");
+        assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
+    };
+    let send = |(mut tx, rx): (Box<dyn FrameSender>, Box<dyn FrameReceiver>)| {
+        tx.send(Header::PLAIN, b"sent and gone").unwrap();
+        tx.close(deadline()).unwrap();
+        drop((tx, rx));
+    };
+    fn boxed<T: FrameSender + 'static, R: FrameReceiver + 'static>(
+        (tx, rx): (T, R),
+    ) -> (Box<dyn FrameSender>, Box<dyn FrameReceiver>) {
+        (Box::new(tx), Box::new(rx))
+    }
+
+    let (path, options) = (place.0.join("unix"), unix::Options::default());
+    let listener = unix::Listener::bind(&path, &options).unwrap();
+    send(boxed(unix::connect(&path, &options, deadline()).unwrap()));
+    receive(&mut listener.accept(deadline()).unwrap().1);
+    send(boxed(unix::connect(&path, &options, deadline()).unwrap()));
+    receive(listener.accept_upgrading(1 << 16, deadline()).unwrap().receiver());
+
+    let (path, options) = (place.0.join("seqpacket"), seqpacket::Options::default());
+    let listener = seqpacket::Listener::bind(&path, &options).unwrap();
+    send(boxed(seqpacket::connect(&path, &options, deadline()).unwrap()));
+    receive(&mut listener.accept(deadline()).unwrap().1);
+}
+
 #[test]
 fn connecting_to_a_full_backlog_ends_at_the_deadline() {
     let place = Place::new();

@@ -99,11 +99,33 @@ impl<O: Outlet> Outbox<O> {
         max_payload: usize,
         outlet: impl FnOnce(u64) -> Result<O>,
     ) -> Result<Self> {
+        let mut outbox = Self::silent(wire, max_payload, outlet)?;
+        match outbox.settle() {
+            Ok(()) | Err(Error::Full) => Ok(outbox),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Outbox::open`], to a peer that may have left already: then every call returns
+    /// [`Error::Closed`].
+    pub(in crate::transport) fn answer(
+        wire: Wire,
+        max_payload: usize,
+        outlet: impl FnOnce(u64) -> Result<O>,
+    ) -> Result<Self> {
+        let mut outbox = Self::silent(wire, max_payload, outlet)?;
+        match outbox.settle() {
+            Ok(()) | Err(Error::Full | Error::Closed) => Ok(outbox),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn silent(wire: Wire, max_payload: usize, outlet: impl FnOnce(u64) -> Result<O>) -> Result<Self> {
         debug_assert!(wire.message >= Wire::MIN_MESSAGE);
         let epoch = random::number().map_err(|e| Error::io("get a random number", e))?;
         let max_payload = max_payload.min(MAX_LEN as usize);
         let hello = Hello { clock: Clock::Monotonic, epoch, ..Hello::new(max_payload as u32) };
-        let mut outbox = Outbox {
+        Ok(Outbox {
             outlet: outlet(epoch)?,
             wire,
             max_payload,
@@ -113,11 +135,7 @@ impl<O: Outlet> Outbox<O> {
             sequencer: Sequencer::new(),
             rest: Rest::default(),
             born: fork::generation(),
-        };
-        match outbox.settle() {
-            Ok(()) | Err(Error::Full) => Ok(outbox),
-            Err(error) => Err(error),
-        }
+        })
     }
 
     /// Sends a frame: now or, with a deadline, when there is room.
