@@ -25,11 +25,11 @@ const FRAME: usize = 64;
 const BATCH: usize = 16;
 
 fn ring(options: Options) -> Ring {
-    Ring::memfd(&options).expect("a memfd of some KiB")
+    Ring::create_anonymous(&options).expect("a memfd of some KiB")
 }
 
 fn spsc_pair(wake: WakeMode) -> (spsc::Producer, spsc::Consumer) {
-    let ring = ring(Options::spsc(1 << 16).wake(wake));
+    let ring = ring(Options::spsc(1 << 16).wake_mode(wake));
     (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap())
 }
 
@@ -66,7 +66,7 @@ fn spsc(c: &mut Criterion) {
             batch.push(payload).unwrap();
         }
         batch.commit();
-        rx.try_recv_batch().unwrap().iter().for_each(|frame| look(frame.payload));
+        rx.try_recv_batch(usize::MAX).unwrap().iter().for_each(|frame| look(frame.payload));
     });
     group.finish();
 }
@@ -119,12 +119,12 @@ fn stream(c: &mut Criterion) {
         look(&buffer[..n]);
     });
     per_size(&mut group, "chunks", 1, |payload| {
-        let mut chunk = tx.try_write_chunk(payload.len()).unwrap();
-        chunk.copy_from_slice(payload);
-        chunk.commit(payload.len());
-        let chunk = rx.try_read_chunk(payload.len()).unwrap();
-        look(&chunk);
-        chunk.release(payload.len());
+        let mut grant = tx.try_reserve(payload.len()).unwrap();
+        grant.copy_from_slice(payload);
+        grant.commit(payload.len());
+        let view = rx.try_read_view(payload.len()).unwrap();
+        look(&view);
+        view.release(payload.len());
     });
     group.finish();
 }
@@ -133,9 +133,9 @@ fn stream(c: &mut Criterion) {
 fn primitives(c: &mut Criterion) {
     let mut group = c.benchmark_group("primitives");
     group.throughput(Throughput::Elements(1));
-    let semaphore = Semaphore::memfd(2).unwrap();
+    let semaphore = Semaphore::create_anonymous(2).unwrap();
     group.bench_function("semaphore_acquire_release", |b| b.iter(|| drop(semaphore.acquire().unwrap())));
-    let mutex = Mutex::memfd(64).unwrap();
+    let mutex = Mutex::create_anonymous(64).unwrap();
     group.bench_function("mutex_lock_unlock", |b| b.iter(|| drop(mutex.lock().unwrap())));
     group.finish();
 }
@@ -195,7 +195,7 @@ fn two_threads(c: &mut Criterion) {
             let send = || tx.send(black_box(&payload));
             time_stream(frames, send, move || {
                 if come == 0 {
-                    let mut batch = rx.recv_batch()?;
+                    let mut batch = rx.recv_batch(usize::MAX)?;
                     come = batch.iter().map(|frame| look(frame.payload)).count() as u64;
                 }
                 come -= 1;

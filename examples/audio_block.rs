@@ -37,7 +37,7 @@ const CALLBACKS: u64 = 750; // two seconds
 /// A stream for real-time threads: no participant sleeps on it, so none makes a system call to wake
 /// another; and all its pages are in memory.
 fn options(bytes: usize) -> Options {
-    Options::stream(bytes).wake(WakeMode::Poll).prefault(true).lock_memory(true).best_effort(true)
+    Options::stream(bytes).wake_mode(WakeMode::Poll).prefault(true).lock_memory(true).best_effort(true)
 }
 
 /// Sample `n` of the tone, computed alike on both sides.
@@ -75,10 +75,10 @@ fn render(behaviour: &str) -> Result<Option<[u64; 4]>, Box<dyn Error>> {
     let mut n = 0;
     let status = loop {
         // Room for a block as one slice, even at the end of the ring: samples are written in place.
-        match tx.write_chunk_deadline(BLOCK, Duration::from_millis(5)) {
-            Ok(mut chunk) => {
-                chunk.as_values_mut::<f32>()?.iter_mut().zip(n..).for_each(|(s, n)| *s = sample(n));
-                chunk.commit(BLOCK);
+        match tx.reserve_deadline(BLOCK, Duration::from_millis(5)) {
+            Ok(mut grant) => {
+                grant.as_values_mut::<f32>()?.iter_mut().zip(n..).for_each(|(s, n)| *s = sample(n));
+                grant.commit(BLOCK);
                 n += (FRAMES * CHANNELS) as u64;
             }
             Err(slipring::Error::Timeout | slipring::Error::PeerDead) => {} // the stream is full, or the sound card has ended
@@ -101,7 +101,7 @@ fn render(behaviour: &str) -> Result<Option<[u64; 4]>, Box<dyn Error>> {
 fn sound_card(name: &str, misbehave: bool) -> Result<(), Box<dyn Error>> {
     let mut rx = stream::Consumer::open(name, &options(1))?;
     let mut tx = stream::Producer::open(&format!("{name}-reply"), &options(1))?;
-    drop(rx.read_chunk_deadline(8 * BLOCK, Instant::now() + Duration::from_secs(10))?); // wait for some blocks, then start
+    drop(rx.read_view_deadline(8 * BLOCK, Instant::now() + Duration::from_secs(10))?); // wait for some blocks, then start
     let mut speaker = [0f32; FRAMES * CHANNELS];
     let (mut played, mut xruns, mut wrong, mut n) = (0, 0, 0, 0);
     // The driver's state. Periods are absolute times, so that they do not drift.
@@ -110,10 +110,10 @@ fn sound_card(name: &str, misbehave: bool) -> Result<(), Box<dyn Error>> {
     ALLOCATIONS.set(0);
     for _ in 0..CALLBACKS {
         // --- the callback ---
-        match rx.try_read_chunk(BLOCK) {
-            Ok(chunk) => {
-                speaker.copy_from_slice(chunk.as_values()?);
-                chunk.release(BLOCK);
+        match rx.try_read_view(BLOCK) {
+            Ok(view) => {
+                speaker.copy_from_slice(view.as_values()?);
+                view.release(BLOCK);
                 played += 1;
                 wrong += speaker.iter().zip(n..).filter(|(s, n)| **s != sample(*n)).count() as u64;
                 n += speaker.len() as u64;

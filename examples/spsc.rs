@@ -77,7 +77,7 @@ fn consume(name: &str) -> Result<(), Box<dyn Error>> {
     loop {
         // In place, and several at a time: the frames of a batch are read where they lie, and
         // released together.
-        let mut batch = match rx.recv_batch() {
+        let mut batch = match rx.recv_batch(64) {
             Ok(batch) => batch,
             Err(slipring::Error::Closed) => break, // the producer has closed, and the ring is empty
             Err(error) => return Err(error.into()), // `PeerDead`: the producer died before it closed

@@ -118,10 +118,62 @@ pub enum Error {
     },
 }
 
+/// What a caller can do about an [`Error`]: see [`Error::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Try again later: [`Error::Full`], [`Error::Empty`], [`Error::Timeout`].
+    Temporary,
+    /// The peers have left, or none has come: [`Error::Closed`], [`Error::PeerDead`],
+    /// [`Error::NoConsumer`].
+    NoPeer,
+    /// The caller ended the call: [`Error::Cancelled`].
+    Cancelled,
+    /// Call it otherwise: [`Error::Invalid`], [`Error::TooLarge`], [`Error::Forked`],
+    /// [`Error::Unsupported`].
+    Usage,
+    /// Something is there that should not be, or the other way round: [`Error::NotFound`],
+    /// [`Error::Exists`], [`Error::RoleTaken`], [`Error::TooManyParticipants`].
+    Conflict,
+    /// Do not use what is there: [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`].
+    Refused,
+    /// The system failed: [`Error::Io`].
+    System,
+}
+
 impl Error {
     /// An [`Error::Io`] from the error of a system-call wrapper.
     pub(crate) fn io(op: &'static str, source: impl Into<io::Error>) -> Self {
         Error::Io { op, source: source.into() }
+    }
+
+    /// What a caller can do about it. The calls that send or receive without waiting fail with
+    /// [`ErrorKind::Temporary`], and with [`ErrorKind::NoPeer`] at the end; the others are rare.
+    ///
+    /// ```
+    /// use slipring::{Error, ErrorKind};
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// assert_eq!(rx.try_recv().unwrap_err().kind(), ErrorKind::Temporary);
+    /// assert_eq!(tx.try_send(&[0; 9000]).unwrap_err().kind(), ErrorKind::Usage);
+    /// tx.close();
+    /// assert_eq!(rx.try_recv().unwrap_err().kind(), ErrorKind::NoPeer);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Full | Error::Empty | Error::Timeout => ErrorKind::Temporary,
+            Error::Closed | Error::PeerDead | Error::NoConsumer => ErrorKind::NoPeer,
+            Error::Cancelled => ErrorKind::Cancelled,
+            Error::Invalid { .. } | Error::TooLarge { .. } | Error::Forked | Error::Unsupported { .. } => {
+                ErrorKind::Usage
+            }
+            Error::NotFound | Error::Exists | Error::RoleTaken { .. } | Error::TooManyParticipants { .. } => {
+                ErrorKind::Conflict
+            }
+            Error::Corrupt { .. } | Error::Incompatible { .. } | Error::Untrusted { .. } => ErrorKind::Refused,
+            Error::Io { .. } => ErrorKind::System,
+        }
     }
 
     /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`] or
@@ -133,6 +185,62 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Error::Full | Error::Empty | Error::Timeout)
+        self.kind() == ErrorKind::Temporary
+    }
+}
+
+/// Two system errors are equal if they come from the same call with the same error number, or kind
+/// where there is none.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        use Error::*;
+        match (self, other) {
+            (TooLarge { max: a }, TooLarge { max: b }) => a == b,
+            (TooManyParticipants { max: a }, TooManyParticipants { max: b }) => a == b,
+            (RoleTaken { role: a }, RoleTaken { role: b }) => a == b,
+            (Corrupt { what: a }, Corrupt { what: b })
+            | (Invalid { what: a }, Invalid { what: b })
+            | (Untrusted { what: a }, Untrusted { what: b })
+            | (Unsupported { what: a }, Unsupported { what: b }) => a == b,
+            (
+                Incompatible { what, expected, found },
+                Incompatible { what: other_what, expected: other_expected, found: other_found },
+            ) => (what, expected, found) == (other_what, other_expected, other_found),
+            (Io { op, source }, Io { op: other_op, source: other }) => {
+                op == other_op && source.raw_os_error() == other.raw_os_error() && source.kind() == other.kind()
+            }
+            // The others have no fields.
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_equal_if_kind_and_values_are() {
+        let io = |errno| Error::io("open the file", io::Error::from_raw_os_error(errno));
+        let all = || {
+            [
+                Error::Full,
+                Error::Closed,
+                Error::TooLarge { max: 1 },
+                Error::TooLarge { max: 2 },
+                Error::Corrupt { what: "a" },
+                Error::Invalid { what: "a" },
+                Error::Invalid { what: "b" },
+                Error::Incompatible { what: "kind", expected: 1, found: 2 },
+                Error::Incompatible { what: "kind", expected: 1, found: 3 },
+                io(1),
+                io(2),
+            ]
+        };
+        for (i, one) in all().iter().enumerate() {
+            for (j, other) in all().iter().enumerate() {
+                assert_eq!(one == other, i == j, "{one:?}, {other:?}");
+            }
+        }
     }
 }

@@ -101,11 +101,12 @@ pub mod probe;
 pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sync;
+mod threads;
 #[cfg(feature = "transports")]
 pub mod transport;
 pub(crate) mod wait;
 
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use memory::Downgrade;
 pub use named::{
     mutex::{Locked, Mutex, MutexGuard},

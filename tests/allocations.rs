@@ -80,7 +80,7 @@ fn spsc_allocates_nothing() {
             assert_eq!(rx.try_recv().unwrap().len(), 40);
             rx.recv_into(&mut buffer).unwrap();
             rx.try_recv().unwrap().keep();
-            assert_eq!(rx.recv_batch().unwrap().iter().count(), 6);
+            assert_eq!(rx.recv_batch(usize::MAX).unwrap().iter().count(), 6);
             assert!(matches!(rx.try_recv(), Err(Error::Empty)));
         }
         while tx.try_send(&[0; 100]).is_ok() {}
@@ -105,8 +105,8 @@ fn mpmc_allocates_nothing() {
             assert_eq!(tx.try_send_batch([[4; 9].as_slice(); 5]).unwrap(), 5);
             assert_eq!(rx.try_recv().unwrap().len(), 40);
             rx.recv_into(&mut buffer).unwrap();
-            assert_eq!(rx.recv_batch(4).unwrap().iter().len(), 4);
-            assert_eq!(rx.try_recv_batch(8).unwrap().iter().len(), 2);
+            assert_eq!(rx.recv_batch(4).unwrap().iter().count(), 4);
+            assert_eq!(rx.try_recv_batch(8).unwrap().iter().count(), 2);
             assert!(matches!(rx.try_recv(), Err(Error::Empty)));
         }
         while tx.try_send(&[0; 60]).is_ok() {}
@@ -123,13 +123,13 @@ fn streams_allocate_nothing() {
         for _ in 0..1000 {
             assert_eq!(tx.try_write(&[1; 512]).unwrap(), 512);
             tx.write_all(&[2; 512]).unwrap();
-            let mut chunk = tx.try_write_chunk(512).unwrap();
-            chunk.fill(3);
-            chunk.commit(512);
+            let mut grant = tx.try_reserve(512).unwrap();
+            grant.fill(3);
+            grant.commit(512);
             assert_eq!(rx.try_read(&mut buffer).unwrap(), 512);
             assert_eq!(rx.read(&mut buffer).unwrap(), 512);
-            rx.try_read_chunk(512).unwrap().release(512);
-            assert!(matches!(rx.try_read_chunk(1), Err(Error::Empty)));
+            rx.try_read_view(512).unwrap().release(512);
+            assert!(matches!(rx.try_read_view(1), Err(Error::Empty)));
         }
         tx.write_all(&[0; 4096]).unwrap();
         assert!(matches!(tx.try_write(&[0]), Err(Error::Full)));

@@ -36,12 +36,12 @@ fn counted_process() {
     let payload = black_box([0xA5; 64]);
     // All frames fit into the ring, so no call waits.
     if operation.starts_with("spsc") {
-        let ring = Ring::memfd(&Options::spsc(1 << 22)).unwrap();
+        let ring = Ring::create_anonymous(&Options::spsc(1 << 22)).unwrap();
         let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
         (0..frames).for_each(|_| tx.send(&payload).unwrap());
         (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));
     } else {
-        let ring = Ring::memfd(&Options::mpmc(1 << 15, 64)).unwrap();
+        let ring = Ring::create_anonymous(&Options::mpmc(1 << 15, 64)).unwrap();
         let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         (0..frames).for_each(|_| tx.send(&payload).unwrap());
         (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));

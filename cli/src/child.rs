@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ impl Passed {
     }
 
     pub(crate) fn ring(ring: &Ring) -> Outcome<Self> {
-        Self::new(ring.as_memfd().ok_or_else(|| Failure::new(FAILED, "the ring has no descriptor"))?)
+        Self::new(ring.as_fd())
     }
 
     pub(crate) fn number(&self) -> String {
@@ -117,7 +117,7 @@ pub(crate) fn inherited(number: i32) -> Outcome<OwnedFd> {
 
 /// In a child: the inherited ring.
 pub(crate) fn ring(number: i32, idle: Idle) -> Outcome<Ring> {
-    Ok(Ring::from_memfd(inherited(number)?, &Options::any().idle(idle))?)
+    Ok(Ring::from_fd(inherited(number)?, &Options::any().idle(idle))?)
 }
 
 /// In a child: sends the parent what [`Part::report`] returns.

@@ -93,7 +93,7 @@ impl Gc {
                 continue;
             }
             if !self.dry_run {
-                match sysv::remove_if(queue.key, |messages| self.all || messages == 0) {
+                match sysv::remove_if_unused(queue.key, |messages| self.all || messages == 0) {
                     Ok(true) => {}
                     Ok(false) | Err(Error::NotFound) => continue, // opened or removed since it was listed
                     Err(error) => return Err(Failure::from(error).at(name)),
@@ -125,7 +125,7 @@ impl Gc {
         let left_by_dead = ring.was_left_by_dead()?;
         let dead = match self.dry_run {
             true => ring.participants()?.iter().filter(|participant| !participant.alive).count(),
-            false => ring.sweep()?,
+            false => ring.reap_dead()?,
         };
         let wanted = |ring: &Ring| {
             let is_ring = matches!(ring.kind(), Kind::Spsc | Kind::Mpmc | Kind::Stream);
@@ -133,7 +133,7 @@ impl Gc {
         };
         let removed = match self.dry_run {
             true => ring.is_idle()? && wanted(ring)?,
-            false => Ring::remove_if(name, &target::anywhere(context), wanted)?,
+            false => Ring::remove_if_unused(name, &target::anywhere(context), wanted)?,
         };
         Ok((dead, removed))
     }

@@ -1,7 +1,7 @@
 //! `slipring info`: what a ring is, and which processes are attached to it.
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -39,8 +39,7 @@ impl Info {
 }
 
 fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
-    let (pid, created) = ring.created();
-    let ago = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(created)).unwrap_or_default();
+    let ago = SystemTime::now().duration_since(ring.created()).unwrap_or_default();
     let size = match ring.slots() {
         0 => units::bytes(ring.capacity() as u64),
         slots => format!("{slots} slots"),
@@ -51,10 +50,10 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
         ("kind", target::kind_name(ring.kind()).to_owned()),
         ("capacity", size),
         ("largest frame", format!("{} bytes", ring.max_payload())),
-        ("wake", wake_name(ring.wake()).to_owned()),
+        ("wake", wake_name(ring.wake_mode()).to_owned()),
         ("redelivery", redelivery_name(ring.redelivery()).to_owned()),
         ("memory", units::bytes(ring.total_len() as u64)),
-        ("created", format!("{} ago by process {pid}", units::nanoseconds(ago.as_nanos() as f64))),
+        ("created", format!("{} ago by process {}", units::nanoseconds(ago.as_nanos() as f64), ring.creator_pid())),
         ("generation", format!("{:016x}", ring.generation())),
         ("participants", format!("{} of {}", participants.len(), ring.max_participants())),
     ] {
@@ -85,7 +84,7 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
 
 /// The constant properties of a ring.
 pub(crate) fn shape(ring: &Ring) -> Value {
-    let (creator, created) = ring.created();
+    let created = ring.created().duration_since(UNIX_EPOCH).unwrap_or_default();
     json!({
         "name": ring.name(),
         "kind": target::kind_name(ring.kind()),
@@ -93,12 +92,12 @@ pub(crate) fn shape(ring: &Ring) -> Value {
         "slots": ring.slots(),
         "max_payload": ring.max_payload(),
         "max_participants": ring.max_participants(),
-        "wake": wake_name(ring.wake()),
+        "wake": wake_name(ring.wake_mode()),
         "redelivery": redelivery_name(ring.redelivery()),
         "memory": ring.total_len(),
         "generation": format!("{:016x}", ring.generation()),
-        "creator_pid": creator,
-        "created_unix_ns": created,
+        "creator_pid": ring.creator_pid(),
+        "created_unix_ns": created.as_nanos() as u64,
     })
 }
 

@@ -119,7 +119,7 @@ impl Recv {
     fn run_ring(&self, endpoint: &RingEndpoint, interrupt: &Interrupt, context: &Context) -> Outcome {
         let output = Pending::open(self.file.as_deref())?; // before anything is taken
         let attach = |ring: &Ring| {
-            let lost_before = ring.stats()?.counts.lost;
+            let lost_before = ring.stats().counts.lost;
             let consumer = match ring.kind() {
                 Kind::Mpmc => Consumer::Mpmc(mpmc::Consumer::attach(ring)?),
                 Kind::Stream => Consumer::Stream(stream::Consumer::attach(ring)?),
@@ -139,7 +139,7 @@ impl Recv {
             Consumer::Stream(rx) => self.drain_stream(rx, writer),
         };
         // The failure has reported already what is lost with this receiver.
-        let lost = ring.stats()?.counts.lost.saturating_sub(lost_before).saturating_sub(writer.lost);
+        let lost = ring.stats().counts.lost.saturating_sub(lost_before).saturating_sub(writer.lost);
         check_loss(drained, lost)
     }
 
@@ -236,7 +236,7 @@ impl Recv {
         writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         while !writer.is_over() {
-            let mut batch = match rx.recv_batch_deadline(wait.until()) {
+            let mut batch = match rx.recv_batch_deadline(usize::MAX, wait.until()) {
                 Ok(batch) => batch,
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) => match writer.end(error, &mut wait)? {
@@ -285,19 +285,19 @@ impl Recv {
                     },
                 };
             wait.done();
-            let mut held = vec![first];
+            let mut held = vec![Held::new(first)];
             let mut encoded = 0;
             let written = writer.gather(|writer| {
                 loop {
-                    while let Some(batch) = held.get(encoded) {
-                        batch.iter().try_for_each(|frame| writer.take(frame))?;
+                    while let Some(held) = held.get_mut(encoded) {
+                        held.batch.iter().try_for_each(|frame| writer.take(frame))?;
                         encoded += 1;
                     }
                     if !writer.has_room() || held.len() * batch_size > most {
                         return Ok(true);
                     }
                     match rx.try_recv_batch(writer.wanted(batch_size)) {
-                        Ok(batch) => held.push(batch),
+                        Ok(batch) => held.push(Held::new(batch)),
                         Err(error) => {
                             end = Some(error).filter(|error| !matches!(error, Error::Empty));
                             return Ok(false);
@@ -310,7 +310,7 @@ impl Recv {
                 // consumer is reaped.
                 let done = if writer.gives_back || writer.is_torn { 0 } else { encoded };
                 let rest = held.split_off(done);
-                let frames = rest.iter().map(|batch| batch.iter().len() as u64).sum();
+                let frames = rest.iter().map(|held| held.frames).sum();
                 std::mem::forget(rest);
                 if writer.gives_back {
                     // The consumer does not leave in order: for the others it has died, so an end
@@ -330,7 +330,7 @@ impl Recv {
         writer.interrupt.cancels(rx.canceller())?;
         let mut wait = writer.interrupt.wait(self.timeout);
         while !writer.is_over() {
-            match rx.read_chunk_deadline(1, wait.until()).map(drop) {
+            match rx.read_view_deadline(1, wait.until()).map(stream::ReadView::keep) {
                 Ok(()) => wait.done(),
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) => match writer.end(error, &mut wait)? {
@@ -338,10 +338,16 @@ impl Recv {
                     Next::Stop => break,
                 },
             }
-            let there = rx.available()?.min(WRITE);
-            let chunk = rx.try_read_chunk(there)?;
-            let written = writer.output.write(&chunk, writer.interrupt).map_err(|e| writer.not_written(e))?;
-            chunk.release(written);
+            let there = rx.len().min(WRITE);
+            let view = rx.try_read_view(there)?;
+            let written = match writer.output.write(&view, writer.interrupt) {
+                Ok(written) => written,
+                Err(error) => {
+                    view.keep();
+                    return Err(writer.not_written(error));
+                }
+            };
+            view.release(written);
             writer.progress.add(1, written as u64);
             writer.left -= 1;
             writer.pace();
@@ -637,5 +643,18 @@ fn check_loss(drained: Outcome, lost: u64) -> Outcome {
     match drained {
         Err(failure) if !failure.message().is_empty() => Err(failure.and(what)),
         _ => Err(Failure::new(LOST, what)),
+    }
+}
+
+/// A batch, and how many frames are in it.
+struct Held<'a> {
+    batch: mpmc::ReadBatch<'a>,
+    frames: u64,
+}
+
+impl<'a> Held<'a> {
+    fn new(mut batch: mpmc::ReadBatch<'a>) -> Self {
+        let frames = batch.iter().len() as u64;
+        Held { batch, frames }
     }
 }

@@ -111,7 +111,7 @@ impl Relay {
         context: &Context,
     ) -> Outcome {
         // The destination first: no frame is received that could not be passed on.
-        let tx = open(destination, &self.destination, self, interrupt, |to, until| to.open_collecting_sender(until))?;
+        let tx = open(destination, &self.destination, self, interrupt, |to, until| to.open_batching_sender(until))?;
         let Some(tx) = tx else { return Ok(()) };
         let rx = open(source, &self.source, self, interrupt, |from, until| from.open_receiver(until))?;
         let Some(mut rx) = rx else { return Ok(()) };
@@ -245,7 +245,7 @@ impl<'a> Way<'a> {
         let pumped = self.pump(rx.as_mut(), tx.as_mut());
         self.stop.store(pumped.is_err(), Ordering::Relaxed);
         if !matches!(pumped, Ok(End::Released)) {
-            rx.hand_back(); // a ring keeps the frame that was not passed on
+            rx.keep(); // a ring keeps the frame that was not passed on
         }
         let outcome = match pumped {
             Ok(_) => self.finish(tx.as_mut()),
@@ -370,7 +370,7 @@ impl<'a> Way<'a> {
             }
         }
         // Frames that were sent at once have been released, or stay in the ring.
-        if self.encoded && rx.hand_back() {
+        if self.encoded && rx.keep() {
             return Ok(End::Released);
         }
         rx.release();

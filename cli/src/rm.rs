@@ -49,11 +49,11 @@ impl Rm {
             Endpoint::Ring(ring) => self.remove_ring(ring.name(), context)?,
             Endpoint::Mq(queue) => {
                 let name = queue.name();
-                self.remove_queue(&queue, || mq::remove_if(name, || true), || mq::remove(name))?;
+                self.remove_queue(&queue, || mq::remove_if_unused(name, || true), || mq::remove(name))?;
             }
             Endpoint::Sysv(queue) => {
                 let key = queue.key()?;
-                self.remove_queue(&queue, || sysv::remove_if(key, |_| true), || sysv::remove(key))?;
+                self.remove_queue(&queue, || sysv::remove_if_unused(key, |_| true), || sysv::remove(key))?;
             }
             other => return Err(Failure::new(USAGE, format_args!("{other}: neither a ring nor a queue"))),
         }
@@ -84,7 +84,7 @@ impl Rm {
         if self.force {
             return Ring::force_remove(name, &anywhere).map_err(|error| fail(error.into()));
         }
-        let why = match Ring::remove_if(name, &anywhere, |_| Ok(true)) {
+        let why = match Ring::remove_if_unused(name, &anywhere, |_| Ok(true)) {
             Ok(true) => return Ok(()),
             Ok(false) => Failure::new(FAILED, format_args!("a process is attached (`slipring info {name}`)")),
             Err(error @ (Error::Corrupt { .. } | Error::Incompatible { .. })) => error.into(),

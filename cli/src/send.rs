@@ -137,7 +137,7 @@ impl Send {
         let what = if ring.kind() == Kind::Stream { "stream" } else { "ring" };
         let patience = Patience { timeout: self.timeout, what, is_strict, interrupt, context };
         let mut pumped = self.pump(&mut input, sink.as_mut(), &patience);
-        if pumped.is_ok() && is_strict && ring.stats()?.used() > 0 && !has_consumer(&ring) {
+        if pumped.is_ok() && is_strict && ring.stats().used() > 0 && !has_consumer(&ring) {
             let message = "the last receiver has left or died, and what it did not take waits in the ring";
             pumped = Err(Failure::new(NOT_FOUND, message));
         }
@@ -163,7 +163,7 @@ impl Send {
         if endpoint.to_string() == "-" {
             standard::check_output_of_frames()?;
         }
-        let opened = match opening::open(interrupt, endpoint, deadline, |to, until| to.open_collecting_sender(until)) {
+        let opened = match opening::open(interrupt, endpoint, deadline, |to, until| to.open_batching_sender(until)) {
             Err(failure) if self.require_receiver && [TIMEOUT, NOT_FOUND].contains(&failure.code()) => {
                 return Err(no_receiver());
             }
@@ -410,7 +410,7 @@ impl Sink for spsc::Producer {
                 Err(error) if patience.is_strict && has_no_receiver(&error) => return Err(no_receiver()),
                 Err(error) => error,
             };
-            *sent += batch.len() as usize;
+            *sent += batch.len();
             batch.commit();
             if !(matches!(refused, Error::Full) || has_no_receiver(&refused)) {
                 return Err(refused.into());
@@ -419,7 +419,7 @@ impl Sink for spsc::Producer {
             *sent += 1;
             batch = self.batch();
         }
-        *sent += batch.len() as usize;
+        *sent += batch.len();
         batch.commit();
         Ok(())
     }
@@ -490,7 +490,7 @@ impl RingSink for stream::Producer {
         while !rest.is_empty() {
             match self.try_write(rest) {
                 Ok(written) => *rest = &rest[written..],
-                Err(Error::Full) => drop(self.write_chunk_deadline(1, deadline)?), // waits for room
+                Err(Error::Full) => drop(self.reserve_deadline(1, deadline)?), // waits for room
                 Err(error) => return Err(error),
             }
         }

@@ -3,7 +3,7 @@
 //! Its source is `slipring::transport::ALL`.
 
 use serde_json::json;
-use slipring::transport::{ALL, Arrival, Capabilities};
+use slipring::transport::{ALL, Capabilities, DeliveryOrder};
 
 use crate::failure::Outcome;
 use crate::output::Table;
@@ -48,12 +48,12 @@ pub(crate) fn print(context: &Context) -> Outcome {
     output::print(&table.render())
 }
 
-fn order(order: Arrival) -> &'static str {
+fn order(order: DeliveryOrder) -> &'static str {
     match order {
-        Arrival::Fifo => "as sent",
-        Arrival::PerSender => "per sender",
-        Arrival::PerStream => "per stream",
-        Arrival::Any => "any, reported",
+        DeliveryOrder::Fifo => "as sent",
+        DeliveryOrder::PerSender => "per sender",
+        DeliveryOrder::PerStream => "per stream",
+        DeliveryOrder::Any => "any, reported",
     }
 }
 

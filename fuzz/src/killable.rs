@@ -5,7 +5,7 @@
 //! made to refer to another description, and the handle is not used again.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::fstat;
 use slipring::{Result, Ring};
@@ -29,7 +29,7 @@ pub fn attach<T>(ring: &Ring, attach: impl Fn(&Ring) -> Result<T>) -> Result<(T,
 }
 
 fn is_descriptor_of(fd: RawFd, ring: &Ring) -> bool {
-    let wanted = fstat(ring.as_memfd().unwrap()).unwrap();
+    let wanted = fstat(ring.as_fd()).unwrap();
     // SAFETY: only queried, at once; a number that is no descriptor causes an error.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     fstat(fd).is_ok_and(|stat| (stat.st_ino, stat.st_dev) == (wanted.st_ino, wanted.st_dev))

@@ -25,7 +25,8 @@ pub fn run(data: &[u8]) {
     let mut draw = Draw::new(data);
     let policy = draw.one_of(&[Redelivery::AtLeastOnce, Redelivery::AtMostOnce]);
     let ring =
-        Ring::memfd(&Options::mpmc(SLOTS, MAX_PAYLOAD).participants(2 * HANDLES + 1).redelivery(policy)).unwrap();
+        Ring::create_anonymous(&Options::mpmc(SLOTS, MAX_PAYLOAD).participants(2 * HANDLES + 1).redelivery(policy))
+            .unwrap();
     let mut world = World::new(&ring, policy);
     for _ in 0..OPERATIONS {
         if !draw.more() {
@@ -73,8 +74,8 @@ struct World<'r> {
     policy: Redelivery,
     producers: Vec<Seat<mpmc::Producer>>,
     consumers: Vec<Seat<mpmc::Consumer>>,
-    grants: Vec<(usize, usize, mpmc::Grant<'static>)>,
-    views: Vec<(usize, usize, mpmc::View<'static>)>,
+    grants: Vec<(usize, usize, mpmc::WriteGrant<'static>)>,
+    views: Vec<(usize, usize, mpmc::ReadView<'static>)>,
     /// Killed handles, which are freed at the end.
     dead: (Vec<&'static mpmc::Producer>, Vec<&'static mpmc::Consumer>),
     dead_owners: Vec<usize>,
@@ -150,7 +151,7 @@ impl<'r> World<'r> {
     /// Reaps the dead now, because a call with a deadline may or may not do so, depending on the
     /// clock.
     fn sweep(&mut self) {
-        assert_eq!(self.ring.sweep().unwrap(), self.dead_owners.len());
+        assert_eq!(self.ring.reap_dead().unwrap(), self.dead_owners.len());
         self.reap();
     }
 
@@ -326,7 +327,7 @@ impl<'r> World<'r> {
         let (rx, owner) = self.consumer(draw);
         let max = 1 + draw.below(SLOTS + 1);
         let forget = draw.below(4) == 3;
-        let outcome = rx.try_recv_batch(max).map(|batch| {
+        let outcome = rx.try_recv_batch(max).map(|mut batch| {
             let mut got = Vec::new();
             for (i, frame) in batch.iter().enumerate() {
                 got.push(self.taken(frame.header, frame.payload, owner, i > 0));

@@ -5,7 +5,7 @@
 //! forger can only make others receive wrong data. Relies on the documented layout, which a forger
 //! knows as well.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,20 +44,20 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
     let policy = draw.one_of(&[Redelivery::AtLeastOnce, Redelivery::AtMostOnce]);
     let set = |options: Options| options.participants(4).redelivery(policy);
     let read = |ring: &Ring| {
-        let memfd = ring.as_memfd().unwrap();
+        let memfd = ring.as_fd();
         let data_offset = len_of(memfd) - ring.capacity().next_multiple_of(PAGE);
         (Shared::map(memfd).to_vec(), data_offset)
     };
     let fill = draw.below(64);
     match draw.below(5) {
         0 => {
-            let ring = Ring::memfd(&set(Options::spsc(PAGE))).unwrap();
+            let ring = Ring::create_anonymous(&set(Options::spsc(PAGE))).unwrap();
             let mut tx = spsc::Producer::attach(&ring).unwrap();
             (0..fill).for_each(|i| drop(tx.try_send(&vec![i as u8; i])));
             read(&ring)
         }
         1 => {
-            let ring = Ring::memfd(&set(Options::mpmc(8, 40))).unwrap();
+            let ring = Ring::create_anonymous(&set(Options::mpmc(8, 40))).unwrap();
             let tx = mpmc::Producer::attach(&ring).unwrap();
             let rx = mpmc::Consumer::attach(&ring).unwrap();
             for i in 0..fill {
@@ -69,19 +69,19 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
             read(&ring)
         }
         2 => {
-            let ring = Ring::memfd(&set(Options::stream(PAGE))).unwrap();
+            let ring = Ring::create_anonymous(&set(Options::stream(PAGE))).unwrap();
             let mut tx = stream::Producer::attach(&ring).unwrap();
             let _ = tx.try_write(&vec![7; 100 * fill]);
             read(&ring)
         }
         3 => {
-            let semaphore = Semaphore::memfd(1 + fill).unwrap();
-            let image = Shared::map(semaphore.fd().unwrap()).to_vec();
+            let semaphore = Semaphore::create_anonymous(1 + fill).unwrap();
+            let image = Shared::map(semaphore.as_fd()).to_vec();
             (image.clone(), image.len() - PAGE)
         }
         _ => {
-            let mutex = Mutex::memfd(fill).unwrap();
-            let image = Shared::map(mutex.fd().unwrap()).to_vec();
+            let mutex = Mutex::create_anonymous(fill).unwrap();
+            let image = Shared::map(mutex.as_fd()).to_vec();
             (image.clone(), image.len() - PAGE)
         }
     }
@@ -173,13 +173,13 @@ impl Drop for Removed {
 
 fn by_descriptor(draw: &mut Draw<'_>, fd: OwnedFd) {
     if draw.below(8) == 7 {
-        if let Ok(mut rx) = spsc::UntrustedConsumer::attach(fd) {
+        if let Ok(mut rx) = spsc::UntrustedConsumer::from_fd(fd) {
             let mut buffer = vec![0; 256];
             for _ in 0..OPERATIONS {
                 let _ = rx.try_recv_into(&mut buffer);
             }
         }
-    } else if let Ok(ring) = Ring::from_memfd(fd, &Options::any()) {
+    } else if let Ok(ring) = Ring::from_fd(fd, &Options::any()) {
         use_ring(draw, &ring);
     }
 }
@@ -223,7 +223,7 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
             seats.stream.1 = Some(stream::Consumer::attach(ring)?);
         }
         12 => {
-            ring.stats()?;
+            let _ = ring.stats();
         }
         13 => {
             ring.verify()?;
@@ -232,7 +232,7 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
             ring.participants()?;
         }
         15 => {
-            ring.sweep()?;
+            ring.reap_dead()?;
         }
         16 => {
             let mut frames = 0;
@@ -246,7 +246,7 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
         18..=27 => send(draw, seats, &payload)?,
         28..=45 => receive(draw, seats, &mut buffer)?,
         46 => {
-            let _ = (ring.is_idle()?, ring.stats()?.used());
+            let _ = (ring.is_idle()?, ring.stats().used());
         }
         _ => {
             seats.spsc.0 = None;
@@ -295,7 +295,8 @@ fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<
             1 => drop(rx.try_recv_into(buffer)?),
             2 => {
                 let capacity = rx.ring().capacity();
-                let frames = rx.try_recv_batch()?.iter().inspect(|frame| touch(frame.payload)).take(capacity).count();
+                let frames =
+                    rx.try_recv_batch(usize::MAX)?.iter().inspect(|frame| touch(frame.payload)).take(capacity).count();
                 assert!(frames <= capacity / 16, "a batch spans at most one ring");
             }
             3 => rx.try_recv()?.keep(),
@@ -314,8 +315,8 @@ fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<
         let mut large = vec![0; 3 * PAGE];
         match draw.below(3) {
             0 => drop(rx.try_read(&mut large)?),
-            1 => touch(&rx.try_read_chunk(100)?),
-            _ => drop(rx.available()?),
+            1 => touch(&rx.try_read_view(100)?),
+            _ => assert!(rx.len() <= rx.capacity()),
         }
     }
     Ok(())
@@ -329,7 +330,7 @@ fn use_semaphore(draw: &mut Draw<'_>, semaphore: &Semaphore) {
             0 => permits.extend(semaphore.try_acquire().ok().flatten()),
             1 => drop(permits.pop()),
             2 => assert!(semaphore.available() <= semaphore.permits()),
-            3 => drop(semaphore.recover_dead()),
+            3 => drop(semaphore.reap_dead()),
             _ => permits.extend(semaphore.acquire_deadline(Duration::ZERO)),
         }
     }
@@ -338,7 +339,7 @@ fn use_semaphore(draw: &mut Draw<'_>, semaphore: &Semaphore) {
 fn use_mutex(draw: &mut Draw<'_>, mutex: &Mutex) {
     for _ in 0..OPERATIONS {
         match draw.below(4) {
-            0 => drop(mutex.recover_dead()),
+            0 => drop(mutex.reap_dead()),
             1 => drop(mutex.lock_deadline(Duration::ZERO)),
             _ => {
                 if let Ok(Some(locked)) = mutex.try_lock() {

@@ -4,6 +4,7 @@
 //! The oracle reads the same memory independently, and knows the receiver's position: every result
 //! is predicted, and after the first violation nothing is read.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -19,15 +20,15 @@ const MAX_PAYLOAD: usize = CAPACITY - 24;
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let mut draw = Draw::new(data);
-    let ring = Ring::memfd(&Options::spsc(CAPACITY).participants(4)).unwrap();
-    let own = ring.as_memfd().unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(CAPACITY).participants(4)).unwrap();
+    let own = ring.as_fd();
     let (image, len) = (Shared::map(own).to_vec(), len_of(own));
     let memfd = sealed(&image, len);
-    let memory = Shared::map(std::os::fd::AsFd::as_fd(&memfd));
+    let memory = Shared::map(memfd.as_fd());
     let start = draw.one_of(&[0, 8, 4088, u64::MAX - 7, u64::MAX - 4095, 1 << 63, 4]);
     memory.set_word(CONSUMER_PAGE + LINE, start);
     let passed = memfd.try_clone().unwrap();
-    let rx = match spsc::UntrustedConsumer::attach(passed) {
+    let rx = match spsc::UntrustedConsumer::from_fd(passed) {
         Ok(rx) => rx,
         Err(Error::Corrupt { .. }) if start % 8 != 0 => return,
         Err(e) => panic!("{e}"),

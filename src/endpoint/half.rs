@@ -93,8 +93,8 @@ impl FrameReceiver for Half<dyn FrameReceiver, dyn FrameSender> {
         self.used.release();
     }
 
-    fn hand_back(&mut self) -> bool {
-        self.used.hand_back()
+    fn keep(&mut self) -> bool {
+        self.used.keep()
     }
 
     fn encoded(&mut self) -> Option<&[u8]> {

@@ -220,7 +220,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Endpoint::open_sender`].
-    pub fn open_collecting_sender(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameSender>> {
+    pub fn open_batching_sender(&self, deadline: impl Into<Deadline>) -> Result<Box<dyn FrameSender>> {
         self.sender(true, deadline.into())
     }
 

@@ -160,7 +160,7 @@ impl RingEndpoint {
             Some(Kind::Stream) => Options::stream(capacity),
             _ => Options::spsc(capacity),
         };
-        let options = self.attach_options(options).wake(self.wake).redelivery(self.redelivery);
+        let options = self.attach_options(options).wake_mode(self.wake).redelivery(self.redelivery);
         let options = self.mode.into_iter().fold(options, Options::mode);
         self.participants.into_iter().fold(options, Options::participants)
     }

@@ -1,5 +1,4 @@
-//! Floor 3: the public semaphore and mutex, each in a separate segment: named, passed as a memfd,
-//! or on this process's heap.
+//! Floor 3: the public semaphore and mutex, each in a separate segment: named, or passed as a memfd.
 //!
 //! Used by applications. Relies on the cores in `wait/` for the algorithms, on `segment/` for the
 //! memory and for the liveness of holders.
@@ -31,8 +30,6 @@ enum Place<'a> {
     OpenOrCreate(&'a str),
     /// A new sealed memfd.
     Memfd,
-    /// This process's heap.
-    Heap,
 }
 
 impl Place<'_> {
@@ -42,7 +39,6 @@ impl Place<'_> {
             Place::Create(name) => Segment::create(&Directory::create(None)?, name, geometry, &options),
             Place::OpenOrCreate(name) => Segment::open_or_create(&Directory::create(None)?, name, geometry, &options),
             Place::Memfd => Segment::memfd(geometry, &options),
-            Place::Heap => Segment::heap(geometry),
         }
     }
 }
@@ -108,13 +104,13 @@ impl<C: Core> Member<C> {
     fn recover_if_dead(&self, holders: impl Iterator<Item = u16>) -> Result<()> {
         for holder in each_once(holders) {
             if self.participant.is_dead(holder) {
-                self.recover_dead()?;
+                self.reap_dead()?;
             }
         }
         Ok(())
     }
 
-    fn recover_dead(&self) -> Result<usize> {
+    fn reap_dead(&self) -> Result<usize> {
         self.participant.reap_dead(|dead| self.core.recover(dead))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::slice;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ use crate::wait::mutex::{Claim, Lock};
 /// ```
 /// use slipring::{Locked, Mutex};
 ///
-/// let account = Mutex::memfd(16)?; // or `create(name, 16)`, and `open(name)` elsewhere
+/// let account = Mutex::create_anonymous(16)?; // or `create(name, 16)`, and `open(name)` elsewhere
 /// match account.lock()? {
 ///     Locked::Consistent(mut bytes) => bytes[0] += 1,
 ///     Locked::OwnerDied(mut bytes) => {
@@ -119,12 +119,12 @@ impl Mutex {
         open_and_join(|| Place::OpenOrCreate(name).make(geometry), attach)
     }
 
-    /// Creates a mutex without a name, in a sealed memfd: pass [`Mutex::fd`] to the other
-    /// processes.
+    /// Creates a mutex without a name, in a sealed memfd: pass its descriptor to the
+    /// other processes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the size, or [`Error::Io`].
-    pub fn memfd(bytes: usize) -> Result<Self> {
+    pub fn create_anonymous(bytes: usize) -> Result<Self> {
         Self::attach(&Place::Memfd.make(geometry(bytes)?)?)
     }
 
@@ -135,14 +135,6 @@ impl Mutex {
     /// [`Error::Io`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::attach(&super::accept(Kind::Mutex, fd)?)
-    }
-
-    /// Creates a mutex for the threads of this process.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for the size.
-    pub fn heap(bytes: usize) -> Result<Self> {
-        Self::attach(&Place::Heap.make(geometry(bytes)?)?)
     }
 
     /// Unlinks the name. Handles that are attached keep working.
@@ -163,11 +155,10 @@ impl Mutex {
         Ok(Mutex { member: Member::join(segment, lock)?, bytes, pace: Pace::new(Idle::default()) })
     }
 
-    /// Sets how this handle waits; [`Idle::Park`] is the default.
-    #[must_use]
-    pub fn with_idle(mut self, idle: Idle) -> Self {
+    /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones keep
+    /// their own.
+    pub fn set_idle(&self, idle: Idle) {
         self.pace.set_idle(idle);
-        self
     }
 
     /// Locks the mutex if it is free or its holder is dead. Lock-free. No system call, except that
@@ -218,8 +209,8 @@ impl Mutex {
     ///
     /// # Errors
     /// [`Error::Forked`], [`Error::Io`].
-    pub fn recover_dead(&self) -> Result<usize> {
-        self.member.recover_dead()
+    pub fn reap_dead(&self) -> Result<usize> {
+        self.member.reap_dead()
     }
 
     /// The number of bytes that it guards.
@@ -241,16 +232,17 @@ impl Mutex {
         self.member.cancel.canceller()
     }
 
-    /// The descriptor to pass to another process; `None` for a mutex on the heap.
-    #[must_use]
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.member.participant.segment().fd()
-    }
-
     fn take(&self, claim: &Claim<'_>) -> Option<Locked<'_>> {
         let locked = claim.try_lock()?;
         let guard = MutexGuard { mutex: self };
         Some(if locked.owner_died { Locked::OwnerDied(guard) } else { Locked::Consistent(guard) })
+    }
+}
+
+/// The file or memfd: pass it to another process, which opens it with [`Mutex::from_fd`].
+impl AsFd for Mutex {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.member.participant.segment().as_fd()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The public counting semaphore. See `wait/semaphore.rs` for the algorithm.
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Core, Member, Place, attempt_or_check};
@@ -22,7 +22,7 @@ use crate::wait::semaphore::{PERMIT, Permits};
 ///
 /// A permit belongs to the handle that acquired it until its [`Permit`] is dropped. When the kernel
 /// reports that the holder is dead, its permits are recovered by any handle that waits, attaches,
-/// or calls [`recover_dead`](Semaphore::recover_dead). A waiter checks before each sleep, at least
+/// or calls [`reap_dead`](Semaphore::reap_dead). A waiter checks before each sleep, at least
 /// every 50 ms. So a semaphore limits how many participants use a resource at once. It is not a
 /// signal: to notify another process of an event, send it a frame.
 ///
@@ -36,7 +36,7 @@ use crate::wait::semaphore::{PERMIT, Permits};
 /// use slipring::Semaphore;
 /// use std::time::Duration;
 ///
-/// let licences = Semaphore::memfd(2)?; // or `create(name, 2)`, and `open(name)` elsewhere
+/// let licences = Semaphore::create_anonymous(2)?; // or `create(name, 2)`, and `open(name)` elsewhere
 /// let first = licences.acquire()?;
 /// let second = licences.acquire()?;
 /// assert!(licences.try_acquire()?.is_none());
@@ -115,12 +115,12 @@ impl Semaphore {
         Ok(semaphore)
     }
 
-    /// Creates a semaphore without a name, in a sealed memfd: pass [`Semaphore::fd`] to the other
-    /// processes.
+    /// Creates a semaphore without a name, in a sealed memfd: pass its descriptor to the
+    /// other processes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the number, or [`Error::Io`].
-    pub fn memfd(permits: usize) -> Result<Self> {
+    pub fn create_anonymous(permits: usize) -> Result<Self> {
         Self::attach(&Place::Memfd.make(geometry(permits)?)?)
     }
 
@@ -132,9 +132,10 @@ impl Semaphore {
     ///
     /// ```
     /// use slipring::Semaphore;
+    /// use std::os::fd::AsFd;
     ///
-    /// let here = Semaphore::memfd(1)?;
-    /// let fd = here.fd().expect("a memfd has one").try_clone_to_owned().unwrap(); // over a Unix socket, say
+    /// let here = Semaphore::create_anonymous(1)?;
+    /// let fd = here.as_fd().try_clone_to_owned().unwrap(); // over a Unix socket, say
     /// let there = Semaphore::from_fd(fd)?;
     /// let permit = there.acquire()?;
     /// assert!(here.try_acquire()?.is_none());
@@ -143,14 +144,6 @@ impl Semaphore {
     /// ```
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::attach(&super::accept(Kind::Semaphore, fd)?)
-    }
-
-    /// Creates a semaphore for the threads of this process.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for the number.
-    pub fn heap(permits: usize) -> Result<Self> {
-        Self::attach(&Place::Heap.make(geometry(permits)?)?)
     }
 
     /// Unlinks the name. Handles that are attached keep working.
@@ -171,11 +164,10 @@ impl Semaphore {
         Ok(Semaphore { member: Member::join(segment, permits)?, pace: Pace::new(Idle::default()) })
     }
 
-    /// Sets how this handle waits; [`Idle::Park`] is the default.
-    #[must_use]
-    pub fn with_idle(mut self, idle: Idle) -> Self {
+    /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones keep
+    /// their own.
+    pub fn set_idle(&self, idle: Idle) {
         self.pace.set_idle(idle);
-        self
     }
 
     /// Acquires a permit if one is free or held by a dead process. Lock-free. No system call,
@@ -227,8 +219,8 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`Error::Forked`], [`Error::Io`].
-    pub fn recover_dead(&self) -> Result<usize> {
-        self.member.recover_dead()
+    pub fn reap_dead(&self) -> Result<usize> {
+        self.member.reap_dead()
     }
 
     /// The total number of permits.
@@ -250,15 +242,16 @@ impl Semaphore {
         self.member.cancel.canceller()
     }
 
-    /// The descriptor to pass to another process; `None` for a semaphore on the heap.
-    #[must_use]
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.member.participant.segment().fd()
-    }
-
     fn take(&self) -> Option<Permit<'_>> {
         let permit = self.member.core.try_acquire(self.member.id())?;
         Some(Permit { member: &self.member, permit })
+    }
+}
+
+/// The file or memfd: pass it to another process, which opens it with [`Semaphore::from_fd`].
+impl AsFd for Semaphore {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.member.participant.segment().as_fd()
     }
 }
 

@@ -158,7 +158,7 @@ impl<E: Edge> Attachment<E> {
         self.ours.canceller()
     }
 
-    pub(super) fn set_idle(&mut self, idle: Idle) {
+    pub(super) fn set_idle(&self, idle: Idle) {
         self.pace.set_idle(idle);
     }
 
@@ -260,7 +260,7 @@ impl<E: Edge> Attachment<E> {
     /// The ends of our peers, and whether dead participants were reaped. Cheap, but may notice an
     /// end late.
     fn poll_peers(&self) -> Result<(Option<Ends>, bool)> {
-        let reaped = self.ring.wake() != WakeMode::Poll && self.is_search_due() && self.reap_dead()? > 0;
+        let reaped = self.ring.wake_mode() != WakeMode::Poll && self.is_search_due() && self.reap_dead()? > 0;
         Ok((self.news_of_ends(), reaped))
     }
 
@@ -321,7 +321,7 @@ impl<E: Edge> Attachment<E> {
     #[inline(never)]
     fn check_consumer(&self) -> Result<()> {
         let now = coarse_ns();
-        let thorough = self.pace.is_check_due(now) && self.ring.wake() != WakeMode::Poll;
+        let thorough = self.pace.is_check_due(now) && self.ring.wake_mode() != WakeMode::Poll;
         if thorough {
             self.pace.checked(now);
             self.reap_dead()?;

@@ -20,13 +20,13 @@ impl Ring {
 
     /// The eventcounts of a ring with one consumer and one producer: (data, space).
     pub(super) fn events_one(&self) -> (One, One) {
-        let mode = self.wake().into();
+        let mode = self.wake_mode().into();
         (One::attach(self.event_line(DATA_EVENT), mode), One::attach(self.event_line(SPACE_EVENT), mode))
     }
 
     /// The eventcounts of a ring with many of both: (data, space).
     pub(super) fn events_many(&self) -> (Many, Many) {
-        let mode = self.wake().into();
+        let mode = self.wake_mode().into();
         (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
     }
 

@@ -61,6 +61,18 @@ macro_rules! common_calls {
             pub fn canceller(&self) -> crate::Canceller {
                 self.$($attachment).+.canceller()
             }
+
+            #[doc = concat!("How the blocking calls of ", $which)]
+            /// wait from now on. Wait-free.
+            ///
+            /// ```
+            /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
+            /// tx.set_idle(slipring::Idle::Spin);
+            /// # Ok::<(), slipring::Error>(())
+            /// ```
+            pub fn set_idle(&self, idle: crate::Idle) {
+                self.$($attachment).+.set_idle(idle);
+            }
         }
     };
 }

@@ -1,4 +1,4 @@
-//! `Debug` of grants, views, batches and chunks: their sizes and headers, without payloads.
+//! `Debug` of grants, views, and batches: their sizes and headers, without payloads.
 //!
 //! Relies on their public calls only.
 
@@ -18,21 +18,17 @@ macro_rules! debug {
 }
 
 debug! {
-    spsc::Grant<'_>, "spsc::Grant": len;
-    spsc::Batch<'_>, "spsc::Batch": len;
-    spsc::View<'_>, "spsc::View": header len;
+    spsc::WriteGrant<'_>, "spsc::WriteGrant": len;
+    spsc::WriteBatch<'_>, "spsc::WriteBatch": len;
+    spsc::ReadView<'_>, "spsc::ReadView": header len;
     spsc::ReadBatch<'_>, "spsc::ReadBatch":;
     spsc::Iter<'_>, "spsc::Iter":;
-    mpmc::Grant<'_>, "mpmc::Grant": len;
-    mpmc::View<'_>, "mpmc::View": header len;
-    stream::WriteChunk<'_>, "stream::WriteChunk": len;
-    stream::ReadChunk<'_>, "stream::ReadChunk": len;
-}
-
-impl Debug for mpmc::Batch<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("mpmc::Batch").field("len", &self.iter().len()).finish_non_exhaustive()
-    }
+    mpmc::ReadBatch<'_>, "mpmc::ReadBatch":;
+    mpmc::Iter<'_>, "mpmc::Iter": len;
+    mpmc::WriteGrant<'_>, "mpmc::WriteGrant": len;
+    mpmc::ReadView<'_>, "mpmc::ReadView": header len;
+    stream::WriteGrant<'_>, "stream::WriteGrant": len;
+    stream::ReadView<'_>, "stream::ReadView": len;
 }
 
 #[cfg(all(test, not(miri)))]
@@ -42,7 +38,7 @@ mod tests {
     #[test]
     fn guards_print_sizes_and_no_payload() {
         let (mut tx, mut rx) = spsc::pair(4096).unwrap();
-        assert_eq!(format!("{:?}", tx.try_reserve(7).unwrap()), "spsc::Grant { len: 7, .. }");
+        assert_eq!(format!("{:?}", tx.try_reserve(7).unwrap()), "spsc::WriteGrant { len: 7, .. }");
         tx.try_send(b"secret").unwrap();
         let view = format!("{:?}", rx.try_recv().unwrap());
         assert!(view.contains("len: 6") && !view.contains("secret") && !view.contains("115"), "{view}");

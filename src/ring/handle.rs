@@ -3,9 +3,10 @@
 //! Used by the producers and consumers, which attach to one, and by the command line. Relies on
 //! `segment/`; `by_kind.rs` has what depends on the kind, `observe.rs` the calls that inspect it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::options::Options;
 use crate::error::{Error, Result};
@@ -20,11 +21,11 @@ use crate::wait::idle::Idle;
 ///
 /// ```
 /// use slipring::{Kind, Options, Ring, spsc};
-/// let ring = Ring::memfd(&Options::spsc(1 << 16))?;
+/// let ring = Ring::create_anonymous(&Options::spsc(1 << 16))?;
 /// assert_eq!((ring.kind(), ring.capacity()), (Kind::Spsc, 65_536));
 /// let mut tx = spsc::Producer::attach(&ring)?;
 /// tx.try_send(b"hello")?;
-/// assert_eq!(ring.stats()?.counts.sent, 1);
+/// assert_eq!(ring.stats().counts.sent, 1);
 /// assert!(ring.verify()?.is_clean());
 /// # Ok::<(), slipring::Error>(())
 /// ```
@@ -39,6 +40,14 @@ pub struct Ring {
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("name", &self.name()).field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+/// The file or memfd behind the ring: pass it to a peer (`SCM_RIGHTS`, or inheritance), which opens
+/// it with [`Ring::from_fd`].
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.as_fd()
     }
 }
 
@@ -105,12 +114,12 @@ impl Ring {
         Ok(Self::over(Segment::open_or_create(&directory, name, geometry, options.segment_options())?, options))
     }
 
-    /// Creates an anonymous ring in a sealed memfd. Pass [`Ring::as_memfd`] to a peer. The ring is
+    /// Creates an anonymous ring in a sealed memfd. Pass its descriptor to a peer. The ring is
     /// freed with its last user.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::Io`].
-    pub fn memfd(options: &Options) -> Result<Self> {
+    pub fn create_anonymous(options: &Options) -> Result<Self> {
         Ok(Self::over(Segment::memfd(options.geometry()?, options.segment_options())?, options))
     }
 
@@ -122,14 +131,15 @@ impl Ring {
     ///
     /// ```
     /// use slipring::{Options, Ring};
-    /// let mine = Ring::memfd(&Options::spsc(4096))?;
-    /// let passed = mine.as_memfd().unwrap().try_clone_to_owned().unwrap();
-    /// let theirs = Ring::from_memfd(passed, &Options::any())?;
+    /// use std::os::fd::AsFd;
+    /// let mine = Ring::create_anonymous(&Options::spsc(4096))?;
+    /// let passed = mine.as_fd().try_clone_to_owned().unwrap();
+    /// let theirs = Ring::from_fd(passed, &Options::any())?;
     /// assert_eq!(mine.generation(), theirs.generation());
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    pub fn from_memfd(memfd: OwnedFd, options: &Options) -> Result<Self> {
-        let segment = Segment::from_memfd(memfd, options.segment_options())?;
+    pub fn from_fd(fd: OwnedFd, options: &Options) -> Result<Self> {
+        let segment = Segment::from_memfd(fd, options.segment_options())?;
         let segment = match options.kind() {
             Some(kind) => segment.expect_kind(kind)?,
             None => segment,
@@ -163,16 +173,16 @@ impl Ring {
     /// use slipring::{Options, Ring, spsc};
     /// let options = Options::spsc(4096).directory(&dir);
     /// let mut tx = spsc::Producer::open("ticks", &options)?;
-    /// let is_empty = |ring: &Ring| Ok(ring.stats()?.used() == 0);
-    /// assert!(!Ring::remove_if("ticks", &options, is_empty)?, "a producer is attached");
+    /// let is_empty = |ring: &Ring| Ok(ring.stats().used() == 0);
+    /// assert!(!Ring::remove_if_unused("ticks", &options, is_empty)?, "a producer is attached");
     /// tx.try_send(b"precious")?;
     /// tx.close();
-    /// assert!(!Ring::remove_if("ticks", &options, is_empty)?, "a frame waits");
-    /// assert!(Ring::remove_if("ticks", &options, |_| Ok(true))?);
+    /// assert!(!Ring::remove_if_unused("ticks", &options, is_empty)?, "a frame waits");
+    /// assert!(Ring::remove_if_unused("ticks", &options, |_| Ok(true))?);
     /// # std::fs::remove_dir(dir).unwrap();
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    pub fn remove_if(name: &str, options: &Options, wanted: impl FnOnce(&Ring) -> Result<bool>) -> Result<bool> {
+    pub fn remove_if_unused(name: &str, options: &Options, wanted: impl FnOnce(&Ring) -> Result<bool>) -> Result<bool> {
         let directory = options.open_directory()?;
         let ring = Self::to_remove(&directory, name, options)?;
         ring.segment.unlink(&directory, name, || Ok(ring.is_idle()? && wanted(&ring)?))
@@ -298,7 +308,7 @@ impl Ring {
 
     /// How a notifier finds out whether a waiter sleeps.
     #[must_use]
-    pub fn wake(&self) -> WakeMode {
+    pub fn wake_mode(&self) -> WakeMode {
         self.geometry().wake
     }
 
@@ -320,23 +330,30 @@ impl Ring {
         self.segment.generation()
     }
 
-    /// Process id of the creator, and when it created the ring, in nanoseconds since the Unix
-    /// epoch.
+    /// Process id of the creator, in its own pid namespace.
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let ring = Ring::create_anonymous(&Options::spsc(4096))?;
+    /// assert_eq!(ring.creator_pid(), std::process::id());
+    /// assert!(ring.created() <= std::time::SystemTime::now());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
     #[must_use]
-    pub fn created(&self) -> (u32, u64) {
-        (self.segment.header().creator_pid, self.segment.header().created)
+    pub fn creator_pid(&self) -> u32 {
+        self.segment.header().creator_pid
+    }
+
+    /// When the ring was created, by the creator's clock: see [`Ring::creator_pid`].
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.segment.header().created)
     }
 
     /// The options that were requested with [`Options::best_effort`] and are not available.
     #[must_use]
     pub fn downgrades(&self) -> &[Downgrade] {
         self.segment.downgrades()
-    }
-
-    /// The file or memfd of the ring, to pass to a peer (`SCM_RIGHTS`, or inheritance).
-    #[must_use]
-    pub fn as_memfd(&self) -> Option<BorrowedFd<'_>> {
-        self.segment.fd()
     }
 
     /// The participants, alive or dead and not yet noticed, whether their processes run, and which
@@ -377,7 +394,7 @@ impl Ring {
     ///
     /// ```
     /// use slipring::{Options, Ring, spsc};
-    /// let ring = Ring::memfd(&Options::spsc(4096))?;
+    /// let ring = Ring::create_anonymous(&Options::spsc(4096))?;
     /// spsc::Producer::attach(&ring)?.close();
     /// assert!(ring.is_idle()? && !ring.was_left_by_dead()?);
     /// # Ok::<(), slipring::Error>(())
@@ -402,11 +419,11 @@ impl Ring {
     ///
     /// ```
     /// use slipring::{Options, Ring};
-    /// let ring = Ring::memfd(&Options::mpmc(64, 64))?;
-    /// assert_eq!(ring.sweep()?, 0, "all are alive");
+    /// let ring = Ring::create_anonymous(&Options::mpmc(64, 64))?;
+    /// assert_eq!(ring.reap_dead()?, 0, "all are alive");
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    pub fn sweep(&self) -> Result<usize> {
+    pub fn reap_dead(&self) -> Result<usize> {
         let mut outcome = Ok(());
         let counted = self.segment.reap(|id| {
             if let Err(e) = self.recover(id) {

@@ -20,10 +20,12 @@ mod guards;
 mod handle;
 #[cfg(feature = "transports")]
 mod holder;
+mod level;
 pub mod mpmc;
 mod observe;
 mod options;
 pub(crate) mod position;
+mod receive;
 pub mod spsc;
 pub mod stream;
 #[cfg(feature = "zerocopy")]

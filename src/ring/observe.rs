@@ -18,7 +18,7 @@ use crate::frame::{Frame, Header};
 use crate::segment::{Counts, Kind, ParticipantInfo, Role};
 
 /// The counters and the fill level of a ring.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The sum of the counters of all participants that were ever attached.
@@ -52,7 +52,7 @@ impl Stats {
 const LOOKING: Duration = Duration::from_secs(1);
 
 /// The result of a check of a ring.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// Waiting frames (0 for streams).
@@ -84,17 +84,15 @@ impl Ring {
     /// The counters and the fill level. Reads shared memory only; no system call. Some loads for
     /// each slot of a slot ring.
     ///
-    /// # Errors
-    /// None at present.
-    ///
     /// ```
     /// let (mut tx, _rx) = slipring::spsc::pair(4096)?;
     /// tx.try_send(b"12345678")?;
-    /// let stats = tx.ring().stats()?;
+    /// let stats = tx.ring().stats();
     /// assert_eq!((stats.counts.sent, stats.used()), (1, 24));
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    pub fn stats(&self) -> Result<Stats> {
+    #[must_use]
+    pub fn stats(&self) -> Stats {
         let (head, tail) = self.positions();
         let limit = if self.kind() == Kind::Mpmc { self.slots() } else { self.capacity() } as u64;
         let (occupied, held) = match self.kind() {
@@ -105,7 +103,7 @@ impl Ring {
         let (producers, consumers) = (table.live(Role::Producer), table.live(Role::Consumer));
         let mut counts = self.segment().counts();
         counts.high_water = counts.high_water.max(occupied);
-        Ok(Stats { counts, head, tail, limit, occupied, held, producers, consumers })
+        Stats { counts, head, tail, limit, occupied, held, producers, consumers }
     }
 
     /// The positions of the consumers and of the producers; of a slot ring, hints that may lag.

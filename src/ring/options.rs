@@ -14,7 +14,7 @@ use crate::wait::idle::Idle;
 ///
 /// ```
 /// use slipring::{Idle, Options, WakeMode};
-/// let for_audio = Options::stream(1 << 16).wake(WakeMode::Poll).idle(Idle::Spin).lock_memory(true).best_effort(true);
+/// let for_audio = Options::stream(1 << 16).wake_mode(WakeMode::Poll).idle(Idle::Spin).lock_memory(true).best_effort(true);
 /// let for_workers = Options::mpmc(1024, 256).participants(200);
 /// # let _ = (for_audio, for_workers);
 /// ```
@@ -84,7 +84,7 @@ impl Options {
     }
 
     /// How a notifier finds out whether a waiter sleeps ([`WakeMode::Asymmetric`] by default).
-    pub fn wake(mut self, mode: WakeMode) -> Self {
+    pub fn wake_mode(mut self, mode: WakeMode) -> Self {
         self.settings.wake = mode;
         self
     }
@@ -119,11 +119,11 @@ impl Options {
     /// (`docs/crash-behaviour.md`). Frames that were sent before that stay in the ring. A call
     /// costs two loads and a reading of the coarse clock, some 5 ns; only a check makes system
     /// calls. In [`WakeMode::Poll`](crate::WakeMode::Poll) only calls that have to wait check for a
-    /// death; otherwise another participant or [`Ring::sweep`](crate::Ring::sweep) does.
+    /// death; otherwise another participant or [`Ring::reap_dead`](crate::Ring::reap_dead) does.
     ///
     /// ```
     /// use slipring::{Error, Options, Ring, spsc};
-    /// let ring = Ring::memfd(&Options::spsc(4096).fail_without_consumer(true))?;
+    /// let ring = Ring::create_anonymous(&Options::spsc(4096).fail_without_consumer(true))?;
     /// let mut tx = spsc::Producer::attach(&ring)?;
     /// assert!(matches!(tx.try_send(b"too early"), Err(Error::NoConsumer)));
     /// let mut rx = spsc::Consumer::attach(&ring)?;

@@ -48,13 +48,13 @@ impl<T> Item<T> {
 
 /// A copy of a frame; one of another length stays where it is.
 #[inline(always)]
-fn copy_spsc<T: FromBytes>(view: spsc::View<'_>) -> Result<T> {
+fn copy_spsc<T: FromBytes>(view: spsc::ReadView<'_>) -> Result<T> {
     value::copy(&view).inspect_err(|_| view.keep())
 }
 
 /// A copy of a frame.
 #[inline(always)]
-fn copy_mpmc<T: FromBytes>(view: mpmc::View<'_>) -> Result<T> {
+fn copy_mpmc<T: FromBytes>(view: mpmc::ReadView<'_>) -> Result<T> {
     value::copy(&view)
 }
 
@@ -149,7 +149,7 @@ impl spsc::Consumer {
     }
 }
 
-impl spsc::Grant<'_> {
+impl spsc::WriteGrant<'_> {
     /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an
     /// old frame.
     ///
@@ -172,7 +172,7 @@ impl spsc::Grant<'_> {
     }
 }
 
-impl spsc::View<'_> {
+impl spsc::ReadView<'_> {
     /// The frame as a `T`, in place. No copy, no system call.
     ///
     /// # Errors
@@ -275,7 +275,7 @@ impl mpmc::Consumer {
     }
 }
 
-impl mpmc::Grant<'_> {
+impl mpmc::WriteGrant<'_> {
     /// The reserved bytes as a `T`, to be filled in place: what lies there before is zeros or an
     /// old frame.
     ///
@@ -289,7 +289,7 @@ impl mpmc::Grant<'_> {
     }
 }
 
-impl mpmc::View<'_> {
+impl mpmc::ReadView<'_> {
     /// The frame as a `T`, in place. No copy, no system call.
     ///
     /// # Errors
@@ -386,23 +386,23 @@ impl stream::Consumer {
     }
 }
 
-impl stream::WriteChunk<'_> {
-    /// The chunk as values, to be written in place. A stream that carries values of one size only
+impl stream::WriteGrant<'_> {
+    /// The grant as values, to be written in place. A stream that carries values of one size only
     /// is always aligned.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the chunk is not a whole number of values;
+    /// [`Error::Invalid`](crate::Error::Invalid) if the bytes are not a whole number of values;
     /// [`Error::Incompatible`](crate::Error::Incompatible) if other writes have left the stream
     /// unaligned for a `T`.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
-    /// let mut chunk = tx.try_write_chunk(4 * 128)?;
-    /// for (i, sample) in chunk.as_values_mut::<f32>()?.iter_mut().enumerate() {
+    /// let mut grant = tx.try_reserve(4 * 128)?;
+    /// for (i, sample) in grant.as_values_mut::<f32>()?.iter_mut().enumerate() {
     ///     *sample = i as f32 / 128.0;
     /// }
-    /// chunk.commit(4 * 128);
-    /// assert_eq!(rx.try_read_chunk(4 * 128)?.as_values::<f32>()?[64], 0.5);
+    /// grant.commit(4 * 128);
+    /// assert_eq!(rx.try_read_view(4 * 128)?.as_values::<f32>()?[64], 0.5);
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
@@ -412,11 +412,11 @@ impl stream::WriteChunk<'_> {
     }
 }
 
-impl stream::ReadChunk<'_> {
-    /// The chunk as values, in place.
+impl stream::ReadView<'_> {
+    /// The view as values, in place.
     ///
     /// # Errors
-    /// As [`WriteChunk::as_values_mut`](stream::WriteChunk::as_values_mut).
+    /// As [`WriteGrant::as_values_mut`](stream::WriteGrant::as_values_mut).
     #[inline]
     pub fn as_values<T: FromBytes + Immutable>(&self) -> Result<&[T]> {
         let _ = Item::<T>::SIZE;
@@ -454,7 +454,7 @@ mod tests {
             grant.commit(size_of::<Tick>());
             drop(rx.try_recv().unwrap());
             assert_eq!(rx.try_recv().unwrap().value::<Tick>().unwrap(), &tick(n));
-            let mut batch = rx.try_recv_batch().unwrap();
+            let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
             assert_eq!(batch.iter().next().unwrap().value::<Tick>().unwrap(), &tick(n + 1));
         }
     }
@@ -508,7 +508,7 @@ mod tests {
         assert_eq!(tx.try_write_values(&values).unwrap(), 255);
         assert!(matches!(tx.try_write_values(&values), Err(Error::Full)));
         assert_eq!(tx.try_write_values::<Tick>(&[]).unwrap(), 0);
-        rx.try_read_chunk(5).unwrap().release(5);
+        rx.try_read_view(5).unwrap().release(5);
         assert_eq!(rx.try_read_values(&mut out).unwrap(), 255);
         assert_eq!(out[..255], values[..255]);
         assert_eq!(rx.try_read_values::<Tick>(&mut []).unwrap(), 0);
@@ -518,7 +518,7 @@ mod tests {
         assert!(matches!(rx.try_read_values(&mut out), Err(Error::Empty)));
         drop(tx);
         assert!(matches!(rx.try_read_values(&mut out), Err(Error::Closed)));
-        assert_eq!(rx.available().unwrap(), 8);
+        assert_eq!(rx.len(), 8);
     }
 
     #[test]
@@ -543,7 +543,7 @@ mod tests {
         let values: Vec<_> = (0..300).map(tick).collect();
         let late = tx.write_all_values_deadline(&values, Duration::from_millis(1));
         assert!(matches!(late, Err(stream::PartialWrite { written: 255, error: Error::Timeout })));
-        rx.try_read_chunk(5).unwrap().release(5);
+        rx.try_read_view(5).unwrap().release(5);
         let mut out = [tick(0); 300];
         assert_eq!(rx.read_values(&mut out).unwrap(), 255, "none of them in part");
         assert_eq!(out[..255], values[..255]);
@@ -560,30 +560,30 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_values_are_contiguous_across_the_end_of_the_ring() {
+    fn views_of_values_are_contiguous_across_the_end_of_the_ring() {
         let (mut tx, mut rx) = stream::pair(4096).unwrap();
         for round in 0..50u32 {
-            let mut chunk = tx.try_write_chunk(4 * 300).unwrap();
-            for (i, value) in chunk.as_values_mut().unwrap().iter_mut().enumerate() {
+            let mut grant = tx.try_reserve(4 * 300).unwrap();
+            for (i, value) in grant.as_values_mut().unwrap().iter_mut().enumerate() {
                 *value = round * 300 + i as u32;
             }
-            chunk.commit(4 * 300);
-            let chunk = rx.try_read_chunk(4 * 300).unwrap();
-            assert!(chunk.as_values::<u32>().unwrap().iter().copied().eq(round * 300..(round + 1) * 300));
-            chunk.release(4 * 300);
+            grant.commit(4 * 300);
+            let view = rx.try_read_view(4 * 300).unwrap();
+            assert!(view.as_values::<u32>().unwrap().iter().copied().eq(round * 300..(round + 1) * 300));
+            view.release(4 * 300);
         }
     }
 
     #[test]
-    fn chunks_that_are_no_values_are_refused() {
+    fn bytes_that_are_no_values_are_refused() {
         let (mut tx, mut rx) = stream::pair(4096).unwrap();
-        assert!(matches!(tx.try_write_chunk(6).unwrap().as_values_mut::<f32>(), Err(Error::Invalid { .. })));
+        assert!(matches!(tx.try_reserve(6).unwrap().as_values_mut::<f32>(), Err(Error::Invalid { .. })));
         tx.try_write(&[0; 10]).unwrap();
-        rx.try_read_chunk(2).unwrap().release(2);
-        let mut chunk = tx.try_write_chunk(8).unwrap();
-        assert!(matches!(chunk.as_values_mut::<f32>(), Err(Error::Incompatible { expected: 4, found: 2, .. })));
-        let chunk = rx.try_read_chunk(8).unwrap();
-        assert!(matches!(chunk.as_values::<f32>(), Err(Error::Incompatible { expected: 4, found: 2, .. })));
-        assert_eq!(chunk.as_values::<u16>().unwrap(), [0; 4]);
+        rx.try_read_view(2).unwrap().release(2);
+        let mut grant = tx.try_reserve(8).unwrap();
+        assert!(matches!(grant.as_values_mut::<f32>(), Err(Error::Incompatible { expected: 4, found: 2, .. })));
+        let view = rx.try_read_view(8).unwrap();
+        assert!(matches!(view.as_values::<f32>(), Err(Error::Incompatible { expected: 4, found: 2, .. })));
+        assert_eq!(view.as_values::<u16>().unwrap(), [0; 4]);
     }
 }

@@ -68,11 +68,11 @@ impl Watch {
     /// calls.
     ///
     /// # Errors
-    /// As [`Ring::sweep`].
+    /// As [`Ring::reap_dead`].
     pub(crate) fn sleep(&self, since: Mark) -> Result<()> {
         let checks = self.ring.segment().table().checks();
         let longest = if checks.claim(monotonic_ns(), TURN_NS) {
-            self.ring.sweep()?;
+            self.ring.reap_dead()?;
             SLEEP_CAP
         } else {
             checks.rest(SLEEP_CAP, 0)
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_watcher_passes_on_the_wake_up_that_a_consumer_needs() {
-        let ring = Ring::memfd(&Options::mpmc(8, 8)).unwrap();
+        let ring = Ring::create_anonymous(&Options::mpmc(8, 8)).unwrap();
         let watch = Watch::new(&ring);
         // How long a consumer sleeps that has missed a frame, while the watcher passes its wake-up
         // on again and again.

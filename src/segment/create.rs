@@ -89,6 +89,7 @@ impl Segment {
 
     /// Creates a segment for the threads of this process alone: no file, no mirror, and no header
     /// in its memory, since no process will open it.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests, which Miri and loom run, use it"))]
     pub(crate) fn heap(geometry: Geometry) -> Result<Arc<Self>> {
         let memory = memory::heap(geometry.data_offset, geometry.data_len())?;
         Ok(Arc::new(Self::new(None, new_header(geometry), Backing::Heap(Arc::default()), memory)))

@@ -102,6 +102,11 @@ impl Segment {
         }
     }
 
+    /// [`Segment::fd`] of a segment that is not on the heap, where only tests make them.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd().expect("only tests make segments on the heap")
+    }
+
     /// The options that were requested with `best_effort` and are not available.
     pub(crate) fn downgrades(&self) -> &[Downgrade] {
         &self.downgrades

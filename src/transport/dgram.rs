@@ -26,7 +26,7 @@ use rustix::net::{
 use super::datagram::{UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
 use super::socket_path::{BoundPath, is_allowed};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header};
 use crate::wait::deadline::Deadline;
@@ -34,7 +34,7 @@ use crate::wait::deadline::Deadline;
 /// The guarantees of Unix datagrams.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "dgram",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: true,
     max_payload: DEFAULT_MAX_PAYLOAD,

@@ -268,8 +268,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     fn rings() -> Vec<Ring> {
-        let of = |options: Options| Ring::memfd(&options).unwrap();
-        vec![of(Options::spsc(4096)), of(Options::mpmc(8, 64)), of(Options::spsc(4096).wake(WakeMode::Poll))]
+        let of = |options: Options| Ring::create_anonymous(&options).unwrap();
+        vec![of(Options::spsc(4096)), of(Options::mpmc(8, 64)), of(Options::spsc(4096).wake_mode(WakeMode::Poll))]
     }
 
     fn receiver(ring: &Ring) -> ring::Receiver {

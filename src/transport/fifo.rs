@@ -37,7 +37,7 @@ use rustix::process::geteuid;
 
 pub use super::stream::Sender;
 use super::stream::{self, Options, Wire};
-use super::{Arrival, Capabilities, FrameReceiver, pipe, retry};
+use super::{Capabilities, DeliveryOrder, FrameReceiver, pipe, retry};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};
 use crate::os::fork::LockFd;
@@ -47,7 +47,7 @@ use crate::wait::deadline::Deadline;
 /// The guarantees of FIFOs.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "fifo",
-    order: Arrival::PerSender,
+    order: DeliveryOrder::PerSender,
     lossless: true,
     boundaries: false,
     max_payload: DEFAULT_MAX_PAYLOAD,

@@ -205,11 +205,11 @@ pub trait FrameReceiver: Send {
     /// tx.send(Header::PLAIN, b"job")?;
     /// for _ in 0..2 {
     ///     assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.payload == b"job"));
-    ///     assert!(rx.hand_back());
+    ///     assert!(rx.keep());
     /// }
     /// # Ok::<(), slipring::Error>(())
     /// ```
-    fn hand_back(&mut self) -> bool {
+    fn keep(&mut self) -> bool {
         false
     }
 
@@ -305,7 +305,7 @@ pub struct Released {
 
 /// The order in which frames arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum DeliveryOrder {
     /// As they were sent.
     Fifo,
     /// In order for each sender; senders are interleaved.
@@ -324,7 +324,7 @@ pub struct Capabilities {
     /// The scheme of its endpoint, with the option that selects it if a scheme has several.
     pub scheme: &'static str,
     /// The order in which frames arrive.
-    pub order: Arrival,
+    pub order: DeliveryOrder,
     /// Whether every frame accepted by `send` arrives while both ends live.
     pub lossless: bool,
     /// Whether the mechanism keeps messages apart; otherwise it is a stream of bytes, and the

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::message::{Habit, Inbox, Inlet, Outbox, Outlet, Pulled, WAIT_LIMIT, Waiting, Wire, receiver, sender};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, control, sender_of};
 use crate::os::fork::LockFd;
@@ -39,7 +39,7 @@ use crate::wait::deadline::Deadline;
 /// The guarantees of POSIX message queues.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "mq",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: true,
     max_payload: DEFAULT_MAX_PAYLOAD,
@@ -57,7 +57,7 @@ const DEFAULT_MESSAGES: usize = 10;
 /// The receiver's byte; senders have those below.
 const RECEIVER: u64 = 1 << 62;
 /// The byte that openers of the queue hold shared while they lock their own, and a remover
-/// exclusively: see [`remove_if`].
+/// exclusively: see [`remove_if_unused`].
 const GATE: u64 = RECEIVER + 1;
 
 const DATA: u32 = 0;
@@ -199,12 +199,12 @@ pub fn remove(name: &str) -> Result<()> {
 /// use slipring::transport::mq::{self, Options};
 /// let name = format!("/slipring-doc-remove-{}", std::process::id());
 /// let tx = mq::Sender::open(&name, &Options::default().messages(2))?;
-/// assert!(!mq::remove_if(&name, || true)?);
+/// assert!(!mq::remove_if_unused(&name, || true)?);
 /// drop(tx);
-/// assert!(mq::remove_if(&name, || true)?);
+/// assert!(mq::remove_if_unused(&name, || true)?);
 /// # Ok::<(), slipring::Error>(())
 /// ```
-pub fn remove_if(name: &str, wanted: impl FnOnce() -> bool) -> Result<bool> {
+pub fn remove_if_unused(name: &str, wanted: impl FnOnce() -> bool) -> Result<bool> {
     let existing = Options::default().create(false);
     let (fd, _) = open(name, &existing)?;
     lock::insist(|| lock::try_lock(fd.as_fd(), GATE)).map_err(|e| Error::io(AT_GATE, e))?; // held until `fd` is dropped

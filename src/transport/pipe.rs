@@ -22,7 +22,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::stream::{self, Options, Wire};
 pub use super::stream::{Receiver, Sender};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::os::spawn;
@@ -30,7 +30,7 @@ use crate::os::spawn;
 /// The guarantees of pipes.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "pipe",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: false,
     max_payload: DEFAULT_MAX_PAYLOAD,

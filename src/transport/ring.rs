@@ -11,7 +11,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::doorbell::Doorbell;
-use super::{Arrival, Capabilities, FrameReceiver, FrameSender, Released};
+use super::{Capabilities, DeliveryOrder, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
 use crate::ring::{Holder, Ring, mpmc, spsc};
@@ -21,7 +21,7 @@ use crate::wait::deadline::Deadline;
 /// The guarantees of a byte ring (`kind=spsc`).
 pub const SPSC: Capabilities = Capabilities {
     scheme: "ring",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: true,
     max_payload: (1 << 20) - 24,
@@ -34,7 +34,7 @@ pub const SPSC: Capabilities = Capabilities {
 
 /// The guarantees of a slot ring (`kind=mpmc`).
 pub const MPMC: Capabilities =
-    Capabilities { scheme: "ring?kind=mpmc", order: Arrival::PerSender, max_payload: 256, ..SPSC };
+    Capabilities { scheme: "ring?kind=mpmc", order: DeliveryOrder::PerSender, max_payload: 256, ..SPSC };
 
 /// The guarantees of a byte ring whose sender is a stranger: its participant record cannot be
 /// trusted.
@@ -56,7 +56,7 @@ pub(crate) const NO_FRAMES: Error = Error::Unsupported {
 /// use slipring::transport::{FrameReceiver, FrameSender, FrameSenderExt, ring};
 /// use slipring::{Error, Options, Ring};
 ///
-/// let ring = Ring::memfd(&Options::spsc(4096))?;
+/// let ring = Ring::create_anonymous(&Options::spsc(4096))?;
 /// let mut tx = ring::Sender::attach(&ring)?;
 /// let mut rx = ring::Receiver::attach(&ring)?;
 /// tx.try_send(Header::PLAIN, b"hello")?;
@@ -162,7 +162,7 @@ impl FrameSender for Sender {
 
 /// The receiving end of a ring of frames. The frame that was returned last is held until the next
 /// call: if this process dies first, the frame is redelivered with a mark. Dropping the receiver
-/// releases it, unless it was put back ([`FrameReceiver::hand_back`]).
+/// releases it, unless it was put back ([`FrameReceiver::keep`]).
 #[derive(Debug)]
 pub struct Receiver {
     end: ReceivingEnd,
@@ -273,7 +273,7 @@ impl Receiver {
     /// Bytes of the waiting frames, with their headers; unknown for a stranger's ring.
     pub(super) fn waiting(&self) -> Result<u64> {
         match &self.end {
-            ReceivingEnd::Spsc(holder) => Ok(holder.consumer().ring().stats()?.used()),
+            ReceivingEnd::Spsc(holder) => Ok(holder.consumer().ring().stats().used()),
             _ => Ok(u64::MAX),
         }
     }
@@ -336,7 +336,7 @@ impl FrameReceiver for Receiver {
         }
     }
 
-    fn hand_back(&mut self) -> bool {
+    fn keep(&mut self) -> bool {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.hand_back(),
             ReceivingEnd::Mpmc(holder) => holder.hand_back(),
@@ -426,6 +426,7 @@ impl From<spsc::UntrustedConsumer> for Receiver {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use super::*;
@@ -434,7 +435,7 @@ mod tests {
 
     #[test]
     fn bytes_without_frames_are_refused() {
-        let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+        let ring = Ring::create_anonymous(&Options::stream(4096)).unwrap();
         assert!(matches!(Sender::attach(&ring), Err(Error::Unsupported { .. })));
         assert!(matches!(Receiver::attach(&ring), Err(Error::Unsupported { .. })));
     }
@@ -495,7 +496,7 @@ mod tests {
 
     #[test]
     fn frames_of_a_slot_ring_are_released_once_sent_and_redelivered_otherwise() {
-        let ring = Ring::memfd(&Options::mpmc(16, 64)).unwrap();
+        let ring = Ring::create_anonymous(&Options::mpmc(16, 64)).unwrap();
         let tx = mpmc::Producer::attach(&ring).unwrap();
         let mut rx = Receiver::attach(&ring).unwrap();
         let (mut into, mut out) = pipe::pair(&stream::Options::new()).unwrap();
@@ -509,7 +510,7 @@ mod tests {
         // Frame by frame, reception continues where the run began.
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [2]));
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [3]));
-        assert!(rx.hand_back());
+        assert!(rx.keep());
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.payload == [3]));
         // The numbers in the run have no gap, although other consumers take frames in between.
         let other = mpmc::Consumer::attach(&ring).unwrap();
@@ -523,14 +524,14 @@ mod tests {
         drop(rx);
         let left: Vec<_> = std::iter::from_fn(|| other.try_recv().ok()).map(|frame| frame[0]).collect();
         assert_eq!(left, [5, 6, 7, 8, 9]);
-        assert_eq!(ring.stats().unwrap().counts.redelivered, 3);
+        assert_eq!(ring.stats().counts.redelivered, 3);
     }
 
     #[test]
     fn a_strangers_frames_are_checked_for_gaps() {
-        let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
-        let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
-        let mut rx = Receiver::from(spsc::UntrustedConsumer::attach(passed).unwrap());
+        let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
+        let passed = ring.as_fd().try_clone_to_owned().unwrap();
+        let mut rx = Receiver::from(spsc::UntrustedConsumer::from_fd(passed).unwrap());
         spsc::Producer::attach(&ring).unwrap().try_send(b"a").unwrap(); // seq 0
         assert!(matches!(rx.try_recv().unwrap(), Event::Frame(_)));
         spsc::Producer::attach(&ring).unwrap().try_send(b"b").unwrap(); // seq 0 again

@@ -26,7 +26,7 @@ use super::datagram::{
 };
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
 use super::socket_path::{BoundPath, is_allowed};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Frame, Header, Hello, control};
 use crate::os::fork;
@@ -37,7 +37,7 @@ use crate::wait::deadline::Deadline;
 /// The guarantees of sequenced-packet sockets.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "seqpacket",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: true,
     max_payload: DEFAULT_MAX_PAYLOAD,

@@ -35,7 +35,7 @@ use libc::{E2BIG, EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOMSG, 
 use rustix::process::geteuid;
 
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, WAIT_LIMIT, Waiting, Wire, receiver, sender};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header, sender_of};
 use crate::os::pauses::Pauses;
@@ -46,7 +46,7 @@ use metronome::Metronome;
 /// The guarantees of System V message queues.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "sysv",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: true,
     max_payload: DEFAULT_MAX_PAYLOAD,
@@ -261,13 +261,13 @@ pub fn remove(key: Key) -> Result<()> {
 /// use slipring::transport::sysv::{self, Key, Options, Sender};
 /// let key = Key::path(&file)?;
 /// let tx = Sender::open(key, &Options::default())?;
-/// assert!(!sysv::remove_if(key, |_| true)?);
+/// assert!(!sysv::remove_if_unused(key, |_| true)?);
 /// drop(tx);
-/// assert!(sysv::remove_if(key, |_| true)?);
+/// assert!(sysv::remove_if_unused(key, |_| true)?);
 /// # std::fs::remove_file(file).unwrap();
 /// # Ok::<(), slipring::Error>(())
 /// ```
-pub fn remove_if(key: Key, wanted: impl FnOnce(u64) -> bool) -> Result<bool> {
+pub fn remove_if_unused(key: Key, wanted: impl FnOnce(u64) -> bool) -> Result<bool> {
     let id = find(false, |create| sysv::queue(key.0, create))?;
     let set = match find(false, |create| sysv::semaphores(key.0, SEMAPHORES, create)) {
         Ok(set) => set,

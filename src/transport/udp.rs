@@ -26,7 +26,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, 
 use super::datagram::{pull, push, wait_for_room, wake_up_at_times};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
 use super::retry::{PAUSES, may_pass};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, control};
 use crate::os::socket::keep_errors;
@@ -35,7 +35,7 @@ use crate::wait::deadline::Deadline;
 /// What UDP promises.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "udp",
-    order: Arrival::Any,
+    order: DeliveryOrder::Any,
     lossless: false,
     boundaries: true,
     max_payload: MAX_PAYLOAD,

@@ -22,7 +22,7 @@ use super::datagram::connect_unix;
 use super::socket_path::{BoundPath, is_allowed};
 use super::stream::{self, Wire};
 pub use super::stream::{Receiver, Sender};
-use super::{Arrival, Capabilities, FrameReceiver, FrameSender, upgrade};
+use super::{Capabilities, DeliveryOrder, FrameReceiver, FrameSender, upgrade};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::wait::deadline::Deadline;
@@ -30,7 +30,7 @@ use crate::wait::deadline::Deadline;
 /// What Unix stream sockets promise.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "unix",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: false,
     max_payload: DEFAULT_MAX_PAYLOAD,

@@ -83,16 +83,16 @@ pub(super) fn negotiate(
         let (tx, rx) = stream::connection_after(hello, socket, wire, options)?;
         return Ok(Connection::Stream(tx, rx));
     };
-    let ours = Ring::memfd(&Options::spsc(capacity))?;
+    let ours = Ring::create_anonymous(&Options::spsc(capacity))?;
     let tx = ring::Sender::attach(&ours)?;
-    say(&socket, control::DOORBELL, &[], ours.as_memfd())?;
+    say(&socket, control::DOORBELL, &[], Some(ours.as_fd()))?;
     let memfd = hear(&socket, control::DOORBELL, deadline)?
         .ok_or(Error::Untrusted { what: "the peer announced a ring, and passed no descriptor" })?;
     let is_stranger = credentials(&socket)?.uid != geteuid().as_raw();
     let rx = if is_stranger {
-        ring::Receiver::from(spsc::UntrustedConsumer::attach(memfd)?)
+        ring::Receiver::from(spsc::UntrustedConsumer::from_fd(memfd)?)
     } else {
-        ring::Receiver::attach(&Ring::from_memfd(memfd, &Options::any())?)?
+        ring::Receiver::attach(&Ring::from_fd(memfd, &Options::any())?)?
     };
     say(&socket, control::ACK, &[], None)?;
     hear(&socket, control::ACK, deadline)?;

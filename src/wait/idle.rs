@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::Backoff;
 
@@ -101,7 +101,8 @@ const LOOKS_PER_READING: u32 = 16;
 /// are relaxed and may be lost, because these are only estimates.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    idle: Idle,
+    /// An [`Idle`].
+    idle: AtomicU8,
     /// Average duration of the waits that ended without a sleep.
     average_ns: AtomicU32,
     waits: AtomicU32,
@@ -114,7 +115,7 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new(idle: Idle) -> Self {
         Pace {
-            idle,
+            idle: AtomicU8::new(idle as u8),
             average_ns: AtomicU32::new(FIRST_GUESS_NS),
             waits: AtomicU32::new(0),
             vain: AtomicU32::new(0),
@@ -123,8 +124,13 @@ impl Pace {
         }
     }
 
-    pub(crate) fn set_idle(&mut self, idle: Idle) {
-        self.idle = idle;
+    pub(crate) fn set_idle(&self, idle: Idle) {
+        self.idle.store(idle as u8, Relaxed);
+    }
+
+    fn idle(&self) -> Idle {
+        let stored = self.idle.load(Relaxed);
+        Idle::NAMES.iter().map(|(idle, _)| *idle).find(|idle| *idle as u8 == stored).unwrap_or_default()
     }
 
     /// How often a call slept in the kernel.
@@ -135,7 +141,8 @@ impl Pace {
 
     /// Whether a wait may begin with repeated attempts.
     pub(crate) fn spins(&self) -> bool {
-        self.idle != Idle::Yield && cpu::available() > 1 && !(self.idle == Idle::Park && self.spinning_fails())
+        let idle = self.idle();
+        idle != Idle::Yield && cpu::available() > 1 && !(idle == Idle::Park && self.spinning_fails())
     }
 
     fn spinning_fails(&self) -> bool {
@@ -162,9 +169,10 @@ impl Pace {
     pub(crate) fn idler(&self) -> Idler<'_> {
         let spins = cpu::available() > 1;
         let now = monotonic_ns();
-        let budget = if spins && self.idle == Idle::Park { self.budget_ns() } else { 0 };
+        let idle = self.idle();
+        let budget = if spins && idle == Idle::Park { self.budget_ns() } else { 0 };
         let spin_until = now + budget;
-        Idler { pace: self, spins, backoff: Backoff::new(), start: now, now, spin_until, looks: 0, slept: false }
+        Idler { pace: self, idle, spins, backoff: Backoff::new(), start: now, now, spin_until, looks: 0, slept: false }
     }
 
     /// Twice the average wait, if spinning has recently helped.
@@ -199,7 +207,7 @@ impl Pace {
 impl Clone for Pace {
     fn clone(&self) -> Self {
         let average_ns = AtomicU32::new(self.average_ns.load(Relaxed));
-        Pace { average_ns, ..Pace::new(self.idle) }
+        Pace { average_ns, ..Pace::new(self.idle()) }
     }
 }
 
@@ -215,6 +223,7 @@ pub(crate) enum Step {
 /// One wait: created after the first attempt without a result, asked after every further one.
 pub(crate) struct Idler<'a> {
     pace: &'a Pace,
+    idle: Idle,
     spins: bool,
     backoff: Backoff,
     start: u64,
@@ -228,7 +237,7 @@ impl Idler<'_> {
     /// Pauses as the strategy says, or returns that it is time to sleep.
     #[inline]
     pub(crate) fn step(&mut self) -> Step {
-        match self.pace.idle {
+        match self.idle {
             Idle::Spin if self.spins => self.spin(),
             Idle::Spin | Idle::Yield => {
                 crate::sync::yield_now();

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use slipring::frame::Header;
-use slipring::transport::{Arrival, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
+use slipring::transport::{DeliveryOrder, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Error, endpoint::Endpoint};
 
 use super::again::this_program;
@@ -240,7 +240,7 @@ fn sender_killed(subject: &Subject, patient: bool) {
             loop {
                 match rx.recv_deadline(soon()) {
                     Ok(slipring::frame::Event::Frame(frame)) => break assert_eq!(frame.payload, b"next"),
-                    Ok(event) => assert!(subject.capabilities.order == Arrival::Any, "{event:?}"),
+                    Ok(event) => assert!(subject.capabilities.order == DeliveryOrder::Any, "{event:?}"),
                     Err(Error::PeerDead) => std::thread::yield_now(),
                     other => panic!("{other:?}"),
                 }

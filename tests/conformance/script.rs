@@ -2,7 +2,7 @@
 //! communication.
 
 use slipring::frame::{Event, Frame, Header};
-use slipring::transport::{Arrival, Capabilities, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
+use slipring::transport::{Capabilities, DeliveryOrder, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error, Result};
 
 /// xorshift64*.
@@ -99,7 +99,7 @@ impl Script {
 /// Checks frames as they arrive.
 pub struct Expected {
     script: Script,
-    order: Arrival,
+    order: DeliveryOrder,
     lossless: bool,
     /// The next number of each stream.
     next: [usize; 3],
@@ -141,7 +141,7 @@ impl Expected {
         assert!(frame.header.is_whole(), "{:?}", frame.header);
         assert_eq!(frame.header.len as usize, frame.payload.len());
         self.seen += 1;
-        if matches!(self.order, Arrival::Fifo | Arrival::PerSender) {
+        if matches!(self.order, DeliveryOrder::Fifo | DeliveryOrder::PerSender) {
             // In one order across streams: no frame with a higher number came before.
             let furthest = self.next.iter().copied().max().unwrap_or(0);
             assert_eq!(furthest, self.next[lane], "stream {} came late", frame.header.stream);

@@ -184,9 +184,8 @@ impl Receiver for spsc::Consumer {
     }
 
     fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()> {
-        let mut batch = self.recv_batch_deadline(MOMENT)?;
-        let frames: Vec<_> =
-            batch.iter().take(max).map(|frame| got(frame.payload, frame.header.flags, ledger)).collect();
+        let mut batch = self.recv_batch_deadline(max, MOMENT)?;
+        let frames: Vec<_> = batch.iter().map(|frame| got(frame.payload, frame.header.flags, ledger)).collect();
         drop(batch);
         frames.into_iter().for_each(|frame| ledger.note(What::Released, frame, 0));
         Ok(())
@@ -207,7 +206,7 @@ impl Receiver for mpmc::Consumer {
     }
 
     fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()> {
-        let batch = self.recv_batch_deadline(max, MOMENT)?;
+        let mut batch = self.recv_batch_deadline(max, MOMENT)?;
         let frames: Vec<_> = batch.iter().map(|frame| got(frame.payload, frame.header.flags, ledger)).collect();
         drop(batch);
         frames.into_iter().for_each(|frame| ledger.note(What::Released, frame, 0));

@@ -1,6 +1,7 @@
 //! Cancellation ends every blocking call, from another thread or a signal handler, on every kind of
 //! ring.
 
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ type Call = Box<dyn FnMut() -> Result<(), Error> + Send>;
 
 /// Every call that blocks, each on a ring of its own.
 fn calls(idle: Idle, wake: WakeMode) -> Vec<(&'static str, Call, Canceller)> {
-    let ring = |options: Options| Ring::memfd(&options.idle(idle).wake(wake)).unwrap();
+    let ring = |options: Options| Ring::create_anonymous(&options.idle(idle).wake_mode(wake)).unwrap();
     let (of_spsc, of_mpmc, of_stream) =
         (|| ring(Options::spsc(4096)), || ring(Options::mpmc(4, 8)), || ring(Options::stream(4096)));
     let mut all: Vec<(&'static str, Call, Canceller)> = Vec::new();
@@ -48,8 +49,8 @@ fn calls(idle: Idle, wake: WakeMode) -> Vec<(&'static str, Call, Canceller)> {
     {
         let ring = of_spsc();
         let tx = spsc::Producer::attach(&ring).unwrap();
-        let memfd = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
-        let mut rx = spsc::UntrustedConsumer::attach(memfd).unwrap();
+        let memfd = ring.as_fd().try_clone_to_owned().unwrap();
+        let mut rx = spsc::UntrustedConsumer::from_fd(memfd).unwrap();
         let stop = rx.canceller();
         let call = move || {
             assert!(!tx.has_peer());
@@ -100,13 +101,15 @@ fn calls(idle: Idle, wake: WakeMode) -> Vec<(&'static str, Call, Canceller)> {
         all.push(("stream write", Box::new(call), stop));
     }
     {
-        let semaphore = Semaphore::heap(1).unwrap().with_idle(idle);
+        let semaphore = Semaphore::create_anonymous(1).unwrap();
+        semaphore.set_idle(idle);
         std::mem::forget(semaphore.acquire().unwrap());
         let stop = semaphore.clone().canceller();
         all.push(("semaphore", Box::new(move || semaphore.acquire().map(drop)), stop));
     }
     {
-        let mutex = Mutex::heap(8).unwrap().with_idle(idle);
+        let mutex = Mutex::create_anonymous(8).unwrap();
+        mutex.set_idle(idle);
         std::mem::forget(mutex.lock().unwrap());
         let stop = mutex.canceller();
         all.push(("mutex", Box::new(move || mutex.lock().map(drop)), stop));

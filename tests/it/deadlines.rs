@@ -96,7 +96,7 @@ fn the_first_call_reports_a_peer_that_has_closed() {
     for kind in KINDS {
         for idle in WAYS {
             for deadline in SHORT {
-                let ring = Ring::memfd(&options(kind).idle(idle)).unwrap();
+                let ring = Ring::create_anonymous(&options(kind).idle(idle)).unwrap();
                 let peer = peer(kind, &ring);
                 let mut call = call(kind, &ring, idle);
                 assert!(

@@ -22,11 +22,11 @@ const CAPACITY: usize = 4096;
 const RECORD: usize = 64;
 
 fn ring() -> Ring {
-    Ring::memfd(&Options::spsc(CAPACITY).participants(4)).unwrap()
+    Ring::create_anonymous(&Options::spsc(CAPACITY).participants(4)).unwrap()
 }
 
 fn passed(ring: &Ring) -> OwnedFd {
-    ring.as_memfd().unwrap().try_clone_to_owned().unwrap()
+    ring.as_fd().try_clone_to_owned().unwrap()
 }
 
 /// The first word of a frame header that announces `len` bytes.
@@ -69,7 +69,7 @@ fn flip(memory: &Shared, stop: &AtomicBool, done: &AtomicU64) {
 fn the_receiver_survives_changes_of_every_word() {
     let goal = std::env::var("SLIPRING_EVIL_FLIPS").map_or(0, |count| count.parse::<u64>().unwrap());
     let ring = ring();
-    let memory = Shared::map(ring.as_memfd().unwrap());
+    let memory = Shared::map(ring.as_fd());
     let image = memory.to_vec();
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut frames, mut bytes, mut detached, mut calls, mut longest) = (0_u64, 0_u64, 0_u64, 0_u64, Duration::ZERO);
@@ -85,7 +85,7 @@ fn the_receiver_survives_changes_of_every_word() {
             // either refused or within bounds.
             memory.write(0, &image[..PAGE]);
             memory.atomic(CONSUMER_PAGE + LINE).store(0, Relaxed);
-            let mut rx = match spsc::UntrustedConsumer::attach(passed(&ring)) {
+            let mut rx = match spsc::UntrustedConsumer::from_fd(passed(&ring)) {
                 Ok(rx) => rx,
                 Err(Error::Corrupt { .. } | Error::Incompatible { .. }) => continue,
                 Err(e) => panic!("{e}"),
@@ -142,7 +142,7 @@ fn the_receiver_survives_changes_of_every_word() {
 #[test]
 fn the_sender_survives_changes_of_every_word() {
     let ring = ring();
-    let memory = Shared::map(ring.as_memfd().unwrap());
+    let memory = Shared::map(ring.as_fd());
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut calls, mut sent, mut longest) = (0_u64, 0_u64, Duration::ZERO);
     let written = AtomicU64::new(0);
@@ -189,7 +189,7 @@ fn the_sender_survives_changes_of_every_word() {
 #[test]
 fn the_size_of_a_sealed_segment_cannot_be_changed() {
     let ring = ring();
-    let fd = ring.as_memfd().unwrap();
+    let fd = ring.as_fd();
     let len = len_of(fd) as u64;
     for len in [0, len - 4096, len + 4096] {
         assert_eq!(ftruncate(fd, len).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
@@ -208,7 +208,7 @@ fn holes_punched_under_the_receiver_read_as_zeros() {
     let data = memory.len() - CAPACITY;
     let stop = AtomicBool::new(false);
     let mut punched = 0_u64;
-    let mut rx = spsc::UntrustedConsumer::attach(passed(&ring)).unwrap();
+    let mut rx = spsc::UntrustedConsumer::from_fd(passed(&ring)).unwrap();
     let mut frames = 0;
     std::thread::scope(|scope| {
         let twin = scope.spawn(|| {
@@ -247,7 +247,7 @@ fn holes_punched_under_the_receiver_read_as_zeros() {
 }
 
 fn assert_untrusted(fd: impl Into<OwnedFd>, what: &str) {
-    match spsc::UntrustedConsumer::attach(fd.into()) {
+    match spsc::UntrustedConsumer::from_fd(fd.into()) {
         Err(Error::Untrusted { .. }) => {}
         other => panic!("{what}: {other:?}"),
     }
@@ -255,7 +255,7 @@ fn assert_untrusted(fd: impl Into<OwnedFd>, what: &str) {
 
 #[test]
 fn a_segment_with_a_missing_seal_is_refused() {
-    let image = Shared::map(ring().as_memfd().unwrap()).to_vec();
+    let image = Shared::map(ring().as_fd()).to_vec();
     let with = |seals| {
         let fd = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::io::pwrite(&fd, &image, 0).unwrap();
@@ -265,16 +265,16 @@ fn a_segment_with_a_missing_seal_is_refused() {
     for missing in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::SEAL, SEALS] {
         assert_untrusted(with(SEALS - missing), &format!("without {missing:?}"));
     }
-    spsc::UntrustedConsumer::attach(with(SEALS)).unwrap();
+    spsc::UntrustedConsumer::from_fd(with(SEALS)).unwrap();
     for more in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
-        let outcome = spsc::UntrustedConsumer::attach(with(SEALS | more));
+        let outcome = spsc::UntrustedConsumer::from_fd(with(SEALS | more));
         assert!(matches!(outcome, Err(Error::Io { .. })), "positions cannot be written to it: {outcome:?}");
     }
 }
 
 #[test]
 fn a_descriptor_that_is_not_what_was_announced_is_refused() {
-    let image = Shared::map(ring().as_memfd().unwrap()).to_vec();
+    let image = Shared::map(ring().as_fd()).to_vec();
     let (read_end, write_end) = rustix::pipe::pipe().unwrap();
     assert_untrusted(read_end, "pipe");
     assert_untrusted(write_end, "pipe");
@@ -301,18 +301,18 @@ fn a_descriptor_that_is_not_what_was_announced_is_refused() {
     }
 
     for len in [0, 1, 127, PAGE, image.len() - PAGE, image.len() + PAGE] {
-        let outcome = spsc::UntrustedConsumer::attach(sealed(&image, len));
+        let outcome = spsc::UntrustedConsumer::from_fd(sealed(&image, len));
         assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{len} bytes: {outcome:?}");
     }
     let fd = sealed(&image, image.len());
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
     for flags in [OFlags::RDONLY, OFlags::WRONLY] {
         let half = open(&path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty()).unwrap();
-        let outcome = spsc::UntrustedConsumer::attach(half);
+        let outcome = spsc::UntrustedConsumer::from_fd(half);
         assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
     }
     for other in [Options::mpmc(8, 40), Options::stream(4096)] {
-        let outcome = spsc::UntrustedConsumer::attach(passed(&Ring::memfd(&other).unwrap()));
+        let outcome = spsc::UntrustedConsumer::from_fd(passed(&Ring::create_anonymous(&other).unwrap()));
         assert!(matches!(outcome, Err(Error::Incompatible { .. })), "{outcome:?}");
     }
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::forget_non_drop, reason = "the test holds whether or not a guard has a destructor")]
 
 use std::mem::forget;
+use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ fn spsc_a_forgotten_grant_or_batch_is_aborted() {
         send_one(&mut tx, turn, &payload);
         expect(&mut rx, &mut tracker, turn, &payload);
     }
-    let counts = tx.ring().stats().unwrap().counts;
+    let counts = tx.ring().stats().counts;
     assert_eq!(counts.sent, counts.received);
     assert!(tx.ring().verify().unwrap().is_clean());
 }
@@ -115,13 +116,13 @@ fn spsc_a_forgotten_guard_keeps_the_frames_before_it() {
     // The ring is full to the byte, so no guard can be had, and nothing is lost.
     while tx.try_send(&[5; 100]).is_ok() {}
     forget(tx.batch());
-    let waiting = rx.try_recv_batch().unwrap().iter().filter(|frame| frame.payload == [5; 100]).count();
+    let waiting = rx.try_recv_batch(usize::MAX).unwrap().iter().filter(|frame| frame.payload == [5; 100]).count();
     assert_eq!(waiting, (CAPACITY - 8) / 120);
 }
 
 #[test]
 fn spsc_a_new_producer_sees_no_forgotten_frame() {
-    let ring = Ring::memfd(&Options::spsc(CAPACITY)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(CAPACITY)).unwrap();
     let mut rx = spsc::Consumer::attach(&ring).unwrap();
     for turn in 0..50u8 {
         let mut tx = spsc::Producer::attach(&ring).unwrap();
@@ -144,10 +145,10 @@ fn spsc_the_frames_of_a_forgotten_view_or_batch_are_delivered_again() {
         let view = rx.recv().unwrap();
         assert_eq!(view.value::<u64>().unwrap(), &turn);
         forget(view);
-        let mut batch = rx.try_recv_batch().unwrap();
+        let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
         assert_eq!(batch.iter().count(), 3);
         forget(batch);
-        let mut batch = rx.recv_batch().unwrap();
+        let mut batch = rx.recv_batch(usize::MAX).unwrap();
         forget(batch.iter());
         assert_eq!(batch.iter().next().unwrap().payload, turn.to_le_bytes());
         drop(batch);
@@ -163,10 +164,10 @@ fn spsc_the_frames_of_a_forgotten_view_or_batch_are_delivered_again() {
 
 #[test]
 fn spsc_an_untrusting_consumer_sees_no_forgotten_frame() {
-    let ring = Ring::memfd(&Options::spsc(CAPACITY)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(CAPACITY)).unwrap();
     let mut tx = spsc::Producer::attach(&ring).unwrap();
-    let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
-    let mut rx = spsc::UntrustedConsumer::attach(passed).unwrap();
+    let passed = ring.as_fd().try_clone_to_owned().unwrap();
+    let mut rx = spsc::UntrustedConsumer::from_fd(passed).unwrap();
     let mut buffer = [0; CAPACITY];
     let mut tracker = Tracker::new();
     for turn in 0..500 {
@@ -198,21 +199,21 @@ fn transport_a_received_frame_is_held_until_the_next_call() {
 }
 
 #[test]
-fn stream_a_forgotten_chunk_is_neither_written_nor_read() {
+fn stream_a_forgotten_guard_is_neither_written_nor_read() {
     let (mut tx, mut rx) = stream::pair(CAPACITY).unwrap();
     for turn in 0..200u8 {
-        let mut chunk = tx.try_write_chunk(CAPACITY).unwrap();
-        chunk.fill(0xFF);
-        forget(chunk);
-        let mut chunk = tx.try_write_chunk(64).unwrap();
-        chunk.as_values_mut::<u32>().unwrap().fill(u32::MAX);
-        forget(chunk);
+        let mut grant = tx.try_reserve(CAPACITY).unwrap();
+        grant.fill(0xFF);
+        forget(grant);
+        let mut grant = tx.try_reserve(64).unwrap();
+        grant.as_values_mut::<u32>().unwrap().fill(u32::MAX);
+        forget(grant);
         tx.write_all(&[turn; 300]).unwrap();
-        forget(rx.try_read_chunk(300).unwrap());
-        assert_eq!(rx.available().unwrap(), 300);
-        let chunk = rx.try_read_chunk(300).unwrap();
-        assert_eq!(*chunk, [turn; 300]);
-        chunk.release(300);
+        forget(rx.try_read_view(300).unwrap());
+        assert_eq!(rx.len(), 300);
+        let view = rx.try_read_view(300).unwrap();
+        assert_eq!(*view, [turn; 300]);
+        view.release(300);
     }
 }
 
@@ -221,7 +222,7 @@ fn stream_a_forgotten_chunk_is_neither_written_nor_read() {
 /// being read.
 #[test]
 fn mpmc_forgotten_slots_are_returned_with_the_last_clone_of_their_handle() {
-    let ring = Ring::memfd(&Options::mpmc(16, 64)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(16, 64)).unwrap();
     let rx = mpmc::Consumer::attach(&ring).unwrap();
     for turn in 0..100u8 {
         let tx = mpmc::Producer::attach(&ring).unwrap();
@@ -263,8 +264,8 @@ fn every_call_returns_after_a_word_of_an_open_batch_was_damaged() {
     for damage in [0, 1, 8, u64::MAX, u64::MAX << 32, Header { len: u32::MAX >> 2, ..Header::PLAIN }.commit_word()] {
         for word in 0..12 {
             for end in ["drop", "forget", "commit"] {
-                let ring = Ring::memfd(&Options::spsc(CAPACITY)).unwrap();
-                let memory = Shared::map(ring.as_memfd().unwrap());
+                let ring = Ring::create_anonymous(&Options::spsc(CAPACITY)).unwrap();
+                let memory = Shared::map(ring.as_fd());
                 let mut tx = spsc::Producer::attach(&ring).unwrap();
                 let (done, finished) = mpsc::channel();
                 std::thread::spawn(move || {

@@ -5,7 +5,7 @@
 //! parent's death is noticed at once although the child lives.
 
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ fn is_forked<T>(result: Result<T, Error>) -> bool {
 
 #[test]
 fn the_death_of_a_byte_rings_producer_is_noticed_though_its_child_lives() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     let mut rx = spsc::Consumer::attach(&ring).unwrap();
     let child = orphan(
         || {
@@ -143,7 +143,7 @@ fn grants_batches_and_views_have_no_effect_in_a_child() {
 }
 
 fn ring_counts(ring: &Ring) -> (u64, u64) {
-    let counts = ring.stats().unwrap().counts;
+    let counts = ring.stats().counts;
     (counts.sent, counts.received)
 }
 
@@ -156,7 +156,7 @@ fn wait_for(pid: libc::pid_t) -> i32 {
 
 #[test]
 fn the_death_of_a_work_queues_consumer_is_noticed_though_its_child_lives() {
-    let ring = Ring::memfd(&Options::mpmc(8, 64)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(8, 64)).unwrap();
     let tx = mpmc::Producer::attach(&ring).unwrap();
     let rx = mpmc::Consumer::attach(&ring).unwrap();
     tx.try_send(b"job").unwrap();
@@ -175,14 +175,14 @@ fn the_death_of_a_work_queues_consumer_is_noticed_though_its_child_lives() {
 
 #[test]
 fn the_death_of_a_streams_ends_is_noticed_though_their_child_lives() {
-    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::stream(4096)).unwrap();
     let mut rx = stream::Consumer::attach(&ring).unwrap();
     let child = orphan(
         || stream::Producer::attach(&ring).unwrap(),
         |mut tx| {
             is_forked(tx.try_write(b"child's"))
                 && is_forked(tx.write_all(b"x"))
-                && is_forked(tx.try_write_chunk(1).map(drop))
+                && is_forked(tx.try_reserve(1).map(drop))
         },
     );
     assert!(matches!(rx.read_deadline(&mut [0; 8], SOON), Err(Error::PeerDead)));
@@ -191,7 +191,7 @@ fn the_death_of_a_streams_ends_is_noticed_though_their_child_lives() {
     tx.try_write(b"bytes").unwrap();
     let child = orphan(
         || stream::Consumer::attach(&ring).unwrap(),
-        |mut rx| is_forked(rx.try_read(&mut [0; 8])) && is_forked(rx.try_read_chunk(1).map(drop)),
+        |mut rx| is_forked(rx.try_read(&mut [0; 8])) && is_forked(rx.try_read_view(1).map(drop)),
     );
     stream::Consumer::attach(&ring).expect("the role is free");
     drop(child);
@@ -199,29 +199,27 @@ fn the_death_of_a_streams_ends_is_noticed_though_their_child_lives() {
 
 #[test]
 fn a_child_may_read_and_changes_nothing() {
-    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
-    let mut rx = stream::Consumer::attach(&ring).unwrap();
+    let ring = Ring::create_anonymous(&Options::stream(4096)).unwrap();
+    let rx = stream::Consumer::attach(&ring).unwrap();
     let child = orphan(
         || {
             let mut tx = stream::Producer::attach(&ring).unwrap();
             tx.try_write(b"bytes").unwrap();
             tx
         },
-        |mut tx| tx.free() == 4091 && tx.has_peer() && tx.ring().stats().is_ok_and(|stats| stats.used() == 5),
+        |tx| tx.len() == 5 && !tx.is_full() && tx.has_peer() && tx.ring().stats().used() == 5,
     );
-    assert_eq!(rx.available().unwrap(), 5);
+    assert_eq!(rx.len(), 5);
     drop((child, rx));
-    let child = orphan(
-        || stream::Consumer::attach(&ring).unwrap(),
-        |mut rx| rx.available().is_ok_and(|n| n == 5) && rx.ring().stats().is_ok_and(|stats| stats.used() == 5),
-    );
+    let child =
+        orphan(|| stream::Consumer::attach(&ring).unwrap(), |rx| rx.len() == 5 && rx.ring().stats().used() == 5);
     drop(child);
 }
 
 #[test]
 fn a_child_cannot_mark_its_parents_mutex_as_consistent() {
-    let mutex = Mutex::memfd(8).unwrap();
-    let fd = || mutex.fd().unwrap().try_clone_to_owned().unwrap();
+    let mutex = Mutex::create_anonymous(8).unwrap();
+    let fd = || mutex.as_fd().try_clone_to_owned().unwrap();
     let child = orphan(
         || {
             let mutex = Mutex::from_fd(fd()).unwrap();
@@ -242,12 +240,12 @@ fn a_child_cannot_mark_its_parents_mutex_as_consistent() {
 
 #[test]
 fn locks_and_permits_of_a_dead_parent_are_recovered_though_its_child_lives() {
-    let (mutex, semaphore) = (Mutex::memfd(8).unwrap(), Semaphore::memfd(1).unwrap());
-    let fd = |fd: Option<std::os::fd::BorrowedFd<'_>>| fd.unwrap().try_clone_to_owned().unwrap();
+    let (mutex, semaphore) = (Mutex::create_anonymous(8).unwrap(), Semaphore::create_anonymous(1).unwrap());
+    let fd = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
     let child = orphan(
         || {
-            let mutex = Mutex::from_fd(fd(mutex.fd())).unwrap();
-            let semaphore = Semaphore::from_fd(fd(semaphore.fd())).unwrap();
+            let mutex = Mutex::from_fd(fd(mutex.as_fd())).unwrap();
+            let semaphore = Semaphore::from_fd(fd(semaphore.as_fd())).unwrap();
             std::mem::forget(mutex.lock().unwrap());
             std::mem::forget(semaphore.acquire().unwrap());
             (mutex, semaphore)
@@ -255,7 +253,7 @@ fn locks_and_permits_of_a_dead_parent_are_recovered_though_its_child_lives() {
         |(mutex, semaphore)| {
             is_forked(mutex.try_lock().map(drop))
                 && is_forked(semaphore.try_acquire().map(drop))
-                && is_forked(mutex.recover_dead())
+                && is_forked(mutex.reap_dead())
         },
     );
     assert!(mutex.lock_deadline(SOON).unwrap().owner_died());
@@ -326,10 +324,10 @@ fn a_role_is_free_at_once_while_a_child_that_is_being_started_has_copies() {
     drop(rx);
     fifo::receiver(&fifo, &options).expect("the role is free");
 
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     let tx = spsc::Producer::attach(&ring).unwrap();
-    let mutex = Mutex::memfd(8).unwrap();
-    let other = Mutex::from_fd(mutex.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
+    let mutex = Mutex::create_anonymous(8).unwrap();
+    let other = Mutex::from_fd(mutex.as_fd().try_clone_to_owned().unwrap()).unwrap();
     std::mem::forget(other.lock().unwrap());
     let _child = Starting::new();
     drop(tx);
@@ -368,10 +366,10 @@ fn a_child_can_drop_its_copy_of_a_receiver_with_a_doorbell() {
 
 #[test]
 fn an_untrusting_consumer_is_refused_in_a_child() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     spsc::Producer::attach(&ring).unwrap().try_send(b"stranger's").unwrap();
-    let passed = ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
-    let mut rx = spsc::UntrustedConsumer::attach(passed).unwrap();
+    let passed = ring.as_fd().try_clone_to_owned().unwrap();
+    let mut rx = spsc::UntrustedConsumer::from_fd(passed).unwrap();
     assert_eq!(wait_for(fork(|| assert!(is_forked(rx.try_recv_into(&mut [0; 64]))))), 0);
     rx.try_recv_into(&mut [0; 64]).unwrap();
 }

@@ -146,8 +146,9 @@ fn deadlines_hold() {
 
 #[test]
 fn memory_is_allocated_under_signals() {
-    let (made, in_time) =
-        interrupted(Duration::from_micros(500), || Ring::memfd(&Options::spsc(64 << 20)).map(|ring| ring.capacity()));
+    let (made, in_time) = interrupted(Duration::from_micros(500), || {
+        Ring::create_anonymous(&Options::spsc(64 << 20)).map(|ring| ring.capacity())
+    });
     assert_eq!(made.unwrap(), 64 << 20);
     assert!(in_time);
 }

@@ -94,8 +94,8 @@ fn calls(kind: &str) -> Vec<(&'static str, Call)> {
             ("try_write of nothing", |tx| tx.stream().try_write(b"").map(drop)),
             ("write_all", |tx| tx.stream().write_all(b"x")),
             ("write_all_deadline", |tx| tx.stream().write_all_deadline(b"x", SOON).map_err(|partial| partial.error)),
-            ("try_write_chunk", |tx| tx.stream().try_write_chunk(1).map(drop)),
-            ("write_chunk_deadline", |tx| tx.stream().write_chunk_deadline(1, SOON).map(drop)),
+            ("try_reserve", |tx| tx.stream().try_reserve(1).map(drop)),
+            ("reserve_deadline", |tx| tx.stream().reserve_deadline(1, SOON).map(drop)),
         ],
     }
 }
@@ -109,7 +109,7 @@ fn consumer(ring: &Ring) -> Box<dyn std::any::Any> {
 }
 
 fn sent(ring: &Ring) -> u64 {
-    ring.stats().unwrap().counts.sent
+    ring.stats().counts.sent
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn every_call_fails_before_a_consumer_attaches_and_after_it_has_left() {
     for kind in KINDS {
         for wake in [WakeMode::Asymmetric, WakeMode::Poll] {
             for (name, call) in calls(kind) {
-                let ring = Ring::memfd(&options(kind).wake(wake).fail_without_consumer(true)).unwrap();
+                let ring = Ring::create_anonymous(&options(kind).wake_mode(wake).fail_without_consumer(true)).unwrap();
                 let mut tx = Tx::attach(&ring);
                 let early = call(&mut tx);
                 assert!(matches!(early, Err(Error::NoConsumer)), "{kind}, {name}: {early:?}");
@@ -140,7 +140,7 @@ fn every_call_fails_before_a_consumer_attaches_and_after_it_has_left() {
 fn without_the_option_frames_wait_for_a_consumer() {
     for kind in KINDS {
         for (name, call) in calls(kind) {
-            let mut tx = Tx::attach(&Ring::memfd(&options(kind)).unwrap());
+            let mut tx = Tx::attach(&Ring::create_anonymous(&options(kind)).unwrap());
             call(&mut tx).unwrap_or_else(|e| panic!("{kind}, {name}: {e}"));
         }
     }
@@ -148,7 +148,7 @@ fn without_the_option_frames_wait_for_a_consumer() {
 
 #[test]
 fn one_of_several_consumers_is_enough() {
-    let ring = Ring::memfd(&Options::mpmc(16, 8).fail_without_consumer(true)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(16, 8).fail_without_consumer(true)).unwrap();
     let tx = mpmc::Producer::attach(&ring).unwrap();
     let (one, two) = (mpmc::Consumer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
     drop(one);
@@ -159,7 +159,7 @@ fn one_of_several_consumers_is_enough() {
 
 #[test]
 fn a_grant_reserved_before_is_committed_and_the_rest_of_a_batch_is_refused() {
-    let ring = Ring::memfd(&Options::spsc(4096).fail_without_consumer(true)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096).fail_without_consumer(true)).unwrap();
     let (mut tx, rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
     let mut batch = tx.batch();
     batch.push(b"one").unwrap();
@@ -168,7 +168,7 @@ fn a_grant_reserved_before_is_committed_and_the_rest_of_a_batch_is_refused() {
     batch.commit();
     assert_eq!(sent(&ring), 1);
 
-    let ring = Ring::memfd(&Options::mpmc(16, 8).fail_without_consumer(true)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(16, 8).fail_without_consumer(true)).unwrap();
     let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
     let grant = tx.try_reserve(3).unwrap();
     drop(rx);
@@ -196,7 +196,7 @@ fn a_killed_consumer_is_noticed_although_there_is_room() {
                 std::thread::sleep(Duration::from_micros(100)); // so that the ring does not fill up meanwhile
             };
             assert!(matches!(told, Err(Error::PeerDead)), "{kind}, {name}: {told:?}");
-            let used = ring.stats().unwrap().used();
+            let used = ring.stats().used();
             assert!(used < ring.capacity() as u64 / 2, "{kind}, {name}: noticed only when the ring was full");
             let rx = consumer(&ring);
             call(&mut tx).unwrap_or_else(|e| panic!("{kind}, {name}: another consumer is attached: {e}"));

@@ -66,7 +66,7 @@ fn limited_process() {
     }
     // What has to be created before the limit holds: the receiver of a queue starts its thread
     // late.
-    let rings = [Options::spsc(4096), Options::mpmc(8, 64)].map(|options| Ring::memfd(&options).unwrap());
+    let rings = [Options::spsc(4096), Options::mpmc(8, 64)].map(|options| Ring::create_anonymous(&options).unwrap());
     if let Err(reason) = give_up_threads() {
         println!("SKIPPED: {reason}");
         return;

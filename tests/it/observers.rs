@@ -2,6 +2,7 @@
 //! `inspect` shows whole frames only, and damage is found once the ring is at rest. Also: a
 //! doorbell rings for a frame that a dead producer left behind.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The sum of the producers' positions.
 fn progress(ring: &Ring) -> u64 {
-    ring.stats().unwrap().tail
+    ring.stats().tail
 }
 
 /// Observes the ring that `tasks` use, each time after it has moved on. Then stops the tasks, and
@@ -197,7 +198,7 @@ fn observe_beside_threads(ring: &Ring, send: impl FnOnce(u64) + Send, recv: impl
         while !receiver.is_finished() {
             let report = ring.verify().unwrap();
             assert!(report.is_clean(), "accused: {:?}", report.problems);
-            ring.stats().unwrap();
+            let _ = ring.stats();
             if ring.kind() != Kind::Stream {
                 ring.inspect(|frame| {
                     assert!(is_whole(frame.payload), "torn: {:?}", frame.payload);
@@ -218,21 +219,21 @@ fn observing_threads_is_free_of_races() {
             payload
         })
     };
-    let ring = Ring::memfd(&Options::spsc(1 << 14)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(1 << 14)).unwrap();
     let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
     observe_beside_threads(
         &ring,
         move |frames| payloads(frames).for_each(|payload| tx.send(&payload).unwrap()),
         move |frames| (0..frames).for_each(|_| assert!(is_whole(&rx.recv().unwrap()))),
     );
-    let ring = Ring::memfd(&Options::mpmc(16, LONGEST + 8)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(16, LONGEST + 8)).unwrap();
     let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
     observe_beside_threads(
         &ring,
         move |frames| payloads(frames).for_each(|payload| tx.send(&payload).unwrap()),
         move |frames| (0..frames).for_each(|_| assert!(is_whole(&rx.recv().unwrap()))),
     );
-    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::stream(4096)).unwrap();
     let (mut tx, mut rx) = (stream::Producer::attach(&ring).unwrap(), stream::Consumer::attach(&ring).unwrap());
     observe_beside_threads(
         &ring,
@@ -248,7 +249,7 @@ fn observing_threads_is_free_of_races() {
 
 /// The ring's words, at the offsets of `src/segment/layout.rs`.
 fn map(ring: &Ring) -> Shared {
-    Shared::map(ring.as_memfd().unwrap())
+    Shared::map(ring.as_fd())
 }
 
 fn problems(ring: &Ring) -> String {
@@ -259,7 +260,7 @@ fn problems(ring: &Ring) -> String {
 
 #[test]
 fn damage_to_a_ring_at_rest_is_found() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     let mut tx = spsc::Producer::attach(&ring).unwrap();
     (0..3).for_each(|_| tx.send(&[1; 100]).unwrap());
     assert_eq!(problems(&ring), "");
@@ -274,14 +275,14 @@ fn damage_to_a_ring_at_rest_is_found() {
     memory.set_word(CONSUMER_PAGE + LINE, 4);
     assert!(problems(&ring).contains("not aligned"));
 
-    let ring = Ring::memfd(&Options::mpmc(8, 8)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(8, 8)).unwrap();
     let tx = mpmc::Producer::attach(&ring).unwrap();
     tx.send(b"frame").unwrap();
     assert_eq!(problems(&ring), "");
     map(&ring).set_word(PRODUCER_PAGE, 1 << 20);
     assert!(problems(&ring).contains("ahead of what was claimed"));
 
-    let ring = Ring::memfd(&Options::stream(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::stream(4096)).unwrap();
     let mut tx = stream::Producer::attach(&ring).unwrap();
     tx.write_all(b"bytes").unwrap();
     assert_eq!(problems(&ring), "");
@@ -296,7 +297,7 @@ fn a_doorbell_rings_for_a_frame_beyond_the_tail() {
     let (mut place, ring) = Place::new("bell", Options::spsc(4096));
     let mut rx = ring::Receiver::attach(&ring).unwrap().with_doorbell().unwrap();
     place.start("attach");
-    wait_for("no producer", || ring.stats().unwrap().producers == 1);
+    wait_for("no producer", || ring.stats().producers == 1);
     // Arms the doorbell while the producer is attached.
     while !matches!(rx.try_recv(), Err(Error::Empty)) {}
     assert!(matches!(rx.recv_deadline(Duration::from_millis(20)), Err(Error::Timeout)));

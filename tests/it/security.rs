@@ -6,6 +6,7 @@
 //! in its environment.
 
 use std::fs::{self, Permissions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -399,8 +400,8 @@ fn a_thousand_invalid_names_are_refused() {
 /// ring's record that is written to a wire as it is contains no bytes of an earlier frame.
 #[test]
 fn padding_contains_no_bytes_of_earlier_frames() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
-    let memory = Shared::map(ring.as_memfd().unwrap());
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
+    let memory = Shared::map(ring.as_fd());
     let data = memory.len() - 4096;
     assert_eq!(data % PAGE, 0);
     let mut tx = spsc::Producer::attach(&ring).unwrap();

@@ -46,7 +46,7 @@ fn no_frame_is_lost_beside_a_remover() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let empty = || mq::list().is_ok_and(|all| all.iter().any(|q| q.name == name.0 && q.bytes == 0));
-                assert!(matches!(mq::remove_if(&name.0, empty), Ok(_) | Err(Error::NotFound)));
+                assert!(matches!(mq::remove_if_unused(&name.0, empty), Ok(_) | Err(Error::NotFound)));
             }
         });
         let _stop = StopOnDrop(&stop); // stops the thread if this one panics

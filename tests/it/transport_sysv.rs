@@ -95,7 +95,7 @@ fn no_frame_is_lost_beside_a_remover() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let removed = sysv::remove_if(key, |messages| messages == 0);
+                let removed = sysv::remove_if_unused(key, |messages| messages == 0);
                 // Incompatible: a queue that was just created has no semaphores yet, or they are
                 // not marked yet.
                 let fine = matches!(removed, Ok(_) | Err(Error::NotFound | Error::Incompatible { .. }));

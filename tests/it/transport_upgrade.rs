@@ -248,7 +248,7 @@ fn cheat(frame: &[u8], descriptors: &[OwnedFd]) -> Result<Connection> {
 #[test]
 fn a_descriptor_that_is_no_ring_is_refused() {
     let doorbell = control_frame(control::DOORBELL, &[]);
-    let ring = Ring::memfd(&slipring::Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&slipring::Options::spsc(4096)).unwrap();
     let memfd = || memfd_create("not a ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
 
@@ -266,13 +266,13 @@ fn a_descriptor_that_is_no_ring_is_refused() {
     fcntl_add_seals(&zeros, seals).unwrap();
     let refused = cheat(&doorbell, &[zeros]);
     assert!(matches!(refused, Err(Error::Corrupt { .. } | Error::Incompatible { .. })), "{refused:?}");
-    let bytes = Ring::memfd(&slipring::Options::stream(4096)).unwrap();
-    let bytes = bytes.as_memfd().unwrap().try_clone_to_owned().unwrap();
+    let bytes = Ring::create_anonymous(&slipring::Options::stream(4096)).unwrap();
+    let bytes = bytes.as_fd().try_clone_to_owned().unwrap();
     assert!(matches!(cheat(&doorbell, &[bytes]), Err(Error::Unsupported { .. })), "a ring of bytes");
 
     // Too many descriptors: the kernel closes those that do not fit. The one that fits is the ring,
     // whose consumer this process becomes.
-    let ring = || ring.as_memfd().unwrap().try_clone_to_owned().unwrap();
+    let ring = || ring.as_fd().try_clone_to_owned().unwrap();
     let refused = cheat(&doorbell, &[ring(), ring(), ring()]);
     assert!(matches!(refused, Err(Error::Timeout | Error::PeerDead)), "it sends no ACK: {refused:?}");
 

@@ -3,6 +3,7 @@
 //! The other process is this test program, started again with a role in its environment.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,8 @@ fn soon<T>(mut call: impl FnMut() -> Option<T>) -> T {
 fn try_calls_recover_from_dead_holders_as_well() {
     let name = name("trying");
     for idle in [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park] {
-        let semaphore = Semaphore::create(&name, 2).unwrap().with_idle(idle);
+        let semaphore = Semaphore::create(&name, 2).unwrap();
+        semaphore.set_idle(idle);
         let child = start("hold permits", &name);
         assert!(semaphore.try_acquire().unwrap().is_none());
         kill(child);
@@ -113,7 +115,8 @@ fn try_calls_recover_from_dead_holders_as_well() {
         drop(soon(|| semaphore.acquire_deadline(Duration::ZERO).ok()));
         Semaphore::remove(&name).unwrap();
 
-        let mutex = Mutex::create(&name, 8).unwrap().with_idle(idle);
+        let mutex = Mutex::create(&name, 8).unwrap();
+        mutex.set_idle(idle);
         let child = start("hold mutex", &name);
         assert!(mutex.try_lock().unwrap().is_none());
         kill(child);
@@ -174,7 +177,8 @@ fn two_processes_exclude_each_other() {
 #[test]
 fn threads_share_permits_in_every_idle_strategy() {
     for idle in [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park] {
-        let semaphore = Semaphore::heap(2).unwrap().with_idle(idle);
+        let semaphore = Semaphore::create_anonymous(2).unwrap();
+        semaphore.set_idle(idle);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let semaphore = semaphore.clone();
@@ -187,15 +191,15 @@ fn threads_share_permits_in_every_idle_strategy() {
 
 #[test]
 fn a_leaked_guard_is_released_with_its_handle() {
-    let here = Mutex::memfd(8).unwrap();
-    let there = Mutex::from_fd(here.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
+    let here = Mutex::create_anonymous(8).unwrap();
+    let there = Mutex::from_fd(here.as_fd().try_clone_to_owned().unwrap()).unwrap();
     std::mem::forget(there.lock().unwrap());
     assert!(here.try_lock().unwrap().is_none());
     drop(there);
     assert!(here.try_lock().unwrap().unwrap().owner_died());
 
-    let here = Semaphore::memfd(1).unwrap();
-    let there = Semaphore::from_fd(here.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
+    let here = Semaphore::create_anonymous(1).unwrap();
+    let there = Semaphore::from_fd(here.as_fd().try_clone_to_owned().unwrap()).unwrap();
     std::mem::forget(there.acquire().unwrap());
     assert!(here.try_acquire().unwrap().is_none());
     drop(there);
@@ -204,8 +208,8 @@ fn a_leaked_guard_is_released_with_its_handle() {
 
 #[test]
 fn a_forked_child_releases_nothing_and_locks_nothing() {
-    let mutex = Mutex::memfd(8).unwrap();
-    let semaphore = Semaphore::memfd(1).unwrap();
+    let mutex = Mutex::create_anonymous(8).unwrap();
+    let semaphore = Semaphore::create_anonymous(1).unwrap();
     let guard = mutex.lock().unwrap().into_guard();
     let permit = semaphore.acquire().unwrap();
     // SAFETY: the child calls nothing but this library's drops and refusals, and `_exit`.
@@ -242,18 +246,19 @@ fn opening_refuses_another_kind_of_segment() {
     assert!(matches!(Semaphore::open(&name), Err(Error::NotFound)));
     assert!(semaphore.try_acquire().unwrap().is_some(), "the mapping stays usable after the name was unlinked");
     for permits in [0, Semaphore::MAX_PERMITS + 1] {
-        assert!(matches!(Semaphore::heap(permits), Err(Error::Invalid { .. })));
+        assert!(matches!(Semaphore::create_anonymous(permits), Err(Error::Invalid { .. })));
     }
-    assert!(matches!(Mutex::heap(Mutex::MAX_BYTES + 1), Err(Error::Invalid { .. })));
-    assert!(Mutex::heap(0).unwrap().lock().unwrap().into_guard().is_empty());
+    assert!(matches!(Mutex::create_anonymous(Mutex::MAX_BYTES + 1), Err(Error::Invalid { .. })));
+    assert!(Mutex::create_anonymous(0).unwrap().lock().unwrap().into_guard().is_empty());
 }
 
 #[test]
 fn a_deadline_is_kept() {
-    let mutex = Mutex::heap(0).unwrap();
+    let mutex = Mutex::create_anonymous(0).unwrap();
     let _held = mutex.lock().unwrap();
     for idle in [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park] {
-        let (mutex, start) = (mutex.clone().with_idle(idle), Instant::now());
+        let (mutex, start) = (mutex.clone(), Instant::now());
+        mutex.set_idle(idle);
         assert!(matches!(mutex.lock_deadline(Duration::from_millis(5)), Err(Error::Timeout)));
         assert!(start.elapsed() >= Duration::from_millis(5), "{idle}");
     }

@@ -79,14 +79,19 @@ const SENDS: [(&str, u64, Send); 8] = [
     }),
     ("mpmc close producer", 0, |_, tx| tx.take().unwrap().close()),
     ("mpmc attach producer", 0, |ring, tx| *tx = Some(Producer::attach(ring).unwrap())),
-    ("mpmc sweep", 0, |ring, _| _ = ring.sweep().unwrap()),
+    ("mpmc sweep", 0, |ring, _| _ = ring.reap_dead().unwrap()),
 ];
 
 /// Name, the most frames that it receives, the operation.
-const RECEIVES: [(&str, usize, Receive); 6] = [
+const RECEIVES: [(&str, usize, Receive); 7] = [
     ("mpmc try_recv", 1, |_, rx, page| {
         if let Ok(view) = rx.as_ref().unwrap().try_recv() {
             page.take(number(&view));
+        }
+    }),
+    ("mpmc try_recv, keep", 1, |_, rx, _| {
+        if let Ok(view) = rx.as_ref().unwrap().try_recv() {
+            view.keep();
         }
     }),
     ("mpmc recv", 1, |_, rx, page| {
@@ -96,7 +101,7 @@ const RECEIVES: [(&str, usize, Receive); 6] = [
     }),
     ("mpmc try_recv_into", 1, |_, rx, page| _ = rx.as_ref().unwrap().try_recv_into(page.buffer(104))),
     ("mpmc try_recv_batch", SLOTS as usize, |_, rx, page| {
-        if let Ok(batch) = rx.as_ref().unwrap().try_recv_batch(8) {
+        if let Ok(mut batch) = rx.as_ref().unwrap().try_recv_batch(8) {
             batch.iter().for_each(|frame| page.take(number(frame.payload)));
         }
     }),
@@ -176,7 +181,8 @@ struct Ground {
 
 impl Ground {
     fn new(state: State, policy: Redelivery, attached: bool) -> Self {
-        let ring = Ring::memfd(&Options::mpmc(SLOTS as usize, 64).participants(6).redelivery(policy)).unwrap();
+        let ring =
+            Ring::create_anonymous(&Options::mpmc(SLOTS as usize, 64).participants(6).redelivery(policy)).unwrap();
         let survivors = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
         for _ in 0..state.start {
             survivors.0.try_send(&[]).unwrap();
@@ -211,7 +217,7 @@ impl Ground {
     /// Lets the survivors continue, and checks what they receive.
     fn check(mut self, page: &Page) -> Result<u64, String> {
         let ring = self.ring;
-        let before = ring.stats().unwrap().counts;
+        let before = ring.stats().counts;
         let (tx, rx) = match self.survivors {
             Some(survivors) => survivors,
             None => (Producer::attach(&ring).map_err(fail)?, Consumer::attach(&ring).map_err(fail)?),
@@ -221,7 +227,7 @@ impl Ground {
         let mut by_neighbour = 0;
         if let Some(neighbour) = self.neighbour {
             // The neighbour lives, and keeps what it holds.
-            ring.sweep().map_err(fail)?;
+            ring.reap_dead().map_err(fail)?;
             drain(&rx, &mut deliveries)?;
             neighbour.finish()?;
             match self.state.other {
@@ -236,9 +242,9 @@ impl Ground {
             let view = rx.recv_deadline(SOON).map_err(|e| format!("a consumer waits for the dead: {e}"))?;
             deliveries.push(received(&view)?);
         }
-        ring.sweep().map_err(fail)?;
+        ring.reap_dead().map_err(fail)?;
         drain(&rx, &mut deliveries)?;
-        let after = ring.stats().unwrap().counts;
+        let after = ring.stats().counts;
         if after.received - before.received != deliveries.len() as u64 + by_neighbour {
             return Err(format!("received {} frames, counted {before:?}, then {after:?}", deliveries.len()));
         }
@@ -414,7 +420,7 @@ fn waking_producer() -> Scene {
             drain(&rx, &mut deliveries)?;
             wait_for_orphans(&ground.ring, &rx, &mut deliveries)?;
             sleeper.finish()?;
-            ground.ring.sweep().map_err(fail)?;
+            ground.ring.reap_dead().map_err(fail)?;
             drain(&rx, &mut deliveries)?;
             ground.ledger.waiting.push(NEIGHBOURS);
             ground.ledger.judge(page, &deliveries, 0)?;
@@ -480,7 +486,7 @@ fn fail(error: Error) -> String {
     format!("a survivor got: {error}")
 }
 
-fn received(view: &slipring::mpmc::View<'_>) -> Result<Delivery, String> {
+fn received(view: &slipring::mpmc::ReadView<'_>) -> Result<Delivery, String> {
     Delivery::new(view, view.header().flags.contains(Flags::REDELIVERED))
 }
 

@@ -2,6 +2,7 @@
 //! Meanwhile the others continue as documented: the stopped process is alive, so what it holds is
 //! not taken from it. Afterwards no frame is torn, lost or doubled.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use slipring::{Error, Locked, Mutex, Options, Redelivery, Ring, mpmc, spsc};
@@ -39,7 +40,9 @@ const SPSC_SENDS: [(&str, u64, OnProducer<spsc::Producer>); 3] = [
 const SPSC_RECEIVES: [(&str, u64, OnProducer<spsc::Consumer>); 2] = [
     ("pause: spsc try_recv", 1, |rx, page| rx.try_recv().iter().for_each(|view| page.take(whole(view)))),
     ("pause: spsc try_recv_batch", FRAMES, |rx, page| {
-        rx.try_recv_batch().iter_mut().for_each(|batch| batch.iter().for_each(|frame| page.take(whole(frame.payload))));
+        rx.try_recv_batch(usize::MAX)
+            .iter_mut()
+            .for_each(|batch| batch.iter().for_each(|frame| page.take(whole(frame.payload))));
     }),
 ];
 
@@ -60,7 +63,7 @@ const MPMC_SENDS: [(&str, OnProducer<mpmc::Producer>); 3] = [
 const MPMC_RECEIVES: [(&str, u64, OnProducer<mpmc::Consumer>); 2] = [
     ("pause: mpmc try_recv", 1, |rx, page| rx.try_recv().iter().for_each(|view| page.take(whole(view)))),
     ("pause: mpmc try_recv_batch", SLOTS, |rx, page| {
-        rx.try_recv_batch(SLOTS as usize).iter().for_each(|batch| {
+        rx.try_recv_batch(SLOTS as usize).iter_mut().for_each(|batch| {
             batch.iter().for_each(|frame| page.take(whole(frame.payload)));
         });
     }),
@@ -120,7 +123,7 @@ fn fail(error: Error) -> String {
 
 /// Checks that no participant counts as dead, and that the ring is in order.
 fn all_live(ring: &Ring) -> Result<(), String> {
-    let (reaped, report) = (ring.sweep().map_err(fail)?, ring.verify().map_err(fail)?);
+    let (reaped, report) = (ring.reap_dead().map_err(fail)?, ring.verify().map_err(fail)?);
     let dead: Vec<_> = ring.participants().map_err(fail)?.into_iter().filter(|one| !one.alive).collect();
     if reaped == 0 && dead.is_empty() && report.is_clean() {
         Ok(())
@@ -151,7 +154,7 @@ fn end(tracee: Tracee, ring: &Ring) -> Result<u64, String> {
 }
 
 fn byte_ring(waiting: u64) -> (Ring, spsc::Producer, spsc::Consumer) {
-    let ring = Ring::memfd(&Options::spsc(CAPACITY).participants(4)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(CAPACITY).participants(4)).unwrap();
     let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
     // Not at the start: the next frames wrap around the end.
     for _ in 0..FRAMES {
@@ -261,7 +264,8 @@ struct Others {
 impl Others {
     fn new(waiting: u64) -> Self {
         let policy = Redelivery::AtLeastOnce;
-        let ring = Ring::memfd(&Options::mpmc(SLOTS as usize, 64).participants(4).redelivery(policy)).unwrap();
+        let ring =
+            Ring::create_anonymous(&Options::mpmc(SLOTS as usize, 64).participants(4).redelivery(policy)).unwrap();
         let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         for _ in 0..SLOTS - 1 {
             tx.try_send(&payload(0)).unwrap();
@@ -367,8 +371,8 @@ fn mpmc_consumer(waiting: u64, takes: u64, does: OnProducer<mpmc::Consumer>) -> 
 
 /// A process that stops while it holds the mutex keeps it.
 fn mutex() -> Scene {
-    let ours = Mutex::memfd(16).unwrap();
-    let fd = ours.fd().unwrap().try_clone_to_owned().unwrap();
+    let ours = Mutex::create_anonymous(16).unwrap();
+    let fd = ours.as_fd().try_clone_to_owned().unwrap();
     Scene {
         child: Box::new(move |_| {
             let theirs = Mutex::from_fd(fd).unwrap();

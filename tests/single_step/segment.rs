@@ -12,7 +12,7 @@ const NAME: &str = "ring";
 
 /// Checks that `count` living participants are registered, and no dead ones.
 pub fn only_the_living(ring: &Ring, count: usize) -> Result<(), String> {
-    ring.sweep().map_err(|e| format!("sweep: {e}"))?;
+    ring.reap_dead().map_err(|e| format!("sweep: {e}"))?;
     let participants = ring.participants().map_err(|e| e.to_string())?;
     if participants.len() == count && participants.iter().all(|participant| participant.alive) {
         Ok(())

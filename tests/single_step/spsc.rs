@@ -80,7 +80,7 @@ const SENDS: [(&str, u64, Send); 9] = [
     }),
     ("spsc close producer", 0, |_, tx, _| tx.take().unwrap().close()),
     ("spsc attach producer", 0, |ring, tx, _| *tx = Some(Producer::attach(ring).unwrap())),
-    ("spsc sweep", 0, |ring, _, _| _ = ring.sweep().unwrap()),
+    ("spsc sweep", 0, |ring, _, _| _ = ring.reap_dead().unwrap()),
 ];
 
 /// Name, the most frames that it receives, the operation.
@@ -102,12 +102,12 @@ const RECEIVES: [(&str, usize, Receive); 9] = [
     }),
     ("spsc try_recv_into", 1, |_, rx, page| _ = rx.as_mut().unwrap().try_recv_into(page.buffer(LEN))),
     ("spsc try_recv_batch", FULL as usize, |_, rx, page| {
-        if let Ok(mut batch) = rx.as_mut().unwrap().try_recv_batch() {
+        if let Ok(mut batch) = rx.as_mut().unwrap().try_recv_batch(usize::MAX) {
             batch.iter().for_each(|frame| page.take(number(frame.payload)));
         }
     }),
     ("spsc batch of 2 received", 2, |_, rx, page| {
-        if let Ok(mut batch) = rx.as_mut().unwrap().try_recv_batch() {
+        if let Ok(mut batch) = rx.as_mut().unwrap().try_recv_batch(usize::MAX) {
             batch.iter().take(2).for_each(|frame| page.take(number(frame.payload)));
         }
     }),
@@ -122,7 +122,7 @@ const RECEIVES: [(&str, usize, Receive); 9] = [
 
 /// A new ring with its positions at `start`, and its counters.
 pub fn ring(start: usize, policy: Redelivery) -> Ring {
-    let ring = Ring::memfd(&Options::spsc(CAPACITY).participants(4).redelivery(policy)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(CAPACITY).participants(4).redelivery(policy)).unwrap();
     if start == 0 {
         return ring;
     }
@@ -136,7 +136,7 @@ pub fn ring(start: usize, policy: Redelivery) -> Ring {
     }
     drop(tx);
     drop(rx);
-    assert_eq!(ring.stats().unwrap().tail, start as u64);
+    assert_eq!(ring.stats().tail, start as u64);
     ring
 }
 
@@ -227,7 +227,7 @@ fn case(
 /// The child is the producer.
 fn sending(operation: &'static str, sends: u64, does: Send, state: State, peer: Peer) -> Scene {
     let ring = ring(state.start, Redelivery::AtLeastOnce);
-    let base = ring.stats().unwrap().counts;
+    let base = ring.stats().counts;
     let rx = (peer == Peer::Attached).then(|| Consumer::attach(&ring).unwrap());
     let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
     ledger.waiting = (0..state.waiting).collect();
@@ -244,7 +244,7 @@ fn sending(operation: &'static str, sends: u64, does: Send, state: State, peer: 
     let reader = (peer == Peer::Busy).then(|| {
         Neighbour::start(|page| {
             let mut rx = Consumer::attach(&ring).unwrap();
-            let mut batch = rx.try_recv_batch();
+            let mut batch = rx.try_recv_batch(usize::MAX);
             batch.iter_mut().for_each(|batch| batch.iter().take(2).for_each(|frame| page.take(number(frame.payload))));
             page.arrive_and_wait();
         })
@@ -257,14 +257,14 @@ fn sending(operation: &'static str, sends: u64, does: Send, state: State, peer: 
             forever(tx, move |tx, page| does(&theirs, tx, page))
         }),
         fate: Fate::Kill(Box::new(move |page| {
-            let now = ring.stats().unwrap().counts;
+            let now = ring.stats().counts;
             if let Some(reader) = reader {
                 let read = reader.finish()?;
                 ledger.waiting.retain(|number| !read.contains(number));
             }
             let mut rx = rx.map_or_else(|| Consumer::attach(&ring), Ok).map_err(fail)?;
             let deliveries = if attaches { drain(&mut rx)? } else { drain_to_the_end(&mut rx)? };
-            let visible = ledger.judge(page, &deliveries, ring.stats().unwrap().counts.lost)?;
+            let visible = ledger.judge(page, &deliveries, ring.stats().counts.lost)?;
             let known = base.sent + state.waiting + visible;
             if !(known - sends.min(visible)..=known).contains(&now.sent) {
                 return Err(format!("{known} frames were sent, {} counted", now.sent));
@@ -286,7 +286,7 @@ fn receiving(
     policy: Redelivery,
 ) -> Scene {
     let ring = ring(state.start, policy);
-    let base = ring.stats().unwrap().counts;
+    let base = ring.stats().counts;
     let mut ledger = Ledger::new(policy);
     ledger.waiting = (0..state.waiting).collect();
     ledger.takes = takes;
@@ -313,7 +313,7 @@ fn receiving(
             forever(rx, move |rx, page| does(&theirs, rx, page))
         }),
         fate: Fate::Kill(Box::new(move |page| {
-            let now = ring.stats().unwrap().counts;
+            let now = ring.stats().counts;
             let (count, received) = (state.waiting, now.received - base.received);
             if received > takes as u64 || now.sent - base.sent != count {
                 return Err(format!(
@@ -336,7 +336,7 @@ fn receiving(
             }
             let mut rx = Consumer::attach(&ring).map_err(fail)?;
             let deliveries = drain(&mut rx)?;
-            let end = ring.stats().unwrap().counts;
+            let end = ring.stats().counts;
             ledger.judge(page, &deliveries, end.lost)?;
             let marked = deliveries.iter().filter(|d| d.marked).count() as u64;
             if end.redelivered != marked || end.received - now.received != deliveries.len() as u64 {
@@ -378,7 +378,7 @@ fn reaping(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
     });
     let consumer = Neighbour::start(|page| {
         let mut rx = Consumer::attach(&ring).unwrap();
-        let mut batch = rx.try_recv_batch().unwrap();
+        let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
         let mut seen = batch.iter().take(orphans as usize);
         if orphans == 0 {
             page.arrive_and_wait();
@@ -393,7 +393,7 @@ fn reaping(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
         child: Box::new(move |_| match operation {
             "spsc attach consumer" => forever(None, move |rx, _| *rx = Some(Consumer::attach(&theirs).unwrap())),
             "spsc attach producer" => forever(None, move |tx, _| *tx = Some(Producer::attach(&theirs).unwrap())),
-            _ => forever(Some(()), move |_, _| _ = theirs.sweep().unwrap()),
+            _ => forever(Some(()), move |_, _| _ = theirs.reap_dead().unwrap()),
         }),
         fate: Fate::Kill(Box::new(move |page| {
             let mut rx = Consumer::attach(&ring).map_err(fail)?;
@@ -402,7 +402,7 @@ fn reaping(operation: &'static str, orphans: u64, policy: Redelivery) -> Scene {
                 // A batch reads its first frame at once.
                 ledger.takes = 1;
             }
-            ledger.judge(page, &deliveries, ring.stats().unwrap().counts.lost)?;
+            ledger.judge(page, &deliveries, ring.stats().counts.lost)?;
             let tx = Producer::attach(&ring).map_err(fail)?;
             go_on(&ring, tx, rx)?;
             Ok(0)
@@ -414,7 +414,7 @@ pub fn fail(error: Error) -> String {
     format!("a survivor got: {error}")
 }
 
-fn received(view: &slipring::spsc::View<'_>) -> Result<Delivery, String> {
+fn received(view: &slipring::spsc::ReadView<'_>) -> Result<Delivery, String> {
     Delivery::new(view, view.header().flags.contains(Flags::REDELIVERED))
 }
 
@@ -445,9 +445,9 @@ fn drain_to_the_end(rx: &mut Consumer) -> Result<Vec<Delivery>, String> {
 /// The ring works as a new one: it takes and delivers as many frames as a new one, and only living
 /// participants are registered.
 pub fn go_on(ring: &Ring, mut tx: Producer, mut rx: Consumer) -> Result<(), String> {
-    let before = ring.stats().unwrap().counts;
+    let before = ring.stats().counts;
     let sent = loop {
-        let frames = ring.stats().unwrap().counts.sent - before.sent;
+        let frames = ring.stats().counts.sent - before.sent;
         match tx.try_send(&payload(REFILL + frames)) {
             Ok(()) => {}
             Err(Error::Full) => break frames,
@@ -463,7 +463,7 @@ pub fn go_on(ring: &Ring, mut tx: Producer, mut rx: Consumer) -> Result<(), Stri
     if !deliveries.iter().copied().eq(expected) {
         return Err(format!("sent {sent} frames, received {deliveries:?}"));
     }
-    let (empty, after) = (ring.verify().map_err(fail)?, ring.stats().unwrap());
+    let (empty, after) = (ring.verify().map_err(fail)?, ring.stats());
     if !empty.is_clean() || empty.frames != 0 || after.used() != 0 || after.counts.received - before.received != FULL {
         return Err(format!("drained: {empty:?}, {after:?}"));
     }

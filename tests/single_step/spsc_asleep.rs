@@ -85,7 +85,7 @@ fn waking_producer() -> Scene {
             let rx = Consumer::attach(&theirs).unwrap();
             until_asleep();
             forever(Some(rx), |rx, page| {
-                let mut batch = rx.as_mut().unwrap().try_recv_batch().unwrap();
+                let mut batch = rx.as_mut().unwrap().try_recv_batch(usize::MAX).unwrap();
                 batch.iter().take(20).for_each(|frame| page.take(number(frame.payload)));
             })
         }),
@@ -127,7 +127,7 @@ fn sleeping_producer() -> Scene {
     let waker = Neighbour::start(|page| {
         let mut rx = Consumer::attach(&ring).unwrap();
         page.await_sleeper();
-        let mut batch = rx.try_recv_batch().unwrap();
+        let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
         batch.iter().take(20).for_each(|frame| page.take(number(frame.payload)));
     });
     let mut ledger = Ledger::new(Redelivery::AtLeastOnce);

@@ -35,13 +35,13 @@ type Read = fn(&Ring, &mut Option<Consumer>, &Page);
 const WRITES: [(&str, usize, Write); 5] = [
     ("stream try_write", BLOCK, |_, tx, at| _ = tx.as_mut().unwrap().try_write(&bytes(at, BLOCK))),
     ("stream write chunk, commit", BLOCK, |_, tx, at| {
-        if let Ok(mut chunk) = tx.as_mut().unwrap().try_write_chunk(BLOCK) {
+        if let Ok(mut chunk) = tx.as_mut().unwrap().try_reserve(BLOCK) {
             chunk.iter_mut().enumerate().for_each(|(i, b)| *b = byte(at + i));
             chunk.commit(BLOCK);
         }
     }),
     ("stream write chunk, abort", 0, |_, tx, _| {
-        if let Ok(mut chunk) = tx.as_mut().unwrap().try_write_chunk(BLOCK) {
+        if let Ok(mut chunk) = tx.as_mut().unwrap().try_reserve(BLOCK) {
             chunk.fill(7);
         }
     }),
@@ -53,7 +53,7 @@ const WRITES: [(&str, usize, Write); 5] = [
 const READS: [(&str, usize, Read); 4] = [
     ("stream try_read", BLOCK, |_, rx, page| _ = rx.as_mut().unwrap().try_read(page.buffer(BLOCK))),
     ("stream read chunk, release", BLOCK, |_, rx, page| {
-        if let Ok(chunk) = rx.as_mut().unwrap().try_read_chunk(BLOCK) {
+        if let Ok(chunk) = rx.as_mut().unwrap().try_read_view(BLOCK) {
             page.buffer(BLOCK).copy_from_slice(&chunk);
             chunk.release(BLOCK);
         }
@@ -78,7 +78,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn ring(start: usize) -> Ring {
-    let ring = Ring::memfd(&Options::stream(CAPACITY).participants(4)).unwrap();
+    let ring = Ring::create_anonymous(&Options::stream(CAPACITY).participants(4)).unwrap();
     let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     assert_eq!(tx.try_write(&bytes(0, start)).unwrap(), start);
     assert_eq!(rx.try_read(&mut vec![0; start]).unwrap(), start);
@@ -146,7 +146,7 @@ fn reading(operation: &'static str, reads: usize, does: Read, start: usize, wait
         }),
         fate: Fate::Kill(Box::new(move |page| {
             let mut rx = Consumer::attach(&ring).map_err(|e| e.to_string())?;
-            let there = rx.available().map_err(|e| e.to_string())?;
+            let there = rx.len();
             let freed = waiting - there;
             let reads = if waiting < reads { 0 } else { reads };
             if freed != reads && (page.is_complete() || freed != 0) {

@@ -1,6 +1,6 @@
 //! Every operation of the semaphore and the mutex.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use slipring::{Locked, Mutex, Semaphore};
 
@@ -20,7 +20,7 @@ const SEMAPHORE: [(&str, usize, bool, OnSemaphore); 7] = [
     ("semaphore acquire, release", PERMITS - 1, false, |s| drop(s.acquire().unwrap())),
     ("semaphore acquire, release", PERMITS, false, |s| drop(s.acquire_deadline(NOW))),
     ("semaphore acquire, recovering", PERMITS, true, |s| drop(s.acquire().unwrap())),
-    ("semaphore recover_dead", PERMITS, true, |s| _ = s.recover_dead().unwrap()),
+    ("semaphore recover_dead", PERMITS, true, |s| _ = s.reap_dead().unwrap()),
     ("semaphore acquire, forget", 1, true, |s| std::mem::forget(s.try_acquire().unwrap())),
     ("semaphore attach, close", 2, true, |s| drop(attach_semaphore(s))),
 ];
@@ -30,21 +30,21 @@ const MUTEX: [(&str, bool, bool, OnMutex); 6] = [
     ("mutex lock, unlock", false, false, |m| change(m.lock().unwrap())),
     ("mutex lock, unlock", true, false, |m| assert!(m.lock_deadline(NOW).is_err())),
     ("mutex lock, recovering", true, true, |m| change(m.lock().unwrap())),
-    ("mutex recover_dead", true, true, |m| _ = m.recover_dead().unwrap()),
+    ("mutex recover_dead", true, true, |m| _ = m.reap_dead().unwrap()),
     ("mutex attach, close", true, true, |m| drop(attach_mutex(m))),
     ("mutex attach, close", false, false, |m| drop(attach_mutex(m))),
 ];
 
 fn attach_semaphore(semaphore: &Semaphore) -> Semaphore {
-    Semaphore::from_fd(duplicate(semaphore.fd())).unwrap()
+    Semaphore::from_fd(duplicate(semaphore.as_fd())).unwrap()
 }
 
 fn attach_mutex(mutex: &Mutex) -> Mutex {
-    Mutex::from_fd(duplicate(mutex.fd())).unwrap()
+    Mutex::from_fd(duplicate(mutex.as_fd())).unwrap()
 }
 
-fn duplicate(fd: Option<std::os::fd::BorrowedFd<'_>>) -> OwnedFd {
-    fd.unwrap().try_clone_to_owned().unwrap()
+fn duplicate(fd: std::os::fd::BorrowedFd<'_>) -> OwnedFd {
+    fd.try_clone_to_owned().unwrap()
 }
 
 /// Both halves are equal, except during a change. Repairs what a dead holder left.
@@ -94,9 +94,9 @@ fn hold_permits(semaphore: &Semaphore, held: usize, page: &Page) {
 }
 
 fn semaphore(held: usize, dies: bool, does: fn(&Semaphore)) -> Scene {
-    let ours = Semaphore::memfd(PERMITS).unwrap();
+    let ours = Semaphore::create_anonymous(PERMITS).unwrap();
     let neighbour = (!dies && held > 0).then(|| Neighbour::start(|page| hold_permits(&ours, held, page)));
-    let fd = duplicate(ours.fd());
+    let fd = duplicate(ours.as_fd());
     Scene {
         child: Box::new(move |_| {
             let theirs = Semaphore::from_fd(fd).unwrap();
@@ -120,8 +120,8 @@ fn semaphore(held: usize, dies: bool, does: fn(&Semaphore)) -> Scene {
                 only_so_many(&ours)?;
             }
             drop(permits);
-            ours.recover_dead().map_err(|e| e.to_string())?;
-            match (ours.available(), ours.recover_dead()) {
+            ours.reap_dead().map_err(|e| e.to_string())?;
+            match (ours.available(), ours.reap_dead()) {
                 (PERMITS, Ok(0)) => Ok(0),
                 other => Err(format!("available, still dead: {other:?}")),
             }
@@ -137,7 +137,7 @@ fn only_so_many(semaphore: &Semaphore) -> Result<(), String> {
 }
 
 fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
-    let ours = Mutex::memfd(BYTES).unwrap();
+    let ours = Mutex::create_anonymous(BYTES).unwrap();
     let hold = |mutex: &Mutex, page: &Page| {
         let theirs = attach_mutex(mutex);
         let mut guard = theirs.try_lock().unwrap().unwrap().into_guard();
@@ -146,7 +146,7 @@ fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
         guard[8..].fill(1);
     };
     let neighbour = (held && !dies).then(|| Neighbour::start(|page| hold(&ours, page)));
-    let fd = duplicate(ours.fd());
+    let fd = duplicate(ours.as_fd());
     Scene {
         child: Box::new(move |_| {
             let theirs = Mutex::from_fd(fd).unwrap();
@@ -163,8 +163,8 @@ fn mutex(held: bool, dies: bool, does: fn(&Mutex)) -> Scene {
                 neighbour.finish()?;
             }
             whole_or_told(&ours)?;
-            ours.recover_dead().map_err(|e| e.to_string())?;
-            match (ours.recover_dead(), ours.try_lock().map(|locked| locked.map(|l| l.owner_died()))) {
+            ours.reap_dead().map_err(|e| e.to_string())?;
+            match (ours.reap_dead(), ours.try_lock().map(|locked| locked.map(|l| l.owner_died()))) {
                 (Ok(0), Ok(Some(false))) => Ok(0),
                 other => Err(format!("still dead, then: {other:?}")),
             }
@@ -188,14 +188,14 @@ fn whole_or_told(mutex: &Mutex) -> Result<(), String> {
 
 /// The child releases the only permit, for which a waiter sleeps.
 fn waking_acquirer() -> Scene {
-    let ours = Semaphore::memfd(1).unwrap();
+    let ours = Semaphore::create_anonymous(1).unwrap();
     let sleeper = Neighbour::start(|page| {
         let theirs = attach_semaphore(&ours);
         page.arrive();
         until(|| theirs.available() == 0);
         drop(theirs.acquire().unwrap());
     });
-    let (fd, until_asleep) = (duplicate(ours.fd()), sleeper.until_asleep());
+    let (fd, until_asleep) = (duplicate(ours.as_fd()), sleeper.until_asleep());
     Scene {
         child: Box::new(move |_| {
             let theirs: &'static Semaphore = Box::leak(Box::new(Semaphore::from_fd(fd).unwrap()));
@@ -213,14 +213,14 @@ fn waking_acquirer() -> Scene {
 
 /// The child unlocks a mutex for which a waiter sleeps.
 fn waking_locker() -> Scene {
-    let ours = Mutex::memfd(BYTES).unwrap();
+    let ours = Mutex::create_anonymous(BYTES).unwrap();
     let sleeper = Neighbour::start(|page| {
         let theirs = attach_mutex(&ours);
         page.arrive();
         until(|| theirs.try_lock().unwrap().is_none());
         drop(theirs.lock().unwrap());
     });
-    let (fd, until_asleep) = (duplicate(ours.fd()), sleeper.until_asleep());
+    let (fd, until_asleep) = (duplicate(ours.as_fd()), sleeper.until_asleep());
     Scene {
         child: Box::new(move |_| {
             let theirs: &'static Mutex = Box::leak(Box::new(Mutex::from_fd(fd).unwrap()));
@@ -238,14 +238,14 @@ fn waking_locker() -> Scene {
 
 /// The child sleeps until the only permit is released.
 fn sleeping_acquirer() -> Scene {
-    let ours = Semaphore::memfd(1).unwrap();
+    let ours = Semaphore::create_anonymous(1).unwrap();
     let holder = Neighbour::start(|page| {
         let theirs = attach_semaphore(&ours);
         let permit = theirs.try_acquire().unwrap();
         page.await_sleeper();
         drop(permit);
     });
-    let (fd, expect_me) = (duplicate(ours.fd()), holder.expect_me());
+    let (fd, expect_me) = (duplicate(ours.as_fd()), holder.expect_me());
     Scene {
         child: Box::new(move |_| {
             let theirs = Semaphore::from_fd(fd).unwrap();
@@ -262,14 +262,14 @@ fn sleeping_acquirer() -> Scene {
 
 /// The child sleeps until the mutex is unlocked.
 fn sleeping_locker() -> Scene {
-    let ours = Mutex::memfd(BYTES).unwrap();
+    let ours = Mutex::create_anonymous(BYTES).unwrap();
     let holder = Neighbour::start(|page| {
         let theirs = attach_mutex(&ours);
         let guard = theirs.lock().unwrap();
         page.await_sleeper();
         drop(guard);
     });
-    let (fd, expect_me) = (duplicate(ours.fd()), holder.expect_me());
+    let (fd, expect_me) = (duplicate(ours.as_fd()), holder.expect_me());
     Scene {
         child: Box::new(move |_| {
             let theirs = Mutex::from_fd(fd).unwrap();

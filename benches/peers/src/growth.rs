@@ -70,7 +70,7 @@ struct Made {
 
 fn made(capacity: usize, prefault: bool) -> Result<Made> {
     let start = Instant::now();
-    let ring = Ring::memfd(&Options::spsc(capacity).prefault(prefault))?;
+    let ring = Ring::create_anonymous(&Options::spsc(capacity).prefault(prefault))?;
     let (mut tx, mut rx) = (spsc::Producer::attach(&ring)?, spsc::Consumer::attach(&ring)?);
     tx.try_send(b"first")?;
     if *rx.try_recv()? != *b"first" {

@@ -75,7 +75,7 @@ impl Crash {
 }
 
 pub(super) fn run() -> Outcome<Crash> {
-    let ring = Ring::memfd(&Options::mpmc(256, 64))?;
+    let ring = Ring::create_anonymous(&Options::mpmc(256, 64))?;
     let passed = Passed::ring(&ring)?;
     let fd = || passed.number();
     let opener = mpmc::Producer::attach(&ring)?; // keeps the ring open between the producers
@@ -103,7 +103,7 @@ pub(super) fn run() -> Outcome<Crash> {
     }
     doomed_made.entries()?;
 
-    let sent_before = ring.stats()?.counts.sent;
+    let sent_before = ring.stats().counts.sent;
     std::thread::sleep(AFTERMATH);
     drop(stop);
     maker.finish()?;
@@ -131,10 +131,10 @@ pub(super) fn run() -> Outcome<Crash> {
 
 /// Kills the process, and waits until the survivors have recovered what it held: `count` has grown.
 fn kill(part: &mut Part, ring: &Ring, count: impl Fn(&Counts) -> u64) -> Outcome<Duration> {
-    let before = count(&ring.stats()?.counts);
+    let before = count(&ring.stats().counts);
     let start = Instant::now();
     part.kill()?;
-    while count(&ring.stats()?.counts) == before {
+    while count(&ring.stats().counts) == before {
         if start.elapsed() > PATIENCE {
             return Err(Failure::new(FAILED, "kill: what the dead process held was not recovered"));
         }
@@ -253,7 +253,7 @@ pub(super) fn consume(ring: &Ring, dies_after: Option<u64>) -> Outcome {
     let mut taken = 0;
     loop {
         let left = dies_after.map_or(u64::MAX, |n| n.saturating_sub(taken));
-        let batch = match rx.recv_batch(left.clamp(1, 32) as usize) {
+        let mut batch = match rx.recv_batch(left.clamp(1, 32) as usize) {
             Ok(batch) => batch,
             Err(error) if child::is_end(&error) => return Ok(()),
             Err(error) => return Err(error.into()),

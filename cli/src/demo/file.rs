@@ -98,7 +98,7 @@ impl Transfer {
 /// One sender, one receiver.
 pub(super) fn spsc(load: &Load, cpus: &Cpus) -> Outcome<Transfer> {
     cpus.pinned(|peer| {
-        let ring = Ring::memfd(&Options::spsc(1 << 20).prefault(true).best_effort(true))?;
+        let ring = Ring::create_anonymous(&Options::spsc(1 << 20).prefault(true).best_effort(true))?;
         let passed = Passed::ring(&ring)?;
         let part = Part::start(peer, "check", [passed.number(), load.name()])?;
         let mut tx = spsc::Producer::attach(&ring)?;
@@ -126,13 +126,13 @@ pub(super) fn check(ring: &Ring, path: &Path) -> Outcome {
     let mut received = Received { frames: 0, bytes: 0, sum: 0 };
     let mut rest = file.as_slice();
     loop {
-        let mut batch = match rx.recv_batch() {
+        let mut batch = match rx.recv_batch(16) {
             Ok(batch) => batch,
             Err(error) if child::is_end(&error) => return child::report(&received),
             Err(error) => return Err(error.into()),
         };
         // At most sixteen frames per batch: the sender needs the room.
-        for frame in batch.iter().take(16) {
+        for frame in batch.iter() {
             let Some(behind) = rest.strip_prefix(frame.payload) else {
                 return Err(Failure::new(FAILED, format_args!("spsc: frame {} is wrong", received.frames)));
             };
@@ -145,7 +145,7 @@ pub(super) fn check(ring: &Ring, path: &Path) -> Outcome {
 
 /// Two senders, two receivers.
 pub(super) fn mpmc(load: &Load) -> Outcome<Transfer> {
-    let ring = Ring::memfd(&Options::mpmc(256, SLOT).prefault(true).best_effort(true))?;
+    let ring = Ring::create_anonymous(&Options::mpmc(256, SLOT).prefault(true).best_effort(true))?;
     let passed = Passed::ring(&ring)?;
     // Keeps the ring open until both senders have finished, even if one starts after the other's
     // end.

@@ -98,7 +98,7 @@ pub(super) fn raw_pong(probe: OwnedFd, rounds: u64) -> Outcome {
 
 fn ping(peer: Option<usize>, times: &mut Times) -> Outcome {
     let options = Options::spsc(64 << 10).idle(Idle::Spin);
-    let (ping, pong) = (Ring::memfd(&options)?, Ring::memfd(&options)?);
+    let (ping, pong) = (Ring::create_anonymous(&options)?, Ring::create_anonymous(&options)?);
     let passed = [Passed::ring(&ping)?, Passed::ring(&pong)?];
     let rounds = WARM_UP + ROUNDS;
     let part = Part::start(peer, "pong", [passed[0].number(), passed[1].number(), rounds.to_string()])?;

@@ -32,7 +32,7 @@ impl Stream {
 
 pub(super) fn measure(cpus: &Cpus) -> Outcome<Stream> {
     cpus.pinned(|peer| {
-        let ring = Ring::memfd(&Options::spsc(CAPACITY).idle(Idle::Spin).prefault(true).best_effort(true))?;
+        let ring = Ring::create_anonymous(&Options::spsc(CAPACITY).idle(Idle::Spin).prefault(true).best_effort(true))?;
         let passed = Passed::ring(&ring)?;
         let part = Part::start(peer, "sink", [passed.number()])?;
         let mut tx = spsc::Producer::attach(&ring)?;
@@ -57,7 +57,7 @@ pub(super) fn sink(ring: &Ring) -> Outcome {
     let mut marks = Vec::new();
     let mut seq = 0;
     loop {
-        match rx.recv_batch() {
+        match rx.recv_batch(usize::MAX) {
             Ok(mut batch) => {
                 for frame in batch.iter() {
                     if frame.payload != payload(seq) {

@@ -1,5 +1,6 @@
 //! Recovery of an MPMC ring from deaths: claims that are voided, frames that are redelivered or
-//! dropped, and recoverers that die or are stopped themselves.
+//! dropped, and recoverers that die or are stopped themselves. And a living consumer that puts a
+//! frame back.
 //!
 //! A death is a thread that stops while it holds a slot. The recoverer joins it first, which orders
 //! as much as the kernel's report of the death does in production.
@@ -104,6 +105,39 @@ fn a_redelivered_frame_is_whole() {
         producer.join().unwrap();
         seen.extend(drain(&ring));
         assert!(matches!(seen[..], [(10, _)]), "{seen:?}");
+    });
+}
+
+/// A living consumer puts a frame back while another one receives and a producer wants a slot: the
+/// frame is delivered again, once, marked and whole. What its first reader read comes before what
+/// is written there next.
+#[test]
+fn a_frame_that_is_put_back_is_delivered_again() {
+    explore(2, || {
+        let ring = ring(2);
+        assert!(try_send(&ring, 1, 10) && try_send(&ring, 1, 11));
+        let keeper = thread::spawn({
+            let ring = ring.clone();
+            move || {
+                let taken = ring.take(9).unwrap();
+                let mut payload = [0; 8];
+                ring.read(&taken, &mut payload);
+                assert_eq!(u64::from_le_bytes(payload) as u32, taken.header.seq);
+                ring.put_back(taken);
+            }
+        });
+        let other = thread::spawn({
+            let ring = ring.clone();
+            move || try_recv(&ring, 3)
+        });
+        let sent = try_send(&ring, 2, 12);
+        let mut seen: Vec<_> = other.join().unwrap().into_iter().collect();
+        keeper.join().unwrap();
+        seen.extend(drain(&ring));
+        assert_eq!(seen.iter().filter(|(_, again)| *again).count(), 1, "{seen:?}");
+        let mut values: Vec<_> = seen.into_iter().map(|(value, _)| value).collect();
+        values.sort_unstable();
+        assert_eq!(values, if sent { vec![10, 11, 12] } else { vec![10, 11] });
     });
 }
 

@@ -11,13 +11,15 @@ use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
 use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
+use crate::ring::receive::{check_max, until_end};
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
-/// The most frames that one [`Batch`] holds.
+/// The most frames that one [`ReadBatch`] holds.
 pub const BATCH: usize = 32;
 
 /// A consumer. Its clones share one participant of the ring, and several threads can use them at
@@ -31,8 +33,6 @@ pub const BATCH: usize = 32;
 /// (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Consumer(Arc<Seat>);
-
-static_assertions::assert_impl_all!(Consumer: Send, Sync, Clone);
 
 common_calls!(consumer Consumer, "mpmc::Consumer", 0.attachment, "this handle and its clones");
 
@@ -52,6 +52,21 @@ impl Consumer {
     /// [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
         Ok(Consumer(Arc::new(Seat::join(ring, Role::Consumer)?)))
+    }
+
+    /// Largest payload of a frame, in bytes: a buffer of this size takes any frame.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// let mut buffer = vec![0; rx.max_payload()];
+    /// tx.try_send(b"hello")?;
+    /// assert_eq!(rx.try_recv_into(&mut buffer)?.len, 5);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.0.core.max_payload()
     }
 
     /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.
@@ -76,8 +91,8 @@ impl Consumer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_recv(&self) -> Result<View<'_>> {
-        Ok(View { taken: Some(self.try_take()?), consumer: self })
+    pub fn try_recv(&self) -> Result<ReadView<'_>> {
+        Ok(ReadView { taken: Some(self.try_take()?), consumer: self })
     }
 
     /// Receives the next frame in place; waits while the ring is empty. Blocking: progress depends
@@ -86,7 +101,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
     #[inline]
-    pub fn recv(&self) -> Result<View<'_>> {
+    pub fn recv(&self) -> Result<ReadView<'_>> {
         self.recv_deadline(Deadline::never())
     }
 
@@ -95,15 +110,16 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`], and [`Error::Timeout`].
     #[inline]
-    pub fn recv_deadline(&self, deadline: impl Into<Deadline>) -> Result<View<'_>> {
-        Ok(View { taken: Some(self.take(deadline)?), consumer: self })
+    pub fn recv_deadline(&self, deadline: impl Into<Deadline>) -> Result<ReadView<'_>> {
+        Ok(ReadView { taken: Some(self.take(deadline)?), consumer: self })
     }
 
     /// Copies the next frame into `buffer` and releases it, if there is one. Lock-free.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]. [`Error::TooLarge`] if `buffer` is shorter than the largest
-    /// payload of the ring. No frame is taken then, because a taken frame cannot be put back.
+    /// payload of the ring. No frame is taken then: one that is put
+    /// back is marked, and may overtake others.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 40)?;
@@ -149,13 +165,13 @@ impl Consumer {
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
     /// tx.try_send_batch([b"one".as_slice(), b"two"])?;
-    /// let batch = rx.try_recv_batch(8)?;
+    /// let mut batch = rx.try_recv_batch(8)?;
     /// let words: Vec<_> = batch.iter().map(|frame| frame.payload).collect();
     /// assert_eq!(words, [b"one", b"two"]);
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_recv_batch(&self, max: usize) -> Result<Batch<'_>> {
+    pub fn try_recv_batch(&self, max: usize) -> Result<ReadBatch<'_>> {
         check_max(max)?;
         let first = self.try_take()?;
         Ok(self.batch(first, max))
@@ -166,7 +182,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     #[inline]
-    pub fn recv_batch(&self, max: usize) -> Result<Batch<'_>> {
+    pub fn recv_batch(&self, max: usize) -> Result<ReadBatch<'_>> {
         self.recv_batch_deadline(max, Deadline::never())
     }
 
@@ -175,11 +191,49 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`], and [`Error::Timeout`].
     #[inline]
-    pub fn recv_batch_deadline(&self, max: usize, deadline: impl Into<Deadline>) -> Result<Batch<'_>> {
+    pub fn recv_batch_deadline(&self, max: usize, deadline: impl Into<Deadline>) -> Result<ReadBatch<'_>> {
         check_max(max)?;
         let first = self.take(deadline)?;
         Ok(self.batch(first, max))
     }
+
+    /// Copies of the frames, each released when it is copied, until the last producer has closed
+    /// ([`Error::Closed`]). Blocking: waits while the ring is empty. Any other error is the last item.
+    /// Allocates for each frame; [`Consumer::recv`] does not.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// tx.close();
+    /// assert_eq!(rx.iter().collect::<Result<Vec<_>, _>>()?, [b"one", b"two"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = Result<Vec<u8>>> {
+        until_end(|| self.recv().map(|view| view.to_vec()))
+    }
+
+    /// [`Consumer::iter`] over the frames that are there: ends when the ring is empty.
+    /// Lock-free but for the allocations.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// assert_eq!(rx.try_iter().collect::<Result<Vec<_>, _>>()?, [b"one", b"two"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn try_iter(&self) -> impl Iterator<Item = Result<Vec<u8>>> {
+        until_end(|| self.try_recv().map(|view| view.to_vec()))
+    }
+
+    fill_level!(
+        "Frames that wait in the ring. Those that consumers hold do not count, nor do those that are to be delivered again.",
+        |rx| rx.0.core.observe(),
+        rx.0.core.slots(),
+        !rx.0.core.has_room(),
+        "let (tx, rx) = slipring::mpmc::pair(16, 64)?;\ntx.try_send(b\"job\")?;\nassert_eq!((rx.len(), rx.capacity()), (1, 16));"
+    );
 
     fn check_buffer(&self, buffer: &[u8]) -> Result<()> {
         let max = self.0.core.max_payload();
@@ -247,8 +301,8 @@ impl Consumer {
         }
     }
 
-    fn batch(&self, first: Taken, max: usize) -> Batch<'_> {
-        let mut batch = Batch { consumer: self, taken: [const { None }; BATCH], len: 1 };
+    fn batch(&self, first: Taken, max: usize) -> ReadBatch<'_> {
+        let mut batch = ReadBatch { consumer: self, taken: [const { None }; BATCH], len: 1, seen: 0 };
         batch.taken[0] = Some(first);
         while batch.len < max.min(BATCH) {
             let Ok(next) = self.0.core.take(self.0.attachment.id()) else { break };
@@ -276,6 +330,17 @@ impl Consumer {
         unsafe { std::slice::from_raw_parts(start, taken.header.len as usize) }
     }
 
+    /// Leaves a frame in the ring, and wakes a consumer for it.
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self, taken: Taken) {
+        if self.0.attachment.is_forked() {
+            return; // the slot is the parent's
+        }
+        self.0.core.put_back(taken);
+        self.0.attachment.wake_fellows(1);
+    }
+
     /// Frees the slot. Sleeping producers are woken at every quarter of the ring and when it is
     /// found empty, not for every slot.
     #[inline(always)]
@@ -298,26 +363,41 @@ impl Consumer {
 
 /// A frame in place. Dropping it releases it.
 #[must_use = "dropping a view releases its frame unread"]
-pub struct View<'a> {
+pub struct ReadView<'a> {
     consumer: &'a Consumer,
     /// `Some` until dropped.
     taken: Option<Taken>,
 }
 
-fn check_max(max: usize) -> Result<()> {
-    if max == 0 { Err(Error::Invalid { what: "size of a batch: at least 1 frame" }) } else { Ok(()) }
-}
-
-impl View<'_> {
+impl ReadView<'_> {
     /// The frame's header.
     #[inline]
     #[must_use]
     pub fn header(&self) -> Header {
         self.taken.as_ref().map_or(Header::PLAIN, |taken| taken.header)
     }
+
+    /// Leaves the frame in the ring: it is the next one that this consumer or another one receives,
+    /// flagged [`Flags::REDELIVERED`], also where frames are delivered at most once. Lock-free; one
+    /// system call if another consumer sleeps.
+    ///
+    /// ```
+    /// use slipring::frame::Flags;
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.try_send(b"job")?;
+    /// rx.try_recv()?.keep();
+    /// let again = rx.try_recv()?;
+    /// assert!(&*again == b"job" && again.header().flags.contains(Flags::REDELIVERED));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn keep(mut self) {
+        if let Some(taken) = self.taken.take() {
+            self.consumer.put_back(taken);
+        }
+    }
 }
 
-impl Deref for View<'_> {
+impl Deref for ReadView<'_> {
     type Target = [u8];
 
     #[inline]
@@ -326,7 +406,7 @@ impl Deref for View<'_> {
     }
 }
 
-impl Drop for View<'_> {
+impl Drop for ReadView<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some(taken) = self.taken.take() {
@@ -335,31 +415,82 @@ impl Drop for View<'_> {
     }
 }
 
-/// Several frames in place. Dropping it releases all of them.
-#[must_use = "dropping a batch releases its frames unread"]
-pub struct Batch<'a> {
+/// Frames in place. Dropping it releases those that were looked at; the others stay in the ring
+/// ([`ReadView::keep`]).
+#[must_use = "a batch that is not looked at receives nothing"]
+pub struct ReadBatch<'a> {
     consumer: &'a Consumer,
     taken: [Option<Taken>; BATCH],
     len: usize,
+    /// How many of them an iterator has shown.
+    seen: usize,
 }
 
-impl Batch<'_> {
-    /// The frames, in the order of the ring.
+impl ReadBatch<'_> {
+    /// The frames, in the order of the ring. Goes on where the last iterator ended.
     #[inline]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
-        // All of them are `Some` until the drop.
-        self.taken[..self.len].iter().map(|taken| match taken {
-            Some(taken) => Frame { header: taken.header, stamp: 0, payload: self.consumer.payload(taken) },
-            None => Frame { header: Header::PLAIN, stamp: 0, payload: &[] },
-        })
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter { consumer: self.consumer, taken: &self.taken[..self.len], seen: &mut self.seen }
+    }
+
+    /// Leaves all frames in the ring, as [`ReadView::keep`] does. Lock-free.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;
+    /// tx.try_send(b"job")?;
+    /// rx.try_recv_batch(8)?.keep();
+    /// assert_eq!(&*rx.try_recv()?, b"job");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn keep(mut self) {
+        self.seen = 0;
     }
 }
 
-impl Drop for Batch<'_> {
+impl<'b> IntoIterator for &'b mut ReadBatch<'_> {
+    type Item = Frame<'b>;
+    type IntoIter = Iter<'b>;
+
+    #[inline]
+    fn into_iter(self) -> Iter<'b> {
+        self.iter()
+    }
+}
+
+impl Drop for ReadBatch<'_> {
     #[inline]
     fn drop(&mut self) {
-        for taken in self.taken.iter_mut().filter_map(Option::take) {
+        let (seen, unseen) = self.taken[..self.len].split_at_mut(self.seen);
+        for taken in seen.iter_mut().filter_map(Option::take) {
             self.consumer.release(taken);
+        }
+        for taken in unseen.iter_mut().filter_map(Option::take) {
+            self.consumer.put_back(taken);
         }
     }
 }
+
+/// Iterates over the frames of a [`ReadBatch`].
+pub struct Iter<'b> {
+    consumer: &'b Consumer,
+    taken: &'b [Option<Taken>],
+    seen: &'b mut usize,
+}
+
+impl<'b> Iterator for Iter<'b> {
+    type Item = Frame<'b>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Frame<'b>> {
+        let taken = self.taken.get(*self.seen)?.as_ref()?;
+        *self.seen += 1;
+        Some(Frame { header: taken.header, stamp: 0, payload: self.consumer.payload(taken) })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.taken.len() - *self.seen;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}

@@ -131,6 +131,10 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+
     pub(super) fn new(header: Header, lap: u64, slot: usize) -> Self {
         Taken { header, lap, slot }
     }
@@ -251,6 +255,12 @@ impl Shared {
             free.store(position.wrapping_add(count), Ordering::Release);
         }
         count > 0
+    }
+
+    /// Whether the slot at the tail is free, as far as can be seen.
+    pub(crate) fn has_room(&self) -> bool {
+        // Relaxed: a hint.
+        self.is_free(self.tail().load(Ordering::Relaxed))
     }
 
     /// Whether the lap before that of `position` was released.

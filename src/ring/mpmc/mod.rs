@@ -4,7 +4,7 @@
 //! A claim records the owner of a slot, so any participant can recover what a dead one left
 //! unfinished. If a producer dies before committing, its frame is discarded. If a consumer dies
 //! holding a frame, the frame is redelivered with a mark, or dropped and counted as lost
-//! ([`Redelivery`]).
+//! ([`Redelivery`](crate::Redelivery)).
 //!
 //! Frames of one producer arrive in the order in which it claimed them. A producer that is
 //! *stopped* between claim and commit delays the frames behind its own; a dead one does not. `seq`
@@ -39,8 +39,8 @@ mod seat;
 #[cfg(test)]
 mod tests;
 
-pub use consumer::{BATCH, Batch, Consumer, View};
-pub use producer::{Grant, Producer};
+pub use consumer::{BATCH, Consumer, Iter, ReadBatch, ReadView};
+pub use producer::{Producer, WriteGrant};
 
 use super::{Options, Ring};
 use crate::error::Result;
@@ -57,6 +57,6 @@ use crate::error::Result;
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub fn pair(slots: usize, payload: usize) -> Result<(Producer, Consumer)> {
-    let ring = Ring::memfd(&Options::mpmc(slots, payload))?;
+    let ring = Ring::create_anonymous(&Options::mpmc(slots, payload))?;
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }

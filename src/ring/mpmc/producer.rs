@@ -9,6 +9,7 @@ use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
@@ -29,8 +30,6 @@ use crate::wait::eventcount::ALL;
 /// (`docs/crash-behaviour.md`, "A dead thread").
 #[derive(Clone)]
 pub struct Producer(Arc<Seat>);
-
-static_assertions::assert_impl_all!(Producer: Send, Sync, Clone);
 
 common_calls!(producer Producer, "mpmc::Producer", 0.attachment, "this handle and its clones");
 
@@ -187,32 +186,65 @@ impl Producer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn try_send_batch<'p>(&self, payloads: impl IntoIterator<Item = &'p [u8]>) -> Result<usize> {
-        let (mut frames, mut bytes) = (0, 0);
-        let mut stopped = None;
-        for payload in payloads {
-            match self.try_claim(payload.len()) {
-                Ok(claim) => {
-                    self.0.core.write(&claim, payload);
-                    self.publish(claim, Header::PLAIN, payload.len());
-                    frames += 1;
-                    bytes += payload.len();
-                }
-                Err(e) => {
-                    stopped = Some(e);
-                    break;
-                }
-            }
-        }
-        match stopped {
-            Some(e) if frames == 0 => Err(e),
-            _ => {
-                self.committed(frames, bytes);
-                Ok(frames)
-            }
-        }
+        self.put_all(payloads, |len| self.try_claim(len))
     }
 
-    /// Reserves a slot, to be written in place. Dropping the grant without [`Grant::commit`]
+    /// [`Producer::try_send_batch`]; waits until the first of the `payloads` can be sent. Blocking: a consumer
+    /// makes the room.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; nothing is sent then.
+    ///
+    /// ```
+    /// let (tx, rx) = slipring::mpmc::pair(2, 64)?;
+    /// let words = [b"one".as_slice(), b"two", b"three"];
+    /// let mut sent = 0;
+    /// while sent < words.len() {
+    ///     sent += tx.send_batch(words[sent..].iter().copied())?;
+    ///     while rx.try_recv().is_ok() {}
+    /// }
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn send_batch<'p>(&self, payloads: impl IntoIterator<Item = &'p [u8]>) -> Result<usize> {
+        self.send_batch_deadline(payloads, Deadline::never())
+    }
+
+    /// [`Producer::send_batch`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send_batch`], and [`Error::Timeout`].
+    pub fn send_batch_deadline<'p>(
+        &self,
+        payloads: impl IntoIterator<Item = &'p [u8]>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<usize> {
+        let deadline = deadline.into();
+        self.put_all(payloads, |len| self.claim(len, deadline))
+    }
+
+    /// Sends copies of as many `payloads` as there are free slots. The slot of the first is claimed
+    /// by `claim_first`.
+    fn put_all<'p>(
+        &self,
+        payloads: impl IntoIterator<Item = &'p [u8]>,
+        claim_first: impl FnOnce(usize) -> Result<Claim>,
+    ) -> Result<usize> {
+        let mut payloads = payloads.into_iter();
+        let Some(first) = payloads.next() else { return Ok(0) };
+        let mut next = Some((claim_first(first.len())?, first));
+        let (mut frames, mut bytes) = (0, 0);
+        while let Some((claim, payload)) = next {
+            self.0.core.write(&claim, payload);
+            self.publish(claim, Header::PLAIN, payload.len());
+            frames += 1;
+            bytes += payload.len();
+            next = payloads.next().and_then(|payload| Some((self.try_claim(payload.len()).ok()?, payload)));
+        }
+        self.committed(frames, bytes);
+        Ok(frames)
+    }
+
+    /// Reserves a slot, to be written in place. Dropping the grant without [`WriteGrant::commit`]
     /// aborts; nothing is sent. Lock-free.
     ///
     /// The frames behind it wait for it, so commit or drop it soon.
@@ -229,8 +261,8 @@ impl Producer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_reserve(&self, len: usize) -> Result<Grant<'_>> {
-        Ok(Grant { claim: Some(self.try_claim(len)?), producer: self, len })
+    pub fn try_reserve(&self, len: usize) -> Result<WriteGrant<'_>> {
+        Ok(WriteGrant { claim: Some(self.try_claim(len)?), producer: self, len })
     }
 
     /// [`Producer::try_reserve`]; waits while the ring is full.
@@ -238,7 +270,7 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`].
     #[inline]
-    pub fn reserve(&self, len: usize) -> Result<Grant<'_>> {
+    pub fn reserve(&self, len: usize) -> Result<WriteGrant<'_>> {
         self.reserve_deadline(len, Deadline::never())
     }
 
@@ -247,9 +279,17 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`], and [`Error::Timeout`].
     #[inline]
-    pub fn reserve_deadline(&self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
-        Ok(Grant { claim: Some(self.claim(len, deadline)?), producer: self, len })
+    pub fn reserve_deadline(&self, len: usize, deadline: impl Into<Deadline>) -> Result<WriteGrant<'_>> {
+        Ok(WriteGrant { claim: Some(self.claim(len, deadline)?), producer: self, len })
     }
+
+    fill_level!(
+        "Frames that wait in the ring. Those that consumers hold do not count, nor do those that are to be delivered again.",
+        |tx| tx.0.core.observe(),
+        tx.0.core.slots(),
+        !tx.0.core.has_room(),
+        "let (tx, _rx) = slipring::mpmc::pair(16, 64)?;\ntx.try_send(b\"job\")?;\nassert_eq!((tx.len(), tx.capacity()), (1, 16));"
+    );
 
     #[inline(always)]
     fn check_call(&self, len: usize) -> Result<()> {
@@ -343,18 +383,18 @@ impl Producer {
     }
 }
 
-/// A claimed slot, to be filled and committed. Dropping it without [`Grant::commit`] aborts the
+/// A claimed slot, to be filled and committed. Dropping it without [`WriteGrant::commit`] aborts the
 /// claim. A forgotten grant (`mem::forget`) is aborted when the last clone of its handle is
 /// dropped.
 #[must_use = "a grant that is not committed sends nothing"]
-pub struct Grant<'a> {
+pub struct WriteGrant<'a> {
     producer: &'a Producer,
     /// `None` once committed.
     claim: Option<Claim>,
     len: usize,
 }
 
-impl Grant<'_> {
+impl WriteGrant<'_> {
     /// Sends the first `len` bytes as a frame.
     ///
     /// # Panics
@@ -364,7 +404,7 @@ impl Grant<'_> {
         self.finish(Header::PLAIN, len);
     }
 
-    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// [`WriteGrant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
     /// in.
     ///
     /// # Errors
@@ -399,7 +439,7 @@ impl Grant<'_> {
     }
 }
 
-impl Deref for Grant<'_> {
+impl Deref for WriteGrant<'_> {
     type Target = [u8];
 
     #[inline]
@@ -411,7 +451,7 @@ impl Deref for Grant<'_> {
     }
 }
 
-impl DerefMut for Grant<'_> {
+impl DerefMut for WriteGrant<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`.
@@ -419,7 +459,7 @@ impl DerefMut for Grant<'_> {
     }
 }
 
-impl Drop for Grant<'_> {
+impl Drop for WriteGrant<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take().filter(|_| !self.producer.0.attachment.is_forked()) {

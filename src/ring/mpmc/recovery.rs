@@ -1,7 +1,7 @@
 //! Recovery: voids the claims of dead producers, and redelivers or drops the frames of dead
 //! consumers. A cold path.
 //!
-//! Used by the handles and by `Ring::sweep`. Relies on the caller, who has asked the kernel, to say
+//! Used by the handles and by `Ring::reap_dead`. Relies on the caller, who has asked the kernel, to say
 //! that the owner of an id is dead. Any number of recoverers may recover the same id or different
 //! ids at once, and each may be stopped or killed at any point (`core.rs` proves it).
 //!
@@ -123,6 +123,19 @@ impl Shared {
     pub(crate) fn redeliveries(&self) -> u64 {
         // SYNC(redeliver): pairs with `sweep`: a consumer that sees the count sees the words.
         self.redelivery_count().load(Ordering::Acquire)
+    }
+
+    /// Gives back a frame that its living reader has taken: it is delivered again, before others.
+    pub(crate) fn put_back(&self, taken: Taken) {
+        let word = self.read_word(taken.slot());
+        // Relaxed: we stored it, and while we live no other participant does.
+        let seen = ReadWord(word.load(Ordering::Relaxed));
+        // SYNC(again): pairs with the load in `take_redelivered`: what we read comes before the release of
+        // the next reader.
+        word.store(seen.taken_back().0, Ordering::Release);
+        // SYNC(redeliver): as in `sweep`. One who is killed before this has its frame found by the
+        // `sweep` for it.
+        self.redelivery_count().fetch_add(1, Ordering::Release);
     }
 
     /// Takes a frame that a dead consumer held, if there is one. Reads all of `consumers[]`: a cold

@@ -16,12 +16,13 @@ use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
+use crate::ring::receive::{check_max, until_end};
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::Idle;
 
 /// The consumer. A ring has one at a time: a successor can attach when it is dropped, or when its
 /// process has died. In the second case, the frames that it held are redelivered with a mark.
@@ -39,9 +40,6 @@ pub struct Consumer {
     /// A consumer is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
 }
-
-static_assertions::assert_impl_all!(Consumer: Send);
-static_assertions::assert_not_impl_any!(Consumer: Sync, Clone);
 
 common_calls!(consumer Consumer, "spsc::Consumer", attachment, "this handle");
 
@@ -74,15 +72,25 @@ impl Consumer {
         Ok(Consumer { core, run, attachment, _not_sync: PhantomData })
     }
 
+    /// Largest payload of a frame, in bytes: a buffer of this size takes any frame.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let mut buffer = vec![0; rx.max_payload()];
+    /// tx.try_send(b"hello")?;
+    /// assert_eq!(rx.try_recv_into(&mut buffer)?.len, 5);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.core.shared().max_payload()
+    }
+
     /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// Sets how this handle's blocking calls wait.
-    pub fn set_idle(&mut self, idle: Idle) {
-        self.attachment.set_idle(idle);
     }
 
     /// Receives the next frame in place, if there is one. Dropping the view releases it. Wait-free.
@@ -102,9 +110,9 @@ impl Consumer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_recv(&mut self) -> Result<View<'_>> {
+    pub fn try_recv(&mut self) -> Result<ReadView<'_>> {
         let frame = self.try_next()?;
-        Ok(View { consumer: self, frame })
+        Ok(ReadView { consumer: self, frame })
     }
 
     /// Receives the next frame in place; waits while the ring is empty. Blocking: progress depends
@@ -113,7 +121,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
     #[inline]
-    pub fn recv(&mut self) -> Result<View<'_>> {
+    pub fn recv(&mut self) -> Result<ReadView<'_>> {
         self.recv_deadline(Deadline::never())
     }
 
@@ -130,9 +138,9 @@ impl Consumer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<View<'_>> {
+    pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<ReadView<'_>> {
         let frame = self.next(deadline)?;
-        Ok(View { consumer: self, frame })
+        Ok(ReadView { consumer: self, frame })
     }
 
     /// Copies the next frame into `buffer` and releases it, if there is one. The header has the
@@ -186,16 +194,16 @@ impl Consumer {
     /// for word in ["a", "b", "c"] {
     ///     tx.try_send(word.as_bytes())?;
     /// }
-    /// let mut batch = rx.try_recv_batch()?;
+    /// let mut batch = rx.try_recv_batch(8)?;
     /// let words: Vec<_> = batch.iter().map(|frame| frame.payload).collect();
     /// assert_eq!(words, [b"a", b"b", b"c"]);
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_recv_batch(&mut self) -> Result<Batch<'_>> {
+    pub fn try_recv_batch(&mut self, max: usize) -> Result<ReadBatch<'_>> {
+        check_max(max)?;
         self.try_next()?;
-        self.core.rewind();
-        Ok(Batch { consumer: self, tally: Tally::default() })
+        Ok(self.batch(max))
     }
 
     /// [`Consumer::try_recv_batch`]; waits while the ring is empty.
@@ -203,8 +211,8 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     #[inline]
-    pub fn recv_batch(&mut self) -> Result<Batch<'_>> {
-        self.recv_batch_deadline(Deadline::never())
+    pub fn recv_batch(&mut self, max: usize) -> Result<ReadBatch<'_>> {
+        self.recv_batch_deadline(max, Deadline::never())
     }
 
     /// [`Consumer::recv_batch`], until a deadline.
@@ -212,10 +220,54 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`], and [`Error::Timeout`].
     #[inline]
-    pub fn recv_batch_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<Batch<'_>> {
+    pub fn recv_batch_deadline(&mut self, max: usize, deadline: impl Into<Deadline>) -> Result<ReadBatch<'_>> {
+        check_max(max)?;
         self.next(deadline)?;
+        Ok(self.batch(max))
+    }
+
+    /// Copies of the frames, each released when it is copied, until the last producer has closed
+    /// ([`Error::Closed`]). Blocking: waits while the ring is empty. Any other error is the last item.
+    /// Allocates for each frame; [`Consumer::recv`] does not.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// tx.close();
+    /// assert_eq!(rx.iter().collect::<Result<Vec<_>, _>>()?, [b"one", b"two"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<Vec<u8>>> {
+        until_end(|| self.recv().map(|view| view.to_vec()))
+    }
+
+    /// [`Consumer::iter`] over the frames that are there: ends when the ring is empty.
+    /// Wait-free but for the allocations.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// assert_eq!(rx.try_iter().collect::<Result<Vec<_>, _>>()?, [b"one", b"two"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn try_iter(&mut self) -> impl Iterator<Item = Result<Vec<u8>>> {
+        until_end(|| self.try_recv().map(|view| view.to_vec()))
+    }
+
+    fill_level!(
+        "Bytes in the ring, headers included: sent and not yet released.",
+        |rx| rx.core.shared().observe(),
+        rx.core.shared().capacity,
+        rx.capacity() - rx.len() < 24,
+        "let (mut tx, rx) = slipring::spsc::pair(4096)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (24, 4096));"
+    );
+
+    #[inline(always)]
+    fn batch(&mut self, max: usize) -> ReadBatch<'_> {
         self.core.rewind();
-        Ok(Batch { consumer: self, tally: Tally::default() })
+        ReadBatch { consumer: self, tally: Tally::default(), max: u32::try_from(max).unwrap_or(u32::MAX) }
     }
 
     #[inline(always)]
@@ -367,12 +419,12 @@ fn is_there(core: &mut core::Consumer) -> Result<Option<()>> {
 
 /// A frame in place. Dropping it releases it.
 #[must_use = "dropping a view releases its frame unread"]
-pub struct View<'a> {
+pub struct ReadView<'a> {
     consumer: &'a mut Consumer,
     frame: Peeked,
 }
 
-impl View<'_> {
+impl ReadView<'_> {
     /// The frame's header.
     #[inline]
     #[must_use]
@@ -387,7 +439,7 @@ impl View<'_> {
     }
 }
 
-impl Deref for View<'_> {
+impl Deref for ReadView<'_> {
     type Target = [u8];
 
     #[inline]
@@ -396,7 +448,7 @@ impl Deref for View<'_> {
     }
 }
 
-impl Drop for View<'_> {
+impl Drop for ReadView<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.consumer.release(self.frame.end(), Tally::of(&self.frame));
@@ -428,21 +480,48 @@ impl Tally {
 
 /// Frames in place. Dropping it releases those that were read.
 #[must_use = "a batch that is not looked at receives nothing"]
-pub struct Batch<'a> {
+pub struct ReadBatch<'a> {
     consumer: &'a mut Consumer,
     tally: Tally,
+    /// No more frames than this are shown.
+    max: u32,
 }
 
-impl Batch<'_> {
+impl ReadBatch<'_> {
     /// The committed frames, in order, including those that arrive meanwhile, at most one ring
     /// full.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
-        Iter { consumer: self.consumer, tally: &mut self.tally }
+        Iter { consumer: self.consumer, tally: &mut self.tally, max: self.max }
+    }
+
+    /// Leaves all frames in the ring: they are the next ones that this consumer or its successor
+    /// receives. Wait-free.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.try_send(b"stays")?;
+    /// rx.try_recv_batch(8)?.keep();
+    /// assert_eq!(&*rx.try_recv()?, b"stays");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn keep(self) {
+        std::mem::forget(self); // as in `ReadView::keep`
     }
 }
 
-impl Drop for Batch<'_> {
+impl<'b> IntoIterator for &'b mut ReadBatch<'_> {
+    type Item = Frame<'b>;
+    type IntoIter = Iter<'b>;
+
+    #[inline]
+    fn into_iter(self) -> Iter<'b> {
+        self.iter()
+    }
+}
+
+impl Drop for ReadBatch<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.tally.frames > 0 {
@@ -451,10 +530,11 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Iterates over the frames of a [`Batch`].
+/// Iterates over the frames of a [`ReadBatch`].
 pub struct Iter<'b> {
     consumer: &'b mut Consumer,
     tally: &'b mut Tally,
+    max: u32,
 }
 
 impl<'b> Iterator for Iter<'b> {
@@ -462,6 +542,9 @@ impl<'b> Iterator for Iter<'b> {
 
     #[inline]
     fn next(&mut self) -> Option<Frame<'b>> {
+        if self.tally.frames >= self.max {
+            return None;
+        }
         // The next call that returns a result reports a corrupt frame.
         let frame = self.consumer.core.look().ok()?;
         self.tally.add(&frame);

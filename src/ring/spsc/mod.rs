@@ -58,7 +58,7 @@
 //! ```
 //! ```compile_fail
 //! let (_tx, mut rx) = slipring::spsc::pair(4096).unwrap();
-//! let mut batch = rx.try_recv_batch().unwrap();
+//! let mut batch = rx.try_recv_batch(8).unwrap();
 //! let frame = batch.iter().next().unwrap();
 //! drop(batch); // releases the frame while it is still borrowed
 //! assert!(frame.payload.is_empty());
@@ -78,8 +78,8 @@ mod run;
 mod tests;
 mod untrusted;
 
-pub use consumer::{Batch as ReadBatch, Consumer, Iter, View};
-pub use producer::{Batch, Grant, Producer};
+pub use consumer::{Consumer, Iter, ReadBatch, ReadView};
+pub use producer::{Producer, WriteBatch, WriteGrant};
 pub use untrusted::UntrustedConsumer;
 
 use super::{Options, Ring};
@@ -98,6 +98,6 @@ use crate::error::Result;
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub fn pair(capacity: usize) -> Result<(Producer, Consumer)> {
-    let ring = Ring::memfd(&Options::spsc(capacity))?;
+    let ring = Ring::create_anonymous(&Options::spsc(capacity))?;
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }

@@ -14,12 +14,13 @@ use crate::frame::{Header, Sequencer, StagedNumbers};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::{Idle, pause_for_ns};
+use crate::wait::idle::pause_for_ns;
 
 /// How long a `try_…` call polls a ring that looks full before it reads the exact head: long enough
 /// that a caller that retries in a tight loop does not slow down the consumer.
@@ -46,9 +47,6 @@ pub struct Producer {
     _not_sync: PhantomData<Cell<()>>,
 }
 
-static_assertions::assert_impl_all!(Producer: Send);
-static_assertions::assert_not_impl_any!(Producer: Sync, Clone);
-
 common_calls!(producer Producer, "spsc::Producer", attachment, "this handle");
 
 impl Producer {
@@ -69,7 +67,7 @@ impl Producer {
     ///
     /// ```
     /// use slipring::{Error, Options, Ring, spsc};
-    /// let ring = Ring::memfd(&Options::spsc(4096))?;
+    /// let ring = Ring::create_anonymous(&Options::spsc(4096))?;
     /// let first = spsc::Producer::attach(&ring)?;
     /// assert!(matches!(spsc::Producer::attach(&ring), Err(Error::RoleTaken { .. })));
     /// drop(first);
@@ -101,11 +99,6 @@ impl Producer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// Sets how this handle's blocking calls wait.
-    pub fn set_idle(&mut self, idle: Idle) {
-        self.attachment.set_idle(idle);
     }
 
     /// Sends a copy of `payload`, if there is room. Wait-free.
@@ -212,7 +205,7 @@ impl Producer {
 
     /// Reserves room for a payload of up to `len` bytes, to be written in place. Wait-free.
     ///
-    /// Invisible to the consumer until [`Grant::commit`]. Dropping it without committing aborts;
+    /// Invisible to the consumer until [`WriteGrant::commit`]. Dropping it without committing aborts;
     /// nothing is sent.
     ///
     /// # Errors
@@ -229,9 +222,9 @@ impl Producer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_reserve(&mut self, len: usize) -> Result<Grant<'_>> {
+    pub fn try_reserve(&mut self, len: usize) -> Result<WriteGrant<'_>> {
         self.try_room_at(self.core.tail(), len)?;
-        Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
+        Ok(WriteGrant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
     /// [`Producer::try_reserve`]; waits while the ring is full.
@@ -239,7 +232,7 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`].
     #[inline]
-    pub fn reserve(&mut self, len: usize) -> Result<Grant<'_>> {
+    pub fn reserve(&mut self, len: usize) -> Result<WriteGrant<'_>> {
         self.reserve_deadline(len, Deadline::never())
     }
 
@@ -248,9 +241,9 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`], and [`Error::Timeout`].
     #[inline]
-    pub fn reserve_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<Grant<'_>> {
+    pub fn reserve_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<WriteGrant<'_>> {
         self.room(self.core.tail(), len, deadline)?;
-        Ok(Grant { lent: self.core.lend_ahead(), producer: self, len })
+        Ok(WriteGrant { lent: self.core.lend_ahead(), producer: self, len })
     }
 
     /// Starts a batch: frames that become visible at once, with one release store and one check for
@@ -267,10 +260,81 @@ impl Producer {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn batch(&mut self) -> Batch<'_> {
+    pub fn batch(&mut self) -> WriteBatch<'_> {
         self.staged_numbers.clear();
-        Batch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
+        WriteBatch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
     }
+
+    /// Sends copies of as many `payloads` as there is room for, and says how many. They become visible
+    /// at once, as those of a [`WriteBatch`] do. Wait-free.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`], if not even the first can be sent.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// assert_eq!(tx.try_send_batch([[1; 2000].as_slice(), &[2; 2000], &[3; 2000]])?, 2);
+    /// assert_eq!(&*rx.try_recv()?, [1; 2000]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn try_send_batch<'p>(&mut self, payloads: impl IntoIterator<Item = &'p [u8]>) -> Result<usize> {
+        let mut batch = self.batch();
+        for payload in payloads {
+            match batch.push(payload) {
+                Ok(()) => {}
+                Err(error) if batch.is_empty() => return Err(error),
+                Err(_) => break, // the next call says what it is
+            }
+        }
+        let sent = batch.len();
+        if sent > 0 {
+            batch.commit();
+        }
+        Ok(sent)
+    }
+
+    /// [`Producer::try_send_batch`]; waits until the first of the `payloads` can be sent. Blocking: the consumer
+    /// makes the room.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; nothing is sent then.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let words = [b"one".as_slice(), b"two", b"three"];
+    /// let mut sent = 0;
+    /// while sent < words.len() {
+    ///     sent += tx.send_batch(words[sent..].iter().copied())?;
+    ///     while rx.try_recv().is_ok() {}
+    /// }
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn send_batch<'p>(&mut self, payloads: impl IntoIterator<Item = &'p [u8]>) -> Result<usize> {
+        self.send_batch_deadline(payloads, Deadline::never())
+    }
+
+    /// [`Producer::send_batch`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::send_batch`], and [`Error::Timeout`].
+    pub fn send_batch_deadline<'p>(
+        &mut self,
+        payloads: impl IntoIterator<Item = &'p [u8]>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<usize> {
+        let mut payloads = payloads.into_iter();
+        let Some(first) = payloads.next() else { return Ok(0) };
+        self.room(self.core.tail(), first.len(), deadline)?;
+        self.try_send_batch(std::iter::once(first).chain(payloads))
+    }
+
+    fill_level!(
+        "Bytes in the ring, headers included: sent and not yet released.",
+        |tx| tx.core.shared().observe(),
+        tx.core.shared().capacity,
+        tx.capacity() - tx.len() < 24,
+        "let (mut tx, _rx) = slipring::spsc::pair(4096)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((tx.len(), tx.capacity()), (24, 4096));"
+    );
 
     #[inline(always)]
     fn check_call(&self, len: usize) -> Result<()> {
@@ -357,15 +421,15 @@ impl Drop for Producer {
 }
 
 /// Room in the ring, to be filled and committed. Dropping or forgetting it without
-/// [`Grant::commit`] aborts: nothing is sent.
+/// [`WriteGrant::commit`] aborts: nothing is sent.
 #[must_use = "a grant that is not committed sends nothing"]
-pub struct Grant<'a> {
+pub struct WriteGrant<'a> {
     producer: &'a mut Producer,
     lent: core::Lent,
     len: usize,
 }
 
-impl Grant<'_> {
+impl WriteGrant<'_> {
     /// Sends the first `len` bytes as a frame.
     ///
     /// # Panics
@@ -375,7 +439,7 @@ impl Grant<'_> {
         self.finish(Header::PLAIN, len);
     }
 
-    /// [`Grant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// [`WriteGrant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
     /// in.
     ///
     /// # Errors
@@ -411,7 +475,7 @@ impl Grant<'_> {
     }
 }
 
-impl Deref for Grant<'_> {
+impl Deref for WriteGrant<'_> {
     type Target = [u8];
 
     #[inline]
@@ -424,7 +488,7 @@ impl Deref for Grant<'_> {
     }
 }
 
-impl DerefMut for Grant<'_> {
+impl DerefMut for WriteGrant<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; and the consumer does not read behind the zero header, so it does
@@ -433,17 +497,17 @@ impl DerefMut for Grant<'_> {
     }
 }
 
-/// Frames that become visible together. Dropping or forgetting it without [`Batch::commit`] aborts:
+/// Frames that become visible together. Dropping or forgetting it without [`WriteBatch::commit`] aborts:
 /// none of them is sent.
 #[must_use = "a batch that is not committed sends nothing"]
-pub struct Batch<'a> {
+pub struct WriteBatch<'a> {
     producer: &'a mut Producer,
     staged: core::Staged,
     frames: u64,
     bytes: u64,
 }
 
-impl Batch<'_> {
+impl WriteBatch<'_> {
     /// Adds a copy of `payload`. Wait-free.
     ///
     /// # Errors
@@ -454,11 +518,11 @@ impl Batch<'_> {
         self.put(Header::PLAIN, payload)
     }
 
-    /// [`Batch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled
+    /// [`WriteBatch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled
     /// in.
     ///
     /// # Errors
-    /// As [`Batch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and
+    /// As [`WriteBatch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and
     /// [`Header::control`] refuse.
     #[inline]
     pub fn push_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
@@ -479,8 +543,8 @@ impl Batch<'_> {
 
     /// Frames in the batch.
     #[must_use]
-    pub fn len(&self) -> u64 {
-        self.frames
+    pub fn len(&self) -> usize {
+        self.frames as usize
     }
 
     /// Whether the batch has no frames.

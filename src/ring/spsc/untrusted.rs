@@ -43,12 +43,13 @@ use crate::wait::idle::Pace;
 ///
 /// ```
 /// use slipring::{Options, Ring, spsc};
-/// let theirs = Ring::memfd(&Options::spsc(4096))?;
+/// use std::os::fd::AsFd;
+/// let theirs = Ring::create_anonymous(&Options::spsc(4096))?;
 /// let mut tx = spsc::Producer::attach(&theirs)?;
 /// tx.try_send(b"trust me")?;
 ///
-/// let passed = theirs.as_memfd().unwrap().try_clone_to_owned().unwrap(); // by SCM_RIGHTS, really
-/// let mut rx = spsc::UntrustedConsumer::attach(passed)?;
+/// let passed = theirs.as_fd().try_clone_to_owned().unwrap(); // by SCM_RIGHTS, really
+/// let mut rx = spsc::UntrustedConsumer::from_fd(passed)?;
 /// let mut buffer = [0; 64];
 /// let header = rx.try_recv_into(&mut buffer)?;
 /// assert_eq!(&buffer[..header.len as usize], b"trust me");
@@ -72,8 +73,6 @@ pub struct UntrustedConsumer {
     violation: Option<&'static str>,
 }
 
-static_assertions::assert_impl_all!(UntrustedConsumer: Send);
-
 impl std::fmt::Debug for UntrustedConsumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("spsc::UntrustedConsumer").field("violation", &self.violation).finish_non_exhaustive()
@@ -86,9 +85,9 @@ impl UntrustedConsumer {
     /// # Errors
     /// [`Error::Untrusted`] if it is no sealed memfd of ordinary pages; [`Error::Corrupt`],
     /// [`Error::Incompatible`] if it is no SPSC ring of this version.
-    pub fn attach(memfd: OwnedFd) -> Result<Self> {
-        check_pages(&memfd)?;
-        let ring = Ring::from_memfd(memfd, &Options::any())?;
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        check_pages(&fd)?;
+        let ring = Ring::from_fd(fd, &Options::any())?;
         ring.expect(Kind::Spsc)?;
         let segment = ring.segment();
         let consumer = segment.consumer_page();

@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::Idle;
 
 /// The consumer. A stream has one at a time: a successor can attach when it is dropped, or when its
 /// process has died. The successor starts at the first byte that was not released.
@@ -26,9 +26,6 @@ pub struct Consumer {
     attachment: Attachment<One>,
     _not_sync: PhantomData<Cell<()>>,
 }
-
-static_assertions::assert_impl_all!(Consumer: Send);
-static_assertions::assert_not_impl_any!(Consumer: Sync, Clone);
 
 common_calls!(consumer Consumer, "stream::Consumer", attachment, "this handle");
 
@@ -57,21 +54,6 @@ impl Consumer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// Sets how this handle's blocking calls wait.
-    pub fn set_idle(&mut self, idle: Idle) {
-        self.attachment.set_idle(idle);
-    }
-
-    /// The bytes that can be read now. Wait-free. Allowed in a forked child, because it only reads.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`]
-    #[inline]
-    pub fn available(&mut self) -> Result<usize> {
-        let capacity = self.core.shared().capacity();
-        self.core.available(capacity)
     }
 
     /// Reads the bytes that are there, up to the length of `buffer`, and returns their number.
@@ -131,7 +113,7 @@ impl Consumer {
         Ok(n)
     }
 
-    /// Exactly `len` bytes, in place. Dropping the chunk leaves them in the stream. Wait-free.
+    /// Exactly `len` bytes, in place. Released when the view is dropped. Wait-free.
     ///
     /// # Errors
     /// [`Error::Empty`] if fewer are there; [`Error::Closed`] or [`Error::PeerDead`] if in addition
@@ -140,28 +122,54 @@ impl Consumer {
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
     /// tx.write_all(b"left right ")?;
-    /// rx.try_read_chunk(5)?.release(5);
-    /// assert_eq!(&*rx.try_read_chunk(6)?, b"right ");
+    /// assert_eq!(&*rx.try_read_view(5)?, b"left ");
+    /// assert_eq!(&*rx.try_read_view(6)?, b"right ");
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_read_chunk(&mut self, len: usize) -> Result<ReadChunk<'_>> {
+    pub fn try_read_view(&mut self, len: usize) -> Result<ReadView<'_>> {
         self.check_call(len)?;
         if self.core.available(len)? < len && self.empty(len)? < len {
             return Err(Error::Empty);
         }
-        Ok(ReadChunk { consumer: self, len })
+        Ok(ReadView { consumer: self, len })
     }
 
-    /// [`Consumer::try_read_chunk`]; waits until `len` bytes are there, or a deadline.
+    /// [`Consumer::try_read_view`]; waits until `len` bytes are there. Blocking: the producer has to
+    /// write them.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Closed`], [`Error::PeerDead`].
-    pub fn read_chunk_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<ReadChunk<'_>> {
+    /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`],
+    /// [`Error::Corrupt`], [`Error::Forked`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// let reader = std::thread::spawn(move || rx.read_view(4).map(|view| view.to_vec()));
+    /// tx.write_all(b"left")?;
+    /// assert_eq!(reader.join().unwrap()?, b"left");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn read_view(&mut self, len: usize) -> Result<ReadView<'_>> {
+        self.read_view_deadline(len, Deadline::never())
+    }
+
+    /// [`Consumer::read_view`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::read_view`], and [`Error::Timeout`].
+    pub fn read_view_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<ReadView<'_>> {
         self.check_call(len)?;
         self.wait_for(len, deadline.into())?;
-        Ok(ReadChunk { consumer: self, len })
+        Ok(ReadView { consumer: self, len })
     }
+
+    fill_level!(
+        "Bytes in the ring: written and not yet released.",
+        |rx| rx.core.shared().observe(),
+        rx.core.shared().capacity(),
+        rx.len() == rx.capacity(),
+        "let (mut tx, rx) = slipring::stream::pair(4096)?;\ntx.try_write(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (8, 4096));"
+    );
 
     fn check_call(&self, len: usize) -> Result<()> {
         self.attachment.check_fork()?;
@@ -216,26 +224,62 @@ impl Consumer {
     }
 }
 
-/// Bytes in place. Dropping it without [`ReadChunk::release`] leaves them in the stream.
-#[must_use = "a chunk that is not released stays in the stream"]
-pub struct ReadChunk<'a> {
+/// Bytes in place. Dropping it releases them all; [`ReadView::release`] releases the first ones only,
+/// and [`ReadView::keep`] none.
+#[must_use = "dropping a view releases its bytes unread"]
+pub struct ReadView<'a> {
     consumer: &'a mut Consumer,
     len: usize,
 }
 
-impl ReadChunk<'_> {
-    /// Frees the first `n` bytes.
+impl ReadView<'_> {
+    /// Releases the first `n` bytes. The others stay in the stream. Wait-free; one system call if
+    /// the producer sleeps.
     ///
     /// # Panics
-    /// If `n` exceeds the chunk.
+    /// If `n` exceeds the view, which stays in the stream then.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// tx.write_all(b"left right")?;
+    /// rx.try_read_view(10)?.release(5);
+    /// assert_eq!(&*rx.try_read_view(5)?, b"right");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
     #[inline]
-    pub fn release(self, n: usize) {
-        assert!(n <= self.len, "release of more than was read");
-        self.consumer.release(n);
+    pub fn release(mut self, n: usize) {
+        let len = std::mem::take(&mut self.len);
+        assert!(n <= len, "release of more than was read");
+        self.len = n;
+    }
+
+    /// Leaves the bytes in the stream: they are the next ones that this consumer or its successor
+    /// reads. Wait-free.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// tx.write_all(b"stays")?;
+    /// rx.try_read_view(5)?.keep();
+    /// assert_eq!(&*rx.try_read_view(5)?, b"stays"); // released here
+    /// assert!(rx.is_empty());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn keep(self) {
+        std::mem::forget(self); // nothing to free
     }
 }
 
-impl Deref for ReadChunk<'_> {
+impl Drop for ReadView<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.len > 0 {
+            self.consumer.release(self.len);
+        }
+    }
+}
+
+impl Deref for ReadView<'_> {
     type Target = [u8];
 
     #[inline]
@@ -245,7 +289,7 @@ impl Deref for ReadChunk<'_> {
         // (`expect_mirror`).
         let start = unsafe { core.shared().data().base().add(core.offset()) };
         // SAFETY: `len` is at most the capacity; the bytes are committed, and not released while
-        // the only consumer is borrowed mutably by this chunk.
+        // the only consumer is borrowed mutably by this view.
         unsafe { std::slice::from_raw_parts(start, self.len) }
     }
 }

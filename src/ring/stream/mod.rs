@@ -1,8 +1,8 @@
 //! The stream ring: one producer, one consumer, plain bytes without message boundaries, such as
 //! audio.
 //!
-//! Bytes are copied, or written and read in place as chunks. The data is mapped twice in a row, so
-//! every chunk is one slice.
+//! Bytes are copied, or written and read in place. The data is mapped twice in a row, so
+//! every grant and view is one slice.
 //!
 //! ```
 //! let (mut tx, mut rx) = slipring::stream::pair(1 << 16)?;
@@ -15,7 +15,7 @@
 //! # In a real-time thread
 //!
 //! Create the ring with [`WakeMode::Poll`](crate::WakeMode::Poll), prefaulted and locked, and use
-//! the `try_…` calls and chunks only. They are wait-free, allocate no memory, take no lock and make
+//! the `try_…` calls only. They are wait-free, allocate no memory, take no lock and make
 //! no system call.
 
 // `core.rs` has the algorithm, this file and its neighbours the handles.
@@ -27,8 +27,8 @@ mod producer;
 #[cfg(test)]
 mod tests;
 
-pub use consumer::{Consumer, ReadChunk};
-pub use producer::{PartialWrite, Producer, WriteChunk};
+pub use consumer::{Consumer, ReadView};
+pub use producer::{PartialWrite, Producer, WriteGrant};
 
 use super::{Options, Ring};
 use crate::error::Result;
@@ -41,10 +41,10 @@ use crate::error::Result;
 /// ```
 /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
 /// assert_eq!(tx.try_write(&[1; 5000])?, 4096); // as much as fits
-/// assert_eq!(rx.try_read_chunk(100)?.len(), 100);
+/// assert_eq!(rx.try_read_view(100)?.len(), 100);
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub fn pair(capacity: usize) -> Result<(Producer, Consumer)> {
-    let ring = Ring::memfd(&Options::stream(capacity))?;
+    let ring = Ring::create_anonymous(&Options::stream(capacity))?;
     Ok((Producer::attach(&ring)?, Consumer::attach(&ring)?))
 }

@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
-use crate::wait::idle::Idle;
 
 /// The producer. A stream has one at a time: a successor can attach when it is dropped, or when its
 /// process has died.
@@ -29,9 +29,6 @@ pub struct Producer {
     attachment: Attachment<One>,
     _not_sync: PhantomData<Cell<()>>,
 }
-
-static_assertions::assert_impl_all!(Producer: Send);
-static_assertions::assert_not_impl_any!(Producer: Sync, Clone);
 
 common_calls!(producer Producer, "stream::Producer", attachment, "this handle");
 
@@ -61,20 +58,6 @@ impl Producer {
     #[cfg(test)]
     pub(super) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
-    }
-
-    /// Sets how this handle's blocking calls wait.
-    pub fn set_idle(&mut self, idle: Idle) {
-        self.attachment.set_idle(idle);
-    }
-
-    /// The bytes that can be written now. Wait-free. Allowed in a forked child, because it only
-    /// reads.
-    #[inline]
-    #[must_use]
-    pub fn free(&mut self) -> usize {
-        let capacity = self.core.shared().capacity();
-        self.core.free(capacity)
     }
 
     /// Writes as much of `bytes` as fits, and returns how much. Wait-free.
@@ -152,30 +135,56 @@ impl Producer {
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
-    /// let mut chunk = tx.try_write_chunk(512)?;
-    /// chunk.fill(7);
-    /// chunk.commit(512);
-    /// assert_eq!(rx.try_read_chunk(512)?[511], 7);
+    /// let mut grant = tx.try_reserve(512)?;
+    /// grant.fill(7);
+    /// grant.commit(512);
+    /// assert_eq!(rx.try_read_view(512)?[511], 7);
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_write_chunk(&mut self, len: usize) -> Result<WriteChunk<'_>> {
+    pub fn try_reserve(&mut self, len: usize) -> Result<WriteGrant<'_>> {
         self.check_call(len)?;
         if self.core.free(len) < len {
             self.full(len)?;
         }
-        Ok(WriteChunk { producer: self, len })
+        Ok(WriteGrant { producer: self, len })
     }
 
-    /// [`Producer::try_write_chunk`]; waits until there is room, or a deadline.
+    /// [`Producer::try_reserve`]; waits until there is room. Blocking: the consumer makes it.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Closed`], [`Error::PeerDead`].
-    pub fn write_chunk_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<WriteChunk<'_>> {
+    /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`],
+    /// [`Error::Forked`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::stream::pair(4096)?;
+    /// let mut grant = tx.reserve(2)?;
+    /// grant.copy_from_slice(b"ab");
+    /// grant.commit(2);
+    /// assert_eq!(&*rx.try_read_view(2)?, b"ab");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn reserve(&mut self, len: usize) -> Result<WriteGrant<'_>> {
+        self.reserve_deadline(len, Deadline::never())
+    }
+
+    /// [`Producer::reserve`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Producer::reserve`], and [`Error::Timeout`].
+    pub fn reserve_deadline(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<WriteGrant<'_>> {
         self.check_call(len)?;
         self.room(len, deadline.into())?;
-        Ok(WriteChunk { producer: self, len })
+        Ok(WriteGrant { producer: self, len })
     }
+
+    fill_level!(
+        "Bytes in the ring: written and not yet released.",
+        |tx| tx.core.shared().observe(),
+        tx.core.shared().capacity(),
+        tx.len() == tx.capacity(),
+        "let (mut tx, _rx) = slipring::stream::pair(4096)?;\ntx.try_write(b\"12345678\")?;\nassert_eq!((tx.len(), tx.capacity()), (8, 4096));"
+    );
 
     fn check_call(&self, len: usize) -> Result<()> {
         self.attachment.check_send()?;
@@ -224,22 +233,22 @@ impl Producer {
     }
 }
 
-/// Room in the stream. Dropping it without [`WriteChunk::commit`] writes nothing.
-#[must_use = "a chunk that is not committed writes nothing"]
-pub struct WriteChunk<'a> {
+/// Room in the stream. Dropping it without [`WriteGrant::commit`] writes nothing.
+#[must_use = "a grant that is not committed writes nothing"]
+pub struct WriteGrant<'a> {
     producer: &'a mut Producer,
     len: usize,
 }
 
-impl WriteChunk<'_> {
+impl WriteGrant<'_> {
     /// Publishes the first `n` bytes.
     ///
     /// # Panics
-    /// If `n` exceeds the chunk.
+    /// If `n` exceeds the grant.
     #[inline]
     pub fn commit(self, n: usize) {
         assert!(n <= self.len, "commit of more than was reserved");
-        // A copy of the chunk in a forked child writes nothing, because the handle belongs to the
+        // A copy of the grant in a forked child writes nothing, because the handle belongs to the
         // parent.
         if !self.producer.attachment.is_forked() {
             self.producer.commit(n);
@@ -255,19 +264,19 @@ impl WriteChunk<'_> {
     }
 }
 
-impl Deref for WriteChunk<'_> {
+impl Deref for WriteGrant<'_> {
     type Target = [u8];
 
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: `len` bytes, at most a capacity, from below the capacity, in an area of two;
         // initialised; free by `Producer::free`, and the only producer is borrowed mutably by this
-        // chunk.
+        // grant.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
-impl DerefMut for WriteChunk<'_> {
+impl DerefMut for WriteGrant<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; the consumer does not read behind the tail.
@@ -290,7 +299,7 @@ impl DerefMut for WriteChunk<'_> {
 /// assert_eq!(rest.len(), 904);
 /// # Ok::<(), slipring::Error>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[error("{error} ({written} were written)")]
 pub struct PartialWrite {
     /// How much was written and can be read by the consumer: bytes, or values in the calls that

@@ -29,7 +29,7 @@ pub use notifier::Notifier;
 pub use receiver::Receiver;
 pub use sender::Sender;
 
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::SHORT;
 use crate::os::signal;
@@ -37,7 +37,7 @@ use crate::os::signal;
 /// The guarantees of signals.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "signal",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: true,
     max_payload: MAX_PAYLOAD,

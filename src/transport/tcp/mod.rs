@@ -35,7 +35,7 @@ use self::dial::Dial;
 use super::accept::{self, Silent, Wanted};
 use super::stream::{self, Next, Wire};
 pub use super::stream::{Receiver, Sender};
-use super::{Arrival, Capabilities};
+use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::wait::deadline::Deadline;
@@ -43,7 +43,7 @@ use crate::wait::deadline::Deadline;
 /// The guarantees of TCP.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "tcp",
-    order: Arrival::Fifo,
+    order: DeliveryOrder::Fifo,
     lossless: true,
     boundaries: false,
     max_payload: DEFAULT_MAX_PAYLOAD,

@@ -8,7 +8,7 @@
 //! - `InPlace`: `reserve` and `commit`: the message is written where it is read.
 //! - `Mpmc`: slots of one message. `Lanes`: an SPSC ring for each sender and its receiver instead.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use slipring::{Idle, Options, Ring, mpmc, spsc};
 use zerocopy::IntoBytes;
@@ -25,8 +25,8 @@ fn idle(wait: Wait) -> Idle {
 }
 
 fn memfd(options: Options) -> Result<Vec<OwnedFd>> {
-    let ring = Ring::memfd(&options.prefault(true))?;
-    Ok(vec![ring.as_memfd().ok_or("the ring has no descriptor")?.try_clone_to_owned()?])
+    let ring = Ring::create_anonymous(&options.prefault(true))?;
+    Ok(vec![ring.as_fd().try_clone_to_owned()?])
 }
 
 fn spsc_options(link: &Link) -> Options {
@@ -43,7 +43,7 @@ fn inherited(link: &Link, idle: Idle) -> Result<Ring> {
 }
 
 fn nth(link: &Link, i: usize, idle: Idle) -> Result<Ring> {
-    Ok(Ring::from_memfd(link.inherited(i)?, &Options::any().idle(idle).prefault(true))?)
+    Ok(Ring::from_fd(link.inherited(i)?, &Options::any().idle(idle).prefault(true))?)
 }
 
 pub(crate) struct Spsc;
@@ -91,7 +91,7 @@ impl Local for Spsc {
     type Receiver<const W: usize> = spsc::Consumer;
 
     fn ends<const W: usize>(link: &Link) -> Result<Ends<spsc::Producer, spsc::Consumer>> {
-        let ring = Ring::memfd(&spsc_options(link).idle(idle(link.wait)).prefault(true))?;
+        let ring = Ring::create_anonymous(&spsc_options(link).idle(idle(link.wait)).prefault(true))?;
         Ok((vec![spsc::Producer::attach(&ring)?], vec![spsc::Consumer::attach(&ring)?]))
     }
 }
@@ -152,7 +152,7 @@ pub(crate) struct BatchReceiver(spsc::Consumer);
 impl<const W: usize> Receiver<W> for BatchReceiver {
     #[inline(always)]
     fn recv(&mut self, mut read: impl FnMut(&[u8])) {
-        self.0.recv_batch().expect("receive").iter().for_each(|frame| read(frame.payload));
+        self.0.recv_batch(usize::MAX).expect("receive").iter().for_each(|frame| read(frame.payload));
     }
 }
 
@@ -239,7 +239,7 @@ impl Local for Mpmc {
     type Receiver<const W: usize> = mpmc::Consumer;
 
     fn ends<const W: usize>(link: &Link) -> Result<Ends<mpmc::Producer, mpmc::Consumer>> {
-        let ring = Ring::memfd(&mpmc_options(link).idle(idle(link.wait)).prefault(true))?;
+        let ring = Ring::create_anonymous(&mpmc_options(link).idle(idle(link.wait)).prefault(true))?;
         let senders = (0..link.pairs).map(|_| mpmc::Producer::attach(&ring)).collect::<Result<_, _>>()?;
         let receivers = (0..link.pairs).map(|_| mpmc::Consumer::attach(&ring)).collect::<Result<_, _>>()?;
         Ok((senders, receivers))

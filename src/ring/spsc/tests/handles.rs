@@ -71,7 +71,7 @@ fn a_grant_sends_what_was_committed_and_nothing_else() {
     assert!(is_empty(&mut rx));
     tx.try_reserve(0).unwrap().commit(0);
     assert_eq!(recv(&mut rx), [0u8; 0]);
-    assert_eq!(tx.ring().stats().unwrap().counts.sent, 2);
+    assert_eq!(tx.ring().stats().counts.sent, 2);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_kept_or_forgotten_view_is_received_again_and_a_panic_releases_it() {
     }
     rx.try_recv().unwrap().keep();
     forget(rx.try_recv().unwrap());
-    assert_eq!(rx.ring().stats().unwrap().counts.received, 0);
+    assert_eq!(rx.ring().stats().counts.received, 0);
     assert_eq!(recv(&mut rx), [0]);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let view = rx.try_recv().unwrap();
@@ -112,11 +112,11 @@ fn a_batch_that_fills_the_ring_is_committed_and_another_follows() {
         pushed += 1;
     }
     assert!(matches!(batch.push(b"more"), Err(Error::Full)));
-    assert_eq!(batch.len(), u64::from(pushed));
+    assert_eq!(batch.len(), pushed as usize);
     assert_eq!(pushed, (4096 - 8) / 24);
     assert!(is_empty(&mut rx), "nothing before the commit");
     batch.commit();
-    let mut read = rx.try_recv_batch().unwrap();
+    let mut read = rx.try_recv_batch(usize::MAX).unwrap();
     for (i, frame) in (0u32..).zip(read.iter().take(10)) {
         assert_eq!((frame.payload, frame.header.seq), (i.to_le_bytes().as_slice(), i));
     }
@@ -124,11 +124,11 @@ fn a_batch_that_fills_the_ring_is_committed_and_another_follows() {
     let mut batch = tx.batch();
     batch.push(b"goes on").unwrap();
     batch.commit();
-    let mut read = rx.recv_batch().unwrap();
+    let mut read = rx.recv_batch(usize::MAX).unwrap();
     assert_eq!(read.iter().count(), pushed as usize - 10 + 1);
     drop(read);
     assert!(is_empty(&mut rx));
-    assert_eq!(tx.ring().stats().unwrap().counts.received, u64::from(pushed) + 1);
+    assert_eq!(tx.ring().stats().counts.received, u64::from(pushed) + 1);
 }
 
 #[test]
@@ -137,22 +137,68 @@ fn a_batch_of_views_releases_the_frames_that_were_read() {
     for i in 0..6 {
         tx.try_send(&[i]).unwrap();
     }
-    drop(rx.try_recv_batch().unwrap());
-    let mut batch = rx.try_recv_batch().unwrap();
+    drop(rx.try_recv_batch(usize::MAX).unwrap());
+    let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
     assert_eq!(batch.iter().take(2).map(|f| f.payload[0]).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(batch.iter().next().unwrap().payload, [2], "an iterator goes on where the last one ended");
     drop(batch);
-    let mut batch = rx.try_recv_batch().unwrap();
+    let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
     assert_eq!(batch.iter().count(), 3);
     forget(batch);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let mut batch = rx.try_recv_batch().unwrap();
+        let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
         let first = batch.iter().next().unwrap().payload[0];
         panic!("while holding {first}");
     }));
     assert!(panicked.is_err());
-    assert_eq!(rx.try_recv_batch().unwrap().iter().map(|f| f.payload[0]).collect::<Vec<_>>(), [4, 5]);
-    assert!(matches!(rx.try_recv_batch().map(drop), Err(Error::Empty)));
+    assert_eq!(rx.try_recv_batch(usize::MAX).unwrap().iter().map(|f| f.payload[0]).collect::<Vec<_>>(), [4, 5]);
+    assert!(matches!(rx.try_recv_batch(usize::MAX).map(drop), Err(Error::Empty)));
+}
+
+#[test]
+fn a_batch_of_views_is_bounded_and_may_be_kept() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    assert_eq!(tx.try_send_batch([b"a".as_slice(), b"b", b"c"]).unwrap(), 3);
+    assert!(matches!(rx.try_recv_batch(0).map(drop), Err(Error::Invalid { .. })));
+    let mut batch = rx.try_recv_batch(2).unwrap();
+    assert_eq!(batch.iter().count(), 2);
+    assert!(batch.iter().next().is_none(), "no more than were asked for, also of a second iterator");
+    batch.keep();
+    assert_eq!(rx.try_recv_batch(2).unwrap().iter().map(|frame| frame.payload[0]).collect::<Vec<_>>(), b"ab");
+    assert_eq!(rx.try_iter().collect::<Result<Vec<_>>>().unwrap(), [b"c"]);
+    assert!(rx.try_iter().next().is_none());
+}
+
+#[test]
+fn a_blocking_batch_waits_for_its_first_frame_only() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let words = [[1; 1900].as_slice(), &[2; 1900], &[3; 1900]];
+    assert_eq!(tx.send_batch(words).unwrap(), 2);
+    assert!(matches!(tx.send_batch_deadline(words, Duration::ZERO), Err(Error::Timeout)));
+    assert_eq!(tx.send_batch_deadline([], Duration::ZERO).unwrap(), 0);
+    assert_eq!((tx.len(), rx.len(), tx.capacity()), (2 * 1920, 2 * 1920, 4096));
+    assert!(!tx.is_full(), "a small frame fits");
+    std::thread::scope(|s| {
+        let sending = s.spawn(|| tx.send_batch_deadline(words, SOON));
+        assert_eq!(recv(&mut rx), [1; 1900]);
+        assert!((1..=2).contains(&sending.join().unwrap().unwrap()));
+    });
+    assert_eq!(recv(&mut rx), [2; 1900]);
+    assert_eq!(recv(&mut rx), [1; 1900]);
+}
+
+#[test]
+fn a_ring_is_full_when_no_frame_fits_and_empty_when_all_are_released() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    while !tx.is_full() {
+        tx.try_send(b"").unwrap();
+    }
+    assert!(matches!(tx.try_send(b""), Err(Error::Full)));
+    assert!(rx.is_full() && !rx.is_empty());
+    while !rx.is_empty() {
+        drop(rx.try_recv().unwrap());
+    }
+    assert!(is_empty(&mut rx) && tx.is_empty());
 }
 
 #[test]
@@ -262,7 +308,7 @@ fn try_calls_alone_notice_that_the_peer_is_dead() {
 
 #[test]
 fn a_producer_without_a_consumer_fills_the_ring_and_gets_only_later_ends() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     Consumer::attach(&ring).unwrap().close();
     let mut tx = Producer::attach(&ring).unwrap();
     while tx.try_send(&[0; 100]).is_ok() {}
@@ -284,7 +330,7 @@ fn frames_of_a_killed_consumer_are_marked_for_every_successor() {
         tx.try_send(&[i]).unwrap();
     }
     recv(&mut rx);
-    let mut batch = rx.try_recv_batch().unwrap();
+    let mut batch = rx.try_recv_batch(usize::MAX).unwrap();
     assert_eq!(batch.iter().take(3).count(), 3);
     forget(batch);
     rx.kill_for_test();
@@ -300,14 +346,14 @@ fn frames_of_a_killed_consumer_are_marked_for_every_successor() {
         assert_eq!(marked(&mut rx), (vec![i], true));
     }
     assert_eq!(marked(&mut rx), (vec![4], false));
-    let counts = ring.stats().unwrap().counts;
+    let counts = ring.stats().counts;
     assert_eq!((counts.sent, counts.received, counts.redelivered, counts.lost), (5, 5, 3, 0));
 }
 
 #[test]
 fn kept_or_refused_frames_are_neither_marked_nor_lost_after_a_close() {
     for policy in [Redelivery::AtLeastOnce, Redelivery::AtMostOnce] {
-        let ring = Ring::memfd(&Options::spsc(4096).redelivery(policy)).unwrap();
+        let ring = Ring::create_anonymous(&Options::spsc(4096).redelivery(policy)).unwrap();
         let mut tx = Producer::attach(&ring).unwrap();
         tx.try_send(b"kept").unwrap();
         let mut rx = Consumer::attach(&ring).unwrap();
@@ -320,7 +366,7 @@ fn kept_or_refused_frames_are_neither_marked_nor_lost_after_a_close() {
 
 #[test]
 fn at_most_once_counts_the_frames_of_a_dead_consumer_as_lost() {
-    let ring = Ring::memfd(&Options::spsc(4096).redelivery(Redelivery::AtMostOnce)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096).redelivery(Redelivery::AtMostOnce)).unwrap();
     let mut tx = Producer::attach(&ring).unwrap();
     for i in 0..3 {
         tx.try_send(&[i]).unwrap();
@@ -331,13 +377,13 @@ fn at_most_once_counts_the_frames_of_a_dead_consumer_as_lost() {
     let mut rx = Consumer::attach(&ring).unwrap();
     assert_eq!(marked(&mut rx), (vec![1], false));
     assert_eq!(marked(&mut rx), (vec![2], false));
-    let counts = ring.stats().unwrap().counts;
+    let counts = ring.stats().counts;
     assert_eq!((counts.sent, counts.received, counts.lost), (3, 2, 1));
 }
 
 #[test]
 fn counters_are_right_and_outlive_their_handles() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     for round in 1..=3u64 {
         let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
         let fit = (0..).take_while(|_| tx.try_send(&[1; 100]).is_ok()).count() as u64;
@@ -345,39 +391,39 @@ fn counters_are_right_and_outlive_their_handles() {
         (0..fit).for_each(|_| assert_eq!(recv(&mut rx).len(), 100));
         assert!(is_empty(&mut rx));
         assert!(matches!(rx.recv_deadline(Duration::from_millis(1)).map(drop), Err(Error::Timeout)));
-        let counts = ring.stats().unwrap().counts;
+        let counts = ring.stats().counts;
         assert_eq!((counts.sent, counts.received, counts.bytes), (round * fit, round * fit, round * fit * 200));
         assert_eq!((counts.full, counts.empty, counts.high_water), (round, 2 * round, fit * 120));
         assert!(counts.sleeps >= round, "a sleep in every round, but {} in {round}", counts.sleeps);
         assert_eq!((counts.recovered, counts.redelivered, counts.lost), (0, 0, 0));
     }
-    assert_eq!(ring.stats().unwrap().used(), 0);
+    assert_eq!(ring.stats().used(), 0);
 }
 
 #[test]
 fn the_high_water_mark_is_right_for_a_ring_that_is_not_full() {
-    let ring = Ring::memfd(&Options::spsc(4096)).unwrap();
+    let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
     let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     (0..3).for_each(|_| tx.try_send(&[1; 100]).unwrap());
-    let counts = ring.stats().unwrap().counts;
+    let counts = ring.stats().counts;
     assert_eq!((counts.high_water, counts.bytes, counts.full), (3 * 120, 300, 0));
     assert_eq!(recv(&mut rx).len(), 100);
     // Both sending and receiving count.
-    assert_eq!(ring.stats().unwrap().counts.bytes, 400);
+    assert_eq!(ring.stats().counts.bytes, 400);
     drop(tx);
     (0..2).for_each(|_| assert_eq!(recv(&mut rx).len(), 100));
-    assert_eq!(ring.stats().unwrap().counts.high_water, 2 * 120, "a producer looks when it leaves");
+    assert_eq!(ring.stats().counts.high_water, 2 * 120, "a producer looks when it leaves");
 
-    let ring = Ring::memfd(&Options::mpmc(8, 40)).unwrap();
+    let ring = Ring::create_anonymous(&Options::mpmc(8, 40)).unwrap();
     let tx = mpmc::Producer::attach(&ring).unwrap();
     (0..3).for_each(|_| tx.try_send(&[1]).unwrap());
-    assert_eq!(ring.stats().unwrap().counts.high_water, 3);
+    assert_eq!(ring.stats().counts.high_water, 3);
 }
 
 #[test]
 fn deadlines_are_kept_in_every_idle_strategy_and_wake_mode() {
     for mode in [WakeMode::Poll, WakeMode::Asymmetric, WakeMode::Fenced] {
-        let ring = Ring::memfd(&Options::spsc(4096).wake(mode)).unwrap();
+        let ring = Ring::create_anonymous(&Options::spsc(4096).wake_mode(mode)).unwrap();
         let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
         for idle in IDLES {
             tx.set_idle(idle);
@@ -400,7 +446,7 @@ fn streams_in_every_idle_strategy_and_wake_mode() {
     const FRAMES: u32 = 20_000;
     for mode in [WakeMode::Poll, WakeMode::Asymmetric, WakeMode::Fenced] {
         for idle in IDLES {
-            let ring = Ring::memfd(&Options::spsc(4096).wake(mode).idle(idle)).unwrap();
+            let ring = Ring::create_anonymous(&Options::spsc(4096).wake_mode(mode).idle(idle)).unwrap();
             let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
             std::thread::scope(|scope| {
                 scope.spawn(move || {
@@ -416,7 +462,7 @@ fn streams_in_every_idle_strategy_and_wake_mode() {
                 assert!(matches!(rx.recv(), Err(Error::Closed)));
             });
             assert!(ring.verify().unwrap().is_clean());
-            let counts = ring.stats().unwrap().counts;
+            let counts = ring.stats().counts;
             assert_eq!((counts.sent, counts.received), (FRAMES.into(), FRAMES.into()));
         }
     }

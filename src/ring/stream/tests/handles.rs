@@ -1,4 +1,4 @@
-//! The handles: chunks that are dropped (forgetting one is the same) or caught in a panic; ends and
+//! The handles: grants and views that are dropped (forgetting one is the same) or caught in a panic; ends and
 //! successors; deadlines, idle strategies and wake modes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,41 +16,42 @@ const SOON: Duration = Duration::from_secs(20);
 const IDLES: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 
 #[test]
-fn any_chunk_is_one_slice_also_across_the_end() {
+fn any_view_is_one_slice_also_across_the_end() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     for round in 0..20u8 {
         for len in [4096, 4095, 1] {
-            let mut chunk = tx.try_write_chunk(len).unwrap();
-            assert_eq!(chunk.len(), len);
-            chunk.fill(round);
-            chunk.commit(len);
-            let chunk = rx.try_read_chunk(len).unwrap();
-            assert!(chunk.iter().all(|b| *b == round) && chunk.len() == len);
-            chunk.release(len);
+            let mut grant = tx.try_reserve(len).unwrap();
+            assert_eq!(grant.len(), len);
+            grant.fill(round);
+            grant.commit(len);
+            let view = rx.try_read_view(len).unwrap();
+            assert!(view.iter().all(|b| *b == round) && view.len() == len);
+            view.release(len);
         }
     }
     for len in [4097, usize::MAX] {
-        assert!(matches!(tx.try_write_chunk(len).map(drop), Err(Error::TooLarge { max: 4096 })));
-        assert!(matches!(rx.try_read_chunk(len).map(drop), Err(Error::TooLarge { max: 4096 })));
-        assert!(matches!(tx.write_chunk_deadline(len, SOON).map(drop), Err(Error::TooLarge { max: 4096 })));
-        assert!(matches!(rx.read_chunk_deadline(len, SOON).map(drop), Err(Error::TooLarge { max: 4096 })));
+        assert!(matches!(tx.try_reserve(len).map(drop), Err(Error::TooLarge { max: 4096 })));
+        assert!(matches!(rx.try_read_view(len).map(drop), Err(Error::TooLarge { max: 4096 })));
+        assert!(matches!(tx.reserve_deadline(len, SOON).map(drop), Err(Error::TooLarge { max: 4096 })));
+        assert!(matches!(rx.read_view_deadline(len, SOON).map(drop), Err(Error::TooLarge { max: 4096 })));
     }
 }
 
 #[test]
-fn a_chunk_that_is_dropped_or_caught_in_a_panic_has_no_effect() {
+fn a_grant_that_is_dropped_writes_nothing_and_a_view_that_is_dropped_is_read() {
     let (mut tx, mut rx) = pair(4096).unwrap();
-    tx.try_write_chunk(10).unwrap().fill(1);
-    assert!(catch_unwind(AssertUnwindSafe(|| tx.try_write_chunk(10).unwrap().commit(11))).is_err());
-    assert_eq!((tx.free(), rx.available().unwrap()), (4096, 0));
+    tx.try_reserve(10).unwrap().fill(1);
+    assert!(catch_unwind(AssertUnwindSafe(|| tx.try_reserve(10).unwrap().commit(11))).is_err());
+    assert!(tx.is_empty() && rx.is_empty() && !tx.is_full());
     assert!(matches!(rx.try_read(&mut [0; 8]), Err(Error::Empty)));
 
-    tx.write_all(b"left right").unwrap();
-    drop(rx.try_read_chunk(10).unwrap());
-    assert!(catch_unwind(AssertUnwindSafe(|| rx.try_read_chunk(4).unwrap().release(5))).is_err());
-    rx.try_read_chunk(10).unwrap().release(5);
-    assert!(matches!(rx.try_read_chunk(6).map(drop), Err(Error::Empty)));
-    assert_eq!(&*rx.try_read_chunk(5).unwrap(), b"right");
+    tx.write_all(b"once left right").unwrap();
+    drop(rx.try_read_view(5).unwrap());
+    rx.try_read_view(10).unwrap().keep();
+    assert!(catch_unwind(AssertUnwindSafe(|| rx.try_read_view(4).unwrap().release(5))).is_err());
+    rx.try_read_view(10).unwrap().release(5);
+    assert!(matches!(rx.try_read_view(6).map(drop), Err(Error::Empty)));
+    assert_eq!(&*rx.try_read_view(5).unwrap(), b"right");
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn bytes_that_fit_are_written_and_an_empty_write_is_no_error() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     assert_eq!(tx.try_write(&[7; 5000]).unwrap(), 4096);
     assert!(matches!(tx.try_write(&[7]), Err(Error::Full)));
-    assert!(matches!(tx.try_write_chunk(1).map(drop), Err(Error::Full)));
+    assert!(matches!(tx.try_reserve(1).map(drop), Err(Error::Full)));
     assert_eq!((tx.try_write(&[]).unwrap(), rx.try_read(&mut []).unwrap()), (0, 0));
     assert_eq!(rx.try_read(&mut [0; 96]).unwrap(), 96);
     assert_eq!(tx.try_write(&[8; 200]).unwrap(), 96);
@@ -80,7 +81,7 @@ fn an_end_is_reported_after_the_last_byte_until_a_successor_comes() {
         let mut buffer = [0; 8];
         assert_eq!(rx.read(&mut buffer).unwrap(), 4);
         for _ in 0..3 {
-            let ends = [rx.read(&mut buffer).err(), rx.try_read(&mut buffer).err(), rx.try_read_chunk(1).err()];
+            let ends = [rx.read(&mut buffer).err(), rx.try_read(&mut buffer).err(), rx.try_read_view(1).err()];
             for end in ends {
                 assert!(matches!((end, killed), (Some(Error::PeerDead), true) | (Some(Error::Closed), false)));
             }
@@ -100,9 +101,9 @@ fn an_end_is_reported_after_the_last_byte_until_a_successor_comes() {
             let end = tx.write_all(&[0]).err();
             assert!(matches!((end, killed), (Some(Error::PeerDead), true) | (Some(Error::Closed), false)));
         }
-        let mut rx = Consumer::attach(&ring).unwrap();
+        let rx = Consumer::attach(&ring).unwrap();
         assert!(matches!(tx.try_write(&[0]), Err(Error::Full)));
-        assert_eq!(rx.available().unwrap(), 4096);
+        assert!(rx.len() == 4096 && rx.is_full());
     }
 }
 
@@ -143,12 +144,12 @@ fn a_consumer_that_closed_leaves_room_for_all_it_released() {
 fn counters_are_right() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     tx.write_all(&[0; 4000]).unwrap();
-    assert!(matches!(tx.try_write_chunk(97).map(drop), Err(Error::Full)));
-    rx.try_read_chunk(4000).unwrap().release(4000);
+    assert!(matches!(tx.try_reserve(97).map(drop), Err(Error::Full)));
+    rx.try_read_view(4000).unwrap().release(4000);
     assert!(matches!(rx.read_deadline(&mut [0], Duration::from_millis(1)), Err(Error::Timeout)));
     let ring = tx.ring().clone();
     drop((tx, rx));
-    let stats = ring.stats().unwrap();
+    let stats = ring.stats();
     let counts = stats.counts;
     assert_eq!((counts.sent, counts.received, counts.bytes, stats.used()), (1, 1, 8000, 0));
     assert_eq!((counts.full, counts.empty, counts.high_water), (1, 1, 4000));
@@ -160,7 +161,7 @@ fn streams_and_keeps_deadlines_in_every_idle_strategy_and_wake_mode() {
     const BYTES: usize = 300_000;
     for mode in [WakeMode::Poll, WakeMode::Asymmetric, WakeMode::Fenced] {
         for idle in IDLES {
-            let ring = Ring::memfd(&Options::stream(4096).wake(mode).idle(idle)).unwrap();
+            let ring = Ring::create_anonymous(&Options::stream(4096).wake_mode(mode).idle(idle)).unwrap();
             let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
             let (start, wait) = (Instant::now(), Duration::from_millis(3));
             assert!(matches!(rx.read_deadline(&mut [0], wait), Err(Error::Timeout)), "{mode:?} {idle}");
@@ -172,9 +173,9 @@ fn streams_and_keeps_deadlines_in_every_idle_strategy_and_wake_mode() {
                     let (first, second) = bytes.split_at(BYTES / 2);
                     tx.write_all_deadline(first, SOON).unwrap();
                     for part in second.chunks(700) {
-                        let mut chunk = tx.write_chunk_deadline(part.len(), SOON).unwrap();
-                        chunk.copy_from_slice(part);
-                        chunk.commit(part.len());
+                        let mut grant = tx.reserve_deadline(part.len(), SOON).unwrap();
+                        grant.copy_from_slice(part);
+                        grant.commit(part.len());
                     }
                 });
                 let mut got = 0;
@@ -186,9 +187,9 @@ fn streams_and_keeps_deadlines_in_every_idle_strategy_and_wake_mode() {
                 }
                 while got < BYTES {
                     let n = (BYTES - got).min(600);
-                    let chunk = rx.read_chunk_deadline(n, SOON).unwrap();
-                    assert_eq!(&*chunk, &bytes[got..got + n], "{mode:?} {idle}");
-                    chunk.release(n);
+                    let view = rx.read_view_deadline(n, SOON).unwrap();
+                    assert_eq!(&*view, &bytes[got..got + n], "{mode:?} {idle}");
+                    view.release(n);
                     got += n;
                 }
                 assert!(matches!(rx.read(&mut [0]), Err(Error::Closed)));

@@ -14,10 +14,10 @@ const CAPACITY: usize = 4096;
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize),
-    /// Take a chunk; commit this much of it, or nothing.
-    WriteChunk(usize, Option<usize>),
+    /// Reserve; commit so much of it, or nothing.
+    Reserve(usize, Option<usize>),
     Read(usize),
-    ReadChunk(usize, Option<usize>),
+    View(usize, Option<usize>),
     NextProducer(bool),
     NextConsumer(bool),
 }
@@ -27,16 +27,16 @@ fn step() -> impl Strategy<Value = Step> {
     let part = || (len(), proptest::option::of(0..5000usize)).prop_map(|(n, k)| (n, k.map(|k| k % (n + 1))));
     prop_oneof![
         4 => len().prop_map(Step::Write),
-        4 => part().prop_map(|(n, k)| Step::WriteChunk(n, k)),
+        4 => part().prop_map(|(n, k)| Step::Reserve(n, k)),
         4 => len().prop_map(Step::Read),
-        4 => part().prop_map(|(n, k)| Step::ReadChunk(n, k)),
+        4 => part().prop_map(|(n, k)| Step::View(n, k)),
         1 => any::<bool>().prop_map(Step::NextProducer),
         1 => any::<bool>().prop_map(Step::NextConsumer),
     ]
 }
 
 fn play(steps: &[Step]) {
-    let ring = Ring::memfd(&Options::stream(CAPACITY)).unwrap();
+    let ring = Ring::create_anonymous(&Options::stream(CAPACITY)).unwrap();
     let (mut tx, mut rx) = (Producer::attach(&ring).unwrap(), Consumer::attach(&ring).unwrap());
     let mut model: VecDeque<u8> = VecDeque::new();
     let mut bytes = (0u32..).map(|i| (i * 7 + i / 256) as u8);
@@ -53,13 +53,13 @@ fn play(steps: &[Step]) {
                     Err(e) => assert!(matches!(e, Error::Full) && free == 0, "{e}"),
                 }
             }
-            Step::WriteChunk(len, commit) => match tx.try_write_chunk(len) {
-                Ok(mut chunk) => {
+            Step::Reserve(len, commit) => match tx.try_reserve(len) {
+                Ok(mut grant) => {
                     assert!(len <= CAPACITY - model.len());
-                    chunk.iter_mut().zip(bytes.by_ref()).for_each(|(to, byte)| *to = byte);
+                    grant.iter_mut().zip(bytes.by_ref()).for_each(|(to, byte)| *to = byte);
                     if let Some(n) = commit {
-                        model.extend(&chunk[..n]);
-                        chunk.commit(n);
+                        model.extend(&grant[..n]);
+                        grant.commit(n);
                     }
                 }
                 Err(Error::Full) => assert!(len > CAPACITY - model.len()),
@@ -75,13 +75,15 @@ fn play(steps: &[Step]) {
                     Err(e) => assert!(matches!(e, Error::Empty) && model.is_empty(), "{e}"),
                 }
             }
-            Step::ReadChunk(len, release) => match rx.try_read_chunk(len) {
-                Ok(chunk) => {
-                    assert!(model.iter().take(len).eq(chunk.iter()) && len <= model.len());
-                    if let Some(n) = release {
-                        chunk.release(n);
-                        model.drain(..n);
+            Step::View(len, release) => match rx.try_read_view(len) {
+                Ok(view) => {
+                    assert!(model.iter().take(len).eq(view.iter()) && len <= model.len());
+                    match release {
+                        Some(n) if n == len => drop(view),
+                        Some(n) => view.release(n),
+                        None => view.keep(),
                     }
+                    model.drain(..release.unwrap_or(0));
                 }
                 Err(Error::Empty) => assert!(len > model.len()),
                 Err(_) => assert!(len > CAPACITY),
@@ -104,8 +106,8 @@ fn play(steps: &[Step]) {
             }
         }
         assert!(ring.verify().unwrap().is_clean());
-        assert_eq!(ring.stats().unwrap().used(), model.len() as u64);
-        assert_eq!((tx.free(), rx.available().unwrap()), (CAPACITY - model.len(), model.len()));
+        assert_eq!(ring.stats().used(), model.len() as u64);
+        assert_eq!((tx.len(), rx.len(), tx.is_full()), (model.len(), model.len(), model.len() == CAPACITY));
     }
 }
 
