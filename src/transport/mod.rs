@@ -27,6 +27,7 @@ mod datagram;
 mod deadlines;
 pub mod dgram;
 mod doorbell;
+mod ending;
 pub mod fifo;
 mod message;
 pub mod mq;

@@ -37,6 +37,7 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
+use super::ending::Ending;
 use super::stream::{self, Wire};
 use super::unix::{Connection, credentials};
 use super::{Capabilities, FrameReceiver, FrameSender, ring};
@@ -112,7 +113,7 @@ pub struct Sender {
     /// When to look at the socket again, in ns of the coarse clock.
     next_look: u64,
     /// How the peer went that left frames in the ring: what `close` has to say.
-    lost: Option<End>,
+    lost: Option<Ending>,
 }
 
 impl Sender {
@@ -206,24 +207,9 @@ pub struct Receiver {
     ring: ring::Receiver,
     socket: Arc<OwnedFd>,
     is_stranger: bool,
-    end: Option<End>,
+    end: Option<Ending>,
     /// Stopped: bytes of those frames that were in the ring then.
     left: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Bye,
-    Death,
-}
-
-impl End {
-    fn error(self) -> Error {
-        match self {
-            End::Bye => Error::Closed,
-            End::Death => Error::PeerDead,
-        }
-    }
 }
 
 impl Receiver {
@@ -249,8 +235,7 @@ impl Receiver {
             self.end = look_for_end(&self.socket)?;
         }
         match (self.ring.try_advance(), self.end) {
-            (Err(Error::Empty), Some(End::Bye)) => Err(Error::Closed),
-            (Err(Error::Empty), Some(End::Death)) => Err(Error::PeerDead),
+            (Err(Error::Empty), Some(end)) => Err(end.error()),
             (advanced, _) => advanced,
         }
     }
@@ -320,24 +305,24 @@ fn slice(deadline: Deadline) -> Deadline {
 }
 
 /// How the peer went, if it has closed both directions.
-fn peer_end(socket: &OwnedFd) -> Result<Option<End>> {
+fn peer_end(socket: &OwnedFd) -> Result<Option<Ending>> {
     match poll::has_hung_up(socket.as_fd()) {
         Ok(false) => Ok(None),
-        Ok(true) => Ok(look_for_end(socket)?.or(Some(End::Death))),
+        Ok(true) => Ok(look_for_end(socket)?.or(Some(Ending::PeerDead))),
         Err(e) => Err(Error::io("look at the connection", e)),
     }
 }
 
 /// After the handshake nothing comes but BYE, and then the end. Takes nothing, so that it says the
 /// same to both ends, again and again.
-fn look_for_end(socket: &OwnedFd) -> Result<Option<End>> {
+fn look_for_end(socket: &OwnedFd) -> Result<Option<Ending>> {
     let mut bytes = [0; SHORT];
     match recv(socket, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(Errno::CONNRESET) | Ok((_, 0)) => Ok(Some(End::Death)),
+        Err(Errno::CONNRESET) | Ok((_, 0)) => Ok(Some(Ending::PeerDead)),
         Err(e) => Err(Error::io("look at the connection", e)),
         Ok(_) => match Header::from_bytes(&bytes) {
-            Ok((header, _)) if is(header, control::BYE) => Ok(Some(End::Bye)),
+            Ok((header, _)) if is(header, control::BYE) => Ok(Some(Ending::Closed)),
             _ => Err(Error::Corrupt { what: "the peer sent something else than BYE beside its ring" }),
         },
     }

@@ -29,6 +29,7 @@ use super::talkers::{Standing, Talkers};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Hello, Lost, Order, Reassembler, Tracker, control};
 use crate::os::{clock, fork};
+use crate::transport::ending::Ending;
 use crate::wait::deadline::Deadline;
 
 /// Carries messages to an [`Inbox`].
@@ -136,8 +137,8 @@ pub(in crate::transport) struct Inbox<I: Inlet> {
     after_gap: Option<Piece>,
     /// Whether an open talker has died since the talk began.
     died: bool,
-    /// How the talk has ended, if it has: whether in death.
-    end: Option<bool>,
+    /// How the talk has ended, if it has.
+    end: Option<Ending>,
     /// When to look for the dead again, in ns of the monotonic clock.
     next_look: u64,
     /// Stopped: only what would be lost is still received.
@@ -260,8 +261,8 @@ impl<I: Inlet> Inbox<I> {
                             return Ok(Report::Skipped { bytes, what: UNFINISHED });
                         }
                     }
-                    if let Some(died) = self.end {
-                        return Err(ended(died));
+                    if let Some(end) = self.end {
+                        return Err(end.error());
                     }
                     if self.stopped.is_some() && self.reassembler.is_idle() {
                         return Err(Error::Closed);
@@ -452,13 +453,13 @@ impl<I: Inlet> Inbox<I> {
         let cut = (broke || self.talkers.is_open()) && self.stopped != Some(Waiting::Last); // by the peer, not by us
         let lost: u64 = self.talkers.take().iter().map(|talker| self.reassembler.forget(talker.number)).sum();
         let died = self.died || I::CONNECTED && (cut || lost > 0);
-        let died = *self.end.get_or_insert(died);
-        if lost > 0 { Ok(Report::Skipped { bytes: lost, what: UNFINISHED }) } else { Err(ended(died)) }
+        let end = *self.end.get_or_insert(ending(died));
+        if lost > 0 { Ok(Report::Skipped { bytes: lost, what: UNFINISHED }) } else { Err(end.error()) }
     }
 
     fn end_if_deserted(&mut self) {
         if !self.talkers.is_open() {
-            self.end = Some(std::mem::take(&mut self.died));
+            self.end = Some(ending(std::mem::take(&mut self.died)));
             self.unnamed = false;
         }
     }
@@ -519,6 +520,6 @@ const TORN: &str = "parts of a frame of which others are missing";
 const CROWDED: &str = "the beginning of a frame, given up: too many unfinished frames at once";
 const TOO_MANY: &str = "HELLO of a sender beyond 65,536 open ones: its end cannot be told";
 
-fn ended(died: bool) -> Error {
-    if died { Error::PeerDead } else { Error::Closed }
+fn ending(died: bool) -> Ending {
+    if died { Ending::PeerDead } else { Ending::Closed }
 }

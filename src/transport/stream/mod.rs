@@ -16,13 +16,13 @@
 //! is [`Error::PeerDead`].
 //!
 //! # Connections that break
-//! are mended only where that was asked for, which TCP offers: see `reconnect.rs`.
+//! are mended only where that was asked for, which TCP offers: see `reconnect/`.
 
 mod ahead;
+mod open_senders;
 mod receiver;
 mod reconnect;
 mod sender;
-mod senders;
 #[cfg(all(test, not(miri)))]
 mod tests;
 

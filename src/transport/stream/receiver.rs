@@ -8,7 +8,6 @@
 //! frame; so large frames are not copied on their way. One of the long form goes to the decoder's
 //! own buffer, since its header must be checked before its length is believed.
 
-use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,15 +17,15 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{Shutdown, shutdown};
 
 use super::ahead::Ahead;
-use super::sender::{Sender, Shared, pong};
-use super::senders::Senders;
+use super::open_senders::OpenSenders;
+use super::reconnect::receiver::Before;
+use super::sender::{self, Sender, Shared, pong};
 use super::{Link, Options, Wait, Wire, is_lost, our_fifo};
 use crate::error::{Error, Result};
-use crate::frame::{
-    Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, SYNC, Step, Tracker, control, padded,
-};
+use crate::frame::{Decoder, Event, Frame, Header, Hello, OnCorrupt, Reassembler, SHORT, SYNC, Step, control, padded};
 use crate::os::bytes::{ByteFd, PIPE_BUF};
 use crate::os::poll::{Ready, has_hung_up};
+use crate::transport::ending::Ending;
 use crate::transport::{Capabilities, FrameReceiver};
 use crate::wait::deadline::Deadline;
 
@@ -54,7 +53,7 @@ pub struct Receiver {
     end: usize,
     decoder: Decoder,
     reassembler: Reassembler,
-    senders: Senders,
+    senders: OpenSenders,
     /// Several senders may write, come and go: the end is not the end for ever.
     many: bool,
     /// The largest payload that is accepted at present.
@@ -67,7 +66,7 @@ pub struct Receiver {
     eof: bool,
     finished: bool,
     /// Why there is nothing more, until there is.
-    ended: Option<End>,
+    ended: Option<Ending>,
     /// The peer broke the protocol on a stream that ends with that.
     refused: bool,
     ahead: Ahead,
@@ -77,24 +76,6 @@ pub struct Receiver {
     heard: u64,
     /// Whose frames came over the sockets before this one.
     before: Option<Before>,
-}
-
-/// The sender whose connection broke.
-#[derive(Debug, Default)]
-struct Before {
-    /// None if it broke before a HELLO had come.
-    epoch: Option<u64>,
-    /// What its streams were to go on with.
-    expected: Tracker,
-    /// Those of which it has said how they do go on, over this socket.
-    told: HashSet<u16>,
-}
-
-/// How the talk ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Closed,
-    PeerDead,
 }
 
 /// What became of a step of the decoder.
@@ -120,7 +101,7 @@ impl Receiver {
             end: 0,
             decoder: Decoder::new(options.max_payload, wire.on_corrupt),
             reassembler: Reassembler::new(options.max_payload),
-            senders: Senders::default(),
+            senders: OpenSenders::default(),
             many: false,
             limit: options.max_payload,
             active: false,
@@ -188,7 +169,7 @@ impl Receiver {
                 if self.eof {
                     match self.finish() {
                         Some(step) => break (step, self.at),
-                        None if self.ended == Some(End::PeerDead)
+                        None if self.ended == Some(Ending::PeerDead)
                             && self.link.reconnect.is_some()
                             && !self.ahead.is_stopped() =>
                         {
@@ -287,7 +268,7 @@ impl Receiver {
                 self.set_limit();
                 // Where several may write, a stranger's ends nothing.
                 if self.senders.is_empty() && (is_known || !self.many) {
-                    self.ended = Some(End::Closed);
+                    self.ended = Some(Ending::Closed);
                     (self.active, self.unnamed) = (false, false);
                     self.before = None;
                 }
@@ -312,17 +293,7 @@ impl Receiver {
             self.link.peer_max.store(hello.max_payload as usize, Ordering::Relaxed);
         }
         let Some(before) = &mut self.before else { return Ok(Outcome::Swallowed) };
-        if *before.epoch.get_or_insert(hello.epoch) != hello.epoch {
-            self.before = None;
-            return Err(Error::PeerDead);
-        }
-        // Another HELLO for the same stream is a jump in numbers: the sender forwards frames that
-        // another sender numbered.
-        let expected = before.expected.forget(stream).unwrap_or(0);
-        if !before.told.insert(stream) {
-            return Ok(Outcome::Swallowed);
-        }
-        let gap = self.decoder.go_on(stream, expected, hello.first_seq);
+        let gap = before.resume(&mut self.decoder, stream, hello).inspect_err(|_| self.before = None)?;
         Ok(gap.map_or(Outcome::Swallowed, Outcome::Missing))
     }
 
@@ -338,25 +309,13 @@ impl Receiver {
     /// Whether this comes first over a socket that follows another, and is no HELLO.
     fn is_first_of_another(&self, header: Header) -> bool {
         let is_hello = header.is_control() && header.kind == control::HELLO;
-        self.senders.is_empty() && self.before.as_ref().is_some_and(|before| before.epoch.is_some()) && !is_hello
+        self.senders.is_empty() && self.before.as_ref().is_some_and(Before::expects_hello) && !is_hello
     }
 
-    /// Keeps what was expected of the sender, if one had said who it was, until it or another
-    /// sender says HELLO.
-    fn set_aside(&mut self, epoch: Option<u64>) {
-        let before = self.before.get_or_insert_default();
-        before.told.clear();
-        let expected = self.decoder.set_aside();
-        if epoch.is_some() {
-            before.epoch = epoch;
-            before.expected.update(expected);
-        }
-    }
-
-    /// Goes over to the next socket: see `reconnect.rs`.
+    /// Goes over to the next socket: see `reconnect/`.
     fn go_on(&mut self, wait: Wait) -> Result<()> {
         let (Some(reconnect), Some(core)) = (&self.link.reconnect, &self.back) else { return Err(Error::PeerDead) };
-        self.fd = reconnect.next(&self.fd, core, wait, Error::Empty)?;
+        self.fd = reconnect.next(&self.fd, wait, Error::Empty, |fd| sender::lock(core).renew(fd))?;
         (self.eof, self.finished, self.ended) = (false, false, None);
         self.heard = self.decoder.stats().frames;
         Ok(())
@@ -449,11 +408,7 @@ impl Receiver {
     }
 
     fn ended_or(&self, error: Error) -> Error {
-        match self.ended {
-            Some(End::Closed) => Error::Closed,
-            Some(End::PeerDead) => Error::PeerDead,
-            None => error,
-        }
+        self.ended.map_or(error, Ending::error)
     }
 
     /// What came over this socket, from `start` on, is not what a peer sends. That ends the stream,
@@ -509,10 +464,10 @@ impl Receiver {
         let follows = self.link.reconnect.is_some();
         let no_word = follows && self.decoder.stats().frames == self.heard;
         // A reset is an orderly end only behind a BYE.
-        let was_reset = self.link.was_reset.load(Ordering::Relaxed) && self.ended != Some(End::Closed);
+        let was_reset = self.link.was_reset.load(Ordering::Relaxed) && self.ended != Some(Ending::Closed);
         let cut = !self.senders.is_empty() || torn || no_word || was_reset;
         let dead = cut && !self.shut; // not by the peer, if we have shut the socket
-        self.ended = Some(if dead { End::PeerDead } else { End::Closed });
+        self.ended = Some(if dead { Ending::PeerDead } else { Ending::Closed });
         let mut last = None;
         let mut parts = self.reassembler.forget(0);
         for epoch in self.senders.take() {
@@ -521,7 +476,7 @@ impl Receiver {
         }
         self.set_limit();
         if dead && follows {
-            self.set_aside(last);
+            self.before.get_or_insert_default().set_aside(&mut self.decoder, last);
         }
         self.active = false;
         if self.many { parts } else { 0 }

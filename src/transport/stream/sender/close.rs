@@ -21,13 +21,15 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::sockopt::socket_error;
 use rustix::net::{Shutdown, shutdown};
 
-use super::{Broken, Core, Sender, Wait, lock};
+use super::core::{Core, lock};
+use super::{Sender, Wait};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header, control};
 use crate::os::bytes::ByteFd;
 use crate::os::pauses::Pauses;
 use crate::os::poll::has_hung_up;
 use crate::os::socket::unacknowledged;
+use crate::transport::ending::Ending;
 use crate::wait::deadline::Deadline;
 
 impl Sender {
@@ -40,8 +42,8 @@ impl Sender {
             let finished = self.on_line(wait, |core| core.finish(wait));
             let Some(fd) = self.fd.clone() else { break };
             let broken = match finished {
-                Err(Error::Closed) if self.link.reconnect.is_none() => Broken::Closed,
-                Err(Error::PeerDead) if self.link.reconnect.is_none() => Broken::PeerDead,
+                Err(Error::Closed) if self.link.reconnect.is_none() => Ending::Closed,
+                Err(Error::PeerDead) if self.link.reconnect.is_none() => Ending::PeerDead,
                 Err(error) => return Err(error),
                 Ok(()) if !self.capabilities.remote || is_acknowledged(&fd, deadline)? => {
                     self.hang_up();
@@ -51,7 +53,7 @@ impl Sender {
                     lock(&self.core).lose(&fd);
                     continue;
                 }
-                Ok(()) => Broken::PeerDead,
+                Ok(()) => Ending::PeerDead,
             };
             self.lost = lock(&self.core).has_lost(&fd).then_some(broken);
             self.hang_up();
@@ -107,7 +109,7 @@ impl Core {
     }
 
     pub(super) fn hang_up(&mut self) {
-        self.broken = Some(Broken::Closed);
+        self.broken = Some(Ending::Closed);
         if let Some(fd) = self.fd.take() {
             if fd.is_socket() {
                 let _ = shutdown(&fd, Shutdown::Write); // fails only if the peer has departed

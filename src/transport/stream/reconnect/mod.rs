@@ -1,8 +1,8 @@
-//! A connection that outlives the sockets it consists of: when one breaks, both ends go over to the
-//! next.
+//! A connection that outlives its sockets: when one breaks, both ends go over to the next.
 //!
 //! Used by the sender and the receiver of a connection for which that was asked. Relies on the
-//! floor that made the connection for the next socket ([`Next`]).
+//! transport that made the connection for the next socket ([`Next`]). `sender.rs` says what a
+//! sender repeats, `receiver.rs` what a receiver remembers.
 //!
 //! The half that notices the break first shuts the old socket down in both directions, so that the
 //! other half, which may wait in another thread, notices, too. Then each call of either takes a
@@ -17,6 +17,9 @@
 //! unknown epoch means another sender: the receiver returns [`Error::PeerDead`] once, for the one
 //! before, and continues with the new one.
 
+pub(super) mod receiver;
+pub(super) mod sender;
+
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +27,6 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
-use super::sender::{self, Shared};
 use super::{Wait, byte_fd};
 use crate::error::{Error, Result};
 use crate::os::bytes::ByteFd;
@@ -72,16 +74,23 @@ impl Reconnect {
         self.line().broken.is_some()
     }
 
-    /// The socket after the `lost` one. `temporary` is what a call that does not wait answers.
+    /// The socket after the `lost` one. The end that finds it first calls `renew`, by which the
+    /// sender goes on over it. `temporary` is what a call that does not wait answers.
     ///
     /// # Errors
     /// [`Error::PeerDead`] when there is none for too long; `temporary`; [`Error::Timeout`].
-    pub(super) fn next(&self, lost: &Arc<ByteFd>, core: &Shared, wait: Wait, temporary: Error) -> Result<Arc<ByteFd>> {
-        let Wait::Until(deadline) = wait else { return self.step(lost, core)?.ok_or(temporary) };
-        retry::until(deadline, || self.step(lost, core))?.ok_or(Error::Timeout)
+    pub(super) fn next(
+        &self,
+        lost: &Arc<ByteFd>,
+        wait: Wait,
+        temporary: Error,
+        renew: impl Fn(Arc<ByteFd>) -> Result<()>,
+    ) -> Result<Arc<ByteFd>> {
+        let Wait::Until(deadline) = wait else { return self.step(lost, &renew)?.ok_or(temporary) };
+        retry::until(deadline, || self.step(lost, &renew))?.ok_or(Error::Timeout)
     }
 
-    fn step(&self, lost: &Arc<ByteFd>, core: &Shared) -> Result<Option<Arc<ByteFd>>> {
+    fn step(&self, lost: &Arc<ByteFd>, renew: impl Fn(Arc<ByteFd>) -> Result<()>) -> Result<Option<Arc<ByteFd>>> {
         let mut line = self.line();
         if line.over {
             return Err(Error::PeerDead);
@@ -98,9 +107,9 @@ impl Reconnect {
             line.fd = Arc::new(byte_fd(fd)?);
             line.count += 1;
             (line.since, line.broken) = (Instant::now(), None);
-            // A thread that holds the lock waits at most in a system call on the old socket, which
-            // has been shut down.
-            sender::lock(core).renew(line.fd.clone())?;
+            // A thread that holds the sender's lock waits at most in a system call on the old
+            // socket, which has been shut down.
+            renew(line.fd.clone())?;
         }
         Ok(Some(line.fd.clone()))
     }

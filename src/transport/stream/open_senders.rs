@@ -1,4 +1,4 @@
-//! Who has said HELLO and not BYE on a stream into which several may write.
+//! The senders that have said HELLO and not BYE, on a stream into which several may write.
 //!
 //! Used by the receiver. Relies on nothing.
 //!
@@ -13,7 +13,7 @@ const MAX_SENDERS: usize = 65_536;
 
 /// The epochs of those that have begun and not ended.
 #[derive(Debug, Default)]
-pub(super) struct Senders {
+pub(super) struct OpenSenders {
     epochs: HashMap<u64, Entry>,
     /// The same in the order in which they began.
     named: BTreeMap<u64, u64>,
@@ -29,7 +29,7 @@ struct Entry {
     is_named: bool,
 }
 
-impl Senders {
+impl OpenSenders {
     /// Says whether it is a new one. `is_named`: its frames show whose they are.
     pub(super) fn begin(&mut self, epoch: u64, is_named: bool) -> bool {
         if self.epochs.contains_key(&epoch) {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_bye_ends_its_own_sender() {
-        let mut senders = Senders::default();
+        let mut senders = OpenSenders::default();
         assert!(senders.begin(1, false) && senders.begin(2, false) && !senders.begin(1, true));
         assert!(!senders.end(Some(7)) && senders.end(Some(2)));
         assert_eq!(senders.epochs.keys().collect::<Vec<_>>(), [&1]);
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_bye_without_a_name_ends_none_that_has_one() {
-        let mut senders = Senders::default();
+        let mut senders = OpenSenders::default();
         assert!(
             [(1, true), (2, false), (3, true), (4, false)].map(|(epoch, named)| senders.begin(epoch, named))
                 == [true; 4]
