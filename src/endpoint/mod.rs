@@ -4,27 +4,37 @@
 //! The command line uses this module, and so can programs that take an endpoint from their user or
 //! their configuration.
 
-// Floor 5, one file per group of schemes; `query.rs` parses the options. Relies on `ring/` and
+// Floor 5, one file per scheme; `query.rs` parses the options. Relies on `ring/` and
 // `transport/`.
 
 #![forbid(unsafe_code)]
 
+mod dgram;
+mod fifo;
 mod half;
+mod mq;
 mod pipe;
 mod query;
-mod queue;
 mod ring;
+mod seqpacket;
 mod signal;
-mod socket;
-mod stream;
+mod sysv;
+mod tcp;
+mod udp;
+mod unix;
 
-pub use pipe::{FifoEndpoint, PipeEndpoint};
+pub use dgram::DgramEndpoint;
+pub use fifo::FifoEndpoint;
+pub use mq::MqEndpoint;
+pub use pipe::PipeEndpoint;
 pub use query::{parse_duration, parse_size};
-pub use queue::{MqEndpoint, SysvEndpoint};
 pub use ring::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
+pub use seqpacket::SeqpacketEndpoint;
 pub use signal::SignalEndpoint;
-pub use socket::{DgramEndpoint, SeqpacketEndpoint, UdpEndpoint};
-pub use stream::{TcpEndpoint, UnixEndpoint};
+pub use sysv::SysvEndpoint;
+pub use tcp::TcpEndpoint;
+pub use udp::UdpEndpoint;
+pub use unix::UnixEndpoint;
 
 use half::Half;
 
@@ -34,7 +44,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::segment::Directory;
-use crate::transport::accept::Wanted;
+use crate::transport::socket::Wanted;
 use crate::transport::{FrameReceiver, FrameSender};
 use crate::wait::deadline::Deadline;
 
@@ -44,6 +54,9 @@ const SCHEMES: &str = "endpoint: SCHEME:ADDRESS[?OPTION=VALUE&…]; known scheme
 const ONE_WAY: Error = Error::Unsupported {
     what: "both directions over this endpoint: open two, one for each direction, or use unix, seqpacket or tcp",
 };
+
+const SENDER_LISTENS: Error =
+    Error::Invalid { what: "listen: only the receiver listens with this transport: leave it out to send" };
 
 /// Both ends of a connection, as [`Endpoint::open_duplex`] opens them.
 pub type Duplex = (Box<dyn FrameSender>, Box<dyn FrameReceiver>);

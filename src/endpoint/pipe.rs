@@ -1,30 +1,24 @@
-//! `-`, `pipe:`, `fd:N`: descriptors that the program was started with; `fifo:PATH`: a named pipe.
+//! `-`, `pipe:`, `fd:N`: descriptors that the program was started with.
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
 
 use super::Duplex;
 use super::query::{self, parse_size};
 use crate::error::{Error, Result};
+use crate::transport::pipe;
 use crate::transport::stream::{Options, Receiver, Sender};
-use crate::transport::{fifo, pipe};
-use crate::wait::deadline::Deadline;
 
 const KEYS: &str = "endpoint option: known for -, pipe, fd and fifo are max_payload, pipe_size, listen";
 
-fn parse_options(text: &str) -> Result<Options> {
-    let mut options = Options::new();
-    query::each(text, |key, value| {
-        options = match key {
-            "max_payload" => options.clone().max_payload(parse_size(value)?),
-            "pipe_size" => options.clone().pipe_size(parse_size(value)?),
-            "listen" => query::no_listener(options.clone(), value)?,
-            _ => return Err(Error::Invalid { what: KEYS }),
-        };
-        Ok(())
-    })?;
-    Ok(options)
+/// The options of a pipe and of a FIFO.
+pub(super) fn parse_options(text: &str) -> Result<Options> {
+    query::fold(text, Options::new(), |options, key, value| match key {
+        "max_payload" => Ok(options.max_payload(parse_size(value)?)),
+        "pipe_size" => Ok(options.pipe_size(parse_size(value)?)),
+        "listen" => query::no_listener(options, value),
+        _ => Err(Error::Invalid { what: KEYS }),
+    })
 }
 
 /// `-[?…]`, also written `pipe:`: frames on standard input and output. `fd:N[?…]`, also written
@@ -101,44 +95,5 @@ impl fmt::Display for PipeEndpoint {
             None => f.write_str("-"),
             Some(number) => write!(f, "fd:{number}"),
         }
-    }
-}
-
-/// `fifo:PATH[?…]`: a named pipe, created with mode 0600 by the first side to open it. Options as
-/// for [`PipeEndpoint`].
-#[derive(Clone, Debug)]
-pub struct FifoEndpoint {
-    path: PathBuf,
-    options: Options,
-}
-
-impl FifoEndpoint {
-    pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
-        Ok(FifoEndpoint { path: query::path(path)?, options: parse_options(options)? })
-    }
-
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        query::check_parent(&self.path, fifo::NO_DIRECTORY)?;
-        pipe::check_size(&self.options)
-    }
-
-    pub(super) fn open_sender(&self, batch: bool, deadline: Deadline) -> Result<Sender> {
-        fifo::sender(&self.path, &self.options.clone().batch(batch), deadline)
-    }
-
-    pub(super) fn open_receiver(&self) -> Result<fifo::Receiver> {
-        fifo::receiver(&self.path, &self.options)
-    }
-}
-
-impl fmt::Display for FifoEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "fifo:{}", self.path.display())
     }
 }

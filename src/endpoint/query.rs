@@ -14,22 +14,26 @@ use crate::error::{Error, Result};
 /// Options that may be repeated; each adds to the others.
 const LISTS: [&str; 2] = ["uid", "source"];
 
-/// Calls `set(key, value)` for every option of `text`, in order. An option without a value is
-/// `true`.
+/// Applies every option of `text` to `options`, in order: `set(options, key, value)`. An option
+/// without a value is `true`.
 ///
 /// # Errors
 /// [`Error::Invalid`] if an option is given twice; the errors of `set`.
-pub(super) fn each<'t>(text: &'t str, mut set: impl FnMut(&'t str, &'t str) -> Result<()>) -> Result<()> {
+pub(super) fn fold<'t, T>(
+    text: &'t str,
+    mut options: T,
+    mut set: impl FnMut(T, &'t str, &'t str) -> Result<T>,
+) -> Result<T> {
     let mut keys = Vec::new();
     for option in text.split('&').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, "true"));
-        set(key, value)?;
+        options = set(options, key, value)?;
         if keys.contains(&key) && !LISTS.contains(&key) {
             return Err(Error::Invalid { what: "endpoint option: given twice: give it once" });
         }
         keys.push(key);
     }
-    Ok(())
+    Ok(options)
 }
 
 /// Checks the value of `listen` for a scheme where no side waits for a connection; returns

@@ -64,7 +64,7 @@ impl RingEndpoint {
     pub(super) fn parse(name: &str, options: &str) -> Result<Self> {
         check_name(name)?;
         let mut ring = RingEndpoint { name: name.to_owned(), ..RingEndpoint::default() };
-        query::each(options, |key, value| ring.set(key, value))?;
+        query::fold(options, (), |(), key, value| ring.set(key, value))?;
         ring.check()?;
         Ok(ring)
     }

@@ -32,19 +32,14 @@ impl SignalEndpoint {
             (_, Ok(pid)) if is_number && pid > 0 => Some(pid),
             _ => return Err(Error::Invalid { what: "process: must be a pid, as in signal:4242, or empty to receive" }),
         };
-        let mut parsed = SignalEndpoint { pid, options: Options::default() };
-        query::each(options, |key, value| {
-            let options = parsed.options.clone();
-            parsed.options = match key {
-                "signo" => options.signo(Signo::parse(value)?),
-                "max_payload" => options.max_payload(parse_size(value)?),
-                "uid" => options.allow_uid(parse_uid(value)?),
-                "listen" => query::no_listener(options, value)?,
-                _ => return Err(Error::Invalid { what: KEYS }),
-            };
-            Ok(())
+        let options = query::fold(options, Options::default(), |options, key, value| match key {
+            "signo" => Ok(options.signo(Signo::parse(value)?)),
+            "max_payload" => Ok(options.max_payload(parse_size(value)?)),
+            "uid" => Ok(options.allow_uid(parse_uid(value)?)),
+            "listen" => query::no_listener(options, value),
+            _ => Err(Error::Invalid { what: KEYS }),
         })?;
-        Ok(parsed)
+        Ok(SignalEndpoint { pid, options })
     }
 
     pub(super) fn check_sender(&self) -> Result<()> {

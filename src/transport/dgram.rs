@@ -1,8 +1,8 @@
 //! `dgram:PATH`: frames in datagrams over Unix sockets (unix(7), `SOCK_DGRAM`): many senders, one
 //! receiver, lossless.
 //!
-//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for
-//! everything except the socket itself.
+//! Used by endpoints and programs. Relies on `socket/`, and on `message/` for everything except
+//! the socket itself.
 //!
 //! Each sender has an address (an abstract name that the kernel chooses), which identifies it to
 //! the receiver. It has departed when no socket holds that address any more. The kernel adds the
@@ -23,9 +23,12 @@ use rustix::net::{
     shutdown,
 };
 
-use super::datagram::{UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
-use super::socket_path::{BoundPath, is_allowed};
+pub use super::socket::options::Options;
+use super::socket::path::BoundPath;
+use super::socket::peer::is_allowed;
+use super::socket::send_recv::{UNIX_BUFFER, pull, push, unix_message, wait_for_room, wake_up_at_times};
+use super::socket::unix;
 use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header};
@@ -44,37 +47,6 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     duplex: false,
     remote: false,
 };
-
-/// How to open a socket: start from [`Options::default`].
-#[derive(Clone, Debug)]
-pub struct Options {
-    max_payload: usize,
-    uids: Vec<u32>,
-}
-
-impl Default for Options {
-    /// Payloads up to 16 MiB; peers are processes of this user or of root.
-    fn default() -> Self {
-        Options { max_payload: DEFAULT_MAX_PAYLOAD, uids: Vec::new() }
-    }
-}
-
-impl Options {
-    /// The largest payload that is sent or accepted, in bytes. A frame that does not fit into a
-    /// datagram (64 KiB, or half of the socket's buffer) is sent in fragments.
-    #[must_use]
-    pub fn max_payload(mut self, bytes: usize) -> Self {
-        self.max_payload = bytes;
-        self
-    }
-
-    /// Allows the processes of another user to send, too.
-    #[must_use]
-    pub fn allow_uid(mut self, uid: u32) -> Self {
-        self.uids.push(uid);
-        self
-    }
-}
 
 /// The sending end. Any number of them may send to one receiver.
 ///
@@ -105,10 +77,10 @@ impl Sender {
     /// socket of this or an allowed user, in a directory that other users cannot change;
     /// [`Error::Invalid`]; [`Error::Io`].
     pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
-        let socket = unix_socket(SocketType::DGRAM)?;
+        let socket = unix::new(SocketType::DGRAM)?;
         bind(&socket, &SocketAddrUnix::new_unnamed())
             .map_err(|e| Error::io("bind the socket to an abstract address", e))?;
-        connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
+        unix::connect(&socket, path.as_ref(), &options.uids, deadline.into())?;
         let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
         Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket })).map(Sender)
     }
@@ -129,11 +101,12 @@ impl Receiver {
     /// that other users may change, or if the path is not a socket; [`Error::Invalid`];
     /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let socket = unix_socket(SocketType::DGRAM)?;
+        let socket = unix::new(SocketType::DGRAM)?;
+        wake_up_at_times(&socket)?;
         set_socket_passcred(&socket, true).map_err(|e| Error::io("enable the senders' credentials", e))?;
         let path = BoundPath::bind(&socket, SocketType::DGRAM, path.as_ref())?;
         let end =
-            ReceivingEnd { socket, probe: unix_socket(SocketType::DGRAM)?, uids: options.uids.clone(), _path: path };
+            ReceivingEnd { socket, probe: unix::new(SocketType::DGRAM)?, uids: options.uids.clone(), _path: path };
         Ok(Receiver(Inbox::new(end, UNIX_BUFFER, options.max_payload)))
     }
 }

@@ -22,8 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-pub(crate) mod accept;
-mod datagram;
 mod deadlines;
 pub mod dgram;
 mod doorbell;
@@ -36,7 +34,7 @@ mod retry;
 pub mod ring;
 pub mod seqpacket;
 pub mod signal;
-pub(crate) mod socket_path;
+pub(crate) mod socket;
 pub mod stream;
 pub mod sysv;
 pub mod tcp;

@@ -1,7 +1,7 @@
 //! `seqpacket:PATH`: frames over a connected Unix message socket (unix(7), `SOCK_SEQPACKET`).
 //!
-//! Used by endpoints and programs. Relies on `datagram.rs`, `socket_path.rs`, and on `message/` for
-//! everything except the socket itself.
+//! Used by endpoints and programs. Relies on `socket/`, and on `message/` for everything except
+//! the socket itself.
 //!
 //! Both directions: each connection is a [`Sender`] and a [`Receiver`] that share a socket. Each
 //! side sends HELLO first. A receiver that has read the peer's HELLO lowers its own sender's limit
@@ -17,15 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{socket_error, socket_peercred};
-use rustix::net::{Shutdown, SocketType, listen, recv, shutdown};
+use rustix::net::sockopt::socket_error;
+use rustix::net::{Shutdown, SocketType, recv, shutdown};
 
-use super::accept::{self, BACKLOG, Silent, Wanted};
-use super::datagram::{
-    UNIX_BUFFER, connect_unix, pull, push, unix_message, unix_socket, wait_for_room, wake_up_at_times,
-};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
-use super::socket_path::{BoundPath, is_allowed};
+use super::socket::Wanted;
+pub use super::socket::options::Options;
+use super::socket::send_recv::{UNIX_BUFFER, pull, push, unix_message, wait_for_room, wake_up_at_times};
+use super::socket::unix::{self, connect_to_listener};
 use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Frame, Header, Hello, control};
@@ -48,37 +47,6 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     remote: false,
 };
 
-/// How to listen or connect: start from [`Options::default`].
-#[derive(Clone, Debug)]
-pub struct Options {
-    max_payload: usize,
-    uids: Vec<u32>,
-}
-
-impl Default for Options {
-    /// Payloads up to 16 MiB; peers are processes of this user or of root.
-    fn default() -> Self {
-        Options { max_payload: DEFAULT_MAX_PAYLOAD, uids: Vec::new() }
-    }
-}
-
-impl Options {
-    /// The largest payload that is sent or accepted, in bytes. A frame that does not fit into a
-    /// message (64 KiB, or half of the socket's buffer) is sent in fragments.
-    #[must_use]
-    pub fn max_payload(mut self, bytes: usize) -> Self {
-        self.max_payload = bytes;
-        self
-    }
-
-    /// Allows the processes of another user, too.
-    #[must_use]
-    pub fn allow_uid(mut self, uid: u32) -> Self {
-        self.uids.push(uid);
-        self
-    }
-}
-
 /// A listening socket at a path. Dropping it removes the path; connections stay open.
 ///
 /// ```
@@ -98,9 +66,8 @@ impl Options {
 /// ```
 #[derive(Debug)]
 pub struct Listener {
-    socket: OwnedFd,
-    options: Options,
-    _path: BoundPath,
+    inner: unix::Listener,
+    max_payload: usize,
 }
 
 impl Listener {
@@ -113,11 +80,8 @@ impl Listener {
     /// that other users may change, or if the path is not a socket; [`Error::Invalid`];
     /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let socket = unix_socket(SocketType::SEQPACKET)?;
-        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| Error::io("set up the socket", e))?;
-        let path = BoundPath::bind(&socket, SocketType::SEQPACKET, path.as_ref())?;
-        listen(&socket, BACKLOG).map_err(|e| Error::io("listen at the socket", e))?;
-        Ok(Listener { socket, options: options.clone(), _path: path })
+        let inner = unix::Listener::bind(path.as_ref(), SocketType::SEQPACKET, &options.uids)?;
+        Ok(Listener { inner, max_payload: options.max_payload })
     }
 
     /// Accepts the next connection. A peer that has shut its sending side is served; one that has
@@ -128,31 +92,19 @@ impl Listener {
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its
     /// connection is closed; call again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
-        let socket = accept::next(self.socket.as_fd(), deadline.into())?;
-        check_peer(&socket, &self.options)?;
-        self.ends(socket)
+        accepted(self.inner.accept(deadline.into())?, self.max_payload)
     }
 
     /// Accepts the first peer that is `wanted`. Peers of users that are not allowed are ignored.
     pub(crate) fn accept_wanted(&self, wanted: Wanted, deadline: Deadline) -> Result<(Sender, Receiver)> {
-        let admit = |socket: &OwnedFd| check_peer(socket, &self.options);
-        self.ends(accept::first_to_speak(self.socket.as_fd(), &mut Silent::default(), wanted, deadline, admit)?)
-    }
-
-    fn ends(&self, socket: OwnedFd) -> Result<(Sender, Receiver)> {
-        wake_up_at_times(&socket)?;
-        let (link, inbox) = inbox(socket, &self.options)?;
-        let (wire, max) = (wire(&link)?, self.options.max_payload);
-        // The peer may have sent everything and closed already: its frames are still received.
-        let outbox = Outbox::answer(wire, max, |_| Ok(SendingEnd { link }))?;
-        Ok((Sender(outbox), Receiver(inbox)))
+        accepted(self.inner.accept_wanted(wanted, deadline)?, self.max_payload)
     }
 }
 
 impl AsFd for Listener {
     /// Polls readable when a peer waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.inner.as_fd()
     }
 }
 
@@ -163,21 +115,18 @@ impl AsFd for Listener {
 /// connections to accept; [`Error::Untrusted`] if the path is not a socket, or the listener is of a
 /// user that is not allowed; [`Error::Invalid`]; [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
-    let socket = unix_socket(SocketType::SEQPACKET)?;
-    connect_unix(&socket, path.as_ref(), &options.uids, deadline.into())?;
-    check_peer(&socket, options)?;
-    let (link, inbox) = inbox(socket, options)?;
+    let socket = connect_to_listener(path.as_ref(), SocketType::SEQPACKET, &options.uids, deadline.into())?;
+    let (link, inbox) = inbox(socket, options.max_payload)?;
     let outbox = Outbox::open(wire(&link)?, options.max_payload, |_| Ok(SendingEnd { link }))?;
     Ok((Sender(outbox), Receiver(inbox)))
 }
 
-/// Whether the peer of a connected socket is allowed.
-fn check_peer(socket: &OwnedFd, options: &Options) -> Result<()> {
-    let peer = socket_peercred(socket).map_err(|e| Error::io("read the peer's credentials", e))?;
-    match is_allowed(peer.uid.as_raw(), &options.uids) {
-        true => Ok(()),
-        false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
-    }
+/// The ends of an accepted connection. The peer may have sent everything and closed already: its
+/// frames are still received.
+fn accepted(socket: OwnedFd, max_payload: usize) -> Result<(Sender, Receiver)> {
+    let (link, inbox) = inbox(socket, max_payload)?;
+    let outbox = Outbox::answer(wire(&link)?, max_payload, |_| Ok(SendingEnd { link }))?;
+    Ok((Sender(outbox), Receiver(inbox)))
 }
 
 fn wire(link: &Link) -> Result<Wire> {
@@ -185,10 +134,11 @@ fn wire(link: &Link) -> Result<Wire> {
 }
 
 /// The receiving end of a connected socket whose peer is allowed.
-fn inbox(socket: OwnedFd, options: &Options) -> Result<(Arc<Link>, Inbox<ReceivingEnd>)> {
+fn inbox(socket: OwnedFd, max_payload: usize) -> Result<(Arc<Link>, Inbox<ReceivingEnd>)> {
+    wake_up_at_times(&socket)?;
     let (peer_limit, was_reset) = (AtomicU32::new(u32::MAX), AtomicBool::new(false));
     let link = Arc::new(Link { socket, peer_limit, was_reset, born: fork::generation() });
-    let inbox = Inbox::new(ReceivingEnd { link: Arc::clone(&link) }, UNIX_BUFFER, options.max_payload);
+    let inbox = Inbox::new(ReceivingEnd { link: Arc::clone(&link) }, UNIX_BUFFER, max_payload);
     Ok((link, inbox))
 }
 

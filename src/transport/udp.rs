@@ -1,7 +1,7 @@
 //! `udp:HOST:PORT`: frames in datagrams, to any machine, with nothing promised but that what is
 //! missing is reported.
 //!
-//! Used by endpoints and programs. Relies on `datagram.rs`, and on `message/` for all that is not
+//! Used by endpoints and programs. Relies on `socket/`, and on `message/` for all that is not
 //! the socket itself.
 //!
 //! Long frames: their checksums are better than UDP's. A frame that is larger than a datagram
@@ -23,9 +23,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg_addr};
 
-use super::datagram::{pull, push, wait_for_room, wake_up_at_times};
 use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
 use super::retry::{PAUSES, may_pass};
+use super::socket::address::resolve;
+use super::socket::send_recv::{pull, push, wait_for_room, wake_up_at_times};
 use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, control};
@@ -107,23 +108,6 @@ impl Options {
             _ => Err(Error::Invalid { what: "datagram size: 128 to 65507 bytes" }),
         }
     }
-
-    /// The addresses of a host, at least one, if these options allow them.
-    fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
-        const UNKNOWN: Error =
-            Error::Invalid { what: "address: HOST:PORT, of a host that has an address, as in 127.0.0.1:4000" };
-        let found = address.to_socket_addrs().map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidInput => UNKNOWN, // not of the form HOST:PORT
-            _ => Error::io("look up the host", e),
-        })?;
-        let addresses: Vec<_> = found.collect();
-        self.check_size()?;
-        if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
-            const WHAT: &str = "UDP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
-            return Err(Error::Untrusted { what: WHAT });
-        }
-        if addresses.is_empty() { Err(UNKNOWN) } else { Ok(addresses) }
-    }
 }
 
 /// The sending end. Any number of them may send to one receiver.
@@ -159,7 +143,8 @@ impl Sender {
     /// cannot be reached at the deadline.
     pub fn connect(address: impl ToSocketAddrs, options: &Options, deadline: impl Into<Deadline>) -> Result<Self> {
         let deadline = deadline.into();
-        let addresses = options.resolve(address)?;
+        options.check_size()?;
+        let addresses = resolve(address, options.remote)?;
         let mut pauses = PAUSES;
         loop {
             let has_passed = deadline.has_passed();
@@ -217,7 +202,8 @@ impl Receiver {
     /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this
     /// machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
     pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
-        let socket = match UdpSocket::bind(&options.resolve(address)?[..]) {
+        options.check_size()?;
+        let socket = match UdpSocket::bind(&resolve(address, options.remote)?[..]) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(Error::Exists),
             bound => bound.map_err(|e| Error::io("bind the UDP socket", e))?,
         };

@@ -1,7 +1,7 @@
 //! `unix:PATH`: frames both ways over a Unix stream socket.
 //!
-//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `socket_path.rs` for
-//! the name.
+//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `socket/` for
+//! the path and the peer.
 //!
 //! Each side says HELLO first and BYE last; a receiver that has read the other side's HELLO lowers
 //! its own sender's limit to what was said, and answers PING. Bytes that are no frame end the
@@ -14,12 +14,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::net::sockopt::socket_peercred;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
+use rustix::net::SocketType;
 
-use super::accept::{self, BACKLOG, Silent, Wanted};
-use super::datagram::connect_unix;
-use super::socket_path::{BoundPath, is_allowed};
+use super::socket::Wanted;
+pub use super::socket::peer::{Credentials, credentials};
+use super::socket::unix::{self, connect_to_listener};
 use super::stream::{self, Wire};
 pub use super::stream::{Receiver, Sender};
 use super::{Capabilities, DeliveryOrder, FrameReceiver, FrameSender, upgrade};
@@ -86,9 +85,8 @@ impl Options {
 /// ```
 #[derive(Debug)]
 pub struct Listener {
-    socket: OwnedFd,
-    options: Options,
-    _path: BoundPath,
+    inner: unix::Listener,
+    stream: stream::Options,
 }
 
 impl Listener {
@@ -101,10 +99,8 @@ impl Listener {
     /// others may change, or if something else is under the path; [`Error::Invalid`];
     /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let socket = socket(SocketFlags::NONBLOCK)?;
-        let path = BoundPath::bind(&socket, SocketType::STREAM, path.as_ref())?;
-        listen(&socket, BACKLOG).map_err(|e| Error::io("listen at the socket", e))?;
-        Ok(Listener { socket, options: options.clone(), _path: path })
+        let inner = unix::Listener::bind(path.as_ref(), SocketType::STREAM, &options.uids)?;
+        Ok(Listener { inner, stream: options.stream.clone() })
     }
 
     /// The next connection. A peer that has shut its sending side is served; one that has gone
@@ -114,7 +110,7 @@ impl Listener {
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its
     /// connection is closed; call again for the next); [`Error::Io`].
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
-        self.stream_over(self.accept_socket(deadline.into())?)
+        self.stream_over(self.inner.accept(deadline.into())?)
     }
 
     /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring
@@ -126,7 +122,7 @@ impl Listener {
     /// [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity that cannot be.
     pub fn accept_upgrading(&self, capacity: usize, deadline: impl Into<Deadline>) -> Result<Connection> {
         let deadline = deadline.into();
-        self.upgrade(self.accept_socket(deadline)?, capacity, deadline)
+        self.upgrade(self.inner.accept(deadline)?, capacity, deadline)
     }
 
     /// The connection of the first peer that is `wanted`, over rings of `upgrade` bytes if that is
@@ -137,8 +133,7 @@ impl Listener {
         upgrade: Option<usize>,
         deadline: Deadline,
     ) -> Result<Connection> {
-        let admit = |socket: &OwnedFd| check_peer(socket, &self.options);
-        let socket = accept::first_to_speak(self.socket.as_fd(), &mut Silent::default(), wanted, deadline, admit)?;
+        let socket = self.inner.accept_wanted(wanted, deadline)?;
         match upgrade {
             Some(capacity) => self.upgrade(socket, capacity, deadline),
             None => self.stream_over(socket).map(|(tx, rx)| Connection::Stream(tx, rx)),
@@ -146,24 +141,18 @@ impl Listener {
     }
 
     fn stream_over(&self, socket: OwnedFd) -> Result<(Sender, Receiver)> {
-        stream::connection(socket, WIRE, &self.options.stream)
+        stream::connection(socket, WIRE, &self.stream)
     }
 
     fn upgrade(&self, socket: OwnedFd, capacity: usize, deadline: Deadline) -> Result<Connection> {
-        upgrade::negotiate(socket, WIRE, &self.options.stream, capacity, deadline)
-    }
-
-    fn accept_socket(&self, deadline: Deadline) -> Result<OwnedFd> {
-        let socket = accept::next(self.socket.as_fd(), deadline)?;
-        check_peer(&socket, &self.options)?;
-        Ok(socket)
+        upgrade::negotiate(socket, WIRE, &self.stream, capacity, deadline)
     }
 }
 
 impl AsFd for Listener {
     /// Polls readable when a connection waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.inner.as_fd()
     }
 }
 
@@ -174,7 +163,8 @@ impl AsFd for Listener {
 /// connections to accept; [`Error::Untrusted`] if the path is no socket, or the listener is of a
 /// user that is not allowed; [`Error::Invalid`]; [`Error::Io`].
 pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<Deadline>) -> Result<(Sender, Receiver)> {
-    stream::connection(connect_socket(path.as_ref(), options, deadline.into())?, WIRE, &options.stream)
+    let socket = connect_to_listener(path.as_ref(), SocketType::STREAM, &options.uids, deadline.into())?;
+    stream::connection(socket, WIRE, &options.stream)
 }
 
 /// Connects as [`connect`] does, and goes on over rings, if the peer wants that, too: no system
@@ -209,7 +199,7 @@ pub fn connect_upgrading(
     deadline: impl Into<Deadline>,
 ) -> Result<Connection> {
     let deadline = deadline.into();
-    let socket = connect_socket(path.as_ref(), options, deadline)?;
+    let socket = connect_to_listener(path.as_ref(), SocketType::STREAM, &options.uids, deadline)?;
     upgrade::negotiate(socket, WIRE, &options.stream, capacity, deadline)
 }
 
@@ -264,53 +254,5 @@ impl Connection {
             Connection::Stream(_, rx) => rx.poll_fd().map_or(Err(Error::Closed), credentials),
             Connection::Rings(_, rx) => credentials(rx),
         }
-    }
-}
-
-fn connect_socket(path: &Path, options: &Options, deadline: Deadline) -> Result<OwnedFd> {
-    let socket = socket(SocketFlags::empty())?;
-    connect_unix(&socket, path, &options.uids, deadline)?;
-    check_peer(&socket, options)?;
-    Ok(socket)
-}
-
-/// The process at the other end of a connection, as it was when it connected or began to listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// Its pid; 0 if it is in a pid namespace that cannot be seen from here.
-    pub pid: u32,
-    /// Its effective user.
-    pub uid: u32,
-    /// Its effective group.
-    pub gid: u32,
-}
-
-/// Who is at the other end of a Unix socket (`SO_PEERCRED`, unix(7)). One system call.
-///
-/// # Errors
-/// [`Error::Io`], also for what is no Unix socket.
-///
-/// ```
-/// use slipring::transport::unix;
-/// let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-/// assert_eq!(unix::credentials(&one)?.pid, std::process::id());
-/// # Ok::<(), slipring::Error>(())
-/// ```
-pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
-    let peer = socket_peercred(socket).map_err(|e| Error::io("ask who the peer is", e))?;
-    let pid = rustix::process::Pid::as_raw(Some(peer.pid)).unsigned_abs();
-    Ok(Credentials { pid, uid: peer.uid.as_raw(), gid: peer.gid.as_raw() })
-}
-
-fn socket(flags: SocketFlags) -> Result<OwnedFd> {
-    socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | flags, None)
-        .map_err(|e| Error::io("make a socket", e))
-}
-
-/// Whether the peer of a connected socket is allowed.
-fn check_peer(socket: &OwnedFd, options: &Options) -> Result<()> {
-    match is_allowed(credentials(socket)?.uid, &options.uids) {
-        true => Ok(()),
-        false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
     }
 }

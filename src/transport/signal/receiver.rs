@@ -13,7 +13,7 @@ use crate::frame::{Form, Frame, Header, SHORT, control};
 use crate::os::poll::{Ready, wait};
 use crate::os::signal::{self, Info};
 use crate::transport::message::{Habit, Inbox, Inlet, Pulled, receiver};
-use crate::transport::socket_path::is_allowed;
+use crate::transport::socket::peer::is_allowed;
 use crate::wait::deadline::Deadline;
 
 /// Signals read at once.

@@ -1,7 +1,7 @@
 //! `tcp:HOST:PORT`: frames both ways over TCP, on this machine unless other machines are allowed.
 //!
-//! Used by endpoints and programs. Relies on `stream/` for the ends, and on `dial.rs` for
-//! connections.
+//! Used by endpoints and programs. Relies on `stream/` for the ends, on `connect.rs` for
+//! connections, and on `socket/` for the listener.
 //!
 //! Frames have the long form, whose checksums are better than TCP's. `TCP_NODELAY` is set, because
 //! collecting is a separate option ([`stream::Options::batch`]). HELLO and BYE are used as on
@@ -21,7 +21,7 @@
 //! [`FrameSenderExt::close`](super::FrameSenderExt::close) returns when the other machine's kernel
 //! has acknowledged everything, or at its deadline. Dropping does not wait.
 
-mod dial;
+mod connect;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -31,8 +31,10 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use self::dial::Dial;
-use super::accept::{self, Silent, Wanted};
+use self::connect::Connecting;
+use super::socket::Wanted;
+use super::socket::accept::{self, Silent};
+use super::socket::address::resolve;
 use super::stream::{self, Next, Wire};
 pub use super::stream::{Receiver, Sender};
 use super::{Capabilities, DeliveryOrder};
@@ -108,20 +110,6 @@ impl Options {
         self.reconnect = Some(patience);
         self
     }
-
-    fn resolve(&self, address: impl ToSocketAddrs) -> Result<Vec<SocketAddr>> {
-        const WRONG: Error = Error::Invalid { what: "TCP address: HOST:PORT, and the host must have an address" };
-        let found = address.to_socket_addrs().map_err(|e| match e.kind() {
-            ErrorKind::InvalidInput => WRONG, // not of the form HOST:PORT
-            _ => Error::io("look up the host", e),
-        })?;
-        let addresses: Vec<_> = found.collect();
-        if !self.remote && addresses.iter().any(|address| !address.ip().is_loopback()) {
-            const WHAT: &str = "TCP beyond this machine, unless asked for: use a loopback address, or allow `remote`";
-            return Err(Error::Untrusted { what: WHAT });
-        }
-        if addresses.is_empty() { Err(WRONG) } else { Ok(addresses) }
-    }
 }
 
 /// A listening port.
@@ -152,7 +140,7 @@ impl Listener {
     /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this
     /// machine; [`Error::Invalid`] for one that does not resolve; [`Error::Io`].
     pub fn bind(address: impl ToSocketAddrs, options: &Options) -> Result<Self> {
-        let socket = match TcpListener::bind(&options.resolve(address)?[..]) {
+        let socket = match TcpListener::bind(&resolve(address, options.remote)?[..]) {
             Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(Error::Exists),
             bound => bound.map_err(|e| Error::io("listen at the address", e))?,
         };
@@ -231,16 +219,16 @@ pub fn connect(
     deadline: impl Into<Deadline>,
 ) -> Result<(Sender, Receiver)> {
     let deadline = deadline.into();
-    let mut dial = Dial::new(options.resolve(address)?);
+    let mut connecting = Connecting::new(resolve(address, options.remote)?);
     let mut has_passed = false;
     loop {
-        if let Some(socket) = dial.step()? {
-            return ends(socket, Some(Box::new(move || dial.step())), options);
+        if let Some(socket) = connecting.step()? {
+            return ends(socket, Some(Box::new(move || connecting.step())), options);
         }
         if has_passed {
-            return Err(dial.why_not());
+            return Err(connecting.why_not());
         }
-        dial.wait(deadline)?;
+        connecting.wait(deadline)?;
         has_passed = deadline.has_passed();
     }
 }

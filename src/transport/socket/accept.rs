@@ -18,14 +18,14 @@ use crate::os::poll::{self, Ready};
 use crate::wait::deadline::Deadline;
 
 /// Connections that may wait to be accepted.
-pub(super) const BACKLOG: i32 = 64;
+pub(in crate::transport) const BACKLOG: i32 = 64;
 
 /// Connections that may be silent at once; of more, the oldest is closed.
 const MOST_SILENT: usize = 64;
 
 /// How long a peer to send to may be silent before it counts: peers of this library say HELLO at
 /// once, others need not.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(in crate::transport) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which peers [`first_to_speak`] lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ enum Said {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(super) fn try_next(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+pub(in crate::transport) fn try_next(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     loop {
         match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(socket) => return Ok(Some(socket)),
@@ -66,7 +66,7 @@ pub(super) fn try_next(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// [`Error::Timeout`]; [`Error::Io`].
-pub(super) fn next(listener: BorrowedFd<'_>, deadline: Deadline) -> Result<OwnedFd> {
+pub(in crate::transport) fn next(listener: BorrowedFd<'_>, deadline: Deadline) -> Result<OwnedFd> {
     loop {
         while let Some(socket) = try_next(listener)? {
             if !matches!(said(&socket), Said::Gone) {
@@ -83,14 +83,14 @@ pub(super) fn next(listener: BorrowedFd<'_>, deadline: Deadline) -> Result<Owned
 
 /// Connections that have said nothing yet, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Silent(Vec<(OwnedFd, Instant)>);
+pub(in crate::transport) struct Silent(Vec<(OwnedFd, Instant)>);
 
 /// The first connection that is `wanted`, of those that `admit` does not refuse. `silent` holds the
 /// others.
 ///
 /// # Errors
 /// [`Error::Timeout`]; [`Error::Io`].
-pub(super) fn first_to_speak(
+pub(in crate::transport) fn first_to_speak(
     listener: BorrowedFd<'_>,
     Silent(waiting): &mut Silent,
     wanted: Wanted,
@@ -138,7 +138,7 @@ pub(super) fn first_to_speak(
 }
 
 /// Whether this connection had ended its own direction, without a word, when it was accepted.
-pub(super) fn is_mute(socket: &OwnedFd) -> bool {
+pub(in crate::transport) fn is_mute(socket: &OwnedFd) -> bool {
     matches!(said(socket), Said::End)
 }
 

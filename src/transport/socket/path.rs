@@ -18,8 +18,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
-use rustix::process::{geteuid, getuid};
+use rustix::process::geteuid;
 
+use super::peer::is_allowed;
 use crate::error::{Error, Result};
 use crate::os::fork;
 use crate::wait::deadline::Deadline;
@@ -32,7 +33,7 @@ const TAKE_OVER: Duration = Duration::from_secs(1);
 
 /// A path that leads to a socket of ours. Dropping it removes the path.
 #[derive(Debug)]
-pub(super) struct BoundPath {
+pub(in crate::transport) struct BoundPath {
     path: PathBuf,
     /// Device and inode of the socket's file, so that no other file is removed.
     device: u64,
@@ -48,7 +49,7 @@ impl BoundPath {
     /// [`Error::Exists`] if another process listens there; [`Error::Untrusted`] for a directory
     /// that other users may change, or for anything but a socket of ours under the name;
     /// [`Error::Invalid`] for a path that is too long; [`Error::Io`].
-    pub(super) fn bind(socket: &OwnedFd, kind: SocketType, path: &Path) -> Result<Self> {
+    pub(in crate::transport) fn bind(socket: &OwnedFd, kind: SocketType, path: &Path) -> Result<Self> {
         let address = address(path)?;
         let directory = checked_directory(path, OFlags::RDONLY, &[])?;
         // One process at a time: between finding no listener and removing the name, another one
@@ -95,7 +96,7 @@ impl Drop for BoundPath {
 ///
 /// # Errors
 /// [`Error::NotFound`]; otherwise as [`BoundPath::bind`].
-pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> {
+pub(in crate::transport) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> {
     let address = address(path)?;
     // Search permission is all that a connecting side needs.
     checked_directory(path, OFlags::PATH, uids)?;
@@ -116,11 +117,6 @@ pub(super) fn peer_address(path: &Path, uids: &[u32]) -> Result<SocketAddrUnix> 
 pub(crate) fn check(path: &Path) -> Result<()> {
     address(path)?;
     if directory_of(path).is_dir() { Ok(()) } else { Err(NO_DIRECTORY) }
-}
-
-/// Whether a process of user `uid` may communicate with us: this user, root, and the allowed ones.
-pub(super) fn is_allowed(uid: u32, uids: &[u32]) -> bool {
-    uid == 0 || uid == geteuid().as_raw() || uid == getuid().as_raw() || uids.contains(&uid)
 }
 
 fn address(path: &Path) -> Result<SocketAddrUnix> {

@@ -27,7 +27,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connecting to the first of several addresses that lets us in.
 #[derive(Debug)]
-pub(super) struct Dial {
+pub(super) struct Connecting {
     targets: Vec<Target>,
     /// How many of them have been begun in this round, and when the last one was.
     begun: usize,
@@ -46,12 +46,12 @@ struct Target {
     refused: Option<Errno>,
 }
 
-impl Dial {
+impl Connecting {
     /// At least one address.
     pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
         let target = |address| Target { address, under_way: None, refused: None };
         let (targets, now) = (addresses.into_iter().map(target).collect(), Instant::now());
-        Dial { targets, begun: 0, since: now, not_before: now, pauses: PAUSES }
+        Connecting { targets, begun: 0, since: now, not_before: now, pauses: PAUSES }
     }
 
     /// A connection, if there is one now.
@@ -174,13 +174,13 @@ mod tests {
     use std::net::TcpListener;
 
     fn connects(addresses: &[SocketAddr]) -> bool {
-        let mut dial = Dial::new(addresses.to_vec());
+        let mut connecting = Connecting::new(addresses.to_vec());
         let deadline = Deadline::after(Duration::from_secs(60));
         while !deadline.has_passed() {
-            if dial.step().unwrap().is_some() {
+            if connecting.step().unwrap().is_some() {
                 return true;
             }
-            dial.wait(deadline).unwrap();
+            connecting.wait(deadline).unwrap();
         }
         false
     }
@@ -198,12 +198,12 @@ mod tests {
             assert!(connects(addresses), "{addresses:?}");
         }
         // A listener appears at last.
-        let mut dial = Dial::new(vec![refusing, impossible]);
-        assert!(dial.step().unwrap().is_none());
-        assert!(matches!(dial.why_not(), Error::NotFound));
+        let mut connecting = Connecting::new(vec![refusing, impossible]);
+        assert!(connecting.step().unwrap().is_none());
+        assert!(matches!(connecting.why_not(), Error::NotFound));
         rustix::net::listen(&late, 1).unwrap();
         assert!(connects(&[refusing, impossible]));
-        assert!(matches!(Dial::new(vec![impossible]).step(), Err(Error::Io { .. })));
+        assert!(matches!(Connecting::new(vec![impossible]).step(), Err(Error::Io { .. })));
     }
 
     #[test]
@@ -214,8 +214,8 @@ mod tests {
         let address = silent.local_addr().unwrap();
         let mut fill = Vec::new();
         while fill.len() < 16 {
-            let mut dial = Dial::new(vec![address]);
-            match dial.step().unwrap() {
+            let mut connecting = Connecting::new(vec![address]);
+            match connecting.step().unwrap() {
                 Some(socket) => fill.push(socket),
                 None => break,
             }

@@ -1,0 +1,16 @@
+//! What the socket transports have in common: paths, peers, listening and connecting, addresses,
+//! and one message at a time.
+//!
+//! Used by `unix.rs`, `seqpacket.rs`, `dgram.rs`, `tcp/` and `udp.rs`. Relies on rustix and
+//! `os/poll.rs`.
+
+pub(super) mod accept;
+pub(super) mod address;
+pub(super) mod options;
+pub(super) mod path;
+pub(super) mod peer;
+pub(super) mod send_recv;
+pub(super) mod unix;
+
+pub(crate) use accept::Wanted;
+pub(crate) use path::check as check_path;

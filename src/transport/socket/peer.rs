@@ -1,0 +1,55 @@
+//! The process at the other end of a Unix socket, and whether it may communicate with us.
+//!
+//! Used by the transports over Unix sockets, and by `signal/`, whose senders the kernel identifies,
+//! too.
+
+use std::os::fd::AsFd;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{geteuid, getuid};
+
+use crate::error::{Error, Result};
+
+/// The process at the other end of a connection, as it was when it connected or began to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its pid; 0 if it is in a pid namespace that cannot be seen from here.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+/// The process at the other end of a Unix socket (`SO_PEERCRED`, unix(7)). One system call.
+///
+/// # Errors
+/// [`Error::Io`], also for what is no Unix socket.
+///
+/// ```
+/// use slipring::transport::unix;
+/// let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+/// assert_eq!(unix::credentials(&one)?.pid, std::process::id());
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
+    let peer = socket_peercred(socket).map_err(|e| Error::io("read the peer's credentials", e))?;
+    let pid = rustix::process::Pid::as_raw(Some(peer.pid)).unsigned_abs();
+    Ok(Credentials { pid, uid: peer.uid.as_raw(), gid: peer.gid.as_raw() })
+}
+
+/// Whether a process of user `uid` may communicate with us: this user, root, and the allowed ones.
+pub(in crate::transport) fn is_allowed(uid: u32, uids: &[u32]) -> bool {
+    uid == 0 || uid == geteuid().as_raw() || uid == getuid().as_raw() || uids.contains(&uid)
+}
+
+/// Refuses the peer of a connected socket unless it is allowed.
+///
+/// # Errors
+/// [`Error::Untrusted`]; [`Error::Io`].
+pub(super) fn check(socket: impl AsFd, uids: &[u32]) -> Result<()> {
+    match is_allowed(credentials(socket)?.uid, uids) {
+        true => Ok(()),
+        false => Err(Error::Untrusted { what: "the peer is a process of another user: allow its uid" }),
+    }
+}
