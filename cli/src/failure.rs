@@ -21,7 +21,7 @@ use serde_json::json;
 use slipring::Error;
 use slipring::endpoint::segment_directory_path;
 
-use crate::{output, units};
+use crate::{stderr, units};
 
 /// `--dir`, for the errors that are about the directory of all rings.
 static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -99,8 +99,8 @@ impl Failure {
     /// `{"error":"…","code":1}`.
     pub(crate) fn report(self, json: bool) -> ExitCode {
         match self.message {
-            Some(message) if json => output::remark(json!({ "error": message, "code": self.code })),
-            Some(message) => output::remark(format_args!("slipring: {message}")),
+            Some(message) if json => stderr::remark(json!({ "error": message, "code": self.code })),
+            Some(message) => stderr::remark(format_args!("slipring: {message}")),
             None => {}
         }
         ExitCode::from(self.code)

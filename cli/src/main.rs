@@ -29,6 +29,7 @@ mod rm;
 mod send;
 mod standard;
 mod stat;
+mod stderr;
 mod target;
 mod transports;
 mod units;
@@ -88,8 +89,8 @@ impl Context {
     fn note(&self, text: impl std::fmt::Display) {
         match (self.quiet, self.json) {
             (true, _) => {}
-            (false, true) => output::remark(serde_json::json!({ "note": text.to_string() })),
-            (false, false) => output::remark(format_args!("slipring: {text}")),
+            (false, true) => stderr::remark(serde_json::json!({ "note": text.to_string() })),
+            (false, false) => stderr::remark(format_args!("slipring: {text}")),
         }
     }
 }

@@ -1,9 +1,8 @@
-//! Writes to stdout (data) and stderr (remarks), without a panic when the reader has closed it.
+//! Writes data to stdout, without a panic when the reader has closed it.
 
-use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use serde::Serialize;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::standard;
+use crate::stderr::write_waiting;
 
 /// Bytes that a pipe takes without blocking when it polls writable (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -157,32 +157,11 @@ pub(crate) fn print(text: &str) -> Outcome {
     write_waiting(io::stdout().as_fd(), text.as_bytes()).map_err(Failure::output)
 }
 
-/// Writes all of `bytes`, even if the descriptor is `O_NONBLOCK`.
-fn write_waiting(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            },
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
 /// Writes `value` to stdout as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     let mut line = serde_json::to_string(value).map_err(|e| Failure::new(FAILED, e))?;
     line.push('\n');
     print(&line)
-}
-
-/// Prints a line on stderr; an error is ignored.
-pub(crate) fn remark(text: impl Display) {
-    let _ = write_waiting(io::stderr().lock().as_fd(), format!("{text}\n").as_bytes());
 }
 
 /// The width of a terminal that does not report it, and of a pipe.

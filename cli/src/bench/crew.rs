@@ -12,32 +12,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use slipring::Error;
 
-use super::part::{self, Answer, Task};
+use super::part;
+use super::tasks::{Answer, Task};
+use super::trouble::Trouble;
 use crate::child::{self, Part};
 use crate::failure::{FAILED, Failure, Outcome};
-
-/// Why a run stopped.
-pub(super) enum Trouble {
-    /// A ring or probe returned an error, perhaps because its other side has ended.
-    Ring(Error),
-    /// The received messages are not the sent ones.
-    Wrong(String),
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Trouble::Ring(error)
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Ring(error) => error.into(),
-            Trouble::Wrong(what) => Failure::new(crate::failure::LOST, what),
-        }
-    }
-}
 
 /// Another side.
 pub(super) struct Peer {

@@ -6,10 +6,10 @@ use slipring::{Idle, probe};
 
 use super::crew::Peer;
 use super::figures::{RUNS, Series, Times, clock_cost, now_ns};
-use super::part::Task;
-use super::ports::{Channel, Ends, Kind};
+use super::ports::{self, Channel, Ends, Kind};
 use super::report::{Floor, Report, Row, Target, Unit};
 use super::runs::{self, Tempo, Trips, Until};
+use super::tasks::Task;
 use super::{Common, rate_note, rotated};
 use crate::child::{Cpus, Passed};
 use crate::failure::Outcome;
@@ -202,7 +202,7 @@ impl Talk {
 
     /// Called when the peer has been started: it must inherit the rings, but not the ends.
     pub(super) fn attach(self) -> Outcome<Attached> {
-        let ends = Ends::attach(&self.out.ring, &self.back.ring)?;
+        let ends = ports::ends(&self.out.ring, &self.back.ring)?;
         Ok(Attached { talk: self, ends })
     }
 }
@@ -234,7 +234,7 @@ impl Attached {
         let task = Task::Echo { from: out.port.clone(), to: back.port.clone() };
         let (trips, _) = peer.during(&task, || match ends {
             Ends::Spsc(ends) => runs::ping(&mut ends.0, &mut ends.1, *size, until, tempo, clock, times),
-            Ends::Mpmc(tx, rx) => runs::ping(tx, rx, *size, until, tempo, clock, times),
+            Ends::Mpmc((tx, rx)) => runs::ping(tx, rx, *size, until, tempo, clock, times),
         })?;
         Ok(trips)
     }

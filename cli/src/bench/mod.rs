@@ -2,9 +2,10 @@
 //! limits.
 //!
 //! One file per measured subject. `latency.rs` has what round trips share, `runs.rs` the loops,
-//! `part.rs` the tasks of the other processes. Rings are inherited memfds, so nothing is left
+//! `tasks.rs` what the other processes are asked. Rings are inherited memfds, so nothing is left
 //! behind, however a bench ends.
 
+mod attaching;
 mod bare;
 mod crew;
 mod doctor;
@@ -12,6 +13,7 @@ mod figures;
 mod latency;
 mod machine;
 mod matrix;
+mod meet;
 mod mpmc;
 mod once;
 pub(crate) mod part;
@@ -22,8 +24,10 @@ mod report;
 mod runs;
 mod stream;
 mod svg;
+mod tasks;
 mod transports;
 mod trips;
+mod trouble;
 mod wires;
 
 use std::path::PathBuf;

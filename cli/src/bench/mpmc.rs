@@ -3,14 +3,15 @@
 use clap::Args;
 use slipring::Idle;
 
-use super::crew::{self, Peer, Trouble};
+use super::crew::{self, Peer};
 use super::figures::{RUNS, Series};
-use super::part::{Answer, Task};
 use super::payload::{STOP, fill};
-use super::ports::{Channel, Kind, Sender, Tx};
+use super::ports::{self, Channel, Kind, Sender, Tx};
 use super::report::{Floor, Report, Row, Unit};
 use super::runs::Until;
 use super::stream::{Bulk, CAPACITY};
+use super::tasks::{Answer, Task};
+use super::trouble::Trouble;
 use super::{Common, message_size, rotated};
 use crate::child::Cpus;
 use crate::failure::{Failure, LOST, Outcome};
@@ -90,7 +91,7 @@ struct Crowd {
 impl Crowd {
     fn new(bench: &Mpmc, pairs: usize, cpus: &Cpus) -> Outcome<Self> {
         let channel = Channel::new(Kind::Mpmc, bench.capacity, bench.size, bench.idle)?;
-        let ours = Sender::attach(&channel.ring)?;
+        let ours = ports::sender(&channel.ring)?;
         // Each on a processor of its own if there are enough; otherwise the scheduler chooses.
         let cpu = |index: usize| cpus.list().get(index).copied().filter(|_| 2 * pairs <= cpus.count());
         let peer = |index| Peer::start(bench.common.threads, cpu(index));

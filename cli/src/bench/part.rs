@@ -1,24 +1,23 @@
-//! The other sides of a bench: the hidden verb of a process, the loop of a thread, and the tasks of
-//! both.
+//! The other side of a bench: the hidden verb of a process, or the loop of a thread, which performs
+//! the tasks of `tasks.rs`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use rustix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 use slipring::Error;
 use slipring::probe::{BulkCopy, PingPong, Writer};
 
+use super::attaching;
 use super::figures::now_ns;
-use super::once;
 use super::payload;
-use super::ports::{Ends, Port, Receiver, Sender};
-use super::runs::{self, Pace, Until};
-use super::wires::{self, Meeting, Talk};
+use super::ports::{self, Ends, Receiver, Sender};
+use super::runs::{self, Consumed};
+use super::tasks::{Answer, Task};
+use super::wires::{self, Talk};
 use crate::child;
 use crate::failure::{FAILED, Failure, Outcome};
 
@@ -40,47 +39,6 @@ impl Part {
         }
         serve(std::io::stdin().lock(), crate::output::stdout()?)
     }
-}
-
-/// A task, sent to a peer as one line. Descriptors are inherited, and remembered with the ends
-/// attached to them.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Task {
-    /// The other side of a raw ping-pong.
-    RawPong { probe: i32, rounds: u64 },
-    /// The same, with sleeping sides.
-    FutexPong { probe: i32, rounds: u32 },
-    /// Writes blocks of a bulk copy.
-    BulkWrite { probe: i32, block: usize, blocks: usize, first: u64, count: u64 },
-    /// Sends every message back, up to the message that ends the run.
-    Echo { from: Port, to: Port },
-    /// Sends messages.
-    Produce { to: Port, size: usize, first: u64, until: Until, pace: Option<Pace>, stop: bool },
-    /// Receives messages of any sender in any order, up to the message that ends the run.
-    Consume { from: Port },
-    /// Keeps `threads` threads busy until the next such task.
-    Busy { threads: usize, cpus: Vec<usize> },
-    /// Waits for a message that does not come.
-    Wait { from: Port, ns: u64 },
-    /// Creates and opens named rings, and unlinks their names.
-    Attach { dir: PathBuf, rounds: u64 },
-    /// Wakes up as often as a parked receiver does, and does nothing else.
-    BareSleeps { ns: u64, interval_ns: u64 },
-    /// Opens the other side of an exchange through the kernel.
-    Meet(Meeting),
-    /// Sends every message back in the exchange that was opened as number `talk`.
-    EchoOver { talk: usize },
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) enum Answer {
-    Done,
-    Produced { count: u64, sum: u64, ns: u64 },
-    Consumed { count: u64, sum: u64, first_ns: u64, last_ns: u64 },
-    Waited { cpu_ns: u64, ns: u64 },
-    Attached { create: f64, open: f64, bare_create: f64, bare_open: f64 },
-    Met { out: String, pid: u32 },
-    Failed { code: u8, why: String },
 }
 
 /// Runs tasks until the pipe ends or a task fails. The peer of a ring then notices.
@@ -130,14 +88,14 @@ impl Worker {
                 })?;
             }
             Task::Echo { from, to } => {
-                let ends = attached(&mut self.echoes, to.fd, || Ends::attach(&to.open()?, &from.open()?))?;
+                let ends = attached(&mut self.echoes, to.fd, || ports::ends(&to.open()?, &from.open()?))?;
                 match ends {
                     Ends::Spsc(ends) => runs::echo(&mut ends.0, &mut ends.1)?,
-                    Ends::Mpmc(tx, rx) => runs::echo(tx, rx)?,
+                    Ends::Mpmc((tx, rx)) => runs::echo(tx, rx)?,
                 }
             }
             Task::Produce { to, size, first, until, pace, stop } => {
-                let sender = attached(&mut self.senders, to.fd, || Sender::attach(&to.open()?))?;
+                let sender = attached(&mut self.senders, to.fd, || ports::sender(&to.open()?))?;
                 let (count, sum, ns) = match sender {
                     Sender::Spsc(tx) => runs::produce(&mut **tx, size, first, &until, pace, stop)?,
                     Sender::Mpmc(tx) => runs::produce(tx, size, first, &until, pace, stop)?,
@@ -145,18 +103,19 @@ impl Worker {
                 return Ok(Answer::Produced { count, sum, ns });
             }
             Task::Consume { from } => {
-                let receiver = attached(&mut self.receivers, from.fd, || Receiver::attach(&from.open()?))?;
-                return Ok(match receiver {
+                let receiver = attached(&mut self.receivers, from.fd, || ports::receiver(&from.open()?))?;
+                let Consumed { count, sum, first_ns, last_ns } = match receiver {
                     Receiver::Spsc(rx) => runs::consume(&mut **rx)?,
                     Receiver::Mpmc(rx) => runs::consume(rx)?,
-                });
+                };
+                return Ok(Answer::Consumed { count, sum, first_ns, last_ns });
             }
             Task::Busy { threads, cpus } => {
                 self.busy = None; // ends the running threads
                 self.busy = Some(runs::Busy::start(threads, &cpus)?);
             }
             Task::Wait { from, ns } => {
-                let receiver = attached(&mut self.receivers, from.fd, || Receiver::attach(&from.open()?))?;
+                let receiver = attached(&mut self.receivers, from.fd, || ports::receiver(&from.open()?))?;
                 let wait = Duration::from_nanos(ns);
                 return measure_cpu(|| {
                     let outcome = match receiver {
@@ -179,7 +138,7 @@ impl Worker {
                 let talk = self.talks.get_mut(talk).ok_or_else(|| Failure::new(FAILED, "no such conversation"))?;
                 runs::echo(&mut talk.tx, &mut talk.rx)?;
             }
-            Task::Attach { dir, rounds } => return once::attach(dir, rounds),
+            Task::Attach { dir, rounds } => return attaching::measure(dir, rounds),
             Task::BareSleeps { ns, interval_ns } => {
                 let end = now_ns() + ns;
                 return measure_cpu(|| {

@@ -133,48 +133,37 @@ impl Rx for mpmc::Consumer {
     }
 }
 
+/// What one side holds of a ring, of either kind.
+pub(super) enum Either<S, M> {
+    Spsc(S),
+    Mpmc(M),
+}
+
 /// Both ends of an exchange, as one side holds them: it sends through one ring and receives through
 /// the other.
-pub(super) enum Ends {
-    Spsc(Box<(spsc::Producer, spsc::Consumer)>),
-    Mpmc(mpmc::Producer, mpmc::Consumer),
+pub(super) type Ends = Either<Box<(spsc::Producer, spsc::Consumer)>, (mpmc::Producer, mpmc::Consumer)>;
+
+pub(super) type Sender = Either<Box<spsc::Producer>, mpmc::Producer>;
+
+pub(super) type Receiver = Either<Box<spsc::Consumer>, mpmc::Consumer>;
+
+pub(super) fn ends(out: &Ring, back: &Ring) -> Outcome<Ends> {
+    Ok(match out.kind() {
+        slipring::Kind::Mpmc => Ends::Mpmc((mpmc::Producer::attach(out)?, mpmc::Consumer::attach(back)?)),
+        _ => Ends::Spsc(Box::new((spsc::Producer::attach(out)?, spsc::Consumer::attach(back)?))),
+    })
 }
 
-impl Ends {
-    pub(super) fn attach(out: &Ring, back: &Ring) -> Outcome<Self> {
-        Ok(match out.kind() {
-            slipring::Kind::Mpmc => Ends::Mpmc(mpmc::Producer::attach(out)?, mpmc::Consumer::attach(back)?),
-            _ => Ends::Spsc(Box::new((spsc::Producer::attach(out)?, spsc::Consumer::attach(back)?))),
-        })
-    }
+pub(super) fn sender(ring: &Ring) -> Outcome<Sender> {
+    Ok(match ring.kind() {
+        slipring::Kind::Mpmc => Sender::Mpmc(mpmc::Producer::attach(ring)?),
+        _ => Sender::Spsc(Box::new(spsc::Producer::attach(ring)?)),
+    })
 }
 
-/// A sending end of either kind.
-pub(super) enum Sender {
-    Spsc(Box<spsc::Producer>),
-    Mpmc(mpmc::Producer),
-}
-
-impl Sender {
-    pub(super) fn attach(ring: &Ring) -> Outcome<Self> {
-        Ok(match ring.kind() {
-            slipring::Kind::Mpmc => Sender::Mpmc(mpmc::Producer::attach(ring)?),
-            _ => Sender::Spsc(Box::new(spsc::Producer::attach(ring)?)),
-        })
-    }
-}
-
-/// A receiving end of either kind.
-pub(super) enum Receiver {
-    Spsc(Box<spsc::Consumer>),
-    Mpmc(mpmc::Consumer),
-}
-
-impl Receiver {
-    pub(super) fn attach(ring: &Ring) -> Outcome<Self> {
-        Ok(match ring.kind() {
-            slipring::Kind::Mpmc => Receiver::Mpmc(mpmc::Consumer::attach(ring)?),
-            _ => Receiver::Spsc(Box::new(spsc::Consumer::attach(ring)?)),
-        })
-    }
+pub(super) fn receiver(ring: &Ring) -> Outcome<Receiver> {
+    Ok(match ring.kind() {
+        slipring::Kind::Mpmc => Receiver::Mpmc(mpmc::Consumer::attach(ring)?),
+        _ => Receiver::Spsc(Box::new(spsc::Consumer::attach(ring)?)),
+    })
 }

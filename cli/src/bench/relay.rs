@@ -9,12 +9,11 @@ use clap::Args;
 use slipring::transport::{pipe, stream};
 use slipring::{Deadline, Options, Ring, spsc};
 
-use super::crew::Trouble;
 use super::figures::{RUNS, Series};
-use super::part::Answer;
 use super::ports::{Rx, Tx};
 use super::report::{Floor, Report, Row, Target, Unit};
-use super::runs::{self, Until};
+use super::runs::{self, Consumed, Until};
+use super::trouble::Trouble;
 use super::wires::{Receives, Sends};
 use super::{Common, message_size, usage};
 use crate::Context;
@@ -88,7 +87,7 @@ fn transfer(tx: &mut (impl Tx + Send), rx: &mut impl Rx, size: usize, until: &Un
     })?;
     let (count_sent, sum_sent, _) = produced.map_err(|_| Failure::new(FAILED, "the sending thread failed"))??;
     match consumed? {
-        Answer::Consumed { count, sum, first_ns, last_ns } if (count, sum) == (count_sent, sum_sent) => {
+        Consumed { count, sum, first_ns, last_ns } if (count, sum) == (count_sent, sum_sent) => {
             Ok((count, last_ns.saturating_sub(first_ns) as f64 / count.max(1) as f64))
         }
         _ => Err(Trouble::Wrong("the received messages are not the sent ones".to_owned()).into()),

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::crew::Trouble;
 use super::figures::{Times, now_ns};
-use super::part::Answer;
 use super::payload::{STOP, check, fill, mix, number};
 use super::ports::{Rx, Tx};
+use super::trouble::Trouble;
 use crate::failure::Outcome;
 
 /// Messages between two readings of the clock, where only the end of a run is timed.
@@ -197,9 +196,18 @@ pub(super) fn produce(
     Ok((count, sum, ns))
 }
 
+/// What [`consume`] received.
+pub(super) struct Consumed {
+    pub(super) count: u64,
+    /// The sum of their mixed numbers.
+    pub(super) sum: u64,
+    pub(super) first_ns: u64,
+    pub(super) last_ns: u64,
+}
+
 /// Receives messages of any sender in any order. Each must be intact; the sum shows whether all of
 /// them arrived.
-pub(super) fn consume(rx: &mut impl Rx) -> Result<Answer, Trouble> {
+pub(super) fn consume(rx: &mut impl Rx) -> Result<Consumed, Trouble> {
     let (mut count, mut sum, mut first_ns, mut last_ns) = (0, 0u64, 0, 0);
     loop {
         match rx.recv(|message| number(message).filter(|seq| check(message, *seq)))? {
@@ -207,7 +215,7 @@ pub(super) fn consume(rx: &mut impl Rx) -> Result<Answer, Trouble> {
                 // With so few messages, `last_ns` may be too old; reading the clock now is more
                 // exact.
                 let last_ns = if count < FEW { now_ns() } else { last_ns };
-                return Ok(Answer::Consumed { count, sum, first_ns, last_ns });
+                return Ok(Consumed { count, sum, first_ns, last_ns });
             }
             Some(seq) => {
                 sum = sum.wrapping_add(mix(seq));

@@ -4,13 +4,14 @@ use clap::Args;
 use slipring::probe::{BulkCopy, Reader};
 use slipring::{Error, Idle};
 
-use super::crew::{Peer, Trouble};
+use super::crew::Peer;
 use super::figures::{RUNS, Series, Times, clock_cost, now_ns};
 use super::latency::{Awake, Game};
-use super::part::{Answer, Task};
-use super::ports::{Channel, Kind, Receiver};
+use super::ports::{self, Channel, Kind, Receiver};
 use super::report::{Floor, Report, Row, Target, Unit};
 use super::runs::{self, Pace, Until, Watch};
+use super::tasks::{Answer, Task};
+use super::trouble::Trouble;
 use super::{Common, Sizes, payload, rate_note, rotated};
 use crate::Context;
 use crate::child::Passed;
@@ -163,7 +164,7 @@ impl Stretch {
 
     /// Called when the peer has been started: it must inherit the ring, but not the end.
     pub(super) fn attach(self) -> Outcome<Current> {
-        let receiver = Receiver::attach(&self.channel.ring)?;
+        let receiver = ports::receiver(&self.channel.ring)?;
         let Stretch { channel, size } = self;
         let (runs, floor, times) = (Series::default(), Series::default(), Times::new()?);
         Ok(Current {

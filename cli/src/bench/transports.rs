@@ -12,16 +12,16 @@ use slipring::transport::signal;
 
 use super::crew::Peer;
 use super::figures::{RUNS, Series, Times, clock_cost};
-use super::part::Task;
+use super::meet::meet;
 use super::report::{Floor, Report, Row, Target, Unit};
 use super::runs::{self, Tempo, Until};
-use super::wires::{self, Form, Mechanism, Shared, Talk};
+use super::tasks::Task;
+use super::wires::{Form, Mechanism, SIGNALS, Shared, Talk};
 use super::{Common, message_size, rotated, usage};
 use crate::Context;
 use crate::child::Part;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::interrupt::Interrupt;
-use crate::output;
 
 /// A run alternates between frames and bare calls this often, so that disturbances affect both.
 const TURNS: [Form; 4] = [Form::Frames, Form::Bare, Form::Bare, Form::Frames];
@@ -110,25 +110,25 @@ impl Transports {
         // Names must be removed even on Ctrl-C.
         let interrupt = Interrupt::install()?;
         // Before any other thread starts; the other side inherits the blocked signals.
-        let signals = (0..wires::SIGNALS).map(signal::Signo::realtime).collect::<slipring::Result<Vec<_>>>()?;
+        let signals = (0..SIGNALS).map(signal::Signo::realtime).collect::<slipring::Result<Vec<_>>>()?;
         signal::block(&signals)?;
-        let report = self.common.cpus()?.pinned(|cpu| self.measure(cpu, &interrupt))?;
+        let report = self.common.cpus()?.pinned(|cpu| self.measure(cpu, &interrupt, context))?;
         self.common.finish(report, context)
     }
 
-    fn measure(&self, cpu: Option<usize>, interrupt: &Interrupt) -> Outcome<Report> {
+    fn measure(&self, cpu: Option<usize>, interrupt: &Interrupt, context: &Context) -> Outcome<Report> {
         let clock = clock_cost();
         let mut command = Part::command("bench-part", cpu);
         command.process_group(0); // Ctrl-C goes to this process only
         let mut peer = Peer::over(Part::spawn(command)?)?;
         let names = Shared::default();
-        let _guard = Guard::new(&peer, &names)?;
+        let _guard = Guard::new(&peer, &names, context.json)?;
         let mechanisms = if self.only.is_empty() { &ALL[..] } else { &self.only };
         let mut tracks = Vec::new();
         for mechanism in mechanisms {
             let (mechanism, size) = (*mechanism, if *mechanism == Mechanism::Bell { BELL } else { self.size });
             let mut talk = |form| -> Outcome<Talk> {
-                wires::meet(&mut peer, mechanism, form, size, &names).map_err(|failure| failure.at(mechanism.name()))
+                meet(&mut peer, mechanism, form, size, &names).map_err(|failure| failure.at(mechanism.name()))
             };
             let talks = [talk(Form::Frames)?, talk(Form::Bare)?];
             tracks.push(Track { mechanism, size, talks, runs: Default::default(), times: Times::new()?, count: 0 });
@@ -204,7 +204,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(peer: &Peer, names: &Shared) -> Outcome<Self> {
+    fn new(peer: &Peer, names: &Shared, json: bool) -> Outcome<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let pid = peer.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) {
@@ -216,7 +216,7 @@ impl Guard {
                 std::thread::sleep(std::time::Duration::from_secs(1));
                 if !is_over.load(Ordering::Acquire) {
                     remove(&names);
-                    output::remark("slipring: the other side of the bench ended early");
+                    let _ = Failure::new(FAILED, "the other side of the bench ended early").report(json);
                     std::process::exit(FAILED.into());
                 }
             })?;

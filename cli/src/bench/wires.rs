@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, open};
@@ -25,8 +25,6 @@ use slipring::transport::{
 use slipring::{Deadline, Error};
 
 use super::bare::{BareMq, BareReceive, BareSend, BareSignals, Calls};
-use super::crew::Peer;
-use super::part::{Answer, Task};
 use super::payload;
 use super::ports::{Rx, Tx};
 use crate::failure::{FAILED, Failure, Outcome};
@@ -98,7 +96,7 @@ impl Names {
     }
 
     /// Removes the names that are not needed once the sides are connected.
-    fn remove_early(&mut self) {
+    pub(super) fn remove_early(&mut self) {
         self.directories.drain(..).for_each(|directory| drop(std::fs::remove_dir_all(directory)));
         self.mq.drain(..).for_each(|name| drop(mq::remove(&name)));
     }
@@ -187,7 +185,7 @@ fn failed(error: impl Into<std::io::Error>) -> Failure {
 }
 
 /// This side, as far as it can be opened before the other side is.
-enum Begun {
+pub(super) enum Begun {
     /// The receiving end; opening the sending end needs the other side's answer.
     Receiving(Receives),
     /// Both ends. The descriptors belong to the other side, which opens them by their numbers in
@@ -201,43 +199,37 @@ enum Begun {
     BareTcp(TcpListener),
 }
 
-/// Connects to the peer.
-pub(super) fn meet(
-    peer: &mut Peer,
-    mechanism: Mechanism,
-    form: Form,
-    size: usize,
-    names: &Mutex<Names>,
-) -> Outcome<Talk> {
-    let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
-    let (out, back) = (String::new(), String::new());
-    let mut meeting = Meeting { mechanism, form, size, pid: std::process::id(), out, back };
-    let begun = begin(&mut meeting, &mut names)?;
-    peer.tell(&Task::Meet(meeting.clone()))?;
-    let Answer::Met { out, pid } = peer.answer()? else {
-        return Err(Failure::new(FAILED, "the other side answered something else"));
-    };
-    let talk = match begun {
-        Begun::Receiving(rx) => Talk { tx: sender(&meeting, &out, pid)?, rx },
-        Begun::Whole(talk, theirs) => {
-            drop(theirs);
-            talk
-        }
-        Begun::Unix(listener) => listener.accept(patience())?.into(),
-        Begun::Seqpacket(listener) => listener.accept(patience())?.into(),
-        Begun::Tcp(listener) => listener.accept(patience())?.into(),
-        Begun::BareUnix(socket) => connected(accept(&socket).map_err(failed)?, size),
-        Begun::BareTcp(listener) => {
-            let (socket, _) = listener.accept().map_err(failed)?;
-            socket.set_nodelay(true).map_err(failed)?;
-            connected(socket.into(), size)
-        }
-    };
-    names.remove_early();
-    Ok(talk)
+impl Meeting {
+    /// Opens what this side needs before the other side knows of it.
+    pub(super) fn begin(mechanism: Mechanism, form: Form, size: usize, names: &mut Names) -> Outcome<(Self, Begun)> {
+        let (out, back) = (String::new(), String::new());
+        let mut meeting = Meeting { mechanism, form, size, pid: std::process::id(), out, back };
+        let begun = begin(&mut meeting, names)?;
+        Ok((meeting, begun))
+    }
+
+    /// Connects this side to the other one, `pid`, which receives at `out`.
+    pub(super) fn finish(&self, begun: Begun, out: &str, pid: u32) -> Outcome<Talk> {
+        Ok(match begun {
+            Begun::Receiving(rx) => Talk { tx: sender(self, out, pid)?, rx },
+            Begun::Whole(talk, theirs) => {
+                drop(theirs);
+                talk
+            }
+            Begun::Unix(listener) => listener.accept(patience())?.into(),
+            Begun::Seqpacket(listener) => listener.accept(patience())?.into(),
+            Begun::Tcp(listener) => listener.accept(patience())?.into(),
+            Begun::BareUnix(socket) => connected(accept(&socket).map_err(failed)?, self.size),
+            Begun::BareTcp(listener) => {
+                let (socket, _) = listener.accept().map_err(failed)?;
+                socket.set_nodelay(true).map_err(failed)?;
+                connected(socket.into(), self.size)
+            }
+        })
+    }
 }
 
-/// The other side of [`meet`]: its ends, and where it receives.
+/// The other side of a meeting: its ends, and where it receives.
 pub(super) fn attend(meeting: &Meeting) -> Outcome<(Talk, String)> {
     let bare = meeting.form == Form::Bare;
     let (out, back, size) = (meeting.out.as_str(), meeting.back.as_str(), meeting.size);

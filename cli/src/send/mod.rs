@@ -3,8 +3,10 @@
 //! The frames of one read go into the ring in a few batches, so there is no system call per frame,
 //! and no frame waits for input that has not arrived yet.
 
+mod patience;
+mod sink;
+
 use std::io::{self, IsTerminal};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,13 +14,15 @@ use clap::Args;
 use serde_json::json;
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::Header;
-use slipring::transport::{FrameSender, FrameSenderExt};
-use slipring::{Deadline, Error, Kind, Ring, Role, mpmc, spsc, stream};
+use slipring::transport::FrameSenderExt;
+use slipring::{Deadline, Kind, Ring, Role, mpmc, spsc, stream};
 
+use self::patience::Patience;
+use self::sink::{Frames, Sink};
 use crate::failure::{Failure, LOST, NOT_FOUND, Outcome, TIMEOUT, USAGE};
 use crate::framing::{self, Framing};
 use crate::input::{Input, Limit, Source};
-use crate::interrupt::{GRACE, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::opening;
 use crate::progress::Progress;
 use crate::{Context, output, standard, target, units};
@@ -212,7 +216,8 @@ impl Send {
                 continue;
             }
             let mut sent = 0;
-            let sending = sink.send(header, input.bytes(), &frames, &mut sent, patience);
+            let read = Frames { header, bytes: input.bytes(), ranges: &frames };
+            let sending = sink.send(read, &mut sent, patience);
             left -= sent as u64;
             progress.add(sent as u64, frames[..sent].iter().map(|frame| frame.len() as u64).sum());
             if let Err(failure) = sending {
@@ -279,251 +284,5 @@ impl Pace {
             let next = Duration::try_from_secs_f64(sent as f64 / self.rate).unwrap_or(Duration::MAX);
             interrupt.sleep(next.saturating_sub(self.start.elapsed()));
         }
-    }
-}
-
-/// How long to wait for room, and what to report meanwhile.
-struct Patience<'a> {
-    timeout: Option<Duration>,
-    /// The name of what has no room.
-    what: &'static str,
-    /// Does not wait for another receiver if the last one has left.
-    is_strict: bool,
-    interrupt: &'a Interrupt,
-    context: &'a Context,
-}
-
-impl Patience<'_> {
-    /// Sends one frame into a ring, however long it takes to find room or a consumer. When an end
-    /// was requested, and there is neither for [`GRACE`], it is not sent.
-    fn send_one(&self, sink: &mut (impl RingSink + ?Sized), header: Header, payload: &[u8]) -> Outcome {
-        let mut rest = payload;
-        loop {
-            let how = match self.insist(|until| sink.send_now(header, &mut rest, until)) {
-                Ok(()) => return Ok(()),
-                Err(Unsent::Failed(failure)) => return Err(failure),
-                Err(_) if self.is_strict => return Err(no_receiver()),
-                Err(Unsent::Left) => "left",
-                Err(Unsent::Died) => "died",
-            };
-            let what = self.what;
-            self.context.note(format_args!("the {what} is full, and its consumer has {how}: waiting for another"));
-            self.insist(|until| sink.wait_for_peer(until)).map_err(|unsent| self.without_peer(unsent))?;
-        }
-    }
-
-    /// Calls `how` until it succeeds, the time is up, or an end was requested [`GRACE`] ago.
-    fn insist(&self, mut how: impl FnMut(Deadline) -> slipring::Result<()>) -> Result<(), Unsent> {
-        let mut wait = self.interrupt.wait_for_room(self.timeout, GRACE);
-        loop {
-            return match how(wait.slice()) {
-                Ok(()) => Ok(()),
-                Err(Error::Timeout) if wait.goes_on() => continue,
-                Err(Error::Timeout) => Err(Unsent::Failed(self.given_up())),
-                Err(Error::Closed | Error::NoConsumer) => Err(Unsent::Left),
-                Err(Error::PeerDead) => Err(Unsent::Died),
-                Err(error) => Err(Unsent::Failed(error.into())),
-            };
-        }
-    }
-
-    /// The same for frames that the channel has collected, which cannot be sent by anything else.
-    fn collected(&self, unsent: Unsent) -> Failure {
-        match unsent {
-            Unsent::Failed(failure) if self.interrupt.asked() && failure.code() == self.interrupt.code() => {
-                let what = self.what;
-                Failure::new(LOST, format_args!("interrupted while the {what} was full: frames were not sent"))
-            }
-            unsent => self.without_peer(unsent),
-        }
-    }
-
-    /// The failure to send to a peer that does not return.
-    fn without_peer(&self, unsent: Unsent) -> Failure {
-        match unsent {
-            Unsent::Failed(failure) => failure,
-            Unsent::Left | Unsent::Died if self.is_strict => no_receiver(),
-            Unsent::Left => Error::Closed.into(),
-            Unsent::Died => Error::PeerDead.into(),
-        }
-    }
-
-    fn given_up(&self) -> Failure {
-        let what = self.what;
-        if self.interrupt.asked() {
-            let message = format_args!("interrupted while the {what} was full: the frame was not sent");
-            return Failure::new(self.interrupt.code(), message);
-        }
-        let waited = units::nanoseconds(self.timeout.unwrap_or_default().as_nanos() as f64);
-        Failure::new(TIMEOUT, format_args!("the {what} was full for {waited}, and no receiver made room"))
-    }
-}
-
-/// Why a frame was not sent.
-enum Unsent {
-    Left,
-    Died,
-    Failed(Failure),
-}
-
-/// Whether the receiver has left or died, or has not attached.
-fn has_no_receiver(error: &Error) -> bool {
-    matches!(error, Error::Closed | Error::PeerDead | Error::NoConsumer)
-}
-
-/// A destination of frames.
-trait Sink {
-    /// Sends the frames in `bytes`, and adds their number to `sent`; on failure, the number of
-    /// those before it.
-    fn send(
-        &mut self,
-        header: Header,
-        bytes: &[u8],
-        frames: &[Range<usize>],
-        sent: &mut usize,
-        patience: &Patience,
-    ) -> Outcome;
-}
-
-/// The producing end of a ring of any kind, which outlives its consumers.
-trait RingSink {
-    /// Sends one frame, or as much of it as possible. `rest` is what is left to send.
-    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()>;
-    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()>;
-}
-
-impl Sink for spsc::Producer {
-    fn send(
-        &mut self,
-        header: Header,
-        bytes: &[u8],
-        frames: &[Range<usize>],
-        sent: &mut usize,
-        patience: &Patience,
-    ) -> Outcome {
-        let mut batch = self.batch();
-        for frame in frames {
-            let payload = &bytes[frame.clone()];
-            let refused = match batch.push_frame(header, payload) {
-                Ok(()) => continue,
-                // The frames of the batch are dropped.
-                Err(error) if patience.is_strict && has_no_receiver(&error) => return Err(no_receiver()),
-                Err(error) => error,
-            };
-            *sent += batch.len();
-            batch.commit();
-            if !(matches!(refused, Error::Full) || has_no_receiver(&refused)) {
-                return Err(refused.into());
-            }
-            patience.send_one(self, header, payload)?;
-            *sent += 1;
-            batch = self.batch();
-        }
-        *sent += batch.len();
-        batch.commit();
-        Ok(())
-    }
-}
-
-impl RingSink for spsc::Producer {
-    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
-        self.send_frame_deadline(header, rest, deadline)
-    }
-
-    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
-        spsc::Producer::wait_for_peer(self, deadline)
-    }
-}
-
-impl Sink for mpmc::Producer {
-    fn send(
-        &mut self,
-        header: Header,
-        bytes: &[u8],
-        frames: &[Range<usize>],
-        sent: &mut usize,
-        patience: &Patience,
-    ) -> Outcome {
-        for frame in frames {
-            let payload = &bytes[frame.clone()];
-            match self.try_send_frame(header, payload) {
-                Ok(()) => {}
-                Err(Error::Full) => patience.send_one(self, header, payload)?,
-                Err(error) if has_no_receiver(&error) => patience.send_one(self, header, payload)?,
-                Err(error) => return Err(error.into()),
-            }
-            *sent += 1;
-        }
-        Ok(())
-    }
-}
-
-impl RingSink for mpmc::Producer {
-    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
-        self.send_frame_deadline(header, rest, deadline)
-    }
-
-    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
-        mpmc::Producer::wait_for_peer(self, deadline)
-    }
-}
-
-impl Sink for stream::Producer {
-    fn send(
-        &mut self,
-        header: Header,
-        bytes: &[u8],
-        frames: &[Range<usize>],
-        sent: &mut usize,
-        patience: &Patience,
-    ) -> Outcome {
-        for frame in frames {
-            patience.send_one(self, header, &bytes[frame.clone()])?;
-            *sent += 1;
-        }
-        Ok(())
-    }
-}
-
-impl RingSink for stream::Producer {
-    fn send_now(&mut self, _header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
-        while !rest.is_empty() {
-            match self.try_write(rest) {
-                Ok(written) => *rest = &rest[written..],
-                Err(Error::Full) => drop(self.reserve_deadline(1, deadline)?), // waits for room
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
-        stream::Producer::wait_for_peer(self, deadline)
-    }
-}
-
-impl Sink for Box<dyn FrameSender> {
-    fn send(
-        &mut self,
-        header: Header,
-        bytes: &[u8],
-        frames: &[Range<usize>],
-        sent: &mut usize,
-        patience: &Patience,
-    ) -> Outcome {
-        for frame in frames {
-            let payload = &bytes[frame.clone()];
-            match self.try_send(header, payload) {
-                Ok(()) => {}
-                Err(Error::Full) => patience
-                    .insist(|until| self.send_deadline(header, payload, until))
-                    .map_err(|unsent| patience.without_peer(unsent))?,
-                Err(error) if patience.is_strict && has_no_receiver(&error) => return Err(no_receiver()),
-                Err(error) => return Err(error.into()),
-            }
-            *sent += 1;
-        }
-        // Frames that were read must not wait for the next input.
-        patience.insist(|until| self.flush(until)).map_err(|unsent| patience.collected(unsent))
     }
 }
