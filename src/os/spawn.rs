@@ -12,7 +12,7 @@ use std::os::unix::process::{CommandExt, parent_id};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::fstat;
+use rustix::fs::{FileType, fstat};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 const VARIABLE: &str = "SLIPRING_INHERIT";
@@ -88,8 +88,8 @@ impl Passed {
         parts.next().is_none().then_some(Passed { number, identity })
     }
 
-    /// Whether the number still is the descriptor that was passed: it leads to the recorded file
-    /// and survives exec. A passed descriptor must survive exec; one that a Rust program opens
+    /// Whether the number still is the descriptor that was passed: it leads to the recorded file,
+    /// which is a pipe, and survives exec. A passed descriptor must survive exec; one that a Rust program opens
     /// itself does not.
     fn is_there(&self) -> bool {
         // SAFETY: fcntl(2) with F_GETFD takes and returns numbers only; one that is no descriptor
@@ -101,7 +101,8 @@ impl Passed {
         // SAFETY: it is open, as the call has just shown, and borrowed for one fstat(2), which
         // changes nothing.
         let fd = unsafe { BorrowedFd::borrow_raw(self.number) };
-        Identity::of(fd).is_ok_and(|identity| identity == self.identity)
+        let is_pipe = fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        is_pipe && Identity::of(fd).is_ok_and(|identity| identity == self.identity)
     }
 
     fn adopt(&self) -> Option<OwnedFd> {

@@ -18,6 +18,7 @@ use crate::common::this_test::this_test;
 
 const CHILD: &str = "SLIPRING_TEST_STREAMS_CHILD";
 const REPLACED: &str = "descriptors replaced";
+const NO_PIPES: &str = "no pipes";
 
 fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
@@ -37,6 +38,7 @@ fn child() {
     match std::env::var(CHILD).as_deref() {
         Err(_) => return,
         Ok(REPLACED) => return child_whose_descriptors_were_replaced(),
+        Ok(NO_PIPES) => return child_that_is_passed_no_pipes(),
         Ok(_) => {}
     }
     let (mut tx, mut rx) = pipe::inherited(&Options::new()).unwrap();
@@ -70,6 +72,27 @@ fn child_whose_descriptors_were_replaced() {
         // SAFETY: as above.
         assert_ne!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1, "it was not closed either");
     }
+}
+
+/// Its parent names descriptors of files, in due form.
+fn child_that_is_passed_no_pipes() {
+    let files = [(); 2].map(|()| std::fs::File::open("/dev/null").unwrap());
+    let passed = files.each_ref().map(|file| {
+        // SAFETY: fcntl(2) with F_SETFD takes and returns numbers only.
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) }, 0);
+        let stat = rustix::fs::fstat(file).unwrap();
+        format!("{}:{}:{}", file.as_raw_fd(), stat.st_dev, stat.st_ino)
+    });
+    let parent = std::os::unix::process::parent_id();
+    // SAFETY: no other thread of this child reads or changes the environment.
+    unsafe { std::env::set_var("SLIPRING_INHERIT", format!("{parent}:{}", passed.join(","))) };
+    assert!(matches!(pipe::inherited(&Options::new()), Err(Error::NotFound)));
+}
+
+#[test]
+fn a_descriptor_that_is_no_pipe_is_not_adopted() {
+    let mut command = this_test(module_path!(), "child");
+    assert!(command.env(CHILD, NO_PIPES).status().unwrap().success());
 }
 
 #[test]
