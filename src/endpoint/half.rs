@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::Duplex;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::frame::{Event, Header};
 use crate::transport::{Capabilities, FrameReceiver, FrameSender, Released};
 use crate::wait::deadline::Deadline;
@@ -14,29 +14,18 @@ use crate::wait::deadline::Deadline;
 /// The end that is used, and the one that is kept open.
 pub(super) struct Half<T: ?Sized, U: ?Sized> {
     used: Box<T>,
-    kept: Box<U>,
-    /// Nothing more is read from the end that is kept.
-    is_done: bool,
+    _kept: Box<U>,
 }
 
 impl Half<dyn FrameSender, dyn FrameReceiver> {
     pub(super) fn sending((used, kept): Duplex) -> Self {
-        Half { used, kept, is_done: false }
-    }
-
-    /// Takes what a TCP peer says beside frames: HELLO, above all. If a process ends and has not
-    /// read it, the kernel resets the connection, and what the peer's machine has not acknowledged
-    /// by then is lost.
-    fn read_hello(&mut self) {
-        if !self.is_done && self.used.capabilities().remote {
-            self.is_done = !matches!(self.kept.try_recv(), Err(Error::Empty));
-        }
+        Half { used, _kept: kept }
     }
 }
 
 impl Half<dyn FrameReceiver, dyn FrameSender> {
     pub(super) fn receiving((kept, used): Duplex) -> Self {
-        Half { used, kept, is_done: true }
+        Half { used, _kept: kept }
     }
 }
 
@@ -58,9 +47,7 @@ impl FrameSender for Half<dyn FrameSender, dyn FrameReceiver> {
     }
 
     fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
-        let flushed = self.used.flush_until(deadline);
-        self.read_hello();
-        flushed
+        self.used.flush_until(deadline)
     }
 
     fn close_until(&mut self, deadline: Deadline) -> Result<()> {

@@ -180,6 +180,40 @@ fn frames_of_a_sender_that_closes_and_exits_all_arrive() {
 }
 
 #[test]
+fn frames_of_a_sender_that_reads_nothing_and_is_dropped_all_arrive() {
+    let (_listener, (mut tx, rx), (_their_tx, mut their_rx)) = tcp_pair();
+    // More than the other machine takes before its program reads.
+    let frame = vec![9; 10_000];
+    for _ in 0..40 {
+        tx.try_send(Header::PLAIN, &frame).unwrap();
+    }
+    drop((tx, rx)); // with the HELLO of the other end unread
+    for _ in 0..40 {
+        assert!(payload(their_rx.recv_deadline(deadline()).unwrap()) == frame);
+    }
+    assert!(matches!(their_rx.recv_deadline(deadline()), Err(Error::Closed)));
+}
+
+#[test]
+fn a_hello_that_the_sender_read_reaches_a_receiver_that_begins_later() {
+    let options = tcp::Options::default().stream(Options::new().max_payload(500));
+    let listener = tcp::Listener::bind("127.0.0.1:0", &options).unwrap();
+    let address = listener.local_address().unwrap();
+    let (mut tx, mut rx) = tcp::connect(address, &tcp::Options::default(), deadline()).unwrap();
+    let (mut their_tx, their_rx) = listener.accept(deadline()).unwrap();
+    their_tx.send(Header::PLAIN, b"first").unwrap();
+    while tx.max_payload() != 500 {
+        tx.flush(deadline()).unwrap();
+    }
+    their_tx.send(Header { seq: 0, ..Header::PLAIN }, b"second").unwrap();
+    for word in ["first", "second"] {
+        assert_eq!(payload(rx.recv_deadline(deadline()).unwrap()), word.as_bytes());
+    }
+    drop((their_tx, their_rx));
+    assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)), "HELLO and BYE were both seen");
+}
+
+#[test]
 fn close_reports_frames_that_the_peer_did_not_acknowledge() {
     let refused = |closed: Result<(), Error>| matches!(closed, Err(Error::Closed | Error::PeerDead));
     // The peer read everything before it left.

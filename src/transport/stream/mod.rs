@@ -19,6 +19,7 @@
 //! are mended only where that was asked for, which TCP offers: see `reconnect/`.
 
 mod ahead;
+mod early_hello;
 mod open_senders;
 mod receiver;
 mod reconnect;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use early_hello::EarlyHello;
 pub use receiver::Receiver;
 pub(super) use reconnect::Next;
 use reconnect::Reconnect;
@@ -133,6 +135,8 @@ struct Link {
     was_reset: AtomicBool,
     /// How to reconnect after a break, if requested.
     reconnect: Option<Reconnect>,
+    /// What the sending side has read for the receiving side.
+    early: EarlyHello,
 }
 
 impl Link {
@@ -144,6 +148,7 @@ impl Link {
             pongs_wait: AtomicBool::new(false),
             was_reset: AtomicBool::new(false),
             reconnect,
+            early: EarlyHello::default(),
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Receiver {
     /// The peer broke the protocol on a stream that ends with that.
     refused: bool,
     ahead: Ahead,
+    /// What the sending side had read of this socket is in the buffer.
+    claimed: bool,
     /// The socket takes nothing more because we said so.
     shut: bool,
     /// How many frames had come before this socket, if one follows another.
@@ -111,6 +113,7 @@ impl Receiver {
             ended: None,
             refused: false,
             ahead: Ahead::Free,
+            claimed: false,
             shut: false,
             heard: 0,
             before: None,
@@ -316,7 +319,7 @@ impl Receiver {
     fn go_on(&mut self, wait: Wait) -> Result<()> {
         let (Some(reconnect), Some(core)) = (&self.link.reconnect, &self.back) else { return Err(Error::PeerDead) };
         self.fd = reconnect.next(&self.fd, wait, Error::Empty, |fd| sender::lock(core).renew(fd))?;
-        (self.eof, self.finished, self.ended) = (false, false, None);
+        (self.eof, self.finished, self.ended, self.claimed) = (false, false, None, false);
         self.heard = self.decoder.stats().frames;
         Ok(())
     }
@@ -329,6 +332,9 @@ impl Receiver {
             (self.at, self.end) = (0, 0);
         } else if self.end == self.buffer.len() || (self.at > 0 && self.end - self.at < LITTLE) {
             self.make_room();
+        }
+        if self.claim() {
+            return Ok(());
         }
         loop {
             let most = self.most();
@@ -377,6 +383,18 @@ impl Receiver {
                 Err(e) => return Err(Error::io("read from the stream", e)),
             }
         }
+    }
+
+    /// Before this socket is read for the first time: whether the sending side had read its HELLO,
+    /// which is then in the buffer.
+    fn claim(&mut self) -> bool {
+        if std::mem::replace(&mut self.claimed, true) || !self.wire.capabilities.remote || !self.link.duplex {
+            return false;
+        }
+        let early = self.link.early.claim(&self.fd);
+        self.buffer[self.end..self.end + early.len()].copy_from_slice(&early); // the buffer is empty
+        self.end += early.len();
+        !early.is_empty()
     }
 
     /// How many bytes the next read may take, 0 for none.
@@ -497,6 +515,7 @@ impl FrameReceiver for Receiver {
     }
 
     fn stop(&mut self) -> bool {
+        self.claim();
         // A socket whose peer has gone still says how it went.
         if self.fd.is_socket() && !self.wire.capabilities.remote && !has_hung_up(self.fd.as_fd()).unwrap_or(true) {
             self.shut = shutdown(&self.fd, Shutdown::Read).is_ok();

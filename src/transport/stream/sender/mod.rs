@@ -145,6 +145,14 @@ impl Sender {
         }
     }
 
+    /// Reads the peer's HELLO for a receiving end that reads nothing: see `early_hello.rs`.
+    fn read_hello(&self) {
+        let Some(fd) = self.fd.as_ref().filter(|_| self.capabilities.remote && self.link.duplex) else { return };
+        if let Some(hello) = self.link.early.read(fd) {
+            self.link.peer_max.store(hello.max_payload as usize, Ordering::Relaxed);
+        }
+    }
+
     fn submit(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<()> {
         if payload.len() > self.max_payload() {
             return Err(Error::TooLarge { max: self.max_payload() });
@@ -181,9 +189,12 @@ impl FrameSender for Sender {
         true
     }
 
+    /// Over TCP, also reads the peer's HELLO if the receiving end reads nothing.
     fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
         let wait = Wait::Until(deadline);
-        self.on_line(wait, |core| core.drain(wait))
+        let flushed = self.on_line(wait, |core| core.drain(wait));
+        self.read_hello();
+        flushed
     }
 
     fn close_until(&mut self, deadline: Deadline) -> Result<()> {
@@ -208,6 +219,7 @@ impl Drop for Sender {
         if self.fd.as_ref().is_none_or(|fd| fd.is_the_parents()) {
             return; // closed, or not ours to close
         }
+        self.read_hello();
         let mut core = lock(&self.core);
         let _ = core.finish(Wait::No); // dropping reports no error
         core.hang_up();
