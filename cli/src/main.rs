@@ -18,6 +18,7 @@ mod info;
 mod input;
 mod interrupt;
 mod ls;
+mod made;
 mod man;
 mod opening;
 mod output;

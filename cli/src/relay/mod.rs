@@ -19,6 +19,7 @@ use slipring::{Deadline, Redelivery, endpoint::Endpoint};
 use self::way::Way;
 use crate::failure::{FAILED, Failure, Outcome, USAGE};
 use crate::interrupt::Interrupt;
+use crate::made::Made;
 use crate::opening;
 use crate::{Context, standard, target, units};
 
@@ -104,10 +105,15 @@ impl Relay {
         context: &Context,
     ) -> Outcome {
         // The destination first: no frame is received that could not be passed on.
+        let made = Made::before_opening(destination);
         let tx = open(destination, &self.destination, self, interrupt, |to, until| to.open_batching_sender(until))?;
         let Some(tx) = tx else { return Ok(()) };
-        let rx = open(source, &self.source, self, interrupt, |from, until| from.open_receiver(until))?;
-        let Some(mut rx) = rx else { return Ok(()) };
+        let rx = open(source, &self.source, self, interrupt, |from, until| from.open_receiver(until));
+        let Ok(Some(mut rx)) = rx else {
+            drop(tx);
+            made.remove(context);
+            return rx.map(drop);
+        };
         if let Some(count) = self.count {
             rx.expect_at_most(count);
         }

@@ -213,6 +213,28 @@ fn the_death_of_a_side_is_an_error_and_no_hang() {
 }
 
 #[test]
+fn the_death_of_a_side_is_told_in_json() {
+    let place = Place::new();
+    // A bare wait for a signal does not end with the other side: then a watching thread tells.
+    let mut process = place.start("bench transports signal -t 1h --json");
+    let pid = process.child().id();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    wait_until("both sides exchange", || {
+        let pids = std::fs::read_to_string(&children).unwrap();
+        let stat = pids.split_whitespace().next().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")));
+        // The processor time of the other side, in ticks.
+        let stat = stat.and_then(Result::ok).unwrap_or_default();
+        stat.split(' ').skip(13).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() >= 3
+    });
+    let pids = std::fs::read_to_string(&children).unwrap();
+    assert!(run("kill", &["-9", pids.split_whitespace().next().unwrap()]));
+    let ended = process.finish();
+    assert_ne!(ended.code, 0);
+    let told: Vec<serde_json::Value> = ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(told.iter().any(|line| line["code"] == ended.code), "{told:?}");
+}
+
+#[test]
 fn one_of_two_receivers_that_dies_in_mid_run_ends_the_bench() {
     let place = Place::new();
     let mut process = place.start("bench mpmc --pairs 2 -c 100000000000");

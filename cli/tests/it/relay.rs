@@ -33,6 +33,24 @@ fn a_ring_is_relayed_into_a_ring_and_the_end_follows() {
 }
 
 #[test]
+fn a_destination_made_for_a_source_that_fails_is_removed() {
+    let place = Place::new();
+    std::fs::write(place.file("key"), b"").unwrap();
+    let source = format!("tcp:{}", unused_address()); // without a listener
+    let queues =
+        [format!("mq:/slipring-relay-{}", std::process::id()), format!("sysv:{}", place.file("key").display())];
+    // Without a list of POSIX queues it cannot be told what is in one.
+    let has_list = std::fs::read_to_string("/proc/mounts").unwrap().contains(" mqueue ");
+    for destination in ["ring:to", &queues[1]].into_iter().chain(has_list.then_some(queues[0].as_str())) {
+        assert_ne!(place.run(&format!("relay {source} {destination} --timeout 50ms")).code, 0);
+        place.run(&format!("rm {destination}")).fails(5, "not found");
+    }
+    place.run("create ring:kept").succeeds();
+    assert_ne!(place.run(&format!("relay {source} ring:kept --timeout 50ms")).code, 0);
+    place.run("rm ring:kept").succeeds();
+}
+
+#[test]
 fn a_count_is_kept_and_the_rest_stays() {
     let place = Place::new();
     place.feed("send ring:from", b"one\ntwo\nthree\n").succeeds();
