@@ -5,8 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with};
@@ -16,32 +15,10 @@ use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSen
 use slipring::{Deadline, Error};
 
 use crate::common::address::unused_address;
+use crate::common::dir::TestDir;
 
 fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
-}
-
-/// A path in a directory of its own, which is removed when this value is dropped.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("slipring-accept-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(unique);
-        std::fs::create_dir(&path).unwrap();
-        Place(path)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A connection without the library; `None` while the path has no listener.
@@ -70,10 +47,10 @@ fn expect(rx: &mut dyn FrameReceiver, payload: &[u8]) {
 
 #[test]
 fn a_peer_that_shuts_its_sending_side_is_accepted() {
-    let place = Place::new();
-    let listener = unix::Listener::bind(place.socket(), &unix::Options::default()).unwrap();
+    let dir = TestDir::with_mode("accept", 0o700);
+    let listener = unix::Listener::bind(dir.socket(), &unix::Options::default()).unwrap();
     for upgrading in [false, true] {
-        let mut peer = UnixStream::connect(place.socket()).unwrap();
+        let mut peer = UnixStream::connect(dir.socket()).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         let connection = match upgrading {
             false => listener.accept(deadline()).map(|(tx, rx)| unix::Connection::Stream(tx, rx)),
@@ -90,8 +67,8 @@ fn a_peer_that_shuts_its_sending_side_is_accepted() {
     }
     drop(listener);
 
-    let listener = seqpacket::Listener::bind(place.socket(), &seqpacket::Options::default()).unwrap();
-    let peer = raw(SocketType::SEQPACKET, &place.socket()).unwrap();
+    let listener = seqpacket::Listener::bind(dir.socket(), &seqpacket::Options::default()).unwrap();
+    let peer = raw(SocketType::SEQPACKET, &dir.socket()).unwrap();
     shutdown(&peer, rustix::net::Shutdown::Write).unwrap();
     let (mut tx, _rx) = listener.accept(deadline()).unwrap();
     tx.send(Header::PLAIN, b"hello").unwrap();
@@ -103,7 +80,7 @@ fn a_peer_that_shuts_its_sending_side_is_accepted() {
 /// A peer that has sent its frames and closed before it was accepted is received.
 #[test]
 fn a_peer_that_closed_before_it_was_accepted_loses_no_frame() {
-    let place = Place::new();
+    let dir = TestDir::with_mode("accept", 0o700);
     let receive = |rx: &mut dyn FrameReceiver| {
         expect(rx, b"sent and gone");
         assert!(matches!(rx.recv_deadline(deadline()), Err(Error::Closed)));
@@ -119,14 +96,14 @@ fn a_peer_that_closed_before_it_was_accepted_loses_no_frame() {
         (Box::new(tx), Box::new(rx))
     }
 
-    let (path, options) = (place.0.join("unix"), unix::Options::default());
+    let (path, options) = (dir.file("unix"), unix::Options::default());
     let listener = unix::Listener::bind(&path, &options).unwrap();
     send(boxed(unix::connect(&path, &options, deadline()).unwrap()));
     receive(&mut listener.accept(deadline()).unwrap().1);
     send(boxed(unix::connect(&path, &options, deadline()).unwrap()));
     receive(listener.accept_upgrading(1 << 16, deadline()).unwrap().receiver());
 
-    let (path, options) = (place.0.join("seqpacket"), seqpacket::Options::default());
+    let (path, options) = (dir.file("seqpacket"), seqpacket::Options::default());
     let listener = seqpacket::Listener::bind(&path, &options).unwrap();
     send(boxed(seqpacket::connect(&path, &options, deadline()).unwrap()));
     receive(&mut listener.accept(deadline()).unwrap().1);
@@ -134,14 +111,14 @@ fn a_peer_that_closed_before_it_was_accepted_loses_no_frame() {
 
 #[test]
 fn connecting_to_a_full_backlog_ends_at_the_deadline() {
-    let place = Place::new();
+    let dir = TestDir::with_mode("accept", 0o700);
     let soon = || Deadline::after(Duration::from_millis(50));
     let mut kept: Vec<Box<dyn std::any::Any>> = Vec::new();
 
     let options = unix::Options::default();
-    let listener = unix::Listener::bind(place.socket(), &options).unwrap();
+    let listener = unix::Listener::bind(dir.socket(), &options).unwrap();
     let error = loop {
-        match unix::connect(place.socket(), &options, soon()) {
+        match unix::connect(dir.socket(), &options, soon()) {
             Ok(connection) => kept.push(Box::new(connection)),
             Err(error) => break error,
         }
@@ -152,9 +129,9 @@ fn connecting_to_a_full_backlog_ends_at_the_deadline() {
 
     kept.clear();
     let options = seqpacket::Options::default();
-    let _listener = seqpacket::Listener::bind(place.socket(), &options).unwrap();
+    let _listener = seqpacket::Listener::bind(dir.socket(), &options).unwrap();
     let error = loop {
-        match seqpacket::connect(place.socket(), &options, soon()) {
+        match seqpacket::connect(dir.socket(), &options, soon()) {
             Ok(connection) => kept.push(Box::new(connection)),
             Err(error) => break error,
         }
@@ -170,9 +147,9 @@ struct Listening {
     probe: Box<dyn Fn() -> Option<OwnedFd> + Send>,
 }
 
-fn listening(place: &Place) -> Vec<Listening> {
+fn listening(dir: &TestDir) -> Vec<Listening> {
     let unix = |scheme: &str, options: &str, kind| {
-        let path = place.0.join(format!("{scheme}{}", options.len()));
+        let path = dir.file(format!("{scheme}{}", options.len()));
         let at = path.display().to_string();
         Listening {
             endpoint: format!("{scheme}:{at}?listen{options}"),
@@ -199,8 +176,8 @@ fn listening(place: &Place) -> Vec<Listening> {
 
 #[test]
 fn a_listening_endpoint_waits_for_a_peer_that_sends() {
-    let place = Place::new();
-    for Listening { endpoint, peer, probe } in listening(&place) {
+    let dir = TestDir::with_mode("accept", 0o700);
+    for Listening { endpoint, peer, probe } in listening(&dir) {
         std::thread::scope(|scope| {
             let receiver = scope.spawn(|| {
                 let mut rx = Endpoint::parse(&endpoint).unwrap().open_receiver(deadline()).unwrap();
@@ -226,8 +203,8 @@ fn a_listening_endpoint_waits_for_a_peer_that_sends() {
 
 #[test]
 fn a_sending_listener_skips_peers_that_have_disconnected() {
-    let place = Place::new();
-    for Listening { endpoint, peer, probe } in listening(&place) {
+    let dir = TestDir::with_mode("accept", 0o700);
+    for Listening { endpoint, peer, probe } in listening(&dir) {
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let mut tx = Endpoint::parse(&endpoint).unwrap().open_sender(deadline()).unwrap();
@@ -247,8 +224,8 @@ fn a_sending_listener_skips_peers_that_have_disconnected() {
 
 #[test]
 fn a_listening_endpoint_serves_a_foreign_receiver_that_sends_nothing() {
-    let place = Place::new();
-    for Listening { endpoint, probe, .. } in listening(&place) {
+    let dir = TestDir::with_mode("accept", 0o700);
+    for Listening { endpoint, probe, .. } in listening(&dir) {
         if endpoint.starts_with("seqpacket") || endpoint.contains("upgrade") {
             continue; // the other checks are the same
         }

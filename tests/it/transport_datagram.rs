@@ -1,12 +1,11 @@
 //! What only datagram sockets have: names in the file system, credentials, duplex, gaps, refusals.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use slipring::frame::{Event, Form, Frame, Header, control};
@@ -17,6 +16,7 @@ use crate::common::address::unused_address;
 use crate::common::again::copy_program;
 use crate::common::asleep::wait_until_asleep;
 use crate::common::closed::until_closed;
+use crate::common::dir::TestDir;
 use crate::common::this_test::{arguments, this_test};
 
 const ROLE: &str = "SLIPRING_TEST_DATAGRAM";
@@ -28,30 +28,6 @@ fn soon() -> Deadline {
 
 fn now() -> Deadline {
     Duration::ZERO.into()
-}
-
-/// A directory that is removed when this value is dropped.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(mode: u32) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("slipring-datagram-{}-{number}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap(); // independent of the umask
-        Place(path)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[track_caller]
@@ -75,9 +51,9 @@ fn seqpacket_pair(path: &Path, theirs: &seqpacket::Options) -> [(seqpacket::Send
 
 #[test]
 fn seqpacket_goes_both_ways_and_answers_pings() {
-    let place = Place::new(0o700);
+    let dir = TestDir::with_mode("datagram", 0o700);
     let [(mut tx, mut rx), (mut their_tx, mut their_rx)] =
-        seqpacket_pair(&place.socket(), &seqpacket::Options::default().max_payload(300_000));
+        seqpacket_pair(&dir.socket(), &seqpacket::Options::default().max_payload(300_000));
     their_tx.send(Header::PLAIN, b"one").unwrap();
     expect(&mut rx, b"one");
     assert_eq!(tx.max_payload(), 300_000, "the limit of the peer");
@@ -101,8 +77,8 @@ fn seqpacket_goes_both_ways_and_answers_pings() {
 
 #[test]
 fn every_frame_arrives_although_the_sender_never_read_our_hello() {
-    let place = Place::new(0o700);
-    let [(mut tx, rx), (_their_tx, mut their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
+    let dir = TestDir::with_mode("datagram", 0o700);
+    let [(mut tx, rx), (_their_tx, mut their_rx)] = seqpacket_pair(&dir.socket(), &seqpacket::Options::default());
     tx.send(Header::PLAIN, b"first").unwrap();
     tx.send(Header::PLAIN, b"last").unwrap();
     drop((tx, rx));
@@ -113,8 +89,8 @@ fn every_frame_arrives_although_the_sender_never_read_our_hello() {
 
 #[test]
 fn a_stopped_receiver_reports_closed_and_no_death() {
-    let place = Place::new(0o700);
-    let [(mut tx, mut rx), (mut their_tx, their_rx)] = seqpacket_pair(&place.socket(), &seqpacket::Options::default());
+    let dir = TestDir::with_mode("datagram", 0o700);
+    let [(mut tx, mut rx), (mut their_tx, their_rx)] = seqpacket_pair(&dir.socket(), &seqpacket::Options::default());
     tx.send(Header::PLAIN, b"never read").unwrap();
     for payload in [b"one", b"two"] {
         their_tx.send(Header::PLAIN, payload).unwrap();
@@ -130,16 +106,16 @@ fn a_stopped_receiver_reports_closed_and_no_death() {
 
 #[test]
 fn connecting_without_a_listener_is_not_found_or_waits_for_one() {
-    let place = Place::new(0o700);
+    let dir = TestDir::with_mode("datagram", 0o700);
     let options = seqpacket::Options::default();
-    assert!(matches!(seqpacket::connect(place.socket(), &options, now()).err(), Some(Error::NotFound)));
-    let listener = dgram::Receiver::bind(place.socket(), &dgram::Options::default()).unwrap();
-    assert!(matches!(seqpacket::connect(place.socket(), &options, now()).err(), Some(Error::Untrusted { .. })));
-    assert!(matches!(seqpacket::Listener::bind(place.socket(), &options).err(), Some(Error::Exists)));
+    assert!(matches!(seqpacket::connect(dir.socket(), &options, now()).err(), Some(Error::NotFound)));
+    let listener = dgram::Receiver::bind(dir.socket(), &dgram::Options::default()).unwrap();
+    assert!(matches!(seqpacket::connect(dir.socket(), &options, now()).err(), Some(Error::Untrusted { .. })));
+    assert!(matches!(seqpacket::Listener::bind(dir.socket(), &options).err(), Some(Error::Exists)));
     drop(listener);
     std::thread::scope(|scope| {
-        let early = scope.spawn(|| seqpacket::connect(place.socket(), &options, soon()).unwrap());
-        let listener = seqpacket::Listener::bind(place.socket(), &options).unwrap();
+        let early = scope.spawn(|| seqpacket::connect(dir.socket(), &options, soon()).unwrap());
+        let listener = seqpacket::Listener::bind(dir.socket(), &options).unwrap();
         let accepted = listener.accept(soon()).unwrap();
         early.join().unwrap(); // it sends HELLO, so the receiver must still exist
         drop(accepted);
@@ -206,8 +182,8 @@ fn killed_in_mid_frame(rx: &mut dyn FrameReceiver, mut child: std::process::Chil
 
 #[test]
 fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
-    let place = Place::new(0o700);
-    let path = place.socket();
+    let dir = TestDir::with_mode("datagram", 0o700);
+    let path = dir.socket();
     let listener = seqpacket::Listener::bind(&path, &seqpacket::Options::default()).unwrap();
     let child = start("seqpacket", path.to_str().unwrap()).spawn().unwrap();
     let (_tx, mut rx) = listener.accept(soon()).unwrap();
@@ -227,8 +203,8 @@ fn a_sender_killed_in_mid_frame_leaves_whole_frames_and_an_end() {
 
 #[test]
 fn a_receiver_replaces_the_socket_of_a_killed_process() {
-    let place = Place::new(0o700);
-    let path = place.socket();
+    let dir = TestDir::with_mode("datagram", 0o700);
+    let path = dir.socket();
     let mut child = start("listener", path.to_str().unwrap()).spawn().unwrap();
     drop(seqpacket::connect(&path, &seqpacket::Options::default(), soon()).unwrap());
     let options = seqpacket::Options::default();
@@ -240,13 +216,13 @@ fn a_receiver_replaces_the_socket_of_a_killed_process() {
 }
 
 /// A copy of this test program that all users may execute.
-fn start_as_nobody(place: &Place, role: &str, address: &str) -> Option<Command> {
+fn start_as_nobody(dir: &TestDir, role: &str, address: &str) -> Option<Command> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     if !root {
         println!("SKIPPED: only root can start processes of another user");
         return None;
     }
-    let copy = place.0.join("binary");
+    let copy = dir.file("binary");
     copy_program(&copy);
     let mut command = Command::new(copy);
     arguments(&mut command, module_path!(), "process").env(ROLE, role).env(ADDRESS, address);
@@ -256,10 +232,10 @@ fn start_as_nobody(place: &Place, role: &str, address: &str) -> Option<Command> 
 
 #[test]
 fn processes_of_other_users_are_refused_unless_they_are_allowed() {
-    let place = Place::new(0o1777);
-    let path = place.socket();
+    let dir = TestDir::with_mode("datagram", 0o1777);
+    let path = dir.socket();
     let let_all_users_connect = || std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
-    let Some(mut client) = start_as_nobody(&place, "seqpacket", path.to_str().unwrap()) else { return };
+    let Some(mut client) = start_as_nobody(&dir, "seqpacket", path.to_str().unwrap()) else { return };
     for allowed in [false, true] {
         let options = seqpacket::Options::default();
         let options = if allowed { options.allow_uid(65_534) } else { options };
@@ -275,7 +251,7 @@ fn processes_of_other_users_are_refused_unless_they_are_allowed() {
         child.wait().unwrap();
     }
 
-    let mut client = start_as_nobody(&place, "dgram", path.to_str().unwrap()).unwrap();
+    let mut client = start_as_nobody(&dir, "dgram", path.to_str().unwrap()).unwrap();
     let mut rx = dgram::Receiver::bind(&path, &dgram::Options::default()).unwrap();
     let_all_users_connect();
     let mut child = client.spawn().unwrap();
@@ -286,10 +262,10 @@ fn processes_of_other_users_are_refused_unless_they_are_allowed() {
 
 #[test]
 fn a_strangers_datagram_is_a_frame_or_is_reported() {
-    let place = Place::new(0o700);
-    let mut rx = dgram::Receiver::bind(place.socket(), &dgram::Options::default()).unwrap();
+    let dir = TestDir::with_mode("datagram", 0o700);
+    let mut rx = dgram::Receiver::bind(dir.socket(), &dgram::Options::default()).unwrap();
     let stranger = UnixDatagram::unbound().unwrap();
-    stranger.connect(place.socket()).unwrap();
+    stranger.connect(dir.socket()).unwrap();
     stranger.send(b"garbage").unwrap();
     stranger.send(b"").unwrap();
     stranger.send(&message(Header::PLAIN, b"a frame")).unwrap();
@@ -303,11 +279,11 @@ fn a_strangers_datagram_is_a_frame_or_is_reported() {
 
 #[test]
 fn sending_to_a_closed_receiver_is_closed() {
-    let place = Place::new(0o700);
+    let dir = TestDir::with_mode("datagram", 0o700);
     let options = dgram::Options::default();
-    assert!(matches!(dgram::Sender::connect(place.socket(), &options, now()).err(), Some(Error::NotFound)));
-    let rx = dgram::Receiver::bind(place.socket(), &options).unwrap();
-    let mut tx = dgram::Sender::connect(place.socket(), &options, now()).unwrap();
+    assert!(matches!(dgram::Sender::connect(dir.socket(), &options, now()).err(), Some(Error::NotFound)));
+    let rx = dgram::Receiver::bind(dir.socket(), &options).unwrap();
+    let mut tx = dgram::Sender::connect(dir.socket(), &options, now()).unwrap();
     tx.send(Header::PLAIN, b"queued").unwrap();
     drop(rx);
     while !matches!(until_closed(|| tx.try_send(Header::PLAIN, b"to a closed receiver")), Error::Closed) {}
@@ -339,6 +315,20 @@ fn lost_and_late_datagrams_are_reported_per_source() {
         Event::Duplicate { frame, expected: 9 } => assert_eq!(frame.payload, b"0/6"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_jump_in_the_numbers_of_a_sender_without_hello_is_no_loss() {
+    let mut rx = udp::Receiver::bind("127.0.0.1:0", &udp::Options::default()).unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.connect(rx.local_address().unwrap()).unwrap();
+    for seq in [7, 1_234_567_890, 1_234_567_891, 1_234_567_893] {
+        stranger.send(&message(Header { seq, ..Header::PLAIN }, b"any number")).unwrap();
+    }
+    for _ in 0..3 {
+        expect(&mut rx, b"any number");
+    }
+    assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Gap { expected: 1_234_567_892, .. })));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,31 +11,12 @@ use slipring::frame::{Event, Header};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSenderExt, fifo, stream::Options};
 use slipring::{Deadline, Error};
 
+use crate::common::dir::TestDir;
 use crate::common::this_test::this_test;
 
 /// The task of a child: `PATH FRAMES SIZE WRITER`. It sends FRAMES frames and closes; if FRAMES is
 /// 0, it sends until it is killed.
 const JOB: &str = "SLIPRING_TEST_FIFO_WRITER";
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("slipring-fifo-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn fifo(&self) -> PathBuf {
-        self.0.join("fifo")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(120))
@@ -75,10 +56,10 @@ fn writer(path: &Path, frames: u32, size: usize, writer: u16) -> Child {
 
 #[test]
 fn frames_of_many_writers_are_whole_and_in_each_writers_order() {
-    let scratch = Scratch::new("many");
-    let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
+    let scratch = TestDir::with_mode("fifo-many", 0o700);
+    let mut rx = fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap();
     let sizes = [40, 3000, 4080, 100_000];
-    let mut children: Vec<_> = (0..4).map(|n| writer(&scratch.fifo(), 200, sizes[n as usize], n)).collect();
+    let mut children: Vec<_> = (0..4).map(|n| writer(&scratch.file("fifo"), 200, sizes[n as usize], n)).collect();
     let (mut next, mut frames) = ([0u32; 4], 0);
     while frames < 800 {
         match rx.recv_deadline(deadline()) {
@@ -102,10 +83,10 @@ fn frames_of_many_writers_are_whole_and_in_each_writers_order() {
 
 #[test]
 fn a_killed_writer_leaves_whole_frames_and_the_next_writers_frames_arrive() {
-    let scratch = Scratch::new("killed");
-    let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
+    let scratch = TestDir::with_mode("fifo-killed", 0o700);
+    let mut rx = fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap();
     for round in 0..5u16 {
-        let mut child = writer(&scratch.fifo(), 0, 50_000, round);
+        let mut child = writer(&scratch.file("fifo"), 0, 50_000, round);
         rx.wait_for_peer(deadline()).unwrap();
         let mut number = 0;
         let end = loop {
@@ -135,9 +116,9 @@ fn a_killed_writer_leaves_whole_frames_and_the_next_writers_frames_arrive() {
 
 #[test]
 fn no_frame_is_lost_while_the_reader_changes_its_descriptor() {
-    let scratch = Scratch::new("renew");
-    let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
-    let path = scratch.fifo();
+    let scratch = TestDir::with_mode("fifo-renew", 0o700);
+    let mut rx = fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap();
+    let path = scratch.file("fifo");
     const WRITERS: u32 = 2000;
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -163,8 +144,8 @@ fn no_frame_is_lost_while_the_reader_changes_its_descriptor() {
 
 #[test]
 fn a_foreign_writer_without_frames_causes_an_end_and_no_busy_loop() {
-    let scratch = Scratch::new("foreign");
-    let mut rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
+    let scratch = TestDir::with_mode("fifo-foreign", 0o700);
+    let mut rx = fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap();
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
     let shell = |line: &str| {
         let status = Command::new("sh").arg("-c").arg(line).current_dir(&scratch.0).status().unwrap();
@@ -180,36 +161,36 @@ fn a_foreign_writer_without_frames_causes_an_end_and_no_busy_loop() {
 
 #[test]
 fn a_writer_waits_for_a_reader_until_its_deadline() {
-    let scratch = Scratch::new("wait");
-    let late = fifo::sender(scratch.fifo(), &Options::new(), Duration::from_millis(20));
+    let scratch = TestDir::with_mode("fifo-wait", 0o700);
+    let late = fifo::sender(scratch.file("fifo"), &Options::new(), Duration::from_millis(20));
     assert!(matches!(late, Err(Error::Timeout)));
-    let mode = std::fs::metadata(scratch.fifo()).unwrap();
+    let mode = std::fs::metadata(scratch.file("fifo")).unwrap();
     assert!(mode.file_type().is_fifo());
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| fifo::sender(scratch.fifo(), &Options::new(), deadline()));
-        let _rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
+        let writer = scope.spawn(|| fifo::sender(scratch.file("fifo"), &Options::new(), deadline()));
+        let _rx = fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap();
         assert!(writer.join().unwrap().is_ok());
     });
 }
 
 #[test]
 fn one_reader_at_a_time() {
-    let scratch = Scratch::new("readers");
-    let rx = fifo::receiver(scratch.fifo(), &Options::new()).unwrap();
-    assert!(matches!(fifo::receiver(scratch.fifo(), &Options::new()), Err(Error::RoleTaken { .. })));
+    let scratch = TestDir::with_mode("fifo-readers", 0o700);
+    let rx = fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap();
+    assert!(matches!(fifo::receiver(scratch.file("fifo"), &Options::new()), Err(Error::RoleTaken { .. })));
     drop(rx);
-    assert!(fifo::receiver(scratch.fifo(), &Options::new()).is_ok());
+    assert!(fifo::receiver(scratch.file("fifo"), &Options::new()).is_ok());
 }
 
 #[test]
 fn a_path_that_is_no_fifo_of_this_user_is_refused() {
-    let scratch = Scratch::new("refused");
+    let scratch = TestDir::with_mode("fifo-refused", 0o700);
     let file = scratch.0.join("file");
     std::fs::File::create(&file).unwrap().write_all(b"precious").unwrap();
     let link = scratch.0.join("link");
-    drop(fifo::receiver(scratch.fifo(), &Options::new()).unwrap());
-    symlink(scratch.fifo(), &link).unwrap();
+    drop(fifo::receiver(scratch.file("fifo"), &Options::new()).unwrap());
+    symlink(scratch.file("fifo"), &link).unwrap();
     for path in [&file, &link] {
         let untrusted = |error| matches!(error, Some(Error::Untrusted { .. }));
         assert!(untrusted(fifo::receiver(path, &Options::new()).err()), "{}", path.display());
@@ -218,6 +199,6 @@ fn a_path_that_is_no_fifo_of_this_user_is_refused() {
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     let nowhere = scratch.0.join("no/fifo");
     assert!(matches!(fifo::receiver(nowhere, &Options::new()), Err(Error::Invalid { .. })));
-    std::fs::set_permissions(scratch.fifo(), PermissionsExt::from_mode(0o622)).unwrap();
-    assert!(matches!(fifo::receiver(scratch.fifo(), &Options::new()), Err(Error::Untrusted { .. })));
+    std::fs::set_permissions(scratch.file("fifo"), PermissionsExt::from_mode(0o622)).unwrap();
+    assert!(matches!(fifo::receiver(scratch.file("fifo"), &Options::new()), Err(Error::Untrusted { .. })));
 }

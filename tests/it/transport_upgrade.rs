@@ -5,12 +5,10 @@ use std::fs;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -22,6 +20,7 @@ use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSen
 use slipring::{Deadline, Error, Result, Ring};
 
 use crate::common::again::copy_program;
+use crate::common::dir::TestDir;
 use crate::common::this_test::arguments;
 
 /// The user `nobody`: neither root nor the user that runs the tests.
@@ -32,29 +31,6 @@ const CAPACITY: usize = 1 << 16;
 
 fn soon() -> Deadline {
     Duration::from_secs(60).into()
-}
-
-/// A directory that all users may enter, and only its owner may change.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("slipring-upgrade-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(unique);
-        fs::DirBuilder::new().mode(0o711).create(&path).unwrap();
-        Place(path)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Not a test: a client of another user, if this process is one. Returns each frame twice, until
@@ -83,16 +59,16 @@ struct Client(Child);
 
 impl Client {
     /// A process of [`NOBODY`]; `None` without the right to start one.
-    fn start(place: &Place) -> Option<Self> {
+    fn start(dir: &TestDir) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can start a process of another user");
             return None;
         }
-        let program = place.0.join("client"); // where all users can execute it
+        let program = dir.file("client"); // where all users can execute it
         copy_program(&program);
-        fs::set_permissions(place.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+        fs::set_permissions(dir.socket(), fs::Permissions::from_mode(0o666)).unwrap();
         let mut command = Command::new(program);
-        arguments(&mut command, module_path!(), "child").env(ROLE, place.socket()).uid(NOBODY).gid(NOBODY);
+        arguments(&mut command, module_path!(), "child").env(ROLE, dir.socket()).uid(NOBODY).gid(NOBODY);
         Some(Client(command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()))
     }
 }
@@ -113,9 +89,9 @@ fn frame(rx: &mut impl FrameReceiver) -> Vec<u8> {
 
 #[test]
 fn a_peer_of_another_user_gets_a_ring_that_neither_end_has_to_trust() {
-    let place = Place::new();
-    let listener = Listener::bind(place.socket(), &Options::default().allow_uid(NOBODY)).unwrap();
-    let Some(mut client) = Client::start(&place) else { return };
+    let dir = TestDir::with_mode("upgrade", 0o711);
+    let listener = Listener::bind(dir.socket(), &Options::default().allow_uid(NOBODY)).unwrap();
+    let Some(mut client) = Client::start(&dir) else { return };
     let connection = listener.accept_upgrading(CAPACITY, soon()).unwrap();
     let who = connection.credentials().unwrap();
     assert_eq!((who.uid, who.pid), (NOBODY, client.0.id()));
@@ -135,9 +111,9 @@ fn a_peer_of_another_user_gets_a_ring_that_neither_end_has_to_trust() {
 
 #[test]
 fn the_death_of_a_peer_of_another_user_is_reported_to_sender_and_receiver() {
-    let place = Place::new();
-    let listener = Listener::bind(place.socket(), &Options::default().allow_uid(NOBODY)).unwrap();
-    let Some(_client) = Client::start(&place) else { return };
+    let dir = TestDir::with_mode("upgrade", 0o711);
+    let listener = Listener::bind(dir.socket(), &Options::default().allow_uid(NOBODY)).unwrap();
+    let Some(_client) = Client::start(&dir) else { return };
     let Connection::Rings(mut tx, mut rx) = listener.accept_upgrading(CAPACITY, soon()).unwrap() else {
         panic!("no rings")
     };
@@ -158,23 +134,23 @@ fn the_death_of_a_peer_of_another_user_is_reported_to_sender_and_receiver() {
 
 #[test]
 fn a_client_that_offers_no_rings_keeps_the_byte_stream() {
-    let place = Place::new();
+    let dir = TestDir::with_mode("upgrade", 0o711);
     let options = Options::default();
-    let listener = Listener::bind(place.socket(), &options).unwrap();
+    let listener = Listener::bind(dir.socket(), &options).unwrap();
     let talk = |tx: &mut dyn FrameSender, rx: &mut dyn FrameReceiver| {
         tx.send_deadline(Header::PLAIN, b"plain", soon()).unwrap();
         tx.close(soon()).unwrap();
         assert!(matches!(rx.recv_deadline(soon()), Ok(Event::Frame(frame)) if frame.payload == b"plain"));
         assert!(matches!(rx.recv_deadline(soon()), Err(Error::Closed)));
     };
-    let (mut tx, mut rx) = connect(place.socket(), &options, soon()).unwrap();
+    let (mut tx, mut rx) = connect(dir.socket(), &options, soon()).unwrap();
     let mut server = listener.accept_upgrading(CAPACITY, soon()).unwrap();
     assert!(!server.is_upgraded() && server.credentials().unwrap().pid == std::process::id());
     talk(&mut tx, server.receiver());
     talk(server.sender(), &mut rx);
 
     std::thread::scope(|scope| {
-        let client = scope.spawn(|| connect_upgrading(place.socket(), &options, CAPACITY, soon()).unwrap());
+        let client = scope.spawn(|| connect_upgrading(dir.socket(), &options, CAPACITY, soon()).unwrap());
         let (mut tx, mut rx) = listener.accept(soon()).unwrap();
         let mut client = client.join().unwrap();
         assert!(!client.is_upgraded());
@@ -183,7 +159,7 @@ fn a_client_that_offers_no_rings_keeps_the_byte_stream() {
     });
 
     // A program that does not know HELLO.
-    let mut stranger = UnixStream::connect(place.socket()).unwrap();
+    let mut stranger = UnixStream::connect(dir.socket()).unwrap();
     let mut bytes = Vec::new();
     Frame::new(Header::PLAIN, b"hi").unwrap().encode(Form::Short, &mut bytes).unwrap();
     stranger.write_all(&bytes[..7]).unwrap();
@@ -195,14 +171,14 @@ fn a_client_that_offers_no_rings_keeps_the_byte_stream() {
 
 #[test]
 fn silence_or_death_during_the_handshake_is_reported() {
-    let place = Place::new();
-    let listener = Listener::bind(place.socket(), &Options::default()).unwrap();
-    let mut stranger = UnixStream::connect(place.socket()).unwrap();
+    let dir = TestDir::with_mode("upgrade", 0o711);
+    let listener = Listener::bind(dir.socket(), &Options::default()).unwrap();
+    let mut stranger = UnixStream::connect(dir.socket()).unwrap();
     let patience = || Deadline::after(Duration::from_millis(20));
     assert!(matches!(listener.accept_upgrading(CAPACITY, patience()), Err(Error::Timeout)));
     stranger = {
         drop(stranger);
-        UnixStream::connect(place.socket()).unwrap()
+        UnixStream::connect(dir.socket()).unwrap()
     };
     stranger.write_all(&control_frame(control::HELLO, &offer())).unwrap();
     assert!(matches!(listener.accept_upgrading(CAPACITY, patience()), Err(Error::Timeout)));
@@ -211,7 +187,7 @@ fn silence_or_death_during_the_handshake_is_reported() {
     stranger.read_to_end(&mut said).unwrap();
     assert_eq!(said.len(), 48 + 16);
 
-    let mut stranger = UnixStream::connect(place.socket()).unwrap();
+    let mut stranger = UnixStream::connect(dir.socket()).unwrap();
     stranger.write_all(&control_frame(control::HELLO, &offer())).unwrap();
     drop(stranger);
     let refused = listener.accept_upgrading(CAPACITY, soon());
@@ -231,9 +207,9 @@ fn control_frame(kind: u16, payload: &[u8]) -> Vec<u8> {
 
 /// How a server answers a client that offers rings, and then sends `frame` with `descriptors`.
 fn cheat(frame: &[u8], descriptors: &[OwnedFd]) -> Result<Connection> {
-    let place = Place::new();
-    let listener = Listener::bind(place.socket(), &Options::default()).unwrap();
-    let mut cheat = UnixStream::connect(place.socket()).unwrap();
+    let dir = TestDir::with_mode("upgrade", 0o711);
+    let listener = Listener::bind(dir.socket(), &Options::default()).unwrap();
+    let mut cheat = UnixStream::connect(dir.socket()).unwrap();
     cheat.write_all(&control_frame(control::HELLO, &offer())).unwrap();
     let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
@@ -281,11 +257,11 @@ fn a_descriptor_that_is_no_ring_is_refused() {
 }
 
 /// Two ends in this process that switched to rings.
-fn pair(place: &Place) -> [Connection; 2] {
+fn pair(dir: &TestDir) -> [Connection; 2] {
     let options = Options::default();
-    let listener = Listener::bind(place.socket(), &options).unwrap();
+    let listener = Listener::bind(dir.socket(), &options).unwrap();
     std::thread::scope(|scope| {
-        let client = scope.spawn(|| connect_upgrading(place.socket(), &options, CAPACITY, soon()).unwrap());
+        let client = scope.spawn(|| connect_upgrading(dir.socket(), &options, CAPACITY, soon()).unwrap());
         let server = listener.accept_upgrading(CAPACITY, soon()).unwrap();
         [client.join().unwrap(), server]
     })
@@ -293,9 +269,9 @@ fn pair(place: &Place) -> [Connection; 2] {
 
 #[test]
 fn a_sender_with_room_in_its_ring_notices_that_its_peer_has_left() {
-    let place = Place::new();
+    let dir = TestDir::with_mode("upgrade", 0o711);
     for reads in [true, false] {
-        let [mut client, mut server] = pair(&place);
+        let [mut client, mut server] = pair(&dir);
         client.sender().send(Header::PLAIN, b"one").unwrap();
         if reads {
             assert!(matches!(server.receiver().recv_deadline(soon()), Ok(Event::Frame(_))));

@@ -169,6 +169,8 @@ enum Report {
 const MAX_SILENT: usize = 1024;
 /// What control frames may hold, however little the application's may.
 const CONTROL_ROOM: usize = 1024;
+/// Frames that can be missing at once from a sender without HELLO.
+const MAX_FOREIGN_GAP: u32 = 65_536;
 /// Senders that are looked at in one look for the dead.
 const MAX_LOOKED_AT: usize = 256;
 
@@ -348,11 +350,16 @@ impl<I: Inlet> Inbox<I> {
             }
         };
         piece.number = talker.number;
+        let is_foreign = talker.standing() == Standing::Foreign;
         if !I::TRACKED || talker.source.is_none() {
             return self.assemble(piece);
         }
         match talker.tracker.check(header) {
             Order::Next => self.assemble(piece),
+            // A sender without HELLO need not number its frames: so large a jump is no loss.
+            Order::Gap { expected } if is_foreign && header.seq.wrapping_sub(expected) > MAX_FOREIGN_GAP => {
+                self.assemble(piece)
+            }
             Order::Gap { expected } => {
                 self.after_gap = Some(piece);
                 Some(Report::Gap { stream: header.stream, expected, found: header.seq })
