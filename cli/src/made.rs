@@ -44,12 +44,12 @@ impl<'a> Made<'a> {
             }
             Endpoint::Mq(queue) => {
                 let is_ours = |listed: &mq::Listed| listed.name == queue.name() && listed.bytes <= OWN;
-                mq::remove_if(queue.name(), || mq::list().is_ok_and(|queues| queues.iter().any(is_ours)))
+                mq::remove_if_unused(queue.name(), || mq::list().is_ok_and(|queues| queues.iter().any(is_ours)))
             }
             Endpoint::Sysv(queue) => {
                 let is_ours = |key| move |listed: &sysv::Listed| listed.key == key && listed.bytes <= OWN;
                 queue.key().and_then(|key| {
-                    sysv::remove_if(key, |_| sysv::list().is_ok_and(|queues| queues.iter().any(is_ours(key))))
+                    sysv::remove_if_unused(key, |_| sysv::list().is_ok_and(|queues| queues.iter().any(is_ours(key))))
                 })
             }
             _ => Ok(false),

@@ -1,7 +1,7 @@
 //! Open-file-description locks on single bytes (`F_OFD_SETLK`, Linux 3.15), which the kernel
 //! releases when their holder dies.
 //!
-//! Used by `segment/` and `transport/mq.rs` to find out whether a participant is alive. The kernel
+//! Used by `segment/` and `transport/mq/` to find out whether a participant is alive. The kernel
 //! drops the lock when the last descriptor of the description is closed, at exit and at `SIGKILL`
 //! alike, in every pid namespace. Two descriptions conflict even inside one process; one
 //! description never conflicts with itself. rustix has no OFD locks, hence libc.

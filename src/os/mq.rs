@@ -1,7 +1,7 @@
 //! POSIX message queues (mq_overview(7)), which on Linux are file descriptors: `poll`, `fstat` and
 //! OFD locks work on them.
 //!
-//! Used by `transport/mq.rs`. rustix has no message queues, hence libc. Every queue is opened
+//! Used by `transport/mq/`. rustix has no message queues, hence libc. Every queue is opened
 //! nonblocking; callers may change that.
 
 use std::ffi::CStr;

@@ -1,7 +1,7 @@
 //! System V message queues and semaphores (sysvipc(7)), which are named by numbers and cannot be
 //! polled.
 //!
-//! Used by `transport/sysv.rs`. rustix has neither, hence libc. libc has no semaphores, so those
+//! Used by `transport/sysv/`. rustix has neither, hence libc. libc has no semaphores, so those
 //! are bare system calls.
 
 use std::io;

@@ -1,6 +1,6 @@
 //! Frames in separate messages: the common part of queues, message sockets and signals.
 //!
-//! Used by `mq.rs`, `sysv.rs`, `seqpacket.rs`, `dgram.rs`, `udp.rs` and `signal/`. Relies on
+//! Used by `mq/`, `sysv/`, `seqpacket.rs`, `dgram.rs`, `udp.rs` and `signal/`. Relies on
 //! `frame/`.
 //!
 //! A message holds one frame. An [`Outbox`] converts frames to messages: HELLO before the first,
@@ -48,8 +48,8 @@ impl Habit {
     }
 }
 
-/// Implements the trait for a newtype of an [`Outbox`].
-macro_rules! sender {
+/// Implements `Debug` for a newtype of an [`Outbox`] or an [`Inbox`].
+macro_rules! debug {
     ($name:ident) => {
         impl std::fmt::Debug for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,6 +60,13 @@ macro_rules! sender {
                     .finish_non_exhaustive()
             }
         }
+    };
+}
+
+/// Implements the trait for a newtype of an [`Outbox`].
+macro_rules! sender {
+    ($name:ident) => {
+        crate::transport::message::debug!($name);
 
         impl crate::transport::FrameSender for $name {
             fn try_send(&mut self, header: crate::frame::Header, payload: &[u8]) -> crate::Result<()> {
@@ -101,15 +108,7 @@ macro_rules! sender {
 /// Implements the trait for a newtype of an [`Inbox`].
 macro_rules! receiver {
     ($name:ident) => {
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let scheme = CAPABILITIES.scheme;
-                f.debug_struct(stringify!($name))
-                    .field("scheme", &scheme)
-                    .field("max_payload", &self.0.max_payload())
-                    .finish_non_exhaustive()
-            }
-        }
+        crate::transport::message::debug!($name);
 
         impl crate::transport::FrameReceiver for $name {
             fn try_recv(&mut self) -> crate::Result<crate::frame::Event<'_>> {
@@ -139,4 +138,4 @@ macro_rules! receiver {
     };
 }
 
-pub(super) use {receiver, sender};
+pub(super) use {debug, receiver, sender};

@@ -1,6 +1,6 @@
 //! A thread that wakes a receiver blocked in `msgrcv`, which has no timeout.
 //!
-//! Used by the receiver in `sysv.rs`. Relies on `os/sysv.rs` to send, and on `os/thread.rs` for a
+//! Used by the receiver in `mod.rs`. Relies on `os/sysv.rs` to send, and on `os/thread.rs` for a
 //! thread that takes no signals.
 
 use std::sync::Arc;
