@@ -40,7 +40,7 @@ impl<'a> Made<'a> {
         let _ = match self.endpoint {
             Endpoint::Ring(ring) => {
                 let is_empty = |ring: &Ring| Ok(ring.stats().used() == 0);
-                Ring::remove_if(ring.name(), &target::anywhere(context), is_empty)
+                Ring::remove_if_unused(ring.name(), &target::anywhere(context), is_empty)
             }
             Endpoint::Mq(queue) => {
                 let is_ours = |listed: &mq::Listed| listed.name == queue.name() && listed.bytes <= OWN;

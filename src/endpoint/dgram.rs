@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::SENDER_LISTENS;
-use super::query::{self, parse_size, parse_switch, parse_uid};
-use crate::error::{Error, Result};
+use super::{query, seqpacket};
+use crate::error::Result;
 use crate::transport::dgram::{Options, Receiver, Sender};
 use crate::transport::socket;
 use crate::wait::deadline::Deadline;
@@ -30,16 +30,7 @@ pub struct DgramEndpoint {
 impl DgramEndpoint {
     pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
         let path = query::path(path)?;
-        let mut listen = false;
-        let options = query::fold(options, Options::default(), |options, key, value| match key {
-            "listen" => {
-                listen = parse_switch(value)?;
-                Ok(options)
-            }
-            "max_payload" => Ok(options.max_payload(parse_size(value)?)),
-            "uid" => Ok(options.allow_uid(parse_uid(value)?)),
-            _ => Err(Error::Invalid { what: KEYS }),
-        })?;
+        let (listen, options) = seqpacket::parse_options(options, KEYS)?;
         Ok(DgramEndpoint { path, listen, options })
     }
 

@@ -12,6 +12,21 @@ use crate::wait::deadline::Deadline;
 
 const KEYS: &str = "endpoint option: known for seqpacket are listen, max_payload, uid";
 
+/// The options of a Unix message socket, and whether to listen. `unknown` names them.
+pub(super) fn parse_options(text: &str, unknown: &'static str) -> Result<(bool, Options)> {
+    let mut listen = false;
+    let options = query::fold(text, Options::default(), |options, key, value| match key {
+        "listen" => {
+            listen = parse_switch(value)?;
+            Ok(options)
+        }
+        "max_payload" => Ok(options.max_payload(parse_size(value)?)),
+        "uid" => Ok(options.allow_uid(parse_uid(value)?)),
+        _ => Err(Error::Invalid { what: unknown }),
+    })?;
+    Ok((listen, options))
+}
+
 /// `seqpacket:PATH[?listen&…]`: a connected Unix message socket, in both directions.
 ///
 /// | option | value | default |
@@ -29,16 +44,7 @@ pub struct SeqpacketEndpoint {
 impl SeqpacketEndpoint {
     pub(super) fn parse(path: &str, options: &str) -> Result<Self> {
         let path = query::path(path)?;
-        let mut listen = false;
-        let options = query::fold(options, Options::default(), |options, key, value| match key {
-            "listen" => {
-                listen = parse_switch(value)?;
-                Ok(options)
-            }
-            "max_payload" => Ok(options.max_payload(parse_size(value)?)),
-            "uid" => Ok(options.allow_uid(parse_uid(value)?)),
-            _ => Err(Error::Invalid { what: KEYS }),
-        })?;
+        let (listen, options) = parse_options(options, KEYS)?;
         Ok(SeqpacketEndpoint { path, listen, options })
     }
 

@@ -23,15 +23,15 @@ use rustix::net::{
     shutdown,
 };
 
-use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Waiting, Wire, receiver, sender};
+use super::message::{Inbox, Inlet, Outbox, Pulled, Waiting, Wire, receiver, sender};
 pub use super::socket::options::Options;
 use super::socket::path::BoundPath;
 use super::socket::peer::is_allowed;
-use super::socket::send_recv::{UNIX_BUFFER, pull, push, unix_message, wait_for_room, wake_up_at_times};
+use super::socket::send_recv::{Datagrams, UNIX_BUFFER, pull, unix_message, wake_up_at_times};
 use super::socket::unix;
 use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
-use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, Header};
+use crate::frame::{DEFAULT_MAX_PAYLOAD, Form};
 use crate::wait::deadline::Deadline;
 
 /// The guarantees of Unix datagrams.
@@ -66,7 +66,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 /// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
 /// # Ok::<(), slipring::Error>(())
 /// ```
-pub struct Sender(Outbox<SendingEnd>);
+pub struct Sender(Outbox<Datagrams>);
 
 impl Sender {
     /// Connects to the receiver at `path`, waiting for one until the deadline. Some nine system
@@ -82,7 +82,7 @@ impl Sender {
             .map_err(|e| Error::io("bind the socket to an abstract address", e))?;
         unix::connect(&socket, path.as_ref(), &options.uids, deadline.into())?;
         let wire = Wire { form: Form::Short, identified: false, message: unix_message(&socket)? };
-        Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket })).map(Sender)
+        Outbox::open(wire, options.max_payload, |_| Ok(Datagrams::new(socket, is_refusal))).map(Sender)
     }
 }
 
@@ -113,28 +113,9 @@ impl Receiver {
 
 receiver!(Receiver);
 
-struct SendingEnd {
-    socket: OwnedFd,
-}
-
-impl Outlet for SendingEnd {
-    fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
-        match push(self.socket.as_fd(), head, payload) {
-            Err(Errno::AGAIN) => Err(Error::Full),
-            // The first send after the receiver's end is refused; later ones find the socket not
-            // connected.
-            Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE) => Err(Error::Closed),
-            sent => sent.map_err(|e| Error::io("send to the socket", e)),
-        }
-    }
-
-    fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        wait_for_room(self.socket.as_fd(), deadline)
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
-    }
+/// The first send after the receiver's end is refused; later ones find the socket not connected.
+fn is_refusal(error: Errno) -> bool {
+    matches!(error, Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE)
 }
 
 struct ReceivingEnd {

@@ -23,10 +23,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg_addr};
 
-use super::message::{Inbox, Inlet, Outbox, Outlet, Pulled, Wire, receiver, sender};
+use super::message::{Inbox, Inlet, Outbox, Pulled, Wire, receiver, sender};
 use super::retry::{PAUSES, may_pass};
 use super::socket::address::resolve;
-use super::socket::send_recv::{pull, push, wait_for_room, wake_up_at_times};
+use super::socket::send_recv::{Datagrams, pull, wake_up_at_times};
 use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{Form, Frame, Header, control};
@@ -124,7 +124,7 @@ impl Options {
 /// assert!(matches!(rx.recv(), Err(slipring::Error::Closed)));
 /// # Ok::<(), slipring::Error>(())
 /// ```
-pub struct Sender(Outbox<SendingEnd>);
+pub struct Sender(Outbox<Datagrams>);
 
 impl Sender {
     /// Says HELLO to the receiver at an address, and says it again until the deadline while the
@@ -169,7 +169,7 @@ impl Sender {
 }
 
 /// Says HELLO to one address. [`Error::NotFound`] if the answer is that there is no receiver.
-fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<SendingEnd>> {
+fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<Datagrams>> {
     let here = match (address.ip(), address.ip().is_loopback()) {
         (IpAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         (IpAddr::V4(_), false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -179,8 +179,8 @@ fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<SendingEnd>>
     let socket = UdpSocket::bind((here, 0)).map_err(|e| Error::io("make a UDP socket", e))?;
     socket.connect(address).map_err(|e| Error::io("connect the UDP socket", e))?;
     let wire = Wire { form: Form::Long, identified: false, message: options.datagram };
-    let outbox = Outbox::open(wire, options.max_payload, |_| Ok(SendingEnd { socket: socket.into() }))?;
-    let answer = socket_error(&outbox.outlet().socket).map_err(|e| Error::io("ask for the socket's errors", e))?;
+    let outbox = Outbox::open(wire, options.max_payload, |_| Ok(Datagrams::new(socket.into(), is_refusal)))?;
+    let answer = socket_error(outbox.outlet().socket()).map_err(|e| Error::io("ask for the socket's errors", e))?;
     let Err(error) = answer else { return Ok(outbox) };
     outbox.abandon(); // a BYE without its HELLO would be a stranger's for a receiver that has just come
     match error {
@@ -227,26 +227,9 @@ impl Receiver {
 
 receiver!(Receiver);
 
-struct SendingEnd {
-    socket: OwnedFd,
-}
-
-impl Outlet for SendingEnd {
-    fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
-        match push(self.socket.as_fd(), head, payload) {
-            Err(Errno::AGAIN) => Err(Error::Full),
-            Err(Errno::CONNREFUSED) => Err(Error::Closed), // the one before reached no receiver; this one was not sent
-            sent => sent.map_err(|e| Error::io("send to the UDP socket", e)),
-        }
-    }
-
-    fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        wait_for_room(self.socket.as_fd(), deadline)
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
-    }
+/// The one before reached no receiver; this one was not sent.
+fn is_refusal(error: Errno) -> bool {
+    error == Errno::CONNREFUSED
 }
 
 struct ReceivingEnd {

@@ -28,9 +28,7 @@ pub(super) struct Matrix {
 
 impl Matrix {
     pub(super) fn run(self, context: &Context) -> Outcome {
-        let cpus = self.common.cpus()?;
-        let report = cpus.pinned(|cpu| self.measure(cpu))?;
-        self.common.finish(report, context)
+        self.common.pinned(|cpu| self.measure(cpu), context)
     }
 
     fn measure(&self, cpu: Option<usize>) -> Outcome<Report> {

@@ -145,6 +145,12 @@ impl Common {
         }
     }
 
+    /// Measures on the first processor, and finishes. `measure` gets the processor of the other side.
+    fn pinned(&self, measure: impl FnOnce(Option<usize>) -> Outcome<Report>, context: &Context) -> Outcome {
+        let report = self.cpus()?.pinned(measure)?;
+        self.finish(report, context)
+    }
+
     /// Prints and draws the report.
     fn finish(&self, mut report: Report, context: &Context) -> Outcome {
         report.notes.extend(circumstances(&self.cpus()?));

@@ -52,9 +52,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn run(self, context: &Context) -> Outcome {
-        let cpus = self.common.cpus()?;
-        let report = cpus.pinned(|cpu| self.measure(cpu))?;
-        self.common.finish(report, context)
+        self.common.pinned(|cpu| self.measure(cpu), context)
     }
 
     fn measure(&self, cpu: Option<usize>) -> Outcome<Report> {

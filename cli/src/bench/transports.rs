@@ -112,8 +112,7 @@ impl Transports {
         // Before any other thread starts; the other side inherits the blocked signals.
         let signals = (0..SIGNALS).map(signal::Signo::realtime).collect::<slipring::Result<Vec<_>>>()?;
         signal::block(&signals)?;
-        let report = self.common.cpus()?.pinned(|cpu| self.measure(cpu, &interrupt, context))?;
-        self.common.finish(report, context)
+        self.common.pinned(|cpu| self.measure(cpu, &interrupt, context), context)
     }
 
     fn measure(&self, cpu: Option<usize>, interrupt: &Interrupt, context: &Context) -> Outcome<Report> {

@@ -52,17 +52,8 @@ impl Receiver {
     pub fn open(options: &Options) -> Result<Self> {
         let signo = options.checked_signo()?;
         block_everywhere(&[signo])?;
-        let signals = Signals {
-            fd: signal::descriptor(&[signo.get()]).map_err(|e| Error::io("make a descriptor of the signal", e))?,
-            uids: options.uids.clone(),
-            limit: options.message(),
-            read: [0; BATCH * Info::LEN],
-            taken: 0,
-            len: 0,
-            habit: Habit::default(),
-            senders: Vec::new(),
-            crowded: 0,
-        };
+        let fd = signal::descriptor(&[signo.get()]).map_err(|e| Error::io("make a descriptor of the signal", e))?;
+        let signals = Signals::new(fd, options.uids.clone(), options.message());
         Ok(Receiver(Inbox::new(signals, options.message(), options.max_payload)))
     }
 }
@@ -107,6 +98,20 @@ enum Process {
 }
 
 impl Signals {
+    fn new(fd: OwnedFd, uids: Vec<u32>, limit: usize) -> Self {
+        Signals {
+            fd,
+            uids,
+            limit,
+            read: [0; BATCH * Info::LEN],
+            taken: 0,
+            len: 0,
+            habit: Habit::default(),
+            senders: Vec::new(),
+            crowded: 0,
+        }
+    }
+
     /// The next signal, if there is one.
     fn next(&mut self) -> Result<Option<Info>> {
         if self.taken == self.len {
@@ -255,17 +260,7 @@ mod tests {
     #[test]
     fn senders_beyond_the_bound_are_reported_and_no_unfinished_message_goes_before_them() {
         let fd = std::fs::File::open("/dev/null").unwrap().into(); // at its end: no signals
-        let mut signals = Signals {
-            fd,
-            uids: vec![7],
-            limit: 100,
-            read: [0; BATCH * Info::LEN],
-            taken: 0,
-            len: 0,
-            habit: Habit::default(),
-            senders: Vec::new(),
-            crowded: 0,
-        };
+        let mut signals = Signals::new(fd, vec![7], 100);
         let mut buffer = [0; 100];
         let mut send = |signals: &mut Signals, sender: usize, at| {
             // Pids above the largest that Linux assigns.

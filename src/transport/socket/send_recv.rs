@@ -15,8 +15,9 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_send_buffer_size}
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sendmsg};
 
 use crate::error::{Error, Result};
+use crate::frame::Header;
 use crate::os::poll::{Ready, wait};
-use crate::transport::message::WAIT_LIMIT;
+use crate::transport::message::{Outlet, WAIT_LIMIT};
 use crate::wait::deadline::Deadline;
 
 /// The largest message that we send over a Unix socket, in bytes, if its buffer holds several of
@@ -47,6 +48,41 @@ pub(in crate::transport) fn push(socket: BorrowedFd<'_>, head: &[u8], payload: &
             Err(Errno::NOBUFS) => return Err(Errno::AGAIN),
             sent => return sent.map(drop),
         }
+    }
+}
+
+/// A connected socket as the sending end of a datagram transport.
+pub(in crate::transport) struct Datagrams {
+    socket: OwnedFd,
+    /// Whether an error means that there is no receiver.
+    is_refusal: fn(Errno) -> bool,
+}
+
+impl Datagrams {
+    pub(in crate::transport) fn new(socket: OwnedFd, is_refusal: fn(Errno) -> bool) -> Self {
+        Datagrams { socket, is_refusal }
+    }
+
+    pub(in crate::transport) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+impl Outlet for Datagrams {
+    fn push(&mut self, _: Header, head: &[u8], payload: &[u8]) -> Result<()> {
+        match push(self.socket.as_fd(), head, payload) {
+            Err(Errno::AGAIN) => Err(Error::Full),
+            Err(error) if (self.is_refusal)(error) => Err(Error::Closed),
+            sent => sent.map_err(|e| Error::io("send to the socket", e)),
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        wait_for_room(self.socket.as_fd(), deadline)
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
     }
 }
 
