@@ -6,7 +6,6 @@
 use std::process::{Command, Stdio};
 
 use crate::job::Result;
-use crate::report::print_counted;
 
 /// A count, and its limit.
 pub(crate) struct Counted {
@@ -26,8 +25,8 @@ const LIMITS: [(&str, f64); 6] = [
     ("mpmc", 0.001),
 ];
 
-/// Counts, and prints a table. Tests that cannot count on this machine print the reason on stderr.
-pub(crate) fn run() -> Result<()> {
+/// Counts. Tests that cannot count on this machine print the reason on stderr.
+pub(crate) fn run() -> Result<Vec<Counted>> {
     let tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["test", "--release", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")])
         .args(["-p", "slipring", "--test", "instructions", "--test", "it", "--no-fail-fast"])
@@ -37,8 +36,7 @@ pub(crate) fn run() -> Result<()> {
     let said = String::from_utf8_lossy(&tests.stdout);
     let counted: Vec<Counted> = said.lines().filter_map(read).collect();
     said.lines().filter(|line| line.starts_with("SKIPPED")).for_each(|line| eprintln!("{line}"));
-    print_counted(&counted);
-    Ok(())
+    Ok(counted)
 }
 
 /// "spsc send, 64 bytes: 69.0 instructions, …" or "spsc: … system calls …: 0.000012 a frame".

@@ -15,6 +15,7 @@
 //! ratios are formed within a round between runs of the same placement.
 
 mod counted;
+mod ends;
 mod growth;
 mod job;
 mod measures;
@@ -148,8 +149,11 @@ fn main() -> ExitCode {
         })
         .collect();
     report::print_targets(&all);
-    if counts && let Err(error) = counted::run() {
-        give_up(&*error);
+    if counts {
+        match counted::run() {
+            Ok(counted) => report::print_counted(&counted),
+            Err(error) => give_up(&*error),
+        }
     }
     if !ABSENT.is_empty() && !all.is_empty() {
         println!("Built without {}: features of this package.", ABSENT.join(", "));

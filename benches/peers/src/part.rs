@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::ends::{Local, Peer};
 use crate::job::{End, Job, Report, Result, Task};
-use crate::peers::{Local, Peer};
 use crate::tasks;
 
 /// Longer than any run; without it a peer that loses a message would wait forever.

@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::ends::{Receiver, Sender};
 use crate::job::{Job, Report, Result, Wait};
 use crate::message;
-use crate::peers::{Receiver, Sender};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the same for all processes.
 #[inline]

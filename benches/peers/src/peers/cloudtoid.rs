@@ -4,7 +4,7 @@
 use cloudtoid_interprocess::{Options, Publisher, Subscriber};
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender, until};
+use crate::ends::{Peer, Receiver, Sender, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct Queue;

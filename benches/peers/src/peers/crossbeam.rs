@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use crossbeam_queue::ArrayQueue;
 use zerocopy::IntoBytes;
 
-use super::{Ends, Local, Receiver, Sender, until};
+use crate::ends::{Ends, Local, Receiver, Sender, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct Array;

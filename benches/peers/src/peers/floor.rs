@@ -15,7 +15,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::thread::futex;
 use slipring::probe::PingPong;
 
-use super::{Peer, Receiver, Sender};
+use crate::ends::{Peer, Receiver, Sender};
 use crate::job::{End, Job, Link, Report, Result};
 use crate::part::Found;
 use crate::{part, tasks};

@@ -10,7 +10,7 @@ use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender, until};
+use crate::ends::{Peer, Receiver, Sender, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct PublishSubscribe;

@@ -3,7 +3,7 @@
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender, retry};
+use crate::ends::{Peer, Receiver, Sender, retry};
 use crate::job::{Link, Result};
 
 pub(crate) struct Bytes;

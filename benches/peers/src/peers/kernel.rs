@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender};
+use crate::ends::{Peer, Receiver, Sender};
 use crate::job::{Link, Result};
 
 /// The most bytes that one `read` takes.

@@ -5,7 +5,7 @@ use ringbuf::traits::{Consumer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 use zerocopy::IntoBytes;
 
-use super::{Ends, Local, Receiver, Sender, until};
+use crate::ends::{Ends, Local, Receiver, Sender, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct Single;

@@ -10,7 +10,7 @@ use ringfire::{
 };
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender, retry};
+use crate::ends::{Peer, Receiver, Sender, retry};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct Lossless;

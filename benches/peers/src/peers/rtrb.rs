@@ -3,7 +3,7 @@
 
 use zerocopy::IntoBytes;
 
-use super::{Ends, Local, Receiver, Sender, until};
+use crate::ends::{Ends, Local, Receiver, Sender, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct Single;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shaq::{mpmc, spsc};
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender, retry, until};
+use crate::ends::{Peer, Receiver, Sender, retry, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct Spsc;

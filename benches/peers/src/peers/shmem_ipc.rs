@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use shmem_ipc::sharedring;
 use zerocopy::IntoBytes;
 
-use super::{Peer, Receiver, Sender, until};
+use crate::ends::{Peer, Receiver, Sender, until};
 use crate::job::{Link, Result, Wait};
 
 pub(crate) struct SharedRing;

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use slipring::{Idle, Options, Ring, mpmc, spsc};
 use zerocopy::IntoBytes;
 
-use super::{Ends, Local, Peer, Receiver, Sender};
+use crate::ends::{Ends, Local, Peer, Receiver, Sender};
 use crate::job::{Link, Result, Wait};
 
 fn idle(wait: Wait) -> Idle {
