@@ -71,7 +71,7 @@ impl fmt::Display for Address {
 /// Parses a path, which must not be empty or contain NUL.
 pub(super) fn path(text: &str) -> Result<PathBuf> {
     if text.is_empty() || text.contains('\0') {
-        return Err(Error::Invalid { what: "path: must not be empty nor contain a zero byte" });
+        return Err(Error::Invalid { what: "path: must not be empty or contain a zero byte" });
     }
     Ok(PathBuf::from(text))
 }

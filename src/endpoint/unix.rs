@@ -44,7 +44,7 @@ impl UnixEndpoint {
         };
         query::fold(options, (), |(), key, value| parsed.set(key, value))?;
         if parsed.capacity.is_some() && !parsed.upgrade {
-            return Err(Error::Invalid { what: "endpoint option: capacity is that of a ring; say upgrade=ring, too" });
+            return Err(Error::Invalid { what: "endpoint option: capacity is that of a ring; add upgrade=ring" });
         }
         Ok(parsed)
     }

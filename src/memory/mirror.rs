@@ -30,7 +30,7 @@ impl Mirror {
     /// Maps `offset .. offset + len` of `fd` twice, both ends on multiples of `align` (a power of
     /// two, at least a page, which divides `offset` and `len`: 2 MiB for huge pages).
     pub(super) fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, align: usize) -> Result<Self> {
-        let too_large = Error::Invalid { what: "capacity: twice its size does not fit the address space" };
+        let too_large = Error::Invalid { what: "capacity: twice its size does not fit into the address space" };
         let slack = if align > rustix::param::page_size() { align } else { 0 };
         let Some(reserved_len) = len.checked_mul(2).and_then(|twice| twice.checked_add(slack)) else {
             return Err(too_large);

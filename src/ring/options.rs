@@ -234,7 +234,7 @@ impl Options {
             settings.page = settings.page.max(HUGE_PAGE);
         }
         match self.shape {
-            Shape::Any => Err(crate::Error::Invalid { what: "kind: say which kind of ring to create" }),
+            Shape::Any => Err(crate::Error::Invalid { what: "kind: name the kind of ring to create" }),
             Shape::Spsc { capacity } => Geometry::spsc(capacity, &settings),
             Shape::Mpmc { slots, payload } => Geometry::mpmc(slots, payload, &settings),
             Shape::Stream { capacity } => Geometry::stream(capacity, &settings),

@@ -29,7 +29,7 @@ use super::mapping::Segment;
 use crate::error::{Error, Result};
 use crate::os::lock;
 
-const AT_GATE: &str = "lock the segment against its removal, or for it";
+const AT_GATE: &str = "lock the name of the segment";
 
 /// How often [`open_and_join`] retries when other processes keep creating and removing the name.
 const ATTEMPTS: usize = 100;

@@ -1,4 +1,4 @@
-//! How a peer ended: in order, or by dying.
+//! How a peer ended: by closing or by dying.
 //!
 //! Used by the byte streams, the message transports and the upgraded connections, which keep it and
 //! report it on every later call.
@@ -8,7 +8,7 @@ use crate::error::Error;
 /// How a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It said BYE, or shut the channel in order.
+    /// It sent BYE, or closed the channel in an orderly way.
     Closed,
     /// It died, or the connection broke.
     PeerDead,

@@ -1,18 +1,17 @@
-//! `udp:HOST:PORT`: frames in datagrams, to any machine, with nothing promised but that what is
-//! missing is reported.
+//! `udp:HOST:PORT`: frames in datagrams, to any machine. Frames may be lost, and missing ones are
+//! reported.
 //!
-//! Used by endpoints and programs. Relies on `socket/`, and on `message/` for all that is not
-//! the socket itself.
+//! Used by endpoints and programs. Relies on `socket/`, and on `message/` for everything except the
+//! socket itself.
 //!
-//! Long frames: their checksums are better than UDP's. A frame that is larger than a datagram
-//! travels in fragments, and is lost with any of them. Sequence numbers are checked per source
-//! address, so lost frames are gaps, and late ones duplicates.
+//! Frames have the long form, whose checksums are better than UDP's. A frame that is larger than a
+//! datagram is sent in fragments, and is lost with any of them. Sequence numbers are checked per
+//! source address, so lost frames are gaps, and late ones duplicates.
 //!
-//! * **Who**: addresses of this machine only (loopback), unless [`Options::remote`] says otherwise.
-//!   A checksum is no signature: a process that can send to the port can forge a frame.
-//! * **The end**: BYE may be lost. A receiver asks senders that are silent with a PING, which goes
-//!   unanswered, unless their port is closed: then the kernel answers (ICMP), and that is the
-//!   sender's death.
+//! * **Access**: addresses of this machine only (loopback), unless [`Options::remote`] is set. A
+//!   checksum is no signature: a process that can send to the port can forge a frame.
+//! * **The end**: BYE may be lost. A receiver sends a PING to silent senders. There is no answer
+//!   unless their port is closed: then the kernel answers (ICMP), which is the sender's death.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -33,7 +32,7 @@ use crate::frame::{Form, Frame, Header, control};
 use crate::os::socket::keep_errors;
 use crate::wait::deadline::Deadline;
 
-/// What UDP promises.
+/// The guarantees of UDP.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "udp",
     order: DeliveryOrder::Any,
@@ -49,14 +48,14 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 
 /// Half of a receiver's usual buffer: the fragments of one frame must fit into it.
 const MAX_PAYLOAD: usize = 64 << 10;
-/// What fits into an Ethernet frame: 1,500 less 20 of IPv4 and 8 of UDP.
+/// The size that fits into an Ethernet frame: 1,500 less 20 of IPv4 and 8 of UDP.
 const DATAGRAM: usize = 1472;
 /// 65,535 less 20 and 8.
 const LARGEST: usize = 65_507;
-/// How many addresses whose port is closed are remembered until they are asked for.
+/// The number of addresses with a closed port that are remembered until they are checked.
 const MAX_GONE: usize = 64;
 
-/// How to open a socket: [`Options::default`], then what differs.
+/// How to open a socket: start from [`Options::default`].
 #[derive(Clone, Debug)]
 pub struct Options {
     datagram: usize,
@@ -74,28 +73,29 @@ impl Default for Options {
 
 impl Options {
     /// Bytes of the largest datagram that is sent, header included: 128 to 65,507. Larger frames
-    /// travel in fragments.
+    /// are sent in fragments.
     #[must_use]
     pub fn datagram(mut self, bytes: usize) -> Self {
         self.datagram = bytes;
         self
     }
 
-    /// The largest payload that is sent, or accepted, in bytes.
+    /// The largest payload that is sent or accepted, in bytes.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
     }
 
-    /// Whether addresses beyond this machine may be bound, or sent to.
+    /// Whether addresses of other machines may be bound or sent to.
     #[must_use]
     pub fn remote(mut self, remote: bool) -> Self {
         self.remote = remote;
         self
     }
 
-    /// Accepts datagrams from this address. The first call closes the socket to all others.
+    /// Accepts datagrams from this address. After the first call, those of all other addresses are
+    /// dropped.
     #[must_use]
     pub fn allow_source(mut self, address: IpAddr) -> Self {
         self.sources.push(address);
@@ -127,15 +127,14 @@ impl Options {
 pub struct Sender(Outbox<Datagrams>);
 
 impl Sender {
-    /// Says HELLO to the receiver at an address, and says it again until the deadline while the
-    /// answer is that there is no receiver. The kernel gives that answer at once for this machine,
-    /// and for another one later or not at all.
+    /// Sends HELLO to the receiver at an address, and repeats it until the deadline while the
+    /// answer is that there is no receiver. For this machine the kernel gives that answer at once,
+    /// for another one later or not at all.
     ///
-    /// If a host has several addresses, all of them are tried in turn until the deadline, whatever
-    /// the others say, also while there is no route. The first one that does not refuse is taken:
-    /// an address that is silent looks like one where the receiver listens. If it refuses later, a
-    /// later call fails with [`Error::Closed`], and the one after it tries again. Some six system
-    /// calls an attempt.
+    /// If a host has several addresses, all of them are tried in rotation until the deadline, also
+    /// while there is no route. The first one that does not refuse is used, because a silent
+    /// address looks like one where the receiver listens. If it refuses later, a later call fails
+    /// with [`Error::Closed`], and the one after it tries again. Some six system calls per attempt.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no receiver; [`Error::Untrusted`] for an address beyond this
@@ -168,7 +167,7 @@ impl Sender {
     }
 }
 
-/// Says HELLO to one address. [`Error::NotFound`] if the answer is that there is no receiver.
+/// Sends HELLO to one address. [`Error::NotFound`] if the answer is that there is no receiver.
 fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<Datagrams>> {
     let here = match (address.ip(), address.ip().is_loopback()) {
         (IpAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -182,7 +181,7 @@ fn attempt(address: SocketAddr, options: &Options) -> Result<Outbox<Datagrams>> 
     let outbox = Outbox::open(wire, options.max_payload, |_| Ok(Datagrams::new(socket.into(), is_refusal)))?;
     let answer = socket_error(outbox.outlet().socket()).map_err(|e| Error::io("ask for the socket's errors", e))?;
     let Err(error) = answer else { return Ok(outbox) };
-    outbox.abandon(); // a BYE without its HELLO would be a stranger's for a receiver that has just come
+    outbox.abandon(); // to a receiver that has just started, a BYE without its HELLO comes from an unknown sender
     match error {
         Errno::CONNREFUSED => Err(Error::NotFound),
         error => Err(Error::io("send to the UDP socket", error)),
@@ -195,8 +194,8 @@ sender!(Sender);
 pub struct Receiver(Inbox<ReceivingEnd>);
 
 impl Receiver {
-    /// Receives at an address: of several, at the first that can be had. With port 0 the system
-    /// chooses the port ([`Receiver::local_address`]). Some six system calls.
+    /// Binds an address; of several, the first that can be bound. With port 0 the system chooses
+    /// the port ([`Receiver::local_address`]). Some six system calls.
     ///
     /// # Errors
     /// [`Error::Exists`] if the address is in use; [`Error::Untrusted`] for one beyond this
@@ -215,7 +214,7 @@ impl Receiver {
         Ok(Receiver(Inbox::new(end, LARGEST, options.max_payload)))
     }
 
-    /// Where it receives. One system call.
+    /// The address at which it receives. One system call.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -235,7 +234,7 @@ fn is_refusal(error: Errno) -> bool {
 struct ReceivingEnd {
     socket: OwnedFd,
     sources: Vec<IpAddr>,
-    /// Addresses whose port is closed, as the kernel said.
+    /// Addresses whose port is closed, by the kernel's reports.
     gone: Vec<SocketAddr>,
 }
 
@@ -244,10 +243,9 @@ impl ReceivingEnd {
         recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)
     }
 
-    /// Empties the queue of errors. If they are refusals, the addresses that refused have no sender
-    /// any more.
+    /// Empties the queue of errors. An address that refused has no sender any more.
     fn take_errors(&mut self, refused: bool) {
-        // Those that do not fit are asked again.
+        // Addresses beyond the limit are asked again.
         for _ in 0..MAX_GONE {
             let Ok(error) = self.receive(&mut [0; 64], RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT) else { return };
             let address = error.address.and_then(|address| SocketAddr::try_from(address).ok());
@@ -261,7 +259,7 @@ impl ReceivingEnd {
         let ping = Frame::new(Header::control(control::PING, 0)?, &[])?.head(Form::Long)?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let parts = [IoSlice::new(&ping)];
-        // An error is the answer to an earlier question; this one is asked again at the next look.
+        // An error is the answer to an earlier PING; this address is asked again at the next check.
         if let Err(error) = sendmsg_addr(&self.socket, source, &parts, &mut SendAncillaryBuffer::default(), flags) {
             self.take_errors(error == Errno::CONNREFUSED);
         }
@@ -269,8 +267,8 @@ impl ReceivingEnd {
     }
 }
 
-/// Whether an error is one that any machine on the way can cause (icmp(7) names them), and so
-/// nothing to end for.
+/// Whether an error can come from any machine on the route (icmp(7) names them), so that it does
+/// not end the receiver.
 fn is_answer(error: Errno) -> bool {
     matches!(
         error,
@@ -292,13 +290,13 @@ impl Inlet for ReceivingEnd {
 
     const TRACKED: bool = true;
 
-    /// Each look asks silent senders by a datagram.
+    /// Each check sends a datagram to silent senders.
     const LOOK: Duration = Duration::from_millis(250);
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<SocketAddr>> {
         let received = match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
             Err(Errno::AGAIN) => return Err(Error::Empty),
-            // The answers to our questions.
+            // The answers to our PINGs.
             Err(error) if is_answer(error) => {
                 self.take_errors(error == Errno::CONNREFUSED);
                 return Err(Error::Empty);

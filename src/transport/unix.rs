@@ -3,13 +3,12 @@
 //! Used by endpoints and programs. Relies on `stream/` for the ends, and on `socket/` for
 //! the path and the peer.
 //!
-//! Each side says HELLO first and BYE last; a receiver that has read the other side's HELLO lowers
-//! its own sender's limit to what was said, and answers PING. Bytes that are no frame end the
-//! connection for good.
+//! Each side sends HELLO first and BYE last. A receiver that has read the other side's HELLO lowers
+//! its own sender's limit to the one announced, and answers PING. Bytes that are no frame end the
+//! connection.
 //!
-//! The kernel says who the peer is (`SO_PEERCRED`): ourselves and root are let in, others if they
-//! are
-//! [allowed](Options::allow_uid). The connecting side checks the listener, too.
+//! The kernel identifies the peer (`SO_PEERCRED`): this user and root are accepted, other users if
+//! they are [allowed](Options::allow_uid). A connecting side checks the listener, too.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -26,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form, OnCorrupt};
 use crate::wait::deadline::Deadline;
 
-/// What Unix stream sockets promise.
+/// The guarantees of Unix stream sockets.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "unix",
     order: DeliveryOrder::Fifo,
@@ -42,7 +41,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 
 const WIRE: Wire = Wire { capabilities: &CAPABILITIES, form: Form::Short, on_corrupt: OnCorrupt::Close, features: 0 };
 
-/// How to listen or connect: [`Options::default`], then what differs.
+/// How to listen or connect: start from [`Options::default`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     stream: stream::Options,
@@ -50,15 +49,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// How the ends of each connection are made.
+    /// The options of the ends of each connection.
     #[must_use]
     pub fn stream(mut self, options: stream::Options) -> Self {
         self.stream = options;
         self
     }
 
-    /// Lets the processes of another user in, too. The socket's mode is 0600: open it for them, or
-    /// put it behind a group.
+    /// Lets the processes of another user in, too. The socket has mode 0600, so change its mode or
+    /// group as well.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);
@@ -66,7 +65,7 @@ impl Options {
     }
 }
 
-/// A socket under a path, to which others connect. Dropping it removes the path; connections go on.
+/// A listening socket at a path. Dropping it removes the path; connections stay open.
 ///
 /// ```
 /// use slipring::frame::{Event, Header};
@@ -90,21 +89,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, at most 107 bytes, in a directory that others cannot change; the socket
-    /// has mode 0600. One that is left over from a dead process is replaced. Some twelve system
-    /// calls.
+    /// Listens at `path`, at most 107 bytes long, in a directory that other users cannot change.
+    /// The socket has mode 0600. A socket left over from a dead process is replaced. Some twelve
+    /// system calls.
     ///
     /// # Errors
-    /// [`Error::Exists`] if a process listens there; [`Error::Untrusted`] for a directory that
-    /// others may change, or if something else is under the path; [`Error::Invalid`];
+    /// [`Error::Exists`] if another process listens there; [`Error::Untrusted`] for a directory
+    /// that other users may change, or if the path is not a socket; [`Error::Invalid`];
     /// [`Error::Io`].
     pub fn bind(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let inner = unix::Listener::bind(path.as_ref(), SocketType::STREAM, &options.uids)?;
         Ok(Listener { inner, stream: options.stream.clone() })
     }
 
-    /// The next connection. A peer that has shut its sending side is served; one that has gone
-    /// already, as liveness probes do, is passed over. Three system calls, and four to set it up.
+    /// Accepts the next connection. A peer that has shut its sending side is served; one that has
+    /// closed already, as liveness probes do, is ignored. Three system calls, and four to set it
+    /// up.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Untrusted`] for a peer of a user that is not allowed (its
@@ -113,20 +113,21 @@ impl Listener {
         self.stream_over(self.inner.accept(deadline.into())?)
     }
 
-    /// The next connection; over rings, if the peer wants that, too. `capacity`: bytes of the ring
-    /// for what is sent from here, rounded up to a power of two. Some forty system calls.
+    /// Accepts the next connection, over rings if the peer offers them, too. `capacity`: bytes of
+    /// the ring for sending from here, rounded up to a power of two. Some forty system calls.
     ///
     /// # Errors
-    /// As [`Listener::accept`], and [`Error::Timeout`] for a peer that says nothing;
-    /// [`Error::PeerDead`] if it goes meanwhile; [`Error::Corrupt`], [`Error::Incompatible`],
-    /// [`Error::Untrusted`] for what is no ring; [`Error::Invalid`] for a capacity that cannot be.
+    /// As [`Listener::accept`], and [`Error::Timeout`] for a peer that sends nothing;
+    /// [`Error::PeerDead`] if it departs meanwhile; [`Error::Corrupt`], [`Error::Incompatible`],
+    /// [`Error::Untrusted`] if it passes something that is no ring; [`Error::Invalid`] for an
+    /// invalid capacity.
     pub fn accept_upgrading(&self, capacity: usize, deadline: impl Into<Deadline>) -> Result<Connection> {
         let deadline = deadline.into();
         self.upgrade(self.inner.accept(deadline)?, capacity, deadline)
     }
 
-    /// The connection of the first peer that is `wanted`, over rings of `upgrade` bytes if that is
-    /// asked for. Strangers are passed over.
+    /// Accepts the first peer that is `wanted`, over rings of `upgrade` bytes if requested. Peers
+    /// of users that are not allowed are ignored.
     pub(crate) fn accept_wanted(
         &self,
         wanted: Wanted,
@@ -167,9 +168,9 @@ pub fn connect(path: impl AsRef<Path>, options: &Options, deadline: impl Into<De
     stream::connection(socket, WIRE, &options.stream)
 }
 
-/// Connects as [`connect`] does, and goes on over rings, if the peer wants that, too: no system
-/// call a frame from then on. `capacity`: bytes of the ring for what is sent from here, rounded up
-/// to a power of two. Some forty system calls.
+/// Connects as [`connect`] does, and continues over rings if the peer offers them, too; then a
+/// frame takes no system call. `capacity`: bytes of the ring for sending from here, rounded up to a
+/// power of two. Some forty system calls.
 ///
 /// # Errors
 /// As [`connect`] and [`Listener::accept_upgrading`].
@@ -203,18 +204,18 @@ pub fn connect_upgrading(
     upgrade::negotiate(socket, WIRE, &options.stream, capacity, deadline)
 }
 
-/// What two ends agreed on.
+/// The result of the handshake.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a connection")]
 pub enum Connection {
     /// Frames over the socket: the peer offered no rings.
     Stream(Sender, Receiver),
-    /// Frames over a ring each way.
+    /// Frames over a ring in each direction.
     Rings(upgrade::Sender, upgrade::Receiver),
 }
 
 impl Connection {
-    /// Whether frames travel in memory.
+    /// Whether frames go through shared memory.
     #[must_use]
     pub fn is_upgraded(&self) -> bool {
         matches!(self, Connection::Rings(..))
@@ -236,7 +237,7 @@ impl Connection {
         }
     }
 
-    /// Both ends, to be moved to where they are needed.
+    /// Returns both ends.
     #[must_use]
     pub fn into_ends(self) -> (Box<dyn FrameSender>, Box<dyn FrameReceiver>) {
         match self {
@@ -245,7 +246,7 @@ impl Connection {
         }
     }
 
-    /// Who is at the other end, as [`credentials`] says.
+    /// The process at the other end, as [`credentials`] returns it.
     ///
     /// # Errors
     /// As [`credentials`].

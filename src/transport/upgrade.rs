@@ -1,27 +1,28 @@
-//! `unix:PATH?upgrade=ring`: two ends that met on a Unix socket go on over a pair of rings in
+//! `unix:PATH?upgrade=ring`: two ends of a Unix socket continue over a pair of rings in shared
 //! memory.
 //!
-//! Used through [`unix`](super::unix), which opens the socket and checks who is there. Relies on
-//! `ring.rs` for the ends, and on `stream/` where the peer does not want rings.
+//! Used through [`unix`](super::unix), which opens the socket and checks the peer. Relies on
+//! `ring.rs` for the ends, and on `stream/` if the peer does not offer rings.
 //!
 //! # How they agree
-//! Each side says HELLO with the feature RINGS. If both did, each makes a ring for the frames that
-//! it will send, in a sealed memfd, takes the producer's seat, and passes the descriptor
-//! (`SCM_RIGHTS`, unix(7)) with a DOORBELL; each attaches to what it was passed, and says ACK.
-//! Neither end sends before both have attached. From then on the socket carries only BYE, and its
-//! own end. If one side did not offer rings, the connection stays the byte stream that it was.
+//! Each side sends HELLO with the feature RINGS. If both did, each creates a ring for the frames
+//! that it will send, in a sealed memfd, attaches to it as its producer, and passes the descriptor
+//! (`SCM_RIGHTS`, unix(7)) with a DOORBELL. Each attaches to the ring that it was passed, and sends
+//! ACK. Neither end sends frames before both have attached. From then on the socket carries only
+//! BYE, and shows the end of the peer. If one side did not offer rings, the connection stays a byte
+//! stream.
 //!
-//! # Whom to trust
-//! A ring of a peer of the same user is a ring as any other: frames are read in place, the seats
-//! say who left and who died. A peer of another user could write anything there at any time, so its
-//! ring is read by [`spsc::UntrustedConsumer`], and the socket says how its life ended. What it
-//! writes into *our* ring can cost it frames that we send it, and nothing else: a producer's
-//! positions are private.
+//! # Trust
+//! The ring of a peer of the same user is used as any other: frames are read in place, and the
+//! participants' records show which closed or died. A peer of another user could write anything
+//! into its ring at any time, so that ring is read by [`spsc::UntrustedConsumer`], and the socket
+//! shows how the peer ended. By writing into *our* ring such a peer can only lose frames that we
+//! send to it, because a producer's positions are private.
 //!
-//! # When the peer has gone
-//! No other peer can take its place, so frames that lie in its ring are lost. The sender looks at
-//! the socket every 10 ms at most as it sends, whenever the ring is full, at every flush, and at
-//! the end. In between it reads a clock, and makes no system call.
+//! # When the peer has departed
+//! No other peer can replace it, so frames in its ring are lost. The sender checks the socket at
+//! most every 10 ms while it sends, whenever the ring is full, at every flush, and at the end.
+//! Between checks it reads a clock, and makes no system call.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -48,7 +49,7 @@ use crate::os::poll::{self, Ready};
 use crate::ring::{Options, Ring, spsc};
 use crate::wait::deadline::Deadline;
 
-/// What the ends of an upgraded connection promise.
+/// The guarantees of upgraded connections.
 pub const CAPABILITIES: Capabilities = Capabilities {
     scheme: "unix?upgrade=ring",
     boundaries: true,
@@ -56,17 +57,17 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     ..super::unix::CAPABILITIES
 };
 
-/// The feature bit of HELLO: "let us go on over rings". May be ignored.
+/// The feature bit of HELLO that offers rings. May be ignored.
 pub(super) const RINGS: u64 = 1 << 32;
 
-/// How long a wait on the ring of a stranger may be before its socket is looked at.
+/// How long a wait on the ring of a stranger may be before its socket is checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a sender whose ring has room goes on before it looks at the socket again.
+/// How long a sender whose ring has room continues before it checks the socket again.
 const LOOK_WHILE_SENDING: Duration = Duration::from_millis(10);
-/// How long the rest of a HELLO may be under way. Ours comes in one piece.
+/// How long to wait for the rest of a HELLO. The library's comes in one piece.
 const HELLO_IN_PIECES: Duration = Duration::from_secs(1);
 
-/// Says HELLO, and goes on over rings of `capacity` bytes, if the peer wants that, too.
+/// Sends HELLO, and continues over rings of `capacity` bytes if the peer offers them, too.
 pub(super) fn negotiate(
     socket: OwnedFd,
     wire: Wire,
@@ -107,12 +108,12 @@ pub(super) fn negotiate(
 #[derive(Debug)]
 pub struct Sender {
     ring: ring::Sender,
-    /// None once it is closed.
+    /// `None` once it is closed.
     socket: Option<Arc<OwnedFd>>,
     max_payload: usize,
-    /// When to look at the socket again, in ns of the coarse clock.
+    /// When to check the socket again, in ns of the coarse clock.
     next_look: u64,
-    /// How the peer went that left frames in the ring: what `close` has to say.
+    /// How a peer that left frames in the ring ended: the error of `close`.
     lost: Option<Ending>,
 }
 
@@ -122,8 +123,8 @@ impl Sender {
         if payload.len() > max { Err(Error::TooLarge { max }) } else { Ok(()) }
     }
 
-    /// Looks whether the peer is still there, if the last look is long ago: a full ring would tell
-    /// only much later.
+    /// Checks whether the peer is still connected, if the last check is long ago; a full ring would
+    /// show it much later.
     #[inline]
     fn look_at_times(&mut self) -> Result<()> {
         let now = clock::coarse_ns();
@@ -164,7 +165,7 @@ impl FrameSender for Sender {
         sent
     }
 
-    /// Nothing is ever collected; but looks whether the peer is still there to read what is in the
+    /// No frames are collected, but this checks whether the peer is still connected to read the
     /// ring.
     fn flush_until(&mut self, deadline: Deadline) -> Result<()> {
         self.ring.flush_until(deadline)?;
@@ -174,10 +175,10 @@ impl FrameSender for Sender {
         }
     }
 
-    /// Says BYE on the socket, and leaves the ring. What is in it waits for the receiver.
+    /// Sends BYE on the socket, and leaves the ring. Its frames stay for the receiver.
     fn close_until(&mut self, deadline: Deadline) -> Result<()> {
         if let Some(socket) = self.socket.take() {
-            // The peer may have left first: then the message has no receiver.
+            // If the peer has left first, the message has no receiver.
             let _ = say(&socket, control::BYE, &[], None);
             let _ = shutdown(&*socket, Shutdown::Write);
             self.lost = peer_end(&socket)?.filter(|_| self.ring.has_backlog().unwrap_or(true));
@@ -208,13 +209,13 @@ pub struct Receiver {
     socket: Arc<OwnedFd>,
     is_stranger: bool,
     end: Option<Ending>,
-    /// Stopped: bytes of those frames that were in the ring then.
+    /// After a stop: the bytes of the frames that were in the ring then.
     left: Option<u64>,
 }
 
 impl Receiver {
-    /// Whether the peer is of another user, so that its frames are copied before they are looked
-    /// at.
+    /// Whether the peer belongs to another user, so that its frames are copied before they are
+    /// read.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         self.is_stranger
@@ -228,8 +229,8 @@ impl Receiver {
         Ok(event)
     }
 
-    /// The ring of a stranger is empty. Whatever it sent before its end is in the ring by the time
-    /// that the end can be seen.
+    /// Called when a stranger's ring is empty. Everything that it sent before its end is in the
+    /// ring before the end can be seen.
     fn advance_or_end(&mut self) -> Result<()> {
         if self.end.is_none() {
             self.end = look_for_end(&self.socket)?;
@@ -299,12 +300,12 @@ impl AsFd for Receiver {
     }
 }
 
-/// As long as the deadline allows, but not longer than a look at the socket may be put off.
+/// Until the deadline, but not longer than until the next check of the socket.
 fn slice(deadline: Deadline) -> Deadline {
     deadline.min(Deadline::after(LOOK))
 }
 
-/// How the peer went, if it has closed both directions.
+/// How the peer ended, if it has closed both directions.
 fn peer_end(socket: &OwnedFd) -> Result<Option<Ending>> {
     match poll::has_hung_up(socket.as_fd()) {
         Ok(false) => Ok(None),
@@ -313,8 +314,8 @@ fn peer_end(socket: &OwnedFd) -> Result<Option<Ending>> {
     }
 }
 
-/// After the handshake nothing comes but BYE, and then the end. Takes nothing, so that it says the
-/// same to both ends, again and again.
+/// After the handshake only BYE comes, and then the end. This reads nothing from the socket, so
+/// every call of either end gets the same result.
 fn look_for_end(socket: &OwnedFd) -> Result<Option<Ending>> {
     let mut bytes = [0; SHORT];
     match recv(socket, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
@@ -323,7 +324,7 @@ fn look_for_end(socket: &OwnedFd) -> Result<Option<Ending>> {
         Err(e) => Err(Error::io("look at the connection", e)),
         Ok(_) => match Header::from_bytes(&bytes) {
             Ok((header, _)) if is(header, control::BYE) => Ok(Some(Ending::Closed)),
-            _ => Err(Error::Corrupt { what: "the peer sent something else than BYE beside its ring" }),
+            _ => Err(Error::Corrupt { what: "the peer sent another frame than BYE beside its ring" }),
         },
     }
 }
@@ -332,8 +333,8 @@ fn is(header: Header, kind: u16) -> bool {
     header.is_control() && header.kind == kind
 }
 
-/// The HELLO of the peer, taken from the socket, if it offers rings; otherwise nothing is taken. A
-/// peer that offers them says so in a short HELLO, the first thing it sends.
+/// Reads the HELLO of the peer from the socket, if it offers rings; otherwise reads nothing. A peer
+/// that offers them sends a short HELLO first.
 fn offer_of_peer(socket: &OwnedFd, deadline: Deadline) -> Result<Option<Hello>> {
     let mut bytes = [0; SHORT + Hello::LEN];
     let mut patience: Option<Instant> = None;
@@ -344,7 +345,7 @@ fn offer_of_peer(socket: &OwnedFd, deadline: Deadline) -> Result<Option<Hello>> 
                 if (1..bytes.len()).contains(&there)
                     && *patience.get_or_insert_with(Instant::now) + HELLO_IN_PIECES > Instant::now() =>
             {
-                // What is there already would end every poll at once.
+                // Bytes that are there already would end every poll at once.
                 std::thread::sleep(Duration::from_millis(1));
             }
             Ok((_, there)) => break there,
@@ -378,7 +379,7 @@ fn await_bytes(socket: &OwnedFd, deadline: Deadline) -> Result<()> {
     }
 }
 
-/// Sends a control frame, in one piece, which a new connection has room for.
+/// Sends a control frame in one piece, for which a new connection has room.
 fn say(socket: &OwnedFd, kind: u16, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
     let mut bytes = Vec::with_capacity(SHORT + Hello::LEN);
     Frame::new(Header::control(kind, payload.len())?, payload)?.encode(Form::Short, &mut bytes)?;
@@ -399,7 +400,7 @@ fn say(socket: &OwnedFd, kind: u16, payload: &[u8], descriptor: Option<BorrowedF
     }
 }
 
-/// Waits for an empty control frame of `kind`, and gives the descriptor that came with it.
+/// Waits for an empty control frame of `kind`, and returns the descriptor that came with it.
 fn hear(socket: &OwnedFd, kind: u16, deadline: Deadline) -> Result<Option<OwnedFd>> {
     let mut bytes = [0; SHORT];
     let (mut at, mut descriptor) = (0, None);
@@ -423,6 +424,6 @@ fn hear(socket: &OwnedFd, kind: u16, deadline: Deadline) -> Result<Option<OwnedF
     }
     match Header::from_bytes(&bytes)? {
         (header, SHORT) if is(header, kind) && header.len == 0 => Ok(descriptor),
-        _ => Err(Error::Corrupt { what: "the peer offered rings, and then said something else" }),
+        _ => Err(Error::Corrupt { what: "the peer offered rings, and then sent another frame" }),
     }
 }

@@ -1,24 +1,24 @@
-//! Messages to frames: who talks, what is missing, what is unreadable, when it is over.
+//! Messages to frames: the open senders, missing frames, unreadable messages, and the end.
 //!
 //! Used by the receivers of every message transport. Relies on `frame/`.
 //!
 //! # The end
-//! A **talker** is a sender that was heard of. It is *open* from its HELLO to its BYE. When the
-//! last open one leaves and no message is left, the talk has ended: [`Error::PeerDead`] if one of
-//! them died since the talk began, else [`Error::Closed`]; again and again, until another talker
-//! begins. A death is looked for while nothing comes, at most every
-//! [`Inlet::LOOK`]: what the dead have sent before is received first.
+//! A **talker** is a known sender. It is *open* from its HELLO to its BYE. When the last open
+//! talker has left and no message is left, the talk has ended: every call returns
+//! [`Error::PeerDead`] if one of them died since the talk began, else [`Error::Closed`], until
+//! another talker begins. While no message comes, the receiver checks for dead talkers, at most
+//! every [`Inlet::LOOK`]. So what a dead talker has sent is received first.
 //!
-//! A BYE ends the talk only if its sender was heard of, or frames of unknown senders have come,
-//! which may have been its own: a stranger's BYE ends nothing.
+//! A BYE ends the talk only if its sender is known, or if frames of unknown senders have come,
+//! which may have been its own. The BYE of an unknown program ends nothing.
 //!
-//! # Strangers
-//! What is no frame, or one of another version, is dropped and reported as [`Event::Skipped`]; so
-//! is what comes from a sender that may not send here. Only the mechanism itself can fail.
+//! # Foreign messages
+//! A message that is no frame, or of another version, or of a sender without access, is dropped and
+//! reported as [`Event::Skipped`]. Only errors of the mechanism itself are returned.
 //!
 //! # Bounds
-//! Those of `talkers.rs`, and the reassembler's limits on unfinished frames. What they cut off is
-//! reported.
+//! The bounds of `talkers.rs`, and the reassembler's limits on unfinished frames. What is dropped
+//! because of them is reported.
 
 use std::hash::Hash;
 use std::os::fd::BorrowedFd;
@@ -34,11 +34,11 @@ use crate::wait::deadline::Deadline;
 
 /// Carries messages to an [`Inbox`].
 pub(in crate::transport) trait Inlet: Send {
-    /// By what the mechanism tells senders apart.
+    /// What identifies a sender of this mechanism.
     type Source: Clone + Eq + Hash + Send;
 
-    /// Whether all frames of a sender can be told from those of others, so that their sequence can
-    /// be checked.
+    /// Whether all frames of a sender can be distinguished from those of others, so that their
+    /// sequence can be checked.
     const TRACKED: bool;
 
     /// Whether the end of the channel is the end of a sender.
@@ -47,27 +47,27 @@ pub(in crate::transport) trait Inlet: Send {
     /// How long one `pull` may wait while a sender could die.
     const PATIENCE: Duration = WAIT_LIMIT;
 
-    /// How often to look for dead senders while nothing comes.
+    /// The interval of checks for dead senders while no message comes.
     const LOOK: Duration = WAIT_LIMIT;
 
-    /// Takes one message, waiting for it at most `patience` (and maybe less).
+    /// Receives one message, waiting for it at most `patience`, or less.
     ///
     /// # Errors
-    /// [`Error::Empty`] if there is none; [`Error::Closed`] if there never will be another one,
-    /// [`Error::PeerDead`] if that is because the connection broke.
+    /// [`Error::Empty`] if there is none; [`Error::Closed`] if no other message can come,
+    /// [`Error::PeerDead`] if the reason is that the connection broke.
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<Self::Source>>;
 
-    /// Whether the kernel says that this sender, which said HELLO and not BYE, is no more.
+    /// Whether the kernel reports that this sender, which has sent HELLO and not BYE, has departed.
     fn is_gone(&mut self, _source: &Self::Source) -> Result<bool> {
         Ok(false)
     }
 
-    /// Gives up what has come of a message whose rest will not, and says how many bytes that were.
+    /// Drops the beginning of messages whose rest will not come, and returns the number of bytes.
     fn forget(&mut self, _source: &Self::Source) -> u64 {
         0
     }
 
-    /// What a peer says of itself.
+    /// Called with the HELLO of a peer.
     fn greeted(&mut self, _hello: &Hello) {}
 
     /// Answers a PING; false if it cannot be answered, and is delivered instead.
@@ -75,8 +75,7 @@ pub(in crate::transport) trait Inlet: Send {
         false
     }
 
-    /// Takes no more messages from senders, if they can be told, and says what becomes of those
-    /// that wait.
+    /// Refuses further messages, if the mechanism can, and returns what happens to those that wait.
     fn stop(&mut self) -> Waiting {
         Waiting::Lost
     }
@@ -87,14 +86,14 @@ pub(in crate::transport) trait Inlet: Send {
     }
 }
 
-/// What becomes of the messages that wait when the receiver leaves.
+/// What happens to waiting messages when the receiver leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport) enum Waiting {
     /// The channel keeps them for the next receiver.
     Kept,
-    /// They go with this end.
+    /// They are lost with this end.
     Lost,
-    /// The same, and no others will follow: the channel is shut.
+    /// The same, and the channel is shut, so no others will follow.
     Last,
 }
 
@@ -102,11 +101,11 @@ pub(in crate::transport) enum Waiting {
 pub(in crate::transport) struct Pulled<S> {
     /// Where it begins there.
     pub(in crate::transport) start: usize,
-    /// Its bytes; more than fit if it was cut.
+    /// Its number of bytes; more than the room if it was truncated.
     pub(in crate::transport) len: usize,
-    /// Its sender, if that is known.
+    /// Its sender, if known.
     pub(in crate::transport) source: Option<S>,
-    /// Why it is dropped unseen, if it is.
+    /// Why it is dropped unread, if it is.
     pub(in crate::transport) refused: Option<&'static str>,
 }
 
@@ -131,7 +130,7 @@ pub(in crate::transport) struct Inbox<I: Inlet> {
     talkers: Talkers<I::Source>,
     /// Whether frames of unknown senders have come since the last end.
     unnamed: bool,
-    /// Bytes that were lost with the last report, and are told by the next one.
+    /// Lost bytes that the next report contains.
     lost: Option<(u64, &'static str)>,
     /// The frame whose gap was reported by the last call.
     after_gap: Option<Piece>,
@@ -139,14 +138,14 @@ pub(in crate::transport) struct Inbox<I: Inlet> {
     died: bool,
     /// How the talk has ended, if it has.
     end: Option<Ending>,
-    /// When to look for the dead again, in ns of the monotonic clock.
+    /// When to check for dead talkers again, in ns of the monotonic clock.
     next_look: u64,
-    /// Stopped: only what would be lost is still received.
+    /// Stopped: only frames that would be lost are still received.
     stopped: Option<Waiting>,
     born: u32,
 }
 
-/// A frame of the message in the buffer: where its payload lies, and whose it is.
+/// A frame of the message in the buffer: the place of its payload, and its sender.
 #[derive(Clone, Copy)]
 struct Piece {
     header: Header,
@@ -156,7 +155,7 @@ struct Piece {
     number: u64,
 }
 
-/// An [`Event`] that borrows nothing yet.
+/// An [`Event`] without borrows.
 enum Report {
     Whole(Piece),
     Late(Piece, u32),
@@ -165,13 +164,13 @@ enum Report {
     Skipped { bytes: u64, what: &'static str },
 }
 
-/// Messages without a frame after which a call looks at its deadline.
+/// The number of messages without a frame after which a call checks its deadline.
 const MAX_SILENT: usize = 1024;
-/// What control frames may hold, however little the application's may.
+/// The payload limit of control frames, even if that of application frames is lower.
 const CONTROL_ROOM: usize = 1024;
 /// Frames that can be missing at once from a sender without HELLO.
 const MAX_FOREIGN_GAP: u32 = 65_536;
-/// Senders that are looked at in one look for the dead.
+/// The number of senders in one check for dead ones.
 const MAX_LOOKED_AT: usize = 256;
 
 impl<I: Inlet> Inbox<I> {
@@ -213,7 +212,7 @@ impl<I: Inlet> Inbox<I> {
         waiting != Waiting::Kept || self.after_gap.is_some() || self.lost.is_some() || !self.reassembler.is_idle()
     }
 
-    /// The next event: what is there now or, with a deadline, what comes until then.
+    /// The next event, if there is one or, with a deadline, one comes until then.
     pub(in crate::transport) fn receive(&mut self, deadline: Option<Deadline>) -> Result<Event<'_>> {
         if self.born != fork::generation() {
             return Err(Error::Forked);
@@ -247,7 +246,7 @@ impl<I: Inlet> Inbox<I> {
                     if let Some(report) = self.digest(message)? {
                         return Ok(report);
                     }
-                    // A sender may talk for ever without a frame.
+                    // A sender may send messages without frames for ever.
                     silent += 1;
                     if silent % MAX_SILENT == 0 && deadline.is_none_or(Deadline::has_passed) {
                         return Err(late(deadline));
@@ -255,8 +254,8 @@ impl<I: Inlet> Inbox<I> {
                 }
                 Err(Error::Empty) => {
                     if !dead.is_empty() {
-                        // They were dead before the last look for messages: nothing more can come
-                        // from them.
+                        // They were dead before the last attempt to receive, so no message of
+                        // theirs is left.
                         let bytes = self.reap(&dead);
                         dead.clear();
                         if bytes > 0 {
@@ -270,8 +269,8 @@ impl<I: Inlet> Inbox<I> {
                         return Err(Error::Closed);
                     }
                     self.look_for_dead(&mut dead)?;
-                    // Only a look after the deadline is the last one: this process may have been
-                    // stopped since.
+                    // The last attempt must be after the deadline, because this process may have
+                    // been stopped before.
                     if dead.is_empty() && left.is_zero() {
                         return Err(late(deadline));
                     }
@@ -298,7 +297,7 @@ impl<I: Inlet> Inbox<I> {
         }
     }
 
-    /// What a message means; `None` if nothing for the caller.
+    /// Handles a message; `None` if there is no event for the caller.
     fn digest(&mut self, message: Pulled<I::Source>) -> Result<Option<Report>> {
         let Pulled { start, len, source, refused } = message;
         let skipped = |what| Ok(Some(Report::Skipped { bytes: len as u64, what }));
@@ -306,7 +305,7 @@ impl<I: Inlet> Inbox<I> {
             return skipped(what);
         }
         let Some(bytes) = self.buffer.get(start..start + len) else {
-            return skipped("a message larger than this end takes");
+            return skipped("a message larger than this end accepts");
         };
         let frame = match Frame::from_message(bytes, self.max_payload.max(CONTROL_ROOM)) {
             Ok(frame) => frame,
@@ -329,7 +328,7 @@ impl<I: Inlet> Inbox<I> {
         }
     }
 
-    /// Judges the sequence, where it can be judged.
+    /// Checks the sequence, where it can be checked.
     fn application_frame(&mut self, mut piece: Piece, source: Option<I::Source>) -> Option<Report> {
         let header = piece.header;
         let known = self.talkers.position(&source);
@@ -364,7 +363,7 @@ impl<I: Inlet> Inbox<I> {
                 self.after_gap = Some(piece);
                 Some(Report::Gap { stream: header.stream, expected, found: header.seq })
             }
-            // A late fragment has nothing left to belong to.
+            // The frame of a late fragment is already dropped.
             Order::Duplicate { expected } => header.is_whole().then_some(Report::Late(piece, expected)),
         }
     }
@@ -383,7 +382,7 @@ impl<I: Inlet> Inbox<I> {
         };
         let Lost { torn, crowded } = self.reassembler.take_lost();
         lose(&mut self.lost, crowded, CROWDED);
-        // Where the sequence is judged, a gap has told of it.
+        // Where the sequence is checked, a gap has reported it.
         if !I::TRACKED && pushed.is_ok() {
             lose(&mut self.lost, torn, TORN);
         }
@@ -400,7 +399,7 @@ impl<I: Inlet> Inbox<I> {
     fn hello(&mut self, source: Option<I::Source>, stream: u16, hello: &Hello, len: u64) -> Option<Report> {
         self.inlet.greeted(hello);
         if source.is_none() {
-            self.unnamed = true; // its death could not be told: nothing waits for its end
+            self.unnamed = true; // its death could not be noticed, so its end is not awaited
             return None;
         }
         let open = Standing::Open(hello.epoch);
@@ -411,13 +410,13 @@ impl<I: Inlet> Inbox<I> {
         }
         let is_open = matches!(standing, Some(Standing::Open(_)));
         if !is_open && !self.talkers.may_open() {
-            self.died = true; // the end of this one cannot be told
+            self.died = true; // the end of this sender cannot be noticed
             return Some(Report::Skipped { bytes: len, what: TOO_MANY });
         }
         let talker = match known {
             Some(at) => {
-                // Another life under the same address: what the former one has left unfinished
-                // stays so.
+                // Another sender has the same address; the unfinished frames of the former one stay
+                // unfinished.
                 let bytes = self.reassembler.forget(self.talkers.get_mut(at).number);
                 lose(&mut self.lost, bytes, UNFINISHED);
                 self.talkers.set_standing(at, open);
@@ -447,7 +446,7 @@ impl<I: Inlet> Inbox<I> {
         }
         let lost = self.reassembler.forget(talker.number);
         if I::TRACKED {
-            self.talkers.set_standing(at, Standing::Left); // its late frames may still come
+            self.talkers.set_standing(at, Standing::Left); // late frames of it may still come
         } else {
             self.talkers.remove(at);
         }
@@ -471,8 +470,7 @@ impl<I: Inlet> Inbox<I> {
         }
     }
 
-    /// Collects those open talkers that are gone. At most so many are looked at in one look, in
-    /// turns.
+    /// Collects open talkers that have departed. One check covers a limited number, in rotation.
     fn look_for_dead(&mut self, dead: &mut Vec<I::Source>) -> Result<()> {
         if !self.talkers.is_open() {
             return Ok(());
@@ -490,7 +488,7 @@ impl<I: Inlet> Inbox<I> {
         Ok(())
     }
 
-    /// Takes the dead off the list, and gives the bytes of the frames that they did not finish.
+    /// Removes dead talkers from the list, and returns the bytes of their unfinished frames.
     fn reap(&mut self, dead: &[I::Source]) -> u64 {
         let mut lost = 0;
         for source in dead {
@@ -505,14 +503,14 @@ impl<I: Inlet> Inbox<I> {
     }
 }
 
-/// Adds to what the next report tells.
+/// Adds to the next report.
 fn lose(lost: &mut Option<(u64, &'static str)>, bytes: u64, what: &'static str) {
     if bytes > 0 {
         lost.get_or_insert((0, what)).0 += bytes;
     }
 }
 
-/// What to report of a message that is no frame for us.
+/// The reason to report for a message that is no valid frame.
 fn what_is_wrong(error: Error) -> Result<&'static str> {
     match error {
         Error::Corrupt { what } | Error::Incompatible { what, .. } => Ok(what),
@@ -521,11 +519,11 @@ fn what_is_wrong(error: Error) -> Result<&'static str> {
     }
 }
 
-const TOO_LARGE: &str = "a frame larger than this end takes";
-const UNFINISHED: &str = "the beginning of a frame whose sender is gone";
+const TOO_LARGE: &str = "a frame larger than this end accepts";
+const UNFINISHED: &str = "the beginning of a frame whose sender has departed";
 const TORN: &str = "parts of a frame of which others are missing";
-const CROWDED: &str = "the beginning of a frame, given up: too many unfinished frames at once";
-const TOO_MANY: &str = "HELLO of a sender beyond 65,536 open ones: its end cannot be told";
+const CROWDED: &str = "the beginning of a frame, dropped: too many unfinished frames at once";
+const TOO_MANY: &str = "HELLO of a sender beyond 65,536 open ones: its end cannot be noticed";
 
 fn ending(died: bool) -> Ending {
     if died { Ending::PeerDead } else { Ending::Closed }

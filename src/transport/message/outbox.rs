@@ -151,7 +151,7 @@ impl<O: Outlet> Outbox<O> {
             return Err(Error::TooLarge { max });
         }
         if header.checked()?.is_control() && matches!(header.kind, control::HELLO | control::BYE) {
-            return Err(Error::Invalid { what: "frame kind: HELLO and BYE are said by the transport itself" });
+            return Err(Error::Invalid { what: "frame kind: the transport sends HELLO and BYE itself" });
         }
         self.waiting(deadline, Self::settle)?;
         let seq = if header.is_control() { 0 } else { self.sequencer.next(header.stream) };

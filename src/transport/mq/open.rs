@@ -26,7 +26,7 @@ pub(super) const GATE: u64 = RECEIVER + 1;
 /// How often to retry when other processes keep creating and removing the name.
 const ATTEMPTS: usize = 100;
 
-pub(super) const AT_GATE: &str = "lock the queue against its removal, or for it";
+pub(super) const AT_GATE: &str = "lock the name of the queue";
 
 /// Opens the queue; its name cannot be removed before [`leave_gate`].
 pub(super) fn enter(name: &str, options: &Options) -> Result<(LockFd, mq::Attributes)> {

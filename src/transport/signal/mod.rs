@@ -211,7 +211,9 @@ impl Options {
         }
         let signo = self.signo.map_or_else(|| Signo::realtime(0), Ok)?;
         if !signal::realtime().contains(&signo.0) {
-            return Err(Error::Invalid { what: "signal for frames: RTMIN+0 to RTMIN+30, the others carry nothing" });
+            return Err(Error::Invalid {
+                what: "signal for frames: RTMIN+0 to RTMIN+30, because the others carry no value",
+            });
         }
         Ok(signo)
     }

@@ -1,11 +1,10 @@
-//! Accepting connections: the one loop behind the listeners of `unix.rs`, `seqpacket.rs` and
-//! `tcp/`.
+//! Accepting connections: the loop of the listeners of `unix.rs`, `seqpacket.rs` and `tcp/`.
 //!
 //! Used by those. Relies on `os/poll.rs`. Every listening socket is `O_NONBLOCK`.
 //!
-//! A program accepts whatever connects, and again when that was nothing ([`next`]). Who opens an
-//! endpoint gets one connection, and waits for a peer that speaks ([`first_to_speak`]): a liveness
-//! probe, a health check or a second listener that was refused connects, says nothing and leaves.
+//! A program accepts every connection that is not closed already ([`next`]). An endpoint has one
+//! connection and waits for a peer that sends ([`first_to_speak`]), because a liveness probe, a
+//! health check or a second listener that was refused connects and closes without sending.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -20,34 +19,34 @@ use crate::wait::deadline::Deadline;
 /// Connections that may wait to be accepted.
 pub(in crate::transport) const BACKLOG: i32 = 64;
 
-/// Connections that may be silent at once; of more, the oldest is closed.
+/// The largest number of silent connections; beyond it, the oldest is closed.
 const MOST_SILENT: usize = 64;
 
-/// How long a peer to send to may be silent before it counts: peers of this library say HELLO at
-/// once, others need not.
+/// How long a peer to send to may be silent before it is accepted. Peers of this library send HELLO
+/// at once, others need not.
 pub(in crate::transport) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Which peers [`first_to_speak`] lets in.
+/// Which peers [`first_to_speak`] accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// One to receive from: it has sent a first byte.
+    /// A peer to receive from: it has sent a first byte.
     Talker,
-    /// One to send to: it has sent a first byte, or nothing for [`PATIENCE`], or has ended its own
-    /// direction.
+    /// A peer to send to: it has sent a first byte, or nothing for [`PATIENCE`], or has ended its
+    /// own direction.
     Listener,
 }
 
-/// What a connection has said so far.
+/// What a connection has sent so far.
 enum Said {
     Something,
     Nothing,
     /// The end of its direction; it may still receive.
     End,
-    /// It has gone without a word.
+    /// It has closed without sending.
     Gone,
 }
 
-/// The next connection, if there is one now.
+/// Accepts the next connection, if there is one.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -62,7 +61,7 @@ pub(in crate::transport) fn try_next(listener: BorrowedFd<'_>) -> Result<Option<
     }
 }
 
-/// The next connection that has not gone already.
+/// Accepts the next connection that has not closed already.
 ///
 /// # Errors
 /// [`Error::Timeout`]; [`Error::Io`].
@@ -81,12 +80,12 @@ pub(in crate::transport) fn next(listener: BorrowedFd<'_>, deadline: Deadline) -
     }
 }
 
-/// Connections that have said nothing yet, and since when.
+/// Connections that have sent nothing yet, and since when.
 #[derive(Debug, Default)]
 pub(in crate::transport) struct Silent(Vec<(OwnedFd, Instant)>);
 
-/// The first connection that is `wanted`, of those that `admit` does not refuse. `silent` holds the
-/// others.
+/// Accepts the first connection that is `wanted`, of those that `admit` does not refuse. `silent`
+/// holds the others.
 ///
 /// # Errors
 /// [`Error::Timeout`]; [`Error::Io`].
@@ -101,7 +100,7 @@ pub(in crate::transport) fn first_to_speak(
         while let Some(socket) = try_next(listener)? {
             match admit(&socket) {
                 Ok(()) => waiting.push((socket, Instant::now())),
-                Err(Error::Untrusted { .. }) => {} // closed; the next one may be the one that is meant
+                Err(Error::Untrusted { .. }) => {} // closed; the next one may be the right one
                 Err(error) => return Err(error),
             }
             if waiting.len() > MOST_SILENT {
@@ -137,7 +136,7 @@ pub(in crate::transport) fn first_to_speak(
     }
 }
 
-/// Whether this connection had ended its own direction, without a word, when it was accepted.
+/// Whether this connection had ended its own direction without sending when it was accepted.
 pub(in crate::transport) fn is_mute(socket: &OwnedFd) -> bool {
     matches!(said(socket), Said::End)
 }

@@ -1,4 +1,4 @@
-//! The addresses of internet sockets: looking a host up, and keeping to this machine.
+//! The addresses of internet sockets: resolving a host, and allowing only this machine by default.
 //!
 //! Used by `tcp/` and `udp.rs`.
 
@@ -7,11 +7,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::error::{Error, Result};
 
-/// The addresses of a host, at least one. `remote`: whether they may lie beyond this machine.
+/// The addresses of a host, at least one. `remote`: whether other machines are allowed.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what is not `HOST:PORT`, or has no address; [`Error::Untrusted`] for an
-/// address beyond this machine; [`Error::Io`] if the host cannot be looked up.
+/// [`Error::Invalid`] if it is not `HOST:PORT`, or has no address; [`Error::Untrusted`] for an
+/// address of another machine; [`Error::Io`] if the host cannot be resolved.
 pub(in crate::transport) fn resolve(address: impl ToSocketAddrs, remote: bool) -> Result<Vec<SocketAddr>> {
     const WRONG: Error =
         Error::Invalid { what: "address: HOST:PORT, of a host that has an address, as in 127.0.0.1:4000" };

@@ -1,5 +1,5 @@
-//! What the socket transports have in common: paths, peers, listening and connecting, addresses,
-//! and one message at a time.
+//! The common part of the socket transports: paths, peers, listening and connecting, addresses, and
+//! single messages.
 //!
 //! Used by `unix.rs`, `seqpacket.rs`, `dgram.rs`, `tcp/` and `udp.rs`. Relies on rustix and
 //! `os/poll.rs`.

@@ -25,8 +25,8 @@ impl Options {
         self
     }
 
-    /// Allows the processes of another user, too. The socket's mode is 0600: open it for them, or
-    /// put it behind a group.
+    /// Allows the processes of another user, too. The socket has mode 0600, so change its mode or
+    /// group as well.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);

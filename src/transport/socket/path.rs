@@ -161,7 +161,7 @@ fn lookup(path: &Path) -> Result<Option<Stat>> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Socket => Ok(Some(stat)),
         FileType::Symlink => Err(Error::Untrusted { what: "the socket path is a symbolic link: name its target" }),
-        _ => Err(Error::Untrusted { what: "there is something under this path that is no socket" }),
+        _ => Err(Error::Untrusted { what: "the file at this path is not a socket" }),
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Credentials {
 /// The process at the other end of a Unix socket (`SO_PEERCRED`, unix(7)). One system call.
 ///
 /// # Errors
-/// [`Error::Io`], also for what is no Unix socket.
+/// [`Error::Io`], also if it is not a Unix socket.
 ///
 /// ```
 /// use slipring::transport::unix;

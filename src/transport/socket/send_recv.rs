@@ -3,8 +3,8 @@
 //! Relies on rustix and `os/poll.rs`.
 //!
 //! The sockets themselves block, with a time-out of [`WAIT_LIMIT`] (`SO_RCVTIMEO`): waiting for a
-//! message is then one system call instead of a try, a `poll` and another try. Calls that must not
-//! wait pass `MSG_DONTWAIT`.
+//! message is then one system call instead of an attempt, a `poll` and another attempt. Calls that
+//! must not wait pass `MSG_DONTWAIT`.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ use crate::transport::message::{Outlet, WAIT_LIMIT};
 use crate::wait::deadline::Deadline;
 
 /// The largest message that we send over a Unix socket, in bytes, if its buffer holds several of
-/// that size. With only one, the two ends would take turns.
+/// that size. With room for only one, the two ends would have to alternate.
 const UNIX_MESSAGE: usize = 64 << 10;
 /// The largest message that we receive from a Unix socket, in bytes: the most that a peer can send
 /// with the kernel's default buffer (`wmem_default`).
@@ -35,7 +35,7 @@ pub(in crate::transport) fn wake_up_at_times(socket: &OwnedFd) -> Result<()> {
 /// The largest message to send over this Unix socket, in bytes.
 pub(in crate::transport) fn unix_message(socket: &OwnedFd) -> Result<usize> {
     let size = socket_send_buffer_size(socket).map_err(|e| Error::io("read the size of the socket's buffer", e))?;
-    Ok((size / 2).clamp(2048, UNIX_MESSAGE)) // the kernel's least is 4,608
+    Ok((size / 2).clamp(2048, UNIX_MESSAGE)) // the kernel's minimum is 4,608
 }
 
 /// Sends one message without waiting.

@@ -1,4 +1,4 @@
-//! Unix sockets under a path: listening, accepting the peers that are allowed, and connecting.
+//! Unix sockets with a path: listening, accepting the allowed peers, and connecting.
 //!
 //! Used by `unix.rs`, `seqpacket.rs` and `dgram.rs`. Relies on `path.rs` for a path that can be
 //! trusted, on `peer.rs` for the processes that may connect, and on `accept.rs`.
@@ -64,7 +64,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Connects to the listener at `path`, as [`connect`] does, and checks whose it is.
+/// Connects to the listener at `path`, as [`connect`] does, and checks its user.
 ///
 /// # Errors
 /// As [`connect`], and [`Error::Untrusted`] for a listener of a user that is not allowed.
@@ -101,7 +101,7 @@ pub(in crate::transport) fn connect(
     uids: &[u32],
     deadline: Deadline,
 ) -> Result<SocketAddrUnix> {
-    // A blocking socket would wait for a full backlog in the system call, beyond any deadline.
+    // At a full backlog, a blocking socket would wait in the system call, beyond a deadline.
     set_nonblocking(socket, true)?;
     let mut last = Error::NotFound;
     let connected = retry::until(deadline, || {

@@ -16,7 +16,7 @@
 //! is [`Error::PeerDead`].
 //!
 //! # Connections that break
-//! are mended only where that was asked for, which TCP offers: see `reconnect/`.
+//! They are re-established only on request, which TCP supports: see `reconnect/`.
 
 mod ahead;
 mod early_hello;
@@ -135,7 +135,7 @@ struct Link {
     was_reset: AtomicBool,
     /// How to reconnect after a break, if requested.
     reconnect: Option<Reconnect>,
-    /// What the sending side has read for the receiving side.
+    /// Bytes that the sending side has read for the receiving side.
     early: EarlyHello,
 }
 

@@ -1,17 +1,17 @@
-//! The senders that have said HELLO and not BYE, on a stream into which several may write.
+//! The senders that have sent HELLO and not BYE, on a stream with several writers.
 //!
-//! Used by the receiver. Relies on nothing.
+//! Used by the receiver.
 //!
-//! A sender that named itself in its HELLO (TLV SENDER) does so in its BYE, too. So a BYE that
-//! names no sender is that of a sender whose HELLO did not, either: which one, if there are
-//! several, cannot be told, and the oldest of them is ended.
+//! A sender that named itself in its HELLO (TLV SENDER) does so in its BYE, too. So a BYE without a
+//! name comes from a sender whose HELLO had no name. If there are several, it is unknown which, and
+//! the oldest of them is ended.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// More senders than this at once are counted, and not remembered.
+/// Beyond this number, open senders are counted, but not remembered.
 const MAX_SENDERS: usize = 65_536;
 
-/// The epochs of those that have begun and not ended.
+/// The epochs of the open senders.
 #[derive(Debug, Default)]
 pub(super) struct OpenSenders {
     epochs: HashMap<u64, Entry>,
@@ -19,7 +19,7 @@ pub(super) struct OpenSenders {
     named: BTreeMap<u64, u64>,
     unnamed: BTreeMap<u64, u64>,
     begun: u64,
-    /// How many more there are.
+    /// The number of open senders beyond the bound.
     beyond: u64,
 }
 
@@ -30,7 +30,7 @@ struct Entry {
 }
 
 impl OpenSenders {
-    /// Says whether it is a new one. `is_named`: its frames show whose they are.
+    /// Returns whether it is a new one. `is_named`: its frames name their sender.
     pub(super) fn begin(&mut self, epoch: u64, is_named: bool) -> bool {
         if self.epochs.contains_key(&epoch) {
             return false;
@@ -45,8 +45,8 @@ impl OpenSenders {
         true
     }
 
-    /// A BYE that names no sender ends the oldest of those that do not name themselves; one of an
-    /// unknown sender ends one of those beyond the bound. Says whether there was such a sender.
+    /// A BYE without a name ends the oldest sender without a name; that of an unknown sender ends
+    /// one of those beyond the bound. Returns whether there was such a sender.
     pub(super) fn end(&mut self, epoch: Option<u64>) -> bool {
         let epoch = epoch.or_else(|| self.unnamed.first_key_value().map(|(_, epoch)| *epoch));
         match epoch.and_then(|epoch| self.epochs.remove(&epoch)) {
@@ -71,7 +71,7 @@ impl OpenSenders {
         !self.named.is_empty()
     }
 
-    /// All of them are gone.
+    /// Removes all of them.
     pub(super) fn take(&mut self) -> impl Iterator<Item = u64> + use<> {
         self.beyond = 0;
         self.epochs.clear();

@@ -1,12 +1,12 @@
-//! The receiving end of a byte stream: reads as much as there is, and shows one whole frame after
-//! the other.
+//! The receiving end of a byte stream: reads what is there, and returns one whole frame after the
+//! other.
 //!
 //! Used through the transports that open the stream. Relies on the decoder, and on `os/bytes.rs`.
 //!
-//! Bytes are read into one buffer and decoded from there in place. A frame of the short form that
-//! is not complete yet stays in that buffer, which grows with what has arrived up to the largest
-//! frame; so large frames are not copied on their way. One of the long form goes to the decoder's
-//! own buffer, since its header must be checked before its length is believed.
+//! Bytes are read into one buffer and decoded there in place. An incomplete frame of the short form
+//! stays in that buffer, which grows with the received bytes up to the largest frame, so large
+//! frames are not copied. A frame of the long form goes to the decoder's own buffer, because its
+//! header must be checked before its length is trusted.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -29,61 +29,62 @@ use crate::transport::ending::Ending;
 use crate::transport::{Capabilities, FrameReceiver};
 use crate::wait::deadline::Deadline;
 
-/// What is read at once, unless a frame needs more.
+/// The size of a read, unless a frame needs more.
 const CHUNK: usize = 64 << 10;
-const TOO_LARGE: &str = "a frame larger than this end takes";
-const UNFINISHED: &str = "the beginning of a frame whose sender is gone";
-const PARTS: &str = "parts of a frame of which others are missing, or were given up: too many unfinished frames";
-/// So few bytes are moved to the front so that one read finds much room.
+const TOO_LARGE: &str = "a frame larger than this end accepts";
+const UNFINISHED: &str = "the beginning of a frame whose sender has departed";
+const PARTS: &str = "parts of a frame of which others are missing, or were dropped: too many unfinished frames";
+/// Up to this many bytes are moved to the front, so that the next read has much room.
 const LITTLE: usize = 1024;
 
-/// The receiving end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and
+/// The receiving end of a byte stream. The transports open it: [`pipe`](crate::transport::pipe) and
 /// others.
 #[derive(Debug)]
 pub struct Receiver {
     fd: Arc<ByteFd>,
     link: Arc<Link>,
-    /// The sending side of the same connection, to answer through.
+    /// The sending side of the same connection, to answer PINGs.
     back: Option<Shared>,
     wire: Wire,
     max_payload: usize,
     buffer: Vec<u8>,
-    /// What has been read and not yet decoded.
+    /// Bytes that were read and not decoded yet.
     at: usize,
     end: usize,
     decoder: Decoder,
     reassembler: Reassembler,
     senders: OpenSenders,
-    /// Several senders may write, come and go: the end is not the end for ever.
+    /// Several senders may write, join and leave, so reception can continue after an end.
     many: bool,
     /// The largest payload that is accepted at present.
     limit: usize,
-    /// Something has come since the last end.
+    /// Whether something has come since the last end.
     active: bool,
-    /// A frame of a sender without HELLO and name has come since the last end.
+    /// Whether a frame of a sender without HELLO and name has come since the last end.
     unnamed: bool,
-    /// Nothing more can be read, and what that means for what has been read is settled.
+    /// Nothing more can be read, and the result for the bytes that were read is decided.
     eof: bool,
     finished: bool,
-    /// Why there is nothing more, until there is.
+    /// The end that is reported, until more comes.
     ended: Option<Ending>,
-    /// The peer broke the protocol on a stream that ends with that.
+    /// The peer violated the protocol, on a stream that ends with that.
     refused: bool,
     ahead: Ahead,
-    /// What the sending side had read of this socket is in the buffer.
+    /// Whether the bytes that the sending side had read of this socket are in the buffer.
     claimed: bool,
-    /// The socket takes nothing more because we said so.
+    /// We have shut the socket's receiving side.
     shut: bool,
-    /// How many frames had come before this socket, if one follows another.
+    /// The number of frames that came before this socket, if it follows another.
     heard: u64,
-    /// Whose frames came over the sockets before this one.
+    /// The sender of the frames of the sockets before this one.
     before: Option<Before>,
 }
 
-/// What became of a step of the decoder.
+/// The result of handling a step of the decoder.
 enum Outcome {
     Show,
-    /// The last fragment came; this is the header of the whole, whose payload the reassembler has.
+    /// The last fragment came; this is the header of the whole frame, whose payload the reassembler
+    /// has.
     Whole(Header, u64),
     Swallowed,
     /// Frames are missing, which this reports.
@@ -126,19 +127,19 @@ impl Receiver {
         self.decoder.stats()
     }
 
-    /// Several may write; whose sequence is whose cannot be told, and the kernel loses nothing.
+    /// Several senders may write. Their sequence numbers cannot be distinguished, and the kernel
+    /// loses nothing.
     pub(super) fn expect_many(&mut self) {
         self.many = true;
         self.decoder.stop_tracking();
     }
 
-    /// Whether the last thing told was an end.
+    /// Whether the last result was an end.
     pub(in crate::transport) fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
 
-    /// Goes on with another descriptor of the same FIFO: one that knows nothing of the writers that
-    /// have gone.
+    /// Continues with another descriptor of the same FIFO, which has not seen the departed writers.
     pub(in crate::transport) fn renew(&mut self, fd: OwnedFd) -> Result<()> {
         self.fd = our_fifo(fd)?.into();
         (self.eof, self.finished) = (false, false);
@@ -154,7 +155,7 @@ impl Receiver {
     fn next(&mut self, wait: Wait) -> Result<Event<'_>> {
         let (step, start) = loop {
             if self.refused {
-                return Err(Error::Corrupt { what: "byte stream: given up after an earlier error" });
+                return Err(Error::Corrupt { what: "byte stream: unusable after an earlier error" });
             }
             let start = self.at;
             let chunk = &self.buffer[start..self.end];
@@ -163,7 +164,8 @@ impl Receiver {
             let step = self.decoder.advance(&mut rest, false);
             self.at += handed - rest.len();
             let step = match step {
-                // One writer of several: the decoder searches on, and reports what it skips.
+                // One writer of several: the decoder searches for the next frame, and reports what
+                // it skips.
                 Err(Error::Incompatible { .. }) if self.many => continue,
                 Err(error) => break (self.disown(error, start)?, self.at),
                 Ok(step) => step,
@@ -202,8 +204,8 @@ impl Receiver {
         Ok(self.decoder.event(step, &self.buffer[start..self.end]))
     }
 
-    /// Whether `chunk` is the beginning of a frame of the short form, with which the decoder could
-    /// only say that it needs more.
+    /// Whether `chunk` is the beginning of a frame of the short form, for which the decoder would
+    /// only need more bytes.
     fn is_unfinished(&self, chunk: &[u8]) -> bool {
         if !self.decoder.is_idle() {
             return false;
@@ -218,7 +220,7 @@ impl Receiver {
         }
     }
 
-    /// What is for us is done and swallowed.
+    /// Control frames for this end are handled and not returned.
     fn consider(&mut self, step: Step, start: usize) -> Result<Outcome> {
         self.active = true;
         if !self.many {
@@ -251,7 +253,7 @@ impl Receiver {
                 Err(error) => return Err(error),
             };
             let lost = self.reassembler.take_lost();
-            // Where the sequence is judged, a gap has told of what is torn.
+            // Where the sequence is checked, a gap has reported the torn frame.
             let bytes = refused + lost.crowded + if self.many { lost.torn } else { 0 };
             return Ok(if bytes > 0 { Outcome::Missing(Step::Skipped { bytes, what }) } else { Outcome::Swallowed });
         }
@@ -269,7 +271,7 @@ impl Receiver {
             control::BYE => {
                 let is_known = self.senders.end(sender) || self.unnamed && sender.is_none();
                 self.set_limit();
-                // Where several may write, a stranger's ends nothing.
+                // Where several may write, that of an unknown program ends nothing.
                 if self.senders.is_empty() && (is_known || !self.many) {
                     self.ended = Some(Ending::Closed);
                     (self.active, self.unnamed) = (false, false);
@@ -300,22 +302,22 @@ impl Receiver {
         Ok(gap.map_or(Outcome::Swallowed, Outcome::Missing))
     }
 
-    /// A sender that names itself writes no frame that is longer than one write of its kind: while
-    /// there is one, a header that says otherwise is no header, and what follows it is not taken
-    /// for its payload.
+    /// A sender that names itself writes no frame that is longer than one write. While there is
+    /// such a sender, a header of a longer frame is not a header, and the bytes behind it are not
+    /// its payload.
     fn set_limit(&mut self) {
         let most = if self.senders.has_named() { PIPE_BUF - SHORT } else { usize::MAX };
         self.limit = self.max_payload.min(most);
         self.decoder.set_max_payload(self.limit);
     }
 
-    /// Whether this comes first over a socket that follows another, and is no HELLO.
+    /// Whether this is the first frame of a socket that follows another, and is no HELLO.
     fn is_first_of_another(&self, header: Header) -> bool {
         let is_hello = header.is_control() && header.kind == control::HELLO;
         self.senders.is_empty() && self.before.as_ref().is_some_and(Before::expects_hello) && !is_hello
     }
 
-    /// Goes over to the next socket: see `reconnect/`.
+    /// Changes to the next socket: see `reconnect/`.
     fn go_on(&mut self, wait: Wait) -> Result<()> {
         let (Some(reconnect), Some(core)) = (&self.link.reconnect, &self.back) else { return Err(Error::PeerDead) };
         self.fd = reconnect.next(&self.fd, wait, Error::Empty, |fd| sender::lock(core).renew(fd))?;
@@ -324,9 +326,9 @@ impl Receiver {
         Ok(())
     }
 
-    /// Reads more, after waiting if need be.
+    /// Reads more, and waits if necessary.
     fn fill(&mut self, wait: Wait) -> Result<()> {
-        // Who has been told of an end does not wait for another beginning here.
+        // A receiver that has got an end does not wait here for another beginning.
         let wait = if self.ended.is_some() { Wait::No } else { wait };
         if self.at == self.end {
             (self.at, self.end) = (0, 0);
@@ -339,7 +341,7 @@ impl Receiver {
         loop {
             let most = self.most();
             if most == 0 {
-                return Err(self.ended_or(Error::Closed)); // stopped, and nothing has begun
+                return Err(self.ended_or(Error::Closed)); // stopped, and no frame has begun
             }
             let until = self.end + most.min(self.buffer.len() - self.end);
             match self.fd.read(&mut self.buffer[self.end..until], wait.is_endless()) {
@@ -363,18 +365,18 @@ impl Receiver {
                 Ok(n) => {
                     self.active = true;
                     if !self.many {
-                        self.ended = None; // what a stranger writes into a FIFO leaves the end as it is
+                        self.ended = None; // bytes of foreign programs in a FIFO do not change the end
                     }
                     self.end += n;
                     self.ahead.read(n);
                     return Ok(());
                 }
-                // What the kernel had when we stopped is gone: another reader has taken it.
+                // Another reader has taken what the kernel had when we stopped.
                 Err(Errno::AGAIN) if matches!(self.ahead, Ahead::Stopped(1..)) => self.ahead = Ahead::Stopped(0),
                 Err(Errno::AGAIN) => {
                     wait.wait(&self.fd, Ready::Read, Error::Empty).map_err(|e| self.ended_or(e))?;
                 }
-                // What the peer had sent, and the kernel received, has been read by now.
+                // Everything that the kernel had received from the peer has been read.
                 Err(e) if is_lost(e) => {
                     self.link.was_reset.store(true, Ordering::Relaxed);
                     self.eof = true;
@@ -385,8 +387,8 @@ impl Receiver {
         }
     }
 
-    /// Before this socket is read for the first time: whether the sending side had read its HELLO,
-    /// which is then in the buffer.
+    /// Before the first read of this socket: copies the HELLO into the buffer, if the sending side
+    /// has read it, and returns whether it has.
     fn claim(&mut self) -> bool {
         if std::mem::replace(&mut self.claimed, true) || !self.wire.capabilities.remote || !self.link.duplex {
             return false;
@@ -412,14 +414,14 @@ impl Receiver {
         self.ahead.most(held, missing.max(1), held > 0 || !self.reassembler.is_idle())
     }
 
-    /// Behind what is unfinished.
+    /// Behind the unfinished bytes.
     fn make_room(&mut self) {
         if self.at > 0 {
             self.buffer.copy_within(self.at..self.end, 0);
             self.end -= self.at;
             self.at = 0;
         } else {
-            // Only a frame within the limit is unfinished: one that long always fits.
+            // An unfinished frame is within the limit, so it fits.
             let limit = CHUNK.max(SHORT + padded(self.max_payload));
             self.buffer.resize((2 * self.buffer.len()).min(limit), 0);
         }
@@ -429,8 +431,8 @@ impl Receiver {
         self.ended.map_or(error, Ending::error)
     }
 
-    /// What came over this socket, from `start` on, is not what a peer sends. That ends the stream,
-    /// unless other sockets follow: then it ends this one, and is reported.
+    /// The bytes of this socket from `start` on are not those of a correct peer. That ends the
+    /// stream. If other sockets follow, it ends only this one, and is reported.
     fn disown(&mut self, error: Error, start: usize) -> Result<Step> {
         let what = match error {
             _ if self.link.reconnect.is_none() => return Err(error),
@@ -446,8 +448,7 @@ impl Receiver {
         Ok(Step::Skipped { bytes, what })
     }
 
-    /// The stream has ended: what became of the bytes that were no whole frame, if that is to be
-    /// told.
+    /// The stream has ended: reports the bytes that were no whole frame, if any.
     fn finish(&mut self) -> Option<Step> {
         if std::mem::replace(&mut self.finished, true) {
             return None;
@@ -458,12 +459,12 @@ impl Receiver {
         let no_frame = Step::Skipped { bytes: rest.len() as u64, what: "frame header: no sync bytes" };
         let unfinished = (self.decoder.undecided() + rest.len()) as u64;
         let report = self.decoder.abandon(rest.len());
-        // Less than a header, which is judged as a whole, and not the beginning of one.
+        // Less than a header, and not the beginning of one.
         let report = report.or((self.wire.on_corrupt == OnCorrupt::Resync && !begins).then_some(no_frame));
         (self.at, self.end) = (0, 0);
         let parts = self.settle(torn && report.is_none());
-        // One writer's death is told as such. Of several, others may have written behind what it
-        // left.
+        // The death of a single writer is reported as such. With several writers, others may have
+        // written behind the bytes that it left.
         match report {
             Some(Step::Skipped { bytes, what }) => Some(Step::Skipped { bytes: bytes + parts, what }),
             None if self.many && unfinished + parts > 0 => {
@@ -473,15 +474,15 @@ impl Receiver {
         }
     }
 
-    /// What the end of this socket means; whether it was `torn` off in the middle of a frame, or
-    /// because of one. Gives the bytes of frames in fragments that are not finished any more, of
-    /// several senders.
+    /// Handles the end of this socket. `torn`: it ended in the middle of a frame, or because of
+    /// one. Returns the bytes of unfinished fragmented frames of several senders.
     fn settle(&mut self, torn: bool) -> u64 {
         self.finished = true;
-        // Who came and went without a word is no sender that has closed, if another is to follow.
+        // If another socket is to follow, one that closed without sending is not a sender that has
+        // closed.
         let follows = self.link.reconnect.is_some();
         let no_word = follows && self.decoder.stats().frames == self.heard;
-        // A reset is an orderly end only behind a BYE.
+        // A reset is an orderly end only after a BYE.
         let was_reset = self.link.was_reset.load(Ordering::Relaxed) && self.ended != Some(Ending::Closed);
         let cut = !self.senders.is_empty() || torn || no_word || was_reset;
         let dead = cut && !self.shut; // not by the peer, if we have shut the socket
@@ -516,7 +517,7 @@ impl FrameReceiver for Receiver {
 
     fn stop(&mut self) -> bool {
         self.claim();
-        // A socket whose peer has gone still says how it went.
+        // A socket whose peer has departed still reports how.
         if self.fd.is_socket() && !self.wire.capabilities.remote && !has_hung_up(self.fd.as_fd()).unwrap_or(true) {
             self.shut = shutdown(&self.fd, Shutdown::Read).is_ok();
         }

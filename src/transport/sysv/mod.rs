@@ -222,7 +222,9 @@ impl ReceivingEnd {
                 // It stays in the queue, before all others. This happens only if the limit was
                 // raised meanwhile.
                 Err((Some(E2BIG), _)) => match sysv::receive_cut(self.queue.id, buffer) {
-                    Ok(len) => return Ok(Some(Pulled::refused(len, "a message larger than this end takes, at least"))),
+                    Ok(len) => {
+                        return Ok(Some(Pulled::refused(len, "a message larger than this end accepts, at least")));
+                    }
                     Err(_) => continue,
                 },
                 Err((Some(EIDRM | EINVAL), _)) => return Err(removed()),

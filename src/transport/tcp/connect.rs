@@ -1,12 +1,12 @@
-//! The next TCP connection, step by step, and never waiting for it.
+//! Connecting by TCP step by step, without waiting.
 //!
-//! Used by `mod.rs`, which waits between the steps, and by connections that are made anew when they
-//! break, which take one at each call. Relies on rustix.
+//! Used by `mod.rs`, which waits between the steps, and by reconnecting, which takes one step in
+//! each call. Relies on rustix.
 //!
 //! Of several addresses, the next one is tried when all before it have refused, or when one of them
 //! has not answered for [`STAGGER`]; those that have refused are tried again after a pause. An
-//! address that cannot be had now (no route yet, no IPv6 on this machine) counts as one that
-//! refused: only if none of them can ever be had is that an error at once.
+//! address that cannot be reached now (no route yet, no IPv6 on this machine) counts as one that
+//! refused. Only if no address can be reached at any time, the error is returned at once.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,14 +25,14 @@ use crate::wait::deadline::Deadline;
 /// How long an address may be silent before the next one is tried as well.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connecting to the first of several addresses that lets us in.
+/// Connecting to the first of several addresses that accepts.
 #[derive(Debug)]
 pub(super) struct Connecting {
     targets: Vec<Target>,
-    /// How many of them have been begun in this round, and when the last one was.
+    /// How many addresses were tried in this round, and when the last one was.
     begun: usize,
     since: Instant,
-    /// After all of them have refused: not before, and how much longer the next time.
+    /// After all of them have refused: when to try again, and the next pause.
     not_before: Instant,
     pauses: Pauses,
 }
@@ -42,7 +42,7 @@ struct Target {
     address: SocketAddr,
     /// A socket that waits for an answer.
     under_way: Option<OwnedFd>,
-    /// What the last attempt said.
+    /// The result of the last attempt.
     refused: Option<Errno>,
 }
 
@@ -54,13 +54,13 @@ impl Connecting {
         Connecting { targets, begun: 0, since: now, not_before: now, pauses: PAUSES }
     }
 
-    /// A connection, if there is one now.
+    /// Returns a connection, if there is one now.
     ///
     /// # Errors
-    /// [`Error::Io`], after all of the addresses, for what waiting does not mend.
+    /// [`Error::Io`], after trying all addresses, if a later attempt cannot succeed.
     pub(super) fn step(&mut self) -> Result<Option<OwnedFd>> {
         let Some(socket) = self.advance()? else { return Ok(None) };
-        // One is enough: what else is under way is dropped.
+        // One connection is enough; other attempts are dropped.
         self.targets.iter_mut().for_each(|target| target.under_way = None);
         (self.begun, self.pauses) = (0, PAUSES);
         rustix::io::ioctl_fionbio(&socket, false).map_err(|e| Error::io("set up the socket", e))?;
@@ -102,8 +102,8 @@ impl Connecting {
         self.targets.iter().any(|target| target.under_way.is_some())
     }
 
-    /// Waits until another step is worth while, at most until the deadline, but as long as an
-    /// answer takes on one machine.
+    /// Waits until another step may succeed, at most until the deadline, but at least for the time
+    /// of an answer on one machine.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let left = deadline.remaining();
         let stagger = if self.is_under_way() { STAGGER.saturating_sub(self.since.elapsed()) } else { Duration::ZERO };
@@ -120,7 +120,7 @@ impl Connecting {
         answered.map(drop).map_err(|e| Error::io("wait for the connection", e))
     }
 
-    /// Why there is no connection: the answer of the address that came closest to one.
+    /// Why there is no connection: the error of the address that came closest to one.
     pub(super) fn why_not(&self) -> Error {
         let said = |errno| self.targets.iter().any(|target| target.refused == Some(errno));
         if self.is_under_way() || said(Errno::TIMEDOUT) {
@@ -134,7 +134,7 @@ impl Connecting {
 }
 
 impl Target {
-    /// Begins to connect; gives the connection if there is one at once.
+    /// Begins to connect; returns the connection if it is established at once.
     fn begin(&mut self) -> Option<OwnedFd> {
         let family = if self.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -153,7 +153,7 @@ impl Target {
         self.look()
     }
 
-    /// What became of the attempt that is under way.
+    /// The result of the running attempt.
     fn look(&mut self) -> Option<OwnedFd> {
         let socket = self.under_way.take()?;
         let answer = match poll::wait(socket.as_fd(), Ready::Write, Duration::ZERO) {
@@ -197,7 +197,7 @@ mod tests {
         for addresses in [&[good, impossible][..], &[impossible, good], &[refusing, impossible, good]] {
             assert!(connects(addresses), "{addresses:?}");
         }
-        // A listener appears at last.
+        // Now there is a listener.
         let mut connecting = Connecting::new(vec![refusing, impossible]);
         assert!(connecting.step().unwrap().is_none());
         assert!(matches!(connecting.why_not(), Error::NotFound));
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_address_that_does_not_answer_does_not_keep_the_next_one_waiting() {
-        // A listener whose backlog is full answers no more.
+        // A listener whose backlog is full does not answer.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&silent, 0).unwrap();
         let address = silent.local_addr().unwrap();

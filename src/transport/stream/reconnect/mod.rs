@@ -1,8 +1,8 @@
-//! A connection that outlives its sockets: when one breaks, both ends go over to the next.
+//! A connection that outlives its sockets: when one breaks, both ends change to the next.
 //!
-//! Used by the sender and the receiver of a connection for which that was asked. Relies on the
-//! transport that made the connection for the next socket ([`Next`]). `sender.rs` says what a
-//! sender repeats, `receiver.rs` what a receiver remembers.
+//! Used by the sender and the receiver of a connection with this option. Relies on the transport
+//! for the next socket ([`Next`]). `sender.rs` has what a sender repeats, `receiver.rs` what a
+//! receiver remembers.
 //!
 //! The half that notices the break first shuts the old socket down in both directions, so that the
 //! other half, which may wait in another thread, notices, too. Then each call of either takes a
@@ -75,7 +75,7 @@ impl Reconnect {
     }
 
     /// The socket after the `lost` one. The end that finds it first calls `renew`, by which the
-    /// sender goes on over it. `temporary` is what a call that does not wait answers.
+    /// sender continues over it. `temporary` is the result of a call that does not wait.
     ///
     /// # Errors
     /// [`Error::PeerDead`] when there is none for too long; `temporary`; [`Error::Timeout`].

@@ -1,7 +1,7 @@
-//! What a receiver remembers of the sender whose connection broke, so that it can tell over the
-//! next socket what is missing.
+//! What a receiver remembers of a sender whose connection broke, to find out over the next socket
+//! what is missing.
 //!
-//! Used by the receiver. Relies on the decoder, which knows the numbers.
+//! Used by the receiver. Relies on the decoder, which has the sequence numbers.
 
 use std::collections::HashSet;
 
@@ -11,17 +11,17 @@ use crate::frame::{Decoder, Hello, Step, Tracker};
 /// The sender whose connection broke.
 #[derive(Debug, Default)]
 pub(in crate::transport::stream) struct Before {
-    /// None if it broke before a HELLO had come.
+    /// `None` if it broke before a HELLO came.
     epoch: Option<u64>,
-    /// The numbers that its streams were to go on with.
+    /// The expected numbers of its streams.
     expected: Tracker,
-    /// The streams for which it has said, over this socket, how they go on.
+    /// The streams whose HELLO has come over this socket.
     told: HashSet<u16>,
 }
 
 impl Before {
-    /// A socket broke. Keeps what was expected of the sender, if it had said who it was, until it
-    /// or another sender says HELLO.
+    /// A socket broke. Keeps the expected numbers of the sender, if it had sent HELLO, until it or
+    /// another sender sends HELLO.
     pub(in crate::transport::stream) fn set_aside(&mut self, decoder: &mut Decoder, epoch: Option<u64>) {
         self.told.clear();
         let expected = decoder.set_aside();
@@ -36,12 +36,12 @@ impl Before {
         self.epoch.is_some()
     }
 
-    /// A HELLO over the next socket. Gives the gap that it tells of, if it is the first for its
-    /// stream: another one is a jump in numbers, of a sender that forwards frames that another
-    /// sender numbered.
+    /// A HELLO over the next socket. Returns the gap that it shows, if it is the first for its
+    /// stream. A later one is a jump in numbers, of a sender that forwards frames that another
+    /// sender has numbered.
     ///
     /// # Errors
-    /// [`Error::PeerDead`] if it is that of another sender.
+    /// [`Error::PeerDead`] if it comes from another sender.
     pub(in crate::transport::stream) fn resume(
         &mut self,
         decoder: &mut Decoder,

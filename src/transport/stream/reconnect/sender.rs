@@ -1,17 +1,17 @@
-//! What a sender says again over the next socket: the numbers that come next, and the frames that
-//! the last socket did not take whole.
+//! What a sender repeats over the next socket: the next sequence numbers, and the frames that the
+//! last socket did not take completely.
 //!
-//! Used by the sender, which keeps its frames for that: its buffer then begins with the beginning
-//! of a frame, of the long form or the short one.
+//! Used by the sender, which keeps its frames for that: its buffer then begins at the beginning of
+//! a frame, of the long or the short form.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::frame::{Header, Sequencer, control, padded};
 
-/// What comes first over the next socket.
+/// The beginning of the next socket's bytes.
 #[derive(Debug)]
 pub(in crate::transport::stream) struct Resumption {
-    /// The number that comes next, for every stream.
+    /// The next sequence number of every stream.
     pub(in crate::transport::stream) firsts: HashMap<u16, u32>,
     /// The frames that are sent again, encoded.
     pub(in crate::transport::stream) repeated: Vec<u8>,
@@ -24,7 +24,7 @@ impl Resumption {
         let mut repeated = Vec::new();
         let mut seen = HashSet::new();
         for (header, frame) in frames(&out[taken_whole(out, taken)..]) {
-            // HELLO said what came next over the last socket, PONG answered the peer there.
+            // The HELLO was for the last socket, and a PONG answered the peer there.
             if header.is_control() && matches!(header.kind, control::HELLO | control::PONG) {
                 continue;
             }
@@ -46,7 +46,7 @@ pub(in crate::transport::stream) fn taken_whole(out: &[u8], taken: usize) -> usi
     ends.take_while(|end| *end <= taken).last().unwrap_or(0)
 }
 
-/// The frames in `bytes`, which are ours, one behind the other.
+/// The frames in `bytes`, which are our own, one after the other.
 fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     std::iter::from_fn(move || {
         let (header, head) = Header::from_bytes(bytes.first_chunk()?).ok()?;

@@ -3,14 +3,12 @@
 //! Used by the sender, and by the receiver of the same connection, which answers a PING through it
 //! and renews it when it reconnects. Relies on `os/bytes.rs`.
 //!
-//! `out[at..]` is what has been accepted and is not yet with the kernel: HELLO, collected frames,
-//! the rest of a frame that was taken in part. Frames always begin and end in it as wholes but for
-//! its very beginning.
+//! `out[at..]` has been accepted and is not yet with the kernel: HELLO, collected frames, the rest
+//! of a frame that was taken in part. It consists of whole frames, except for its beginning.
 //!
-//! In a FIFO, where several writers meet, whatever is written in one go is at most `PIPE_BUF` long
-//! and consists of whole frames, so that no other writer's bytes can come in between and no
-//! writer's death leaves a part. There `out` consists of pieces: all of exactly `PIPE_BUF` bytes,
-//! but the last.
+//! In a FIFO with several writers, each write is at most `PIPE_BUF` long and consists of whole
+//! frames, so that bytes of other writers do not mix and a dead writer leaves no part of a frame.
+//! There `out` consists of pieces, each of exactly `PIPE_BUF` bytes except the last.
 
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
@@ -41,22 +39,21 @@ pub(in crate::transport::stream) struct Core {
     pub(super) out: Vec<u8>,
     pub(super) at: usize,
     pub(super) batch: bool,
-    /// Several writers may meet in this stream.
+    /// Several senders may write to this stream.
     pub(super) several: bool,
-    /// What was not taken whole by one socket is sent again over the next: frames stay in `out`
-    /// from their beginning.
+    /// Frames that one socket has not taken completely are sent again over the next, so they stay
+    /// in `out` from their beginning.
     pub(super) repeats: bool,
     pub(super) said_bye: bool,
-    /// At least one frame of the caller's was accepted.
+    /// Whether a frame of the caller was accepted.
     pub(super) accepted: bool,
-    /// The kernel has all frames that were accepted.
+    /// Whether the kernel has all accepted frames.
     pub(super) settled: bool,
-    /// Why nothing can be sent any more.
+    /// The reason why nothing can be sent any more.
     pub(super) broken: Option<Ending>,
 }
 
-/// A panic while it was held cannot have left it in a state that matters more than the bytes
-/// already sent.
+/// If a thread panicked while it held the lock, the state is still usable.
 pub(in crate::transport::stream) fn lock(core: &Shared) -> MutexGuard<'_, Core> {
     core.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -66,7 +63,7 @@ impl Core {
         self.out.len() - self.at
     }
 
-    /// The next frame of `stream` will bear `first_seq`.
+    /// A HELLO: the next frame of `stream` has the number `first_seq`.
     pub(super) fn say_hello(&mut self, stream: u16, first_seq: u32) -> Result<()> {
         let payload = Hello { first_seq, ..self.hello }.encode();
         let header = Header { stream, ..Header::control(control::HELLO, payload.len())? };
@@ -77,7 +74,7 @@ impl Core {
         self.say(&Frame::new(Header::control(control::BYE, 0)?, &[])?)
     }
 
-    /// Leaves a frame of the transport's own in `out`. Where several meet, it names its sender.
+    /// Appends a control frame to `out`. With several senders, it names its sender.
     fn say(&mut self, frame: &Frame<'_>) -> Result<()> {
         if !self.several {
             return frame.encode(self.wire.form, &mut self.out);
@@ -88,7 +85,7 @@ impl Core {
         Ok(())
     }
 
-    /// Frames of the caller's are with the kernel now, or in `out`, with nothing else behind them.
+    /// Frames of the caller are with the kernel, or at the end of `out`.
     pub(super) fn has_accepted(&mut self) {
         self.accepted = true;
         self.settled = self.pending() == 0;
@@ -105,8 +102,8 @@ impl Core {
         Ok(())
     }
 
-    /// Sends or collects a frame whose number has been chosen: all of it, or nothing. Says how many
-    /// frames it became.
+    /// Sends or collects a numbered frame, whole or not at all. Returns the number of fragments, or
+    /// 1.
     pub(super) fn accept(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<u32> {
         self.check()?;
         let total = frame.encoded_len(self.wire.form);
@@ -127,8 +124,7 @@ impl Core {
         self.write_frame(frame, total, wait).map(|()| 1)
     }
 
-    /// Whether a frame can be collected now; moves what is left to the front if that makes the
-    /// room.
+    /// Whether a frame can be collected now; moves the rest to the front if that makes room.
     fn has_room(&mut self, total: usize, piece: usize) -> bool {
         if self.several && (self.at > 0 || self.out.len() > piece) {
             return false; // pieces keep their boundaries
@@ -153,8 +149,8 @@ impl Core {
         self.write_parts([&head, frame.payload, padding(frame.payload.len())], wait)
     }
 
-    /// Writes all of it, or as much as the kernel takes until the deadline and keeps the rest; or
-    /// nothing.
+    /// Writes all of it, or as much as the kernel takes until the deadline, and keeps the rest; or
+    /// writes nothing.
     fn write_parts<const N: usize>(&mut self, parts: [&[u8]; N], wait: Wait) -> Result<()> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut done = 0;
@@ -174,7 +170,8 @@ impl Core {
         Ok(())
     }
 
-    /// A frame that is too long for one piece. Each fragment is one, and says whose it is.
+    /// Sends a frame that is too long for one piece as fragments. Each fragment is one piece, and
+    /// names its sender.
     fn write_fragments(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<u32> {
         let parts = fragments(frame.header, frame.payload, PIPE_BUF - IDENTIFIED)?;
         let count = parts.len() as u32;
@@ -191,7 +188,7 @@ impl Core {
         }
     }
 
-    /// Hands the kernel all that is pending.
+    /// Passes everything pending to the kernel.
     pub(super) fn drain(&mut self, wait: Wait) -> Result<()> {
         self.check()?;
         while self.at < self.out.len() {
@@ -207,7 +204,7 @@ impl Core {
         Ok(())
     }
 
-    /// One write that succeeds, after waiting if need be.
+    /// One successful write, after waiting if necessary.
     pub(super) fn write_once(&mut self, parts: &[IoSlice<'_>], wait: Wait) -> Result<usize> {
         let Some(fd) = &self.fd else { return Err(Error::Closed) };
         let mut is_late = false;
@@ -235,15 +232,15 @@ impl Core {
         broken.error()
     }
 
-    /// This socket is gone, if it is still the one in use.
+    /// This socket is broken, if it is still the one in use.
     pub(super) fn lose(&mut self, fd: &Arc<ByteFd>) {
         if self.fd.as_ref().is_some_and(|own| Arc::ptr_eq(own, fd)) {
             self.broken = Some(Ending::PeerDead);
         }
     }
 
-    /// Goes on over another socket: says for every stream which number comes next, and repeats what
-    /// the last one did not take whole.
+    /// Continues over another socket: sends the next number of every stream, and repeats what the
+    /// last socket did not take completely.
     pub(in crate::transport::stream) fn renew(&mut self, fd: Arc<ByteFd>) -> Result<()> {
         let is_closed = self.fd.is_none();
         let Resumption { firsts, repeated } = Resumption::new(&std::mem::take(&mut self.out), self.at, &self.sequencer);
@@ -251,7 +248,7 @@ impl Core {
             self.say_hello(stream, first)?;
         }
         self.out.extend_from_slice(&repeated);
-        // Nothing follows BYE, so if it has been said and anything is repeated, it is in there.
+        // Nothing follows BYE, so if it has been sent and anything is repeated, BYE is part of it.
         if (is_closed && !self.said_bye) || (self.said_bye && repeated.is_empty()) {
             self.say_bye()?;
             self.said_bye = true;
@@ -259,7 +256,7 @@ impl Core {
         (self.fd, self.broken, self.at) = (Some(fd), None, 0);
         self.link.was_reset.store(false, Ordering::Relaxed);
         self.settled = repeated.is_empty();
-        // Without waiting: what finds no room goes ahead of the next frame.
+        // Without waiting: bytes without room are sent before the next frame.
         match self.drain(Wait::No) {
             Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
             Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! Sending frames that are already encoded, as a relay does.
+//! Sending encoded frames, as a relay does.
 //!
 //! Used by the sender. Relies on `core.rs` to write them.
 
@@ -18,20 +18,20 @@ impl Core {
             match self.send_piece(&frames[sent..], max, wait) {
                 Ok(bytes) => sent += bytes,
                 Err(error) if sent == 0 => return Err(error),
-                Err(_) => break, // a matter for the next call
+                Err(_) => break, // the next call reports it
             }
         }
         self.has_accepted();
         Ok(sent)
     }
 
-    /// As many of the frames, at least one, as are written in one go.
+    /// As many of the frames as are written at once, at least one.
     fn send_piece(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
         self.check()?;
         let (first, len) = encoded(frames, max)?;
         let limit = if self.several { PIPE_BUF } else { usize::MAX };
         if !self.several && !first.is_control() && first.seq != self.sequencer.next(first.stream) {
-            // Numbers of another sender: no gap, whatever ours were.
+            // Another sender's numbers, so a jump from ours is no gap.
             self.say_hello(first.stream, first.seq)?;
             self.sequencer.advance(first.stream, first.seq.wrapping_sub(self.sequencer.next(first.stream)));
         }
@@ -48,7 +48,7 @@ impl Core {
         while end < frames.len() {
             match encoded(&frames[end..], max) {
                 Ok((_, len)) if end + len <= limit => end += len,
-                _ => break, // a matter for the next call
+                _ => break, // the next call reports it
             }
         }
         let mut done = 0;
@@ -70,13 +70,13 @@ impl Core {
         Ok(sent)
     }
 
-    /// The same in the long form, for which the frames are copied. What the kernel does not take is
-    /// not sent.
+    /// The same in the long form, for which the frames are copied. Frames that the kernel does not
+    /// take are not sent.
     fn send_copies(&mut self, frames: &[u8], max: usize, wait: Wait) -> Result<usize> {
         self.drain(wait)?;
         let mut end = 0;
         while end < frames.len() && self.out.len() < BATCH {
-            let Ok((header, len)) = encoded(&frames[end..], max) else { break }; // a matter for the next call
+            let Ok((header, len)) = encoded(&frames[end..], max) else { break }; // the next call reports it
             let payload = &frames[end + SHORT..][..header.len as usize];
             Frame::new(header, payload)?.encode(self.wire.form, &mut self.out)?;
             end += len;
@@ -91,8 +91,8 @@ impl Core {
             copied += self.wire.form.header_len() + padded(header.len as usize);
         }
         if let Err(error) = drained {
-            // A connection that breaks for good takes them all with it; over the next one, the rest
-            // of the last one follows.
+            // If the connection breaks without a successor, they are all lost; otherwise the rest
+            // of the last frame follows over the next one.
             if sent == 0 || self.broken.is_some() && !self.repeats {
                 self.out.clear();
                 self.at = 0;
@@ -117,7 +117,7 @@ impl Core {
     }
 }
 
-/// The header of the first of some encoded frames, and the bytes that it takes.
+/// The header and the size of the first of some encoded frames.
 fn encoded(frames: &[u8], max: usize) -> Result<(Header, usize)> {
     let head = frames.first_chunk().ok_or(Error::Corrupt { what: "encoded frames: cut off" })?;
     let (header, header_len) = Header::from_bytes(head)?;

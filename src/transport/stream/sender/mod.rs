@@ -1,9 +1,9 @@
-//! The sending end of a byte stream: one write a frame, or one for many; what the kernel took only
-//! a part of is finished first.
+//! The sending end of a byte stream: one write per frame, or one for many. The rest of a frame that
+//! the kernel took in part is sent first.
 //!
 //! Used through the transports that open the stream. Relies on `os/bytes.rs`. `core.rs` writes,
-//! `encoded.rs` passes on frames that are encoded already, and `close.rs` tells at the end whether
-//! everything arrived.
+//! `encoded.rs` sends encoded frames, and `close.rs` finds out at the end whether everything
+//! arrived.
 
 mod close;
 mod core;
@@ -25,30 +25,32 @@ use crate::transport::ending::Ending;
 use crate::transport::{Capabilities, FrameSender};
 use crate::wait::deadline::Deadline;
 
-/// How much is collected.
+/// The size of the buffer for collected frames.
 const BATCH: usize = 64 << 10;
-/// Up to this size it is cheaper to copy a frame together than to hand the kernel its parts.
+/// Up to this size, copying the parts of a frame together costs less than passing them to the
+/// kernel separately.
 const SMALL: usize = 1024;
-/// Answers to PINGs that wait for the sending side, in bytes; more are dropped.
+/// The largest size of the answers to PINGs that wait for the sending side; further answers are
+/// dropped.
 const MAX_PONGS: usize = 4096;
 
-/// The sending end of a byte stream. Made by the transports: [`pipe`](crate::transport::pipe) and
+/// The sending end of a byte stream. The transports open it: [`pipe`](crate::transport::pipe) and
 /// others.
 #[derive(Debug)]
 pub struct Sender {
-    /// None once it is closed.
+    /// `None` once it is closed.
     fd: Option<Arc<ByteFd>>,
     core: Shared,
     link: Arc<Link>,
     max_payload: usize,
     capabilities: &'static Capabilities,
     closing: bool,
-    /// Frames were accepted and did not arrive: what `close` has to say of them.
+    /// The error of `close`, if accepted frames did not arrive.
     lost: Option<Ending>,
 }
 
 impl Sender {
-    /// Says HELLO, without waiting: if there is no room, it goes ahead of the first frame.
+    /// Sends HELLO without waiting; if there is no room, it is sent before the first frame.
     pub(super) fn begin(
         fd: Arc<ByteFd>,
         link: Arc<Link>,
@@ -60,8 +62,8 @@ impl Sender {
         let mut core = lock(&sender.core);
         core.say_hello(0, 0)?;
         match core.drain(Wait::No) {
-            // Nobody receives; but there may be something to receive, and the first frame will say
-            // it again.
+            // There is no receiver. But there may be frames to receive, and the first send will
+            // return the error again.
             Ok(()) | Err(Error::Full | Error::Closed | Error::PeerDead) => {}
             Err(error) => return Err(error),
         }
@@ -69,7 +71,7 @@ impl Sender {
         Ok(sender)
     }
 
-    /// A sender whose HELLO has been said.
+    /// A sender whose HELLO has been sent.
     pub(super) fn after_hello(
         hello: Hello,
         fd: Arc<ByteFd>,
@@ -105,8 +107,8 @@ impl Sender {
         }
     }
 
-    /// How often the connection has been made anew: each time, what the kernel had taken may have
-    /// been lost, of which the receiver knows. 0 where connections that break are not mended.
+    /// How often the connection was re-established. Each time, frames that the kernel had taken may
+    /// have been lost, which the receiver reports. 0 without reconnecting.
     #[must_use]
     pub fn reconnections(&self) -> u64 {
         self.link.reconnect.as_ref().map_or(0, Reconnect::count)
@@ -121,21 +123,21 @@ impl Sender {
         lock(&self.core).pending()
     }
 
-    /// Does it, and what the receiving side asked for meanwhile.
+    /// Runs the operation, and then the work that the receiving side has left meanwhile.
     fn locked<T>(&self, action: impl FnOnce(&mut Core) -> T) -> T {
         let done = action(&mut lock(&self.core));
         answer(&self.core, &self.link);
         done
     }
 
-    /// Does it; over the next socket, if this one breaks and another is to follow.
+    /// Runs the operation; again over the next socket, if this one breaks and another is to follow.
     fn on_line<T>(&mut self, wait: Wait, mut action: impl FnMut(&mut Core) -> Result<T>) -> Result<T> {
         if self.link.reconnect.is_none() {
             return self.locked(action);
         }
         loop {
             let (done, fd) = self.locked(|core| (action(core), core.fd.clone()));
-            self.fd = fd; // the receiving end may have gone over to another
+            self.fd = fd; // the receiving end may have changed to another socket
             match (&done, &self.fd, &self.link.reconnect) {
                 (Err(Error::Closed | Error::PeerDead), Some(lost), Some(reconnect)) => {
                     self.fd = Some(reconnect.next(lost, wait, Error::Full, |fd| lock(&self.core).renew(fd))?);
@@ -176,7 +178,7 @@ impl FrameSender for Sender {
         self.submit(header, payload, Wait::Until(deadline))
     }
 
-    /// In one system call, if there is room, and from where they lie.
+    /// In one system call if there is room, and without a copy.
     fn send_encoded_until(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
         if self.closing {
             return Err(Error::Closed);
@@ -217,7 +219,7 @@ impl FrameSender for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         if self.fd.as_ref().is_none_or(|fd| fd.is_the_parents()) {
-            return; // closed, or not ours to close
+            return; // closed, or it belongs to the parent
         }
         self.read_hello();
         let mut core = lock(&self.core);
@@ -226,7 +228,7 @@ impl Drop for Sender {
     }
 }
 
-/// Leaves the answer to a PING for the sending side, or does its work if it has none.
+/// Leaves the answer to a PING for the sending side, or sends it if no thread is sending.
 pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> Result<()> {
     let header = Header { kind: control::PONG, ..ping.header };
     let pong = Frame::new(header, ping.payload)?;
@@ -241,10 +243,10 @@ pub(super) fn pong(core: &Shared, link: &Link, form: Form, ping: Frame<'_>) -> R
     Ok(())
 }
 
-/// An answer is sent by the thread that holds the sending side when it is left, or by the next one
-/// that does.
+/// The thread that holds the sending side sends an answer when it finishes, or the next thread that
+/// holds it does.
 fn answer(core: &Shared, link: &Link) {
-    // SYNC(pong): pairs with the stores here and in `pong`. The bytes themselves lie behind a lock.
+    // SYNC(pong): pairs with the stores here and in `pong`. A lock protects the bytes themselves.
     while link.pongs_wait.load(Ordering::Acquire) {
         let Ok(mut core) = core.try_lock() else { return };
         if core.pending() > BATCH {
@@ -257,11 +259,11 @@ fn answer(core: &Shared, link: &Link) {
         }
         pongs.clear();
         drop(pongs);
-        let _ = core.drain(Wait::No); // what is wrong with it, the next send will say
+        let _ = core.drain(Wait::No); // the next send reports the error
     }
 }
 
-const NOT_YOURS: Error = Error::Invalid { what: "control kind: the transport says HELLO and BYE itself" };
+const NOT_YOURS: Error = Error::Invalid { what: "control kind: the transport sends HELLO and BYE itself" };
 
 fn is_ours_to_say(header: Header) -> bool {
     header.is_control() && matches!(header.kind, control::HELLO | control::BYE)
