@@ -27,7 +27,8 @@ FILES = {
     "src/ring/mpmc/inspect.rs": ["mpmc"],
     "src/ring/stream/core.rs": ["spsc::stream"],
     "src/ring/stream/layout.rs": ["spsc::stream"],
-    "src/wait/eventcount.rs": ["eventcount", "wake"],
+    "src/wait/eventcount.rs": ["eventcount", "several", "wake"],
+    "src/wait/several.rs": ["several"],
     "src/wait/barrier.rs": ["eventcount", "wake"],
     "src/wait/semaphore.rs": ["semaphore"],
     "src/wait/mutex.rs": ["mutex"],
@@ -41,10 +42,16 @@ WITHOUT_MODELS = ["src/ring/attachment.rs", "src/ring/spsc/untrusted.rs", "src/w
 # file, how the function (or impl) begins, the exact text in it, what replaces it, name
 AHEAD = "src/ring/spsc/ahead.rs"
 SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
-SEM, MUTEX = "src/wait/semaphore.rs", "src/wait/mutex.rs"
+SEVERAL, SEM, MUTEX = "src/wait/several.rs", "src/wait/semaphore.rs", "src/wait/mutex.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
 RULES = [
+    (EC, "fn sleep", "word.fetch_and(!CALL, Relaxed);", "word.store(0, Relaxed);", "a call clears the bit of a set"),
+    (EC, "pub(super) fn arm", "if before & bit == 0", "if before == 0", "a set does not raise its bit beside a call's"),
+    (EC, "pub(super) fn arm", "let (word, raised) = event.register();",
+     "let word = event.0.word().load(Relaxed); let raised = word & 1 == 0;", "a set does not register"),
+    (SEVERAL, "pub(crate) fn pass", "if ready() {", "if false {", "a set does not check between arming and sleeping"),
+    (SEVERAL, "fn wait", "if (now ^ key.word) & !key.others != 0", "if false", "a set sleeps on a word that has changed"),
     (SPSC, "fn end_chain", "self.shared.word(next).store(0, Ordering::Relaxed);", ";", "the next header is not zeroed"),
     (AHEAD, "pub(super) fn covers", "is_before(next, self.zero_end)", "self.zero_end != next",
      "the window is treated as having no end"),

@@ -2,6 +2,7 @@
 //!
 //! - [`choosing`]: which ring for which purpose.
 //! - [`waiting`]: how calls wait, and how a wait ends.
+//! - [`event_loops`]: one wait for rings, descriptors, timers and signals.
 //! - [`sizes`]: capacity, payload, memory.
 //! - [`real_time`]: threads with deadlines.
 //! - [`containers`]: sharing rings between containers.
@@ -12,6 +13,9 @@ pub mod choosing {}
 
 #[doc = include_str!("../docs/guide/waiting.md")]
 pub mod waiting {}
+
+#[doc = include_str!("../docs/guide/event_loops.md")]
+pub mod event_loops {}
 
 #[doc = include_str!("../docs/guide/sizes.md")]
 pub mod sizes {}

@@ -100,6 +100,7 @@ pub(crate) mod os;
 pub mod probe;
 pub(crate) mod ring;
 pub(crate) mod segment;
+pub(crate) mod set;
 pub(crate) mod sync;
 mod threads;
 #[cfg(feature = "transports")]
@@ -115,6 +116,7 @@ pub use named::{
 pub use os::process::ProcessState;
 pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
+pub use set::{Ready, Registry, Token, WaitSet, Waker, source::Readiness};
 pub use wait::{cancel::Canceller, deadline::Deadline, idle::Idle};
 
 #[cfg(all(test, not(miri)))]

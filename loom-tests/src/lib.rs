@@ -61,6 +61,8 @@ mod mutex;
 #[cfg(test)]
 mod semaphore;
 #[cfg(test)]
+mod several;
+#[cfg(test)]
 mod spsc;
 #[cfg(test)]
 mod wake;

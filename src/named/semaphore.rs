@@ -2,18 +2,19 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
 use crate::memory::LINE;
 use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Geometry, Kind, Segment, open_and_join};
+use crate::set::source::{Readiness, Source};
 use crate::wait::barrier::Barrier;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Many, SLEEP_CAP};
+use crate::wait::eventcount::{Event, Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::semaphore::{PERMIT, Permits};
 
@@ -235,6 +236,14 @@ impl Semaphore {
         self.member.core.holders().filter(|holder| *holder == 0).count()
     }
 
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until a permit is free. It is no borrow: this
+    /// handle stays usable.
+    #[must_use]
+    pub fn acquirable(&self) -> Readiness {
+        let segment = Arc::clone(self.member.participant.segment());
+        Readiness::of(Acquirable { permits: self.member.core.clone(), segment, member: Arc::downgrade(&self.member) })
+    }
+
     /// A handle that ends the blocking calls of this one and its clones from another thread or a
     /// signal handler.
     #[must_use]
@@ -252,6 +261,44 @@ impl Semaphore {
 impl AsFd for Semaphore {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.member.participant.segment().as_fd()
+    }
+}
+
+/// The waiters' edge of a semaphore, for a set of waits.
+struct Acquirable {
+    permits: Permits,
+    segment: Arc<Segment>,
+    member: Weak<Member<Permits>>,
+}
+
+impl Source for Acquirable {
+    fn event(&self) -> Event<'_> {
+        Event::Many(self.permits.freed())
+    }
+
+    fn is_ready(&self, _: bool) -> bool {
+        self.permits.has_free()
+    }
+
+    fn pass_on(&self) {
+        if self.permits.has_free() {
+            self.permits.freed().notify(1);
+        }
+    }
+
+    fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    fn reap(&self) {
+        if let Some(member) = self.member.upgrade() {
+            // A failed check is made again at the next round, and by every call that waits.
+            let _ = member.reap_dead();
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.member.strong_count() == 0
     }
 }
 

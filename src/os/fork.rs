@@ -13,8 +13,8 @@
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::{lock, owner_thread};
 
@@ -42,6 +42,42 @@ pub(crate) fn generation() -> u32 {
 #[inline(always)]
 pub(crate) fn is_child_of(born: u32) -> bool {
     FORKS.load(Relaxed) != born
+}
+
+/// A value of which each process has its own: a forked child finds a new one, not a copy that a thread
+/// of its parent may have locked. For `static`s; what a parent left is never freed in its child.
+pub(crate) struct PerProcess<T>(AtomicPtr<Own<T>>);
+
+struct Own<T> {
+    born: u32,
+    value: Mutex<T>,
+}
+
+impl<T: Default> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        PerProcess(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// The value of this process, locked.
+    pub(crate) fn lock(&'static self) -> MutexGuard<'static, T> {
+        let born = generation();
+        loop {
+            // SYNC(own): pairs with the CAS in `lock`; the value is there before its address.
+            let seen = self.0.load(Ordering::Acquire);
+            // SAFETY: null, or made from a box below and never freed.
+            if let Some(own) = unsafe { seen.as_ref() } {
+                if own.born == born {
+                    return own.value.lock().unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            let new = Box::into_raw(Box::new(Own { born, value: Mutex::new(T::default()) }));
+            // SYNC(own): pairs with the load in `lock`.
+            if self.0.compare_exchange(seen, new, Ordering::Release, Ordering::Relaxed).is_err() {
+                // SAFETY: made two lines above, and published nowhere.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
 }
 
 /// A descriptor that holds OFD locks of this process. In a forked child its number refers to a

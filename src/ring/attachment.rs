@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use super::Ring;
+use super::readiness::{Look, Readable};
 use crate::error::{Error, Result};
 use crate::os::clock::{coarse_ns, monotonic_ns};
 use crate::os::fork;
 use crate::os::owner_thread::OwnerThread;
 use crate::segment::counters::{Counter, Counters};
 use crate::segment::{Ends, Kind, Participant, Role, WakeMode};
+use crate::set::source::Readiness;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::{Cancellable, Canceller, Sleepers};
 use crate::wait::deadline::Deadline;
@@ -136,10 +138,12 @@ impl<E: Edge> Attachment<E> {
 
     /// Call this once the handle is complete. It wakes participants that may wait for something
     /// that was recovered, or that a successor of the only producer or consumer has published. In a
-    /// ring of many participants it wakes none otherwise: waking n sleepers at each of n joins
-    /// would take n² wake-ups, and participants that wait for a peer check for themselves.
+    /// ring of many participants it wakes none otherwise, unless there are few of them (so sets learn
+    /// whom to watch): waking n sleepers at each of n joins would take n² wake-ups, and participants
+    /// that wait for a peer check for themselves.
     pub(super) fn announce(&self) {
-        if !E::SHARED || self.has_recovered {
+        let few = self.ring.segment().table().checks().are_few();
+        if !E::SHARED || self.has_recovered || few {
             self.ring.wake_all();
         }
     }
@@ -415,6 +419,11 @@ impl<E: Edge> Attachment<E> {
     fn check_send_fully(&self) -> Result<()> {
         self.check_fork()?;
         if self.needs_consumer { self.check_consumer() } else { Ok(()) }
+    }
+
+    /// What a set needs to wait at our edge, until `look` finds something or the peers end.
+    pub(super) fn readiness(&self, look: Look) -> Readiness {
+        Readiness::of(Readable::new(&self.ring, self.participant.role(), look, self.participant.told()))
     }
 
     /// Adds to a counter of this participant.

@@ -5,14 +5,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::memory::{Downgrade, MemoryOptions};
 use crate::segment::{
-    self, Directory, Geometry, Kind, ParticipantInfo, Redelivery, Role, Segment, WakeMode, open_and_join,
+    self, Directory, Geometry, Kind, ParticipantInfo, Reaper, Redelivery, Role, Segment, WakeMode, open_and_join,
 };
 use crate::wait::idle::Idle;
 
@@ -424,8 +424,25 @@ impl Ring {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn reap_dead(&self) -> Result<usize> {
+        self.reap_dead_with(&Reaper::new(&self.segment)?)
+    }
+
+    /// [`Ring::reap_dead`] for one that does it again and again, and keeps its locks. Errors are left: the
+    /// handles meet them, too.
+    pub(super) fn reap_dead_lazily(&self, reaper: &Mutex<Option<Reaper>>) {
+        let mut reaper = reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        if reaper.is_none() {
+            *reaper = Reaper::new(&self.segment).ok();
+        }
+        if let Some(reaper) = &*reaper {
+            let _ = self.reap_dead_with(reaper);
+        }
+    }
+
+    /// [`Ring::reap_dead`] with locks that are at hand. A system call for each id in use.
+    pub(super) fn reap_dead_with(&self, reaper: &Reaper) -> Result<usize> {
         let mut outcome = Ok(());
-        let counted = self.segment.reap(|id| {
+        let counted = reaper.reap(|id| {
             if let Err(e) = self.recover(id) {
                 outcome = Err(e);
             }

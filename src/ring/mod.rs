@@ -25,6 +25,7 @@ pub mod mpmc;
 mod observe;
 mod options;
 pub(crate) mod position;
+mod readiness;
 mod receive;
 pub mod spsc;
 pub mod stream;

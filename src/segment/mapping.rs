@@ -15,6 +15,7 @@ use super::header::Header;
 use super::layout::{CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len};
 use super::liveness::locks::{HeapHolder, HeldLocks};
 use super::liveness::table::Table;
+use super::set_bits::SetBits;
 use crate::error::{Error, Result};
 use crate::memory::Area;
 use crate::memory::{self, Downgrade, Memory, MemoryOptions};
@@ -53,6 +54,8 @@ pub(crate) struct Segment {
     data: Area,
     table: Table,
     downgrades: Vec<Downgrade>,
+    /// The bits of sets of waits in this segment's eventcounts.
+    set_bits: SetBits,
 }
 
 impl Segment {
@@ -71,7 +74,16 @@ impl Segment {
         }
         let records = control.part(PARTICIPANTS, (g.participants + 1) * RECORD);
         let table = Table::new(records, control.part(SHARED_PAGE, PAGE), g.participants);
-        Segment { name: name.map(str::to_owned), header, backing, control, data, table, downgrades }
+        Segment {
+            name: name.map(str::to_owned),
+            header,
+            backing,
+            control,
+            data,
+            table,
+            downgrades,
+            set_bits: SetBits::new(),
+        }
     }
 
     /// The name with which it was created or opened; `None` for memfd and heap segments.
@@ -165,6 +177,11 @@ impl Segment {
     /// not mirrored.
     pub(crate) fn is_mirrored(&self) -> bool {
         self.data.len() == 2 * self.header.geometry.capacity
+    }
+
+    /// The bits that sets of waits of this process have in its eventcounts.
+    pub(crate) fn set_bits(&self) -> &SetBits {
+        &self.set_bits
     }
 
     /// The participants' records.

@@ -24,6 +24,8 @@ mod mapping;
 mod open;
 #[cfg(not(slipring_loom))]
 mod removal;
+#[cfg(not(slipring_loom))]
+mod set_bits;
 #[cfg(all(test, not(slipring_loom), not(miri)))]
 mod tests;
 
@@ -38,8 +40,9 @@ pub use {
 pub(crate) use {
     directory::Directory,
     geometry::{Geometry, Settings},
+    liveness::inspect::Reaper,
     liveness::lifecycle::Ends,
-    liveness::participant::Participant,
+    liveness::participant::{Participant, Told},
     mapping::{Options, Segment},
     open::wrong_kind,
     removal::open_and_join,

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
 use crate::ring::{Holder, Ring, mpmc, spsc};
 use crate::segment::Kind;
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 
 /// The guarantees of a byte ring (`kind=spsc`).
@@ -97,6 +98,18 @@ impl Sender {
 
     fn end(&mut self) -> Result<&mut SendingEnd> {
         self.end.as_mut().ok_or(Error::Closed)
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`FrameSender::close_until`].
+    pub fn writable(&self, len: usize) -> Result<Readiness> {
+        match &self.end {
+            Some(SendingEnd::Spsc(producer)) => Ok(producer.writable(len)),
+            Some(SendingEnd::Mpmc(producer)) => Ok(producer.writable()),
+            None => Err(Error::Closed),
+        }
     }
 
     /// Whether frames wait in the ring for a consumer.
@@ -203,7 +216,7 @@ impl Receiver {
     }
 
     /// Adds a [`Doorbell`], so that there is a descriptor to poll ([`FrameReceiver::poll_fd`]).
-    /// Costs a thread, which sleeps while no caller waits.
+    /// Up to 120 doorbells of a process share a thread, which sleeps while nothing comes.
     ///
     /// # Errors
     /// As [`Doorbell::eventfd`]; [`Error::Unsupported`] if the sender is a stranger: poll the
@@ -228,6 +241,21 @@ impl Receiver {
         };
         self.bell = Some(Doorbell::eventfd(ring)?);
         Ok(self)
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there may be a frame. A frame that is
+    /// held counts as one: the next call releases it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the sender is a stranger: wait for the socket that is shared with it.
+    pub fn readable(&self) -> Result<Readiness> {
+        match &self.end {
+            ReceivingEnd::Spsc(holder) => Ok(holder.consumer().readable()),
+            ReceivingEnd::Mpmc(holder) => Ok(holder.consumer().readable()),
+            ReceivingEnd::Stranger(_) => {
+                Err(Error::Unsupported { what: "a stranger's ring in a set: add the socket that is shared with it" })
+            }
+        }
     }
 
     /// The consumer of a byte ring, for its batches; `None` for other kinds. Releases the held

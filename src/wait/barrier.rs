@@ -37,10 +37,10 @@ use crate::sync::{AtomicU32, Ordering::*, compiler_fence, fence};
 
 /// The longest sleep of one of many sleepers, of which another one checks for all
 /// (`segment/liveness/checks.rs`).
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long one sleep takes in [`Barrier::Poll`] mode, where no notifier wakes.
-const POLL_SLEEP: Duration = Duration::from_micros(200);
+pub(super) const POLL_SLEEP: Duration = Duration::from_micros(200);
 
 /// The first part of a sleep in [`Barrier::Asymmetric`] mode ("The bounded first wait", above). A
 /// store buffer drains a thousand times faster. But a timer that is due before the kernel's next
@@ -112,7 +112,7 @@ impl Line {
     #[inline(always)]
     pub(super) fn is_awaited(&self, flags: u32) -> bool {
         if self.symmetric {
-            return self.barrier == Barrier::Fenced && self.recheck();
+            return self.barrier == Barrier::Fenced && self.recheck(flags);
         }
         // SYNC(notify): pairs with SYNC(sleep), where the sleeper makes this a full barrier when it
         // matters.
@@ -122,10 +122,10 @@ impl Line {
 
     /// N2 and N3 with a fence of our own: always in fenced mode; in asymmetric mode only on the
     /// cold path, for sleepers without membarrier.
-    pub(super) fn recheck(&self) -> bool {
+    pub(super) fn recheck(&self, flags: u32) -> bool {
         // SYNC(notify): pairs with SYNC(sleep).
         fence(SeqCst);
-        self.word().load(Relaxed) & 1 != 0
+        self.word().load(Relaxed) & flags != 0
     }
 
     /// S2.

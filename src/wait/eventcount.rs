@@ -13,7 +13,7 @@
 //! One [`LINE`](crate::memory::LINE) of shared memory, two 32-bit words:
 //!
 //! ```text
-//! +0  word         One:  0 no sleeper, 1 armed
+//! +0  word         One:  bit 0 a call sleeps, each other bit: a set of waits may sleep (`several.rs`)
 //!                  Many: bit 0 a sleeper may be there, bits 1 to 15 registrations, bits 16 to 31 wake-ups
 //! +4  needs_fence  0, or 1 for ever once a sleeper came that cannot call membarrier
 //! ```
@@ -36,10 +36,13 @@
 //! lock that `futex_wake` takes. Either the sleeper is queued in time and is woken, or its
 //! comparison sees the changed word and it returns.
 //!
-//! **One** ([`One`]: a single sleeper, any number of notifiers). N4 is `swap(0)`; its winner wakes.
-//! A notifier that loses the swap, or reads 0 after it, relies on the winner's wake: the sleeper
-//! then checks again, and Dekker holds anew for its next S1. The waker clears the flag, so a
-//! sleeper killed in its sleep costs one superfluous wake and leaves nothing behind.
+//! **One** ([`One`]: a single call that sleeps, sets beside it, any number of notifiers). N4 is
+//! `swap(0)`; its winner wakes all. A notifier that loses the swap, or reads 0 after it, relies on
+//! the winner's wake: the sleepers then check again, and Dekker holds anew for their next S1. The
+//! waker clears the flags, so a sleeper killed in its sleep costs one superfluous wake and leaves
+//! nothing behind. A call that ends its wait clears its own bit, and never that of a set; a set leaves
+//! its own raised for its next sleep. No two sleepers share a bit: one that raises it again after a
+//! wake-up would hide the wake-up from one that has not compared the word yet.
 //!
 //! **Many** ([`Many`]: any number of both). S1 counts a registration and sets bit 0: it changes the
 //! word *every time*. N4 counts a wake-up and wakes up to `n`. Only if fewer than `n` slept, it
@@ -65,11 +68,17 @@ use std::time::Duration;
 use super::barrier::{Barrier, Line};
 use crate::memory::Area;
 use crate::os::futex;
-use crate::sync::Ordering::*;
+use crate::sync::{AtomicU32, Ordering::*};
 
 /// How often a sleeper checks, unless another one does so for it, because a wake-up can be lost
 /// with its waker.
 pub(crate) const SLEEP_CAP: Duration = Duration::from_millis(50);
+
+/// The bit of the word of a [`One`] that says that a call sleeps.
+const CALL: u32 = 1;
+/// The bit of a set where there is only one.
+#[cfg(not(slipring_loom))]
+pub(crate) const ONLY_SET: u32 = 2;
 
 /// The parts of the word of a [`Many`] above bit 0: the registrations, and the lowest bit of the
 /// wake-ups.
@@ -111,9 +120,9 @@ impl One {
     #[cold]
     #[inline(never)]
     fn wake(&self) -> bool {
-        let won = self.0.recheck() && self.0.word().swap(0, Relaxed) == 1;
+        let won = self.0.recheck(u32::MAX) && self.0.word().swap(0, Relaxed) != 0;
         if won {
-            futex::wake(self.0.word(), 1);
+            futex::wake(self.0.word(), ALL);
         }
         won
     }
@@ -128,13 +137,13 @@ impl Sleep for One {
         let word = self.0.word();
         // The cost of an RMW is small beside a sleep, and the model checker can order it against a
         // waker's swap.
-        let raised = word.swap(1, Relaxed) == 0;
+        let raised = word.fetch_or(CALL, Relaxed) == 0;
         self.0.settle();
         let sleeps = !ready();
         if sleeps {
-            self.0.park(1, 0, raised, timeout, ready);
+            self.0.park(CALL, !CALL, raised, timeout, ready);
         }
-        word.store(0, Relaxed);
+        word.fetch_and(!CALL, Relaxed);
         sleeps
     }
 }
@@ -159,10 +168,23 @@ impl Many {
         self.0.is_awaited(1) && self.wake(count)
     }
 
+    /// S1: what the word is now, and whether this raised the flag.
+    fn register(&self) -> (u32, bool) {
+        let word = self.0.word();
+        let mut seen = word.load(Relaxed);
+        loop {
+            let key = (seen & !REGISTRATIONS) | (seen.wrapping_add(2) & REGISTRATIONS) | 1;
+            match word.compare_exchange_weak(seen, key, Relaxed, Relaxed) {
+                Ok(_) => return (key, seen & 1 == 0),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn wake(&self, count: u32) -> bool {
-        if !self.0.recheck() {
+        if !self.0.recheck(1) {
             return false;
         }
         let word = self.0.word();
@@ -181,21 +203,76 @@ impl Sleep for Many {
             self.0.sleep_briefly(timeout);
             return true;
         }
-        let word = self.0.word();
-        let mut seen = word.load(Relaxed);
-        let key = loop {
-            let key = (seen & !REGISTRATIONS) | (seen.wrapping_add(2) & REGISTRATIONS) | 1;
-            match word.compare_exchange_weak(seen, key, Relaxed, Relaxed) {
-                Ok(_) => break key,
-                Err(now) => seen = now,
-            }
-        };
+        let (key, raised) = self.register();
         self.0.settle();
         let sleeps = !ready();
         if sleeps {
-            self.0.park(key, REGISTRATIONS, seen & 1 == 0, timeout, ready);
+            self.0.park(key, REGISTRATIONS, raised, timeout, ready);
         }
         sleeps
+    }
+}
+
+/// The eventcounts that one sleeper sleeps on at once: see `several.rs`.
+#[derive(Clone, Copy)]
+pub(crate) enum Event<'a> {
+    /// With the bit of the set.
+    One(&'a One, u32),
+    Many(&'a Many),
+}
+
+/// What an armed word was, and which of its bits belong to other sleepers.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) word: u32,
+    pub(super) others: u32,
+}
+
+impl<'a> Event<'a> {
+    fn line(self) -> &'a Line {
+        match self {
+            Event::One(event, _) => &event.0,
+            Event::Many(event) => &event.0,
+        }
+    }
+
+    pub(super) fn word(self) -> &'a AtomicU32 {
+        self.line().word()
+    }
+
+    /// Wakes all that sleep here, without an event: they check, and sleep again. Misses one that is
+    /// about to sleep.
+    #[cfg(not(slipring_loom))]
+    pub(crate) fn disturb(self) {
+        futex::wake(self.word(), ALL);
+    }
+
+    pub(super) fn barrier(self) -> Barrier {
+        self.line().barrier
+    }
+
+    /// S1, and whether this raised the flag. An RMW, or a load where the bit of a [`One`] is still
+    /// raised from an earlier pass: by an RMW of ours, which came before this S2, too.
+    pub(super) fn arm(self) -> (Key, bool) {
+        match self {
+            Event::One(event, bit) => {
+                let word = event.0.word();
+                let mut before = word.load(Relaxed);
+                if before & bit == 0 {
+                    before = word.fetch_or(bit, Relaxed);
+                }
+                (Key { word: before | bit, others: !bit }, before == 0)
+            }
+            Event::Many(event) => {
+                let (word, raised) = event.register();
+                (Key { word, others: REGISTRATIONS }, raised)
+            }
+        }
+    }
+
+    /// Asks the notifiers for fences: see [`Line::settle`].
+    pub(super) fn ask_for_fence(self) {
+        self.line().needs_fence().store(1, Relaxed);
     }
 }
 

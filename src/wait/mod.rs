@@ -8,6 +8,7 @@ pub(crate) mod barrier;
 pub(crate) mod eventcount;
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
+pub(crate) mod several;
 
 #[cfg(not(slipring_loom))]
 pub(crate) mod block;

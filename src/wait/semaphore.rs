@@ -30,6 +30,7 @@ pub(crate) const PERMIT: usize = 8;
 
 /// `count` permits in shared memory, [`PERMIT`] bytes each, all zeros when new, and the eventcount
 /// of their waiters.
+#[derive(Clone)]
 pub(crate) struct Permits {
     words: Area,
     freed: Many,
@@ -85,6 +86,12 @@ impl Permits {
     #[cfg(not(slipring_loom))]
     pub(crate) fn freed(&self) -> &Many {
         &self.freed
+    }
+
+    /// Whether a permit is free at about this moment.
+    #[cfg(not(slipring_loom))]
+    pub(crate) fn has_free(&self) -> bool {
+        self.holders().any(|holder| holder == 0)
     }
 
     /// The number of permits.

@@ -34,3 +34,4 @@ mod transport_streams;
 mod transport_sysv;
 mod transport_upgrade;
 mod wait;
+mod wait_set;

@@ -12,10 +12,12 @@ use crate::error::{Error, Result};
 use crate::frame::{Flags, Frame, Header};
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
 use crate::ring::receive::{check_max, until_end};
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -67,6 +69,13 @@ impl Consumer {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.0.core.max_payload()
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to receive. It is no
+    /// borrow: this handle stays usable.
+    #[must_use]
+    pub fn readable(&self) -> Readiness {
+        self.0.attachment.readiness(Look::mpmc(self.ring()))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.

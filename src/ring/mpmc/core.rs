@@ -144,7 +144,7 @@ impl Shared {
     /// More steps than a call needs among correct peers, so that a forged segment does not cause an
     /// endless loop.
     #[inline(always)]
-    fn budget(&self) -> u64 {
+    pub(super) fn budget(&self) -> u64 {
         4 * self.slots() + 64
     }
 
@@ -228,7 +228,7 @@ impl Shared {
     /// The position after the newest known claim of this slot; the word at `position` is not that
     /// of the lap before.
     #[cold]
-    fn behind_claims(&self, position: u64, seen: ClaimWord) -> Result<u64, Stop> {
+    pub(super) fn behind_claims(&self, position: u64, seen: ClaimWord) -> Result<u64, Stop> {
         let laps = ahead(seen.lap(), self.split(position).1);
         if laps > LAP_MASK / 2 { Err(Stop::Behind) } else { Ok(self.laps_later(position, laps).wrapping_add(1)) }
     }
@@ -265,7 +265,7 @@ impl Shared {
 
     /// Whether the lap before that of `position` was released.
     #[inline(always)]
-    fn is_free(&self, position: u64) -> bool {
+    pub(super) fn is_free(&self, position: u64) -> bool {
         let (slot, lap) = self.split(position);
         // SYNC(release): pairs with the stores and CASes that free a slot; its last user has
         // finished.
@@ -419,7 +419,7 @@ impl Shared {
     /// The first position at or after `position` that is READY and unread. Everything before it is
     /// taken or void.
     #[inline(always)]
-    fn next_ready(&self, mut position: u64, budget: &mut u64) -> Result<u64, Stop> {
+    pub(super) fn next_ready(&self, mut position: u64, budget: &mut u64) -> Result<u64, Stop> {
         while *budget > 0 {
             *budget -= 1;
             let (slot, lap) = self.split(position);

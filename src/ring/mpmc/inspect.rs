@@ -49,6 +49,37 @@ impl Shared {
         (head, crate::ring::position::later(self.tail().load(Ordering::Relaxed), head))
     }
 
+    /// Whether a consumer that looks now finds something: a frame, or what is wrong in the ring.
+    pub(crate) fn is_readable(&self) -> bool {
+        let position = self.head().load(Ordering::Relaxed);
+        self.next_ready(position, &mut self.budget()) != Err(Stop::Empty)
+    }
+
+    /// Whether a frame is to be delivered again. Looks at all of `consumers[]`.
+    #[cold]
+    pub(crate) fn has_again(&self) -> bool {
+        (0..self.slots() as usize).any(|slot| ReadWord(self.read_word(slot).load(Ordering::Relaxed)).is_again())
+    }
+
+    /// Whether a producer that claims now finds a slot, or what is wrong in the ring.
+    pub(crate) fn is_writable(&self) -> bool {
+        // Relaxed: the tail is a hint, and only the claim itself gives a slot away.
+        let mut position = self.tail().load(Ordering::Relaxed);
+        for _ in 0..self.budget() {
+            let (slot, lap) = self.split(position);
+            let seen = ClaimWord(self.claim_word(slot).load(Ordering::Relaxed));
+            if seen.is_of(before(lap)) {
+                let void = CommitWord::void(before(lap)).0;
+                return self.is_free(position) || self.commit_word(slot).load(Ordering::Relaxed) == void;
+            }
+            match self.behind_claims(position, seen) {
+                Ok(next) => position = next,
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
     /// The state of `slot`. Loads three words on three lines, and two of them again.
     pub(crate) fn inspect(&self, slot: usize) -> Result<Seen, Stop> {
         for _ in 0..LOOKS {

@@ -10,9 +10,11 @@ use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::ALL;
 
@@ -56,6 +58,14 @@ impl Producer {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.0.core.max_payload()
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame. It is no borrow: this
+    /// handle stays usable. Consumers tell of released space from time to time, so a set with such a
+    /// member sleeps for at most 50 ms.
+    #[must_use]
+    pub fn writable(&self) -> Readiness {
+        self.0.attachment.readiness(Look::MpmcRoom(self.ring().mpmc_shared()))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it. The handle must have no clones.

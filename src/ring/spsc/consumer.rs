@@ -17,10 +17,12 @@ use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
 use crate::ring::receive::{check_max, until_end};
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Redelivery, Role};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 
@@ -85,6 +87,13 @@ impl Consumer {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.core.shared().max_payload()
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to receive. It is no
+    /// borrow: this handle stays usable.
+    #[must_use]
+    pub fn readable(&self) -> Readiness {
+        self.attachment.readiness(Look::Spsc(self.ring().spsc_shared()))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.

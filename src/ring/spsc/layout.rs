@@ -154,6 +154,21 @@ impl Shared {
         (head, later(self.tail().load(Ordering::Relaxed), head))
     }
 
+    /// Whether the consumer has something to look at, by the positions alone, which are only ever
+    /// accessed atomically. Relaxed, as in [`Shared::observe`].
+    #[inline]
+    pub(crate) fn is_readable(&self) -> bool {
+        let (head, tail) = self.observe();
+        head != tail
+    }
+
+    /// Whether a record for `len` bytes fits, by the exact head. For the side of the producer, whose
+    /// tail it is.
+    pub(crate) fn has_room_for(&self, len: usize) -> bool {
+        let (head, tail) = self.observe();
+        len <= self.max_payload && tail.wrapping_sub(head) + record_size(len) + SUCCESSOR <= self.capacity
+    }
+
     /// Walks the committed chain from the exact head to its end, and returns the position there.
     /// Passes the header of every frame, and with `payloads` a copy of its payload, to `show` until
     /// that returns false. Bounded by the capacity.

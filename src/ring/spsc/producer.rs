@@ -15,9 +15,11 @@ use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 use crate::wait::idle::pause_for_ns;
@@ -93,6 +95,14 @@ impl Producer {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.core.shared().max_payload()
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len` bytes. It is no borrow: this
+    /// handle stays usable. Consumers tell of released space from time to time, so a set with such a
+    /// member sleeps for at most 50 ms.
+    #[must_use]
+    pub fn writable(&self, len: usize) -> Readiness {
+        self.attachment.readiness(Look::SpscRoom(self.ring().spsc_shared(), len))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.

@@ -10,9 +10,11 @@ use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 
@@ -48,6 +50,13 @@ impl Consumer {
         let core = core::Consumer::attach(ring.stream_shared())?;
         attachment.announce();
         Ok(Consumer { core, attachment, _not_sync: PhantomData })
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to read. It is no
+    /// borrow: this handle stays usable.
+    #[must_use]
+    pub fn readable(&self) -> Readiness {
+        self.attachment.readiness(Look::Stream(self.ring().stream_shared()))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.

@@ -61,6 +61,12 @@ impl Shared {
         (head, later(self.tail().load(Ordering::Relaxed), head))
     }
 
+    /// Bytes that wait, for observers.
+    pub(crate) fn used(&self) -> u64 {
+        let (head, tail) = self.observe();
+        tail.wrapping_sub(head)
+    }
+
     /// Both positions, checked, where either side starts.
     pub(super) fn positions(&self) -> Result<(u64, u64)> {
         // Each index moves forward only, so if the head is read first, the distance may be too

@@ -10,9 +10,11 @@ use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 use crate::wait::eventcount::{One, SLEEP_CAP};
 
@@ -52,6 +54,14 @@ impl Producer {
         let core = core::Producer::attach(ring.stream_shared())?;
         attachment.announce();
         Ok(Producer { core, attachment, _not_sync: PhantomData })
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for `len` bytes. It is no borrow: this
+    /// handle stays usable. Consumers tell of released space from time to time, so a set with such a
+    /// member sleeps for at most 50 ms.
+    #[must_use]
+    pub fn writable(&self, len: usize) -> Readiness {
+        self.attachment.readiness(Look::StreamRoom(self.ring().stream_shared(), len.max(1)))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.

@@ -78,6 +78,12 @@ impl Checks {
         rest.clamp(usual, usual.max(Duration::from_nanos(LONGEST_PAUSE_NS)))
     }
 
+    /// Whether the last check has found no more participants than [`FEW`].
+    #[cfg(not(slipring_loom))]
+    pub(crate) fn are_few(&self) -> bool {
+        self.page.word(CHECK_PAUSE).load(Ordering::Relaxed) == 0
+    }
+
     /// Records that a check has found `in_use` ids that are not free.
     pub(super) fn made(&self, in_use: u64) {
         let (word, pause) = (self.page.word(CHECK_PAUSE), Self::pause_ns(in_use));

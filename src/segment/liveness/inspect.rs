@@ -3,6 +3,9 @@
 //! Used by `Ring`, and through it by the command line. Relies on `table.rs` for the records, and on
 //! the locks of a separate open file description.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::locks::HeldLocks;
 use super::record::{Role, State};
 use super::table::Locks;
 use crate::error::Result;
@@ -64,11 +67,25 @@ impl Segment {
         }
         Ok(found)
     }
+}
 
-    /// [`Participant::reap_dead`](super::participant::Participant::reap_dead) for a caller that is
-    /// not a participant.
+/// Reaps dead participants for a caller that is none: a holder of locks of its own.
+pub(crate) struct Reaper {
+    segment: Arc<Segment>,
+    /// One caller at a time: threads that share a description do not exclude each other by its locks.
+    locks: Mutex<HeldLocks>,
+}
+
+impl Reaper {
+    /// Opens the segment once more: a few system calls, and a descriptor.
+    pub(crate) fn new(segment: &Arc<Segment>) -> Result<Self> {
+        Ok(Reaper { segment: Arc::clone(segment), locks: Mutex::new(segment.new_locks()?) })
+    }
+
+    /// [`Participant::reap_dead`](super::participant::Participant::reap_dead). A system call for each id in use.
     pub(crate) fn reap(&self, recover: impl FnMut(u16)) -> Result<usize> {
-        self.table().reap(&self.new_locks()?, 0, recover)
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.segment.table().reap(&*locks, 0, recover)
     }
 }
 

@@ -8,7 +8,7 @@
 //! does nothing when dropped, every call on it fails with [`Error::Forked`], and the parent's death
 //! is detected while the child lives.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::lifecycle::Ends;
 use super::locks::HeldLocks;
@@ -31,15 +31,15 @@ pub(crate) struct Participant {
     forks: u32,
     left: bool,
     /// What was reported to our user, or to our predecessors' users.
-    told: Mutex<Told>,
+    told: Arc<Mutex<Told>>,
     /// Admits one reaper at a time: threads that share a description do not exclude each other by
     /// its locks.
     reaping: Mutex<()>,
 }
 
 /// The ends of our peers that were reported last, and whether they were a death.
-struct Told {
-    ends: Ends,
+pub(crate) struct Told {
+    pub(crate) ends: Ends,
     died: bool,
 }
 
@@ -72,7 +72,7 @@ impl Participant {
             pid: std::process::id(),
             forks: fork::generation(),
             left: false,
-            told: Mutex::new(Told { ends, died: false }),
+            told: Arc::new(Mutex::new(Told { ends, died: false })),
             reaping: Mutex::new(()),
         })
     }
@@ -169,6 +169,11 @@ impl Participant {
             *told = Told { ends, died: ends.death > told.ends.death };
         }
         if told.died { Error::PeerDead } else { Error::Closed }
+    }
+
+    /// What was reported, for one that outlives this participant.
+    pub(crate) fn told(&self) -> Weak<Mutex<Told>> {
+        Arc::downgrade(&self.told)
     }
 
     /// Leaves; does nothing the second time, and in a forked child. The caller must hold nothing in

@@ -1,0 +1,368 @@
+//! The process's watcher: one thread with one epoll instance, which wakes sets for what no futex tells
+//! of: deaths of peers, and descriptors.
+//!
+//! Used by `set/mod.rs` and `descriptors.rs`. Started by its first user, ended with its last one. The
+//! thread blocks all signals.
+//!
+//! **Deaths by event.** A participant's record names its process: pid, start time, inode of its pidfd.
+//! If `pidfd_open` gives a descriptor of that very process, its peers' death is an event: the pidfd
+//! becomes readable. That is only a hint. What proves a death is, as everywhere, that the kernel has
+//! dropped the participant's lock; the kernel does so before it makes the pidfd readable, unless a
+//! descriptor of the dead process lives on elsewhere, so the watcher tries again for a second. Then it
+//! rings the sets, whatever it found: a notifier that is killed between changing a word and waking its
+//! sleepers leaves a sleeper that no other notifier would wake.
+//!
+//! A process that cannot be reached so (another pid namespace, too many descriptors) is looked at by
+//! the clock, and so is, seldom, every peer: a process may end without its pidfd saying so, by exec.
+//!
+//! **Forks.** An epoll instance is shared with children. A child's copies do nothing when they are
+//! dropped; a set that is made in the child starts a watcher there.
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+use super::descriptors::Descriptors;
+use super::member::Shared;
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::os::fork::{self, PerProcess};
+use crate::os::process::{self, Identity};
+use crate::os::thread::spawn_with_signals_blocked;
+use crate::segment::State;
+
+/// The eventfd that ends the thread.
+const STOP: u64 = 0;
+/// How long a lock is waited for whose holder's process has exited.
+const PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_micros(250);
+
+pub(crate) struct Watcher {
+    inner: Arc<Inner>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Inner {
+    epoll: OwnedFd,
+    stop: OwnedFd,
+    entries: Mutex<Entries>,
+    born: u32,
+}
+
+#[derive(Default)]
+struct Entries {
+    next: u64,
+    by_number: HashMap<u64, Entry>,
+    by_process: HashMap<(u32, u64), Weak<Process>>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Process(Weak<Process>),
+    Descriptors(Weak<Descriptors>),
+}
+
+/// A process in which peers live.
+struct Process {
+    identity: Identity,
+    pidfd: OwnedFd,
+    number: u64,
+    inner: Arc<Inner>,
+    watches: Mutex<Vec<Weak<Watch>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watcher {
+    /// The watcher of this process; starts it if there is none. Some system calls and a thread then.
+    pub(super) fn get() -> Result<Arc<Self>> {
+        static RUNNING: PerProcess<Weak<Watcher>> = PerProcess::new();
+        let mut watcher = RUNNING.lock();
+        if let Some(running) = watcher.upgrade() {
+            return Ok(running);
+        }
+        let started = Arc::new(Self::start()?);
+        *watcher = Arc::downgrade(&started);
+        Ok(started)
+    }
+
+    fn start() -> Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|e| Error::io("create an epoll instance", e))?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let stop = eventfd(0, flags).map_err(|e| Error::io("create an eventfd", e))?;
+        epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)
+            .map_err(|e| Error::io("add to an epoll instance", e))?;
+        let entries = Mutex::new(Entries { next: STOP + 1, ..Entries::default() });
+        let inner = Arc::new(Inner { epoll, stop, entries, born: fork::generation() });
+        let ours = Arc::clone(&inner);
+        let thread = spawn_with_signals_blocked("slipring-watch", move || ours.run())
+            .map_err(|e| Error::io("start a thread", e))?;
+        Ok(Watcher { inner, thread: Some(thread) })
+    }
+
+    pub(super) fn is_of_parent(&self) -> bool {
+        fork::is_child_of(self.inner.born)
+    }
+
+    /// The number under which events of `descriptors` arrive, and are armed.
+    pub(super) fn register(&self, descriptors: Weak<Descriptors>, fd: &OwnedFd) -> Result<u64> {
+        let number = lock(&self.inner.entries).insert(Entry::Descriptors(descriptors));
+        // Not armed yet: no event, not even of an error, comes before `arm`.
+        let flags = EventFlags::ONESHOT;
+        epoll::add(&self.inner.epoll, fd, EventData::new_u64(number), flags)
+            .map_err(|e| Error::io("add to an epoll instance", e))?;
+        Ok(number)
+    }
+
+    /// Has the next event of `fd` told, once. One system call.
+    pub(super) fn arm(&self, number: u64, fd: &OwnedFd) -> Result<()> {
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        epoll::modify(&self.inner.epoll, fd, EventData::new_u64(number), flags)
+            .map_err(|e| Error::io("change an epoll instance", e))
+    }
+
+    pub(super) fn forget(&self, number: u64, fd: &OwnedFd) {
+        if !self.is_of_parent() {
+            let _ = epoll::delete(&self.inner.epoll, fd);
+            lock(&self.inner.entries).by_number.remove(&number);
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.is_of_parent() {
+            std::mem::forget(thread); // it runs in the parent only
+            return;
+        }
+        let _ = rustix::io::write(&self.inner.stop, &1u64.to_ne_bytes());
+        if thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join(); // it does not panic
+        }
+    }
+}
+
+impl Entries {
+    fn insert(&mut self, entry: Entry) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.by_number.insert(number, entry);
+        number
+    }
+}
+
+impl Inner {
+    fn run(self: &Arc<Self>) {
+        let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); 64];
+        let mut unproven: Vec<Unproven> = Vec::new();
+        loop {
+            let timeout = unproven.iter().map(|death| death.due).min().map(|due| {
+                let left = due.saturating_duration_since(Instant::now());
+                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
+            });
+            let Ok((events, _)) = epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) else { continue }; // EINTR
+            for event in events {
+                let number = event.data.u64();
+                if number == STOP {
+                    return;
+                }
+                // What is upgraded is dropped with no lock held.
+                let entry = lock(&self.entries).by_number.get(&number).cloned();
+                match entry {
+                    Some(Entry::Process(process)) => {
+                        if let Some(process) = process.upgrade() {
+                            unproven.push(Unproven::new(process));
+                        }
+                    }
+                    Some(Entry::Descriptors(descriptors)) => {
+                        if let Some(descriptors) = descriptors.upgrade() {
+                            descriptors.fired();
+                        }
+                    }
+                    None => {}
+                }
+            }
+            let now = Instant::now();
+            unproven.retain_mut(|death| death.due > now || !death.tell(now));
+        }
+    }
+
+    /// The process that `identity` names, if its death will be told.
+    fn process(self: &Arc<Self>, identity: Identity) -> Option<Arc<Process>> {
+        let key = (identity.pid, identity.start_time);
+        let mut entries = lock(&self.entries);
+        if let Some(known) = entries.by_process.get(&key).and_then(Weak::upgrade) {
+            return Some(known);
+        }
+        let pidfd = process::open(identity)?;
+        let number = entries.insert(Entry::Process(Weak::new()));
+        let watches = Mutex::default();
+        let process = Arc::new(Process { identity, pidfd, number, inner: Arc::clone(self), watches });
+        entries.by_number.insert(number, Entry::Process(Arc::downgrade(&process)));
+        entries.by_process.insert(key, Arc::downgrade(&process));
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        let added = epoll::add(&self.epoll, &process.pidfd, EventData::new_u64(number), flags).is_ok();
+        drop(entries); // before the process may be dropped
+        added.then_some(process)
+    }
+}
+
+/// A process that has exited, while a lock of it may still be held.
+struct Unproven {
+    process: Arc<Process>,
+    since: Instant,
+    due: Instant,
+    pause: Duration,
+}
+
+impl Unproven {
+    fn new(process: Arc<Process>) -> Self {
+        let now = Instant::now();
+        Unproven { process, since: now, due: now, pause: FIRST_PAUSE }
+    }
+
+    /// Reaps what has died, wakes the sets, and says whether nothing more is to be expected.
+    fn tell(&mut self, now: Instant) -> bool {
+        let mut watches = Vec::new();
+        lock(&self.process.watches).retain(|watch| match watch.upgrade() {
+            Some(watch) => {
+                watches.push(watch);
+                true
+            }
+            None => false,
+        });
+        let mut proven = true;
+        for watch in watches {
+            proven &= watch.died(self.process.identity);
+        }
+        self.due = now + self.pause;
+        self.pause *= 2;
+        proven || now.duration_since(self.since) > PATIENCE
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if fork::is_child_of(self.inner.born) {
+            return;
+        }
+        let _ = epoll::delete(&self.inner.epoll, self.pidfd.as_fd());
+        let mut entries = lock(&self.inner.entries);
+        entries.by_number.remove(&self.number);
+        let key = (self.identity.pid, self.identity.start_time);
+        // Another one may have taken its place meanwhile.
+        if entries.by_process.get(&key).is_some_and(|process| process.strong_count() == 0) {
+            entries.by_process.remove(&key);
+        }
+    }
+}
+
+/// The watching over the participants of one source.
+pub(super) struct Watch {
+    source: Arc<dyn Source>,
+    set: Weak<Shared>,
+    /// The membership for which the processes were found.
+    membership: AtomicU64,
+    /// Whether every participant's death is told by an event.
+    is_complete: AtomicBool,
+    processes: Mutex<Vec<Arc<Process>>>,
+    /// From the first peer in another process on.
+    watcher: OnceLock<Arc<Watcher>>,
+}
+
+/// This process, whose participants need no watching.
+fn own_identity() -> Identity {
+    static US: PerProcess<Option<Identity>> = PerProcess::new();
+    *US.lock().get_or_insert_with(process::identity)
+}
+
+/// What no membership comes to.
+const UNKNOWN: u64 = u64::MAX;
+
+impl Watch {
+    pub(super) fn new(source: &Arc<dyn Source>, set: &Arc<Shared>) -> Arc<Self> {
+        Arc::new(Watch {
+            source: Arc::clone(source),
+            set: Arc::downgrade(set),
+            membership: AtomicU64::new(UNKNOWN),
+            is_complete: AtomicBool::new(false),
+            processes: Mutex::default(),
+            watcher: OnceLock::new(),
+        })
+    }
+
+    /// Finds the processes of the participants, if any has joined or left, and says whether all of
+    /// them are watched. One load if nothing has changed.
+    pub(super) fn refresh(self: &Arc<Self>) -> bool {
+        let table = self.source.segment().table();
+        let membership = table.lifecycle().membership();
+        if membership == self.membership.load(Ordering::Relaxed) {
+            return self.is_complete.load(Ordering::Relaxed);
+        }
+        let us = own_identity();
+        let (mut found, mut is_complete, mut is_settled): (Vec<Arc<Process>>, _, _) = (Vec::new(), true, true);
+        for id in table.ids() {
+            let word = table.get(id);
+            if word.state == Some(State::Free) {
+                continue;
+            }
+            let [pid, start_time, pidfd_inode, _] = table.identity(id);
+            let identity = Identity { pid: u32::try_from(pid).unwrap_or(0), start_time, pidfd_inode };
+            if word.state == Some(State::Joining) || table.get(id) != word {
+                (is_complete, is_settled) = (false, false);
+            } else if identity != us && !found.iter().any(|process| process.identity == identity) {
+                match self.watcher().and_then(|watcher| watcher.inner.process(identity)) {
+                    Some(process) => found.push(process),
+                    None => is_complete = false,
+                }
+            }
+        }
+        for process in &found {
+            let mut watches = lock(&process.watches);
+            watches.retain(|watch| watch.strong_count() > 0);
+            if !watches.iter().any(|watch| std::ptr::eq(watch.as_ptr(), Arc::as_ptr(self))) {
+                watches.push(Arc::downgrade(self));
+            }
+        }
+        let before = std::mem::replace(&mut *lock(&self.processes), found);
+        drop(before); // those that have left
+        self.is_complete.store(is_complete, Ordering::Relaxed);
+        // Those that cannot be watched are not looked for again before the membership changes.
+        self.membership.store(if is_settled { membership } else { UNKNOWN }, Ordering::Relaxed);
+        is_complete
+    }
+
+    /// Started if there is none. `None` where no descriptor or thread is left: then the peers are
+    /// checked by the clock.
+    fn watcher(&self) -> Option<&Arc<Watcher>> {
+        if self.watcher.get().is_none() {
+            let _ = self.watcher.set(Watcher::get().ok()?);
+        }
+        self.watcher.get()
+    }
+
+    /// A process of a participant has exited. Reaps it, wakes the set, and says whether no record
+    /// names it any more.
+    fn died(&self, process: Identity) -> bool {
+        self.source.reap();
+        if let Some(set) = self.set.upgrade() {
+            set.ring();
+        }
+        let table = self.source.segment().table();
+        !table.ids().any(|id| {
+            let [pid, start_time, ..] = table.identity(id);
+            let word = table.get(id);
+            word.state != Some(State::Free) && (pid, start_time) == (u64::from(process.pid), process.start_time)
+        })
+    }
+}
