@@ -40,4 +40,4 @@ pub(crate) use holder::Holder;
 pub use observe::{Report, Stats};
 pub use options::Options;
 #[cfg(feature = "transports")]
-pub(crate) use watch::{Mark, Watch};
+pub(crate) use watch::Watch;

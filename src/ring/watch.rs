@@ -1,113 +1,104 @@
-//! Watching a ring without being a participant: whether something has come since a consumer found
-//! it empty.
+//! Watching a ring without a seat in it: has something come since a consumer found it empty?
 //!
-//! Used by `transport/doorbell.rs`. Relies on the eventcount of the consumers: for a producer, a
-//! sleeping watcher costs as much as a sleeping consumer.
+//! Used by `transport/doorbell.rs`, as a source of a set of waits. Relies on the eventcount that
+//! consumers sleep on: a watcher that sleeps there costs a producer exactly what a sleeping consumer
+//! costs it.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Ring;
-use super::attachment::TURN_NS;
-use crate::error::Result;
-use crate::os::clock::monotonic_ns;
-use crate::segment::Kind;
-use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
+use super::readiness::Edge;
+use crate::segment::{Kind, Reaper, Role, Segment};
+use crate::set::source::Source;
+use crate::wait::eventcount::Event;
 
-/// A ring as seen by a watcher, which only finds out when a consumer should check it.
-pub(crate) struct Watch {
+/// A ring as seen by a watcher, which only learns when to look.
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<Watched>);
+
+struct Watched {
     ring: Ring,
-    event: Event,
+    edge: Edge,
+    /// What was known when the consumer last found nothing.
+    since: Mutex<Mark>,
+    reaper: Mutex<Option<Reaper>>,
 }
 
-enum Event {
-    One(One),
-    Many(Many),
-}
-
-/// The state at some moment: the membership, and the count of redeliveries.
+/// What was known at a moment: who had come and gone, and what had been taken back from the dead.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
+struct Mark {
     membership: u64,
     redeliveries: u64,
 }
 
 impl Watch {
     pub(crate) fn new(ring: &Ring) -> Self {
-        let event = match ring.kind() {
-            Kind::Mpmc => Event::Many(ring.events_many().0),
-            _ => Event::One(ring.events_one().0),
-        };
-        Watch { ring: ring.clone(), event }
+        let edge = Edge::new(ring, Role::Consumer);
+        let since = Mutex::new(Mark::of(ring));
+        Watch(Arc::new(Watched { ring: ring.clone(), edge, since, reaper: Mutex::new(None) }))
     }
 
-    pub(crate) fn mark(&self) -> Mark {
-        let redeliveries = if self.ring.kind() == Kind::Mpmc { self.ring.mpmc_shared().redeliveries() } else { 0 };
-        Mark { membership: self.ring.segment().table().lifecycle().membership(), redeliveries }
+    /// From now on, only what comes later is news.
+    pub(crate) fn mark(&self) {
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Mark::of(&self.0.ring);
+    }
+}
+
+impl Mark {
+    fn of(ring: &Ring) -> Self {
+        let redeliveries = if ring.kind() == Kind::Mpmc { ring.mpmc_shared().redeliveries() } else { 0 };
+        Mark { membership: ring.segment().table().lifecycle().membership(), redeliveries }
+    }
+}
+
+impl Source for Watch {
+    fn event(&self) -> Event<'_> {
+        self.0.edge.event()
     }
 
-    /// Whether a consumer may now find something that was not there before `since`: a frame, bytes,
-    /// or an end. May be true without a cause, for example in a damaged ring, which the consumer
-    /// then reports.
-    pub(crate) fn is_ready(&self, since: Mark) -> bool {
-        let has_data = match self.ring.kind() {
-            Kind::Mpmc => self.ring.mpmc_shared().has_more(),
-            // Only the positions are read, which are always accessed atomically, unlike headers. A
-            // frame whose producer died before moving the tail is found when that death is noticed.
-            Kind::Spsc => {
-                let (head, tail) = self.ring.spsc_shared().observe();
-                head != tail
-            }
-            _ => {
-                let (head, tail) = self.ring.stream_shared().observe();
-                head != tail
-            }
+    /// Whether a consumer that looks now may find something that it did not find before the mark: a
+    /// frame, bytes, or news of an end. May say so in vain; what it finds in a damaged ring is the
+    /// consumer's to report.
+    fn is_ready(&self, _: bool) -> bool {
+        let ring = &self.0.ring;
+        let has_data = match ring.kind() {
+            Kind::Mpmc => ring.mpmc_shared().is_readable(),
+            Kind::Spsc => ring.spsc_shared().is_readable(),
+            _ => ring.stream_shared().used() != 0,
         };
-        has_data || self.mark() != since
-    }
-
-    /// One capped sleep, unless it is ready now. Checks for dead participants first, because a
-    /// death causes no wake-up, unless one of many participants has just done so. A few system
-    /// calls.
-    ///
-    /// # Errors
-    /// As [`Ring::reap_dead`].
-    pub(crate) fn sleep(&self, since: Mark) -> Result<()> {
-        let checks = self.ring.segment().table().checks();
-        let longest = if checks.claim(monotonic_ns(), TURN_NS) {
-            self.ring.reap_dead()?;
-            SLEEP_CAP
-        } else {
-            checks.rest(SLEEP_CAP, 0)
-        };
-        let mut ready = || self.is_ready(since);
-        match &self.event {
-            Event::One(event) => event.sleep(longest, &mut ready),
-            Event::Many(event) => event.sleep(longest, &mut ready),
-        };
-        Ok(())
+        has_data || Mark::of(ring) != *self.0.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes a consumer that sleeps if there is still something to receive. On a ring of many
-    /// consumers, a watcher that slept may have got the wake-up that was meant for a consumer, but
-    /// it receives nothing itself.
-    pub(crate) fn pass_on(&self) {
-        if let Event::Many(event) = &self.event {
-            if self.ring.mpmc_shared().has_more() {
+    /// consumers a watcher that slept may have got the one wake-up that was meant for a consumer,
+    /// and it receives nothing itself.
+    fn pass_on(&self) {
+        if let Edge::Many(event) = &self.0.edge {
+            if self.0.ring.mpmc_shared().has_more() {
                 event.notify(1);
             }
         }
     }
 
-    /// Wakes all sleepers of this ring.
-    pub(crate) fn wake(&self) {
-        self.ring.wake_all();
+    fn segment(&self) -> &Arc<Segment> {
+        self.0.ring.segment()
+    }
+
+    fn reap(&self) {
+        self.0.ring.reap_dead_lazily(&self.0.reaper);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        false
     }
 }
-
 #[cfg(all(test, not(miri)))]
 mod tests {
     use std::time::Instant;
 
     use super::*;
     use crate::ring::{Options, mpmc};
+    use crate::wait::eventcount::{SLEEP_CAP, Sleep};
 
     #[test]
     fn a_watcher_passes_on_the_wake_up_that_a_consumer_needs() {
@@ -129,8 +120,7 @@ mod tests {
         assert!(sleep() >= SLEEP_CAP, "an empty ring wakes no watcher");
         let (tx, _rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         tx.send(b"frame").unwrap();
-        // A loaded machine may wake a sleeper late, but not early: one quick sleep of many is
-        // enough.
+        // A machine may be slow at waking, never at sleeping: one quick one of many is enough.
         assert!((0..100).any(|_| sleep() < SLEEP_CAP / 2), "the consumer is not woken");
     }
 }

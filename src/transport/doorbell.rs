@@ -1,15 +1,14 @@
-//! Doorbells: announce a ring's frames to event loops, by an eventfd, a signal, or a frame on a
-//! socket.
+//! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
 //!
 //! Used by [`ring::Receiver`](super::ring::Receiver) for its descriptor, and by programs whose loop
-//! also waits for other descriptors. Relies on `ring::Watch`: a thread sleeps where a blocking
-//! consumer would. So for a producer an armed bell costs as much as a sleeping consumer, and a
-//! disarmed one costs nothing.
+//! also waits for other descriptors. Relies on `ring::Watch`, and on a thread of the process that
+//! waits in a set where blocking consumers would (`bells.rs`). So an armed bell costs a producer what
+//! a sleeping consumer costs it, and a disarmed one costs nothing.
 //!
 //! ```text
-//! consumer                                  watcher
-//! C1  finds the ring empty                  W1  waits until armed
-//! C2  resets the bell, notes membership,    W2  waits until there is a frame, or a participant joined or departed
+//! consumer                                  the bells' thread
+//! C1  finds the ring empty                  W1  waits for those that are armed
+//! C2  resets the bell, notes membership,    W2  finds a frame, or that a participant joined or departed
 //!     armed := yes                          W3  armed := no
 //! C3  checks once more; empty? polls        W4  rings
 //! ```
@@ -22,23 +21,21 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::FrameSender;
+use super::bells::{Place, Target};
 use crate::error::{Error, Result};
 use crate::frame::{Header, control};
 use crate::os::fork;
 use crate::os::poll::{Ready, wait};
-use crate::os::thread::spawn_with_signals_blocked;
-use crate::ring::{Mark, Ring, Watch};
+use crate::ring::{Ring, Watch};
 use crate::wait::deadline::Deadline;
 
 const QUIET: u32 = 0;
 const ARMED: u32 = 1;
-const STOPPED: u32 = 2;
 
 /// A descriptor or frame that announces a ring's frames. While the bell is armed, a frame in the
 /// ring, or a participant that joins or departs, rings it once.
@@ -68,16 +65,13 @@ const STOPPED: u32 = 2;
 #[derive(Debug)]
 pub struct Doorbell {
     shared: Arc<Shared>,
-    watcher: Option<JoinHandle<()>>,
+    place: Place,
     born: u32,
 }
 
-/// The state shared by the consumer's side and the watcher.
+/// The state shared by the consumer's side and the bells' thread.
 struct Shared {
     state: AtomicU32,
-    /// The membership at the time of arming.
-    since: Mutex<Mark>,
-    watch: Watch,
     bell: Bell,
 }
 
@@ -94,8 +88,8 @@ enum Bell {
 }
 
 impl Doorbell {
-    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Six system calls and
-    /// a thread.
+    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Some system calls; all
+    /// bells of a process, up to 120, share one thread.
     ///
     /// # Errors
     /// [`Error::Io`] if no descriptor or no thread can be created.
@@ -130,19 +124,16 @@ impl Doorbell {
 
     fn hang(ring: &Ring, bell: Bell) -> Result<Self> {
         let watch = Watch::new(ring);
-        let since = Mutex::new(watch.mark());
-        let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), since, watch, bell });
-        let watched = Arc::clone(&shared);
-        let watcher = spawn_with_signals_blocked("slipring-bell", move || watched.run())
-            .map_err(|e| Error::io("start a thread", e))?;
-        Ok(Doorbell { shared, watcher: Some(watcher), born: fork::generation() })
+        let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), bell });
+        let place = Place::new(watch, Arc::clone(&shared) as Arc<dyn Target>)?;
+        Ok(Doorbell { shared, place, born: fork::generation() })
     }
 
     /// Resets and arms the bell. False if it was armed already, so that nothing has changed since
     /// the check that followed. Two system calls if it was not armed, none if it was.
     pub fn arm(&self) -> bool {
         // A copy in a forked child must not touch the parent's eventfd.
-        // SYNC(bell): pairs with the CAS in `watch_once`.
+        // SYNC(bell): pairs with the CAS in `ring`.
         if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) == ARMED {
             return false;
         }
@@ -150,12 +141,9 @@ impl Doorbell {
             let _ = rustix::io::read(fd, &mut [0; 8]); // 0 already: EAGAIN
         }
         // Before C3: any later join or departure rings.
-        *self.shared.since.lock().unwrap_or_else(PoisonError::into_inner) = self.shared.watch.mark();
-        // SYNC(bell): pairs with the loads in `run` and `watch_once`.
+        self.place.mark();
         self.shared.state.store(ARMED, Ordering::Release);
-        if let Some(watcher) = &self.watcher {
-            watcher.thread().unpark();
-        }
+        self.place.resume();
         true
     }
 
@@ -195,52 +183,17 @@ impl Doorbell {
     }
 }
 
-impl Drop for Doorbell {
-    fn drop(&mut self) {
-        if fork::is_child_of(self.born) {
-            // The watcher runs in the parent only; its join handle here refers to no thread.
-            std::mem::forget(self.watcher.take());
-            return;
-        }
-        // SYNC(bell): pairs with the loads in `run` and `watch_once`.
-        self.shared.state.store(STOPPED, Ordering::Release);
-        if let Some(watcher) = self.watcher.take() {
-            watcher.thread().unpark();
-            self.shared.watch.wake();
-            let _ = watcher.join(); // it does not panic, and ends within a capped sleep
+impl Target for Shared {
+    fn ring(&self) {
+        // SYNC(bell): pairs with the store and the load in `arm`.
+        if self.state.compare_exchange(ARMED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.announce();
         }
     }
 }
 
 impl Shared {
-    fn run(&self) {
-        loop {
-            // SYNC(bell): pairs with the stores in `arm` and `drop`.
-            match self.state.load(Ordering::Acquire) {
-                ARMED => self.watch_once(),
-                STOPPED => return,
-                _ => std::thread::park(),
-            }
-        }
-    }
-
-    /// Waits once, from armed to rung.
-    fn watch_once(&self) {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        // SYNC(bell): as in `run`; and the CAS below pairs with the load in `arm`.
-        let is_armed = || self.state.load(Ordering::Acquire) == ARMED;
-        while is_armed() && !self.watch.is_ready(since) {
-            if self.watch.sleep(since).is_err() {
-                break; // damaged: the consumer reports the fault
-            }
-        }
-        self.watch.pass_on(); // also when the bell is dropped
-        if self.state.compare_exchange(ARMED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.ring();
-        }
-    }
-
-    fn ring(&self) {
+    fn announce(&self) {
         match &self.bell {
             Bell::Eventfd(fd) => {
                 let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // at its limit it is readable anyway
@@ -325,7 +278,7 @@ mod tests {
                     for n in 0..FRAMES {
                         tx.send(Header::PLAIN, &n.to_le_bytes()).unwrap();
                         if n % 64 == 0 {
-                            std::thread::yield_now(); // let the ring become empty from time to time
+                            std::thread::yield_now(); // let it run dry now and then
                         }
                     }
                 });

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bells;
 mod deadlines;
 pub mod dgram;
 mod doorbell;
