@@ -28,6 +28,7 @@ mod tasks;
 mod transports;
 mod trips;
 mod trouble;
+mod waitset;
 mod wires;
 
 use std::path::PathBuf;
@@ -51,6 +52,7 @@ Examples:
   slipring bench wakeup                       sides that sleep, beside a futex
   slipring bench mpmc --pairs 1,2,4           several senders and receivers
   slipring bench transports                   frames, beside bare system calls
+  slipring bench waitset                      one wait for many rings
   slipring bench relay                        ring to ring through a pipe
   slipring bench doctor                       what makes figures poor here
   slipring bench ping-pong --format ipc-bench -s 4096 -c 1000
@@ -79,6 +81,7 @@ enum What {
     Relay(relay::Relay),
     Attach(once::Attach),
     Idle(once::Resting),
+    Waitset(waitset::Waitset),
     Doctor(doctor::BenchDoctor),
 }
 
@@ -95,6 +98,7 @@ impl Bench {
             What::Relay(verb) => verb.run(context),
             What::Attach(verb) => verb.run(context),
             What::Idle(verb) => verb.run(context),
+            What::Waitset(verb) => verb.run(context),
             What::Doctor(verb) => verb.run(context),
         }
     }

@@ -94,6 +94,11 @@ impl Worker {
                     Ends::Mpmc((tx, rx)) => runs::echo(tx, rx)?,
                 }
             }
+            Task::Hold { ports } => {
+                for port in ports {
+                    attached(&mut self.senders, port.fd, || ports::sender(&port.open()?))?;
+                }
+            }
             Task::Produce { to, size, first, until, pace, stop } => {
                 let sender = attached(&mut self.senders, to.fd, || ports::sender(&to.open()?))?;
                 let (count, sum, ns) = match sender {

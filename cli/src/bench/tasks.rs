@@ -28,6 +28,8 @@ pub(super) enum Task {
     Consume { from: Port },
     /// Keeps `threads` threads busy until the next such task.
     Busy { threads: usize, cpus: Vec<usize> },
+    /// Attaches senders, and keeps them.
+    Hold { ports: Vec<Port> },
     /// Waits for a message that does not come.
     Wait { from: Port, ns: u64 },
     /// Creates and opens named rings, and unlinks their names.
