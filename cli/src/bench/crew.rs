@@ -61,6 +61,11 @@ impl Peer {
         self.process.as_ref().map(Part::pid)
     }
 
+    /// Kills the process. (Dropping the peer closes its pipe first, which lets it end in order.)
+    pub(super) fn kill(&mut self) -> Outcome {
+        self.process.as_mut().map_or(Ok(()), Part::kill)
+    }
+
     /// Sends a task; [`Peer::answer`] waits for its end.
     pub(super) fn tell(&mut self, task: &Task) -> Outcome {
         let mut line = serde_json::to_string(task).map_err(|e| Failure::new(FAILED, e))?;

@@ -294,16 +294,19 @@ fn deaths() -> Outcome<Row> {
             }
             let ns = std::thread::scope(|scope| {
                 let waiting = scope.spawn(|| {
-                    set.wait()?;
-                    let end = now_ns();
-                    match receiver.try_recv() {
-                        Err(Error::PeerDead) => Ok(end),
-                        _ => Err(Failure::new(FAILED, "the peer is not dead")),
+                    loop {
+                        set.wait()?;
+                        let end = now_ns();
+                        match receiver.try_recv() {
+                            Err(Error::PeerDead) => return Ok(end),
+                            Err(Error::Empty) => {} // reported a moment too early
+                            _ => return Err(Failure::new(FAILED, "the peer is not dead")),
+                        }
                     }
                 });
                 std::thread::sleep(Duration::from_millis(5)); // asleep by then
                 let start = now_ns();
-                drop(peer); // kills it
+                peer.kill()?;
                 let end = waiting.join().unwrap_or_else(|_| Err(Failure::new(FAILED, "the waiting thread failed")))?;
                 Ok::<f64, Failure>(end.saturating_sub(start) as f64)
             })?;
