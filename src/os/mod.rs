@@ -28,5 +28,4 @@ pub(crate) mod socket;
 pub(crate) mod spawn;
 #[cfg(feature = "transports")]
 pub(crate) mod sysv;
-#[cfg(feature = "transports")]
 pub(crate) mod thread;

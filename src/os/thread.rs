@@ -1,7 +1,7 @@
 //! The library's own threads: named, and with every signal blocked, because signals are for the
 //! program's threads.
 //!
-//! Used by `transport/doorbell.rs`. The kernel must not pick a thread that the program does not
+//! Used by `set/`. The kernel must not pick a thread that the program does not
 //! know of to run a signal handler. Nor may a signal that is read from a signalfd be unblocked in
 //! such a thread.
 

@@ -26,7 +26,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::descriptors::Descriptors;
 use self::member::{Member, Shared, What};
-use self::source::{Lent, Readiness, Source};
+#[cfg(feature = "transports")]
+use self::source::Source;
+use self::source::{Lent, Readiness};
 use self::wait::Waiter;
 use self::watcher::Watch;
 use crate::error::{Error, Result};
@@ -314,6 +316,7 @@ impl Registry {
     }
 
     /// As [`Registry::add`], of a member that is paused.
+    #[cfg(feature = "transports")]
     pub(crate) fn add_paused(&self, token: Token, source: impl Source + 'static) -> Result<Membership> {
         let member = self.insert(token, Readiness::of(source), true)?;
         Ok(Membership { member, set: Arc::clone(&self.0) })
@@ -344,11 +347,13 @@ impl fmt::Debug for Registry {
 
 /// A member that is waited for only when it is wanted: while it is paused, it is neither looked at nor
 /// armed, so its notifiers make no system call for it.
+#[cfg(feature = "transports")]
 pub(crate) struct Membership {
     member: Arc<Member>,
     set: Arc<Shared>,
 }
 
+#[cfg(feature = "transports")]
 impl Membership {
     /// Stops waiting for it. A wait that has just ended may report it once more.
     pub(crate) fn pause(&self) {
