@@ -361,7 +361,7 @@ fn senders_beyond_the_bound_are_reported() {
     };
     assert_eq!(next(&mut inbox), "Empty");
     memory.push_raw(&hello_of(65_536));
-    assert!(next(&mut inbox).contains("its end cannot be told"));
+    assert!(next(&mut inbox).contains("its end cannot be noticed"));
     for epoch in 0..65_536 {
         memory.push_raw(&control_message(control::BYE, b"", Some(epoch)));
     }
