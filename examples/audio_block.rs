@@ -101,7 +101,7 @@ fn render(behaviour: &str) -> Result<Option<[u64; 4]>, Box<dyn Error>> {
 fn sound_card(name: &str, misbehave: bool) -> Result<(), Box<dyn Error>> {
     let mut rx = stream::Consumer::open(name, &options(1))?;
     let mut tx = stream::Producer::open(&format!("{name}-reply"), &options(1))?;
-    drop(rx.read_view_deadline(8 * BLOCK, Instant::now() + Duration::from_secs(10))?); // wait for some blocks, then start
+    rx.read_view_deadline(8 * BLOCK, Instant::now() + Duration::from_secs(10))?.keep(); // wait for some blocks, then start
     let mut speaker = [0f32; FRAMES * CHANNELS];
     let (mut played, mut xruns, mut wrong, mut n) = (0, 0, 0, 0);
     // The driver's state. Periods are absolute times, so that they do not drift.
