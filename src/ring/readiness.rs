@@ -1,13 +1,16 @@
 //! What a ring's handle lends to a set of waits: one edge of the ring, looked at by atomics only.
 //!
-//! Used by `attachment.rs` for the `readable` and `writable` of all handles. Relies on the words that
-//! observers may read, too (docs/memory-model.md, "Observers"): the look does not touch headers or
-//! payloads of a byte ring, so it may run while the handle is used by another thread.
+//! Used by `attachment.rs` for the `readable` and `writable` of all handles. Relies on the words
+//! that observers may read, too (docs/memory-model.md, "Observers"): the look does not touch
+//! headers or payloads of a byte ring, so it may run while the handle is used by another thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{Ring, mpmc, spsc, stream};
+use super::Ring;
+use super::mpmc::layout as mpmc;
+use super::spsc::layout as spsc;
+use super::stream::layout as stream;
 use crate::segment::{Ends, Kind, Reaper, Role, Segment, Told};
 use crate::set::source::Source;
 use crate::wait::eventcount::{Event, Many, One};
@@ -16,14 +19,14 @@ use crate::wait::eventcount::{Event, Many, One};
 pub(super) enum Look {
     /// A frame, or the tail of one that is not whole: positions alone do not tell. What a producer
     /// committed and died before it moved the tail is found with the news of its death.
-    Spsc(spsc::layout::Shared),
+    Spsc(spsc::Shared),
     /// Room for a payload of this length.
-    SpscRoom(spsc::layout::Shared, usize),
-    Stream(stream::layout::Shared),
-    StreamRoom(stream::layout::Shared, usize),
+    SpscRoom(spsc::Shared, usize),
+    Stream(stream::Shared),
+    StreamRoom(stream::Shared, usize),
     /// The count of redeliveries at which no frame was to be delivered again.
-    Mpmc(mpmc::layout::Shared, AtomicU64),
-    MpmcRoom(mpmc::layout::Shared),
+    Mpmc(mpmc::Shared, AtomicU64),
+    MpmcRoom(mpmc::Shared),
 }
 
 impl Look {

@@ -1,8 +1,8 @@
-//! Watching a ring without a seat in it: has something come since a consumer found it empty?
+//! Watching a ring without being a participant: whether something has come since a consumer found
+//! it empty.
 //!
-//! Used by `transport/doorbell.rs`, as a source of a set of waits. Relies on the eventcount that
-//! consumers sleep on: a watcher that sleeps there costs a producer exactly what a sleeping consumer
-//! costs it.
+//! Used by `transport/doorbell.rs`, as a source of a set of waits. Relies on the eventcount of the
+//! consumers: for a producer, a sleeping watcher costs as much as a sleeping consumer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,19 +12,19 @@ use crate::segment::{Kind, Reaper, Role, Segment};
 use crate::set::source::Source;
 use crate::wait::eventcount::Event;
 
-/// A ring as seen by a watcher, which only learns when to look.
+/// A ring as seen by a watcher, which only finds out when a consumer should check it.
 #[derive(Clone)]
 pub(crate) struct Watch(Arc<Watched>);
 
 struct Watched {
     ring: Ring,
     edge: Edge,
-    /// What was known when the consumer last found nothing.
+    /// The state when the consumer last found nothing.
     since: Mutex<Mark>,
     reaper: Mutex<Option<Reaper>>,
 }
 
-/// What was known at a moment: who had come and gone, and what had been taken back from the dead.
+/// The state at some moment: the membership, and the count of redeliveries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Mark {
     membership: u64,
@@ -38,7 +38,7 @@ impl Watch {
         Watch(Arc::new(Watched { ring: ring.clone(), edge, since, reaper: Mutex::new(None) }))
     }
 
-    /// From now on, only what comes later is news.
+    /// Reports only what comes after this call.
     pub(crate) fn mark(&self) {
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Mark::of(&self.0.ring);
     }
@@ -56,9 +56,9 @@ impl Source for Watch {
         self.0.edge.event()
     }
 
-    /// Whether a consumer that looks now may find something that it did not find before the mark: a
-    /// frame, bytes, or news of an end. May say so in vain; what it finds in a damaged ring is the
-    /// consumer's to report.
+    /// Whether a consumer may now find something that was not there before the mark: a frame,
+    /// bytes, or an end. May be true without a cause, for example in a damaged ring, which the
+    /// consumer then reports.
     fn is_ready(&self, _: bool) -> bool {
         let ring = &self.0.ring;
         let has_data = match ring.kind() {
@@ -92,6 +92,7 @@ impl Source for Watch {
         false
     }
 }
+
 #[cfg(all(test, not(miri)))]
 mod tests {
     use std::time::Instant;
@@ -120,7 +121,8 @@ mod tests {
         assert!(sleep() >= SLEEP_CAP, "an empty ring wakes no watcher");
         let (tx, _rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
         tx.send(b"frame").unwrap();
-        // A machine may be slow at waking, never at sleeping: one quick one of many is enough.
+        // A loaded machine may wake a sleeper late, but not early: one quick sleep of many is
+        // enough.
         assert!((0..100).any(|_| sleep() < SLEEP_CAP / 2), "the consumer is not woken");
     }
 }

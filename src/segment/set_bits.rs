@@ -1,5 +1,5 @@
-//! Which bits of an eventcount's word the sets of waits of this process have, so that no two share one
-//! (`wait/eventcount.rs` says why).
+//! Which bits of an eventcount's word the sets of waits of this process have, so that no two share
+//! one (`wait/eventcount.rs` says why).
 //!
 //! Used by the sources of sets. Private to the process.
 
@@ -19,9 +19,9 @@ impl SetBits {
     }
 
     /// A bit that no other set of this process has here. The search begins at another bit in each
-    /// process, because processes that watch one ring do not know of each other's. If all are taken,
-    /// one that another set has, too: the two may hide wake-ups from each other, until the caps of
-    /// their sleeps.
+    /// process, because processes that watch one ring do not know of each other's. If all are
+    /// taken, one that another set has, too: the two may hide wake-ups from each other, until the
+    /// caps of their sleeps.
     pub(crate) fn take(&self) -> u32 {
         let first = std::process::id() % SETS;
         let mut bits = (0..SETS).map(|i| 2 << ((first + i) % SETS));

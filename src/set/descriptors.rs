@@ -1,9 +1,9 @@
-//! The descriptors of a set: an epoll instance of its own, which the process's watcher watches while
-//! the set sleeps.
+//! The descriptors of a set: an epoll instance of its own, which the process's watcher watches
+//! while the set sleeps.
 //!
-//! Used by `set/mod.rs`. The set asks its instance itself before it sleeps and after it was woken. So a
-//! descriptor that is ready costs one system call (`epoll_wait`, which does not wait), and one that
-//! becomes ready during a sleep one hop more, over the watcher.
+//! Used by `set/mod.rs`. The set asks its instance itself before it sleeps and after it was woken.
+//! So a descriptor that is ready costs one system call (`epoll_wait`, which does not wait), and one
+//! that becomes ready during a sleep one hop more, over the watcher.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -24,8 +24,8 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Descriptors {
     epoll: OwnedFd,
     number: u64,
-    /// Whether the watcher will ring. Relaxed, as `fired`: hints beside the ring of the set, which orders
-    /// them, and the kernel's own order.
+    /// Whether the watcher will ring. Relaxed, as `fired`: hints beside the ring of the set, which
+    /// orders them, and the kernel's own order.
     armed: AtomicBool,
     /// Whether it has rung since the last look.
     fired: AtomicBool,
@@ -59,8 +59,8 @@ impl Descriptors {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Has the watcher ring the set when a descriptor is ready, or becomes ready. To be called before
-    /// the last look ahead of a sleep. At most one system call.
+    /// Has the watcher ring the set when a descriptor is ready, or becomes ready. To be called
+    /// before the last look ahead of a sleep. At most one system call.
     pub(super) fn arm(&self) -> Result<()> {
         if self.armed.swap(true, Ordering::Relaxed) {
             return Ok(());

@@ -1,8 +1,8 @@
-//! Threads that sleep for a set on more words than one call takes: each for a group of members, whose
-//! notifiers wake it, and it rings the set's bell.
+//! Threads that sleep for a set on more words than one call takes: each for a group of members,
+//! whose notifiers wake it, and it rings the set's bell.
 //!
-//! Used by `set/mod.rs` for members beyond the first 127, and for all of them where the kernel has no
-//! `FUTEX_WAITV`: then each helper has one member.
+//! Used by `set/mod.rs` for members beyond the first 127, and for all of them where the kernel has
+//! no `FUTEX_WAITV`: then each helper has one member.
 //!
 //! ```text
 //! set                                          helper
@@ -14,9 +14,10 @@
 //! The flags are Relaxed: they carry nothing, bells order them against sleeps, and the group lies
 //! behind a lock.
 //!
-//! A helper that sleeps stays as it is while the set is awake, so a busy member costs the rest of its
-//! group nothing and the other groups neither. The set checks all members itself before it sleeps and
-//! after each ring; what is published after that check wakes the helper, which was told before it.
+//! A helper that sleeps stays as it is while the set is awake, so a busy member costs the rest of
+//! its group nothing and the other groups neither. The set checks all members itself before it
+//! sleeps and after each ring; what is published after that check wakes the helper, which was told
+//! before it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -13,7 +13,6 @@ use super::watcher::Watch;
 use crate::error::Result;
 use crate::memory::{self, LINE};
 use crate::wait::barrier::Barrier;
-
 use crate::wait::eventcount::{Event, ONLY_SET, One};
 
 /// A bell: an eventcount of this process alone, by which its threads wake one another.
@@ -46,8 +45,8 @@ pub(super) struct Member {
     pub(super) paused: AtomicBool,
     /// The deaths of its peers, reported by the watcher.
     pub(super) watch: Option<Arc<Watch>>,
-    /// A sleep here may have got a wake-up that another waiter needs, if the user does not take what
-    /// was reported.
+    /// A sleep here may have got a wake-up that another waiter needs, if the user does not take
+    /// what was reported.
     owes: AtomicBool,
 }
 
@@ -72,7 +71,8 @@ impl Member {
         }
     }
 
-    /// Whether to report it now; `reporting` if that is done. A waker is reported once for all its uses until then.
+    /// Whether to report it now; `reporting` if that is done. A waker is reported once for all its
+    /// uses until then.
     pub(super) fn is_ready(&self, reporting: bool) -> bool {
         self.is_active()
             && match &self.what {
@@ -188,7 +188,8 @@ impl Shared {
 
     /// Tells the waiting thread to look at all members.
     pub(crate) fn ring(&self) {
-        // SYNC(rung): pairs with the swap in `block`; what happened, before the look that it asks for.
+        // SYNC(rung): pairs with the swap in `block`; what happened, before the look that it asks
+        // for.
         self.rung.store(true, Ordering::Release);
         self.bell.ring();
     }

@@ -52,21 +52,21 @@ pub struct Token(pub usize);
 /// comes again. Now and then a member is reported in vain, so go on at
 /// [`Empty`](Error::Empty), [`Full`](Error::Full) and `None`.
 ///
-/// **Fair.** A wait looks first at the members it reported last, and at one other, in turn: so a busy
-/// member costs no look at all the others, and of n members each is looked at once in n waits.
+/// **Fair.** A wait looks first at the members it reported last, and at one other, in turn: so a
+/// busy member costs no look at all the others, and of n members each is looked at once in n waits.
 /// Descriptors are asked every 32 waits while other members are ready, and before each sleep.
 ///
-/// **Deaths.** While the set sleeps, the death of a peer wakes it within milliseconds: the process's
-/// watcher thread holds a pidfd of each peer's process. Peers in other pid namespaces are checked by
-/// the clock, every 50 ms, or less often in a large set so that this takes about a percent of a
-/// processor.
+/// **Deaths.** While the set sleeps, the death of a peer wakes it within milliseconds: the
+/// process's watcher thread holds a pidfd of each peer's process. Peers in other pid namespaces are
+/// checked by the clock, every 50 ms, or less often in a large set so that this takes about a
+/// percent of a processor.
 ///
 /// **Cost.** A wait that finds a member ready makes no system call. One that sleeps makes three or
-/// four (`membarrier`, `FUTEX_WAITV`, with descriptors `epoll_wait` and `epoll_ctl`), and its notifier
-/// one. Beyond 127 members from shared memory, each further 127 take a thread of the set. Where the
-/// kernel has no `FUTEX_WAITV` (before Linux 5.16, or a seccomp filter forbids it), each member
-/// takes one. The watcher thread is started when the first set of a process has a member with peers
-/// in other processes, or a descriptor, and ends with the last one.
+/// four (`membarrier`, `FUTEX_WAITV`, with descriptors `epoll_wait` and `epoll_ctl`), and its
+/// notifier one. Beyond 127 members from shared memory, each further 127 take a thread of the set.
+/// Where the kernel has no `FUTEX_WAITV` (before Linux 5.16, or a seccomp filter forbids it), each
+/// member takes one. The watcher thread is started when the first set of a process has a member
+/// with peers in other processes, or a descriptor, and ends with the last one.
 ///
 /// Not for [`Mutex`](crate::Mutex): a mutex is held for moments, so wait for it alone.
 ///
@@ -169,8 +169,9 @@ impl WaitSet {
         self.waiter.set_idle(idle);
     }
 
-    /// Waits until a member is ready, and reports those that it found: not always all that are ready,
-    /// since it does not look at all of them while one is ready. The next wait goes on with the others.
+    /// Waits until a member is ready, and reports those that it found: not always all that are
+    /// ready, since it does not look at all of them while one is ready. The next wait goes on with
+    /// the others.
     ///
     /// # Errors
     /// [`Error::Forked`] in a forked child; [`Error::Io`] if a thread that the set needs cannot be
@@ -198,8 +199,8 @@ impl WaitSet {
         Ok(Ready(self.waiter.ready().iter()))
     }
 
-    /// Reports the members that are ready now, perhaps none. Looks at all of them; one system call if
-    /// there are descriptors.
+    /// Reports the members that are ready now, perhaps none. Looks at all of them; one system call
+    /// if there are descriptors.
     ///
     /// # Errors
     /// [`Error::Forked`] in a forked child.
@@ -286,8 +287,8 @@ impl Registry {
         Ok(member)
     }
 
-    /// As [`WaitSet::remove`]. Wakes the thread that waits, which forgets the member. A wait that has
-    /// just ended may report it once more.
+    /// As [`WaitSet::remove`]. Wakes the thread that waits, which forgets the member. A wait that
+    /// has just ended may report it once more.
     pub fn remove(&self, token: Token) -> bool {
         if self.check_fork().is_err() {
             return false;
@@ -345,8 +346,8 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A member that is waited for only when it is wanted: while it is paused, it is neither looked at nor
-/// armed, so its notifiers make no system call for it.
+/// A member that is waited for only when it is wanted: while it is paused, it is neither looked at
+/// nor armed, so its notifiers make no system call for it.
 #[cfg(feature = "transports")]
 pub(crate) struct Membership {
     member: Arc<Member>,
@@ -371,8 +372,8 @@ impl Membership {
     }
 }
 
-/// Wakes the thread that waits in a [`WaitSet`], which then reports the waker's token: once, however
-/// often it was used until then.
+/// Wakes the thread that waits in a [`WaitSet`], which then reports the waker's token: once,
+/// however often it was used until then.
 #[derive(Clone)]
 pub struct Waker {
     used: Arc<AtomicBool>,
@@ -383,7 +384,8 @@ impl Waker {
     /// Makes the set report the token. Wait-free, apart from one system call if the set sleeps;
     /// async-signal-safe. Does nothing once the token is removed, and in a forked child.
     pub fn wake(&self) {
-        // SYNC(waker): pairs with `is_ready`; what was done before the wake comes before its report.
+        // SYNC(waker): pairs with `is_ready`; what was done before the wake comes before its
+        // report.
         self.used.store(true, Ordering::Release);
         if !fork::is_child_of(self.set.born) {
             self.set.ring();

@@ -24,8 +24,8 @@ pub(crate) trait Source: Send + Sync {
     /// again. An end counts as reported to the set when it is seen by a look that is `reporting`.
     fn is_ready(&self, reporting: bool) -> bool;
 
-    /// Wakes another waiter, if one wake-up is meant for one waiter and there is still something: the
-    /// set has slept here, and may have got a wake-up that its user did not need.
+    /// Wakes another waiter, if one wake-up is meant for one waiter and there is still something:
+    /// the set has slept here, and may have got a wake-up that its user did not need.
     fn pass_on(&self) {}
 
     /// Whether notifiers may leave a waiter to the cap of its sleep.

@@ -7,8 +7,8 @@ use crate::named::semaphore::{Permit, Semaphore};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Every form: as many words as the kernel takes, few, so that helpers have groups, and one, as where
-/// there is no call for several.
+/// Every form: as many words as the kernel takes, few, so that helpers have groups, and one, as
+/// where there is no call for several.
 fn sets() -> impl Iterator<Item = WaitSet> {
     [futex::MOST_WORDS, 3, 1].map(|words| WaitSet::with_words(words).unwrap()).into_iter()
 }

@@ -21,8 +21,8 @@ use crate::wait::eventcount::{SLEEP_CAP, Sleep};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::several::{Pass, Sleeper};
 
-/// Waits that find other members ready between two looks at the descriptors, and attempts between two
-/// looks by a wait that spins.
+/// Waits that find other members ready between two looks at the descriptors, and attempts between
+/// two looks by a wait that spins.
 const BUSY_WAITS: u32 = 32;
 
 pub(super) struct Waiter {
@@ -225,8 +225,8 @@ enum Outcome {
 }
 
 impl View {
-    /// Looks for members that are ready: `deep`ly at all of them, else at those that were ready last
-    /// and at one other. Says whether there is any.
+    /// Looks for members that are ready: `deep`ly at all of them, else at those that were ready
+    /// last and at one other. Says whether there is any.
     #[inline]
     fn look(&mut self, deep: bool) -> bool {
         self.ready.clear();

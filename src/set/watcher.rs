@@ -1,19 +1,20 @@
-//! The process's watcher: one thread with one epoll instance, which wakes sets for what no futex tells
-//! of: deaths of peers, and descriptors.
+//! The process's watcher: one thread with one epoll instance, which wakes sets for what no futex
+//! tells of: deaths of peers, and descriptors.
 //!
-//! Used by `set/mod.rs` and `descriptors.rs`. Started by its first user, ended with its last one. The
-//! thread blocks all signals.
+//! Used by `set/mod.rs` and `descriptors.rs`. Started by its first user, ended with its last one.
+//! The thread blocks all signals.
 //!
-//! **Deaths by event.** A participant's record names its process: pid, start time, inode of its pidfd.
-//! If `pidfd_open` gives a descriptor of that very process, its peers' death is an event: the pidfd
-//! becomes readable. That is only a hint. What proves a death is, as everywhere, that the kernel has
-//! dropped the participant's lock; the kernel does so before it makes the pidfd readable, unless a
-//! descriptor of the dead process lives on elsewhere, so the watcher tries again for a second. Then it
-//! rings the sets, whatever it found: a notifier that is killed between changing a word and waking its
-//! sleepers leaves a sleeper that no other notifier would wake.
+//! **Deaths by event.** A participant's record names its process: pid, start time, inode of its
+//! pidfd. If `pidfd_open` gives a descriptor of that very process, its peers' death is an event:
+//! the pidfd becomes readable. That is only a hint. What proves a death is, as everywhere, that the
+//! kernel has dropped the participant's lock; the kernel does so before it makes the pidfd
+//! readable, unless a descriptor of the dead process lives on elsewhere, so the watcher tries again
+//! for a second. Then it rings the sets, whatever it found: a notifier that is killed between
+//! changing a word and waking its sleepers leaves a sleeper that no other notifier would wake.
 //!
-//! A process that cannot be reached so (another pid namespace, too many descriptors) is looked at by
-//! the clock, and so is, seldom, every peer: a process may end without its pidfd saying so, by exec.
+//! A process that cannot be reached so (another pid namespace, too many descriptors) is looked at
+//! by the clock, and so is, seldom, every peer: a process may end without its pidfd saying so, by
+//! exec.
 //!
 //! **Forks.** An epoll instance is shared with children. A child's copies do nothing when they are
 //! dropped; a set that is made in the child starts a watcher there.
@@ -83,7 +84,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watcher {
-    /// The watcher of this process; starts it if there is none. Some system calls and a thread then.
+    /// The watcher of this process; starts it if there is none. Some system calls and a thread
+    /// then.
     pub(super) fn get() -> Result<Arc<Self>> {
         static RUNNING: PerProcess<Weak<Watcher>> = PerProcess::new();
         let mut watcher = RUNNING.lock();

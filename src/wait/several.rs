@@ -16,8 +16,8 @@
 //! other, each compared and queued under the lock that `futex_wake` takes. If N4 came before this
 //! word's turn, the comparison fails and the call returns; if it comes later, the sleeper is queued
 //! and is woken, even if other words still have to be queued then: the kernel looks for that before
-//! it sleeps. A wake that meets a sleeper on its way out (another word has woken it) is spent on it;
-//! that is why the caller checks *all* members after a sleep, whatever index the call returns.
+//! it sleeps. A wake that meets a sleeper on its way out (another word has woken it) is spent on
+//! it; that is why the caller checks *all* members after a sleep, whatever index the call returns.
 //!
 //! **What stays armed.** After a pass the words of [`One`](super::eventcount::One)s stay armed. A
 //! notifier that meets such a word while the set is awake makes one system call for nothing, and

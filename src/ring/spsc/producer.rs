@@ -97,9 +97,9 @@ impl Producer {
         self.core.shared().max_payload()
     }
 
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len` bytes. It is no borrow: this
-    /// handle stays usable. Consumers tell of released space from time to time, so a set with such a
-    /// member sleeps for at most 50 ms.
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len`
+    /// bytes. It is no borrow: this handle stays usable. Consumers tell of released space from time
+    /// to time, so a set with such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
         self.attachment.readiness(Look::SpscRoom(self.ring().spsc_shared(), len))
@@ -215,8 +215,8 @@ impl Producer {
 
     /// Reserves room for a payload of up to `len` bytes, to be written in place. Wait-free.
     ///
-    /// Invisible to the consumer until [`WriteGrant::commit`]. Dropping it without committing aborts;
-    /// nothing is sent.
+    /// Invisible to the consumer until [`WriteGrant::commit`]. Dropping it without committing
+    /// aborts; nothing is sent.
     ///
     /// # Errors
     /// As [`Producer::try_send`].
@@ -275,8 +275,8 @@ impl Producer {
         WriteBatch { staged: self.core.begin(), producer: self, frames: 0, bytes: 0 }
     }
 
-    /// Sends copies of as many `payloads` as there is room for, and says how many. They become visible
-    /// at once, as those of a [`WriteBatch`] do. Wait-free.
+    /// Sends copies of as many `payloads` as there is room for, and says how many. They become
+    /// visible at once, as those of a [`WriteBatch`] do. Wait-free.
     ///
     /// # Errors
     /// As [`Producer::try_send`], if not even the first can be sent.
@@ -303,8 +303,8 @@ impl Producer {
         Ok(sent)
     }
 
-    /// [`Producer::try_send_batch`]; waits until the first of the `payloads` can be sent. Blocking: the consumer
-    /// makes the room.
+    /// [`Producer::try_send_batch`]; waits until the first of the `payloads` can be sent. Blocking:
+    /// the consumer makes the room.
     ///
     /// # Errors
     /// As [`Producer::send`]; nothing is sent then.
@@ -449,8 +449,8 @@ impl WriteGrant<'_> {
         self.finish(Header::PLAIN, len);
     }
 
-    /// [`WriteGrant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
-    /// in.
+    /// [`WriteGrant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are
+    /// filled in.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing
@@ -507,8 +507,8 @@ impl DerefMut for WriteGrant<'_> {
     }
 }
 
-/// Frames that become visible together. Dropping or forgetting it without [`WriteBatch::commit`] aborts:
-/// none of them is sent.
+/// Frames that become visible together. Dropping or forgetting it without [`WriteBatch::commit`]
+/// aborts: none of them is sent.
 #[must_use = "a batch that is not committed sends nothing"]
 pub struct WriteBatch<'a> {
     producer: &'a mut Producer,
@@ -528,8 +528,8 @@ impl WriteBatch<'_> {
         self.put(Header::PLAIN, payload)
     }
 
-    /// [`WriteBatch::push`] with a kind, a stream and flags. `len` and `seq` of the header are filled
-    /// in.
+    /// [`WriteBatch::push`] with a kind, a stream and flags. `len` and `seq` of the header are
+    /// filled in.
     ///
     /// # Errors
     /// As [`WriteBatch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and
