@@ -10,8 +10,9 @@ use super::Token;
 use super::descriptors::Descriptors;
 use super::source::Source;
 use super::watcher::Watch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{self, LINE};
+use crate::os::fork;
 use crate::wait::barrier::Barrier;
 use crate::wait::eventcount::{Event, ONLY_SET, One};
 
@@ -129,8 +130,12 @@ impl Shared {
             descriptors: Mutex::default(),
             owing: Mutex::default(),
             owes: AtomicBool::new(false),
-            born: crate::os::fork::generation(),
+            born: fork::generation(),
         }))
+    }
+
+    pub(super) fn check_fork(&self) -> Result<()> {
+        if fork::is_child_of(self.born) { Err(Error::Forked) } else { Ok(()) }
     }
 
     pub(super) fn members(&self) -> MutexGuard<'_, BTreeMap<Token, Arc<Member>>> {

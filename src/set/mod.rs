@@ -264,7 +264,7 @@ impl Registry {
     }
 
     fn insert(&self, token: Token, readiness: Readiness, is_paused: bool) -> Result<Arc<Member>> {
-        self.check_fork()?;
+        self.0.check_fork()?;
         let mut members = self.0.members();
         if members.contains_key(&token) {
             return Err(TAKEN);
@@ -290,7 +290,7 @@ impl Registry {
     /// As [`WaitSet::remove`]. Wakes the thread that waits, which forgets the member. A wait that
     /// has just ended may report it once more.
     pub fn remove(&self, token: Token) -> bool {
-        if self.check_fork().is_err() {
+        if self.0.check_fork().is_err() {
             return false;
         }
         let Some(member) = self.0.members().remove(&token) else { return false };
@@ -304,7 +304,7 @@ impl Registry {
     /// # Errors
     /// As there.
     pub fn waker(&self, token: Token) -> Result<Waker> {
-        self.check_fork()?;
+        self.0.check_fork()?;
         let used = Arc::new(AtomicBool::new(false));
         let mut members = self.0.members();
         if members.contains_key(&token) {
@@ -321,10 +321,6 @@ impl Registry {
     pub(crate) fn add_paused(&self, token: Token, source: impl Source + 'static) -> Result<Membership> {
         let member = self.insert(token, Readiness::of(source), true)?;
         Ok(Membership { member, set: Arc::clone(&self.0) })
-    }
-
-    fn check_fork(&self) -> Result<()> {
-        if fork::is_child_of(self.0.born) { Err(Error::Forked) } else { Ok(()) }
     }
 
     fn descriptors(&self) -> Result<Arc<Descriptors>> {

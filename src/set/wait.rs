@@ -13,7 +13,6 @@ use super::helper::Helper;
 use super::member::{Member, Shared};
 use crate::error::{Error, Result};
 use crate::os::clock::monotonic_ns;
-use crate::os::fork;
 use crate::wait::barrier::LONGEST_SLEEP;
 use crate::wait::block::{Check, block_on};
 use crate::wait::deadline::Deadline;
@@ -121,10 +120,6 @@ impl Waiter {
         &self.view.ready
     }
 
-    fn check_fork(&self) -> Result<()> {
-        if fork::is_child_of(self.shared.born) { Err(Error::Forked) } else { Ok(()) }
-    }
-
     /// Finds the members that are ready now.
     pub(super) fn look_at_all(&mut self) -> Result<()> {
         self.begin()?;
@@ -146,7 +141,7 @@ impl Waiter {
 
     /// Passes on the wake-ups that the last wait may have got instead of another waiter.
     fn begin(&mut self) -> Result<()> {
-        self.check_fork()?;
+        self.shared.check_fork()?;
         self.shared.pass_on_owed();
         Ok(())
     }
@@ -211,7 +206,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if self.check_fork().is_ok() {
+        if self.shared.check_fork().is_ok() {
             self.shared.pass_on_owed();
         }
     }

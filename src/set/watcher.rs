@@ -35,6 +35,7 @@ use super::member::Shared;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::os::fork::{self, PerProcess};
+use crate::os::pauses::Pauses;
 use crate::os::process::{self, Identity};
 use crate::os::thread::spawn_with_signals_blocked;
 use crate::segment::State;
@@ -224,13 +225,13 @@ struct Unproven {
     process: Arc<Process>,
     since: Instant,
     due: Instant,
-    pause: Duration,
+    pauses: Pauses,
 }
 
 impl Unproven {
     fn new(process: Arc<Process>) -> Self {
         let now = Instant::now();
-        Unproven { process, since: now, due: now, pause: FIRST_PAUSE }
+        Unproven { process, since: now, due: now, pauses: Pauses::new(FIRST_PAUSE, PATIENCE) }
     }
 
     /// Reaps what has died, wakes the sets, and says whether nothing more is to be expected.
@@ -247,8 +248,7 @@ impl Unproven {
         for watch in watches {
             proven &= watch.died(self.process.identity);
         }
-        self.due = now + self.pause;
-        self.pause *= 2;
+        self.due = now + self.pauses.next();
         proven || now.duration_since(self.since) > PATIENCE
     }
 }

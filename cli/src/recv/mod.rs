@@ -43,6 +43,7 @@ Frames of a ring stay there.";
 
 /// Frames in one batch of a slot ring.
 const BATCH: usize = 64;
+
 /// Receive frames, from a ring or any other endpoint, to stdout or a file
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
