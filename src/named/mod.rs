@@ -1,4 +1,5 @@
-//! Floor 3: the public semaphore and mutex, each in a separate segment: named, or passed as a memfd.
+//! Floor 3: the public semaphore and mutex, each in a separate segment: named, or passed as a
+//! memfd.
 //!
 //! Used by applications. Relies on the cores in `wait/` for the algorithms, on `segment/` for the
 //! memory and for the liveness of holders.

@@ -155,8 +155,8 @@ impl Mutex {
         Ok(Mutex { member: Member::join(segment, lock)?, bytes, pace: Pace::new(Idle::default()) })
     }
 
-    /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones keep
-    /// their own.
+    /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones
+    /// keep their own.
     pub fn set_idle(&self, idle: Idle) {
         self.pace.set_idle(idle);
     }

@@ -165,8 +165,8 @@ impl Semaphore {
         Ok(Semaphore { member: Member::join(segment, permits)?, pace: Pace::new(Idle::default()) })
     }
 
-    /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones keep
-    /// their own.
+    /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones
+    /// keep their own.
     pub fn set_idle(&self, idle: Idle) {
         self.pace.set_idle(idle);
     }
@@ -236,8 +236,8 @@ impl Semaphore {
         self.member.core.holders().filter(|holder| *holder == 0).count()
     }
 
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until a permit is free. It is no borrow: this
-    /// handle stays usable.
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until a permit is free. It is no borrow:
+    /// this handle stays usable.
     #[must_use]
     pub fn acquirable(&self) -> Readiness {
         let segment = Arc::clone(self.member.participant.segment());

@@ -44,8 +44,9 @@ pub(crate) fn is_child_of(born: u32) -> bool {
     FORKS.load(Relaxed) != born
 }
 
-/// A value of which each process has its own: a forked child finds a new one, not a copy that a thread
-/// of its parent may have locked. For `static`s; what a parent left is never freed in its child.
+/// A value of which each process has its own: a forked child finds a new one, not a copy that a
+/// thread of its parent may have locked. For `static`s; what a parent left is never freed in its
+/// child.
 pub(crate) struct PerProcess<T>(AtomicPtr<Own<T>>);
 
 struct Own<T> {

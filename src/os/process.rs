@@ -36,13 +36,13 @@ pub(crate) fn comm(pid: u32, start_time: u64) -> Option<String> {
     (self::start_time(pid)? == start_time).then(|| name.trim_end().to_owned())
 }
 
-/// A pidfd of the very process that `identity` names. `None` if it has exited and was waited for, or
-/// is not visible from this pid namespace. Some five system calls; Linux 5.3.
+/// A pidfd of the very process that `identity` names. `None` if it has exited and was waited for,
+/// or is not visible from this pid namespace. Some five system calls; Linux 5.3.
 pub(crate) fn open(identity: Identity) -> Option<OwnedFd> {
     let Identity { pid, start_time, pidfd_inode } = identity;
     let pidfd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
-    // Before Linux 6.9 all pidfds have one inode, so the start time decides; from then on it does for
-    // records of participants that could not learn theirs.
+    // Before Linux 6.9 all pidfds have one inode, so the start time decides; from then on it does
+    // for records of participants that could not learn theirs.
     let same_inode = pidfd_inode == 0 || rustix::fs::fstat(&pidfd).is_ok_and(|stat| stat.st_ino == pidfd_inode);
     (same_inode && self::start_time(pid) == Some(start_time)).then_some(pidfd)
 }

@@ -89,8 +89,8 @@ impl Passed {
     }
 
     /// Whether the number still is the descriptor that was passed: it leads to the recorded file,
-    /// which is a pipe, and survives exec. A passed descriptor must survive exec; one that a Rust program opens
-    /// itself does not.
+    /// which is a pipe, and survives exec. A passed descriptor must survive exec; one that a Rust
+    /// program opens itself does not.
     fn is_there(&self) -> bool {
         // SAFETY: fcntl(2) with F_GETFD takes and returns numbers only; one that is no descriptor
         // gives EBADF.

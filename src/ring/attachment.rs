@@ -138,9 +138,9 @@ impl<E: Edge> Attachment<E> {
 
     /// Call this once the handle is complete. It wakes participants that may wait for something
     /// that was recovered, or that a successor of the only producer or consumer has published. In a
-    /// ring of many participants it wakes none otherwise, unless there are few of them (so sets learn
-    /// whom to watch): waking n sleepers at each of n joins would take n² wake-ups, and participants
-    /// that wait for a peer check for themselves.
+    /// ring of many participants it wakes none otherwise, unless there are few of them (so sets
+    /// learn whom to watch): waking n sleepers at each of n joins would take n² wake-ups, and
+    /// participants that wait for a peer check for themselves.
     pub(super) fn announce(&self) {
         let few = self.ring.segment().table().checks().are_few();
         if !E::SHARED || self.has_recovered || few {

@@ -427,8 +427,8 @@ impl Ring {
         self.reap_dead_with(&Reaper::new(&self.segment)?)
     }
 
-    /// [`Ring::reap_dead`] for one that does it again and again, and keeps its locks. Errors are left: the
-    /// handles meet them, too.
+    /// [`Ring::reap_dead`] for one that does it again and again, and keeps its locks. Errors are
+    /// left: the handles meet them, too.
     pub(super) fn reap_dead_lazily(&self, reaper: &Mutex<Option<Reaper>>) {
         let mut reaper = reaper.lock().unwrap_or_else(PoisonError::into_inner);
         if reaper.is_none() {

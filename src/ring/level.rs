@@ -10,8 +10,8 @@ macro_rules! fill_level {
         #[doc = $what]
         ///
         /// A hint, of a moment that has passed when it returns; what can be received or sent, the
-        /// `try_…` calls say. After a death it may be wrong until the ring is used again. Wait-free:
-        /// two loads.
+        /// `try_…` calls say. After a death it may be wrong until the ring is used again.
+        /// Wait-free: two loads.
         ///
         /// ```
         #[doc = $example]

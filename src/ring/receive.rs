@@ -11,8 +11,8 @@ pub(super) fn check_max(max: usize) -> Result<()> {
     if max == 0 { Err(Error::Invalid { what: "size of a batch: at least 1 frame" }) } else { Ok(()) }
 }
 
-/// What `next` receives, up to the end: `Closed`, or `Empty` of a call that does not wait. Any other
-/// error is the last item.
+/// What `next` receives, up to the end: `Closed`, or `Empty` of a call that does not wait. Any
+/// other error is the last item.
 pub(super) fn until_end(mut next: impl FnMut() -> Result<Vec<u8>>) -> impl Iterator<Item = Result<Vec<u8>>> {
     let mut has_ended = false;
     std::iter::from_fn(move || {

@@ -2,8 +2,8 @@
 //!
 //! Used by [`ring::Receiver`](super::ring::Receiver) for its descriptor, and by programs whose loop
 //! also waits for other descriptors. Relies on `ring::Watch`, and on a thread of the process that
-//! waits in a set where blocking consumers would (`bells.rs`). So an armed bell costs a producer what
-//! a sleeping consumer costs it, and a disarmed one costs nothing.
+//! waits in a set where blocking consumers would (`bells.rs`). So an armed bell costs a producer
+//! what a sleeping consumer costs it, and a disarmed one costs nothing.
 //!
 //! ```text
 //! consumer                                  the bells' thread
@@ -88,8 +88,8 @@ enum Bell {
 }
 
 impl Doorbell {
-    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Some system calls; all
-    /// bells of a process, up to 120, share one thread.
+    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Some system calls;
+    /// all bells of a process, up to 120, share one thread.
     ///
     /// # Errors
     /// [`Error::Io`] if no descriptor or no thread can be created.

@@ -100,7 +100,8 @@ impl Sender {
         self.end.as_mut().ok_or(Error::Closed)
     }
 
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len` bytes.
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len`
+    /// bytes.
     ///
     /// # Errors
     /// [`Error::Closed`] after [`FrameSender::close_until`].
@@ -247,7 +248,8 @@ impl Receiver {
     /// held counts as one: the next call releases it.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the sender is a stranger: wait for the socket that is shared with it.
+    /// [`Error::Unsupported`] if the sender is a stranger: wait for the socket that is shared with
+    /// it.
     pub fn readable(&self) -> Result<Readiness> {
         match &self.end {
             ReceivingEnd::Spsc(holder) => Ok(holder.consumer().readable()),

@@ -149,7 +149,8 @@ impl Common {
         }
     }
 
-    /// Measures on the first processor, and finishes. `measure` gets the processor of the other side.
+    /// Measures on the first processor, and finishes. `measure` gets the processor of the other
+    /// side.
     fn pinned(&self, measure: impl FnOnce(Option<usize>) -> Outcome<Report>, context: &Context) -> Outcome {
         let report = self.cpus()?.pinned(measure)?;
         self.finish(report, context)

@@ -231,7 +231,8 @@ fn processor_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// What 1,000 idle rings cost whose producers live in another process: in a set, and with doorbells.
+/// What 1,000 idle rings cost whose producers live in another process: in a set, and with
+/// doorbells.
 fn rest(time: Duration) -> Outcome<[Row; 2]> {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

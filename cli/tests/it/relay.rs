@@ -216,7 +216,8 @@ fn frames_that_a_receiver_left_unread_are_reported_as_lost() {
         crate::common::wait_until("the second frame lies in the socket", || {
             rustix::io::ioctl_fionread(&receiver).unwrap() > 0
         });
-        // Not by closing alone: a child that another test is starting has a copy until its `execve`.
+        // Not by closing alone: a child that another test is starting has a copy until its
+        // `execve`.
         receiver.shutdown(Shutdown::Both).unwrap();
         drop(receiver);
         sender.write(b"three\n");

@@ -71,8 +71,8 @@ impl Consumer {
         self.0.core.max_payload()
     }
 
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to receive. It is no
-    /// borrow: this handle stays usable.
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to receive. It is
+    /// no borrow: this handle stays usable.
     #[must_use]
     pub fn readable(&self) -> Readiness {
         self.0.attachment.readiness(Look::mpmc(self.ring()))
@@ -207,8 +207,8 @@ impl Consumer {
     }
 
     /// Copies of the frames, each released when it is copied, until the last producer has closed
-    /// ([`Error::Closed`]). Blocking: waits while the ring is empty. Any other error is the last item.
-    /// Allocates for each frame; [`Consumer::recv`] does not.
+    /// ([`Error::Closed`]). Blocking: waits while the ring is empty. Any other error is the last
+    /// item. Allocates for each frame; [`Consumer::recv`] does not.
     ///
     /// ```
     /// let (tx, rx) = slipring::mpmc::pair(16, 64)?;

@@ -60,9 +60,9 @@ impl Producer {
         self.0.core.max_payload()
     }
 
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame. It is no borrow: this
-    /// handle stays usable. Consumers tell of released space from time to time, so a set with such a
-    /// member sleeps for at most 50 ms.
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame. It is no
+    /// borrow: this handle stays usable. Consumers tell of released space from time to time, so a
+    /// set with such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self) -> Readiness {
         self.0.attachment.readiness(Look::MpmcRoom(self.ring().mpmc_shared()))
@@ -199,8 +199,8 @@ impl Producer {
         self.put_all(payloads, |len| self.try_claim(len))
     }
 
-    /// [`Producer::try_send_batch`]; waits until the first of the `payloads` can be sent. Blocking: a consumer
-    /// makes the room.
+    /// [`Producer::try_send_batch`]; waits until the first of the `payloads` can be sent. Blocking:
+    /// a consumer makes the room.
     ///
     /// # Errors
     /// As [`Producer::send`]; nothing is sent then.
@@ -393,8 +393,8 @@ impl Producer {
     }
 }
 
-/// A claimed slot, to be filled and committed. Dropping it without [`WriteGrant::commit`] aborts the
-/// claim. A forgotten grant (`mem::forget`) is aborted when the last clone of its handle is
+/// A claimed slot, to be filled and committed. Dropping it without [`WriteGrant::commit`] aborts
+/// the claim. A forgotten grant (`mem::forget`) is aborted when the last clone of its handle is
 /// dropped.
 #[must_use = "a grant that is not committed sends nothing"]
 pub struct WriteGrant<'a> {
@@ -414,8 +414,8 @@ impl WriteGrant<'_> {
         self.finish(Header::PLAIN, len);
     }
 
-    /// [`WriteGrant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are filled
-    /// in.
+    /// [`WriteGrant::commit`] with a kind, a stream and flags. `len` and `seq` of the header are
+    /// filled in.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a kind that [`Header::new`] and [`Header::control`] refuse; nothing

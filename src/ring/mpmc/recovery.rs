@@ -1,9 +1,9 @@
 //! Recovery: voids the claims of dead producers, and redelivers or drops the frames of dead
 //! consumers. A cold path.
 //!
-//! Used by the handles and by `Ring::reap_dead`. Relies on the caller, who has asked the kernel, to say
-//! that the owner of an id is dead. Any number of recoverers may recover the same id or different
-//! ids at once, and each may be stopped or killed at any point (`core.rs` proves it).
+//! Used by the handles and by `Ring::reap_dead`. Relies on the caller, who has asked the kernel, to
+//! say that the owner of an id is dead. Any number of recoverers may recover the same id or
+//! different ids at once, and each may be stopped or killed at any point (`core.rs` proves it).
 //!
 //! *The owner of a claim.* A word names an id, and ids are reused. A recoverer that holds the lock
 //! of the id prevents that. Any other recoverer asks, after reading the word and before its CAS,
@@ -130,8 +130,8 @@ impl Shared {
         let word = self.read_word(taken.slot());
         // Relaxed: we stored it, and while we live no other participant does.
         let seen = ReadWord(word.load(Ordering::Relaxed));
-        // SYNC(again): pairs with the load in `take_redelivered`: what we read comes before the release of
-        // the next reader.
+        // SYNC(again): pairs with the load in `take_redelivered`: what we read comes before the
+        // release of the next reader.
         word.store(seen.taken_back().0, Ordering::Release);
         // SYNC(redeliver): as in `sweep`. One who is killed before this has its frame found by the
         // `sweep` for it.

@@ -162,8 +162,8 @@ impl Shared {
         head != tail
     }
 
-    /// Whether a record for `len` bytes fits, by the exact head. For the side of the producer, whose
-    /// tail it is.
+    /// Whether a record for `len` bytes fits, by the exact head. For the side of the producer,
+    /// whose tail it is.
     pub(crate) fn has_room_for(&self, len: usize) -> bool {
         let (head, tail) = self.observe();
         len <= self.max_payload && tail.wrapping_sub(head) + record_size(len) + SUCCESSOR <= self.capacity

@@ -144,8 +144,8 @@ impl Consumer {
         Ok(ReadView { consumer: self, len })
     }
 
-    /// [`Consumer::try_read_view`]; waits until `len` bytes are there. Blocking: the producer has to
-    /// write them.
+    /// [`Consumer::try_read_view`]; waits until `len` bytes are there. Blocking: the producer has
+    /// to write them.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::PeerDead`], [`Error::Cancelled`],
@@ -233,8 +233,8 @@ impl Consumer {
     }
 }
 
-/// Bytes in place. Dropping it releases them all; [`ReadView::release`] releases the first ones only,
-/// and [`ReadView::keep`] none.
+/// Bytes in place. Dropping it releases them all; [`ReadView::release`] releases the first ones
+/// only, and [`ReadView::keep`] none.
 #[must_use = "dropping a view releases its bytes unread"]
 pub struct ReadView<'a> {
     consumer: &'a mut Consumer,

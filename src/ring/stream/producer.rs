@@ -56,9 +56,9 @@ impl Producer {
         Ok(Producer { core, attachment, _not_sync: PhantomData })
     }
 
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for `len` bytes. It is no borrow: this
-    /// handle stays usable. Consumers tell of released space from time to time, so a set with such a
-    /// member sleeps for at most 50 ms.
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for `len` bytes. It is
+    /// no borrow: this handle stays usable. Consumers tell of released space from time to time, so
+    /// a set with such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
         self.attachment.readiness(Look::StreamRoom(self.ring().stream_shared(), len.max(1)))
