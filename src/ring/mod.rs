@@ -31,8 +31,6 @@ pub mod spsc;
 pub mod stream;
 #[cfg(feature = "zerocopy")]
 mod typed;
-#[cfg(feature = "transports")]
-mod watch;
 
 pub use handle::Ring;
 #[cfg(feature = "transports")]
@@ -40,4 +38,4 @@ pub(crate) use holder::Holder;
 pub use observe::{Report, Stats};
 pub use options::Options;
 #[cfg(feature = "transports")]
-pub(crate) use watch::Watch;
+pub(crate) use readiness::Watch;

@@ -1,6 +1,7 @@
-//! What a ring's handle lends to a set of waits: one edge of the ring, looked at by atomics only.
+//! What a ring lends to a set of waits: one edge of the ring, looked at by atomics only.
 //!
-//! Used by `attachment.rs` for the `readable` and `writable` of all handles. Relies on the words
+//! Used by `attachment.rs` for the `readable` and `writable` of all handles ([`Readable`]), and by
+//! the doorbells ([`Watch`]). Relies on the words
 //! that observers may read, too (docs/memory-model.md, "Observers"): the look does not touch
 //! headers or payloads of a byte ring, so it may run while the handle is used by another thread.
 
@@ -34,6 +35,15 @@ impl Look {
         Look::Mpmc(ring.mpmc_shared(), AtomicU64::new(0))
     }
 
+    #[cfg(feature = "transports")]
+    fn of_consumer(ring: &Ring) -> Self {
+        match ring.kind() {
+            Kind::Mpmc => Look::mpmc(ring),
+            Kind::Spsc => Look::Spsc(ring.spsc_shared()),
+            _ => Look::Stream(ring.stream_shared()),
+        }
+    }
+
     #[inline]
     fn finds(&self) -> bool {
         match self {
@@ -61,13 +71,13 @@ impl Look {
 }
 
 /// The eventcount of an edge, and the bit of a set in it.
-pub(super) enum Edge {
+enum Edge {
     One(One, u32, Arc<Segment>),
     Many(Many),
 }
 
 impl Edge {
-    pub(super) fn new(ring: &Ring, role: Role) -> Self {
+    fn new(ring: &Ring, role: Role) -> Self {
         match ring.kind() {
             Kind::Mpmc => {
                 let (data, space) = ring.events_many();
@@ -81,7 +91,7 @@ impl Edge {
         }
     }
 
-    pub(super) fn event(&self) -> Event<'_> {
+    fn event(&self) -> Event<'_> {
         match self {
             Edge::One(event, bit, _) => Event::One(event, *bit),
             Edge::Many(event) => Event::Many(event),
@@ -103,18 +113,46 @@ struct News {
     reported: Option<Ends>,
 }
 
-/// The edge of a ring at which the handles of one role wait.
-pub(super) struct Readable {
+/// One edge of a ring, without a participant of its own: where to sleep, what to look for.
+struct Side {
     ring: Ring,
     edge: Edge,
     look: Look,
+    reaper: Mutex<Option<Reaper>>,
+}
+
+impl Side {
+    fn new(ring: &Ring, role: Role, look: Look) -> Self {
+        Side { ring: ring.clone(), edge: Edge::new(ring, role), look, reaper: Mutex::new(None) }
+    }
+
+    /// Changes when a participant joins or departs.
+    fn membership(&self) -> u64 {
+        self.ring.segment().table().lifecycle().membership()
+    }
+
+    fn pass_on(&self) {
+        if let Edge::Many(event) = &self.edge {
+            if self.look.finds() {
+                event.notify(1);
+            }
+        }
+    }
+
+    fn reap(&self) {
+        self.ring.reap_dead_lazily(&self.reaper);
+    }
+}
+
+/// The edge of a ring at which the handles of one role wait.
+pub(super) struct Readable {
+    side: Side,
     peer: Role,
     /// What the handle has told of ends; gone with the handle.
     told: Weak<Mutex<Told>>,
     news: Mutex<News>,
     /// The membership at which there was no end to tell of.
     quiet: AtomicU64,
-    reaper: Mutex<Option<Reaper>>,
 }
 
 impl Readable {
@@ -122,14 +160,11 @@ impl Readable {
         let known =
             told.upgrade().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner).ends).unwrap_or_default();
         Readable {
-            ring: ring.clone(),
-            edge: Edge::new(ring, role),
-            look,
+            side: Side::new(ring, role, look),
             peer: role.peer(),
             news: Mutex::new(News { known, reported: None }),
             told,
             quiet: AtomicU64::new(u64::MAX),
-            reaper: Mutex::new(None),
         }
     }
 
@@ -137,7 +172,7 @@ impl Readable {
     /// participant has come or gone.
     #[inline]
     fn has_news(&self, reporting: bool) -> bool {
-        let membership = self.ring.segment().table().lifecycle().membership();
+        let membership = self.side.membership();
         membership != self.quiet.load(Ordering::Relaxed) && self.has_end(membership, reporting)
     }
 
@@ -148,7 +183,7 @@ impl Readable {
         let Some(told) = self.told.upgrade() else { return false };
         let told = told.lock().unwrap_or_else(PoisonError::into_inner).ends;
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.ring.segment().table();
+        let table = self.side.ring.segment().table();
         let Some(ends) = table.ended(self.peer, news.known) else {
             self.quiet.store(membership, Ordering::Relaxed);
             return false;
@@ -166,36 +201,123 @@ impl Readable {
 
 impl Source for Readable {
     fn event(&self) -> Event<'_> {
-        self.edge.event()
+        self.side.edge.event()
     }
 
     #[inline]
     fn is_ready(&self, reporting: bool) -> bool {
-        self.look.finds() || self.has_news(reporting)
+        self.side.look.finds() || self.has_news(reporting)
     }
 
     fn pass_on(&self) {
-        if let Edge::Many(event) = &self.edge {
-            if self.look.finds() {
-                event.notify(1);
-            }
-        }
+        self.side.pass_on();
     }
 
     /// Consumers tell of released space from time to time.
     fn is_told_late(&self) -> bool {
-        self.look.is_of_producer()
+        self.side.look.is_of_producer()
     }
 
     fn segment(&self) -> &Arc<Segment> {
-        self.ring.segment()
+        self.side.ring.segment()
     }
 
     fn reap(&self) {
-        self.ring.reap_dead_lazily(&self.reaper);
+        self.side.reap();
     }
 
     fn is_abandoned(&self) -> bool {
         self.told.strong_count() == 0
+    }
+}
+
+/// What a doorbell waits for: that a consumer of the ring finds something which was not there when
+/// the bell was armed.
+#[cfg(feature = "transports")]
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<Watched>);
+
+#[cfg(feature = "transports")]
+struct Watched {
+    side: Side,
+    /// The membership when the consumer last found nothing.
+    since: AtomicU64,
+}
+
+#[cfg(feature = "transports")]
+impl Watch {
+    pub(crate) fn new(ring: &Ring) -> Self {
+        let side = Side::new(ring, Role::Consumer, Look::of_consumer(ring));
+        let since = AtomicU64::new(side.membership());
+        Watch(Arc::new(Watched { side, since }))
+    }
+
+    /// Reports only the participants that join or depart after this call.
+    pub(crate) fn mark(&self) {
+        // Relaxed: the ring of the set that follows orders it.
+        self.0.since.store(self.0.side.membership(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "transports")]
+impl Source for Watch {
+    fn event(&self) -> Event<'_> {
+        self.0.side.edge.event()
+    }
+
+    /// Whether a consumer may find a frame, bytes, or an end. May be true without a cause, for
+    /// example in a damaged ring, which the consumer then reports.
+    fn is_ready(&self, _: bool) -> bool {
+        self.0.side.look.finds() || self.0.side.membership() != self.0.since.load(Ordering::Relaxed)
+    }
+
+    fn pass_on(&self) {
+        self.0.side.pass_on();
+    }
+
+    fn segment(&self) -> &Arc<Segment> {
+        self.0.side.ring.segment()
+    }
+
+    fn reap(&self) {
+        self.0.side.reap();
+    }
+
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(all(test, feature = "transports", not(miri)))]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::ring::{Options, mpmc};
+    use crate::wait::eventcount::{SLEEP_CAP, Sleep};
+
+    #[test]
+    fn a_watcher_passes_on_the_wake_up_that_a_consumer_needs() {
+        let ring = Ring::create_anonymous(&Options::mpmc(8, 8)).unwrap();
+        let watch = Watch::new(&ring);
+        // How long a consumer sleeps that has missed a frame, while the watcher passes its wake-up
+        // on again and again.
+        let sleep = || {
+            let start = Instant::now();
+            std::thread::scope(|scope| {
+                let asleep = scope.spawn(|| ring.events_many().0.sleep(SLEEP_CAP, &mut || false));
+                while !asleep.is_finished() {
+                    watch.pass_on();
+                    std::thread::sleep(SLEEP_CAP / 100);
+                }
+            });
+            start.elapsed()
+        };
+        assert!(sleep() >= SLEEP_CAP, "an empty ring wakes no watcher");
+        let (tx, _rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
+        tx.send(b"frame").unwrap();
+        // A loaded machine may wake a sleeper late, but not early: one quick sleep of many is
+        // enough.
+        assert!((0..100).any(|_| sleep() < SLEEP_CAP / 2), "the consumer is not woken");
     }
 }
