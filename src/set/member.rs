@@ -3,8 +3,11 @@
 //! Used by `set/mod.rs`, `helper.rs` and `descriptors.rs`.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::epoll::EventFlags;
 
 use super::Token;
 use super::descriptors::Descriptors;
@@ -54,7 +57,7 @@ pub(super) struct Member {
 pub(super) enum What {
     Source(Arc<dyn Source>),
     /// Told by the epoll instance of the set.
-    Descriptor(std::os::fd::OwnedFd),
+    Descriptor(OwnedFd, EventFlags),
     /// Whether its waker was used since it was last reported.
     Waker(Arc<AtomicBool>),
 }
@@ -81,7 +84,7 @@ impl Member {
                 What::Source(source) => source.is_ready(reporting) && !source.is_abandoned(),
                 // SYNC(waker): pairs with `wake`.
                 What::Waker(used) => used.load(Ordering::Relaxed) && used.swap(false, Ordering::Acquire),
-                What::Descriptor(_) => false,
+                What::Descriptor(..) => false,
             }
     }
 
@@ -149,10 +152,22 @@ impl Shared {
     /// What is to be done for a member that is one no more.
     pub(super) fn forget(&self, member: &Member) {
         member.removed.store(true, Ordering::Relaxed);
-        if let (What::Descriptor(fd), Some(descriptors)) = (&member.what, &*self.descriptors()) {
+        self.end_polling(member);
+        member.pass_on();
+    }
+
+    /// Has the epoll instance report the member, if it is a descriptor.
+    pub(super) fn begin_polling(&self, member: &Member) -> Result<()> {
+        match (&member.what, &*self.descriptors()) {
+            (What::Descriptor(fd, flags), Some(descriptors)) => descriptors.add(fd, member.token, *flags),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn end_polling(&self, member: &Member) {
+        if let (What::Descriptor(fd, _), Some(descriptors)) = (&member.what, &*self.descriptors()) {
             descriptors.remove(fd);
         }
-        member.pass_on();
     }
 
     /// Removes the members whose handles are gone.

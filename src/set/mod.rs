@@ -1,6 +1,6 @@
 //! Floor 3: [`WaitSet`]: one wait for many: rings, semaphores, descriptors, wakers.
 //!
-//! Used by programs with one loop for everything, and by `transport/doorbell.rs`. Relies on
+//! Used by programs with one loop for everything, and by the reactor. Relies on
 //! `several.rs` for the sleep and its proof, on `block.rs` for the loop around it.
 //!
 //! | file | |
@@ -12,10 +12,13 @@
 //! | `helper.rs` | threads for members beyond one system call |
 //! | `descriptors.rs` | the epoll instance of a set |
 //! | `watcher.rs` | the process's thread for deaths and descriptors |
+//! | `reactor.rs` | the process's threads that wait for doorbells and tasks |
 
 mod descriptors;
 mod helper;
 mod member;
+#[cfg(feature = "transports")]
+pub(crate) mod reactor;
 pub(crate) mod source;
 mod wait;
 mod watcher;
@@ -26,8 +29,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::descriptors::Descriptors;
 use self::member::{Member, Shared, What};
-#[cfg(feature = "transports")]
-use self::source::Source;
 use self::source::{Lent, Readiness};
 use self::wait::Waiter;
 use self::watcher::Watch;
@@ -275,12 +276,15 @@ impl Registry {
                 (What::Source(source), Some(watch))
             }
             Lent::Descriptor(fd, flags) => {
-                self.descriptors()?.add(&fd, token, flags)?;
-                (What::Descriptor(fd), None)
+                self.make_descriptors()?;
+                (What::Descriptor(fd, flags), None)
             }
         };
         let member = Arc::new(Member::new(token, what, watch));
         member.paused.store(is_paused, Ordering::Relaxed);
+        if !is_paused {
+            self.0.begin_polling(&member)?;
+        }
         members.insert(token, Arc::clone(&member));
         drop(members);
         self.0.changed();
@@ -318,19 +322,17 @@ impl Registry {
 
     /// As [`Registry::add`], of a member that is paused.
     #[cfg(feature = "transports")]
-    pub(crate) fn add_paused(&self, token: Token, source: impl Source + 'static) -> Result<Membership> {
-        let member = self.insert(token, Readiness::of(source), true)?;
+    pub(crate) fn add_paused(&self, token: Token, readiness: Readiness) -> Result<Membership> {
+        let member = self.insert(token, readiness, true)?;
         Ok(Membership { member, set: Arc::clone(&self.0) })
     }
 
-    fn descriptors(&self) -> Result<Arc<Descriptors>> {
+    fn make_descriptors(&self) -> Result<()> {
         let mut descriptors = self.0.descriptors();
-        if let Some(descriptors) = &*descriptors {
-            return Ok(Arc::clone(descriptors));
+        if descriptors.is_none() {
+            *descriptors = Some(Descriptors::new(&self.0)?);
         }
-        let made = Descriptors::new(&self.0)?;
-        *descriptors = Some(Arc::clone(&made));
-        Ok(made)
+        Ok(())
     }
 }
 
@@ -354,17 +356,25 @@ pub(crate) struct Membership {
 impl Membership {
     /// Stops waiting for it. A wait that has just ended may report it once more.
     pub(crate) fn pause(&self) {
-        self.member.paused.store(true, Ordering::Relaxed);
+        if !self.member.paused.swap(true, Ordering::Relaxed) {
+            self.set.end_polling(&self.member);
+        }
     }
 
-    /// Waits for it from now on. At most one system call.
-    pub(crate) fn resume(&self) {
-        self.member.paused.store(false, Ordering::Relaxed);
+    /// Waits for it from now on. At most one system call; two for a descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a descriptor that `epoll` does not take.
+    pub(crate) fn resume(&self) -> Result<()> {
+        if self.member.paused.swap(false, Ordering::Relaxed) {
+            self.set.begin_polling(&self.member)?;
+        }
         if self.set.words == 1 {
             self.set.changed(); // a helper has it
         } else {
             self.set.ring();
         }
+        Ok(())
     }
 }
 

@@ -1,12 +1,12 @@
 //! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
 //!
 //! Used by [`ring::Receiver`](super::ring::Receiver) for its descriptor, and by programs whose loop
-//! also waits for other descriptors. Relies on `ring::Watch`, and on a thread of the process that
-//! waits in a set where blocking consumers would (`bells.rs`). So an armed bell costs a producer
-//! what a sleeping consumer costs it, and a disarmed one costs nothing.
+//! also waits for other descriptors. Relies on `ring::Watch`, and on the reactor, which waits where
+//! blocking consumers would. So an armed bell costs a producer what a sleeping consumer costs it,
+//! and a disarmed one costs nothing.
 //!
 //! ```text
-//! consumer                                  the bells' thread
+//! consumer                                  reactor
 //! C1  finds the ring empty                  W1  waits for those that are armed
 //! C2  resets the bell, notes membership,    W2  finds a frame, or that a participant joined or departed
 //!     armed := yes                          W3  armed := no
@@ -26,12 +26,13 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::FrameSender;
-use super::bells::{Place, Target};
 use crate::error::{Error, Result};
 use crate::frame::{Header, control};
 use crate::os::fork;
 use crate::os::poll::{Ready, wait};
 use crate::ring::{Ring, Watch};
+use crate::set::reactor::{Place, Target};
+use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
 
 const QUIET: u32 = 0;
@@ -62,22 +63,25 @@ const ARMED: u32 = 1;
 /// }
 /// # Ok::<(), slipring::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Doorbell {
     shared: Arc<Shared>,
+    watch: Watch,
     place: Place,
     born: u32,
 }
 
-/// The state shared by the consumer's side and the bells' thread.
+/// The state shared by the consumer's side and the reactor.
 struct Shared {
     state: AtomicU32,
     bell: Bell,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Doorbell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Doorbell")
+            .field("state", &self.shared.state)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,8 +129,8 @@ impl Doorbell {
     fn hang(ring: &Ring, bell: Bell) -> Result<Self> {
         let watch = Watch::new(ring);
         let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), bell });
-        let place = Place::new(watch, Arc::clone(&shared) as Arc<dyn Target>)?;
-        Ok(Doorbell { shared, place, born: fork::generation() })
+        let place = Place::new(Readiness::of(watch.clone()), Arc::clone(&shared) as Arc<dyn Target>)?;
+        Ok(Doorbell { shared, watch, place, born: fork::generation() })
     }
 
     /// Resets and arms the bell. False if it was armed already, so that nothing has changed since
@@ -141,10 +145,9 @@ impl Doorbell {
             let _ = rustix::io::read(fd, &mut [0; 8]); // 0 already: EAGAIN
         }
         // Before C3: any later join or departure rings.
-        self.place.mark();
+        self.watch.mark();
         self.shared.state.store(ARMED, Ordering::Release);
-        self.place.resume();
-        true
+        self.place.resume().is_ok() // a ring's place can be resumed always
     }
 
     /// Waits until the bell rings or has rung, then resets and arms it. Returns at once if it was
@@ -184,11 +187,12 @@ impl Doorbell {
 }
 
 impl Target for Shared {
-    fn ring(&self) {
+    fn ring(&self) -> Option<Duration> {
         // SYNC(bell): pairs with the store and the load in `arm`.
         if self.state.compare_exchange(ARMED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.announce();
         }
+        None
     }
 }
 

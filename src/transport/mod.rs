@@ -22,7 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bells;
 mod deadlines;
 pub mod dgram;
 mod doorbell;
