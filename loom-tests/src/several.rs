@@ -231,3 +231,30 @@ fn a_broadcast_wakes_a_set_and_a_call() {
         producer.join().unwrap();
     });
 }
+
+/// A helper that sleeps on one word is recalled: by a plain store, and an interrupt.
+#[test]
+fn an_interrupt_ends_the_sleep_on_one_word() {
+    for is_one in [true, false] {
+        explore(3, move || {
+            let shared = Shared::new();
+            let helper = {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let (one, many) = (shared.one(0), shared.many(0));
+                    let event = if is_one { Event::One(&one, 2) } else { Event::Many(&many) };
+                    let is_recalled = || shared.words.word(0).load(Relaxed) == 1;
+                    wait_until(&mut Sleeper::default(), &[event], is_recalled);
+                })
+            };
+            let (one, many) = (shared.one(0), shared.many(0));
+            shared.words.word(0).store(1, Relaxed);
+            if is_one {
+                Event::One(&one, 2).interrupt()
+            } else {
+                Event::Many(&many).interrupt()
+            }
+            helper.join().unwrap();
+        });
+    }
+}

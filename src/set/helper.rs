@@ -27,7 +27,6 @@ use std::time::Duration;
 use super::member::{Bell, Member, Shared};
 use crate::error::{Error, Result};
 use crate::os::thread::spawn_with_signals_blocked;
-use crate::wait::eventcount::SLEEP_CAP;
 use crate::wait::several::Sleeper;
 
 pub(super) struct Helper {
@@ -42,7 +41,14 @@ struct State {
     /// The group is another one, or the helper is to end: it goes back to waiting until told.
     recalled: AtomicBool,
     stopped: AtomicBool,
-    group: Mutex<Vec<Arc<Member>>>,
+    group: Mutex<Group>,
+}
+
+/// What a helper sleeps on, and for how long at most.
+#[derive(Clone, Default)]
+struct Group {
+    members: Vec<Arc<Member>>,
+    longest: Duration,
 }
 
 impl Helper {
@@ -62,26 +68,21 @@ impl Helper {
     }
 
     /// Gives it another group. It is to be told again.
-    pub(super) fn assign(&self, group: Vec<Arc<Member>>) {
-        let before = std::mem::replace(&mut *self.state.group(), group);
-        self.recall(&before);
+    pub(super) fn assign(&self, members: Vec<Arc<Member>>, longest: Duration) {
+        let before = std::mem::replace(&mut *self.state.group(), Group { members, longest });
+        self.state.recall(&before);
+    }
+
+    /// Has it arm all its words again when it is told next.
+    pub(super) fn recall(&self) {
+        let group = self.state.group().clone();
+        self.state.recall(&group);
     }
 
     /// Has it sleep on its group until one is notified. A system call if it does not do so already.
     pub(super) fn tell(&self) {
         if !self.state.told.swap(true, Ordering::Relaxed) {
             self.state.bell.ring();
-        }
-    }
-
-    fn recall(&self, group: &[Arc<Member>]) {
-        self.state.recalled.store(true, Ordering::Relaxed);
-        self.state.bell.ring();
-        if let [only] = group {
-            // It may sleep on this member's word alone.
-            if let Some(source) = only.source() {
-                source.event().disturb();
-            }
         }
     }
 }
@@ -93,17 +94,26 @@ impl Drop for Helper {
             return;
         }
         self.state.stopped.store(true, Ordering::Relaxed);
-        let group = self.state.group().clone();
-        self.recall(&group);
+        self.recall();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it does not panic, and ends within a capped sleep
+            let _ = thread.join(); // it does not panic
         }
     }
 }
 
 impl State {
-    fn group(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Member>>> {
+    fn group(&self) -> std::sync::MutexGuard<'_, Group> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends its sleep on `group`.
+    fn recall(&self, group: &Group) {
+        self.recalled.store(true, Ordering::Relaxed);
+        self.bell.ring();
+        if self.set.words == 1 {
+            // It may sleep on its member's word alone.
+            group.members.iter().filter_map(|member| member.source()).for_each(|source| source.event().interrupt());
+        }
     }
 
     fn run(&self) {
@@ -124,12 +134,14 @@ impl State {
         }
     }
 
-    /// Sleeps on the group until a member is ready, or the helper is recalled.
-    fn watch(&self, group: &[Arc<Member>]) {
+    /// Sleeps on the group until a member is ready, or has peers that are not watched yet, or the
+    /// helper is recalled.
+    fn watch(&self, group: &Group) {
+        let Group { members, longest } = group;
         let mut sleeper = Sleeper::default();
         let is_over = || {
             let is_over = self.recalled.load(Ordering::Relaxed) || self.stopped.load(Ordering::Relaxed);
-            is_over || group.iter().any(|member| member.is_active() && member.is_ready(false))
+            is_over || members.iter().any(|member| member.is_ready(false) || member.has_new_peers())
         };
         let mut over = false;
         let mut is_over = || {
@@ -137,13 +149,12 @@ impl State {
             over
         };
         while !is_over() {
-            let active: Vec<_> = group.iter().filter(|m| m.is_active()).filter_map(|m| m.source()).collect();
+            let active: Vec<_> = members.iter().filter(|m| m.is_active()).filter_map(|m| m.source()).collect();
             let event = |i: usize| active.get(i).map_or(self.bell.event(), |source| source.event());
             if let ([only], false) = (&active[..], self.set.words > 1) {
-                // Not woken when it is recalled just now, but by the cap.
-                sleeper.pass(1, |_| only.event(), SLEEP_CAP, &mut is_over);
+                sleeper.pass(1, |_| only.event(), *longest, &mut is_over);
             } else {
-                sleeper.pass(active.len() + 1, event, Duration::MAX, &mut is_over);
+                sleeper.pass(active.len() + 1, event, *longest, &mut is_over);
             }
         }
     }

@@ -97,6 +97,11 @@ impl Member {
         }
     }
 
+    /// Whether participants have joined or left since the peers were last looked for.
+    pub(super) fn has_new_peers(&self) -> bool {
+        self.is_active() && self.watch.as_ref().is_some_and(|watch| watch.is_old())
+    }
+
     pub(super) fn is_active(&self) -> bool {
         // Relaxed, as their stores: a ring of the set follows where it matters.
         !self.removed.load(Ordering::Relaxed) && !self.paused.load(Ordering::Relaxed)
@@ -111,6 +116,8 @@ pub(crate) struct Shared {
     pub(super) changes: AtomicU64,
     /// Something happened that only a look at all members can find.
     pub(super) rung: AtomicBool,
+    /// A notifier may have died before it woke a helper: all helpers are to arm again.
+    pub(super) rearm: AtomicBool,
     members: Mutex<BTreeMap<Token, Arc<Member>>>,
     descriptors: Mutex<Option<Arc<Descriptors>>>,
     /// The members that owe a wake-up.
@@ -129,6 +136,7 @@ impl Shared {
             bell: Bell::new()?,
             changes: AtomicU64::new(0),
             rung: AtomicBool::new(false),
+            rearm: AtomicBool::new(false),
             members: Mutex::default(),
             descriptors: Mutex::default(),
             owing: Mutex::default(),
@@ -204,6 +212,12 @@ impl Shared {
         // Relaxed: the members lie behind a lock.
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.bell.ring();
+    }
+
+    /// A peer has died, perhaps between changing a word and waking its sleepers.
+    pub(super) fn died(&self) {
+        self.rearm.store(true, Ordering::Relaxed); // before the ring, which orders it
+        self.ring();
     }
 
     /// Tells the waiting thread to look at all members.

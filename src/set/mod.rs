@@ -53,8 +53,9 @@ pub struct Token(pub usize);
 /// comes again. Now and then a member is reported in vain, so go on at
 /// [`Empty`](Error::Empty), [`Full`](Error::Full) and `None`.
 ///
-/// **Fair.** A wait looks first at the members it reported last, and at one other, in turn: so a
-/// busy member costs no look at all the others, and of n members each is looked at once in n waits.
+/// **Fair.** A wait looks first at the members that were ready in one of the last eight waits, and at
+/// one other, in turn: so a busy member costs no look at all the others, and of n members each is
+/// looked at once in n waits. Of several that are ready, each is reported first in turn.
 /// Descriptors are asked every 32 waits while other members are ready, and before each sleep.
 ///
 /// **Deaths.** While the set sleeps, the death of a peer wakes it within milliseconds: the

@@ -11,8 +11,10 @@ use super::Token;
 use super::descriptors::Descriptors;
 use super::helper::Helper;
 use super::member::{Member, Shared};
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::os::clock::monotonic_ns;
+use crate::os::futex;
 use crate::wait::barrier::LONGEST_SLEEP;
 use crate::wait::block::{Check, block_on};
 use crate::wait::deadline::Deadline;
@@ -24,26 +26,46 @@ use crate::wait::several::{Pass, Sleeper};
 /// two looks by a wait that spins.
 const BUSY_WAITS: u32 = 32;
 
+/// Waits in a row that may find a member idle before it no longer counts as recently ready.
+const PATIENCE: u8 = 8;
+/// The age of a member that has not been ready recently.
+const OLD: u8 = u8::MAX;
+
 pub(super) struct Waiter {
     shared: Arc<Shared>,
-    view: View,
+    /// What `Shared::changes` was when the members were read.
+    changes: Option<u64>,
+    members: Box<[Arc<Member>]>,
+    descriptors: Option<Arc<Descriptors>>,
+    looks: Looks,
     sleep: RefCell<Sleeping>,
     check: Checking,
     pace: Pace,
 }
 
-/// The members as this thread knows them, and what it found ready.
-struct View {
-    /// What `Shared::changes` was when the members were read.
-    changes: Option<u64>,
-    members: Arc<[Arc<Member>]>,
-    descriptors: Option<Arc<Descriptors>>,
+/// What the looks at the members have found.
+#[derive(Default)]
+struct Looks {
     ready: Vec<Token>,
-    /// The indices of the members that were ready last.
-    hot: Vec<usize>,
+    /// The indices of the members that were ready recently. A busy member is often found idle for a
+    /// moment; it stays here, so that it is looked at first when it goes on.
+    recent: Vec<usize>,
+    /// For each member the number of waits since it was ready, up to [`PATIENCE`]: 0 if the last
+    /// look found it ready, or [`OLD`].
+    ages: Vec<u8>,
     /// The next member to be looked at in turn.
     cursor: usize,
-    looks: u32,
+    count: u32,
+}
+
+/// How many members a look includes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The first look of a wait: those that were ready recently, and one other.
+    First,
+    /// The same, later in the same wait.
+    Again,
+    All,
 }
 
 /// What a sleep needs.
@@ -90,17 +112,14 @@ impl Round {
 /// The pause between two checks of all members.
 const SELDOM: Duration = Duration::from_secs(2);
 
+/// The longest sleep in a set of so many members. A large set sleeps longer, so that all its threads
+/// together wake up for nothing about twice a second.
+fn longest_sleep(members: usize) -> Duration {
+    LONGEST_SLEEP * (1 + members / futex::MOST_WORDS).min(10) as u32
+}
+
 impl Waiter {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let view = View {
-            changes: None,
-            members: Arc::new([]),
-            descriptors: None,
-            ready: Vec::new(),
-            hot: Vec::new(),
-            cursor: 0,
-            looks: 0,
-        };
         let sleep = Sleeping {
             sleeper: Sleeper::default(),
             own: Vec::new(),
@@ -108,8 +127,16 @@ impl Waiter {
             helpers: Vec::new(),
             failure: None,
         };
-        let pace = Pace::new(Idle::default());
-        Waiter { shared, view, sleep: RefCell::new(sleep), check: Checking::default(), pace }
+        Waiter {
+            shared,
+            changes: None,
+            members: Box::default(),
+            descriptors: None,
+            looks: Looks::default(),
+            sleep: RefCell::new(sleep),
+            check: Checking::default(),
+            pace: Pace::new(Idle::default()),
+        }
     }
 
     pub(super) fn set_idle(&mut self, idle: Idle) {
@@ -117,14 +144,14 @@ impl Waiter {
     }
 
     pub(super) fn ready(&self) -> &[Token] {
-        &self.view.ready
+        &self.looks.ready
     }
 
     /// Finds the members that are ready now.
     pub(super) fn look_at_all(&mut self) -> Result<()> {
         self.begin()?;
         self.refresh()?;
-        self.view.look(true);
+        self.looks.look(Look::All, &self.members, self.descriptors.as_deref());
         Ok(())
     }
 
@@ -133,7 +160,8 @@ impl Waiter {
         self.begin()?;
         loop {
             self.refresh()?;
-            if self.view.look(false) || self.block(deadline)? == Outcome::Found {
+            let found = self.looks.look(Look::First, &self.members, self.descriptors.as_deref());
+            if found || self.block(deadline)? == Outcome::Found {
                 return Ok(());
             }
         }
@@ -150,55 +178,51 @@ impl Waiter {
     #[inline]
     fn refresh(&mut self) -> Result<()> {
         let changes = self.shared.changes.load(Ordering::Relaxed);
-        if self.view.changes == Some(changes) { Ok(()) } else { self.read_members(changes) }
+        if self.changes == Some(changes) { Ok(()) } else { self.read_members(changes) }
     }
 
     #[cold]
     fn read_members(&mut self, changes: u64) -> Result<()> {
-        let View { members, hot, cursor, .. } = &mut self.view;
-        *members = self.shared.members().values().cloned().collect();
-        hot.clear();
-        *cursor = 0;
-        self.view.descriptors = self.shared.descriptors().clone();
-        self.sleep.get_mut().assign(&self.shared, &self.view.members)?;
-        self.view.changes = Some(changes);
+        self.members = self.shared.members().values().cloned().collect();
+        self.descriptors = self.shared.descriptors().clone();
+        self.looks.forget(self.members.len());
+        self.sleep.get_mut().assign(&self.shared, &self.members)?;
+        self.changes = Some(changes);
         Ok(())
     }
 
     #[cold]
     #[inline(never)]
     fn block(&mut self, deadline: Deadline) -> Result<Outcome> {
-        let Waiter { shared, view, sleep, check, pace } = self;
+        let Waiter { shared, changes, members, descriptors, looks, sleep, check, pace } = self;
+        let (members, descriptors) = (&**members, descriptors.as_deref());
         // Whether the next attempt looks at all members.
         let deep = Cell::new(false);
         let slept = Cell::new(false);
-        let members = Arc::clone(&view.members);
-        let descriptors = view.descriptors.clone();
         let attempt = || {
-            if view.changes != Some(shared.changes.load(Ordering::Relaxed)) {
+            if *changes != Some(shared.changes.load(Ordering::Relaxed)) {
                 return Ok(Some(Outcome::Changed));
             }
             // SYNC(rung): pairs with `ring`.
-            let deep = deep.take() | shared.rung.swap(false, Ordering::Acquire);
-            Ok(view.look(deep).then_some(Outcome::Found))
+            let rung = shared.rung.load(Ordering::Relaxed) && shared.rung.swap(false, Ordering::Acquire);
+            let look = if deep.take() | rung { Look::All } else { Look::Again };
+            Ok(looks.look(look, members, descriptors).then_some(Outcome::Found))
         };
         let look_closely = |kind| {
             deep.set(true);
             match kind {
                 Check::Quick => Ok(SLEEP_CAP),
-                Check::Thorough => Ok(check.check(shared, &members)),
+                Check::Thorough => Ok(check.check(shared, members)),
             }
         };
-        let event =
-            Place { shared, members: &members, descriptors: descriptors.as_deref(), sleep, deep: &deep, slept: &slept };
+        let event = Place { shared, members, descriptors, sleep, deep: &deep, slept: &slept };
         let outcome = block_on(&event, pace, deadline, attempt, look_closely);
         if let Some(failure) = sleep.borrow_mut().failure.take() {
             return Err(failure);
         }
         if slept.get() {
-            for &index in &self.view.hot {
-                self.shared.owe(&self.view.members[index]);
-            }
+            let found = self.looks.recent.iter().filter(|&&index| self.looks.ages[index] == 0);
+            found.for_each(|&index| self.shared.owe(&self.members[index]));
         }
         outcome
     }
@@ -219,76 +243,105 @@ enum Outcome {
     Changed,
 }
 
-impl View {
-    /// Looks for members that are ready: `deep`ly at all of them, else at those that were ready
-    /// last and at one other. Says whether there is any.
+impl Looks {
+    /// Begins anew, with so many members.
+    fn forget(&mut self, count: usize) {
+        self.recent.clear();
+        self.ages.clear();
+        self.ages.resize(count, OLD);
+        self.cursor = 0;
+    }
+
+    /// Looks for members that are ready, and says whether there is any.
     #[inline]
-    fn look(&mut self, deep: bool) -> bool {
+    fn look(&mut self, look: Look, members: &[Arc<Member>], descriptors: Option<&Descriptors>) -> bool {
         self.ready.clear();
-        self.looks = self.looks.wrapping_add(1);
-        if deep {
-            self.look_at_all();
+        self.count = self.count.wrapping_add(1);
+        if look == Look::All {
+            self.look_at_all(members);
         } else {
-            let members = &self.members;
-            let ready = &mut self.ready;
-            self.hot.retain(|&index| {
-                let is_ready = members[index].is_ready(true);
-                if is_ready {
-                    ready.push(members[index].token);
-                }
-                is_ready
-            });
-            self.look_at_next();
+            self.look_at_recent(look, members);
+            self.look_at_next(members);
         }
-        if let Some(descriptors) = &self.descriptors {
-            if deep || self.looks % BUSY_WAITS == 0 || descriptors.has_fired() {
-                let ready = &mut self.ready;
-                descriptors.look(|token| ready.push(token));
+        if let Some(descriptors) = descriptors {
+            if look == Look::All || self.count % BUSY_WAITS == 0 || descriptors.has_fired() {
+                descriptors.look(|token| self.ready.push(token));
             }
         }
         !self.ready.is_empty()
     }
 
+    #[inline]
+    fn look_at_recent(&mut self, look: Look, members: &[Arc<Member>]) {
+        let Looks { ready, recent, ages, .. } = self;
+        if recent.len() > 1 {
+            recent.rotate_left(1); // for users that take only the first
+        }
+        recent.retain(|&index| {
+            let (member, age) = (&members[index], &mut ages[index]);
+            if member.is_ready(true) {
+                ready.push(member.token);
+                *age = 0;
+                return true;
+            }
+            *age = if look == Look::First { *age + 1 } else { (*age).max(1) };
+            let stays = *age <= PATIENCE;
+            if !stays {
+                *age = OLD;
+            }
+            stays
+        });
+    }
+
     /// Looks at one member, in turn.
     #[inline]
-    fn look_at_next(&mut self) {
+    fn look_at_next(&mut self, members: &[Arc<Member>]) {
         let index = self.cursor;
-        let Some(member) = self.members.get(index) else {
+        let Some(member) = members.get(index) else {
             self.cursor = 0;
             return;
         };
         self.cursor = index + 1;
-        if !self.hot.contains(&index) && member.is_ready(true) {
-            self.ready.push(member.token);
-            self.hot.push(index);
+        if self.ages[index] == OLD && member.is_ready(true) {
+            self.found(index, member);
         }
     }
 
-    fn look_at_all(&mut self) {
-        self.hot.clear();
-        let count = self.members.len();
-        // Not always the same one first, for users that take only the first.
+    fn look_at_all(&mut self, members: &[Arc<Member>]) {
+        for &index in &self.recent {
+            self.ages[index] = self.ages[index].max(1);
+        }
+        let count = members.len();
         for index in (self.cursor..count).chain(0..self.cursor.min(count)) {
-            if self.members[index].is_ready(true) {
-                self.ready.push(self.members[index].token);
-                self.hot.push(index);
+            if members[index].is_ready(true) {
+                self.found(index, &members[index]);
             }
         }
         self.cursor = if count == 0 { 0 } else { (self.cursor + 1) % count };
     }
+
+    #[inline]
+    fn found(&mut self, index: usize, member: &Member) {
+        self.ready.push(member.token);
+        if self.ages[index] == OLD {
+            self.recent.push(index);
+        }
+        self.ages[index] = 0;
+    }
 }
 
 impl Checking {
-    /// Checks the peers as far as it is time for that, and says how long a sleep may be.
+    /// Checks the peers as far as it is time for that, and returns the longest sleep.
     fn check(&mut self, shared: &Shared, members: &[Arc<Member>]) -> Duration {
         let now = monotonic_ns();
         let (mut by_clock, mut told_late, mut abandoned) = (Vec::new(), false, false);
-        let mut any = false;
+        let (mut any, mut many) = (false, false);
         for member in members {
             let Some(source) = member.source() else { continue };
             any = true;
             abandoned |= source.is_abandoned();
             told_late |= source.is_told_late();
+            many |= !source.segment().table().checks().are_few();
             if !member.watch.as_ref().is_some_and(|watch| watch.refresh()) {
                 by_clock.push(source);
             }
@@ -296,13 +349,25 @@ impl Checking {
         if abandoned {
             shared.remove_abandoned();
         }
+        let mut longest = longest_sleep(members.len());
         if !any {
-            return LONGEST_SLEEP;
+            return longest;
         }
-        self.of_all.make(now, SELDOM, 1000, || members.iter().filter_map(|m| m.source()).for_each(|s| s.reap()));
-        let mut longest = self.of_all.left(now).min(LONGEST_SLEEP);
+        let reap = |source: &Arc<dyn Source>| {
+            let membership = || source.segment().table().lifecycle().membership();
+            let before = membership();
+            source.reap();
+            if membership() != before {
+                shared.rearm.store(true, Ordering::Relaxed);
+            }
+        };
+        self.of_all.make(now, SELDOM, 10_000, || members.iter().filter_map(|m| m.source()).for_each(reap));
+        longest = longest.min(self.of_all.left(now));
+        if many {
+            longest = longest.min(LONGEST_SLEEP); // joins wake no sleepers there
+        }
         if !by_clock.is_empty() {
-            self.by_clock.make(now, SLEEP_CAP, 100, || by_clock.iter().for_each(|source| source.reap()));
+            self.by_clock.make(now, SLEEP_CAP, 100, || by_clock.iter().copied().for_each(reap));
             longest = longest.min(self.by_clock.left(now));
         }
         if told_late { longest.min(SLEEP_CAP) } else { longest }
@@ -324,7 +389,8 @@ impl Sleeping {
                 self.helpers.push(Helper::start(shared)?);
             }
             let group = groups.next().unwrap_or_default();
-            self.helpers[number].assign(group.iter().map(|&index| Arc::clone(&members[index])).collect());
+            let group = group.iter().map(|&index| Arc::clone(&members[index])).collect();
+            self.helpers[number].assign(group, longest_sleep(members.len()));
         }
         Ok(())
     }
@@ -346,6 +412,9 @@ impl Sleep for Place<'_> {
         let Sleeping { sleeper, own, active, helpers, failure } = sleep;
         if let Some(Err(error)) = self.descriptors.map(Descriptors::arm) {
             *failure = Some(error);
+        }
+        if self.shared.rearm.load(Ordering::Relaxed) && self.shared.rearm.swap(false, Ordering::Relaxed) {
+            helpers.iter().for_each(Helper::recall);
         }
         helpers.iter().for_each(Helper::tell);
         active.clear();

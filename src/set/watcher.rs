@@ -1,5 +1,5 @@
 //! The process's watcher: one thread with one epoll instance, which wakes sets for what no futex
-//! tells of: deaths of peers, and descriptors.
+//! reports: deaths of peers, and descriptors.
 //!
 //! Used by `set/mod.rs` and `descriptors.rs`. Started by its first user, ended with its last one.
 //! The thread blocks all signals.
@@ -126,7 +126,7 @@ impl Watcher {
         Ok(number)
     }
 
-    /// Has the next event of `fd` told, once. One system call.
+    /// Has the next event of `fd` reported, once. One system call.
     pub(super) fn arm(&self, number: u64, fd: &OwnedFd) -> Result<()> {
         let flags = EventFlags::IN | EventFlags::ONESHOT;
         epoll::modify(&self.inner.epoll, fd, EventData::new_u64(number), flags)
@@ -196,11 +196,11 @@ impl Inner {
                 }
             }
             let now = Instant::now();
-            unproven.retain_mut(|death| death.due > now || !death.tell(now));
+            unproven.retain_mut(|death| death.due > now || !death.report(now));
         }
     }
 
-    /// The process that `identity` names, if its death will be told.
+    /// The process that `identity` names, if its death is going to be an event.
     fn process(self: &Arc<Self>, identity: Identity) -> Option<Arc<Process>> {
         let key = (identity.pid, identity.start_time);
         let mut entries = lock(&self.entries);
@@ -208,10 +208,11 @@ impl Inner {
             return Some(known);
         }
         let pidfd = process::open(identity)?;
-        let number = entries.insert(Entry::Process(Weak::new()));
-        let watches = Mutex::default();
-        let process = Arc::new(Process { identity, pidfd, number, inner: Arc::clone(self), watches });
-        entries.by_number.insert(number, Entry::Process(Arc::downgrade(&process)));
+        let process = Arc::new_cyclic(|this| {
+            let number = entries.insert(Entry::Process(this.clone()));
+            Process { identity, pidfd, number, inner: Arc::clone(self), watches: Mutex::default() }
+        });
+        let number = process.number;
         entries.by_process.insert(key, Arc::downgrade(&process));
         let flags = EventFlags::IN | EventFlags::ONESHOT;
         let added = epoll::add(&self.epoll, &process.pidfd, EventData::new_u64(number), flags).is_ok();
@@ -235,7 +236,7 @@ impl Unproven {
     }
 
     /// Reaps what has died, wakes the sets, and says whether nothing more is to be expected.
-    fn tell(&mut self, now: Instant) -> bool {
+    fn report(&mut self, now: Instant) -> bool {
         let mut watches = Vec::new();
         lock(&self.process.watches).retain(|watch| match watch.upgrade() {
             Some(watch) => {
@@ -273,9 +274,11 @@ impl Drop for Process {
 pub(super) struct Watch {
     source: Arc<dyn Source>,
     set: Weak<Shared>,
-    /// The membership for which the processes were found.
-    membership: AtomicU64,
-    /// Whether every participant's death is told by an event.
+    /// The membership when the processes were last looked for.
+    seen: AtomicU64,
+    /// Whether they are to be looked for again in any case: a participant was about to join.
+    is_unsettled: AtomicBool,
+    /// Whether every participant's death is an event.
     is_complete: AtomicBool,
     processes: Mutex<Vec<Arc<Process>>>,
     /// From the first peer in another process on.
@@ -288,7 +291,7 @@ fn own_identity() -> Identity {
     *US.lock().get_or_insert_with(process::identity)
 }
 
-/// What no membership comes to.
+/// No membership has this number.
 const UNKNOWN: u64 = u64::MAX;
 
 impl Watch {
@@ -296,7 +299,8 @@ impl Watch {
         Arc::new(Watch {
             source: Arc::clone(source),
             set: Arc::downgrade(set),
-            membership: AtomicU64::new(UNKNOWN),
+            seen: AtomicU64::new(UNKNOWN),
+            is_unsettled: AtomicBool::new(false),
             is_complete: AtomicBool::new(false),
             processes: Mutex::default(),
             watcher: OnceLock::new(),
@@ -308,7 +312,7 @@ impl Watch {
     pub(super) fn refresh(self: &Arc<Self>) -> bool {
         let table = self.source.segment().table();
         let membership = table.lifecycle().membership();
-        if membership == self.membership.load(Ordering::Relaxed) {
+        if membership == self.seen.load(Ordering::Relaxed) && !self.is_unsettled.load(Ordering::Relaxed) {
             return self.is_complete.load(Ordering::Relaxed);
         }
         let us = own_identity();
@@ -340,8 +344,14 @@ impl Watch {
         drop(before); // those that have left
         self.is_complete.store(is_complete, Ordering::Relaxed);
         // Those that cannot be watched are not looked for again before the membership changes.
-        self.membership.store(if is_settled { membership } else { UNKNOWN }, Ordering::Relaxed);
+        self.is_unsettled.store(!is_settled, Ordering::Relaxed);
+        self.seen.store(membership, Ordering::Relaxed);
         is_complete
+    }
+
+    /// Whether a participant has joined or left since the last [`refresh`](Watch::refresh).
+    pub(super) fn is_old(&self) -> bool {
+        self.source.segment().table().lifecycle().membership() != self.seen.load(Ordering::Relaxed)
     }
 
     /// Started if there is none. `None` where no descriptor or thread is left: then the peers are
@@ -358,7 +368,7 @@ impl Watch {
     fn died(&self, process: Identity) -> bool {
         self.source.reap();
         if let Some(set) = self.set.upgrade() {
-            set.ring();
+            set.died();
         }
         let table = self.source.segment().table();
         !table.ids().any(|id| {

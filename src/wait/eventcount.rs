@@ -68,7 +68,7 @@ use std::time::Duration;
 use super::barrier::{Barrier, Line};
 use crate::memory::Area;
 use crate::os::futex;
-use crate::sync::{AtomicU32, Ordering::*};
+use crate::sync::{AtomicU32, Ordering::*, fence};
 
 /// How often a sleeper checks, unless another one does so for it, because a wake-up can be lost
 /// with its waker.
@@ -240,10 +240,15 @@ impl<'a> Event<'a> {
         self.line().word()
     }
 
-    /// Wakes all that sleep here, without an event: they check, and sleep again. Misses one that is
-    /// about to sleep.
-    #[cfg(not(slipring_loom))]
-    pub(crate) fn disturb(self) {
+    /// Ends the sleep of a set here, or keeps it from sleeping, if its check includes what was stored
+    /// before. Other sleepers may check as well, and sleep again.
+    pub(crate) fn interrupt(self) {
+        // SYNC(interrupt): pairs with SYNC(sleep). A set that arms this word later sees the store.
+        fence(SeqCst);
+        match self {
+            Event::One(event, bit) => event.0.word().fetch_and(!bit, Relaxed),
+            Event::Many(event) => event.0.word().fetch_add(WAKE_UP, Relaxed),
+        };
         futex::wake(self.word(), ALL);
     }
 

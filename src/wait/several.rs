@@ -31,7 +31,7 @@
 
 use std::time::Duration;
 
-use super::barrier::{Barrier, FIRST_WAIT, LONGEST_SLEEP, POLL_SLEEP};
+use super::barrier::{Barrier, FIRST_WAIT, POLL_SLEEP};
 use super::eventcount::{Event, Key};
 use crate::os::futex::{self, Ended};
 use crate::sync::{Ordering::*, fence};
@@ -55,8 +55,8 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     /// One pass over `count` eventcounts, from 1 to [`futex::MOST_WORDS`] (one only where the
-    /// kernel does not have the call). At most `timeout`, and a little in
-    /// [`Barrier::Poll`] mode. May end spuriously.
+    /// kernel does not have the call). At most `timeout`, and briefly in [`Barrier::Poll`] mode. May
+    /// end spuriously.
     ///
     /// `ready` checks every member. It is not called again once it has returned true. System calls:
     /// `membarrier`, `FUTEX_WAITV` twice; more only if other sleepers come and go.
@@ -94,7 +94,7 @@ impl Sleeper {
         if ready() {
             return Pass::Ready;
         }
-        let mut rest = timeout.min(if polls { POLL_SLEEP } else { LONGEST_SLEEP });
+        let mut rest = if polls { timeout.min(POLL_SLEEP) } else { timeout };
         if asymmetric && self.raised && rest > FIRST_WAIT {
             let (ended, undisturbed) = self.wait(&event, FIRST_WAIT);
             self.raised &= !undisturbed;
