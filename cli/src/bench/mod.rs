@@ -29,6 +29,7 @@ mod transports;
 mod trips;
 mod trouble;
 mod waitset;
+mod waitset_trial;
 mod wires;
 
 use std::path::PathBuf;

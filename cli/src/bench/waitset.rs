@@ -19,7 +19,9 @@ use super::payload;
 use super::ports::{Channel, Kind};
 use super::report::{Floor, Report, Row, Target, Unit};
 use super::tasks::{Answer, Task};
+use super::waitset_trial;
 use crate::Context;
+use crate::child::confine;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::units;
 
@@ -31,6 +33,8 @@ const WOKEN: usize = 16;
 const BUSY: usize = 64;
 /// Rings that get nothing.
 const IDLE: usize = 1000;
+/// How long they are idle.
+const IDLE_TIME: Duration = Duration::from_secs(12);
 /// Before each wake-up, so that the other side has stopped spinning and sleeps.
 const PAUSE: Duration = Duration::from_micros(150);
 /// Peers that are killed.
@@ -59,19 +63,21 @@ impl Waitset {
         let mut share = Row::new(format!("busy ring in a set of {BUSY}"), MESSAGE, Unit::Message);
         let (mut bare, mut alone) = (Series::default(), Series::default());
         let mut times = Times::new()?;
-        for _ in 0..RUNS {
-            let rounds = count.unwrap_or_else(|| (ns / 400_000).max(16));
-            let (mut of_set, mut of_epoll) = (through_set(rounds)?, through_epoll(rounds)?);
-            wake_up.runs.push(of_set.median());
-            bare.push(of_epoll.median());
-            times.take(&mut of_set)?;
-            of_epoll.clear();
-            wake_up.count += rounds;
-            let frames = count.unwrap_or(ns / 200).max(1000);
-            share.runs.push(stream(frames, BUSY)?);
-            alone.push(stream(frames, 1)?);
-            share.count += frames;
-        }
+        self.common.cpus()?.pinned(|theirs| {
+            for _ in 0..RUNS {
+                let rounds = count.unwrap_or_else(|| (ns / 400_000).max(16));
+                let (mut of_set, of_epoll) = (through_set(rounds, theirs)?, through_epoll(rounds, theirs)?);
+                wake_up.runs.push(of_set.median());
+                bare.push(of_epoll.median());
+                times.take(&mut of_set)?;
+                wake_up.count += rounds;
+                let frames = count.unwrap_or(ns / 100).max(1000);
+                share.runs.push(stream(frames, BUSY, theirs)?);
+                alone.push(stream(frames, 1, theirs)?);
+                share.count += frames;
+            }
+            Ok(())
+        })?;
         wake_up.targets.push((WAKE_UP, (wake_up.runs.median() - bare.median()) / 1e3));
         wake_up.floors.push(Floor { name: "eventfd, epoll", runs: bare });
         wake_up.times = Some(times);
@@ -79,25 +85,34 @@ impl Waitset {
         share.aim(SHARE, 0);
         let mut rows = vec![wake_up, share];
         let mut notes = Vec::new();
-        match rest(Duration::from_nanos(RUNS as u64 * ns)) {
+        rows.extend(waitset_trial::rows(self.common.count)?);
+        // Long enough for the longest sleep of a set; a given count asks for a short run.
+        let idle = if count.is_some() { Duration::from_secs(2) } else { Duration::from_nanos(12 * ns).max(IDLE_TIME) };
+        match rest(idle) {
             Ok(rested) => rows.extend(rested),
             Err(failure) => notes.push(format!("idle rings: {}", failure.message())),
         }
         rows.push(deaths()?);
         let how = format!(
             "threads of this process, and one more process as peer; idle for {} each",
-            units::nanoseconds((RUNS as u64 * ns) as f64)
+            units::nanoseconds(idle.as_nanos() as f64)
         );
         self.common.finish(Report { bench: "waitset", how, rows, notes }, context)
     }
 }
 
 /// The times from a send to the end of the wait, with a sleep before each.
-fn woken(rounds: u64, send: impl Fn(u64) -> Outcome + Sync, mut wait: impl FnMut(u64) -> Outcome) -> Outcome<Times> {
+fn woken(
+    rounds: u64,
+    theirs: Option<usize>,
+    send: impl Fn(u64) -> Outcome + Sync,
+    mut wait: impl FnMut(u64) -> Outcome,
+) -> Outcome<Times> {
     let (mut times, sent, done) = (Times::new()?, AtomicU64::new(0), AtomicU64::new(0));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
+            theirs.into_iter().for_each(|cpu| confine([cpu]));
             for round in 0..rounds {
                 std::thread::sleep(PAUSE);
                 sent.store(now_ns(), Ordering::Release);
@@ -136,7 +151,7 @@ fn set_of(rings: &[Ring]) -> Outcome<(Vec<spsc::Producer>, Vec<spsc::Consumer>, 
     Ok((senders, receivers, set))
 }
 
-fn through_set(rounds: u64) -> Outcome<Times> {
+fn through_set(rounds: u64, theirs: Option<usize>) -> Outcome<Times> {
     let (senders, mut receivers, mut set) = set_of(&rings(WOKEN)?)?;
     let senders: Vec<_> = senders.into_iter().map(std::sync::Mutex::new).collect();
     let of = |round: u64| (round % WOKEN as u64) as usize;
@@ -146,7 +161,7 @@ fn through_set(rounds: u64) -> Outcome<Times> {
         payload::fill(&mut message, round);
         Ok(sender.send(&message)?)
     };
-    woken(rounds, send, |round| {
+    woken(rounds, theirs, send, |round| {
         loop {
             let ready: Vec<_> = set.wait()?.collect();
             if let Some(token) = ready.first() {
@@ -161,7 +176,7 @@ fn through_set(rounds: u64) -> Outcome<Times> {
     })
 }
 
-fn through_epoll(rounds: u64) -> Outcome<Times> {
+fn through_epoll(rounds: u64, theirs: Option<usize>) -> Outcome<Times> {
     let failed = |e: rustix::io::Errno| Failure::new(FAILED, e).at("epoll");
     let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
     let bells: Vec<OwnedFd> =
@@ -174,20 +189,21 @@ fn through_epoll(rounds: u64) -> Outcome<Times> {
         rustix::io::write(bell, &1u64.to_ne_bytes()).map(drop).map_err(failed)
     };
     let mut buffer = [std::mem::MaybeUninit::uninit(); 4];
-    woken(rounds, send, |_| {
+    woken(rounds, theirs, send, |_| {
         let number = epoll::wait(&epoll, &mut buffer, None).map_err(failed)?.0[0].data.u64();
         rustix::io::read(&bells[number as usize], &mut [0; 8]).map(drop).map_err(failed)
     })
 }
 
 /// Nanoseconds a frame of a stream through one of `members` rings; of one, without a set.
-fn stream(frames: u64, members: usize) -> Outcome<f64> {
+fn stream(frames: u64, members: usize, theirs: Option<usize>) -> Outcome<f64> {
     let (mut senders, mut receivers, mut set) = set_of(&rings(members)?)?;
     let mut sender = senders.swap_remove(members / 2);
     let busy = &mut receivers[members / 2];
     let start = now_ns();
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
+            theirs.into_iter().for_each(|cpu| confine([cpu]));
             let mut message = [0; MESSAGE];
             (0..frames).try_for_each(|frame| {
                 payload::fill(&mut message, frame);
@@ -253,7 +269,6 @@ fn rest(time: Duration) -> Outcome<[Row; 2]> {
         row.count = 1;
         Ok::<Row, Failure>(row)
     };
-    let time = time.max(Duration::from_secs(2));
     let mut set = WaitSet::new()?;
     for (number, receiver) in receivers.iter().enumerate() {
         set.add(Token(number), receiver.readable())?;
