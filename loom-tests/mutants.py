@@ -25,6 +25,7 @@ FILES = {
     "src/ring/mpmc/core.rs": ["mpmc", "wake::mpmc"],
     "src/ring/mpmc/recovery.rs": ["mpmc"],
     "src/ring/mpmc/inspect.rs": ["mpmc"],
+    "src/ring/latest/core.rs": ["latest", "wake::latest"],
     "src/ring/stream/core.rs": ["spsc::stream"],
     "src/ring/stream/layout.rs": ["spsc::stream"],
     "src/wait/eventcount.rs": ["eventcount", "several", "wake"],
@@ -42,6 +43,7 @@ WITHOUT_MODELS = ["src/ring/attachment.rs", "src/ring/spsc/untrusted.rs", "src/w
 # file, how the function (or impl) begins, the exact text in it, what replaces it, name
 AHEAD = "src/ring/spsc/ahead.rs"
 SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
+LATEST = "src/ring/latest/core.rs"
 SEVERAL, SEM, MUTEX = "src/wait/several.rs", "src/wait/semaphore.rs", "src/wait/mutex.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
@@ -87,6 +89,11 @@ RULES = [
     (SPSC, "pub(crate) fn hand_back", "later(self.released, self.redelivered_before)", "self.released",
      "an orderly end erases the record of what a dead predecessor was shown"),
     (SPSC, "pub(crate) fn stage", "batch.tail = next;", "{ batch.tail = next; self.tail = next; }", "an aborted batch moves the producer's tail"),
+    (LATEST, "pub(crate) fn fill", "self.shared.mark(slot).store(version, Ordering::Relaxed);", ";",
+     "a slot is not marked before it is overwritten"),
+    (LATEST, "pub(crate) fn fill", "self.shared.head(cell).load(Ordering::Relaxed).wrapping_add(1);",
+     "self.shared.head(cell).load(Ordering::Relaxed).wrapping_add(2);", "the newest value is overwritten"),
+    (LATEST, "pub(crate) fn copy", "if mark == version {", "if true {", "a copy is not validated"),
     (MPMC, "fn claim_behind", "position = self.behind_claims(position, seen)?", "return Err(Stop::Full)",
      "producers do not skip a claim that the tail does not cover"),
     (MPMC, "fn behind_claims", "self.laps_later(position, laps).wrapping_add(1)", "position.wrapping_add(2)",

@@ -35,6 +35,9 @@ pub enum Error {
     /// A peer died without closing. All frames that it had committed were delivered first.
     #[error("the peer died without closing; all that it had committed was delivered first")]
     PeerDead,
+    /// The writer of a [`latest`](crate::latest) value replaced it during each of 1,000 copies.
+    #[error("overtaken: the value was replaced faster than it could be copied; read again, or write less often")]
+    Overtaken,
     /// The deadline passed.
     #[error("timed out")]
     Timeout,
@@ -122,7 +125,7 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Try again later: [`Error::Full`], [`Error::Empty`], [`Error::Timeout`].
+    /// Try again later: [`Error::Full`], [`Error::Empty`], [`Error::Overtaken`], [`Error::Timeout`].
     Temporary,
     /// The peers have left, or none has come: [`Error::Closed`], [`Error::PeerDead`],
     /// [`Error::NoConsumer`].
@@ -162,7 +165,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Full | Error::Empty | Error::Timeout => ErrorKind::Temporary,
+            Error::Full | Error::Empty | Error::Overtaken | Error::Timeout => ErrorKind::Temporary,
             Error::Closed | Error::PeerDead | Error::NoConsumer => ErrorKind::NoPeer,
             Error::Cancelled => ErrorKind::Cancelled,
             Error::Invalid { .. } | Error::TooLarge { .. } | Error::Forked | Error::Unsupported { .. } => {
@@ -176,8 +179,8 @@ impl Error {
         }
     }
 
-    /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`] or
-    /// [`Error::Timeout`].
+    /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`],
+    /// [`Error::Overtaken`] or [`Error::Timeout`].
     ///
     /// ```
     /// assert!(slipring::Error::Full.is_temporary());

@@ -12,6 +12,7 @@
 //! | one producer, one consumer, frames of any size | [`spsc`] |
 //! | several producers or consumers, each frame for one consumer | [`mpmc`] |
 //! | plain bytes without message boundaries, such as audio | [`stream`] |
+//! | values of which only the newest matters: meters, prices, settings | [`latest`] |
 //! | data that several processes change in place | [`Mutex`] |
 //! | a number of permits that processes share | [`Semaphore`] |
 //! | pipes, queues, sockets or signals, with the same frames | [`transport`] |
@@ -114,7 +115,7 @@ pub use named::{
     semaphore::{Permit, Semaphore},
 };
 pub use os::process::ProcessState;
-pub use ring::{Options, Report, Ring, Stats, mpmc, spsc, stream};
+pub use ring::{Options, Report, Ring, Stats, latest, mpmc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use set::{Ready, Registry, Token, WaitSet, Waker, source::Readiness};
 pub use wait::{cancel::Canceller, deadline::Deadline, idle::Idle};

@@ -33,6 +33,10 @@ pub(crate) mod wait;
 #[path = "../../src/ring"]
 pub(crate) mod ring {
     pub(crate) mod position;
+    pub(crate) mod latest {
+        pub(crate) mod core;
+        pub(crate) mod layout;
+    }
     pub(crate) mod mpmc {
         pub(crate) mod core;
         pub(crate) mod inspect;
@@ -52,6 +56,8 @@ pub(crate) mod ring {
 
 #[cfg(test)]
 mod eventcount;
+#[cfg(test)]
+mod latest;
 #[cfg(test)]
 mod liveness;
 #[cfg(test)]

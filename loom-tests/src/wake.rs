@@ -8,15 +8,17 @@ use loom::thread;
 
 use crate::error::Error;
 use crate::explore;
+use crate::latest;
 use crate::memory::{Area, LINE};
 use crate::mpmc;
+use crate::ring::latest::core::Writer;
 use crate::ring::mpmc::core::Claim;
 use crate::ring::mpmc::layout::Stop;
 use crate::ring::spsc::core::{Consumer, Producer};
 use crate::ring::spsc::layout::Shared;
 use crate::spsc;
 use crate::wait::barrier::Barrier;
-use crate::wait::eventcount::{Many, One, Sleep};
+use crate::wait::eventcount::{ALL, Many, One, Sleep};
 
 /// Sleeps until `attempt` returns a value, as `wait/block.rs` does.
 fn wait_for<T>(event: &impl Sleep, mut attempt: impl FnMut() -> Option<T>) -> T {
@@ -176,5 +178,23 @@ fn mpmc_a_late_commit_makes_the_next_frame_visible() {
     explore(1, || {
         let seen = Mpmc::new().behind_a_claim(2, |this, claim| this.commit(claim, 10));
         assert_eq!(seen, [10, 20]);
+    });
+}
+
+/// Two readers sleep until there is a value; the writer publishes one, and wakes all.
+#[test]
+fn latest_readers_are_woken_by_a_value() {
+    explore(2, || {
+        let (board, event) = (latest::board(), Many::attach(Area::model(LINE), Barrier::Fenced));
+        let readers = [0, 1].map(|_| {
+            let (board, event) = (board.clone(), event.clone());
+            thread::spawn(move || assert_eq!(wait_for(&event, || latest::read(&board)), 1))
+        });
+        let mut tx = Writer::attach(board).unwrap();
+        latest::write(&mut tx, 1);
+        event.notify(ALL);
+        for reader in readers {
+            reader.join().unwrap();
+        }
     });
 }

@@ -218,6 +218,49 @@ impl Area {
         }
     }
 
+    /// Loads whole words from `offset`, a multiple of 8, into `dst`, each by a relaxed load: for bytes
+    /// that another participant may store meanwhile by [`Area::store_words`]. Then they are torn.
+    ///
+    /// # Panics
+    /// If that is outside.
+    #[inline(always)]
+    pub(crate) fn load_words(&self, offset: usize, dst: &mut [u8]) {
+        assert!(offset % 8 == 0 && offset <= self.len && dst.len() <= self.len - offset, "words outside their area");
+        let whole = dst.len() / 8 * 8;
+        let (words, rest) = dst.split_at_mut(whole);
+        for (i, bytes) in words.chunks_exact_mut(8).enumerate() {
+            // SAFETY: a multiple of 8 below the end (the assertion).
+            let word = unsafe { self.word_unchecked(offset + 8 * i) };
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        if !rest.is_empty() {
+            let word = self.word(offset + whole).load(Ordering::Relaxed).to_ne_bytes();
+            rest.copy_from_slice(&word[..rest.len()]);
+        }
+    }
+
+    /// Stores `src` at `offset`, a multiple of 8, each word by a relaxed store: for bytes that
+    /// another participant may load meanwhile by [`Area::load_words`]. The last word is filled up
+    /// with zeros.
+    ///
+    /// # Panics
+    /// If that is outside.
+    #[inline(always)]
+    pub(crate) fn store_words(&self, offset: usize, src: &[u8]) {
+        assert!(offset % 8 == 0 && offset <= self.len && src.len() <= self.len - offset, "words outside their area");
+        let (words, rest) = src.split_at(src.len() / 8 * 8);
+        for (i, bytes) in words.chunks_exact(8).enumerate() {
+            // SAFETY: a multiple of 8 below the end (the assertion).
+            let word = unsafe { self.word_unchecked(offset + 8 * i) };
+            word.store(u64::from_ne_bytes(std::array::from_fn(|k| bytes[k])), Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.word(offset + words.len()).store(u64::from_ne_bytes(last), Ordering::Relaxed);
+        }
+    }
+
     /// Copies from `offset` into `dst`.
     ///
     /// # Safety

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use super::Ring;
+use super::by_kind::is_exclusive;
 use super::readiness::{Look, Readable};
 use crate::error::{Error, Result};
 use crate::os::clock::{coarse_ns, monotonic_ns};
@@ -34,7 +35,7 @@ const TRIES_PER_READING: u32 = 256;
 
 /// The eventcount at one end of a ring, and the kind of handles that use it.
 pub(super) trait Edge: Sleep + Sleepers + Sized + 'static {
-    /// Whether several participants can hold the role, and several threads can use a handle.
+    /// Whether several participants can hold one of the roles, and several threads can use a handle.
     const SHARED: bool;
 
     /// The eventcounts of `ring`: that of the consumers, and that of the producers.
@@ -103,7 +104,7 @@ impl<E: Edge> Attachment<E> {
     pub(super) fn join(ring: &Ring, kind: Kind, role: Role) -> Result<Self> {
         ring.expect(kind)?;
         let (mut recovered, mut has_recovered) = (Ok(()), false);
-        let participant = Participant::join(ring.segment(), role, !E::SHARED, |id| {
+        let participant = Participant::join(ring.segment(), role, is_exclusive(kind, role), |id| {
             has_recovered = true;
             if let Err(e) = ring.recover(id) {
                 recovered = Err(e);

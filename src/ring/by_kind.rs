@@ -4,13 +4,14 @@
 //! of the kinds, not on their handles.
 
 use super::Ring;
+use super::latest::layout as latest;
 use super::mpmc::layout as mpmc;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
 use crate::error::{Error, Result};
 use crate::memory::{Area, LINE};
 use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
-use crate::segment::{Geometry, Kind};
+use crate::segment::{Geometry, Kind, Role};
 use crate::wait::eventcount::{ALL, Many, One};
 
 impl Ring {
@@ -30,19 +31,21 @@ impl Ring {
         (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
     }
 
+    /// Whether the eventcounts of this ring have any number of sleepers.
+    pub(super) fn has_many_sleepers(&self) -> bool {
+        matches!(self.kind(), Kind::Mpmc | Kind::Latest)
+    }
+
     /// Wakes all sleepers of this ring, because a participant attached, left or died.
     pub(super) fn wake_all(&self) {
-        match self.kind() {
-            Kind::Mpmc => {
-                let (data, space) = self.events_many();
-                data.notify(ALL);
-                space.notify(ALL);
-            }
-            _ => {
-                let (data, space) = self.events_one();
-                data.notify();
-                space.notify();
-            }
+        if self.has_many_sleepers() {
+            let (data, space) = self.events_many();
+            data.notify(ALL);
+            space.notify(ALL);
+        } else {
+            let (data, space) = self.events_one();
+            data.notify();
+            space.notify();
         }
     }
 
@@ -55,7 +58,7 @@ impl Ring {
                 Ok(self.mpmc_shared().recover(&counters, id, self.redelivery(), || true))
             }
             // A byte ring needs no recovery: the successor finds the end of the chain, or the last
-            // release.
+            // release. A writer of latest values holds nothing.
             _ => Ok(false),
         }
     }
@@ -82,6 +85,11 @@ impl Ring {
         stream::Shared::new(producer, consumer, self.segment().data(), self.geometry().capacity)
     }
 
+    pub(super) fn latest_shared(&self) -> latest::Shared {
+        let Geometry { slots, stride, .. } = *self.geometry();
+        latest::Shared::new(self.segment().data(), slots, stride)
+    }
+
     pub(super) fn mpmc_shared(&self) -> mpmc::Shared {
         self.mpmc_over(self.segment().data())
     }
@@ -102,6 +110,15 @@ impl Ring {
         };
         let Geometry { slots, stride, max_payload, .. } = *self.geometry();
         mpmc::Shared::new(parts, slots, stride, max_payload)
+    }
+}
+
+/// Whether one participant at a time can hold `role` in a ring of `kind`.
+pub(super) fn is_exclusive(kind: Kind, role: Role) -> bool {
+    match kind {
+        Kind::Mpmc => false,
+        Kind::Latest => role == Role::Producer,
+        _ => true,
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`spsc`] | frames from one producer to one consumer | 1, 1 | wait-free | any size up to the ring |
 //! | [`mpmc`] | work queues | many, many | lock-free | up to the size of a slot |
 //! | [`stream`] | audio and other plain bytes | 1, 1 | wait-free | there are no frames |
+//! | [`latest`] | values of which only the newest matters | 1, many | writing wait-free, reading lock-free | up to the size of a cell |
 //!
 //! Every kind has `try_…` calls that return at once, blocking calls, and `…_deadline` calls. The
 //! progress guarantee is that of the `try_…` calls. A [`Ring`] is the mapping; a producer or
@@ -20,6 +21,7 @@ mod guards;
 mod handle;
 #[cfg(feature = "transports")]
 mod holder;
+pub mod latest;
 mod level;
 pub mod mpmc;
 mod observe;

@@ -9,10 +9,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::latest::core::Miss;
 use super::mpmc::inspect::{Seen, State};
 use super::mpmc::layout::Stop;
 use super::spsc::layout::Fault;
-use super::{Ring, spsc};
+use super::{Ring, latest, spsc};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
 use crate::segment::{Counts, Kind, ParticipantInfo, Role};
@@ -94,9 +95,10 @@ impl Ring {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (head, tail) = self.positions();
-        let limit = if self.kind() == Kind::Mpmc { self.slots() } else { self.capacity() } as u64;
+        let limit = if self.slots() > 0 { self.slots() } else { self.capacity() } as u64;
         let (occupied, held) = match self.kind() {
             Kind::Mpmc => self.count_slots(),
+            Kind::Latest => (self.latest_shared().observe().1, 0),
             _ => (tail.wrapping_sub(head).min(limit), 0),
         };
         let table = self.segment().table();
@@ -112,6 +114,10 @@ impl Ring {
             Kind::Spsc => self.spsc_shared().observe(),
             Kind::Stream => self.stream_shared().observe(),
             Kind::Mpmc => self.mpmc_shared().observe(),
+            Kind::Latest => {
+                let values = self.latest_shared().observe().0;
+                (values, values)
+            }
             _ => (0, 0),
         }
     }
@@ -177,6 +183,7 @@ impl Ring {
                 self.at_rest(|| self.verify_chain(&shared))
             }
             Kind::Stream => self.at_rest(|| self.verify_distance()),
+            Kind::Latest => self.at_rest(|| self.verify_cells()),
             _ => Report::default(),
         };
         report.problems.splice(..0, problems);
@@ -209,6 +216,21 @@ impl Ring {
         let mut report = Report { bytes: tail.wrapping_sub(head), ..Report::default() };
         if report.bytes > self.capacity() as u64 {
             report.problems.push(format!("tail {tail} is more than a ring ahead of head {head}"));
+        }
+        report
+    }
+
+    /// The newest three values of every cell are never being written.
+    fn verify_cells(&self) -> Report {
+        let shared = self.latest_shared();
+        let mut report = Report::default();
+        for cell in 0..shared.cells() {
+            if let Some(problem) = shared.problem(cell) {
+                report.problems.push(format!("cell {cell}: {problem}"));
+            } else if let Some(len) = shared.newest_len(cell) {
+                report.frames += 1;
+                report.bytes += len;
+            }
         }
         report
     }
@@ -285,8 +307,8 @@ impl Ring {
         report
     }
 
-    /// Passes copies of the waiting frames to `show`, in order, until it returns false. Consumes
-    /// nothing.
+    /// Passes copies of the waiting frames to `show`, in order, until it returns false; of a board of
+    /// latest values, the value of every cell. Consumes nothing.
     ///
     /// On a busy ring, every copy is a whole frame; frames that are received before they are copied
     /// are left out. At most one ring full is copied. Three system calls.
@@ -314,7 +336,26 @@ impl Ring {
                 shared.watch(true, show).map(drop).map_err(Fault::error)
             }
             Kind::Mpmc => self.mpmc_observed()?.frames(show).map_err(Stop::error),
-            _ => Err(Error::Invalid { what: "kind: only spsc and mpmc rings have frames" }),
+            Kind::Latest => self.inspect_cells(show),
+            _ => Err(Error::Invalid { what: "kind: only spsc, mpmc and latest rings have frames" }),
         }
+    }
+
+    /// The value of every cell that has one, as a frame of the stream of that number, with the
+    /// version as sequence number.
+    fn inspect_cells(&self, mut show: impl FnMut(Header, &[u8]) -> bool) -> Result<()> {
+        let shared = self.latest_shared();
+        let mut buffer = vec![0; shared.max()];
+        for cell in 0..shared.cells() {
+            let (version, shape) = match latest::core::copy::<false>(&shared, cell, &mut buffer) {
+                Ok(copied) => copied,
+                Err(Miss::Nothing | Miss::Overtaken) => continue,
+                Err(_) => return Err(Error::Corrupt { what: "a latest value" }),
+            };
+            if !show(shape.header(cell, version), &buffer[..shape.len as usize]) {
+                break;
+            }
+        }
+        Ok(())
     }
 }

@@ -35,6 +35,7 @@ enum Shape {
     Spsc { capacity: usize },
     Mpmc { slots: usize, payload: usize },
     Stream { capacity: usize },
+    Latest { cells: usize, size: usize },
 }
 
 impl Options {
@@ -58,6 +59,21 @@ impl Options {
     /// [`Options::spsc`].
     pub fn stream(capacity: usize) -> Self {
         Self::of(Shape::Stream { capacity })
+    }
+
+    /// A board of `cells` latest values (1 to 65,536) of up to `size` bytes each, for one writer and
+    /// many readers. A cell takes four times `size` plus 16 bytes, rounded up to a multiple of 64:
+    /// so the largest value is 48, 112, 176, … bytes. [`Ring::slots`](crate::Ring::slots) and
+    /// [`Ring::max_payload`](crate::Ring::max_payload) return the actual sizes.
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let ring = Ring::create_anonymous(&Options::latest(16, 64))?;
+    /// assert_eq!((ring.slots(), ring.max_payload()), (16, 112));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn latest(cells: usize, size: usize) -> Self {
+        Self::of(Shape::Latest { cells, size })
     }
 
     /// A ring of any kind, for opening only. Creating with it is
@@ -216,6 +232,7 @@ impl Options {
             Shape::Spsc { .. } => Some(Kind::Spsc),
             Shape::Mpmc { .. } => Some(Kind::Mpmc),
             Shape::Stream { .. } => Some(Kind::Stream),
+            Shape::Latest { .. } => Some(Kind::Latest),
         }
     }
 
@@ -238,6 +255,7 @@ impl Options {
             Shape::Spsc { capacity } => Geometry::spsc(capacity, &settings),
             Shape::Mpmc { slots, payload } => Geometry::mpmc(slots, payload, &settings),
             Shape::Stream { capacity } => Geometry::stream(capacity, &settings),
+            Shape::Latest { cells, size } => Geometry::latest(cells, size, &settings),
         }
     }
 }

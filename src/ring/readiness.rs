@@ -1,18 +1,20 @@
 //! What a ring lends to a set of waits: one edge of the ring, looked at by atomics only.
 //!
 //! Used by `attachment.rs` for the `readable` and `writable` of all handles ([`Readable`]), and by
-//! the doorbells ([`Watch`]). Relies on the words
-//! that observers may read, too (docs/memory-model.md, "Observers"): the look does not touch
+//! the doorbells ([`Watch`]). Relies on the words that observers may read, too (docs/memory-model.md, "Observers"): the look does not touch
 //! headers or payloads of a byte ring, so it may run while the handle is used by another thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Ring;
+use super::latest::{Seen, layout as latest};
 use super::mpmc::layout as mpmc;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
-use crate::segment::{Ends, Kind, Reaper, Role, Segment, Told};
+#[cfg(feature = "transports")]
+use crate::segment::Kind;
+use crate::segment::{Ends, Reaper, Role, Segment, Told};
 use crate::set::source::Source;
 use crate::wait::eventcount::{Event, Many, One};
 
@@ -28,6 +30,8 @@ pub(super) enum Look {
     /// The count of redeliveries at which no frame was to be delivered again.
     Mpmc(mpmc::Shared, AtomicU64),
     MpmcRoom(mpmc::Shared),
+    /// A cell whose newest value was not read.
+    Latest(latest::Shared, Seen),
 }
 
 impl Look {
@@ -40,6 +44,11 @@ impl Look {
         match ring.kind() {
             Kind::Mpmc => Look::mpmc(ring),
             Kind::Spsc => Look::Spsc(ring.spsc_shared()),
+            Kind::Latest => {
+                let shared = ring.latest_shared();
+                let seen = Seen::all(&shared);
+                Look::Latest(shared, seen)
+            }
             _ => Look::Stream(ring.stream_shared()),
         }
     }
@@ -62,6 +71,7 @@ impl Look {
                 shared.is_readable()
             }
             Look::MpmcRoom(shared) => shared.is_writable(),
+            Look::Latest(shared, seen) => seen.changed(shared, 0).is_some(),
         }
     }
 
@@ -78,16 +88,13 @@ enum Edge {
 
 impl Edge {
     fn new(ring: &Ring, role: Role) -> Self {
-        match ring.kind() {
-            Kind::Mpmc => {
-                let (data, space) = ring.events_many();
-                Edge::Many(if role == Role::Producer { space } else { data })
-            }
-            _ => {
-                let (data, space) = ring.events_one();
-                let bit = ring.segment().set_bits().take();
-                Edge::One(if role == Role::Producer { space } else { data }, bit, Arc::clone(ring.segment()))
-            }
+        if ring.has_many_sleepers() {
+            let (data, space) = ring.events_many();
+            Edge::Many(if role == Role::Producer { space } else { data })
+        } else {
+            let (data, space) = ring.events_one();
+            let bit = ring.segment().set_bits().take();
+            Edge::One(if role == Role::Producer { space } else { data }, bit, Arc::clone(ring.segment()))
         }
     }
 
@@ -133,7 +140,8 @@ impl Side {
 
     fn pass_on(&self) {
         if let Edge::Many(event) = &self.edge {
-            if self.look.finds() {
+            // A writer of latest values wakes all.
+            if !matches!(self.look, Look::Latest(..)) && self.look.finds() {
                 event.notify(1);
             }
         }
@@ -252,8 +260,12 @@ impl Watch {
         Watch(Arc::new(Watched { side, since }))
     }
 
-    /// Reports only the participants that join or depart after this call.
+    /// Reports only the participants that join or depart after this call, and the latest values that
+    /// are written after it.
     pub(crate) fn mark(&self) {
+        if let Look::Latest(shared, seen) = &self.0.side.look {
+            seen.mark_all(shared);
+        }
         // Relaxed: the ring of the set that follows orders it.
         self.0.since.store(self.0.side.membership(), Ordering::Relaxed);
     }

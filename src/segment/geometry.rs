@@ -6,6 +6,7 @@
 
 use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len};
 use crate::error::{Error, Result};
+use crate::memory::LINE;
 use crate::wait::barrier::Barrier;
 
 /// The contents of the data part.
@@ -23,6 +24,8 @@ pub enum Kind {
     Semaphore = 4,
     /// A mutex.
     Mutex = 5,
+    /// A board of latest values, one writer and many readers.
+    Latest = 6,
 }
 
 /// How a notifier finds out whether a waiter sleeps.
@@ -96,9 +99,10 @@ fn page() -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) kind: Kind,
-    /// Bytes of data in use: a power of two for byte rings, `slots * stride` for slot rings.
+    /// Bytes of data in use: a power of two for byte rings, `slots * stride` for slot rings, heads
+    /// and slots of a board of latest values.
     pub(crate) capacity: usize,
-    /// Number of slots: a power of two for slot rings, else 0.
+    /// Number of slots: a power of two for slot rings; cells of a board of latest values; else 0.
     pub(crate) slots: usize,
     /// Distance between slots, a multiple of 64, else 0.
     pub(crate) stride: usize,
@@ -128,6 +132,11 @@ const FRAME_HEADER: usize = 16;
 const SLOT_COMMIT: usize = 8;
 /// The two pads of a slot.
 const SLOT_PADS: usize = 16;
+/// Slots of a cell, and what a slot has before its value (`ring/latest/layout.rs`).
+const CELL_SLOTS: usize = 4;
+const CELL_SLOT_HEADER: usize = 16;
+/// The number of a cell is the stream of its frames.
+const MAX_CELLS: usize = 1 << 16;
 
 impl Geometry {
     /// A byte ring of frames: `capacity` bytes, rounded up to a power of two and to whole pages.
@@ -159,6 +168,21 @@ impl Geometry {
         let capacity = slots * stride; // at most 2^24 * (2^30 + 64)
         let max_payload = (stride - slot_overhead(stride, payload)).min(MAX_FRAME);
         Self::build(Kind::Mpmc, capacity, (slots, stride), max_payload, settings)
+    }
+
+    /// A board of `cells` values (1..=65536) of up to `size` bytes (up to 2^30).
+    pub(crate) fn latest(cells: usize, size: usize, settings: &Settings) -> Result<Self> {
+        if cells == 0 || cells > MAX_CELLS {
+            return Err(Error::Invalid { what: "number of cells: must be from 1 to 65536" });
+        }
+        if size > MAX_FRAME {
+            return Err(Error::Invalid { what: "size of a value: must be at most 2^30 bytes" });
+        }
+        let stride = (CELL_SLOT_HEADER + size).next_multiple_of(64);
+        // At most 2^19 + 2^18 * (2^30 + 64).
+        let capacity = (8 * cells).next_multiple_of(LINE) + cells * CELL_SLOTS * stride;
+        let max_payload = (stride - CELL_SLOT_HEADER).min(MAX_FRAME);
+        Self::build(Kind::Latest, capacity, (cells, stride), max_payload, settings)
     }
 
     /// `len` bytes of data (rounded up to 8) without a ring: semaphores and mutexes.
@@ -194,7 +218,8 @@ impl Geometry {
         }
         // Nothing overflows: each summand is below 2^41.
         let claims_offset = PARTICIPANTS + (participants + 1) * RECORD;
-        let data_offset = (claims_offset + 2 * claims_len(slots)).next_multiple_of(page);
+        let claims = if kind == Kind::Mpmc { claims_len(slots) } else { 0 };
+        let data_offset = (claims_offset + 2 * claims).next_multiple_of(page);
         let total_len = data_offset + capacity.next_multiple_of(page);
         #[rustfmt::skip]
         let geometry = Geometry {
@@ -278,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn boards_round_up_visibly() {
+        for (asked, got) in [(0, 48), (48, 48), (49, 112), (64, 112), (1000, 1008)] {
+            let geometry = Geometry::latest(3, asked, &Settings::default()).unwrap();
+            assert_eq!((geometry.slots, geometry.max_payload), (3, got), "{asked}");
+            assert_eq!(geometry.capacity, 128 + 3 * 4 * geometry.stride);
+            assert_eq!(Geometry::latest(3, got, &Settings::default()).unwrap(), geometry, "the same for what was made");
+        }
+        let geometry = Geometry::latest(1 << 16, 8, &Settings::default()).unwrap();
+        assert_eq!(geometry.capacity, (1 << 19) + (1 << 18) * 64);
+        assert!(geometry.data_offset - geometry.claims_offset < 4096, "no owners");
+        assert_eq!(Geometry::latest(2, 1 << 30, &Settings::default()).unwrap().max_payload, 1 << 30);
+    }
+
+    #[test]
     fn impossible_shapes_are_errors() {
         let ok = Settings::default();
         let with = |participants, page| Settings { participants, page, ..ok };
@@ -289,6 +328,10 @@ mod tests {
             Geometry::mpmc((1 << 24) + 1, 8, &ok),
             Geometry::mpmc(2, (1 << 30) + 1, &ok),
             Geometry::mpmc(1 << 24, 1 << 20, &ok),
+            Geometry::latest(0, 8, &ok),
+            Geometry::latest((1 << 16) + 1, 8, &ok),
+            Geometry::latest(1, (1 << 30) + 1, &ok),
+            Geometry::latest(1 << 16, 1 << 23, &ok),
             Geometry::plain(Kind::Mutex, 0, &ok),
             Geometry::plain(Kind::Mutex, usize::MAX, &ok),
             Geometry::spsc(4096, &with(0, 4096)),

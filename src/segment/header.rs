@@ -124,11 +124,12 @@ fn recompute(word: impl Fn(usize) -> u64, halves: impl Fn(usize) -> (u32, u32)) 
         redelivery: [Redelivery::AtLeastOnce, Redelivery::AtMostOnce].into_iter().find(|r| *r as u32 == redelivery)?,
         page: size(8)?,
     };
-    let kinds = [Kind::Spsc, Kind::Mpmc, Kind::Stream, Kind::Semaphore, Kind::Mutex];
+    let kinds = [Kind::Spsc, Kind::Mpmc, Kind::Stream, Kind::Semaphore, Kind::Mutex, Kind::Latest];
     match kinds.into_iter().find(|k| *k as u32 == kind)? {
         Kind::Spsc => Geometry::spsc(size(4)?, &settings),
         Kind::Stream => Geometry::stream(size(4)?, &settings),
         Kind::Mpmc => Geometry::mpmc(size(5)?, size(7)?, &settings),
+        Kind::Latest => Geometry::latest(size(5)?, size(7)?, &settings),
         plain @ (Kind::Semaphore | Kind::Mutex) => Geometry::plain(plain, size(4)?, &settings),
     }
     .ok()
@@ -145,6 +146,8 @@ mod tests {
             Geometry::stream(1 << 20, &settings),
             Geometry::mpmc(100, 1000, &Settings::default()),
             Geometry::mpmc(2, 1 << 30, &Settings::default()),
+            Geometry::latest(100, 1000, &settings),
+            Geometry::latest(2, 1 << 30, &Settings::default()),
             Geometry::plain(Kind::Semaphore, 64, &settings),
             Geometry::plain(Kind::Mutex, 8, &settings),
         ];

@@ -100,7 +100,7 @@ impl Segment {
 
 /// The error for a segment of another kind than expected.
 pub(crate) fn wrong_kind(expected: Kind, found: Kind) -> Error {
-    const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex)";
+    const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex, 6 latest)";
     Error::Incompatible { what: WHAT, expected: expected as u64, found: found as u64 }
 }
 

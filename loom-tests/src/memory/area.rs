@@ -120,6 +120,23 @@ impl Area {
         unsafe { self.read(offset, dst) };
     }
 
+    /// As the real one: words of their own, which no payload is written into.
+    pub(crate) fn load_words(&self, offset: usize, dst: &mut [u8]) {
+        for (i, bytes) in dst.chunks_mut(8).enumerate() {
+            let word = self.word(offset + 8 * i).load(Ordering::Relaxed).to_ne_bytes();
+            bytes.copy_from_slice(&word[..bytes.len()]);
+        }
+    }
+
+    /// As the real one.
+    pub(crate) fn store_words(&self, offset: usize, src: &[u8]) {
+        for (i, bytes) in src.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.word(offset + 8 * i).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+    }
+
     /// # Safety
     /// As for `write`.
     pub(crate) unsafe fn read(&self, offset: usize, dst: &mut [u8]) {
