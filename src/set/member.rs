@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 
@@ -15,7 +16,7 @@ use super::source::Source;
 use super::watcher::Watch;
 use crate::error::{Error, Result};
 use crate::memory::{self, LINE};
-use crate::os::fork;
+use crate::os::{fork, futex};
 use crate::wait::barrier::Barrier;
 use crate::wait::eventcount::{Event, ONLY_SET, One};
 
@@ -126,13 +127,16 @@ pub(crate) struct Shared {
     owes: AtomicBool,
     /// How many words one system call can sleep on: 1 without `FUTEX_WAITV`.
     pub(super) words: usize,
+    /// The longest sleep of a small set.
+    longest: Duration,
     pub(super) born: u32,
 }
 
 impl Shared {
-    pub(super) fn new(words: usize) -> Result<Arc<Self>> {
+    pub(super) fn new(words: usize, longest: Duration) -> Result<Arc<Self>> {
         Ok(Arc::new(Shared {
             words,
+            longest,
             bell: Bell::new()?,
             changes: AtomicU64::new(0),
             rung: AtomicBool::new(false),
@@ -143,6 +147,17 @@ impl Shared {
             owes: AtomicBool::new(false),
             born: fork::generation(),
         }))
+    }
+
+    /// The longest sleep with so many members. A large set sleeps longer, so that all its threads
+    /// together wake up for nothing about twice a second.
+    pub(super) fn longest_sleep(&self, members: usize) -> Duration {
+        self.longest * (1 + members / futex::MOST_WORDS).min(10) as u32
+    }
+
+    /// The pause between two checks of all peers.
+    pub(super) fn pause(&self) -> Duration {
+        2 * self.longest
     }
 
     pub(super) fn check_fork(&self) -> Result<()> {

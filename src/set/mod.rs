@@ -26,6 +26,7 @@ mod watcher;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use self::descriptors::Descriptors;
 use self::member::{Member, Shared, What};
@@ -35,6 +36,7 @@ use self::watcher::Watch;
 use crate::error::{Error, Result};
 use crate::os::fork;
 use crate::os::futex;
+use crate::wait::barrier::LONGEST_SLEEP;
 use crate::wait::deadline::Deadline;
 use crate::wait::idle::Idle;
 
@@ -120,12 +122,13 @@ impl WaitSet {
     /// # Errors
     /// None at present.
     pub fn new() -> Result<Self> {
-        Self::with_words(if futex::has_wait_any() { futex::MOST_WORDS } else { 1 })
+        Self::with_limits(if futex::has_wait_any() { futex::MOST_WORDS } else { 1 }, LONGEST_SLEEP)
     }
 
-    /// A set whose system calls sleep on so many words: 1 as where there is no `FUTEX_WAITV`.
-    pub(crate) fn with_words(words: usize) -> Result<Self> {
-        let shared = Shared::new(words)?;
+    /// A set whose system calls sleep on so many words (1 as where there is no `FUTEX_WAITV`), and
+    /// for so long at most.
+    fn with_limits(words: usize, longest: Duration) -> Result<Self> {
+        let shared = Shared::new(words, longest)?;
         Ok(WaitSet { waiter: Waiter::new(Arc::clone(&shared)), registry: Registry(shared) })
     }
 

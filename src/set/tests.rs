@@ -4,13 +4,16 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::named::semaphore::{Permit, Semaphore};
+use crate::ring::{Options, Ring, spsc};
 
 const SOON: Duration = Duration::from_secs(30);
+/// The sets of these tests sleep until they are woken: no cap hides a lost wake-up.
+const FOR_EVER: Duration = Duration::from_secs(3600);
 
 /// Every form: as many words as the kernel takes, few, so that helpers have groups, and one, as
 /// where there is no call for several.
 fn sets() -> impl Iterator<Item = WaitSet> {
-    [futex::MOST_WORDS, 3, 1].map(|words| WaitSet::with_words(words).unwrap()).into_iter()
+    [futex::MOST_WORDS, 3, 1].map(|words| WaitSet::with_limits(words, FOR_EVER).unwrap()).into_iter()
 }
 
 /// So many semaphores, their only permits held, as members of `set`.
@@ -51,7 +54,7 @@ fn each_of_many_members_wakes_the_set() {
 
 #[test]
 fn more_members_than_one_call_takes() {
-    let mut set = WaitSet::with_words(futex::MOST_WORDS).unwrap();
+    let mut set = WaitSet::with_limits(futex::MOST_WORDS, FOR_EVER).unwrap();
     let mut members = held(&mut set, 150);
     for number in [149, 0, 140, 126, 127, 128] {
         let permit = members[number].1.take();
@@ -161,4 +164,107 @@ fn a_dropped_handle_leaves_the_set() {
         let _ = set.wait_deadline(Duration::from_millis(1)).map(Iterator::count);
     }
     assert!(set.registry().0.members().is_empty());
+}
+
+/// Rings, most of them members for whom a helper sleeps, where there are helpers.
+fn rings(set: &mut WaitSet, count: usize) -> Vec<(Ring, spsc::Consumer)> {
+    (0..count)
+        .map(|number| {
+            let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
+            let consumer = spsc::Consumer::attach(&ring).unwrap();
+            set.add(Token(number), consumer.readable()).unwrap();
+            (ring, consumer)
+        })
+        .collect()
+}
+
+/// Waits in another thread until the set is asleep, and every helper too, then calls `then`.
+fn while_asleep<T>(set: &mut WaitSet, then: impl FnOnce() -> T) -> (Vec<Token>, T) {
+    std::thread::scope(|scope| {
+        let (id_to, id_from) = std::sync::mpsc::channel();
+        let waiting = scope.spawn(move || {
+            id_to.send(rustix::thread::gettid()).unwrap();
+            wait(set)
+        });
+        let waiter = id_from.recv().unwrap();
+        let is_asleep = || {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+            let ours = threads.filter(|thread| {
+                let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+                name.trim_end() == "slipring-set"
+                    || thread.file_name().to_str() == Some(&waiter.as_raw_nonzero().to_string())
+            });
+            let state = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("stat"));
+            ours.flat_map(|thread| state(thread).ok()).all(|stat| stat.contains(") S "))
+        };
+        let (start, mut in_a_row) = (Instant::now(), 0);
+        while in_a_row < 20 && start.elapsed() < SOON {
+            in_a_row = if is_asleep() { in_a_row + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let result = then();
+        (waiting.join().unwrap(), result)
+    })
+}
+
+/// A notifier dies between clearing a word and waking its sleepers, and the watcher reports that.
+/// The sleepers' words are armed again, also those of helpers.
+#[test]
+fn every_word_is_armed_again_after_a_death() {
+    for mut set in sets() {
+        let rings = rings(&mut set, 9);
+        let waker = set.waker(Token(100)).unwrap();
+        let shared = Arc::clone(&set.registry.0);
+        for (number, (ring, _)) in rings.iter().enumerate() {
+            let mut producer = spsc::Producer::attach(ring).unwrap();
+            let (seen, ()) = while_asleep(&mut set, || {
+                let member = shared.members()[&Token(number)].clone();
+                member.source().unwrap().event().clear_without_wake();
+                shared.died();
+                waker.wake();
+            });
+            assert_eq!(seen, [Token(100)]);
+            let (seen, ()) = while_asleep(&mut set, || producer.send(b"frame").unwrap());
+            assert_eq!(seen, [Token(number)]);
+            set.remove(Token(number));
+        }
+    }
+}
+
+/// Attaches to the ring that it inherits at each line that it reads, and dies at the end.
+#[test]
+#[ignore = "run by others as a child"]
+fn peer() {
+    let Ok(dir) = std::env::var("SLIPRING_TEST_DIR") else { return };
+    let _producer = spsc::Producer::open("ring", &Options::spsc(4096).directory(dir)).unwrap();
+    println!("attached");
+    std::thread::sleep(SOON);
+}
+
+/// Peers that join while everything sleeps are watched at once, also those of a helper's members.
+#[test]
+fn a_peer_that_joins_and_dies_wakes_the_set() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let dir = std::env::temp_dir().join(format!("slipring-set-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for mut set in sets() {
+        // The last one: a helper's.
+        let _others = held(&mut set, 8);
+        let mut consumer = spsc::Consumer::open("ring", &Options::spsc(4096).directory(&dir)).unwrap();
+        set.add(Token(99), consumer.readable()).unwrap();
+        let start = || {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "set::tests::peer", "--nocapture", "--ignored"]);
+            let mut child = command.env("SLIPRING_TEST_DIR", &dir).stdout(Stdio::piped()).spawn().unwrap();
+            let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+            assert!(lines.map(Result::unwrap).any(|line| line.ends_with("attached")));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        };
+        let (seen, ()) = while_asleep(&mut set, start);
+        assert_eq!(seen, [Token(99)]);
+        assert!(matches!(consumer.try_recv(), Err(Error::PeerDead)));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -14,7 +14,6 @@ use super::member::{Member, Shared};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::os::clock::monotonic_ns;
-use crate::os::futex;
 use crate::wait::barrier::LONGEST_SLEEP;
 use crate::wait::block::{Check, block_on};
 use crate::wait::deadline::Deadline;
@@ -107,15 +106,6 @@ impl Round {
     fn left(&self, now_ns: u64) -> Duration {
         Duration::from_nanos(self.next_ns.saturating_sub(now_ns))
     }
-}
-
-/// The pause between two checks of all members.
-const SELDOM: Duration = Duration::from_secs(2);
-
-/// The longest sleep in a set of so many members. A large set sleeps longer, so that all its threads
-/// together wake up for nothing about twice a second.
-fn longest_sleep(members: usize) -> Duration {
-    LONGEST_SLEEP * (1 + members / futex::MOST_WORDS).min(10) as u32
 }
 
 impl Waiter {
@@ -349,7 +339,7 @@ impl Checking {
         if abandoned {
             shared.remove_abandoned();
         }
-        let mut longest = longest_sleep(members.len());
+        let mut longest = shared.longest_sleep(members.len());
         if !any {
             return longest;
         }
@@ -361,7 +351,7 @@ impl Checking {
                 shared.rearm.store(true, Ordering::Relaxed);
             }
         };
-        self.of_all.make(now, SELDOM, 10_000, || members.iter().filter_map(|m| m.source()).for_each(reap));
+        self.of_all.make(now, shared.pause(), 10_000, || members.iter().filter_map(|m| m.source()).for_each(reap));
         longest = longest.min(self.of_all.left(now));
         if many {
             longest = longest.min(LONGEST_SLEEP); // joins wake no sleepers there
@@ -390,7 +380,7 @@ impl Sleeping {
             }
             let group = groups.next().unwrap_or_default();
             let group = group.iter().map(|&index| Arc::clone(&members[index])).collect();
-            self.helpers[number].assign(group, longest_sleep(members.len()));
+            self.helpers[number].assign(group, shared.longest_sleep(members.len()));
         }
         Ok(())
     }
