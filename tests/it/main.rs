@@ -35,3 +35,4 @@ mod transport_sysv;
 mod transport_upgrade;
 mod wait;
 mod wait_set;
+mod wait_set_deaths;

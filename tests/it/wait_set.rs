@@ -10,10 +10,11 @@ use slipring::{Error, Options, Readiness, Ring, Semaphore, Token, WaitSet, mpmc,
 
 use crate::common::dir::TestDir;
 use crate::common::this_test::{start_until_ready, this_test};
+use crate::wait_set_deaths;
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
-fn wait(set: &mut WaitSet) -> Vec<usize> {
+pub fn wait(set: &mut WaitSet) -> Vec<usize> {
     set.wait_deadline(SOON).unwrap().map(|token| token.0).collect()
 }
 
@@ -143,7 +144,7 @@ fn two_sets_share_a_slot_ring() {
     });
 }
 
-const RINGS: usize = 3;
+pub const RINGS: usize = 3;
 
 fn options(dir: &TestDir) -> Options {
     Options::spsc(4096).directory(&dir.0)
@@ -163,11 +164,25 @@ fn peer() {
     }
 }
 
+/// The receiving ends of the peer's rings.
+pub fn consumers(dir: &TestDir) -> Vec<spsc::Consumer> {
+    (0..RINGS).map(|n| spsc::Consumer::open(&format!("ring{n}"), &options(dir)).unwrap()).collect()
+}
+
+/// A set of them, by their indices.
+pub fn set_of(consumers: &[spsc::Consumer]) -> WaitSet {
+    let mut set = WaitSet::new().unwrap();
+    for (number, consumer) in consumers.iter().enumerate() {
+        set.add(Token(number), consumer.readable()).unwrap();
+    }
+    set
+}
+
 fn command_byte(ring: usize) -> u8 {
     b'0' + ring as u8
 }
 
-fn start_peer(dir: &TestDir) -> Child {
+pub fn start_peer(dir: &TestDir) -> Child {
     let mut command = this_test(module_path!(), "peer");
     start_until_ready(command.arg("--ignored").env("SLIPRING_TEST_DIR", &dir.0))
 }
@@ -176,15 +191,11 @@ fn start_peer(dir: &TestDir) -> Child {
 #[test]
 fn rings_of_another_process_a_semaphore_and_a_descriptor() {
     let dir = TestDir::new("wait-set-loop");
-    let mut rings: Vec<_> =
-        (0..RINGS).map(|n| spsc::Consumer::open(&format!("ring{n}"), &options(&dir)).unwrap()).collect();
+    let mut rings = consumers(&dir);
     let semaphore = Semaphore::create_anonymous(1).unwrap();
     let mut permit = semaphore.try_acquire().unwrap();
     let (mut here, mut there) = UnixStream::pair().unwrap();
-    let mut set = WaitSet::new().unwrap();
-    for (number, ring) in rings.iter().enumerate() {
-        set.add(Token(number), ring.readable()).unwrap();
-    }
+    let mut set = set_of(&rings);
     set.add(Token(RINGS), semaphore.acquirable()).unwrap();
     set.add(Token(RINGS + 1), Readiness::readable_fd(&here).unwrap()).unwrap();
     let mut peer = start_peer(&dir);
@@ -221,12 +232,8 @@ fn rings_of_another_process_a_semaphore_and_a_descriptor() {
 #[test]
 fn a_killed_peer_ends_the_wait() {
     let dir = TestDir::new("wait-set-killed");
-    let mut rings: Vec<_> =
-        (0..RINGS).map(|n| spsc::Consumer::open(&format!("ring{n}"), &options(&dir)).unwrap()).collect();
-    let mut set = WaitSet::new().unwrap();
-    for (number, ring) in rings.iter().enumerate() {
-        set.add(Token(number), ring.readable()).unwrap();
-    }
+    let mut rings = consumers(&dir);
+    let mut set = set_of(&rings);
     let mut times = Vec::new();
     for _ in 0..5 {
         let mut peer = start_peer(&dir);
@@ -309,6 +316,9 @@ fn without_waitv() {
     two_sets_share_a_slot_ring();
     rings_of_another_process_a_semaphore_and_a_descriptor();
     a_killed_peer_ends_the_wait();
+    wait_set_deaths::a_process_that_is_killed_in_a_set_leaves_no_trace();
+    wait_set_deaths::peers_in_another_pid_namespace_die_by_the_clock();
+    wait_set_deaths::a_forked_child_makes_a_set_of_its_own();
     println!("done");
 }
 

@@ -3,7 +3,7 @@
 //! Uses the ring and the survivors of `spsc.rs`.
 
 use slipring::spsc::{Consumer, Producer};
-use slipring::{Error, Redelivery, Ring};
+use slipring::{Error, Redelivery, Ring, Token, WaitSet};
 
 use crate::frames::{Delivery, Ledger, number, payload};
 use crate::process::{Neighbour, Page};
@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         case("spsc batch received, waking", "the peer sleeps", waking_producer),
         case("spsc recv, asleep", "empty", sleeping_consumer),
         case("spsc send, asleep", "full", sleeping_producer),
+        case("set wait, asleep", "two rings, empty", sleeping_set),
     ]
 }
 
@@ -144,6 +145,44 @@ fn sleeping_producer() -> Scene {
         fate: Fate::Kill(Box::new(move |page| {
             let got = waker.finish()?;
             survive(&ring, &ledger, page, got)
+        })),
+    }
+}
+
+/// The child sleeps in a set of two rings until a producer in another process has sent something.
+fn sleeping_set() -> Scene {
+    let [ring, beside] = [(), ()].map(|()| ring(0, Redelivery::AtLeastOnce));
+    let waker = Neighbour::start(|page| {
+        let mut tx = Producer::attach(&ring).unwrap();
+        page.await_sleeper();
+        tx.try_send(&payload(OURS)).unwrap();
+    });
+    let mut ledger = Ledger::new(Redelivery::AtLeastOnce);
+    ledger.waiting = vec![OURS];
+    ledger.takes = 1;
+    let (theirs, expect_me) = ([ring.clone(), beside.clone()], waker.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let receivers = theirs.map(|ring| Consumer::attach(&ring).unwrap());
+            let mut set = WaitSet::new().unwrap();
+            for (number, rx) in receivers.iter().enumerate() {
+                set.add(Token(number), rx.readable()).unwrap();
+            }
+            // Without a descriptor there is no watcher, whose thread would run untraced.
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `none` is alive for the call.
+            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) };
+            expect_me();
+            forever(Some((set, receivers)), |state, page| {
+                let (set, receivers) = state.as_mut().unwrap();
+                let Token(ready) = set.wait().unwrap().next().unwrap();
+                page.take(number(&receivers[ready].try_recv().unwrap()));
+            })
+        }),
+        fate: Fate::Kill(Box::new(move |page| {
+            waker.finish()?;
+            survive(&beside, &Ledger::new(Redelivery::AtLeastOnce), page, Vec::new())?;
+            survive(&ring, &ledger, page, Vec::new()).map(|_| 0)
         })),
     }
 }

@@ -170,6 +170,19 @@ fn idle() {
     assert_eq!(rows(&found)[0]["targets"][0]["what"], "processor time of a parked receiver, in percent");
 }
 
+/// Short runs: the targets are printed, whether they hold or not.
+#[test]
+fn waitset() {
+    let place = Place::new();
+    let found = place.json("bench waitset -c 900");
+    for row in rows(&found) {
+        assert_eq!(row["count"], row["verified"], "{row}");
+        assert!(row["targets"][0]["at_most"].as_f64() > Some(0.0), "{row}");
+    }
+    let trial = rows(&found).iter().filter(|row| row["what"].as_str().unwrap().starts_with("8 senders"));
+    assert!(trial.map(|row| row["count"].as_u64()).eq([Some(904), Some(904)]), "{found}");
+}
+
 #[test]
 fn doctor() {
     let place = Place::new();
