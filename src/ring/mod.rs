@@ -31,6 +31,8 @@ mod readiness;
 mod receive;
 pub mod spsc;
 pub mod stream;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(feature = "zerocopy")]
 mod typed;
 

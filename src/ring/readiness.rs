@@ -4,7 +4,7 @@
 //! the doorbells ([`Watch`]). Relies on the words that observers may read, too (docs/memory-model.md, "Observers"): the look does not touch
 //! headers or payloads of a byte ring, so it may run while the handle is used by another thread.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Ring;
@@ -23,8 +23,8 @@ pub(super) enum Look {
     /// A frame, or the tail of one that is not whole: positions alone do not tell. What a producer
     /// committed and died before it moved the tail is found with the news of its death.
     Spsc(spsc::Shared),
-    /// Room for a payload of this length.
-    SpscRoom(spsc::Shared, usize),
+    /// Room for a payload of this length, which a task changes before it waits.
+    SpscRoom(spsc::Shared, Arc<AtomicUsize>),
     Stream(stream::Shared),
     StreamRoom(stream::Shared, usize),
     /// The count of redeliveries at which no frame was to be delivered again.
@@ -57,7 +57,7 @@ impl Look {
     fn finds(&self) -> bool {
         match self {
             Look::Spsc(shared) => shared.is_readable(),
-            Look::SpscRoom(shared, len) => shared.has_room_for(*len),
+            Look::SpscRoom(shared, len) => shared.has_room_for(len.load(Ordering::Relaxed)),
             Look::Stream(shared) => shared.used() != 0,
             Look::StreamRoom(shared, len) => shared.used().saturating_add(*len as u64) <= shared.capacity() as u64,
             Look::Mpmc(shared, searched) => {

@@ -13,13 +13,16 @@
 //! | `descriptors.rs` | the epoll instance of a set |
 //! | `watcher.rs` | the process's thread for deaths and descriptors |
 //! | `reactor.rs` | the process's threads that wait for doorbells and tasks |
+//! | `tasks.rs` | tasks that wait for the same thing |
 
 mod descriptors;
 mod helper;
 mod member;
-#[cfg(feature = "transports")]
+#[cfg(any(feature = "transports", feature = "async"))]
 pub(crate) mod reactor;
 pub(crate) mod source;
+#[cfg(feature = "async")]
+pub(crate) mod tasks;
 mod wait;
 mod watcher;
 
@@ -325,7 +328,7 @@ impl Registry {
     }
 
     /// As [`Registry::add`], of a member that is paused.
-    #[cfg(feature = "transports")]
+    #[cfg(any(feature = "transports", feature = "async"))]
     pub(crate) fn add_paused(&self, token: Token, readiness: Readiness) -> Result<Membership> {
         let member = self.insert(token, readiness, true)?;
         Ok(Membership { member, set: Arc::clone(&self.0) })
@@ -350,13 +353,13 @@ impl fmt::Debug for Registry {
 
 /// A member that is waited for only when it is wanted: while it is paused, it is neither looked at
 /// nor armed, so its notifiers make no system call for it.
-#[cfg(feature = "transports")]
+#[cfg(any(feature = "transports", feature = "async"))]
 pub(crate) struct Membership {
     member: Arc<Member>,
     set: Arc<Shared>,
 }
 
-#[cfg(feature = "transports")]
+#[cfg(any(feature = "transports", feature = "async"))]
 impl Membership {
     /// Stops waiting for it. A wait that has just ended may report it once more.
     pub(crate) fn pause(&self) {

@@ -30,9 +30,14 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// What the reactor tells that there is something at its place.
 pub(crate) trait Target: Send + Sync {
-    /// Told once: the reactor has stopped waiting for this place, until it is resumed. It resumes
-    /// the place itself after the time that this returns, if any. Must not block.
+    /// Told once: the reactor has stopped waiting for this place, until it is resumed. If this
+    /// returns a time, [`Target::is_late`] is called after it. Must not block.
     fn ring(&self) -> Option<Duration>;
+
+    /// The time that was asked for is over. As [`Target::ring`], apart from the place.
+    fn is_late(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// One thread, and its places by their tokens.
@@ -169,7 +174,7 @@ impl Drop for Reactor {
 
 impl Shared {
     fn run(&self, mut set: WaitSet) {
-        // Places to be resumed, and when.
+        // Targets that asked for a time, and when it is over.
         let mut due: Vec<(Instant, Token)> = Vec::new();
         while !self.stopped.load(Ordering::Relaxed) {
             let next = due.iter().map(|(at, _)| *at).min();
@@ -186,21 +191,28 @@ impl Shared {
                 if let Some(Entry { target, membership: Some(membership) }) = self.entry(token) {
                     // Before it rings: it may be resumed at once.
                     membership.pause();
-                    // A waker is foreign code: what panics there must not end the others' reactor.
-                    if let Ok(Some(pause)) = catch_unwind(AssertUnwindSafe(|| target.ring())) {
-                        due.push((Instant::now() + pause, token));
-                    }
+                    Self::tell(&mut due, token, || target.ring());
                 }
             }
             if next.is_some() {
                 let now = Instant::now();
-                due.retain(|(at, token)| {
-                    let is_due = *at <= now;
-                    if let (true, Some(Entry { membership: Some(membership), .. })) = (is_due, self.entry(*token)) {
-                        let _ = membership.resume(); // its waiters resume it, too
+                let (late, later) = due.into_iter().partition::<Vec<_>, _>(|(at, _)| *at <= now);
+                due = later;
+                for (_, token) in late {
+                    if let Some(Entry { target, .. }) = self.entry(token) {
+                        Self::tell(&mut due, token, || target.is_late());
                     }
-                    !is_due
-                });
+                }
+            }
+        }
+    }
+
+    /// Tells a target, and notes when it wants to be told again.
+    fn tell(due: &mut Vec<(Instant, Token)>, token: Token, call: impl FnOnce() -> Option<Duration>) {
+        // A waker is foreign code: what panics there must not end the thread of all others.
+        if let Ok(Some(pause)) = catch_unwind(AssertUnwindSafe(call)) {
+            if due.iter().all(|(_, known)| *known != token) {
+                due.push((Instant::now() + pause, token));
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::sync::spin_loop;
 
 /// Attempts before the clock is read for the first time: a result that comes within a few round
 /// trips costs only the attempts.
-const QUICK_LOOKS: u32 = 64;
+pub(crate) const QUICK_LOOKS: u32 = 64;
 
 /// The cost of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,5 +10,6 @@ pub mod dir;
 pub mod queues;
 pub mod shared;
 pub mod stop;
+pub mod tasks;
 pub mod this_test;
 mod watchdog;

@@ -25,6 +25,7 @@ mod python_peers;
 mod security;
 mod strangers;
 mod syscalls;
+mod tasks;
 mod transport_accept;
 mod transport_datagram;
 mod transport_fifo;

@@ -310,7 +310,27 @@ impl Consumer {
         }
     }
 
-    fn batch(&self, first: Taken, max: usize) -> ReadBatch<'_> {
+    /// The view of a frame that was taken.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn view(&self, taken: Taken) -> ReadView<'_> {
+        ReadView { taken: Some(taken), consumer: self }
+    }
+
+    /// Whether there seems to be a frame to take.
+    #[cfg(feature = "async")]
+    pub(super) fn is_frame_likely(&self) -> bool {
+        self.0.core.is_readable()
+    }
+
+    /// Has the next attempt look for frames to be delivered again: a participant that recovered one
+    /// may have died before announcing it.
+    #[cfg(feature = "async")]
+    pub(super) fn search_again(&self) {
+        self.0.searched.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    pub(super) fn batch(&self, first: Taken, max: usize) -> ReadBatch<'_> {
         let mut batch = ReadBatch { consumer: self, taken: [const { None }; BATCH], len: 1, seen: 0 };
         batch.taken[0] = Some(first);
         while batch.len < max.min(BATCH) {

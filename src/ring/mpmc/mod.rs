@@ -36,11 +36,15 @@ pub(crate) mod recovery;
 #[cfg(feature = "transports")]
 mod run;
 mod seat;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 
 pub use consumer::{BATCH, Consumer, Iter, ReadBatch, ReadView};
 pub use producer::{Producer, WriteGrant};
+#[cfg(feature = "async")]
+pub use tasks::{AsyncConsumer, AsyncProducer};
 
 use super::{Options, Ring};
 use crate::error::Result;

@@ -308,7 +308,7 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn try_claim(&self, len: usize) -> Result<Claim> {
+    pub(super) fn try_claim(&self, len: usize) -> Result<Claim> {
         self.check_call(len)?;
         match self.0.claim_next() {
             Some(claim) => Ok(claim),
@@ -365,9 +365,22 @@ impl Producer {
         }
     }
 
+    /// Whether there seems to be a free slot.
+    #[cfg(feature = "async")]
+    pub(super) fn is_slot_likely(&self) -> bool {
+        self.0.core.is_writable()
+    }
+
+    /// A grant of a claimed slot.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn grant(&self, claim: Claim, len: usize) -> WriteGrant<'_> {
+        WriteGrant { claim: Some(claim), producer: self, len }
+    }
+
     /// Sends a copy of `payload` in a claimed slot.
     #[inline(always)]
-    fn fill(&self, claim: Claim, header: Header, payload: &[u8]) {
+    pub(super) fn fill(&self, claim: Claim, header: Header, payload: &[u8]) {
         self.0.core.write(&claim, payload);
         self.commit(claim, header, payload.len());
     }

@@ -273,8 +273,15 @@ impl Consumer {
         "let (mut tx, rx) = slipring::spsc::pair(4096)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (24, 4096));"
     );
 
+    /// The view of a frame that was found and is not released.
+    #[cfg(feature = "async")]
     #[inline(always)]
-    fn batch(&mut self, max: usize) -> ReadBatch<'_> {
+    pub(super) fn view(&mut self, frame: Peeked) -> ReadView<'_> {
+        ReadView { consumer: self, frame }
+    }
+
+    #[inline(always)]
+    pub(super) fn batch(&mut self, max: usize) -> ReadBatch<'_> {
         self.core.rewind();
         ReadBatch { consumer: self, tally: Tally::default(), max: u32::try_from(max).unwrap_or(u32::MAX) }
     }

@@ -74,12 +74,16 @@ pub(crate) mod layout;
 mod producer;
 #[cfg(feature = "transports")]
 mod run;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod untrusted;
 
 pub use consumer::{Consumer, Iter, ReadBatch, ReadView};
 pub use producer::{Producer, WriteBatch, WriteGrant};
+#[cfg(feature = "async")]
+pub use tasks::{AsyncConsumer, AsyncProducer};
 pub use untrusted::UntrustedConsumer;
 
 use super::{Options, Ring};

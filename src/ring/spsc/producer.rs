@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::core;
 use super::layout::Fault;
@@ -102,6 +104,12 @@ impl Producer {
     /// to time, so a set with such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
+        self.attachment.readiness(Look::SpscRoom(self.ring().spsc_shared(), Arc::new(AtomicUsize::new(len))))
+    }
+
+    /// [`Producer::writable`], for a length that changes.
+    #[cfg(feature = "async")]
+    pub(super) fn writable_for(&self, len: Arc<AtomicUsize>) -> Readiness {
         self.attachment.readiness(Look::SpscRoom(self.ring().spsc_shared(), len))
     }
 
@@ -363,6 +371,33 @@ impl Producer {
     fn try_room_at(&mut self, tail: u64, len: usize) -> Result<()> {
         self.check_call(len)?;
         if self.core.has_room(tail, len) { Ok(()) } else { self.full(tail, len) }
+    }
+
+    /// Whether there is room for a payload of `len` bytes at the producer's tail.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn try_room(&mut self, len: usize) -> Result<()> {
+        self.try_room_at(self.core.tail(), len)
+    }
+
+    /// Whether there is room by the published head.
+    #[cfg(feature = "async")]
+    pub(super) fn is_room_likely(&mut self, len: usize) -> bool {
+        self.core.has_room(self.core.tail(), len)
+    }
+
+    /// Sends a frame for which there is room.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn put_ahead(&mut self, header: Header, payload: &[u8]) {
+        self.write_and_commit(self.core.tail(), header, payload);
+    }
+
+    /// A grant of room that there is.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn grant(&mut self, len: usize) -> WriteGrant<'_> {
+        WriteGrant { lent: self.core.lend_ahead(), producer: self, len }
     }
 
     /// The ring is full by the published head: checks the exact head, and whether the consumer has
