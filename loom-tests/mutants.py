@@ -33,6 +33,8 @@ FILES = {
     "src/wait/barrier.rs": ["eventcount", "wake"],
     "src/wait/semaphore.rs": ["semaphore"],
     "src/wait/mutex.rs": ["mutex"],
+    "src/wait/count.rs": ["count::"],
+    "src/wait/event.rs": ["event::"],
     "src/segment/liveness/table.rs": ["liveness"],
     "src/segment/liveness/lifecycle.rs": ["liveness"],
 }
@@ -45,6 +47,7 @@ AHEAD = "src/ring/spsc/ahead.rs"
 SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eventcount.rs"
 LATEST = "src/ring/latest/core.rs"
 SEVERAL, SEM, MUTEX = "src/wait/several.rs", "src/wait/semaphore.rs", "src/wait/mutex.rs"
+COUNT, EVENT = "src/wait/count.rs", "src/wait/event.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
 RULES = [
@@ -151,6 +154,21 @@ RULES = [
     (MUTEX, "fn try_lock", "if self.slept.get() { WAITERS } else { 0 }", "0", "a woken waiter forgets the other sleepers"),
     (MUTEX, "fn recover", "self.pass_on(seen);", ";", "recovery wakes no waiter"),
     (MUTEX, "compare_exchange_weak(seen, OWNER_DIED", "OWNER_DIED", "0", "recovery does not report the death"),
+    (MUTEX, "fn pass_on", "self.released.notify(1);", ";", "an unlock wakes no set"),
+    (COUNT, "fn post", "self.posted.notify(n);", ";", "a post wakes no waiter"),
+    (COUNT, "fn post", "self.posted.notify(n);", "self.posted.notify(1);", "a post of several wakes one waiter"),
+    (COUNT, "fn post", "seen.checked_add(n).filter(|next| *next <= MAX)", "seen.checked_add(n)", "a post goes beyond the maximum"),
+    (COUNT, "fn try_wait", "self.word().compare_exchange_weak(seen, seen - 1, Acquire, Relaxed)",
+     "Ok::<u32, u32>(self.word().swap(seen - 1, Acquire))", "two waiters take one post"),
+    (EVENT, "fn set", "self.changed.notify(ALL);", ";", "a set wakes no waiter"),
+    (EVENT, "fn set", "self.changed.notify(ALL);", "self.changed.notify(1);", "a set wakes one waiter"),
+    (EVENT, "fn set", "self.word().fetch_or(SET, Release);",
+     "if self.word().load(Relaxed) & SET == 0 { self.word().fetch_or(SET, Release); }", "a set of a set flag writes nothing"),
+    (EVENT, "fn set", "self.word().fetch_or(SET, Release);",
+     "if self.word().fetch_or(SET, Release) & SET != 0 { return; }", "a set of a set flag wakes no waiter"),
+    (EVENT, "fn reset", "seen.wrapping_add(1)", "seen & !SET", "a reset is not counted"),
+    (EVENT, "fn reset", "self.word().compare_exchange(seen, seen.wrapping_add(1), Acquire, Relaxed).is_ok()",
+     "{ self.word().fetch_add(1, Acquire); true }", "a reset sets what another one has reset"),
     (TABLE, "Some(State::Live | State::Dead) | None", "recover(id);", ";", "an id is reissued without a sweep"),
     (TABLE, "Some(State::Live | State::Dead) | None", "recover(id);",
      "if let Some(role) = role { self.lifecycle.note_death(role, ticket); self.free(id); } recover(id);",

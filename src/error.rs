@@ -66,6 +66,13 @@ pub enum Error {
         /// What the other side has.
         found: u64,
     },
+    /// The count of a [`SignalSemaphore`](crate::SignalSemaphore) would exceed its maximum: nothing
+    /// was added.
+    #[error("the count of the semaphore would exceed {max}: wait until its waiters have taken some")]
+    Overflow {
+        /// The highest count.
+        max: u32,
+    },
     /// There is nothing of that name, or no peer listens there.
     #[error("not found: create it, or start the other side first")]
     NotFound,
@@ -125,7 +132,8 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Try again later: [`Error::Full`], [`Error::Empty`], [`Error::Overtaken`], [`Error::Timeout`].
+    /// Try again later: [`Error::Full`], [`Error::Empty`], [`Error::Overtaken`], [`Error::Timeout`],
+    /// [`Error::Overflow`].
     Temporary,
     /// The peers have left, or none has come: [`Error::Closed`], [`Error::PeerDead`],
     /// [`Error::NoConsumer`].
@@ -165,7 +173,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Full | Error::Empty | Error::Overtaken | Error::Timeout => ErrorKind::Temporary,
+            Error::Full | Error::Empty | Error::Overtaken | Error::Timeout | Error::Overflow { .. } => {
+                ErrorKind::Temporary
+            }
             Error::Closed | Error::PeerDead | Error::NoConsumer => ErrorKind::NoPeer,
             Error::Cancelled => ErrorKind::Cancelled,
             Error::Invalid { .. } | Error::TooLarge { .. } | Error::Forked | Error::Unsupported { .. } => {
@@ -180,7 +190,7 @@ impl Error {
     }
 
     /// Whether trying again later can succeed: [`Error::Full`], [`Error::Empty`],
-    /// [`Error::Overtaken`] or [`Error::Timeout`].
+    /// [`Error::Overtaken`], [`Error::Timeout`] or [`Error::Overflow`].
     ///
     /// ```
     /// assert!(slipring::Error::Full.is_temporary());
@@ -199,7 +209,8 @@ impl PartialEq for Error {
         use Error::*;
         match (self, other) {
             (TooLarge { max: a }, TooLarge { max: b }) => a == b,
-            (TooManyParticipants { max: a }, TooManyParticipants { max: b }) => a == b,
+            (TooManyParticipants { max: a }, TooManyParticipants { max: b })
+            | (Overflow { max: a }, Overflow { max: b }) => a == b,
             (RoleTaken { role: a }, RoleTaken { role: b }) => a == b,
             (Corrupt { what: a }, Corrupt { what: b })
             | (Invalid { what: a }, Invalid { what: b })

@@ -15,6 +15,8 @@
 //! | values of which only the newest matters: meters, prices, settings | [`latest`] |
 //! | data that several processes change in place | [`Mutex`] |
 //! | a number of permits that processes share | [`Semaphore`] |
+//! | a number of things to tell waiters of, one each | [`SignalSemaphore`] |
+//! | one signal to many: start, stop, ready | [`Event`] |
 //! | pipes, queues, sockets or signals, with the same frames | [`transport`] |
 //! | any of these, named by text such as `tcp:localhost:7000` | [`endpoint`] |
 //! | a ring in an event loop | [`transport`]`::Doorbell` |
@@ -59,7 +61,7 @@
 //! # Features
 //!
 //! * `transports` (on by default): the modules [`transport`] and [`endpoint`]. Without it the crate
-//!   has rings, semaphores and mutexes, and the frame format of the rings.
+//!   has rings, semaphores, mutexes and events, and the frame format of the rings.
 //! * `async` (off by default): handles for tasks of any executor, for example
 //!   [`spsc::AsyncConsumer`]. It needs no runtime.
 //! * `zerocopy` (off by default): typed messages and streams, for example
@@ -114,8 +116,10 @@ pub(crate) mod wait;
 pub use error::{Error, ErrorKind, Result};
 pub use memory::Downgrade;
 pub use named::{
+    event::Event,
     mutex::{Locked, Mutex, MutexGuard},
     semaphore::{Permit, Semaphore},
+    signal_semaphore::SignalSemaphore,
 };
 pub use os::process::ProcessState;
 pub use ring::{Options, Report, Ring, Stats, latest, mpmc, spsc, stream};

@@ -35,6 +35,8 @@ assert_impl_all!(Mutex: Send, Sync, Clone);
 assert_impl_all!(MutexGuard<'_>: Send, Sync);
 assert_impl_all!(Semaphore: Send, Sync, Clone);
 assert_impl_all!(Permit<'_>: Send, Sync);
+assert_impl_all!(SignalSemaphore: Send, Sync, Clone);
+assert_impl_all!(Event: Send, Sync, Clone);
 assert_impl_all!(Canceller: Send, Sync, Clone);
 assert_impl_all!(Options: Send, Sync, Clone);
 assert_impl_all!(Error: Send, Sync, std::error::Error, PartialEq);

@@ -124,6 +124,9 @@ impl From<Error> for Failure {
                     3 => "stream",
                     4 => "semaphore",
                     5 => "mutex",
+                    6 => "latest",
+                    7 => "signal-semaphore",
+                    8 => "event",
                     _ => "unknown",
                 };
                 let (expected, found) = (name(expected), name(found));

@@ -161,6 +161,9 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Stream => "stream",
         Kind::Semaphore => "semaphore",
         Kind::Mutex => "mutex",
+        Kind::Latest => "latest",
+        Kind::SignalSemaphore => "signal-semaphore",
+        Kind::Event => "event",
         _ => "unknown",
     }
 }

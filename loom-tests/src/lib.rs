@@ -55,6 +55,10 @@ pub(crate) mod ring {
 }
 
 #[cfg(test)]
+mod count;
+#[cfg(test)]
+mod event;
+#[cfg(test)]
 mod eventcount;
 #[cfg(test)]
 mod latest;

@@ -7,18 +7,19 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::explore;
-use crate::memory::Area;
-use crate::wait::eventcount::Sleep;
+use crate::memory::{Area, LINE};
+use crate::wait::barrier::Barrier;
+use crate::wait::eventcount::{Many, Sleep};
 use crate::wait::mutex::{Lock, Locked};
 
-/// The lock word, and 8 bytes that only its holder accesses.
+/// The lock word, 8 bytes that only its holder accesses, and the eventcount of the sets.
 struct Model {
     all: Area,
 }
 
 impl Model {
     fn lock(&self) -> Lock {
-        Lock::attach(self.all.part(0, 8))
+        Lock::attach(self.all.part(0, 8), Many::attach(self.all.part(16, LINE), Barrier::Fenced))
     }
 
     fn add(&self) -> u8 {
@@ -41,7 +42,7 @@ impl Model {
 }
 
 fn model() -> Arc<Model> {
-    Arc::new(Model { all: Area::model(16) })
+    Arc::new(Model { all: Area::model(16 + LINE) })
 }
 
 fn acquire(lock: &Lock, me: u16) -> Locked {
@@ -143,5 +144,44 @@ fn a_dead_holder_is_reported_until_the_data_is_repaired() {
         lock.unlock();
         waiter.join().unwrap();
         assert!(!acquire(&lock, 3).owner_died);
+    });
+}
+
+/// Sleeps as a set does until the lock is free.
+fn await_free(lock: &Lock) {
+    let is_free = || lock.owner() == 0;
+    while !is_free() {
+        lock.released().sleep(Duration::MAX, &mut || is_free());
+    }
+}
+
+#[test]
+fn a_set_sleeps_until_the_lock_is_free() {
+    explore(3, || {
+        let shared = model();
+        let lock = shared.lock();
+        let locked = acquire(&lock, 1);
+        assert!(!locked.owner_died);
+        let set = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || await_free(&shared.lock()))
+        };
+        lock.unlock();
+        set.join().unwrap();
+    });
+}
+
+#[test]
+fn a_set_sleeps_until_a_dead_holder_is_recovered() {
+    explore(3, || {
+        let shared = model();
+        let lock = shared.lock();
+        acquire(&lock, 1);
+        let set = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || await_free(&shared.lock()))
+        };
+        assert!(lock.recover(1));
+        set.join().unwrap();
     });
 }

@@ -1,19 +1,26 @@
-//! Floor 3: the public semaphore and mutex, each in a separate segment: named, or passed as a
-//! memfd.
+//! Floor 3: the public semaphores, mutex and event, each in a separate segment: named, or passed as
+//! a memfd.
 //!
 //! Used by applications. Relies on the cores in `wait/` for the algorithms, on `segment/` for the
 //! memory and for the liveness of holders.
 
+pub(crate) mod event;
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
+pub(crate) mod signal_semaphore;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::memory::LINE;
 use crate::os::clock::monotonic_ns;
+use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Directory, Geometry, Kind, Options, Participant, Role, Segment, Settings, open_and_join};
+use crate::set::source::{Readiness, Source};
+use crate::wait::barrier::Barrier;
 use crate::wait::cancel::{Cancellable, Sleepers};
+use crate::wait::eventcount::{Event, Many};
 use crate::wait::idle::Pace;
 
 /// The number of handles that may be attached to one primitive at a time.
@@ -61,6 +68,32 @@ fn remove(kind: Kind, name: &str) -> Result<()> {
     open(kind, name)?.unlink(&Directory::open(None)?, name, || Ok(true)).map(drop)
 }
 
+/// The eventcount of a primitive's segment.
+fn eventcount(segment: &Segment) -> Many {
+    Many::attach(segment.shared_page().part(DATA_EVENT, LINE), Barrier::from(segment.geometry().wake))
+}
+
+/// The geometry of a primitive whose whole state is one line.
+fn one_line(kind: Kind) -> Result<Geometry> {
+    Geometry::plain(kind, LINE, &settings())
+}
+
+/// Fails if the data is not what [`one_line`] gives.
+fn expect_one_line(segment: &Segment) -> Result<()> {
+    let is_so = segment.geometry().capacity == LINE;
+    if is_so { Ok(()) } else { Err(Error::Corrupt { what: "a semaphore or event of an invalid size" }) }
+}
+
+/// Recovers what the dead participant `dead` holds of the primitive in `segment`, for a caller that
+/// has no handle of it, and says whether it held anything.
+pub(crate) fn recover(segment: &Segment, dead: u16) -> Result<bool> {
+    match segment.geometry().kind {
+        Kind::Semaphore => Ok(semaphore::permits(segment)?.recover(dead) > 0),
+        Kind::Mutex => Ok(mutex::lock(segment)?.recover(dead)),
+        _ => Ok(false),
+    }
+}
+
 /// How to recover a primitive from a dead holder.
 trait Core {
     /// What waiters sleep on.
@@ -70,6 +103,15 @@ trait Core {
 
     /// Recovers all that participant `dead` holds, idempotently.
     fn recover(&self, dead: u16);
+}
+
+/// What a set of waits needs of a primitive.
+trait Awaited: Send + Sync {
+    /// Where sets sleep.
+    fn event(&self) -> &Many;
+
+    /// As [`Source::is_ready`].
+    fn is_ready(&self, reporting: bool) -> bool;
 }
 
 /// A primitive's core, and the participant through which this handle uses it.
@@ -113,6 +155,52 @@ impl<C: Core> Member<C> {
 
     fn reap_dead(&self) -> Result<usize> {
         self.participant.reap_dead(|dead| self.core.recover(dead))
+    }
+}
+
+impl<C: Core + Send + Sync + 'static> Member<C> {
+    /// Lends `awaited` of this primitive to a set of waits.
+    fn readiness(self: &Arc<Self>, awaited: impl Awaited + 'static) -> Readiness {
+        let segment = Arc::clone(self.participant.segment());
+        Readiness::of(Edge { awaited, segment, member: Arc::downgrade(self) })
+    }
+}
+
+/// A primitive as the member of a set.
+struct Edge<A, C: Core> {
+    awaited: A,
+    segment: Arc<Segment>,
+    member: Weak<Member<C>>,
+}
+
+impl<A: Awaited, C: Core + Send + Sync> Source for Edge<A, C> {
+    fn event(&self) -> Event<'_> {
+        Event::Many(self.awaited.event())
+    }
+
+    fn is_ready(&self, reporting: bool) -> bool {
+        self.awaited.is_ready(reporting)
+    }
+
+    fn pass_on(&self) {
+        if self.awaited.is_ready(false) {
+            self.awaited.event().notify(1);
+        }
+    }
+
+    fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    fn reap(&self) {
+        if let Some(member) = self.member.upgrade() {
+            // A failed check is made again at the next round, and by every call that waits.
+            let _ = member.reap_dead();
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.member.strong_count() == 0
     }
 }
 

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::slice;
 use std::sync::Arc;
 
-use super::{Core, Member, Place, attempt_or_check};
+use super::{Awaited, Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
 use crate::memory::{Area, LINE};
 use crate::segment::{Geometry, Kind, Segment, open_and_join};
+use crate::set::source::Readiness;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::SLEEP_CAP;
+use crate::wait::eventcount::{Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::mutex::{Claim, Lock};
 
@@ -65,6 +66,16 @@ impl Core for Lock {
 
     fn recover(&self, dead: u16) {
         Lock::recover(self, dead);
+    }
+}
+
+impl Awaited for Lock {
+    fn event(&self) -> &Many {
+        self.released()
+    }
+
+    fn is_ready(&self, _: bool) -> bool {
+        self.owner() == 0
     }
 }
 
@@ -146,12 +157,8 @@ impl Mutex {
     }
 
     fn attach(segment: &Arc<Segment>) -> Result<Self> {
-        let capacity = segment.geometry().capacity;
-        if capacity < LINE || capacity - LINE > Self::MAX_BYTES {
-            return Err(Error::Corrupt { what: "a mutex of an invalid size" });
-        }
-        let lock = Lock::attach(segment.data().part(0, LINE));
-        let bytes = segment.data().part(LINE, capacity - LINE);
+        let lock = lock(segment)?;
+        let bytes = segment.data().part(LINE, segment.geometry().capacity - LINE);
         Ok(Mutex { member: Member::join(segment, lock)?, bytes, pace: Pace::new(Idle::default()) })
     }
 
@@ -225,6 +232,28 @@ impl Mutex {
         self.bytes.len() == 0
     }
 
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until the mutex may be locked: it is free, or
+    /// its holder has died. It is no borrow: this handle stays usable.
+    ///
+    /// A free mutex is ready, so add it when it could not be locked, and remove it once it is.
+    ///
+    /// ```
+    /// use slipring::{Mutex, Token, WaitSet};
+    /// let mutex = Mutex::create_anonymous(8)?;
+    /// let mut set = WaitSet::new()?;
+    /// let held = mutex.lock()?; // by another process, say
+    /// set.add(Token(0), mutex.lockable())?;
+    /// assert_eq!(set.try_wait()?.len(), 0);
+    /// drop(held);
+    /// assert!(set.wait()?.eq([Token(0)]));
+    /// assert!(mutex.try_lock()?.is_some());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lockable(&self) -> Readiness {
+        self.member.readiness(self.member.core.clone())
+    }
+
     /// A handle that ends the blocking calls of this one and its clones from another thread or a
     /// signal handler.
     #[must_use]
@@ -280,7 +309,7 @@ impl<'a> Locked<'a> {
 }
 
 /// The bytes of a locked [`Mutex`]. Dropping this unlocks it (wait-free; one system call if a
-/// waiter sleeps).
+/// waiter sleeps, one more if a set does).
 ///
 /// A forgotten guard keeps the mutex locked until the last clone of the handle is dropped, or its
 /// process dies. In a child made by `fork` it must not be used any more, and the drop does nothing:
@@ -335,6 +364,15 @@ impl fmt::Debug for MutexGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MutexGuard").field("bytes", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// The lock in a segment of this kind.
+pub(super) fn lock(segment: &Segment) -> Result<Lock> {
+    let capacity = segment.geometry().capacity;
+    if capacity < LINE || capacity - LINE > Mutex::MAX_BYTES {
+        return Err(Error::Corrupt { what: "a mutex of an invalid size" });
+    }
+    Ok(Lock::attach(segment.data().part(0, LINE), super::eventcount(segment)))
 }
 
 fn geometry(bytes: usize) -> Result<Geometry> {

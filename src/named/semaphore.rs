@@ -2,19 +2,16 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use super::{Core, Member, Place, attempt_or_check};
+use super::{Awaited, Core, Member, Place, attempt_or_check};
 use crate::error::{Error, Result};
-use crate::memory::LINE;
-use crate::segment::layout::DATA_EVENT;
 use crate::segment::{Geometry, Kind, Segment, open_and_join};
-use crate::set::source::{Readiness, Source};
-use crate::wait::barrier::Barrier;
+use crate::set::source::Readiness;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Event, Many, SLEEP_CAP};
+use crate::wait::eventcount::{Many, SLEEP_CAP};
 use crate::wait::idle::{Idle, Pace};
 use crate::wait::semaphore::{PERMIT, Permits};
 
@@ -24,8 +21,11 @@ use crate::wait::semaphore::{PERMIT, Permits};
 /// A permit belongs to the handle that acquired it until its [`Permit`] is dropped. When the kernel
 /// reports that the holder is dead, its permits are recovered by any handle that waits, attaches,
 /// or calls [`reap_dead`](Semaphore::reap_dead). A waiter checks before each sleep, at least
-/// every 50 ms. So a semaphore limits how many participants use a resource at once. It is not a
-/// signal: to notify another process of an event, send it a frame.
+/// every 50 ms. So a semaphore limits how many participants use a resource at once.
+///
+/// It does not notify another process: only the holder of a permit releases it. For that take a
+/// [`SignalSemaphore`](crate::SignalSemaphore), which any participant posts, or an
+/// [`Event`](crate::Event).
 ///
 /// Clones share one participant of the segment, and so do their permits. At most 255 handles that
 /// are not clones can be attached at a time.
@@ -156,13 +156,7 @@ impl Semaphore {
     }
 
     fn attach(segment: &Arc<Segment>) -> Result<Self> {
-        let Geometry { capacity, wake, .. } = *segment.geometry();
-        if capacity % PERMIT != 0 || capacity / PERMIT > Self::MAX_PERMITS {
-            return Err(Error::Corrupt { what: "a semaphore of an invalid size" });
-        }
-        let freed = Many::attach(segment.shared_page().part(DATA_EVENT, LINE), Barrier::from(wake));
-        let permits = Permits::attach(segment.data(), freed, capacity / PERMIT);
-        Ok(Semaphore { member: Member::join(segment, permits)?, pace: Pace::new(Idle::default()) })
+        Ok(Semaphore { member: Member::join(segment, permits(segment)?)?, pace: Pace::new(Idle::default()) })
     }
 
     /// How this handle's blocking calls wait from now on; [`Idle::Park`] is the default. Clones
@@ -240,8 +234,7 @@ impl Semaphore {
     /// this handle stays usable.
     #[must_use]
     pub fn acquirable(&self) -> Readiness {
-        let segment = Arc::clone(self.member.participant.segment());
-        Readiness::of(Acquirable { permits: self.member.core.clone(), segment, member: Arc::downgrade(&self.member) })
+        self.member.readiness(self.member.core.clone())
     }
 
     /// A handle that ends the blocking calls of this one and its clones from another thread or a
@@ -264,41 +257,13 @@ impl AsFd for Semaphore {
     }
 }
 
-/// The waiters' edge of a semaphore, for a set of waits.
-struct Acquirable {
-    permits: Permits,
-    segment: Arc<Segment>,
-    member: Weak<Member<Permits>>,
-}
-
-impl Source for Acquirable {
-    fn event(&self) -> Event<'_> {
-        Event::Many(self.permits.freed())
+impl Awaited for Permits {
+    fn event(&self) -> &Many {
+        self.freed()
     }
 
     fn is_ready(&self, _: bool) -> bool {
-        self.permits.has_free()
-    }
-
-    fn pass_on(&self) {
-        if self.permits.has_free() {
-            self.permits.freed().notify(1);
-        }
-    }
-
-    fn segment(&self) -> &Arc<Segment> {
-        &self.segment
-    }
-
-    fn reap(&self) {
-        if let Some(member) = self.member.upgrade() {
-            // A failed check is made again at the next round, and by every call that waits.
-            let _ = member.reap_dead();
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.member.strong_count() == 0
+        self.has_free()
     }
 }
 
@@ -332,6 +297,15 @@ impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Permit").field(&self.permit).finish()
     }
+}
+
+/// The permits in a segment of this kind.
+pub(super) fn permits(segment: &Segment) -> Result<Permits> {
+    let capacity = segment.geometry().capacity;
+    if capacity % PERMIT != 0 || capacity / PERMIT > Semaphore::MAX_PERMITS {
+        return Err(Error::Corrupt { what: "a semaphore of an invalid size" });
+    }
+    Ok(Permits::attach(segment.data(), super::eventcount(segment), capacity / PERMIT))
 }
 
 fn geometry(permits: usize) -> Result<Geometry> {

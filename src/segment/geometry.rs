@@ -20,12 +20,16 @@ pub enum Kind {
     Mpmc = 2,
     /// A byte ring without frames, one producer and one consumer.
     Stream = 3,
-    /// A counting semaphore.
+    /// A semaphore of permits, which their holders own.
     Semaphore = 4,
     /// A mutex.
     Mutex = 5,
     /// A board of latest values, one writer and many readers.
     Latest = 6,
+    /// A semaphore that any participant posts.
+    SignalSemaphore = 7,
+    /// An event.
+    Event = 8,
 }
 
 /// How a notifier finds out whether a waiter sleeps.

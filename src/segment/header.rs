@@ -124,13 +124,14 @@ fn recompute(word: impl Fn(usize) -> u64, halves: impl Fn(usize) -> (u32, u32)) 
         redelivery: [Redelivery::AtLeastOnce, Redelivery::AtMostOnce].into_iter().find(|r| *r as u32 == redelivery)?,
         page: size(8)?,
     };
-    let kinds = [Kind::Spsc, Kind::Mpmc, Kind::Stream, Kind::Semaphore, Kind::Mutex, Kind::Latest];
+    use Kind::{Event, Latest, Mpmc, Mutex, Semaphore, SignalSemaphore, Spsc, Stream};
+    let kinds = [Spsc, Mpmc, Stream, Semaphore, Mutex, Latest, SignalSemaphore, Event];
     match kinds.into_iter().find(|k| *k as u32 == kind)? {
-        Kind::Spsc => Geometry::spsc(size(4)?, &settings),
-        Kind::Stream => Geometry::stream(size(4)?, &settings),
-        Kind::Mpmc => Geometry::mpmc(size(5)?, size(7)?, &settings),
-        Kind::Latest => Geometry::latest(size(5)?, size(7)?, &settings),
-        plain @ (Kind::Semaphore | Kind::Mutex) => Geometry::plain(plain, size(4)?, &settings),
+        Spsc => Geometry::spsc(size(4)?, &settings),
+        Stream => Geometry::stream(size(4)?, &settings),
+        Mpmc => Geometry::mpmc(size(5)?, size(7)?, &settings),
+        Latest => Geometry::latest(size(5)?, size(7)?, &settings),
+        plain @ (Semaphore | Mutex | SignalSemaphore | Event) => Geometry::plain(plain, size(4)?, &settings),
     }
     .ok()
 }
@@ -150,6 +151,8 @@ mod tests {
             Geometry::latest(2, 1 << 30, &Settings::default()),
             Geometry::plain(Kind::Semaphore, 64, &settings),
             Geometry::plain(Kind::Mutex, 8, &settings),
+            Geometry::plain(Kind::SignalSemaphore, 64, &settings),
+            Geometry::plain(Kind::Event, 64, &settings),
         ];
         let header =
             |geometry| Header { geometry, generation: 7, creator_pid: 1, creator_uid: 2, created: 1_700_000_000 };

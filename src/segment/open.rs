@@ -100,8 +100,14 @@ impl Segment {
 
 /// The error for a segment of another kind than expected.
 pub(crate) fn wrong_kind(expected: Kind, found: Kind) -> Error {
-    const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex, 6 latest)";
-    Error::Incompatible { what: WHAT, expected: expected as u64, found: found as u64 }
+    const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex, 6 latest, 7 signal semaphore, 8 event)";
+    const SEMAPHORES: &str = "kind of semaphore (4, of permits: open it as a Semaphore; 7, posted by any participant: \
+                              open it as a SignalSemaphore)";
+    let what = match (expected, found) {
+        (Kind::Semaphore, Kind::SignalSemaphore) | (Kind::SignalSemaphore, Kind::Semaphore) => SEMAPHORES,
+        _ => WHAT,
+    };
+    Error::Incompatible { what, expected: expected as u64, found: found as u64 }
 }
 
 const NOT_REGULAR: &str = "the segment is not a regular file";

@@ -1,4 +1,4 @@
-//! Floor 3: [`WaitSet`]: one wait for many: rings, semaphores, descriptors, wakers.
+//! Floor 3: [`WaitSet`]: one wait for many: rings, semaphores, mutexes, events, descriptors, wakers.
 //!
 //! Used by programs with one loop for everything, and by the reactor. Relies on
 //! `several.rs` for the sleep and its proof, on `block.rs` for the loop around it.
@@ -47,13 +47,14 @@ use crate::wait::idle::Idle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub usize);
 
-/// Waits for many things at once: frames and room in rings, permits, descriptors, wakers.
+/// Waits for many things at once: frames and room in rings, permits, posts, mutexes, events,
+/// descriptors, wakers.
 ///
 /// A member is added with a [`Readiness`], which its handle lends, and a [`Token`], by which
 /// [`wait`](WaitSet::wait) reports it. The handle stays usable: the set only says when to use it.
 ///
 /// **Level-triggered.** A member is reported by each wait for as long as it is ready: as long as a
-/// `try_…` call on its handle would find a frame, room or a permit. An end of its peers is reported
+/// `try_…` call on its handle would find a frame, room, a permit, a post or a free mutex. An end of its peers is reported
 /// until the handle has told of it (`Closed`, `PeerDead`); then the member is quiet until a peer
 /// comes again. Now and then a member is reported in vain, so go on at
 /// [`Empty`](Error::Empty), [`Full`](Error::Full) and `None`.
@@ -75,7 +76,7 @@ pub struct Token(pub usize);
 /// member takes one. The watcher thread is started when the first set of a process has a member
 /// with peers in other processes, or a descriptor, and ends with the last one.
 ///
-/// Not for [`Mutex`](crate::Mutex): a mutex is held for moments, so wait for it alone.
+/// A [`Mutex`](crate::Mutex) is ready while it is free, so add it only while it is wanted.
 ///
 /// ```
 /// use slipring::{Error, Semaphore, Token, WaitSet, mpmc, spsc};

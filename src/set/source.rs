@@ -1,6 +1,6 @@
 //! What a set can wait for: the sources of readiness, and the value by which a handle lends one.
 //!
-//! Used by the rings and the semaphore, which implement [`Source`], and by `set/mod.rs`. A source
+//! Used by the rings and the primitives of `named/`, which implement [`Source`], and by `set/mod.rs`. A source
 //! keeps its own references (the mapping, the eventcount), so its handle stays usable while it is a
 //! member. Everything in it reads atomics only.
 
@@ -47,7 +47,7 @@ pub(crate) trait Source: Send + Sync {
 /// What a member of a [`WaitSet`](crate::WaitSet) waits for.
 ///
 /// Created by the handles (`readable` of a consumer, `writable` of a producer, `acquirable` of a
-/// semaphore), and for descriptors by [`Readiness::readable_fd`] and [`Readiness::writable_fd`]. It
+/// semaphore, `lockable` of a mutex, `waitable` of a signalling semaphore or an event), and for descriptors by [`Readiness::readable_fd`] and [`Readiness::writable_fd`]. It
 /// keeps a reference of its own to the memory or the descriptor, not a borrow of the handle.
 pub struct Readiness(pub(super) Lent);
 

@@ -1,10 +1,13 @@
-//! Floor 1: waiting. Eventcounts, semaphore, mutex, idle strategies, deadlines, the blocking loop.
+//! Floor 1: waiting. Eventcounts, semaphores, mutex, event, idle strategies, deadlines, the blocking
+//! loop.
 //!
-//! Used by the rings, the semaphore and the mutex, and the transports. Relies on `sync.rs`,
-//! `memory/area.rs` and `os/`. `eventcount`, `semaphore` and `mutex` are model-checked
+//! Used by the rings, the semaphores, the mutex, the event, and the transports. Relies on `sync.rs`,
+//! `memory/area.rs` and `os/`. The files that are compiled for loom, too, are model-checked
 //! (`loom-tests`); the other files need a clock.
 
 pub(crate) mod barrier;
+pub(crate) mod count;
+pub(crate) mod event;
 pub(crate) mod eventcount;
 pub(crate) mod mutex;
 pub(crate) mod semaphore;

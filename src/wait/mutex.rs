@@ -10,6 +10,10 @@
 //! sleep    set WAITERS, futex_wait                      recover  CAS dead → OWNER_DIED; wake one likewise
 //! ```
 //!
+//! Sets of waits sleep on an eventcount beside the word, `released`, which unlock and recovery
+//! notify after their store: they have no claim by which to set WAITERS for others again. While no
+//! set sleeps, that costs an unlock one load.
+//!
 //! **Wake-ups.** Both sides use one word, so there is no Dekker problem and no fence. A waiter
 //! sleeps on a word that names a holder and has WAITERS; `futex_wait` compares it. The holder's
 //! unlock is an RMW on that word: it sees WAITERS, clears it and wakes one. Other waiters may still
@@ -29,7 +33,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::eventcount::{SLEEP_CAP, Sleep};
+use super::eventcount::{Many, SLEEP_CAP, Sleep};
 use crate::memory::Area;
 use crate::os::futex;
 use crate::sync::{AtomicU32, Ordering::*};
@@ -38,15 +42,17 @@ const OWNER: u32 = 0xFFF;
 const OWNER_DIED: u32 = 1 << 30;
 const WAITERS: u32 = 1 << 31;
 
-/// The lock word, in the first unit of an area, zero when new.
+/// The lock word, in the first unit of an area, zero when new, and the eventcount of the sets that
+/// wait for it.
 #[derive(Clone)]
 pub(crate) struct Lock {
     area: Area,
+    released: Many,
 }
 
 impl Lock {
-    pub(crate) fn attach(area: Area) -> Self {
-        Lock { area }
+    pub(crate) fn attach(area: Area, released: Many) -> Self {
+        Lock { area, released }
     }
 
     fn word(&self) -> &AtomicU32 {
@@ -64,8 +70,8 @@ impl Lock {
         (self.word().load(Relaxed) & OWNER) as u16
     }
 
-    /// Releases the lock, which the caller must hold, and wakes one waiter. A system call only if
-    /// there is one.
+    /// Releases the lock, which the caller must hold, and wakes one waiter, and one set. A system
+    /// call for each, only if there is one.
     pub(crate) fn unlock(&self) {
         // SYNC(lock): pairs with the CAS in `try_lock`.
         let before = self.word().fetch_and(OWNER_DIED, Release);
@@ -101,10 +107,16 @@ impl Lock {
         futex::wake(self.word(), super::eventcount::ALL);
     }
 
+    /// What sets of waits sleep on.
+    pub(crate) fn released(&self) -> &Many {
+        &self.released
+    }
+
     fn pass_on(&self, before: u32) {
         if before & WAITERS != 0 {
             futex::wake(self.word(), 1);
         }
+        self.released.notify(1);
     }
 }
 

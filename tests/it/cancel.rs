@@ -5,7 +5,9 @@ use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use slipring::{Canceller, Error, Idle, Mutex, Options, Ring, Semaphore, WakeMode, mpmc, spsc, stream};
+use slipring::{
+    Canceller, Error, Event, Idle, Mutex, Options, Ring, Semaphore, SignalSemaphore, WakeMode, mpmc, spsc, stream,
+};
 
 const WAYS: [Idle; 4] = [Idle::Spin, Idle::Yield, Idle::Backoff, Idle::Park];
 const MODES: [WakeMode; 3] = [WakeMode::Asymmetric, WakeMode::Fenced, WakeMode::Poll];
@@ -99,6 +101,18 @@ fn calls(idle: Idle, wake: WakeMode) -> Vec<(&'static str, Call, Canceller)> {
             tx.write_all(b"x")
         };
         all.push(("stream write", Box::new(call), stop));
+    }
+    {
+        let semaphore = SignalSemaphore::create_anonymous().unwrap();
+        semaphore.set_idle(idle);
+        let stop = semaphore.clone().canceller();
+        all.push(("signal semaphore", Box::new(move || semaphore.wait()), stop));
+    }
+    {
+        let event = Event::create_anonymous().unwrap();
+        event.set_idle(idle);
+        let stop = event.clone().canceller();
+        all.push(("event", Box::new(move || event.wait()), stop));
     }
     {
         let semaphore = Semaphore::create_anonymous(1).unwrap();

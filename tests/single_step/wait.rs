@@ -1,8 +1,8 @@
-//! Every operation of the semaphore and the mutex.
+//! Every operation of the semaphores, the mutex and the event.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use slipring::{Locked, Mutex, Semaphore};
+use slipring::{Event, Locked, Mutex, Semaphore, SignalSemaphore};
 
 use crate::process::{NOW, Neighbour, Page, SOON};
 use crate::{Case, Fate, Pace, Scene};
@@ -10,7 +10,12 @@ use crate::{Case, Fate, Pace, Scene};
 const PERMITS: usize = 3;
 const BYTES: usize = 16;
 
+/// The count of a signalling semaphore before an operation.
+const POSTS: u32 = 3;
+
 type OnSemaphore = fn(&Semaphore);
+type OnSignals = fn(&SignalSemaphore);
+type OnEvent = fn(&Event);
 type OnMutex = fn(&Mutex);
 type MakeScene = fn() -> Scene;
 
@@ -34,6 +39,30 @@ const MUTEX: [(&str, bool, bool, OnMutex); 6] = [
     ("mutex attach, close", true, true, |m| drop(attach_mutex(m))),
     ("mutex attach, close", false, false, |m| drop(attach_mutex(m))),
 ];
+
+/// Name, how many it posts, how many it takes, the operation.
+const SIGNALS: [(&str, u32, u32, OnSignals); 4] = [
+    ("signal semaphore post", 1, 0, |s| s.post().unwrap()),
+    ("signal semaphore post", 2, 0, |s| s.post_many(2).unwrap()),
+    ("signal semaphore wait", 0, 1, |s| s.wait().unwrap()),
+    ("signal semaphore attach, close", 0, 0, |s| drop(attach_signals(s))),
+];
+
+/// Name, state, whether it is set before, the operation.
+const EVENT: [(&str, &str, bool, OnEvent); 4] = [
+    ("event set", "reset", false, |e| e.set().unwrap()),
+    ("event reset", "set", true, |e| _ = e.reset().unwrap()),
+    ("event wait", "set", true, |e| e.wait().unwrap()),
+    ("event attach, close", "set", true, |e| drop(attach_event(e))),
+];
+
+fn attach_signals(semaphore: &SignalSemaphore) -> SignalSemaphore {
+    SignalSemaphore::from_fd(duplicate(semaphore.as_fd())).unwrap()
+}
+
+fn attach_event(event: &Event) -> Event {
+    Event::from_fd(duplicate(event.as_fd())).unwrap()
+}
 
 fn attach_semaphore(semaphore: &Semaphore) -> Semaphore {
     Semaphore::from_fd(duplicate(semaphore.as_fd())).unwrap()
@@ -75,11 +104,24 @@ pub fn cases() -> Vec<Case> {
         let scene = Box::new(move || mutex(held, dies, does));
         cases.push(Case { operation, state: state.into(), pace: Pace::Sample, scene });
     }
-    let slow: [(_, _, MakeScene); 4] = [
+    for (operation, posts, taken, does) in SIGNALS {
+        let state = format!("a count of {POSTS}");
+        let scene = Box::new(move || signals(posts, taken, does));
+        cases.push(Case { operation, state, pace: Pace::Sample, scene });
+    }
+    for (operation, state, is_set, does) in EVENT {
+        let scene = Box::new(move || event(is_set, does));
+        cases.push(Case { operation, state: state.into(), pace: Pace::Sample, scene });
+    }
+    let slow: [(_, _, MakeScene); 8] = [
         ("semaphore release, waking", "a waiter sleeps", waking_acquirer),
         ("mutex unlock, waking", "a waiter sleeps", waking_locker),
         ("semaphore acquire, asleep", "1 permit held", sleeping_acquirer),
         ("mutex lock, asleep", "held", sleeping_locker),
+        ("signal semaphore post, waking", "a waiter sleeps", waking_poster),
+        ("signal semaphore wait, asleep", "a count of 0", sleeping_taker),
+        ("event set, waking", "a waiter sleeps", waking_setter),
+        ("event wait, asleep", "reset", sleeping_for_event),
     ];
     for (operation, state, scene) in slow {
         cases.push(Case { operation, state: state.into(), pace: Pace::Slow, scene: Box::new(scene) });
@@ -280,6 +322,153 @@ fn sleeping_locker() -> Scene {
             holder.finish()?;
             whole_or_told(&ours)?;
             Ok(0)
+        })),
+    }
+}
+
+/// All of a post is there, or nothing; a wait has taken one, or nothing.
+fn signals(posts: u32, taken: u32, does: OnSignals) -> Scene {
+    let ours = SignalSemaphore::create_anonymous().unwrap();
+    ours.post_many(POSTS).unwrap();
+    let fd = duplicate(ours.as_fd());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = SignalSemaphore::from_fd(fd).unwrap();
+            Box::new(move |_| does(&theirs))
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            let count = ours.count();
+            if count != POSTS && count != POSTS + posts - taken {
+                return Err(format!("{count} after {POSTS}"));
+            }
+            for _ in 0..count {
+                ours.wait_deadline(SOON).map_err(|e| format!("a post is lost: {e}"))?;
+            }
+            match ours.try_wait() {
+                Ok(false) => Ok(0),
+                other => Err(format!("a post too many: {other:?}")),
+            }
+        })),
+    }
+}
+
+/// The event is set or reset, and works.
+fn event(is_set: bool, does: OnEvent) -> Scene {
+    let ours = Event::create_anonymous().unwrap();
+    if is_set {
+        ours.set().unwrap();
+    }
+    let fd = duplicate(ours.as_fd());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Event::from_fd(fd).unwrap();
+            Box::new(move |_| does(&theirs))
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            ours.reset().unwrap();
+            if ours.is_set() || ours.wait_deadline(NOW).is_ok() {
+                return Err("set after a reset".into());
+            }
+            ours.set().unwrap();
+            ours.wait_deadline(SOON).map_err(|e| format!("a set event: {e}"))?;
+            Ok(0)
+        })),
+    }
+}
+
+/// The child posts, for a waiter that sleeps. If it is killed before, the parent posts.
+fn waking_poster() -> Scene {
+    let ours = SignalSemaphore::create_anonymous().unwrap();
+    let sleeper = Neighbour::start(|page| {
+        let theirs = attach_signals(&ours);
+        page.arrive();
+        theirs.wait().unwrap();
+    });
+    let (fd, until_asleep) = (duplicate(ours.as_fd()), sleeper.until_asleep());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = SignalSemaphore::from_fd(fd).unwrap();
+            until_asleep();
+            Box::new(move |_| theirs.post().unwrap())
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            // One is for the sleeper: the child's, or this one. The other, if there is one, is left.
+            ours.post().unwrap();
+            sleeper.finish()?;
+            match ours.count() {
+                0 | 1 => Ok(0),
+                count => Err(format!("{count} posts are left of two")),
+            }
+        })),
+    }
+}
+
+/// The child sleeps until there is a post.
+fn sleeping_taker() -> Scene {
+    let ours = SignalSemaphore::create_anonymous().unwrap();
+    let poster = Neighbour::start(|page| {
+        let theirs = attach_signals(&ours);
+        page.await_sleeper();
+        theirs.post_many(2).unwrap();
+    });
+    let (fd, expect_me) = (duplicate(ours.as_fd()), poster.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = SignalSemaphore::from_fd(fd).unwrap();
+            expect_me();
+            Box::new(move |_| theirs.wait().unwrap())
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            poster.finish()?;
+            ours.wait_deadline(SOON).map_err(|e| format!("a dead waiter took two posts: {e}"))?;
+            Ok(0)
+        })),
+    }
+}
+
+/// The child sets an event for which a waiter sleeps. If it is killed before, the parent sets it.
+fn waking_setter() -> Scene {
+    let ours = Event::create_anonymous().unwrap();
+    let sleeper = Neighbour::start(|page| {
+        let theirs = attach_event(&ours);
+        page.arrive();
+        theirs.wait().unwrap();
+    });
+    let (fd, until_asleep) = (duplicate(ours.as_fd()), sleeper.until_asleep());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Event::from_fd(fd).unwrap();
+            until_asleep();
+            Box::new(move |_| theirs.set().unwrap())
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            if !ours.is_set() {
+                ours.set().unwrap();
+            }
+            sleeper.finish()?;
+            Ok(0)
+        })),
+    }
+}
+
+/// The child sleeps until the event is set.
+fn sleeping_for_event() -> Scene {
+    let ours = Event::create_anonymous().unwrap();
+    let setter = Neighbour::start(|page| {
+        let theirs = attach_event(&ours);
+        page.await_sleeper();
+        theirs.set().unwrap();
+    });
+    let (fd, expect_me) = (duplicate(ours.as_fd()), setter.expect_me());
+    Scene {
+        child: Box::new(move |_| {
+            let theirs = Event::from_fd(fd).unwrap();
+            expect_me();
+            Box::new(move |_| theirs.wait().unwrap())
+        }),
+        fate: Fate::Kill(Box::new(move |_| {
+            setter.finish()?;
+            if ours.reset().unwrap() { Ok(0) } else { Err("reset after a set".into()) }
         })),
     }
 }
