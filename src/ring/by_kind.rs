@@ -10,6 +10,7 @@ use super::spsc::layout as spsc;
 use super::stream::layout as stream;
 use crate::error::{Error, Result};
 use crate::memory::{Area, LINE};
+use crate::named;
 use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
 use crate::segment::{Geometry, Kind, Role};
 use crate::wait::eventcount::{ALL, Many, One};
@@ -31,9 +32,9 @@ impl Ring {
         (Many::attach(self.event_line(DATA_EVENT), mode), Many::attach(self.event_line(SPACE_EVENT), mode))
     }
 
-    /// Whether the eventcounts of this ring have any number of sleepers.
+    /// Whether the eventcounts of this segment have any number of sleepers.
     pub(super) fn has_many_sleepers(&self) -> bool {
-        matches!(self.kind(), Kind::Mpmc | Kind::Latest)
+        !matches!(self.kind(), Kind::Spsc | Kind::Stream)
     }
 
     /// Wakes all sleepers of this ring, because a participant attached, left or died.
@@ -57,6 +58,7 @@ impl Ring {
                 let counters = self.segment().table().counters(id);
                 Ok(self.mpmc_shared().recover(&counters, id, self.redelivery(), || true))
             }
+            Kind::Semaphore | Kind::Mutex | Kind::SignalSemaphore | Kind::Event => named::recover(self.segment(), id),
             // A byte ring needs no recovery: the successor finds the end of the chain, or the last
             // release. A writer of latest values holds nothing.
             _ => Ok(false),
@@ -123,7 +125,8 @@ pub(super) fn is_exclusive(kind: Kind, role: Role) -> bool {
 }
 
 /// A forged or foreign kind is refused before anything is attached.
-pub(super) fn expect_mirror(ring: &Ring) -> Result<()> {
+pub(super) fn expect_mirror(ring: &Ring, kind: Kind) -> Result<()> {
+    ring.expect(kind)?;
     if ring.segment().is_mirrored() {
         Ok(())
     } else {

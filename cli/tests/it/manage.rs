@@ -1,7 +1,7 @@
 //! The verbs that inspect and clean up rings.
 
 use crate::common::{Place, Process, run};
-use slipring::{Options, Ring, mpmc};
+use slipring::{Event, Mutex, Options, Ring, Semaphore, SignalSemaphore, mpmc};
 
 #[test]
 fn ls_shows_every_state() {
@@ -31,6 +31,30 @@ fn ls_shows_every_state() {
     );
     assert!(table.stderr.contains("ring:broken: corrupt"), "{}", table.stderr);
     assert_eq!(place.run("-q ls").succeeds().stderr, "");
+}
+
+/// They lie beside the rings, and the verbs say what they are.
+#[test]
+fn semaphores_mutexes_and_events_are_named() {
+    let place = Place::new();
+    let name = |kind: &str| format!("cli-{kind}-{}", std::process::id());
+    let (semaphore, mutex) = (Semaphore::create(&name("semaphore"), 2), Mutex::create(&name("mutex"), 8));
+    let (signals, event) = (SignalSemaphore::create(&name("signal-semaphore")), Event::create(&name("event")));
+    for kind in ["semaphore", "mutex", "signal-semaphore", "event"] {
+        let run = |verb: &str| {
+            let mut command = place.command(&format!("{verb} {}", name(kind)));
+            command.env_remove("SLIPRING_DIR");
+            Process::start(&mut command).finish()
+        };
+        let info = run("info").succeeds().text();
+        assert!(info.contains(&format!("kind           {kind}\n")), "{info}");
+        run("send").fails(3, &format!("the ring is of kind {kind}"));
+    }
+    drop((semaphore.unwrap(), mutex.unwrap(), signals.unwrap(), event.unwrap()));
+    Semaphore::remove(&name("semaphore")).unwrap();
+    Mutex::remove(&name("mutex")).unwrap();
+    SignalSemaphore::remove(&name("signal-semaphore")).unwrap();
+    Event::remove(&name("event")).unwrap();
 }
 
 #[test]

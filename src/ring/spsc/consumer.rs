@@ -63,7 +63,7 @@ impl Consumer {
     /// [`Error::RoleTaken`] while a living consumer is attached; [`Error::Incompatible`] for
     /// another kind of ring; [`Error::Corrupt`]; [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        expect_mirror(ring)?;
+        expect_mirror(ring, Kind::Spsc)?;
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Consumer)?;
         let mut core = core::Consumer::attach(ring.spsc_shared()).map_err(Fault::error)?;
         if ring.redelivery() == Redelivery::AtMostOnce {

@@ -79,7 +79,7 @@ impl Producer {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn attach(ring: &Ring) -> Result<Self> {
-        expect_mirror(ring)?;
+        expect_mirror(ring, Kind::Spsc)?;
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Producer)?;
         let core = core::Producer::attach(ring.spsc_shared()).map_err(Fault::error)?;
         attachment.announce();

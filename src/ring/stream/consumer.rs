@@ -45,7 +45,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        expect_mirror(ring)?;
+        expect_mirror(ring, Kind::Stream)?;
         let attachment = Attachment::join(ring, Kind::Stream, Role::Consumer)?;
         let core = core::Consumer::attach(ring.stream_shared())?;
         attachment.announce();

@@ -49,7 +49,7 @@ impl Producer {
     /// # Errors
     /// [`Error::RoleTaken`], [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Io`].
     pub fn attach(ring: &Ring) -> Result<Self> {
-        expect_mirror(ring)?;
+        expect_mirror(ring, Kind::Stream)?;
         let attachment = Attachment::join(ring, Kind::Stream, Role::Producer)?;
         let core = core::Producer::attach(ring.stream_shared())?;
         attachment.announce();
