@@ -18,12 +18,18 @@ models.WORK = WORK  # a build directory of its own
 TEST = "wait::eventcount::tests::no_wake_up_is_lost_in_a_store_buffer"
 
 # Name, effect, and the replacements: file, text to search from, text after it, new text.
-BARRIER = "src/wait/barrier.rs"
-MEMBARRIER = (BARRIER, "fn settle", "!crate::os::membarrier::barrier()", "false")
-FIRST_WAIT = (BARRIER, "fn park", "raised && self.barrier == Barrier::Asymmetric", "false")
+BARRIER, SEVERAL = "src/wait/barrier.rs", "src/wait/several.rs"
+MEMBARRIER = [
+    (BARRIER, "fn settle", "!crate::os::membarrier::barrier()", "false"),
+    (SEVERAL, "pub(crate) fn pass", "!crate::os::membarrier::barrier()", "false"),
+]
+FIRST_WAIT = [
+    (BARRIER, "fn park", "raised && self.barrier == Barrier::Asymmetric", "false"),
+    (SEVERAL, "pub(crate) fn pass", "asymmetric && self.raised && rest > FIRST_WAIT", "false"),
+]
 RULES = [
-    ("the sleeper does not call membarrier", "late", [MEMBARRIER]),
-    ("the same, and its first wait is not bounded", "lost", [MEMBARRIER, FIRST_WAIT]),
+    ("the sleeper does not call membarrier", "late", MEMBARRIER),
+    ("the same, and its first wait is not bounded", "lost", MEMBARRIER + FIRST_WAIT),
     ("the notifier's fence dropped", "lost", [(BARRIER, "fn recheck", "fence(SeqCst)", "()")]),
     ("the notifier's fence: SeqCst → AcqRel", "lost", [(BARRIER, "fn recheck", "fence(SeqCst)", "fence(AcqRel)")]),
 ]
@@ -37,7 +43,7 @@ def run(binary, mutant):
     said, worst = [], "well"
     for pair, results in re.findall(r"^(\w+ sleeper, \w+ notifier): (.*)$", done.stdout, re.M):
         counts = re.findall(r"late: (\d+), lost: (\d+), all: (\d+)", results)
-        said.append(f"{pair}: " + ", ".join("{} {} late and {} lost of {}".format(kind, *c) for kind, c in zip(["One", "Many"], counts)))
+        said.append(f"{pair}: " + ", ".join("{} {} late and {} lost of {}".format(kind, *c) for kind, c in zip(["One", "Many", "set"], counts)))
         late, lost = (sum(int(c[i]) for c in counts) for i in (0, 1))
         worst = "lost" if lost or worst == "lost" else "late" if late or worst == "late" else "well"
     assert said and (worst == "lost") == (done.returncode != 0), done.stdout + done.stderr

@@ -117,6 +117,16 @@ impl One {
         self.0.is_awaited(u32::MAX) && self.wake()
     }
 
+    /// S1 of a set.
+    fn arm(&self, bit: u32) -> (Key, bool) {
+        let word = self.0.word();
+        let mut before = word.load(Relaxed);
+        if before & bit == 0 {
+            before = word.fetch_or(bit, Relaxed);
+        }
+        (Key { word: before | bit, others: !bit }, before == 0)
+    }
+
     #[cold]
     #[inline(never)]
     fn wake(&self) -> bool {
@@ -266,14 +276,7 @@ impl<'a> Event<'a> {
     /// raised from an earlier pass: by an RMW of ours, which came before this S2, too.
     pub(super) fn arm(self) -> (Key, bool) {
         match self {
-            Event::One(event, bit) => {
-                let word = event.0.word();
-                let mut before = word.load(Relaxed);
-                if before & bit == 0 {
-                    before = word.fetch_or(bit, Relaxed);
-                }
-                (Key { word: before | bit, others: !bit }, before == 0)
-            }
+            Event::One(event, bit) => event.arm(bit),
             Event::Many(event) => {
                 let (word, raised) = event.register();
                 (Key { word, others: REGISTRATIONS }, raised)
@@ -293,6 +296,7 @@ mod tests {
     use std::time::Instant;
 
     use super::super::barrier::FIRST_WAIT;
+    use super::super::several::{Pass, Sleeper};
     use super::*;
     use crate::memory::{self, LINE};
 
@@ -353,6 +357,17 @@ mod tests {
             (event, Box::new(move || _ = all.notify(ALL)))
         });
         assert!(overslept <= 3, "{overslept} wake-ups came by the cap alone");
+    }
+
+    /// A set of waits with two members.
+    struct Set([One; 2], std::sync::Mutex<Sleeper>);
+
+    impl Sleep for Set {
+        fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
+            let count = if futex::has_wait_any() { 2 } else { 1 };
+            let event = |i: usize| Event::One(&self.0[i], ONLY_SET);
+            self.1.lock().unwrap().pass(count, event, timeout, ready) != Pass::Ready
+        }
     }
 
     /// The outcome of a run's sleeps.
@@ -461,15 +476,18 @@ mod tests {
         for (sleeper, notifier) in
             [(Asymmetric, Asymmetric), (Asymmetric, Fenced), (Fenced, Asymmetric), (Fenced, Fenced)]
         {
-            let (one, many) = (line(), line());
-            for line in [&one, &many] {
+            let (one, many, in_set) = (line(), line(), line());
+            for line in [&one, &many, &in_set] {
                 // As a sleeper does that cannot call membarrier.
                 line.half(4).store(u32::from(sleeper == Fenced), Relaxed);
             }
             let notifiers = (One::attach(one.clone(), notifier), Many::attach(many.clone(), notifier));
+            let of_set = One::attach(in_set.clone(), notifier);
+            let words = [in_set, line()].map(|line| One::attach(line, sleeper));
             let results = [
                 race(&One::attach(one, sleeper), || notifiers.0.notify()),
                 race(&Many::attach(many, sleeper), || notifiers.1.notify(1)),
+                race(&Set(words, std::sync::Mutex::default()), || of_set.notify()),
             ];
             println!("{sleeper:?} sleeper, {notifier:?} notifier: {results:?}");
             assert!(results.iter().all(|sleeps| sleeps.lost == 0), "{sleeper:?}, {notifier:?}: {results:?}");
