@@ -20,7 +20,7 @@ use crate::wait::eventcount::{Event, Many, One};
 
 /// How to see whether there is something at the edge.
 pub(super) enum Look {
-    /// A frame, or the tail of one that is not whole: positions alone do not tell. What a producer
+    /// A frame, or the tail of one that is not whole: positions alone do not show which. What a producer
     /// committed and died before it moved the tail is found with the news of its death.
     Spsc(spsc::Shared),
     /// Room for a payload of this length, which a task changes before it waits.
@@ -156,10 +156,10 @@ impl Side {
 pub(super) struct Readable {
     side: Side,
     peer: Role,
-    /// What the handle has told of ends; gone with the handle.
+    /// The ends that the handle has returned; gone with the handle.
     told: Weak<Mutex<Told>>,
     news: Mutex<News>,
-    /// The membership at which there was no end to tell of.
+    /// The membership at which there was no end to report.
     quiet: AtomicU64,
 }
 
@@ -176,7 +176,7 @@ impl Readable {
         }
     }
 
-    /// Whether the peers have ended and the handle has not told of it. A load as long as no
+    /// Whether the peers have ended and the handle has not returned it. A load as long as no
     /// participant has come or gone.
     #[inline]
     fn has_news(&self, reporting: bool) -> bool {
@@ -184,7 +184,7 @@ impl Readable {
         membership != self.quiet.load(Ordering::Relaxed) && self.has_end(membership, reporting)
     }
 
-    /// Reported until the handle tells of it, and once in any case: where clones of a handle are
+    /// Reported until the handle returns it, and once in any case: where clones of a handle are
     /// members of several sets, the users of all of them learn of an end.
     #[cold]
     fn has_end(&self, membership: u64, reporting: bool) -> bool {
@@ -221,8 +221,8 @@ impl Source for Readable {
         self.side.pass_on();
     }
 
-    /// Consumers tell of released space from time to time.
-    fn is_told_late(&self) -> bool {
+    /// Consumers publish released space from time to time.
+    fn is_notified_late(&self) -> bool {
         self.side.look.is_of_producer()
     }
 

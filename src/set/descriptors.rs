@@ -18,7 +18,7 @@ use super::member::Shared;
 use super::watcher::Watcher;
 use crate::error::{Error, Result};
 
-/// How many descriptors one look reports; the kernel goes round among more.
+/// How many descriptors one look reports; the kernel takes turns among more.
 const AT_ONCE: usize = 64;
 
 pub(crate) struct Descriptors {

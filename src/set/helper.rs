@@ -6,18 +6,17 @@
 //!
 //! ```text
 //! set                                          helper
-//! told := yes; rings the helper's bell         waits until told
+//! watching := yes; rings the helper's bell     waits for that
 //! sleeps on its own bell and its own members   arms its members, checks them, sleeps on them
-//!                                              told := no; rings the set's bell
+//!                                              watching := no; rings the set's bell
 //! ```
 //!
 //! The flags are Relaxed: they carry nothing, bells order them against sleeps, and the group lies
 //! behind a lock.
 //!
-//! A helper that sleeps stays as it is while the set is awake, so a busy member costs the rest of
-//! its group nothing and the other groups neither. The set checks all members itself before it
-//! sleeps and after each ring; what is published after that check wakes the helper, which was told
-//! before it.
+//! A helper that sleeps stays asleep while the set is awake, so a busy member costs nothing for the
+//! other members of its group, or for other groups. The set starts its helpers before its last check
+//! of all members, so what is published after that check wakes a helper.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +36,9 @@ pub(super) struct Helper {
 struct State {
     set: Arc<Shared>,
     bell: Bell,
-    told: AtomicBool,
-    /// The group is another one, or the helper is to end: it goes back to waiting until told.
+    /// Whether it is to sleep on its group.
+    watching: AtomicBool,
+    /// The group is another one, or the helper is to end: its watch ends.
     recalled: AtomicBool,
     stopped: AtomicBool,
     group: Mutex<Group>,
@@ -56,7 +56,7 @@ impl Helper {
         let state = Arc::new(State {
             set: Arc::clone(set),
             bell: Bell::new()?,
-            told: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
             recalled: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             group: Mutex::default(),
@@ -67,21 +67,21 @@ impl Helper {
         Ok(Helper { state, thread: Some(thread) })
     }
 
-    /// Gives it another group. It is to be told again.
+    /// Gives it another group, and ends its watch.
     pub(super) fn assign(&self, members: Vec<Arc<Member>>, longest: Duration) {
         let before = std::mem::replace(&mut *self.state.group(), Group { members, longest });
         self.state.recall(&before);
     }
 
-    /// Has it arm all its words again when it is told next.
+    /// Ends its watch: the next one arms all its words again.
     pub(super) fn recall(&self) {
         let group = self.state.group().clone();
         self.state.recall(&group);
     }
 
     /// Has it sleep on its group until one is notified. A system call if it does not do so already.
-    pub(super) fn tell(&self) {
-        if !self.state.told.swap(true, Ordering::Relaxed) {
+    pub(super) fn watch(&self) {
+        if !self.state.watching.swap(true, Ordering::Relaxed) {
             self.state.bell.ring();
         }
     }
@@ -119,7 +119,7 @@ impl State {
     fn run(&self) {
         let mut sleeper = Sleeper::default();
         loop {
-            let must_act = || self.told.load(Ordering::Relaxed) || self.stopped.load(Ordering::Relaxed);
+            let must_act = || self.watching.load(Ordering::Relaxed) || self.stopped.load(Ordering::Relaxed);
             while !must_act() {
                 sleeper.pass(1, |_| self.bell.event(), Duration::MAX, &mut || must_act());
             }
@@ -128,15 +128,15 @@ impl State {
             }
             self.recalled.store(false, Ordering::Relaxed);
             let group = self.group().clone();
-            self.watch(&group);
-            self.told.store(false, Ordering::Relaxed);
+            self.watch_group(&group);
+            self.watching.store(false, Ordering::Relaxed);
             self.set.ring();
         }
     }
 
     /// Sleeps on the group until a member is ready, or has peers that are not watched yet, or the
     /// helper is recalled.
-    fn watch(&self, group: &Group) {
+    fn watch_group(&self, group: &Group) {
         let Group { members, longest } = group;
         let mut sleeper = Sleeper::default();
         let is_over = || {

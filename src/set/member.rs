@@ -172,7 +172,7 @@ impl Shared {
         self.descriptors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be done for a member that is one no more.
+    /// Cleans up after a member that was removed.
     pub(super) fn forget(&self, member: &Member) {
         member.removed.store(true, Ordering::Relaxed);
         self.end_polling(member);

@@ -54,13 +54,13 @@ pub struct Token(pub usize);
 /// [`wait`](WaitSet::wait) reports it. The handle stays usable: the set only says when to use it.
 ///
 /// **Level-triggered.** A member is reported by each wait for as long as it is ready: as long as a
-/// `try_…` call on its handle would find a frame, room, a permit, a post or a free mutex. An end of its peers is reported
-/// until the handle has told of it (`Closed`, `PeerDead`); then the member is quiet until a peer
-/// comes again. Now and then a member is reported in vain, so go on at
+/// `try_…` call on its handle would find a frame, room, a permit, a post or a free mutex. An end of
+/// its peers is reported until the handle has returned it (`Closed`, `PeerDead`); then not until
+/// another peer has come and ended. Sometimes a member is reported without a cause, so go on at
 /// [`Empty`](Error::Empty), [`Full`](Error::Full) and `None`.
 ///
-/// **Fair.** A wait looks first at the members that were ready in one of the last eight waits, and at
-/// one other, in turn: so a busy member costs no look at all the others, and of n members each is
+/// **Fair.** A wait looks first at the members that were ready in one of the last eight waits, and
+/// at one other, in turn: so a busy member costs no look at all the others, and of n members each is
 /// looked at once in n waits. Of several that are ready, each is reported first in turn.
 /// Descriptors are asked every 32 waits while other members are ready, and before each sleep.
 ///
@@ -76,7 +76,7 @@ pub struct Token(pub usize);
 /// member takes one. The watcher thread is started when the first set of a process has a member
 /// with peers in other processes, or a descriptor, and ends with the last one.
 ///
-/// A [`Mutex`](crate::Mutex) is ready while it is free, so add it only while it is wanted.
+/// A [`Mutex`](crate::Mutex) is ready while it is free, so add it only while you want to lock it.
 ///
 /// ```
 /// use slipring::{Error, Semaphore, Token, WaitSet, mpmc, spsc};
@@ -352,7 +352,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A member that is waited for only when it is wanted: while it is paused, it is neither looked at
+/// A member that is waited for only at times: while it is paused, it is neither looked at
 /// nor armed, so its notifiers make no system call for it.
 #[cfg(any(feature = "transports", feature = "async"))]
 pub(crate) struct Membership {

@@ -19,9 +19,9 @@ pub(crate) trait Source: Send + Sync {
     /// Where notifiers wake those that wait for this edge.
     fn event(&self) -> Event<'_>;
 
-    /// Whether a `try_…` call may answer otherwise than it did last: with a frame, room, a permit,
-    /// or with an end that its handle has not been told of. May say so in vain, but not again and
-    /// again. An end counts as reported to the set when it is seen by a look that is `reporting`.
+    /// Whether a `try_…` call may return something new: a frame, room, a permit, or an end that its
+    /// handle has not returned yet. May be true without a cause, but not repeatedly. If `reporting`,
+    /// the caller reports an end that it sees here.
     fn is_ready(&self, reporting: bool) -> bool;
 
     /// Wakes another waiter, if one wake-up is meant for one waiter and there is still something:
@@ -29,7 +29,7 @@ pub(crate) trait Source: Send + Sync {
     fn pass_on(&self) {}
 
     /// Whether notifiers may leave a waiter to the cap of its sleep.
-    fn is_told_late(&self) -> bool {
+    fn is_notified_late(&self) -> bool {
         false
     }
 

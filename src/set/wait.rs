@@ -324,13 +324,13 @@ impl Checking {
     /// Checks the peers as far as it is time for that, and returns the longest sleep.
     fn check(&mut self, shared: &Shared, members: &[Arc<Member>]) -> Duration {
         let now = monotonic_ns();
-        let (mut by_clock, mut told_late, mut abandoned) = (Vec::new(), false, false);
+        let (mut by_clock, mut notified_late, mut abandoned) = (Vec::new(), false, false);
         let (mut any, mut many) = (false, false);
         for member in members {
             let Some(source) = member.source() else { continue };
             any = true;
             abandoned |= source.is_abandoned();
-            told_late |= source.is_told_late();
+            notified_late |= source.is_notified_late();
             many |= !source.segment().table().checks().are_few();
             if !member.watch.as_ref().is_some_and(|watch| watch.refresh()) {
                 by_clock.push(source);
@@ -360,7 +360,7 @@ impl Checking {
             self.by_clock.make(now, SLEEP_CAP, 100, || by_clock.iter().copied().for_each(reap));
             longest = longest.min(self.by_clock.left(now));
         }
-        if told_late { longest.min(SLEEP_CAP) } else { longest }
+        if notified_late { longest.min(SLEEP_CAP) } else { longest }
     }
 }
 
@@ -406,7 +406,7 @@ impl Sleep for Place<'_> {
         if self.shared.rearm.load(Ordering::Relaxed) && self.shared.rearm.swap(false, Ordering::Relaxed) {
             helpers.iter().for_each(Helper::recall);
         }
-        helpers.iter().for_each(Helper::tell);
+        helpers.iter().for_each(Helper::watch);
         active.clear();
         active.extend(own.iter().filter(|&&index| self.members[index].is_active()));
         let event = |i: usize| match active.get(i).and_then(|&index| self.members[index].source()) {
