@@ -42,7 +42,7 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
     let ago = SystemTime::now().duration_since(ring.created()).unwrap_or_default();
     let size = match ring.slots() {
         0 => units::bytes(ring.capacity() as u64),
-        slots => format!("{slots} slots"),
+        slots => format!("{slots} {}", target::slots_name(ring.kind())),
     };
     let mut text = String::new();
     for (label, value) in [

@@ -59,7 +59,7 @@ impl Ls {
                 Ok(row) => {
                     let (capacity, used) = match row.slots {
                         0 => (units::bytes(row.capacity as u64), units::bytes(row.used)),
-                        slots => (format!("{slots} slots"), row.used.to_string()),
+                        slots => (format!("{slots} {}", target::slots_name(row.kind)), row.used.to_string()),
                     };
                     let kind = target::kind_name(row.kind).to_owned();
                     [name, kind, capacity, used, row.producers.to_string(), row.consumers.to_string(), row.state.into()]

@@ -79,6 +79,9 @@ pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) 
     if let Some(capacity) = asked.capacity().filter(|capacity| *capacity != ring.capacity()) {
         context.note(format_args!("ring:{name} has a capacity of {} bytes (requested: {capacity})", ring.capacity()));
     }
+    if let Some(cells) = asked.cells().filter(|cells| *cells != ring.slots()) {
+        context.note(format_args!("ring:{name} has {} cells (requested: {cells})", ring.slots()));
+    }
     if let Some(slots) = asked.slots().filter(|slots| *slots != ring.slots()) {
         context.note(format_args!("ring:{name} has {} slots (requested: {slots})", ring.slots()));
     }
@@ -166,4 +169,9 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Event => "event",
         _ => "unknown",
     }
+}
+
+/// What the slots of a ring of `kind` are called.
+pub(crate) fn slots_name(kind: Kind) -> &'static str {
+    if kind == Kind::Latest { "cells" } else { "slots" }
 }

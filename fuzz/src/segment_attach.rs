@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use slipring::{Mutex, Options, Redelivery, Result, Ring, Semaphore, mpmc, spsc, stream};
+use slipring::{Kind, Mutex, Options, Redelivery, Result, Ring, Semaphore, latest, mpmc, spsc, stream};
 
 use super::draw::Draw;
 use super::shared::{CONSUMER_PAGE, LINE, PAGE, PRODUCER_PAGE, Shared, len_of, reseal_header, sealed};
@@ -49,7 +49,7 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
         (Shared::map(memfd).to_vec(), data_offset)
     };
     let fill = draw.below(64);
-    match draw.below(5) {
+    match draw.below(6) {
         0 => {
             let ring = Ring::create_anonymous(&set(Options::spsc(PAGE))).unwrap();
             let mut tx = spsc::Producer::attach(&ring).unwrap();
@@ -74,6 +74,12 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
             let _ = tx.try_write(&vec![7; 100 * fill]);
             read(&ring)
         }
+        5 => {
+            let ring = Ring::create_anonymous(&set(Options::latest(8, 48))).unwrap();
+            let mut tx = latest::Writer::attach(&ring).unwrap();
+            (0..fill).for_each(|i| drop(tx.write(i * i % 8, &vec![i as u8; i % 49])));
+            read(&ring)
+        }
         3 => {
             let semaphore = Semaphore::create_anonymous(1 + fill).unwrap();
             let image = Shared::map(semaphore.as_fd()).to_vec();
@@ -89,7 +95,7 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
 
 /// Changes one important word, or any word.
 fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
-    let (mut at, word) = match draw.below(9) {
+    let (mut at, word) = match draw.below(10) {
         0 => (8 * draw.below(16), draw.nasty()),
         1 => (PRODUCER_PAGE + LINE * draw.below(2), draw.nasty()),
         2 => (CONSUMER_PAGE + draw.one_of(&[0, LINE, LINE + 8]), draw.nasty()),
@@ -112,6 +118,11 @@ fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
             }
             return;
         }
+        // The heads of eight cells of latest values, and the first two words of their slots.
+        8 => match draw.below(2) {
+            0 => (data_offset + 8 * draw.below(8), draw.nasty()),
+            _ => (data_offset + 128 + 64 * draw.below(32) + 8 * draw.below(2), draw.nasty()),
+        },
         _ => (8 * draw.below(image.len() / 8 + 1), draw.word()),
     };
     at = at.min(image.len().saturating_sub(8));
@@ -197,6 +208,7 @@ struct Seats {
     spsc: (Option<spsc::Producer>, Option<spsc::Consumer>),
     mpmc: (Option<mpmc::Producer>, Option<mpmc::Consumer>),
     stream: (Option<stream::Producer>, Option<stream::Consumer>),
+    latest: (Option<latest::Writer>, Option<latest::Reader>),
 }
 
 fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
@@ -204,6 +216,10 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
     let mut buffer = [0; 300];
     // Mostly the operations of a normal user; those of an operator are rarer and more expensive.
     match draw.below(48) {
+        0..=11 if ring.kind() == Kind::Latest => match draw.below(2) {
+            0 => seats.latest.0 = Some(latest::Writer::attach(ring)?),
+            _ => seats.latest.1 = Some(latest::Reader::attach(ring)?),
+        },
         0..=2 => {
             seats.spsc.0 = Some(spsc::Producer::attach(ring)?);
         }
@@ -251,6 +267,7 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
         _ => {
             seats.spsc.0 = None;
             seats.mpmc.1 = None;
+            seats.latest.0 = None;
         }
     }
     Ok(())
@@ -282,6 +299,9 @@ fn send(draw: &mut Draw<'_>, seats: &mut Seats, payload: &[u8]) -> Result<()> {
     if let Some(tx) = &mut seats.stream.0 {
         let _ = tx.try_write(payload)?;
     }
+    if let Some(tx) = &mut seats.latest.0 {
+        tx.write(draw.below(9), payload)?;
+    }
     Ok(())
 }
 
@@ -309,6 +329,14 @@ fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<
             1 => drop(rx.try_recv_into(buffer)?),
             2 => rx.try_recv_batch(8)?.iter().for_each(|frame| touch(frame.payload)),
             _ => touch(&rx.recv_deadline(Duration::ZERO)?),
+        }
+    }
+    if let Some(rx) = &mut seats.latest.1 {
+        match draw.below(4) {
+            0 => touch(rx.try_read(draw.below(9), &mut buffer[..48])?.value),
+            1 => touch(rx.try_read(draw.below(9), buffer)?.value),
+            2 => assert!(rx.try_changed()? < rx.cells()),
+            _ => touch(rx.read_deadline(draw.below(9), buffer, Duration::ZERO)?.value),
         }
     }
     if let Some(rx) = &mut seats.stream.1 {

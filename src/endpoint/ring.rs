@@ -18,21 +18,26 @@ pub const DEFAULT_CAPACITY: usize = 1 << 20;
 pub const DEFAULT_SLOTS: usize = 1024;
 /// The default payload size of a slot, in bytes.
 pub const DEFAULT_SLOT: usize = 256;
+/// The default number of cells of a board of latest values.
+pub const DEFAULT_CELLS: usize = 1;
+/// The default size of a latest value, in bytes.
+pub const DEFAULT_SIZE: usize = 256;
 
 /// How often [`RingEndpoint::open_or_create`] retries when other processes keep creating and
 /// removing the name.
 const ATTEMPTS: usize = 100;
 
-const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, wake, idle, mode, participants, \
+const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, cells, size, wake, idle, mode, participants, \
                     redelivery, huge, prefault, mlock, fail_without_consumer, listen";
 
-/// `ring:NAME[?kind=spsc|mpmc|stream&capacity=1MiB&…]`.
+/// `ring:NAME[?kind=spsc|mpmc|stream|latest&capacity=1MiB&…]`.
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `kind` | `spsc`, `mpmc`, `stream` | that of the existing ring; `spsc` at creation |
+/// | `kind` | `spsc`, `mpmc`, `stream`, `latest` | that of the existing ring; `spsc` at creation |
 /// | `capacity` | a [size](parse_size): byte rings | 1 MiB |
 /// | `slots`, `slot` | a number; a size in bytes: slot rings (and so `kind=mpmc`) | 1024, 256 |
+/// | `cells`, `size` | a number; a size in bytes: latest values (and so `kind=latest`) | 1, 256 |
 /// | `wake` | `poll`, `fenced`, `asymmetric` | `asymmetric` |
 /// | `idle` | `spin`, `yield`, `backoff`, `park` | `park` |
 /// | `mode` | octal file mode | `0600` |
@@ -49,6 +54,8 @@ pub struct RingEndpoint {
     capacity: Option<usize>,
     slots: Option<usize>,
     slot: Option<usize>,
+    cells: Option<usize>,
+    size: Option<usize>,
     wake: WakeMode,
     idle: Idle,
     redelivery: Redelivery,
@@ -75,6 +82,8 @@ impl RingEndpoint {
             "capacity" => self.capacity = Some(parse_size(value)?),
             "slots" => self.slots = Some(parse_size(value)?),
             "slot" => self.slot = Some(parse_size(value)?),
+            "cells" => self.cells = Some(parse_size(value)?),
+            "size" => self.size = Some(parse_size(value)?),
             "wake" => self.wake = parse_wake(value)?,
             "idle" => self.idle = value.parse()?,
             "mode" => self.mode = Some(parse_mode(value)?),
@@ -90,13 +99,27 @@ impl RingEndpoint {
         Ok(())
     }
 
-    /// Checks that a slot ring is sized by slots, a byte ring by capacity.
+    /// Checks that a slot ring is sized by slots, latest values by cells, and a byte ring by
+    /// capacity.
     fn check(&mut self) -> Result<()> {
         let has_slots = self.slots.is_some() || self.slot.is_some();
-        if has_slots && self.kind.is_none() {
-            self.kind = Some(Kind::Mpmc);
+        let has_cells = self.cells.is_some() || self.size.is_some();
+        if self.kind.is_none() {
+            self.kind = if has_slots {
+                Some(Kind::Mpmc)
+            } else if has_cells {
+                Some(Kind::Latest)
+            } else {
+                None
+            };
         }
         match self.kind {
+            Some(Kind::Latest) if has_slots || self.capacity.is_some() => {
+                Err(Error::Invalid { what: "endpoint option: size latest values by cells and size" })
+            }
+            Some(kind) if has_cells && kind != Kind::Latest => {
+                Err(Error::Invalid { what: "endpoint option: cells and size are for latest values" })
+            }
             Some(Kind::Mpmc) if self.capacity.is_some() => Err(Error::Invalid {
                 what: "endpoint option: capacity is for byte rings; size a slot ring by slots and slot",
             }),
@@ -131,6 +154,12 @@ impl RingEndpoint {
         self.slots
     }
 
+    /// The requested number of cells, if any.
+    #[must_use]
+    pub fn cells(&self) -> Option<usize> {
+        self.cells
+    }
+
     /// The same ring in another segment directory.
     #[must_use]
     pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Self {
@@ -158,6 +187,9 @@ impl RingEndpoint {
         let options = match self.kind {
             Some(Kind::Mpmc) => Options::mpmc(self.slots.unwrap_or(DEFAULT_SLOTS), self.slot.unwrap_or(DEFAULT_SLOT)),
             Some(Kind::Stream) => Options::stream(capacity),
+            Some(Kind::Latest) => {
+                Options::latest(self.cells.unwrap_or(DEFAULT_CELLS), self.size.unwrap_or(DEFAULT_SIZE))
+            }
             _ => Options::spsc(capacity),
         };
         let options = self.attach_options(options).wake_mode(self.wake).redelivery(self.redelivery);
@@ -257,7 +289,8 @@ fn parse_kind(value: &str) -> Result<Kind> {
         "spsc" => Ok(Kind::Spsc),
         "mpmc" => Ok(Kind::Mpmc),
         "stream" => Ok(Kind::Stream),
-        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc or stream" }),
+        "latest" => Ok(Kind::Latest),
+        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc, stream or latest" }),
     }
 }
 
@@ -309,6 +342,15 @@ mod tests {
     }
 
     #[test]
+    fn cells_mean_latest() {
+        for text in ["ring:x?cells=16", "ring:x?size=64", "ring:x?kind=latest"] {
+            assert_eq!(ring(text).unwrap().kind(), Some(Kind::Latest), "{text}");
+        }
+        let geometry = ring("ring:x?cells=16&size=64").unwrap().options().geometry().unwrap();
+        assert_eq!((geometry.kind, geometry.slots, geometry.max_payload), (Kind::Latest, 16, 112));
+    }
+
+    #[test]
     fn invalid_options_are_refused() {
         for text in [
             "",
@@ -329,6 +371,10 @@ mod tests {
             "ring:x?capacity=16777216TiB",
             "ring:x?slots=4&capacity=4K",
             "ring:x?kind=spsc&slot=4",
+            "ring:x?kind=spsc&cells=4",
+            "ring:x?slots=4&cells=4",
+            "ring:x?kind=latest&slots=4",
+            "ring:x?kind=latest&capacity=4K",
             "ring:x?mode=0888",
             "ring:x?mode=+600",
             "ring:x?mode=0400",

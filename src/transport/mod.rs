@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod deadlines;
 pub mod dgram;
 mod doorbell;

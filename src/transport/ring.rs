@@ -10,11 +10,12 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::board::Board;
 use super::doorbell::Doorbell;
 use super::{Capabilities, DeliveryOrder, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
-use crate::ring::{Holder, Ring, mpmc, spsc};
+use crate::ring::{Holder, Ring, latest, mpmc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
@@ -36,6 +37,17 @@ pub const SPSC: Capabilities = Capabilities {
 /// The guarantees of a slot ring (`kind=mpmc`).
 pub const MPMC: Capabilities =
     Capabilities { scheme: "ring?kind=mpmc", order: DeliveryOrder::PerSender, max_payload: 256, ..SPSC };
+
+/// The guarantees of a board of latest values (`kind=latest`): each frame is the newest value of the
+/// cell whose number is its stream. Frames that were replaced before they were received are reported
+/// as [`Event::Gap`]; nothing else is lost.
+pub const LATEST: Capabilities = Capabilities {
+    scheme: "ring?kind=latest",
+    order: DeliveryOrder::PerStream,
+    lossless: false,
+    max_payload: 304,
+    ..SPSC
+};
 
 /// The guarantees of a byte ring whose sender is a stranger: its participant record cannot be
 /// trusted.
@@ -79,18 +91,20 @@ pub struct Sender {
 enum SendingEnd {
     Spsc(spsc::Producer),
     Mpmc(mpmc::Producer),
+    Latest(latest::Writer),
 }
 
 impl Sender {
     /// Attaches a producer to `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Producer::attach`] and [`mpmc::Producer::attach`]; [`Error::Unsupported`] for a
-    /// ring without frames.
+    /// As [`spsc::Producer::attach`], [`mpmc::Producer::attach`] and [`latest::Writer::attach`];
+    /// [`Error::Unsupported`] for a ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Producer::attach(ring).map(Self::from),
             Kind::Mpmc => mpmc::Producer::attach(ring).map(Self::from),
+            Kind::Latest => latest::Writer::attach(ring).map(Self::from),
             Kind::Stream => Err(NO_FRAMES),
             other => Err(no_ring(other)),
         }
@@ -104,11 +118,14 @@ impl Sender {
     /// bytes.
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`FrameSender::close_until`].
+    /// [`Error::Unsupported`] for latest values, which always have room; [`Error::Closed`] after [`FrameSender::close_until`].
     pub fn writable(&self, len: usize) -> Result<Readiness> {
         match &self.end {
             Some(SendingEnd::Spsc(producer)) => Ok(producer.writable(len)),
             Some(SendingEnd::Mpmc(producer)) => Ok(producer.writable()),
+            Some(SendingEnd::Latest(_)) => {
+                Err(Error::Unsupported { what: "waiting for room for a latest value: there always is" })
+            }
             None => Err(Error::Closed),
         }
     }
@@ -118,7 +135,7 @@ impl Sender {
         let ring = match &self.end {
             Some(SendingEnd::Spsc(producer)) => producer.ring(),
             Some(SendingEnd::Mpmc(producer)) => producer.ring(),
-            None => return Ok(false),
+            Some(SendingEnd::Latest(_)) | None => return Ok(false),
         };
         let (head, tail) = ring.positions();
         Ok(head != tail)
@@ -139,11 +156,24 @@ impl From<mpmc::Producer> for Sender {
     }
 }
 
+impl From<latest::Writer> for Sender {
+    fn from(writer: latest::Writer) -> Self {
+        let max_payload = writer.max_len();
+        Sender { end: Some(SendingEnd::Latest(writer)), max_payload, capabilities: &LATEST }
+    }
+}
+
+/// Publishes a frame as the newest value of the cell of its stream.
+fn publish(writer: &mut latest::Writer, header: Header, payload: &[u8]) -> Result<()> {
+    writer.write_kind(header.stream.into(), header.checked()?.kind, payload).map(drop)
+}
+
 impl FrameSender for Sender {
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
             SendingEnd::Mpmc(producer) => producer.try_send_frame(header, payload),
+            SendingEnd::Latest(writer) => publish(writer, header, payload),
         }
     }
 
@@ -151,6 +181,7 @@ impl FrameSender for Sender {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.send_frame_deadline(header, payload, deadline),
             SendingEnd::Mpmc(producer) => producer.send_frame_deadline(header, payload, deadline),
+            SendingEnd::Latest(writer) => publish(writer, header, payload),
         }
     }
 
@@ -188,6 +219,7 @@ pub struct Receiver {
 enum ReceivingEnd {
     Spsc(Holder<spsc::Consumer>),
     Mpmc(Holder<mpmc::Consumer>),
+    Latest(Board),
     Stranger(Stranger),
 }
 
@@ -196,6 +228,7 @@ impl std::fmt::Debug for ReceivingEnd {
         match self {
             ReceivingEnd::Spsc(holder) => holder.consumer().fmt(f),
             ReceivingEnd::Mpmc(holder) => holder.consumer().fmt(f),
+            ReceivingEnd::Latest(board) => board.reader.fmt(f),
             ReceivingEnd::Stranger(stranger) => stranger.consumer.fmt(f),
         }
     }
@@ -205,12 +238,13 @@ impl Receiver {
     /// Attaches a consumer to `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Consumer::attach`] and [`mpmc::Consumer::attach`]; [`Error::Unsupported`] for a
-    /// ring without frames.
+    /// As [`spsc::Consumer::attach`], [`mpmc::Consumer::attach`] and [`latest::Reader::attach`];
+    /// [`Error::Unsupported`] for a ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Consumer::attach(ring).map(Self::from),
             Kind::Mpmc => mpmc::Consumer::attach(ring).map(Self::from),
+            Kind::Latest => latest::Reader::attach(ring).map(Self::from),
             Kind::Stream => Err(NO_FRAMES),
             other => Err(no_ring(other)),
         }
@@ -234,6 +268,7 @@ impl Receiver {
         let ring = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.consumer().ring(),
             ReceivingEnd::Mpmc(holder) => holder.consumer().ring(),
+            ReceivingEnd::Latest(board) => board.reader.ring(),
             ReceivingEnd::Stranger(_) => {
                 return Err(Error::Unsupported {
                     what: "a doorbell on a stranger's ring: poll the socket that is shared with it",
@@ -254,6 +289,7 @@ impl Receiver {
         match &self.end {
             ReceivingEnd::Spsc(holder) => Ok(holder.consumer().readable()),
             ReceivingEnd::Mpmc(holder) => Ok(holder.consumer().readable()),
+            ReceivingEnd::Latest(board) => Ok(board.reader.readable()),
             ReceivingEnd::Stranger(_) => {
                 Err(Error::Unsupported { what: "a stranger's ring in a set: add the socket that is shared with it" })
             }
@@ -274,6 +310,7 @@ impl Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.try_recv(),
             ReceivingEnd::Mpmc(holder) => holder.try_recv(),
+            ReceivingEnd::Latest(board) => board.try_advance(),
             ReceivingEnd::Stranger(stranger) => stranger.advance(|consumer, buffer| consumer.try_recv_into(buffer)),
         }
     }
@@ -294,6 +331,7 @@ impl Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.recv_deadline(deadline),
             ReceivingEnd::Mpmc(holder) => holder.recv_deadline(deadline),
+            ReceivingEnd::Latest(board) => board.advance(deadline),
             ReceivingEnd::Stranger(stranger) => {
                 stranger.advance(|consumer, buffer| consumer.recv_into_deadline(buffer, deadline))
             }
@@ -313,6 +351,7 @@ impl Receiver {
         let frame = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.held(),
             ReceivingEnd::Mpmc(holder) => holder.held(),
+            ReceivingEnd::Latest(board) => return board.event().ok_or(Error::Empty),
             ReceivingEnd::Stranger(stranger) => return Ok(stranger.event()),
         };
         frame.map(Event::Frame).ok_or(Error::Empty)
@@ -338,7 +377,7 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release(),
             ReceivingEnd::Mpmc(holder) => holder.release(),
-            ReceivingEnd::Stranger(_) => {} // copied, and released already
+            ReceivingEnd::Latest(_) | ReceivingEnd::Stranger(_) => {} // copied, and released already
         }
     }
 
@@ -346,7 +385,7 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Mpmc(holder) => holder.run(LONGEST_RUN),
-            ReceivingEnd::Stranger(_) => None,
+            ReceivingEnd::Latest(_) | ReceivingEnd::Stranger(_) => None,
         }
     }
 
@@ -354,7 +393,7 @@ impl FrameReceiver for Receiver {
         let (frames, payload) = match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release_run(bytes),
             ReceivingEnd::Mpmc(holder) => holder.release_run(bytes),
-            ReceivingEnd::Stranger(_) => return Released::default(),
+            ReceivingEnd::Latest(_) | ReceivingEnd::Stranger(_) => return Released::default(),
         };
         Released { frames, payload }
     }
@@ -370,6 +409,7 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.hand_back(),
             ReceivingEnd::Mpmc(holder) => holder.hand_back(),
+            ReceivingEnd::Latest(board) => board.keep(),
             ReceivingEnd::Stranger(_) => return false,
         }
         true
@@ -383,6 +423,7 @@ impl FrameReceiver for Receiver {
         match self.end {
             ReceivingEnd::Spsc(_) => &SPSC,
             ReceivingEnd::Mpmc(_) => &MPMC,
+            ReceivingEnd::Latest(_) => &LATEST,
             ReceivingEnd::Stranger(_) => &UNTRUSTED,
         }
     }
@@ -439,6 +480,14 @@ impl From<mpmc::Consumer> for Receiver {
     fn from(consumer: mpmc::Consumer) -> Self {
         let max_payload = consumer.ring().max_payload();
         Receiver { end: ReceivingEnd::Mpmc(Holder::new(consumer)), max_payload, bell: None }
+    }
+}
+
+impl From<latest::Reader> for Receiver {
+    /// Allocates a buffer for the largest value.
+    fn from(reader: latest::Reader) -> Self {
+        let max_payload = reader.max_len();
+        Receiver { end: ReceivingEnd::Latest(Board::new(reader)), max_payload, bell: None }
     }
 }
 

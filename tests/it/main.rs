@@ -16,6 +16,7 @@ mod evil_twin;
 mod forgotten_guards;
 mod fork;
 mod interrupted;
+mod latest;
 mod load;
 mod many_senders;
 mod no_consumer;

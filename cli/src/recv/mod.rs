@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use slipring::endpoint::{Endpoint, RingEndpoint};
-use slipring::transport::{FrameReceiver, FrameReceiverExt};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, ring};
 use slipring::{Deadline, Error, Kind, Redelivery, Ring, mpmc, spsc, stream};
 
 use self::writer::{Next, WRITE, Writer};
@@ -116,6 +116,7 @@ impl Recv {
             let consumer = match ring.kind() {
                 Kind::Mpmc => Consumer::Mpmc(mpmc::Consumer::attach(ring)?),
                 Kind::Stream => Consumer::Stream(stream::Consumer::attach(ring)?),
+                Kind::Latest => Consumer::Latest(ring::Receiver::attach(ring)?),
                 _ => Consumer::Spsc(spsc::Consumer::attach(ring)?),
             };
             Ok((ring.clone(), consumer, lost_before))
@@ -130,6 +131,10 @@ impl Recv {
             Consumer::Spsc(rx) => self.drain_spsc(rx, writer),
             Consumer::Mpmc(rx) => self.drain_mpmc(rx, writer),
             Consumer::Stream(rx) => self.drain_stream(rx, writer),
+            Consumer::Latest(mut rx) => {
+                writer.is_latest = true;
+                self.drain_transport(&mut rx, false, writer)
+            }
         };
         // The failure has reported already what is lost with this receiver.
         let lost = ring.stats().counts.lost.saturating_sub(lost_before).saturating_sub(writer.lost);
@@ -354,6 +359,7 @@ enum Consumer {
     Spsc(spsc::Consumer),
     Mpmc(mpmc::Consumer),
     Stream(stream::Consumer),
+    Latest(ring::Receiver),
 }
 
 /// A ring that delivers at most once reports how many frames died with their consumer.

@@ -62,6 +62,9 @@ pub(super) struct Writer<'a> {
     pub(super) enough: usize,
     pub(super) redelivered: u64,
     pub(super) reports: Reports<'a>,
+    /// The source keeps the newest values only: those that were replaced are not missing.
+    pub(super) is_latest: bool,
+    pub(super) replaced: u64,
     /// Frames that are missing, and bytes that were no frame.
     pub(super) missing: u64,
     pub(super) skipped: u64,
@@ -90,6 +93,8 @@ impl<'a> Writer<'a> {
             enough: WRITE / 4,
             redelivered: 0,
             reports: Reports::new(context),
+            is_latest: false,
+            replaced: 0,
             missing: 0,
             skipped: 0,
             start: Instant::now(),
@@ -157,6 +162,10 @@ impl<'a> Writer<'a> {
         match event {
             Event::Frame(frame) if frame.header.is_control() => Ok(()), // control frames are not written
             Event::Frame(frame) | Event::Duplicate { frame, .. } => self.take(frame),
+            Event::Gap { expected, found, .. } if self.is_latest => {
+                self.replaced += u64::from(found.wrapping_sub(expected));
+                Ok(())
+            }
             Event::Gap { stream, expected, found } => {
                 let missing = found.wrapping_sub(expected);
                 self.missing += u64::from(missing);
@@ -270,6 +279,10 @@ impl<'a> Writer<'a> {
         if self.redelivered > 0 {
             let n = self.redelivered;
             self.context.note(format_args!("{n} of the frames were redelivered after their consumer died"));
+        }
+        if self.replaced > 0 {
+            let values = units::counted(self.replaced as usize, "value");
+            self.context.note(format_args!("skipped {values}: newer ones had replaced them"));
         }
         match error {
             Error::Closed => self.check_gaps(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use slipring::frame::{Event, Flags, Frame, Header};
+use slipring::transport::ring::LATEST;
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error};
 
@@ -61,6 +62,8 @@ pub(super) struct Way<'a> {
 #[derive(Default)]
 struct Tally {
     gaps: u64,
+    /// Latest values that newer ones had replaced.
+    replaced: u64,
     /// Frames that are missing.
     missing: u64,
     duplicates: u64,
@@ -124,6 +127,7 @@ impl<'a> Way<'a> {
         let mut wait = self.interrupt.wait(self.options.timeout);
         let mut left = self.options.count.unwrap_or(u64::MAX);
         let mut is_flushed = true;
+        let is_latest = *rx.capabilities() == LATEST;
         // After an end was requested: how long SRC may deliver frames that would be lost with this
         // process.
         let mut stopping: Option<Deadline> = None;
@@ -176,6 +180,10 @@ impl<'a> Way<'a> {
                         return self.stuck(stuck, self.keeps);
                     }
                     is_flushed = false;
+                }
+                Ok(Event::Gap { expected, found, .. }) if is_latest => {
+                    self.tally.replaced += u64::from(found.wrapping_sub(expected));
+                    continue;
                 }
                 Ok(Event::Gap { stream, expected, found }) => {
                     let missing = found.wrapping_sub(expected);
@@ -375,11 +383,11 @@ impl<'a> Way<'a> {
         }
         self.said = now;
         let (frames, bytes, seconds) = (self.progress.frames, self.progress.bytes, (now - self.start).as_secs_f64());
-        let Tally { gaps, missing, duplicates, skipped_bytes } = self.tally;
+        let Tally { gaps, replaced, missing, duplicates, skipped_bytes } = self.tally;
         if self.context.json {
             let line = json!({
                 "from": self.names[0], "to": self.names[1], "frames": frames, "bytes": bytes, "seconds": seconds, "gaps": gaps,
-                "missing": missing, "duplicates": duplicates, "skipped_bytes": skipped_bytes,
+                "missing": missing, "replaced": replaced, "duplicates": duplicates, "skipped_bytes": skipped_bytes,
             });
             // stdout may carry the frames.
             return match self.names.contains(&"-") {
@@ -392,12 +400,13 @@ impl<'a> Way<'a> {
         }
         let rate = |n: u64| n as f64 / seconds.max(1e-9);
         stderr::remark(format_args!(
-            "{} → {}: {frames} frames, {} ({}frames/s, {}/s), {missing} missing",
+            "{} → {}: {frames} frames, {} ({}frames/s, {}/s), {missing} missing{}",
             self.names[0],
             self.names[1],
             units::bytes(bytes),
             units::count(rate(frames)),
             units::bytes(rate(bytes) as u64),
+            if replaced > 0 { format!(", {replaced} replaced") } else { String::new() },
         ));
         Ok(())
     }

@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::json;
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::Header;
-use slipring::transport::FrameSenderExt;
+use slipring::transport::{FrameSender, FrameSenderExt, ring};
 use slipring::{Deadline, Kind, Ring, Role, mpmc, spsc, stream};
 
 use self::patience::Patience;
@@ -120,6 +120,9 @@ impl Send {
             let sink = match ring.kind() {
                 Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
                 Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+                Kind::Latest => {
+                    ring::Sender::attach(ring).map(|tx| Box::new(Box::new(tx) as Box<dyn FrameSender>) as Box<dyn Sink>)
+                }
                 _ => spsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
             }?;
             Ok((ring.clone(), sink))
@@ -128,12 +131,13 @@ impl Send {
         let usual = if ring.kind() == Kind::Stream { Framing::Raw } else { Framing::Lines };
         let framing = self.framing.unwrap_or(usual);
         let max = match (framing, ring.kind()) {
-            (Framing::Raw, Kind::Mpmc) => ring.max_payload().min(RAW_CHUNK),
+            (Framing::Raw, Kind::Mpmc | Kind::Latest) => ring.max_payload().min(RAW_CHUNK),
             (Framing::Raw, _) => (ring.max_payload() / 4).min(RAW_CHUNK),
             _ => ring.max_payload(),
         };
         let (of, raised_by) = match ring.kind() {
             Kind::Mpmc => ("a slot of the ring", "create it with a larger slot"),
+            Kind::Latest => ("a cell of the ring", "create it with a larger size"),
             _ => ("the ring", "create it with a larger capacity"),
         };
         let limit = Limit { bytes: max, of, raised_by };
@@ -141,7 +145,8 @@ impl Send {
         let what = if ring.kind() == Kind::Stream { "stream" } else { "ring" };
         let patience = Patience { timeout: self.timeout, what, is_strict, interrupt, context };
         let mut pumped = self.pump(&mut input, sink.as_mut(), &patience);
-        if pumped.is_ok() && is_strict && ring.stats().used() > 0 && !has_consumer(&ring) {
+        let may_wait = ring.kind() != Kind::Latest; // for a receiver: a latest value stays in any case
+        if pumped.is_ok() && is_strict && may_wait && ring.stats().used() > 0 && !has_consumer(&ring) {
             let message = "the last receiver has left or died, and what it did not take waits in the ring";
             pumped = Err(Failure::new(NOT_FOUND, message));
         }

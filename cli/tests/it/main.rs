@@ -7,6 +7,7 @@ mod watchdog;
 mod bench;
 mod crash;
 mod demo;
+mod latest;
 mod manage;
 mod messages;
 mod no_threads;
