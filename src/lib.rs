@@ -63,7 +63,7 @@
 //! * `transports` (on by default): the modules [`transport`] and [`endpoint`]. Without it the crate
 //!   has rings, semaphores, mutexes and events, and the frame format of the rings.
 //! * `async` (off by default): handles for tasks of any executor, for example
-//!   [`spsc::AsyncConsumer`]. It needs no runtime.
+//!   [`spsc::AsyncConsumer`] and [`AsyncSemaphore`]. It needs no runtime.
 //! * `zerocopy` (off by default): typed messages and streams, for example
 //!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
 //!   that derives the traits of the crate `zerocopy`.
@@ -85,7 +85,7 @@
 //! | `docs/framing.md` | the bytes of a frame |
 //! | `docs/glossary.md` | the terms |
 
-#![cfg_attr(not(feature = "async"), doc = "\n[`spsc::AsyncConsumer`]: #features")]
+#![cfg_attr(not(feature = "async"), doc = "\n[`spsc::AsyncConsumer`]: #features\n[`AsyncSemaphore`]: #features")]
 #![cfg_attr(not(feature = "transports"), doc = "\n[`transport`]: #features\n[`endpoint`]: #features")]
 #![warn(missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -115,6 +115,8 @@ pub(crate) mod wait;
 
 pub use error::{Error, ErrorKind, Result};
 pub use memory::Downgrade;
+#[cfg(feature = "async")]
+pub use named::tasks::{AsyncEvent, AsyncMutex, AsyncSemaphore, AsyncSignalSemaphore};
 pub use named::{
     event::Event,
     mutex::{Locked, Mutex, MutexGuard},

@@ -37,6 +37,14 @@ assert_impl_all!(Semaphore: Send, Sync, Clone);
 assert_impl_all!(Permit<'_>: Send, Sync);
 assert_impl_all!(SignalSemaphore: Send, Sync, Clone);
 assert_impl_all!(Event: Send, Sync, Clone);
+#[cfg(feature = "async")]
+assert_impl_all!(AsyncSemaphore: Send, Sync, Clone);
+#[cfg(feature = "async")]
+assert_impl_all!(AsyncSignalSemaphore: Send, Sync, Clone);
+#[cfg(feature = "async")]
+assert_impl_all!(AsyncMutex: Send, Sync, Clone);
+#[cfg(feature = "async")]
+assert_impl_all!(AsyncEvent: Send, Sync, Clone);
 assert_impl_all!(Canceller: Send, Sync, Clone);
 assert_impl_all!(Options: Send, Sync, Clone);
 assert_impl_all!(Error: Send, Sync, std::error::Error, PartialEq);

@@ -260,6 +260,19 @@ impl Event {
         self.member.reap_dead()
     }
 
+    /// Begins a wait, for [`Event::is_over`].
+    #[cfg(feature = "async")]
+    pub(super) fn begin(&self) -> Seen {
+        self.member.core.begin()
+    }
+
+    /// Whether a wait that began at `seen` is over.
+    #[cfg(feature = "async")]
+    pub(super) fn is_over(&self, seen: Seen) -> Result<bool> {
+        self.member.check_fork()?;
+        Ok(self.member.core.is_over(seen))
+    }
+
     /// What a [`WaitSet`](crate::WaitSet) needs to wait for the event. It is reported as long as it
     /// is set; and once if it was set and reset again since it was last reported, or since this
     /// call. It is no borrow: this handle stays usable.

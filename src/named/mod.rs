@@ -8,6 +8,8 @@ pub(crate) mod event;
 pub(crate) mod mutex;
 pub(crate) mod semaphore;
 pub(crate) mod signal_semaphore;
+#[cfg(feature = "async")]
+pub(crate) mod tasks;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};

@@ -1,6 +1,6 @@
 //! Tasks that wait for the same thing: their wakers, and the reactor's place for all of them.
 //!
-//! Used by the `Async…` handles of rings and transports. Relies on the reactor. An attempt that
+//! Used by the `Async…` handles of rings, transports and `named/`. Relies on the reactor. An attempt that
 //! succeeds does not come here: no lock, no allocation, no system call.
 //!
 //! ```text
@@ -22,6 +22,9 @@
 //! dropped, it wakes the next one; if it is told of an end, all of them. If it does none of these,
 //! because its executor does not poll it, the reactor wakes the next one after [`STALL`]. So one
 //! frame does not wake all of them, and no task depends on another one for long.
+//!
+//! **What concerns all of them**, as a set event does, wakes all of them by one ring: the place does
+//! not find it again if it is over meanwhile.
 //!
 //! **A dropped future** takes its waker with it, and passes on a wake-up that it got. What may
 //! remain is an armed place without wakers: one ring for nothing.
@@ -85,6 +88,8 @@ struct Queue(Mutex<Waiters>);
 #[derive(Default)]
 struct Waiters {
     armed: bool,
+    /// Whether one ring is for all of them.
+    for_all: bool,
     tickets: u64,
     wakers: VecDeque<(u64, Waker)>,
     /// The ticket of the one that was woken last, until it is polled or dropped.
@@ -95,6 +100,11 @@ impl Target for Queue {
     fn ring(&self) -> Option<Duration> {
         let mut waiters = self.lock();
         waiters.armed = false;
+        if waiters.for_all {
+            drop(waiters);
+            self.wake_all();
+            return None;
+        }
         Self::wake_next(waiters)
     }
 
@@ -133,6 +143,13 @@ impl Queue {
 impl Tasks {
     pub(crate) fn new() -> Self {
         Tasks { queue: Arc::default(), place: OnceLock::new(), vain: AtomicU32::new(0), born: fork::generation() }
+    }
+
+    /// Tasks that one thing concerns all, so that each ring wakes all of them.
+    pub(crate) fn for_all() -> Self {
+        let tasks = Tasks::new();
+        tasks.queue.lock().for_all = true;
+        tasks
     }
 
     fn place(&self, attempt: &mut impl Attempt) -> Result<&Place> {

@@ -29,6 +29,15 @@ impl Count {
         }
     }
 
+    /// Waits until the condition holds, which is looked at after each use and now and then.
+    pub fn wait_until(&self, mut is_so: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(60), "woken {} times in vain", self.get());
+            std::thread::yield_now();
+        }
+    }
+
     pub fn poll<F: Future>(self: &Arc<Self>, future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
     }

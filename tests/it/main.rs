@@ -19,6 +19,7 @@ mod interrupted;
 mod latest;
 mod load;
 mod many_senders;
+mod named_tasks;
 mod no_consumer;
 mod no_threads;
 mod observers;

@@ -27,7 +27,7 @@ fn mpmc_pair() -> (mpmc::AsyncProducer, mpmc::AsyncConsumer) {
 
 /// Where a future is dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
+pub enum Stage {
     /// Before it is polled.
     New,
     /// When its waker is registered.
@@ -40,10 +40,10 @@ enum Stage {
     Ready,
 }
 
-const STAGES: [Stage; 5] = [Stage::New, Stage::Pending, Stage::Moved, Stage::Woken, Stage::Ready];
+pub const STAGES: [Stage; 5] = [Stage::New, Stage::Pending, Stage::Moved, Stage::Woken, Stage::Ready];
 
 /// Polls `future` up to a stage, then drops it. `event` makes it ready.
-fn drop_at<F: Future>(stage: Stage, future: F, event: impl FnOnce()) {
+pub fn drop_at<F: Future>(stage: Stage, future: F, event: impl FnOnce()) {
     let mut future = pin!(future);
     let (first, second) = (Count::new(), Count::new());
     if stage == Stage::New {

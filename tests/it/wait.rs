@@ -17,18 +17,18 @@ const SOON: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 20_000;
 
 /// A segment name, unique for each test.
-fn name(test: &str) -> String {
+pub fn name(test: &str) -> String {
     format!("test-{test}-{}", std::process::id())
 }
 
 /// Runs `role` on the segment `name` in another process, and waits until it reports that it is
 /// ready.
-fn start(role: &str, name: &str) -> Child {
+pub fn start(role: &str, name: &str) -> Child {
     let mut command = this_test(module_path!(), "other_process");
     start_until_ready(command.envs([("SLIPRING_TEST_ROLE", role), ("SLIPRING_TEST_NAME", name)]))
 }
 
-fn kill(mut child: Child) {
+pub fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
