@@ -11,9 +11,11 @@
 //! * **Window**, for small frames: whole lines of zeros. They also save the store of the zero
 //!   behind each frame: [`Ahead::covers`].
 //! * **Touch**, for medium frames: one word in each line, so that the rest is written only once.
-//! * **Prefetch**, for large frames: the lines are prefetched. For a round trip that helps less
-//!   than touching, but in a stream of large frames, stores that wait for their lines cost more
-//!   than they save.
+//! * **Prefetch**, for large frames: the lines are prefetched. In a stream of large frames, stores
+//!   that wait for their lines cost more than they save. In round trips they save more, so frames
+//!   of up to 2 KiB are touched as well after some of them have found the ring drained. The hint is
+//!   the consumer's published head: a consumer that finds the ring empty publishes what it has
+//!   released, and one that lags seldom publishes.
 //!
 //! # Invariant
 //!
@@ -42,6 +44,12 @@ const PIECE: u64 = if cfg!(slipring_loom) { 8 } else { 4 } * CACHE_LINE;
 /// Records up to this size are touched, this far ahead; larger ones are prefetched this far ahead.
 const MEDIUM: u64 = 512;
 const REACH: u64 = 512;
+/// Records up to this size are touched after so many of them have found the ring drained: as far
+/// ahead as one of them reaches, but at most this far. (A stream of 4 KiB finds it drained, too,
+/// where the processors are far apart.)
+const LARGE: u64 = 2048;
+const DRAINED: u32 = 4;
+const LARGE_REACH: u64 = 1024;
 
 /// The state of the lines ahead of a tail.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +61,15 @@ pub(super) struct Ahead {
     end: u64,
     /// A tail beyond this needs a refill.
     refill_at: u64,
+    /// The number of large records in succession that found the ring drained.
+    drained: u32,
 }
 
 impl Ahead {
     /// Nothing is known of the bytes behind `tail`.
     #[inline(always)]
     pub(super) fn nothing(tail: u64) -> Self {
-        Ahead { zero_end: tail, end: tail, refill_at: tail }
+        Ahead { zero_end: tail, end: tail, refill_at: tail, drained: 0 }
     }
 
     /// Whether the word at `next`, a position behind the tail, is known to be zero.
@@ -131,10 +141,14 @@ impl Ahead {
 
     #[inline(never)]
     fn touch(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
-        if size > MEDIUM {
+        let reach = if size <= MEDIUM {
+            REACH
+        } else if size <= LARGE && self.is_round_trip(shared, next.wrapping_sub(size)) {
+            size.min(LARGE_REACH)
+        } else {
             return shared.data().prefetch_to_write(shared.offset(next.wrapping_add(REACH)));
-        }
-        let end = up_to(next.wrapping_add(REACH.min(shared.capacity / 4)), CACHE_LINE);
+        };
+        let end = up_to(next.wrapping_add(reach.min(shared.capacity / 4)), CACHE_LINE);
         if !has_room(shared, head, end) {
             return;
         }
@@ -146,6 +160,14 @@ impl Ahead {
         // As in `zeroed`.
         compiler_fence(Ordering::Release);
         self.end = end;
+    }
+
+    /// Whether the record at `tail` and those before it found the ring drained.
+    fn is_round_trip(&mut self, shared: &Shared, tail: u64) -> bool {
+        // Relaxed: a hint.
+        let is_drained = shared.head().load(Ordering::Relaxed) == tail;
+        self.drained = if is_drained { self.drained.saturating_add(1) } else { 0 };
+        self.drained >= DRAINED
     }
 }
 

@@ -19,10 +19,15 @@ use crate::wait::idle::pause_for_ns;
 
 /// The first pause: a few line transfers between near cores.
 const FIRST_NS: u32 = 150;
-/// The longest: a few transfers between far ones.
-const LONGEST_NS: u32 = 1_200;
-/// A producer that sends a frame in less than this streams.
-const STREAMING_NS: u32 = 128;
+/// The longest, in which a producer writes some frames of any size; in small rings 1 ns for so many
+/// bytes of capacity, so that the ring is not full before it ends.
+const LONGEST_NS: u64 = 4_000;
+const CAPACITY_PER_NS: u64 = 12;
+/// A producer that sends a frame in less than this, and 1 ns more for each byte, streams.
+const STREAMING_NS: u32 = 64;
+/// Larger frames do not count by their bytes: for them, longer pauses are measured between near
+/// cores only.
+const LARGE: u32 = 2048;
 /// Single frames between two trial pauses, at first and at most.
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 8_192;
@@ -35,8 +40,9 @@ const DISTANCE: u64 = 1024;
 const DISTANCE_NS: u32 = 1_000;
 
 pub(super) struct Run {
-    /// Frames received when the ring was last found empty.
+    /// Frames received when the ring was last found empty, and the position then.
     began: u64,
+    began_at: u64,
     /// The number of received frames at which to check the distance again.
     look_at: u64,
     /// Runs of one frame since the last pause.
@@ -44,17 +50,20 @@ pub(super) struct Run {
     /// The number of such runs until the next trial pause.
     patience: u32,
     pause_ns: u32,
+    longest_ns: u32,
 }
 
 impl Run {
-    /// A new state, after `received` frames.
-    pub(super) fn new(received: u64) -> Self {
+    /// A new state, after `received` frames, at position `at` in a ring of `capacity` bytes.
+    pub(super) fn new(received: u64, at: u64, capacity: u64) -> Self {
         Run {
             began: received,
+            began_at: at,
             look_at: received.wrapping_add(LOOK_EVERY),
             singles: 0,
             patience: PATIENCE,
             pause_ns: FIRST_NS,
+            longest_ns: (capacity / CAPACITY_PER_NS).clamp(FIRST_NS.into(), LONGEST_NS) as u32,
         }
     }
 
@@ -72,11 +81,13 @@ impl Run {
         LOOK_EVERY as u32
     }
 
-    /// The ring was found empty after `received` frames: pauses if that is likely to help.
-    pub(super) fn end(&mut self, received: u64) {
+    /// The ring was found empty after `received` frames, at position `at`: pauses if that is likely
+    /// to help.
+    pub(super) fn end(&mut self, received: u64, at: u64) {
         self.look_at = received.wrapping_add(LOOK_EVERY);
         let frames = received.wrapping_sub(self.began).min(u32::MAX.into()) as u32;
-        self.began = received;
+        let bytes = at.wrapping_sub(self.began_at).min(u32::MAX.into()) as u32;
+        (self.began, self.began_at) = (received, at);
         match frames {
             0 => {}
             1 => {
@@ -91,8 +102,10 @@ impl Run {
                 self.singles = 0;
                 self.patience = PATIENCE;
                 pause_for_ns(self.pause_ns);
-                let streams = frames.saturating_mul(STREAMING_NS) >= self.pause_ns;
-                self.pause_ns = if streams { (2 * self.pause_ns).min(LONGEST_NS) } else { FIRST_NS };
+                let size = bytes / frames;
+                let streaming_ns = STREAMING_NS + if size <= LARGE { size } else { STREAMING_NS };
+                let streams = frames.saturating_mul(streaming_ns) >= self.pause_ns;
+                self.pause_ns = if streams { (2 * self.pause_ns).min(self.longest_ns) } else { FIRST_NS };
             }
         }
     }

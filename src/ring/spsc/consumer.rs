@@ -70,7 +70,7 @@ impl Consumer {
             core.skip_shown(|| attachment.count(Counter::Lost, 1)).map_err(Fault::error)?;
         }
         attachment.announce();
-        let run = Run::new(attachment.counted(Counter::Received));
+        let run = Run::new(attachment.counted(Counter::Received), core.looked_at(), core.shared().capacity);
         Ok(Consumer { core, run, attachment, _not_sync: PhantomData })
     }
 
@@ -318,7 +318,7 @@ impl Consumer {
             return Ok(false);
         }
         attachment.wake_peers(1);
-        run.end(attachment.counted(Counter::Received));
+        run.end(attachment.counted(Counter::Received), core.looked_at());
         is_there(core).map(|there| there.is_some())
     }
 
