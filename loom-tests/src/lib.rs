@@ -16,7 +16,10 @@ pub(crate) mod error;
 pub(crate) mod sync;
 pub(crate) mod memory {
     mod area;
+    #[path = "../../../src/memory/words.rs"]
+    mod words;
     pub(crate) use area::{Area, LINE};
+    pub(crate) use words::{Data, Words};
 }
 pub(crate) mod os {
     pub(crate) mod futex;

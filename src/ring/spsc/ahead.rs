@@ -33,6 +33,7 @@
 //! a grant that is dropped or forgotten leaves no bytes that a reader would take for a record.
 
 use super::layout::Shared;
+use crate::memory::Data;
 use crate::ring::position::{is_before, later};
 use crate::sync::{Ordering, compiler_fence};
 
@@ -88,7 +89,7 @@ impl Ahead {
     /// The tail has moved to `next` by a record of `size` bytes, and the consumer has released
     /// everything before `head`.
     #[inline(always)]
-    pub(super) fn refill(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+    pub(super) fn refill(&mut self, shared: &Shared<impl Data>, head: u64, next: u64, size: u64) {
         if self.goes_on(shared, head, next, size) {
             self.go_on(shared, size);
         } else {
@@ -99,14 +100,14 @@ impl Ahead {
     /// Whether the tail, about to move to `next` by a record of `size` bytes, stays in the window,
     /// and there is room for one more piece of it.
     #[inline(always)]
-    pub(super) fn goes_on(&self, shared: &Shared, head: u64, next: u64, size: u64) -> bool {
+    pub(super) fn goes_on(&self, shared: &Shared<impl Data>, head: u64, next: u64, size: u64) -> bool {
         let end = self.zero_end.wrapping_add(PIECE);
         size <= SMALL && self.covers(next) && end % PIECE == 0 && has_room(shared, head, end)
     }
 
     /// [`Ahead::goes_on`]: adds a piece to the window. The last record had `size` bytes.
     #[inline(always)]
-    pub(super) fn go_on(&mut self, shared: &Shared, size: u64) {
+    pub(super) fn go_on(&mut self, shared: &Shared<impl Data>, size: u64) {
         // There was room, so the capacity, a power of two, is not less than a piece.
         shared.zero_piece::<{ PIECE as usize }>(self.zero_end);
         self.zeroed(self.zero_end.wrapping_add(PIECE), size);
@@ -115,7 +116,7 @@ impl Ahead {
     /// [`Ahead::refill`] without a window.
     #[cold]
     #[inline(never)]
-    pub(super) fn begin(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+    pub(super) fn begin(&mut self, shared: &Shared<impl Data>, head: u64, next: u64, size: u64) {
         if size > SMALL {
             return self.touch(shared, head, next, size);
         }
@@ -140,7 +141,7 @@ impl Ahead {
     }
 
     #[inline(never)]
-    fn touch(&mut self, shared: &Shared, head: u64, next: u64, size: u64) {
+    fn touch(&mut self, shared: &Shared<impl Data>, head: u64, next: u64, size: u64) {
         let reach = if size <= MEDIUM {
             REACH
         } else if size <= LARGE && self.is_round_trip(shared, next.wrapping_sub(size)) {
@@ -163,7 +164,7 @@ impl Ahead {
     }
 
     /// Whether the record at `tail` and those before it found the ring drained.
-    fn is_round_trip(&mut self, shared: &Shared, tail: u64) -> bool {
+    fn is_round_trip(&mut self, shared: &Shared<impl Data>, tail: u64) -> bool {
         // Relaxed: a hint.
         let is_drained = shared.head().load(Ordering::Relaxed) == tail;
         self.drained = if is_drained { self.drained.saturating_add(1) } else { 0 };
@@ -182,7 +183,7 @@ impl Ahead {
 /// Whether stores before `end` keep a distance of one line from what is not released, from `head`
 /// on.
 #[inline(always)]
-fn has_room(shared: &Shared, head: u64, end: u64) -> bool {
+fn has_room(shared: &Shared<impl Data>, head: u64, end: u64) -> bool {
     end.wrapping_add(CACHE_LINE).wrapping_sub(head) <= shared.capacity
 }
 

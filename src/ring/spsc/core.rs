@@ -63,6 +63,7 @@
 use super::ahead::Ahead;
 use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
 use crate::frame::header::{Header, SHORT, is_short};
+use crate::memory::{Area, Data};
 use crate::ring::position::{is_before, later};
 use crate::sync::{AtomicU64, Ordering, compiler_fence};
 
@@ -79,8 +80,8 @@ pub(crate) struct Staged {
 }
 
 /// The producer's private half.
-pub(crate) struct Producer {
-    shared: Shared,
+pub(crate) struct Producer<D = Area> {
+    shared: Shared<D>,
     /// Where the next record goes.
     tail: u64,
     ahead: Ahead,
@@ -92,12 +93,12 @@ pub(crate) struct Producer {
     high_water: u64,
 }
 
-impl Producer {
+impl<D: Data> Producer<D> {
     /// Takes the role over from its previous holder: walks the committed chain from the consumer's
     /// position to its end.
     ///
     /// The caller holds the producer role, so no other thread writes records.
-    pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
+    pub(crate) fn attach(shared: Shared<D>) -> Result<Self, Fault> {
         // Relaxed: a lower bound. With a limit of 0, the first call that needs room reads the
         // consumer's position.
         let head = shared.exact().load(Ordering::Relaxed);
@@ -106,8 +107,27 @@ impl Producer {
         Ok(Producer { shared, tail, ahead: Ahead::nothing(tail), head, limit: 0, high_water: 0 })
     }
 
+    /// A producer at the end of a chain that its caller knows, which the gate of a broadcast ring
+    /// moves on ([`Producer::free_before`]).
+    pub(crate) fn attach_at(shared: Shared<D>, head: u64, tail: u64) -> Self {
+        shared.tail().store(tail, Ordering::Relaxed);
+        let limit = shared.capacity;
+        Producer { shared, tail, ahead: Ahead::nothing(tail), head, limit, high_water: 0 }
+    }
+
+    /// Whether a record for `len ≤ max_payload` bytes fits at `tail`, by the head as last known.
     #[inline(always)]
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn has_known_room(&self, tail: u64, len: usize) -> bool {
+        tail.wrapping_add(record_size(len) + SUCCESSOR).wrapping_sub(self.head) <= self.limit
+    }
+
+    /// Everything before `head` is free.
+    pub(crate) fn free_before(&mut self, head: u64) {
+        self.head = head;
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared<D> {
         &self.shared
     }
 
@@ -351,7 +371,7 @@ fn publish_record((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64)
 }
 
 #[cfg(test)]
-impl Producer {
+impl<D: Data> Producer<D> {
     /// Checks the invariant of `Ahead`, and returns how many bytes behind the tail are known to be
     /// zero.
     pub(crate) fn assert_window_is_zero(&self) -> usize {
@@ -379,8 +399,8 @@ impl Staged {
 }
 
 /// The consumer's private half.
-pub(crate) struct Consumer {
-    shared: Shared,
+pub(crate) struct Consumer<D = Area> {
+    shared: Shared<D>,
     /// The next record to read.
     next: u64,
     /// Everything before this is released.
@@ -397,12 +417,12 @@ pub(crate) struct Consumer {
     stop: u64,
 }
 
-impl Consumer {
+impl<D: Data> Consumer<D> {
     /// Takes the role over. Frames that a dead predecessor held are redelivered with a mark, unless
     /// they are skipped ([`Consumer::skip_shown`]).
     ///
     /// The caller holds the consumer role, so no other thread releases.
-    pub(crate) fn attach(shared: Shared) -> Result<Self, Fault> {
+    pub(crate) fn attach(shared: Shared<D>) -> Result<Self, Fault> {
         // Relaxed: the role's lock ordered everything that its last holder did and saw before this.
         let exact = shared.exact().load(Ordering::Relaxed);
         let taken = shared.taken().load(Ordering::Relaxed);
@@ -439,7 +459,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared<D> {
         &self.shared
     }
 

@@ -18,7 +18,7 @@
 
 use crate::error::{Error, Result};
 use crate::frame::header::{Flags, Header, Refusal, SHORT, is_short, padded, refusal};
-use crate::memory::{Area, LINE};
+use crate::memory::{Area, Data, LINE};
 use crate::ring::position::later;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -70,22 +70,25 @@ impl Fault {
 }
 
 /// The three spans of a ring's memory, and its geometry, which is copied into the handle and not
-/// read again.
+/// read again. `D` is how the data is accessed: a broadcast ring has its own way.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct Shared<D = Area> {
     pub(super) producer: Area,
     pub(super) consumer: Area,
-    pub(super) data: Area,
+    pub(super) data: D,
     pub(super) capacity: u64,
     /// The capacity less one: the mask that gives the place of a position.
     mask: usize,
     max_payload: usize,
 }
 
-impl Shared {
+impl<D: Data> Shared<D> {
     /// `data` holds `capacity` bytes, or twice that if it is mapped twice back to back.
-    pub(crate) fn new(producer: Area, consumer: Area, data: Area, capacity: usize, max_payload: usize) -> Self {
-        assert!(capacity.is_power_of_two() && capacity >= 32 && data.len() >= capacity, "geometry was validated");
+    pub(crate) fn new(producer: Area, consumer: Area, data: D, capacity: usize, max_payload: usize) -> Self {
+        assert!(
+            capacity.is_power_of_two() && capacity >= 32 && data.area().len() >= capacity,
+            "geometry was validated"
+        );
         assert!(padded(SHORT + max_payload) + SUCCESSOR as usize <= capacity, "geometry was validated");
         assert!(producer.len() > TAIL && consumer.len() > TAKEN, "geometry was validated");
         Shared { producer, consumer, data, capacity: capacity as u64, mask: capacity - 1, max_payload }
@@ -132,7 +135,7 @@ impl Shared {
         debug_assert!(position % 8 == 0);
         // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the
         // offset is masked below the capacity, and the data area is at least that long.
-        unsafe { self.data.word_unchecked(self.offset(position)) }
+        unsafe { self.data().word_unchecked(self.offset(position)) }
     }
 
     /// Offset of a payload that begins at `position`. With the mirror every payload is contiguous.
@@ -144,7 +147,7 @@ impl Shared {
     /// The data area, for the handles that lend views.
     #[inline(always)]
     pub(crate) fn data(&self) -> &Area {
-        &self.data
+        self.data.area()
     }
 
     /// The positions (exact head, tail), for observers. Each is correct by itself; together they
@@ -251,7 +254,7 @@ impl Shared {
     /// As for [`Shared::copy_in`]; and the area is twice a capacity long.
     #[inline(always)]
     pub(super) unsafe fn copy_in_whole(&self, position: u64, bytes: &[u8]) {
-        debug_assert!(self.data.len() as u64 == 2 * self.capacity);
+        debug_assert!(self.data().len() as u64 == 2 * self.capacity);
         // SAFETY: at most a capacity of bytes from an offset below the capacity; ours by contract.
         unsafe { self.data.write(self.offset(position), bytes) };
     }
@@ -262,11 +265,11 @@ impl Shared {
     /// The bytes belong to the caller by the protocol, and there are at most `capacity` of them.
     #[inline(always)]
     pub(super) unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
-        if offset + bytes.len() <= self.data.len() {
+        if offset + bytes.len() <= self.data().len() {
             // SAFETY: in bounds by the line above, ours by contract.
             return unsafe { self.data.write(offset, bytes) };
         }
-        let (first, rest) = bytes.split_at(self.data.len() - offset);
+        let (first, rest) = bytes.split_at(self.data().len() - offset);
         // SAFETY: `first` ends exactly at the end of the area; ours by contract.
         unsafe { self.data.write(offset, first) };
         // SAFETY: no mirror here, so the area is one capacity long and the rest continues at its
@@ -280,11 +283,11 @@ impl Shared {
     /// The bytes are a committed, unreleased payload, and there are at most `capacity` of them.
     #[inline(always)]
     pub(super) unsafe fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
-        if offset + bytes.len() <= self.data.len() {
+        if offset + bytes.len() <= self.data().len() {
             // SAFETY: in bounds by the line above, stable by contract.
             return unsafe { self.data.read(offset, bytes) };
         }
-        let (first, rest) = bytes.split_at_mut(self.data.len() - offset);
+        let (first, rest) = bytes.split_at_mut(self.data().len() - offset);
         // SAFETY: `first` ends exactly at the end of the area; stable by contract.
         unsafe { self.data.read(offset, first) };
         // SAFETY: as in `copy_in`.
@@ -315,7 +318,7 @@ impl Shared {
     pub(super) fn zero(&self, from: u64, to: u64) {
         let (at, len) = (self.offset(from), to.wrapping_sub(from) as usize);
         debug_assert!(len as u64 <= self.capacity);
-        let first = len.min(self.data.len() - at);
+        let first = len.min(self.data().len() - at);
         // SAFETY: ends inside the area; the caller passes only what the consumer has released, and
         // is the only producer.
         unsafe { self.data.zero(at, first) };
