@@ -38,6 +38,10 @@ pub enum Error {
     /// The writer of a [`latest`](crate::latest) value replaced it during each of 1,000 copies.
     #[error("overtaken: the value was replaced faster than it could be copied; read again, or write less often")]
     Overtaken,
+    /// The publisher of a broadcast ring has evicted this subscriber, because it left no room for
+    /// too long ([`SlowPolicy::Evict`](crate::broadcast::SlowPolicy::Evict)).
+    #[error("evicted: this subscriber was too slow for the publisher; subscribe again, or be lossy")]
+    Evicted,
     /// The deadline passed.
     #[error("timed out")]
     Timeout,
@@ -136,7 +140,7 @@ pub enum ErrorKind {
     /// [`Error::Overflow`].
     Temporary,
     /// The peers have left, or none has come: [`Error::Closed`], [`Error::PeerDead`],
-    /// [`Error::NoConsumer`].
+    /// [`Error::NoConsumer`]; or they do not wait for this one any more: [`Error::Evicted`].
     NoPeer,
     /// The caller ended the call: [`Error::Cancelled`].
     Cancelled,
@@ -176,7 +180,7 @@ impl Error {
             Error::Full | Error::Empty | Error::Overtaken | Error::Timeout | Error::Overflow { .. } => {
                 ErrorKind::Temporary
             }
-            Error::Closed | Error::PeerDead | Error::NoConsumer => ErrorKind::NoPeer,
+            Error::Closed | Error::PeerDead | Error::NoConsumer | Error::Evicted => ErrorKind::NoPeer,
             Error::Cancelled => ErrorKind::Cancelled,
             Error::Invalid { .. } | Error::TooLarge { .. } | Error::Forked | Error::Unsupported { .. } => {
                 ErrorKind::Usage

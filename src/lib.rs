@@ -124,7 +124,7 @@ pub use named::{
     signal_semaphore::SignalSemaphore,
 };
 pub use os::process::ProcessState;
-pub use ring::{Options, Report, Ring, Stats, latest, mpmc, spsc, stream};
+pub use ring::{Options, Report, Ring, Stats, broadcast, latest, mpmc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use set::{Ready, Registry, Token, WaitSet, Waker, source::Readiness};
 pub use wait::{cancel::Canceller, deadline::Deadline, idle::Idle};

@@ -36,6 +36,13 @@ pub(crate) mod wait;
 #[path = "../../src/ring"]
 pub(crate) mod ring {
     pub(crate) mod position;
+    pub(crate) mod broadcast {
+        pub(crate) mod gate;
+        pub(crate) mod join;
+        pub(crate) mod layout;
+        pub(crate) mod lossy;
+        pub(crate) mod seat;
+    }
     pub(crate) mod latest {
         pub(crate) mod core;
         pub(crate) mod layout;
@@ -57,6 +64,8 @@ pub(crate) mod ring {
     }
 }
 
+#[cfg(test)]
+mod broadcast;
 #[cfg(test)]
 mod count;
 #[cfg(test)]

@@ -39,7 +39,8 @@ unsafe impl Sync for Area {}
 
 impl Area {
     /// # Safety
-    /// `base .. base + len` is readable and writable memory for as long as `owner` lives,
+    /// `base .. base + len` is readable memory for as long as `owner` lives, and writable unless
+    /// its users only load relaxed atomics from it;
     /// `base` is 8-byte aligned, and everything in this process that touches it does so through
     /// areas or under the same protocol.
     pub(crate) unsafe fn new(base: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {

@@ -68,6 +68,15 @@ pub(crate) fn map_again(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result
     Ok(data)
 }
 
+/// [`map_again`], read-only, for a subscriber that must not disturb others.
+pub(crate) fn map_to_read(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
+    let mut how = MmapOptions::new();
+    let map = how.offset(offset as u64).len(len).map_raw_read_only(&fd);
+    let data = area_over(map.map_err(|e| Error::io("map the segment", e))?, len)?;
+    advise(&data, Advice::LinuxDontDump).map_err(|e| Error::io("madvise(MADV_DONTDUMP)", e))?;
+    Ok(data)
+}
+
 impl Memory {
     /// Handles an option that could not be had: an error, or a reported downgrade with
     /// `best_effort`.
@@ -83,9 +92,14 @@ impl Memory {
 fn map_once(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
     let map: MmapRaw =
         MmapOptions::new().offset(offset as u64).len(len).map_raw(&fd).map_err(|e| Error::io("map the segment", e))?;
+    area_over(map, len)
+}
+
+fn area_over(map: MmapRaw, len: usize) -> Result<Area> {
     let base = NonNull::new(map.as_mut_ptr()).ok_or(Error::Unsupported { what: "a mapping at address zero" })?;
-    // SAFETY: the map is `len` readable and writable bytes at `base`, page aligned, mapped until it
-    // is dropped. The file does not shrink under it: see the module's head.
+    // SAFETY: the map is `len` bytes at `base`, page aligned, mapped until it is dropped; readable
+    // and writable, or only readable for `map_to_read`, whose caller only loads. The file does not
+    // shrink under it: see the module's head.
     Ok(unsafe { Area::new(base, len, Arc::new(map)) })
 }
 

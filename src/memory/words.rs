@@ -68,16 +68,6 @@ impl Data for Area {
 #[derive(Clone)]
 pub(crate) struct Words(pub(crate) Area);
 
-impl Words {
-    #[inline(always)]
-    fn store(&self, offset: usize, value: u64) {
-        debug_assert!(offset % 8 == 0 && offset < self.0.len());
-        // SAFETY: the callers below pass multiples of 8 inside the area.
-        let word = unsafe { self.0.word_unchecked(offset) };
-        word.store(value, Ordering::Relaxed);
-    }
-}
-
 impl Data for Words {
     #[inline(always)]
     fn area(&self) -> &Area {
@@ -86,22 +76,7 @@ impl Data for Words {
 
     #[inline(always)]
     unsafe fn write(&self, offset: usize, src: &[u8]) {
-        // Payloads begin at multiples of 8, and the area ends at one, so the last unit is inside.
-        debug_assert!(offset % 8 == 0 && offset + src.len() <= self.0.len());
-        let mut at = offset;
-        let mut units = src.chunks_exact(8);
-        for unit in &mut units {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(unit);
-            self.store(at, u64::from_ne_bytes(bytes));
-            at += 8;
-        }
-        let rest = units.remainder();
-        if !rest.is_empty() {
-            let mut bytes = [0; 8];
-            bytes[..rest.len()].copy_from_slice(rest);
-            self.store(at, u64::from_ne_bytes(bytes));
-        }
+        self.0.store_words(offset, src);
     }
 
     #[inline(always)]
@@ -109,7 +84,9 @@ impl Data for Words {
         debug_assert!((offset + len) % 8 == 0 && offset + len <= self.0.len());
         let mut at = offset.next_multiple_of(8);
         while at < offset + len {
-            self.store(at, 0);
+            // SAFETY: a multiple of 8 before the end, which is inside by contract.
+            let word = unsafe { self.0.word_unchecked(at) };
+            word.store(0, Ordering::Relaxed);
             at += 8;
         }
     }
@@ -125,17 +102,8 @@ impl Data for Words {
         }
     }
 
+    #[inline(always)]
     fn copy_words(&self, offset: usize, dst: &mut [u8]) {
-        let mut units = dst.chunks_exact_mut(8);
-        let mut at = offset;
-        for unit in &mut units {
-            unit.copy_from_slice(&self.0.word(at).load(Ordering::Relaxed).to_ne_bytes());
-            at += 8;
-        }
-        let rest = units.into_remainder();
-        if !rest.is_empty() {
-            let bytes = self.0.word(at).load(Ordering::Relaxed).to_ne_bytes();
-            rest.copy_from_slice(&bytes[..rest.len()]);
-        }
+        self.0.load_words(offset, dst);
     }
 }

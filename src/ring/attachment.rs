@@ -17,12 +17,12 @@ use crate::os::clock::{coarse_ns, monotonic_ns};
 use crate::os::fork;
 use crate::os::owner_thread::OwnerThread;
 use crate::segment::counters::{Counter, Counters};
-use crate::segment::{Ends, Kind, Participant, Role, WakeMode};
+use crate::segment::{Ends, Kind, Participant, Role, State, WakeMode};
 use crate::set::source::Readiness;
 use crate::wait::block::{Check, block_on};
 use crate::wait::cancel::{Cancellable, Canceller, Sleepers};
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Many, One, SLEEP_CAP, Sleep};
+use crate::wait::eventcount::{ALL, Many, One, SLEEP_CAP, Sleep};
 use crate::wait::idle::{CHECK_NS, Idle, Pace};
 
 /// Time between two checks for dead participants where there are many sleepers. The sleeper that
@@ -35,7 +35,7 @@ const TRIES_PER_READING: u32 = 256;
 
 /// The eventcount at one end of a ring, and the kind of handles that use it.
 pub(super) trait Edge: Sleep + Sleepers + Sized + 'static {
-    /// Whether several participants can hold one of the roles, and several threads can use a handle.
+    /// Whether several threads can use a handle.
     const SHARED: bool;
 
     /// The eventcounts of `ring`: that of the consumers, and that of the producers.
@@ -68,6 +68,36 @@ impl Edge for Many {
     #[inline(always)]
     fn notify(&self, count: u32) -> bool {
         Many::notify(self, count)
+    }
+}
+
+/// The eventcount at one end of a broadcast ring: one publisher and many subscribers, each used by
+/// one thread at a time. What wakes one wakes all.
+pub(super) struct Fan(Many);
+
+impl Sleep for Fan {
+    fn sleep(&self, timeout: Duration, ready: &mut dyn FnMut() -> bool) -> bool {
+        self.0.sleep(timeout, ready)
+    }
+}
+
+impl Sleepers for Fan {
+    fn wake_all(&self) {
+        self.0.wake_all();
+    }
+}
+
+impl Edge for Fan {
+    const SHARED: bool = false;
+
+    fn both(ring: &Ring) -> (Self, Self) {
+        let (data, space) = ring.events_many();
+        (Fan(data), Fan(space))
+    }
+
+    #[inline(always)]
+    fn notify(&self, _: u32) -> bool {
+        self.0.notify(ALL)
     }
 }
 
@@ -150,7 +180,7 @@ impl<E: Edge> Attachment<E> {
     /// participants that wait for a peer check for themselves.
     pub(super) fn announce(&self) {
         let few = self.ring.segment().table().checks().are_few();
-        if !E::SHARED || self.has_recovered || few {
+        if is_exclusive(self.ring.kind(), self.participant.role()) || self.has_recovered || few {
             self.ring.wake_all();
         }
     }
@@ -361,7 +391,7 @@ impl<E: Edge> Attachment<E> {
         Ok(self.wake_after(reaped.unwrap_or(0)))
     }
 
-    fn reap_dead_now(&self) -> Result<usize> {
+    pub(super) fn reap_dead_now(&self) -> Result<usize> {
         Ok(self.wake_after(self.participant.reap_dead(|id| self.recover(id))?))
     }
 
@@ -376,6 +406,16 @@ impl<E: Edge> Attachment<E> {
             self.ring.wake_all();
         }
         reaped
+    }
+
+    /// Whether no participant has `id`.
+    pub(super) fn is_absent(&self, id: u16) -> bool {
+        self.ring.segment().table().get(id).state == Some(State::Free)
+    }
+
+    /// Whether the participant `id` is proven dead. One system call.
+    pub(super) fn is_dead(&self, id: u16) -> bool {
+        self.participant.is_dead(id)
     }
 
     /// Whether we still have to leave: false in a forked child, whose copy of a handle must not
@@ -489,7 +529,7 @@ impl<E: Edge> Drop for Attachment<E> {
             fence(Ordering::SeqCst);
             // The sleepers need not know that one of several participants has left, and waking n of
             // them at each of n leaves would take n² wake-ups.
-            if !E::SHARED || gave_back || !self.has_fellow() {
+            if is_exclusive(self.ring.kind(), self.participant.role()) || gave_back || !self.has_fellow() {
                 self.ring.wake_all();
             }
         }

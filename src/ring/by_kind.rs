@@ -4,12 +4,13 @@
 //! of the kinds, not on their handles.
 
 use super::Ring;
+use super::broadcast::layout as broadcast;
 use super::latest::layout as latest;
 use super::mpmc::layout as mpmc;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
 use crate::error::{Error, Result};
-use crate::memory::{Area, LINE};
+use crate::memory::{Area, LINE, Words};
 use crate::named;
 use crate::segment::layout::{DATA_EVENT, SPACE_EVENT};
 use crate::segment::{Geometry, Kind, Role};
@@ -59,6 +60,7 @@ impl Ring {
                 Ok(self.mpmc_shared().recover(&counters, id, self.redelivery(), || true))
             }
             Kind::Semaphore | Kind::Mutex | Kind::SignalSemaphore | Kind::Event => named::recover(self.segment(), id),
+            Kind::Broadcast => Ok(self.broadcast_shared().forget(id)),
             // A byte ring needs no recovery: the successor finds the end of the chain, or the last
             // release. A writer of latest values holds nothing.
             _ => Ok(false),
@@ -92,6 +94,20 @@ impl Ring {
         latest::Shared::new(self.segment().data(), slots, stride)
     }
 
+    /// The words of a broadcast ring.
+    pub(super) fn broadcast_shared(&self) -> broadcast::Shared {
+        let (publisher, subscribers) = (self.segment().producer_page(), self.segment().subscribers());
+        let &Geometry { participants, capacity, max_payload, .. } = self.geometry();
+        broadcast::Shared::new(
+            publisher,
+            subscribers,
+            Words(self.segment().data()),
+            participants,
+            capacity,
+            max_payload,
+        )
+    }
+
     pub(super) fn mpmc_shared(&self) -> mpmc::Shared {
         self.mpmc_over(self.segment().data())
     }
@@ -119,7 +135,7 @@ impl Ring {
 pub(super) fn is_exclusive(kind: Kind, role: Role) -> bool {
     match kind {
         Kind::Mpmc => false,
-        Kind::Latest => role == Role::Producer,
+        Kind::Latest | Kind::Broadcast => role == Role::Producer,
         _ => true,
     }
 }

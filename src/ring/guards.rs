@@ -4,7 +4,7 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use super::{mpmc, spsc, stream};
+use super::{broadcast, mpmc, spsc, stream};
 
 /// What to print of each guard: a name, and some of its calls.
 macro_rules! debug {
@@ -23,6 +23,10 @@ debug! {
     spsc::ReadView<'_>, "spsc::ReadView": header len;
     spsc::ReadBatch<'_>, "spsc::ReadBatch":;
     spsc::Iter<'_>, "spsc::Iter":;
+    broadcast::WriteBatch<'_>, "broadcast::WriteBatch": len;
+    broadcast::ReadView<'_>, "broadcast::ReadView": header len;
+    broadcast::ReadBatch<'_>, "broadcast::ReadBatch":;
+    broadcast::Iter<'_>, "broadcast::Iter":;
     mpmc::ReadBatch<'_>, "mpmc::ReadBatch":;
     mpmc::Iter<'_>, "mpmc::Iter": len;
     mpmc::WriteGrant<'_>, "mpmc::WriteGrant": len;

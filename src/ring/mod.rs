@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`spsc`] | frames from one producer to one consumer | 1, 1 | wait-free | any size up to the ring |
 //! | [`mpmc`] | work queues | many, many | lock-free | up to the size of a slot |
+//! | [`broadcast`] | one to many: each subscriber gets every frame | 1, many | wait-free, lossy subscribers lock-free | any size up to the ring |
 //! | [`stream`] | audio and other plain bytes | 1, 1 | wait-free | there are no frames |
 //! | [`latest`] | values of which only the newest matters | 1, many | writing wait-free, reading lock-free | up to the size of a cell |
 //!
@@ -15,6 +16,7 @@
 // handles.
 
 mod attachment;
+pub mod broadcast;
 mod by_kind;
 mod common_calls;
 mod guards;

@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::broadcast::SubscriberInfo;
+use super::broadcast::inspect::Walk;
 use super::latest::core::Miss;
 use super::mpmc::inspect::{Seen, State};
 use super::mpmc::layout::Stop;
@@ -16,6 +18,7 @@ use super::spsc::layout::Fault;
 use super::{Ring, latest, spsc};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Header};
+use crate::memory::Area;
 use crate::segment::{Counts, Kind, ParticipantInfo, Role};
 
 /// The counters and the fill level of a ring.
@@ -24,7 +27,8 @@ use crate::segment::{Counts, Kind, ParticipantInfo, Role};
 pub struct Stats {
     /// The sum of the counters of all participants that were ever attached.
     pub counts: Counts,
-    /// Position of the consumers: bytes (byte rings) or frames (slot rings) since creation.
+    /// Position of the consumers: bytes (byte rings) or frames (slot rings) since creation. Of a
+    /// broadcast ring that of the slowest reliable subscriber, or else that of the publisher.
     pub head: u64,
     /// Position of the producers.
     pub tail: u64,
@@ -118,6 +122,7 @@ impl Ring {
                 let values = self.latest_shared().observe().0;
                 (values, values)
             }
+            Kind::Broadcast => self.broadcast_shared().slowest(),
             _ => (0, 0),
         }
     }
@@ -181,6 +186,10 @@ impl Ring {
             Kind::Spsc => {
                 let shared = self.spsc_observed()?;
                 self.at_rest(|| self.verify_chain(&shared))
+            }
+            Kind::Broadcast => {
+                let data = self.segment().map_data_to_read()?;
+                self.at_rest(|| self.verify_broadcast(&data))
             }
             Kind::Stream => self.at_rest(|| self.verify_distance()),
             Kind::Latest => self.at_rest(|| self.verify_cells()),
@@ -255,6 +264,53 @@ impl Ring {
             Ok(_) => {}
         }
         report
+    }
+
+    /// The frames that are still there, and the positions of the subscribers.
+    fn verify_broadcast(&self, data: &Area) -> Report {
+        let (mut report, shared) = (Report::default(), self.broadcast_shared());
+        let end = shared.watch(data.clone(), false, |header, _| {
+            report.frames += 1;
+            report.bytes += u64::from(header.len);
+            true
+        });
+        match end {
+            Err(fault) => report.problems.push(fault.error().to_string()),
+            Ok(Walk { end: Some(end), floor, tail }) if end.wrapping_sub(floor) < tail.wrapping_sub(floor) => {
+                report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));
+            }
+            Ok(Walk { floor, tail, .. }) if tail.wrapping_sub(floor) > self.capacity() as u64 => {
+                report.problems.push(format!("the tail {tail} is more than a ring ahead of the floor {floor}"));
+            }
+            Ok(_) => {}
+        }
+        for id in shared.misplaced() {
+            report.problems.push(format!("subscriber {id}: its position is not in the ring"));
+        }
+        report
+    }
+
+    /// The subscribers of a broadcast ring, by their entries; a dead one counts until it is noticed.
+    /// Empty for other kinds. Reads shared memory only; some loads for each participant that there
+    /// can be.
+    ///
+    /// ```
+    /// use slipring::broadcast::{self, LossySubscriber, Mode, Start};
+    /// let (mut tx, _rx) = broadcast::pair(4096)?;
+    /// let _monitor = LossySubscriber::attach(tx.ring(), Start::Latest)?;
+    /// tx.send(b"12345678")?;
+    /// let subscribers = tx.ring().subscribers();
+    /// assert_eq!((subscribers[0].mode, subscribers[0].lag), (Mode::Reliable, 24));
+    /// assert_eq!((subscribers[1].mode, subscribers[1].missed), (Mode::Lossy, 0));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn subscribers(&self) -> Vec<SubscriberInfo> {
+        if self.kind() != Kind::Broadcast {
+            return Vec::new();
+        }
+        let (shared, table) = (self.broadcast_shared(), self.segment().table());
+        shared.ids().filter_map(|id| shared.describe(id, &table.counters(id))).collect()
     }
 
     fn verify_slots(&self) -> Report {
@@ -336,8 +392,12 @@ impl Ring {
                 shared.watch(true, show).map(drop).map_err(Fault::error)
             }
             Kind::Mpmc => self.mpmc_observed()?.frames(show).map_err(Stop::error),
+            Kind::Broadcast => {
+                let data = self.segment().map_data_to_read()?;
+                self.broadcast_shared().watch(data, true, show).map(drop).map_err(Fault::error)
+            }
             Kind::Latest => self.inspect_cells(show),
-            _ => Err(Error::Invalid { what: "kind: only spsc, mpmc and latest rings have frames" }),
+            _ => Err(Error::Invalid { what: "kind: streams have no frames" }),
         }
     }
 

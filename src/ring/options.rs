@@ -36,6 +36,7 @@ enum Shape {
     Mpmc { slots: usize, payload: usize },
     Stream { capacity: usize },
     Latest { cells: usize, size: usize },
+    Broadcast { capacity: usize },
 }
 
 impl Options {
@@ -74,6 +75,20 @@ impl Options {
     /// ```
     pub fn latest(cells: usize, size: usize) -> Self {
         Self::of(Shape::Latest { cells, size })
+    }
+
+    /// A broadcast ring of frames for one publisher and many subscribers. `capacity` as for
+    /// [`Options::spsc`]. It has room for one subscriber less than
+    /// [`Options::participants`], and 264 bytes more for each of them.
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let ring = Ring::create_anonymous(&Options::broadcast(1 << 16).participants(1 + 1024))?;
+    /// assert_eq!(ring.capacity(), 65_536);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn broadcast(capacity: usize) -> Self {
+        Self::of(Shape::Broadcast { capacity })
     }
 
     /// A ring of any kind, for opening only. Creating with it is
@@ -233,6 +248,7 @@ impl Options {
             Shape::Mpmc { .. } => Some(Kind::Mpmc),
             Shape::Stream { .. } => Some(Kind::Stream),
             Shape::Latest { .. } => Some(Kind::Latest),
+            Shape::Broadcast { .. } => Some(Kind::Broadcast),
         }
     }
 
@@ -256,6 +272,7 @@ impl Options {
             Shape::Mpmc { slots, payload } => Geometry::mpmc(slots, payload, &settings),
             Shape::Stream { capacity } => Geometry::stream(capacity, &settings),
             Shape::Latest { cells, size } => Geometry::latest(cells, size, &settings),
+            Shape::Broadcast { capacity } => Geometry::broadcast(capacity, &settings),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Ring;
+use super::broadcast::layout as broadcast;
 use super::latest::{Seen, layout as latest};
 use super::mpmc::layout as mpmc;
 use super::spsc::layout as spsc;
@@ -32,6 +33,9 @@ pub(super) enum Look {
     MpmcRoom(mpmc::Shared),
     /// A cell whose newest value was not read.
     Latest(latest::Shared, Seen),
+    /// A frame behind the position of this subscriber.
+    Broadcast(broadcast::Shared, u16),
+    BroadcastRoom(broadcast::Shared, usize),
 }
 
 impl Look {
@@ -72,11 +76,13 @@ impl Look {
             }
             Look::MpmcRoom(shared) => shared.is_writable(),
             Look::Latest(shared, seen) => seen.changed(shared, 0).is_some(),
+            Look::Broadcast(shared, id) => shared.is_readable(*id),
+            Look::BroadcastRoom(shared, len) => shared.has_room_for(*len),
         }
     }
 
     fn is_of_producer(&self) -> bool {
-        matches!(self, Look::SpscRoom(..) | Look::StreamRoom(..) | Look::MpmcRoom(_))
+        matches!(self, Look::SpscRoom(..) | Look::StreamRoom(..) | Look::MpmcRoom(_) | Look::BroadcastRoom(..))
     }
 }
 
@@ -140,8 +146,8 @@ impl Side {
 
     fn pass_on(&self) {
         if let Edge::Many(event) = &self.edge {
-            // A writer of latest values wakes all.
-            if !matches!(self.look, Look::Latest(..)) && self.look.finds() {
+            // A writer of latest values and a publisher wake all.
+            if !matches!(self.look, Look::Latest(..) | Look::Broadcast(..)) && self.look.finds() {
                 event.notify(1);
             }
         }

@@ -4,7 +4,7 @@
 //! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame
 //! header being 16 bytes.
 
-use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len};
+use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len, subscribers_len};
 use crate::error::{Error, Result};
 use crate::memory::LINE;
 use crate::wait::barrier::Barrier;
@@ -30,6 +30,8 @@ pub enum Kind {
     SignalSemaphore = 7,
     /// An event.
     Event = 8,
+    /// A byte ring of frames, one publisher and many subscribers.
+    Broadcast = 9,
 }
 
 /// How a notifier finds out whether a waiter sleeps.
@@ -116,8 +118,8 @@ pub(crate) struct Geometry {
     pub(crate) wake: WakeMode,
     pub(crate) redelivery: Redelivery,
     pub(crate) page: usize,
-    /// Offset of the two arrays of slot owners, one after the other, each of [`claims_len`] bytes;
-    /// empty without slots.
+    /// Offset of what lies behind the participants: of a slot ring the two arrays of slot owners,
+    /// one after the other, each of [`claims_len`] bytes; of a broadcast ring its subscribers.
     pub(crate) claims_offset: usize,
     /// Offset of the data, a multiple of `page`.
     pub(crate) data_offset: usize,
@@ -156,6 +158,12 @@ impl Geometry {
     pub(crate) fn stream(capacity: usize, settings: &Settings) -> Result<Self> {
         let capacity = ring_capacity(capacity, settings.page)?;
         Self::build(Kind::Stream, capacity, (0, 0), capacity, settings)
+    }
+
+    /// A broadcast ring: as [`Geometry::spsc`].
+    pub(crate) fn broadcast(capacity: usize, settings: &Settings) -> Result<Self> {
+        let spsc = Self::spsc(capacity, settings)?;
+        Self::build(Kind::Broadcast, spsc.capacity, (0, 0), spsc.max_payload, settings)
     }
 
     /// A ring of `slots` (rounded up to a power of two, 2..=2^24) frames of up to `payload` bytes
@@ -202,7 +210,7 @@ impl Geometry {
 
     /// Whether the data is mapped twice in mapped segments.
     pub(crate) fn is_mirrored(&self) -> bool {
-        matches!(self.kind, Kind::Spsc | Kind::Stream)
+        matches!(self.kind, Kind::Spsc | Kind::Stream | Kind::Broadcast)
     }
 
     fn build(
@@ -222,8 +230,12 @@ impl Geometry {
         }
         // Nothing overflows: each summand is below 2^41.
         let claims_offset = PARTICIPANTS + (participants + 1) * RECORD;
-        let claims = if kind == Kind::Mpmc { claims_len(slots) } else { 0 };
-        let data_offset = (claims_offset + 2 * claims).next_multiple_of(page);
+        let table = match kind {
+            Kind::Mpmc => 2 * claims_len(slots),
+            Kind::Broadcast => subscribers_len(participants),
+            _ => 0,
+        };
+        let data_offset = (claims_offset + table).next_multiple_of(page);
         let total_len = data_offset + capacity.next_multiple_of(page);
         #[rustfmt::skip]
         let geometry = Geometry {

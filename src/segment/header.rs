@@ -124,11 +124,12 @@ fn recompute(word: impl Fn(usize) -> u64, halves: impl Fn(usize) -> (u32, u32)) 
         redelivery: [Redelivery::AtLeastOnce, Redelivery::AtMostOnce].into_iter().find(|r| *r as u32 == redelivery)?,
         page: size(8)?,
     };
-    use Kind::{Event, Latest, Mpmc, Mutex, Semaphore, SignalSemaphore, Spsc, Stream};
-    let kinds = [Spsc, Mpmc, Stream, Semaphore, Mutex, Latest, SignalSemaphore, Event];
+    use Kind::{Broadcast, Event, Latest, Mpmc, Mutex, Semaphore, SignalSemaphore, Spsc, Stream};
+    let kinds = [Spsc, Mpmc, Stream, Semaphore, Mutex, Latest, SignalSemaphore, Event, Broadcast];
     match kinds.into_iter().find(|k| *k as u32 == kind)? {
         Spsc => Geometry::spsc(size(4)?, &settings),
         Stream => Geometry::stream(size(4)?, &settings),
+        Broadcast => Geometry::broadcast(size(4)?, &settings),
         Mpmc => Geometry::mpmc(size(5)?, size(7)?, &settings),
         Latest => Geometry::latest(size(5)?, size(7)?, &settings),
         plain @ (Semaphore | Mutex | SignalSemaphore | Event) => Geometry::plain(plain, size(4)?, &settings),
@@ -145,6 +146,7 @@ mod tests {
         let geometries = [
             Geometry::spsc(100_000, &settings),
             Geometry::stream(1 << 20, &settings),
+            Geometry::broadcast(1 << 16, &settings),
             Geometry::mpmc(100, 1000, &Settings::default()),
             Geometry::mpmc(2, 1 << 30, &Settings::default()),
             Geometry::latest(100, 1000, &settings),

@@ -16,6 +16,7 @@
 //! page 4.. participants: records of 256 bytes, id 0 unused
 //!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
 //!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads
+//! subscribers  of a broadcast ring, behind the participants: a word and an entry for each id (ring/broadcast/layout.rs)
 //! claims   of a slot ring, behind the participants: producers[], then consumers[], a u64 per slot, each array
 //!          in whole lines (ring/mpmc/layout.rs)
 //! data     at a multiple of the alignment unit (a page, or 2 MiB)
@@ -69,6 +70,19 @@ pub(crate) const COUNTER_COUNT: usize = 11;
 /// Bytes of each of the two arrays of slot owners.
 pub(crate) const fn claims_len(slots: usize) -> usize {
     (8 * slots).next_multiple_of(LINE)
+}
+
+/// Bytes of the entry of a subscriber of a broadcast ring.
+pub(crate) const SUBSCRIBER: usize = if cfg!(slipring_loom) { 5 * LINE } else { 2 * LINE };
+
+/// Bytes of the words that say who subscribes, one for each id.
+pub(crate) const fn states_len(participants: usize) -> usize {
+    (8 * (participants + 1)).next_multiple_of(LINE)
+}
+
+/// Bytes of these words and of the entries behind them.
+pub(crate) const fn subscribers_len(participants: usize) -> usize {
+    states_len(participants) + (participants + 1) * SUBSCRIBER
 }
 
 /// Participant ids have 12 bits in the words of slot owners, and 0 means "no owner".

@@ -12,7 +12,9 @@ use rustix::fs::{Mode, OFlags};
 use super::counters::Counts;
 use super::geometry::Geometry;
 use super::header::Header;
-use super::layout::{CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len};
+use super::layout::{
+    CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len, subscribers_len,
+};
 use super::liveness::locks::{HeapHolder, HeldLocks};
 use super::liveness::table::Table;
 use super::set_bits::SetBits;
@@ -157,6 +159,12 @@ impl Segment {
         (self.control.part(claims_offset, len), self.control.part(claims_offset + len, len))
     }
 
+    /// The subscribers of a broadcast ring.
+    pub(crate) fn subscribers(&self) -> Area {
+        let Geometry { claims_offset, participants, .. } = self.header.geometry;
+        self.control.part(claims_offset, subscribers_len(participants))
+    }
+
     /// The data: `2 * capacity` bytes if [`Segment::is_mirrored`], else `capacity`.
     pub(crate) fn data(&self) -> Area {
         self.data.clone()
@@ -169,6 +177,15 @@ impl Segment {
         let g = &self.header.geometry;
         match &self.backing {
             Backing::File(fd) => Ok(memory::map_again(fd.as_fd(), g.data_offset, g.data_len())?.part(0, g.capacity)),
+            Backing::Heap(_) => Ok(self.data.part(0, g.capacity)),
+        }
+    }
+
+    /// The data, once, through a new mapping that is read-only. A heap segment has one mapping only.
+    pub(crate) fn map_data_to_read(&self) -> Result<Area> {
+        let g = &self.header.geometry;
+        match &self.backing {
+            Backing::File(fd) => Ok(memory::map_to_read(fd.as_fd(), g.data_offset, g.data_len())?.part(0, g.capacity)),
             Backing::Heap(_) => Ok(self.data.part(0, g.capacity)),
         }
     }

@@ -39,7 +39,7 @@ const LOOK_EVERY: u64 = 64;
 const DISTANCE: u64 = 1024;
 const DISTANCE_NS: u32 = 1_000;
 
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Frames received when the ring was last found empty, and the position then.
     began: u64,
     began_at: u64,
@@ -55,7 +55,7 @@ pub(super) struct Run {
 
 impl Run {
     /// A new state, after `received` frames, at position `at` in a ring of `capacity` bytes.
-    pub(super) fn new(received: u64, at: u64, capacity: u64) -> Self {
+    pub(crate) fn new(received: u64, at: u64, capacity: u64) -> Self {
         Run {
             began: received,
             began_at: at,
@@ -69,7 +69,7 @@ impl Run {
 
     /// In a run, after `received` frames, `lead` bytes behind the producer. Returns after how many
     /// more frames to call again.
-    pub(super) fn go_on(&mut self, received: u64, lead: impl FnOnce() -> u64) -> u32 {
+    pub(crate) fn go_on(&mut self, received: u64, lead: impl FnOnce() -> u64) -> u32 {
         let left = self.look_at.wrapping_sub(received) as i64;
         if left > 0 {
             return left as u32;
@@ -83,7 +83,7 @@ impl Run {
 
     /// The ring was found empty after `received` frames, at position `at`: pauses if that is likely
     /// to help.
-    pub(super) fn end(&mut self, received: u64, at: u64) {
+    pub(crate) fn end(&mut self, received: u64, at: u64) {
         self.look_at = received.wrapping_add(LOOK_EVERY);
         let frames = received.wrapping_sub(self.began).min(u32::MAX.into()) as u32;
         let bytes = at.wrapping_sub(self.began_at).min(u32::MAX.into()) as u32;

@@ -463,6 +463,13 @@ impl<D: Data> Consumer<D> {
         &self.shared
     }
 
+    /// Whether there may be a frame that is not released. One load.
+    #[inline(always)]
+    pub(crate) fn has_next(&self) -> bool {
+        // Relaxed: `look_first` loads it again.
+        self.shared.word(self.released).load(Ordering::Relaxed) != 0
+    }
+
     /// The first committed frame that is not released, or the reason why there is none.
     #[inline(always)]
     pub(crate) fn look_first(&mut self) -> Result<Peeked, Fault> {

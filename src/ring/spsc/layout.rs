@@ -34,10 +34,10 @@ pub(crate) const TAKEN: usize = LINE + 8;
 
 /// The bytes behind a record that must be free as well: the next header's first word, which commit
 /// zeroes.
-pub(super) const SUCCESSOR: u64 = 8;
+pub(in crate::ring) const SUCCESSOR: u64 = 8;
 
 /// The flag's bit in a commit word.
-pub(super) const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
+pub(in crate::ring) const REDELIVERED: u64 = Flags::REDELIVERED.in_word();
 
 /// Why there is no frame at a position. It fits into a register; the handles convert it into an
 /// [`Error`].
@@ -73,10 +73,10 @@ impl Fault {
 /// read again. `D` is how the data is accessed: a broadcast ring has its own way.
 #[derive(Clone)]
 pub(crate) struct Shared<D = Area> {
-    pub(super) producer: Area,
-    pub(super) consumer: Area,
-    pub(super) data: D,
-    pub(super) capacity: u64,
+    pub(in crate::ring) producer: Area,
+    pub(in crate::ring) consumer: Area,
+    pub(in crate::ring) data: D,
+    pub(in crate::ring) capacity: u64,
     /// The capacity less one: the mask that gives the place of a position.
     mask: usize,
     max_payload: usize,
@@ -106,32 +106,32 @@ impl<D: Data> Shared<D> {
     }
 
     #[inline(always)]
-    pub(super) fn tail(&self) -> &AtomicU64 {
+    pub(in crate::ring) fn tail(&self) -> &AtomicU64 {
         // SAFETY: `new` checked that the area is long enough; a multiple of 8.
         unsafe { self.producer.word_unchecked(TAIL) }
     }
 
     #[inline(always)]
-    pub(super) fn head(&self) -> &AtomicU64 {
+    pub(in crate::ring) fn head(&self) -> &AtomicU64 {
         // SAFETY: as above: HEAD lies before TAKEN.
         unsafe { self.consumer.word_unchecked(HEAD) }
     }
 
     #[inline(always)]
-    pub(super) fn exact(&self) -> &AtomicU64 {
+    pub(in crate::ring) fn exact(&self) -> &AtomicU64 {
         // SAFETY: as above: EXACT lies before TAKEN.
         unsafe { self.consumer.word_unchecked(EXACT) }
     }
 
     #[inline(always)]
-    pub(super) fn taken(&self) -> &AtomicU64 {
+    pub(in crate::ring) fn taken(&self) -> &AtomicU64 {
         // SAFETY: as above.
         unsafe { self.consumer.word_unchecked(TAKEN) }
     }
 
     /// The first header word at `position`, which is a multiple of 8.
     #[inline(always)]
-    pub(super) fn word(&self, position: u64) -> &AtomicU64 {
+    pub(in crate::ring) fn word(&self, position: u64) -> &AtomicU64 {
         debug_assert!(position % 8 == 0);
         // SAFETY: positions are multiples of 8 (records are padded, attach checks the start), the
         // offset is masked below the capacity, and the data area is at least that long.
@@ -229,7 +229,7 @@ impl<D: Data> Shared<D> {
     }
 
     /// The record at `position`, whose first word was loaded as `first`, read by relaxed words.
-    fn copy_record(&self, position: u64, first: u64) -> Result<Peeked, Fault> {
+    pub(in crate::ring) fn copy_record(&self, position: u64, first: u64) -> Result<Peeked, Fault> {
         if !self.is_record(first) {
             return Err(self.refuse(first));
         }
@@ -240,7 +240,7 @@ impl<D: Data> Shared<D> {
 
     /// Copies the payload of the record at `position` by relaxed words, in two parts if it lies
     /// across the end.
-    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+    pub(in crate::ring) fn copy_payload(&self, position: u64, into: &mut [u8]) {
         let at = self.payload_offset(position);
         let until_end = (self.capacity as usize - at).min(into.len());
         let (first, rest) = into.split_at_mut(until_end);
@@ -253,7 +253,7 @@ impl<D: Data> Shared<D> {
     /// # Safety
     /// As for [`Shared::copy_in`]; and the area is twice a capacity long.
     #[inline(always)]
-    pub(super) unsafe fn copy_in_whole(&self, position: u64, bytes: &[u8]) {
+    pub(in crate::ring) unsafe fn copy_in_whole(&self, position: u64, bytes: &[u8]) {
         debug_assert!(self.data().len() as u64 == 2 * self.capacity);
         // SAFETY: at most a capacity of bytes from an offset below the capacity; ours by contract.
         unsafe { self.data.write(self.offset(position), bytes) };
@@ -264,7 +264,7 @@ impl<D: Data> Shared<D> {
     /// # Safety
     /// The bytes belong to the caller by the protocol, and there are at most `capacity` of them.
     #[inline(always)]
-    pub(super) unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
+    pub(in crate::ring) unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
         if offset + bytes.len() <= self.data().len() {
             // SAFETY: in bounds by the line above, ours by contract.
             return unsafe { self.data.write(offset, bytes) };
@@ -282,7 +282,7 @@ impl<D: Data> Shared<D> {
     /// # Safety
     /// The bytes are a committed, unreleased payload, and there are at most `capacity` of them.
     #[inline(always)]
-    pub(super) unsafe fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+    pub(in crate::ring) unsafe fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
         if offset + bytes.len() <= self.data().len() {
             // SAFETY: in bounds by the line above, stable by contract.
             return unsafe { self.data.read(offset, bytes) };
@@ -296,14 +296,14 @@ impl<D: Data> Shared<D> {
 
     /// Whether `first` begins a record of this ring. Zero, which means "no frame yet", does not.
     #[inline(always)]
-    pub(super) fn is_record(&self, first: u64) -> bool {
+    pub(in crate::ring) fn is_record(&self, first: u64) -> bool {
         is_short(first) && (first >> 32) as usize <= self.max_payload
     }
 
     /// Why `first` does not begin a record of this ring.
     #[cold]
     #[inline(never)]
-    pub(super) fn refuse(&self, first: u64) -> Fault {
+    pub(in crate::ring) fn refuse(&self, first: u64) -> Fault {
         match first {
             0 => Fault::Empty,
             _ if !is_short(first) => Fault::Header(refusal(first)),
@@ -315,7 +315,7 @@ impl<D: Data> Shared<D> {
     /// Zeroes the words from one position up to another, which is less than a capacity ahead. They
     /// are in free space.
     #[inline(always)]
-    pub(super) fn zero(&self, from: u64, to: u64) {
+    pub(in crate::ring) fn zero(&self, from: u64, to: u64) {
         let (at, len) = (self.offset(from), to.wrapping_sub(from) as usize);
         debug_assert!(len as u64 <= self.capacity);
         let first = len.min(self.data().len() - at);
@@ -332,7 +332,7 @@ impl<D: Data> Shared<D> {
     /// Zeroes the `N` bytes from a multiple of `N` on, a power of two up to the capacity. They are
     /// in free space.
     #[inline(always)]
-    pub(super) fn zero_piece<const N: usize>(&self, from: u64) {
+    pub(in crate::ring) fn zero_piece<const N: usize>(&self, from: u64) {
         debug_assert!(from as usize % N == 0 && self.capacity as usize % N == 0);
         // SAFETY: a whole piece of the area, whose length is a multiple of one; otherwise as in
         // `zero`.
@@ -341,7 +341,7 @@ impl<D: Data> Shared<D> {
 
     /// The record whose first word was loaded as `first`, for which [`Shared::is_record`] holds.
     #[inline(always)]
-    pub(super) fn record(&self, position: u64, first: u64) -> Peeked {
+    pub(in crate::ring) fn record(&self, position: u64, first: u64) -> Peeked {
         let mut second = [0; 8];
         // SAFETY: the second word of a header: 8 bytes at a multiple of 8 below the capacity. The
         // first word was loaded non-zero with Acquire, so the producer has finished it.
@@ -352,7 +352,7 @@ impl<D: Data> Shared<D> {
 
 /// Bytes of the record that carries `len` bytes of payload.
 #[inline(always)]
-pub(super) fn record_size(len: usize) -> u64 {
+pub(in crate::ring) fn record_size(len: usize) -> u64 {
     padded(SHORT + len) as u64
 }
 
@@ -361,9 +361,9 @@ pub(super) fn record_size(len: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peeked {
     /// The commit word; with REDELIVERED if a dead consumer had seen the frame.
-    pub(super) first: u64,
-    pub(super) second: u64,
-    pub(super) position: u64,
+    pub(in crate::ring) first: u64,
+    pub(in crate::ring) second: u64,
+    pub(in crate::ring) position: u64,
 }
 
 impl Peeked {

@@ -67,7 +67,7 @@
 // `core.rs` has the algorithm, this file and its neighbours the handles.
 
 pub(crate) mod ahead;
-mod catch_up;
+pub(crate) mod catch_up;
 mod consumer;
 pub(crate) mod core;
 pub(crate) mod layout;
