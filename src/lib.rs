@@ -64,6 +64,7 @@
 //!   has rings, semaphores, mutexes and events, and the frame format of the rings.
 //! * `async` (off by default): handles for tasks of any executor, for example
 //!   [`spsc::AsyncConsumer`] and [`AsyncSemaphore`]. It needs no runtime.
+//! * `tokio` (off by default): transports wait in the event loop of Tokio's runtime.
 //! * `zerocopy` (off by default): typed messages and streams, for example
 //!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
 //!   that derives the traits of the crate `zerocopy`.

@@ -3,6 +3,8 @@
 //! Used by every floor above. Each wrapper makes the call and handles its errno; the callers decide
 //! what to do with the result.
 
+#[cfg(feature = "tokio")]
+pub(crate) mod async_fd;
 #[cfg(feature = "transports")]
 pub(crate) mod bytes;
 pub(crate) mod clock;

@@ -38,6 +38,8 @@ pub mod signal;
 pub(crate) mod socket;
 pub mod stream;
 pub mod sysv;
+#[cfg(feature = "async")]
+mod tasks;
 pub mod tcp;
 pub mod udp;
 pub mod unix;
@@ -45,6 +47,8 @@ pub mod upgrade;
 
 pub use deadlines::{FrameReceiverExt, FrameSenderExt};
 pub use doorbell::Doorbell;
+#[cfg(feature = "async")]
+pub use tasks::{AsyncReceiver, AsyncSender};
 
 use std::os::fd::BorrowedFd;
 
