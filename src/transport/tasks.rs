@@ -19,8 +19,7 @@ use super::{FrameReceiver, FrameSender};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header};
 #[cfg(feature = "tokio")]
-use crate::os::async_fd::PolledFd;
-use crate::os::poll::Ready;
+use crate::os::{async_fd::PolledFd, poll::Ready};
 use crate::set::source::Readiness;
 use crate::set::tasks::{Attempt, Tasks, Waiting};
 use crate::wait::deadline::Deadline;
@@ -215,6 +214,7 @@ impl Shape {
 
 /// An attempt at an end, and the descriptor that says when to repeat it.
 trait Polled: Attempt {
+    #[cfg(feature = "tokio")]
     const READY: Ready;
     const IS_LAST: bool = false;
 
@@ -256,6 +256,7 @@ impl Attempt for Receive<'_> {
 }
 
 impl Polled for Receive<'_> {
+    #[cfg(feature = "tokio")]
     const READY: Ready = Ready::Read;
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -289,6 +290,7 @@ impl Attempt for Send<'_> {
 }
 
 impl Polled for Send<'_> {
+    #[cfg(feature = "tokio")]
     const READY: Ready = Ready::Write;
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -311,6 +313,7 @@ impl Attempt for Close<'_> {
 }
 
 impl Polled for Close<'_> {
+    #[cfg(feature = "tokio")]
     const READY: Ready = Ready::Write;
     const IS_LAST: bool = true;
 

@@ -1,7 +1,9 @@
 //! `bench waitset`: waiting for many rings at once, beside the kernel's own ways.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Wake};
 use std::time::Duration;
 
 use clap::Args;
@@ -42,6 +44,8 @@ const DEATHS: usize = 5;
 
 const WAKE_UP: Target =
     Target { what: "a wake-up through a set of 16 rings beyond eventfd and epoll, in µs", at_most: 10.0 };
+const TASK: Target =
+    Target { what: "a wake-up of a task by the reactor beyond eventfd and epoll, in µs", at_most: 15.0 };
 const SHARE: Target = Target { what: "a frame of a busy ring in a set of 64, to the ring alone", at_most: 1.2 };
 const REST: Target =
     Target { what: "1,000 idle rings whose peers have pidfds, in percent of a processor", at_most: 0.1 };
@@ -63,11 +67,17 @@ impl Waitset {
         let mut share = Row::new(format!("busy ring in a set of {BUSY}"), MESSAGE, Unit::Message);
         let (mut bare, mut alone) = (Series::default(), Series::default());
         let mut times = Times::new()?;
+        let mut of_task = Row::new("wake-up of a task", MESSAGE, Unit::OneWay);
+        let mut task_times = Times::new()?;
         self.common.cpus()?.pinned(|theirs| {
             for _ in 0..RUNS {
                 let rounds = count.unwrap_or_else(|| (ns / 400_000).max(16));
                 let (mut of_set, of_epoll) = (through_set(rounds, theirs)?, through_epoll(rounds, theirs)?);
                 wake_up.runs.push(of_set.median());
+                let mut through = through_task(rounds, theirs)?;
+                of_task.runs.push(through.median());
+                task_times.take(&mut through)?;
+                of_task.count += rounds;
                 bare.push(of_epoll.median());
                 times.take(&mut of_set)?;
                 wake_up.count += rounds;
@@ -79,11 +89,13 @@ impl Waitset {
             Ok(())
         })?;
         wake_up.targets.push((WAKE_UP, (wake_up.runs.median() - bare.median()) / 1e3));
+        of_task.targets.push((TASK, (of_task.runs.median() - bare.median()) / 1e3));
+        of_task.times = Some(task_times);
         wake_up.floors.push(Floor { name: "eventfd, epoll", runs: bare });
         wake_up.times = Some(times);
         share.floors.push(Floor { name: "the ring alone", runs: alone });
         share.aim(SHARE, 0);
-        let mut rows = vec![wake_up, share];
+        let mut rows = vec![wake_up, of_task, share];
         let mut notes = Vec::new();
         rows.extend(waitset_trial::rows(self.common.count)?);
         // Long enough for the longest sleep of a set; a given count asks for a short run.
@@ -171,6 +183,34 @@ fn through_set(rounds: u64, theirs: Option<usize>) -> Outcome<Times> {
                     Err(Error::Empty) => {}
                     Err(error) => return Err(error.into()),
                 }
+            }
+        }
+    })
+}
+
+/// Over the reactor, whose waker makes this thread go on.
+fn through_task(rounds: u64, theirs: Option<usize>) -> Outcome<Times> {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let (sender, receiver) = spsc::pair(RING)?;
+    let sender = std::sync::Mutex::new(sender);
+    let mut receiver = spsc::AsyncConsumer::new(receiver);
+    let send = |round| {
+        let mut message = [0; MESSAGE];
+        payload::fill(&mut message, round);
+        Ok(sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner).send(&message)?)
+    };
+    woken(rounds, theirs, send, |round| {
+        let mut received = std::pin::pin!(receiver.recv());
+        loop {
+            match received.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+                Poll::Ready(message) => return check(payload::check(&message?, round)),
+                Poll::Pending => std::thread::park(),
             }
         }
     })
