@@ -38,6 +38,18 @@ assert_impl_all!(Permit<'_>: Send, Sync);
 assert_impl_all!(SignalSemaphore: Send, Sync, Clone);
 assert_impl_all!(Event: Send, Sync, Clone);
 #[cfg(feature = "async")]
+assert_impl_all!(spsc::AsyncProducer: Send);
+#[cfg(feature = "async")]
+assert_impl_all!(spsc::AsyncConsumer: Send);
+#[cfg(feature = "async")]
+assert_impl_all!(mpmc::AsyncProducer: Send, Sync, Clone);
+#[cfg(feature = "async")]
+assert_impl_all!(mpmc::AsyncConsumer: Send, Sync, Clone);
+#[cfg(all(feature = "async", feature = "transports"))]
+assert_impl_all!(transport::AsyncSender: Send);
+#[cfg(all(feature = "async", feature = "transports"))]
+assert_impl_all!(transport::AsyncReceiver: Send);
+#[cfg(feature = "async")]
 assert_impl_all!(AsyncSemaphore: Send, Sync, Clone);
 #[cfg(feature = "async")]
 assert_impl_all!(AsyncSignalSemaphore: Send, Sync, Clone);

@@ -136,3 +136,35 @@ fn streams_allocate_nothing() {
     });
     assert_eq!(calls, 0);
 }
+
+/// What finds a frame, or room, at once.
+#[cfg(feature = "async")]
+#[test]
+fn tasks_that_need_not_wait_allocate_nothing() {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn ready<T>(future: impl Future<Output = slipring::Result<T>>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => outcome.unwrap(),
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+    let (tx, rx) = spsc::pair(4096).unwrap();
+    let (mut tx, mut rx) = (spsc::AsyncProducer::new(tx), spsc::AsyncConsumer::new(rx));
+    let (into, from) = mpmc::pair(16, 64).unwrap();
+    let (into, from) = (mpmc::AsyncProducer::new(into), mpmc::AsyncConsumer::new(from));
+    let calls = calls(|| {
+        for _ in 0..1000 {
+            ready(tx.send(&[1; 40]));
+            ready(tx.reserve(64)).commit(10);
+            assert_eq!(ready(rx.recv()).len(), 40);
+            assert_eq!(ready(rx.recv_batch(8)).iter().count(), 1);
+            ready(into.send(&[1; 40]));
+            ready(into.reserve(64)).commit(10);
+            assert_eq!(ready(from.recv()).len(), 40);
+            assert_eq!(ready(from.recv_batch(8)).iter().count(), 1);
+        }
+    });
+    assert_eq!(calls, 0);
+}
