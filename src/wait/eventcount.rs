@@ -68,7 +68,7 @@ use std::time::Duration;
 use super::barrier::{Barrier, Line};
 use crate::memory::Area;
 use crate::os::futex;
-use crate::sync::{AtomicU32, Ordering::*, fence};
+use crate::sync::{AtomicU32, Ordering::*};
 
 /// How often a sleeper checks, unless another one does so for it, because a wake-up can be lost
 /// with its waker.
@@ -253,11 +253,11 @@ impl<'a> Event<'a> {
     /// Ends the sleep of a set here, or keeps it from sleeping, if its check includes what was stored
     /// before. Other sleepers may check as well, and sleep again.
     pub(crate) fn interrupt(self) {
-        // SYNC(interrupt): pairs with SYNC(sleep). A set that arms this word later sees the store.
-        fence(SeqCst);
+        // SYNC(interrupt): pairs with the fence of SYNC(sleep): a set that arms this word later sees
+        // what was stored before, through the RMWs between.
         match self {
-            Event::One(event, bit) => event.0.word().fetch_and(!bit, Relaxed),
-            Event::Many(event) => event.0.word().fetch_add(WAKE_UP, Relaxed),
+            Event::One(event, bit) => event.0.word().fetch_and(!bit, Release),
+            Event::Many(event) => event.0.word().fetch_add(WAKE_UP, Release),
         };
         futex::wake(self.word(), ALL);
     }
