@@ -99,7 +99,8 @@ impl Waitset {
         let mut notes = Vec::new();
         rows.extend(waitset_trial::rows(self.common.count)?);
         // Long enough for the longest sleep of a set; a given count asks for a short run.
-        let idle = if count.is_some() { Duration::from_secs(2) } else { Duration::from_nanos(12 * ns).max(IDLE_TIME) };
+        let idle =
+            if count.is_some() { Duration::from_millis(300) } else { Duration::from_nanos(12 * ns).max(IDLE_TIME) };
         match rest(idle) {
             Ok(rested) => rows.extend(rested),
             Err(failure) => notes.push(format!("idle rings: {}", failure.message())),

@@ -1,10 +1,17 @@
 //! Part of `bench waitset`: eight rings whose senders send bursts and sleep, received by one thread
 //! that waits for all of them. No message may be lost, and none may be late.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use slipring::spsc::AsyncConsumer;
 use slipring::transport::{FrameReceiver, ring};
 use slipring::{Error, Ring, Token, WaitSet, frame, spsc};
 
@@ -20,45 +27,47 @@ const MESSAGE: usize = 64;
 /// The longest burst, and the longest sleep after one.
 const BURST: u64 = 2_000;
 const SLEEP_NS: u64 = 2_000_000;
+/// Messages that a task receives before it lets the others run.
+const TURN: u64 = 64;
 
-/// How the receiver waits.
-#[derive(Clone, Copy)]
-enum Wait {
-    Set,
-    Epoll,
-}
+/// A way to wait: the row, its target, and what receives so many messages from each ring. It calls
+/// the function when it is ready.
+type Way = (&'static str, &'static str, fn(&[Ring], u64, &dyn Fn()) -> Outcome<Times>);
+
+const WAYS: [Way; 3] = [
+    ("a set", "the latest of 1,000,000 messages of 8 senders through a set, in ms", by_set),
+    ("epoll", "the latest of 1,000,000 messages of 8 senders through epoll, in ms", by_epoll),
+    ("tasks", "the latest of 1,000,000 messages of 8 senders through tasks, in ms", by_tasks),
+];
 
 /// One row for each way to wait, over `count` messages of all senders.
 pub(super) fn rows(count: Option<u64>) -> Outcome<Vec<Row>> {
     let each = count.unwrap_or(MESSAGES).div_ceil(RINGS as u64);
-    [Wait::Set, Wait::Epoll].into_iter().map(|wait| row(wait, each)).collect()
+    WAYS.into_iter().map(|way| row(way, each)).collect()
 }
 
-fn row(wait: Wait, each: u64) -> Outcome<Row> {
-    let (name, target) = match wait {
-        Wait::Set => ("a set", "the latest of 1,000,000 messages of 8 senders through a set, in ms"),
-        Wait::Epoll => ("epoll", "the latest of 1,000,000 messages of 8 senders through epoll, in ms"),
-    };
+fn row((name, target, receive): Way, each: u64) -> Outcome<Row> {
     let options = Kind::Spsc.options(RING, MESSAGE, slipring::Idle::Park);
     let rings = (0..RINGS).map(|_| Ring::create_anonymous(&options)).collect::<slipring::Result<Vec<_>>>()?;
     let senders = rings.iter().map(spsc::Producer::attach).collect::<slipring::Result<Vec<_>>>()?;
-    let mut receivers = rings.iter().map(ring::Receiver::attach).collect::<slipring::Result<Vec<_>>>()?;
+    let go = AtomicBool::new(false);
+    let start = || go.store(true, Ordering::Release);
     let times = std::thread::scope(|scope| {
         let sending: Vec<_> = senders
             .into_iter()
             .zip(0..)
-            .map(|(mut sender, seed)| scope.spawn(move || send(&mut sender, seed, each)))
+            .map(|(mut sender, seed)| {
+                let go = &go;
+                scope.spawn(move || {
+                    while !go.load(Ordering::Acquire) {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    send(&mut sender, seed, each)
+                })
+            })
             .collect();
-        let times = match wait {
-            Wait::Set => by_set(&mut receivers, each),
-            Wait::Epoll => receivers
-                .into_iter()
-                .map(ring::Receiver::with_doorbell)
-                .collect::<slipring::Result<Vec<_>>>()
-                .map_err(Failure::from)
-                .and_then(|mut receivers| by_epoll(&mut receivers, each)),
-        };
-        // The receivers are gone if they have failed, so no sender waits for ever.
+        let times = receive(&rings, each, &start);
+        start(); // if it has failed before; its receivers are closed, so no sender waits for ever
         let sent = sending.into_iter().map(|sender| sender.join().unwrap_or(Err(Error::Closed)));
         let sent = sent.collect::<slipring::Result<Vec<_>>>();
         let times = times?;
@@ -107,22 +116,25 @@ impl Received {
         Ok(Received { numbers: [0; RINGS], left: each * RINGS as u64, times: Times::new()? })
     }
 
+    fn add(&mut self, from: usize, message: &[u8]) -> Outcome {
+        let (words, _) = message.as_chunks::<8>();
+        let [number, sent] = [0, 1].map(|at| words.get(at).map_or(u64::MAX, |w| u64::from_le_bytes(*w)));
+        let expected = self.numbers[from];
+        if number != expected {
+            let what = format_args!("sender {from}: message {number} in place of {expected}");
+            return Err(Failure::new(LOST, what));
+        }
+        self.numbers[from] += 1;
+        self.left -= 1;
+        self.times.add(now_ns().saturating_sub(sent) as f64);
+        Ok(())
+    }
+
     /// Receives all that is there.
     fn take(&mut self, from: usize, receiver: &mut ring::Receiver) -> Outcome {
         loop {
             match receiver.try_recv() {
-                Ok(frame::Event::Frame(frame)) => {
-                    let (words, _) = frame.payload.as_chunks::<8>();
-                    let [number, sent] = [0, 1].map(|at| words.get(at).map_or(u64::MAX, |w| u64::from_le_bytes(*w)));
-                    if number != self.numbers[from] {
-                        let expected = self.numbers[from];
-                        let what = format_args!("sender {from}: message {number} in place of {expected}");
-                        return Err(Failure::new(LOST, what));
-                    }
-                    self.numbers[from] += 1;
-                    self.left -= 1;
-                    self.times.add(now_ns().saturating_sub(sent) as f64);
-                }
+                Ok(frame::Event::Frame(frame)) => self.add(from, frame.payload)?,
                 Ok(_) => return Err(Failure::new(LOST, format_args!("sender {from}: a gap"))),
                 // The last frame of a sender that has finished lies before its end.
                 Err(Error::Empty | Error::Closed) => return Ok(()),
@@ -132,12 +144,14 @@ impl Received {
     }
 }
 
-fn by_set(receivers: &mut [ring::Receiver], each: u64) -> Outcome<Times> {
+fn by_set(rings: &[Ring], each: u64, start: &dyn Fn()) -> Outcome<Times> {
+    let mut receivers = rings.iter().map(ring::Receiver::attach).collect::<slipring::Result<Vec<_>>>()?;
     let mut set = WaitSet::new()?;
     for (number, receiver) in receivers.iter().enumerate() {
         set.add(Token(number), receiver.readable()?)?;
     }
     let mut received = Received::new(each)?;
+    start();
     while received.left > 0 {
         for Token(number) in set.wait()? {
             received.take(number, &mut receivers[number])?;
@@ -146,8 +160,10 @@ fn by_set(receivers: &mut [ring::Receiver], each: u64) -> Outcome<Times> {
     Ok(received.times)
 }
 
-fn by_epoll(receivers: &mut [ring::Receiver], each: u64) -> Outcome<Times> {
+fn by_epoll(rings: &[Ring], each: u64, start: &dyn Fn()) -> Outcome<Times> {
     let failed = |e: rustix::io::Errno| Failure::new(FAILED, e).at("epoll");
+    let with_bell = |ring| ring::Receiver::attach(ring)?.with_doorbell();
+    let mut receivers = rings.iter().map(with_bell).collect::<slipring::Result<Vec<_>>>()?;
     let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
     let mut received = Received::new(each)?;
     for (number, receiver) in receivers.iter_mut().enumerate() {
@@ -156,6 +172,7 @@ fn by_epoll(receivers: &mut [ring::Receiver], each: u64) -> Outcome<Times> {
         received.take(number, receiver)?;
     }
     let mut buffer = [MaybeUninit::uninit(); RINGS];
+    start();
     while received.left > 0 {
         let (events, _) = match epoll::wait(&epoll, &mut buffer, None) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -167,4 +184,78 @@ fn by_epoll(receivers: &mut [ring::Receiver], each: u64) -> Outcome<Times> {
         }
     }
     Ok(received.times)
+}
+
+/// Wakes the executor for one task.
+struct Wakeup {
+    is_due: AtomicBool,
+    executor: Thread,
+}
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        self.is_due.store(true, Ordering::Release);
+        self.executor.unpark();
+    }
+}
+
+/// A task for each ring, all in this thread.
+fn by_tasks(rings: &[Ring], each: u64, start: &dyn Fn()) -> Outcome<Times> {
+    let received = RefCell::new(Received::new(each)?);
+    let receivers = rings.iter().map(spsc::Consumer::attach).collect::<slipring::Result<Vec<_>>>()?;
+    let task = async |from: usize, mut receiver: AsyncConsumer| {
+        for count in 1.. {
+            match receiver.recv().await {
+                Ok(message) => received.borrow_mut().add(from, &message)?,
+                Err(Error::Closed) => break,
+                Err(error) => return Err(Failure::from(error)),
+            }
+            if count % TURN == 0 {
+                give_way().await;
+            }
+        }
+        Ok(())
+    };
+    let mut tasks: Vec<_> = receivers
+        .into_iter()
+        .enumerate()
+        .map(|(from, receiver)| {
+            let wakeup = Wakeup { is_due: AtomicBool::new(true), executor: std::thread::current() };
+            (Some(Box::pin(task(from, AsyncConsumer::new(receiver)))), Arc::new(wakeup))
+        })
+        .collect();
+    start();
+    while tasks.iter().any(|(task, _)| task.is_some()) {
+        let mut idle = true;
+        for (task, wakeup) in &mut tasks {
+            if wakeup.is_due.swap(false, Ordering::AcqRel) {
+                idle = false;
+                let waker = Arc::clone(wakeup).into();
+                let poll = task.as_mut().map(|task| task.as_mut().poll(&mut Context::from_waker(&waker)));
+                if let Some(Poll::Ready(outcome)) = poll {
+                    *task = None;
+                    outcome?;
+                }
+            }
+        }
+        if idle {
+            std::thread::park();
+        }
+    }
+    drop((task, tasks));
+    let Received { times, left, .. } = received.into_inner();
+    if left == 0 { Ok(times) } else { Err(Failure::new(LOST, format_args!("{left} messages are missing"))) }
+}
+
+/// Lets the other tasks of the thread run.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
