@@ -12,6 +12,7 @@ use std::time::Duration;
 use slipring::{Error, Options, Ring, Token, WaitSet, mpmc, spsc};
 
 use crate::common::dir::TestDir;
+use crate::common::tasks::block_on;
 use crate::common::this_test::this_test;
 
 const FRAMES: u64 = 1_000_000;
@@ -68,6 +69,26 @@ fn streaming_process() {
                 }
             }
             assert_eq!(next, count);
+        }
+        ("tasks", true) => {
+            let tx = spsc::Producer::open("ring", &Options::spsc(1 << 20).directory(dir)).unwrap();
+            tx.wait_for_peer(SOON).unwrap();
+            let mut tx = spsc::AsyncProducer::new(tx);
+            block_on(async {
+                for i in 0..count {
+                    tx.send(&frame(i)).await.unwrap();
+                }
+            });
+        }
+        ("tasks", false) => {
+            let rx = spsc::Consumer::open("ring", &Options::spsc(1 << 20).directory(dir)).unwrap();
+            let mut rx = spsc::AsyncConsumer::new(rx);
+            block_on(async {
+                for i in 0..count {
+                    assert_eq!(*rx.recv().await.unwrap(), frame(i));
+                }
+                assert!(matches!(rx.recv().await, Err(Error::Closed)));
+            });
         }
         (_, true) => {
             let tx = mpmc::Producer::open("ring", &Options::mpmc(16_384, 64).directory(dir)).unwrap();
@@ -150,6 +171,13 @@ fn a_set_receives_a_stream_without_system_calls() {
 #[test]
 fn a_producer_that_fails_without_consumer_streams_without_system_calls() {
     assert_no_call_per_frame("spsc-attended", 0.001);
+}
+
+/// A task that waits takes more calls than a thread: the reactor sleeps for it, and wakes it.
+#[test]
+fn tasks_stream_without_a_system_call_per_frame() {
+    // Measured on a loaded machine: 0.0006 to 0.0013.
+    assert_no_call_per_frame("tasks", 0.01);
 }
 
 #[test]
