@@ -22,6 +22,11 @@ FILES = {
     "src/ring/spsc/core.rs": ["spsc", "wake::spsc"],
     "src/ring/spsc/ahead.rs": ["spsc", "wake::spsc"],
     "src/ring/spsc/layout.rs": ["spsc", "wake::spsc"],
+    "src/ring/broadcast/gate.rs": ["broadcast"],
+    "src/ring/broadcast/join.rs": ["broadcast"],
+    "src/ring/broadcast/layout.rs": ["broadcast"],
+    "src/ring/broadcast/lossy.rs": ["broadcast"],
+    "src/ring/broadcast/seat.rs": ["broadcast"],
     "src/ring/mpmc/core.rs": ["mpmc", "wake::mpmc"],
     "src/ring/mpmc/recovery.rs": ["mpmc"],
     "src/ring/mpmc/inspect.rs": ["mpmc"],
@@ -40,7 +45,8 @@ FILES = {
 }
 
 # Files of the same directories that have orderings and no model.
-WITHOUT_MODELS = ["src/ring/attachment.rs", "src/ring/spsc/untrusted.rs", "src/wait/cancel.rs"]
+WITHOUT_MODELS = ["src/ring/attachment.rs", "src/ring/spsc/untrusted.rs", "src/wait/cancel.rs",
+                  "src/ring/broadcast/inspect.rs", "src/ring/broadcast/subscriber.rs"]
 
 # file, how the function (or impl) begins, the exact text in it, what replaces it, name
 AHEAD = "src/ring/spsc/ahead.rs"
@@ -50,7 +56,22 @@ SEVERAL, SEM, MUTEX = "src/wait/several.rs", "src/wait/semaphore.rs", "src/wait/
 COUNT, EVENT = "src/wait/count.rs", "src/wait/event.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
+BROADCAST = "src/ring/broadcast/"
 RULES = [
+    (BROADCAST + "gate.rs", "pub(crate) fn make_room", "self.least(floor, first)", "(first, None::<Slow>)",
+     "the publisher does not look again behind its fence"),
+    (BROADCAST + "gate.rs", "fn least", "is_within(exact, floor, tail) && is_before(exact, least)", "false",
+     "the publisher waits for no subscriber"),
+    (BROADCAST + "join.rs", "fn admit", "!is_before(boundary.at, self.load_floor())", "true",
+     "a subscriber does not look at the floor again"),
+    (BROADCAST + "lossy.rs", "pub(super) fn read_at", "is_before(position, self.floor().load(Ordering::Relaxed))", "false",
+     "a copy is not validated"),
+    (BROADCAST + "layout.rs", "fn boundary", "before % 8 == 0 && position.load(Ordering::Relaxed) == before",
+     "true", "a boundary may be torn"),
+    (BROADCAST + "layout.rs", "pub(super) fn next", "State(self.0.wrapping_add(4)).with(mode)", "self.with(mode)",
+     "a successor has the epoch of its predecessor"),
+    (BROADCAST + "seat.rs", "pub(crate) fn hold", "Err(Evicted)", "Ok(())",
+     "an evicted subscriber looks at frames"),
     (EC, "impl Sleep for One", "word.fetch_and(!CALL, Relaxed);", "word.store(0, Relaxed);", "a call clears the bit of a set"),
     (EC, "    fn arm", "before & bit == 0", "before == 0", "a set does not raise its bit beside a call's"),
     (EC, "pub(super) fn arm", "event.arm(bit)", "event.arm(2)", "all sets share one bit"),

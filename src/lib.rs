@@ -51,7 +51,6 @@
 //! * **Exactly once.** A frame is delivered at least once, and marked when it is delivered again;
 //!   or at most once, and counted when it is lost ([`Redelivery`]).
 //! * **Surviving the machine.** Rings are in memory and are lost when the machine stops.
-//! * **Broadcast.** Every frame goes to one consumer.
 //! * **Protection within one user.** All processes of one user are one trust domain, because each
 //!   could change the others' memory with `ptrace` anyway. Safe functions lend received frames in
 //!   place; a peer that writes into a lent frame breaks the memory safety of its reader. Named

@@ -106,6 +106,7 @@ impl Publisher {
         let bytes = ring.bytes(0);
         let Position { at: mut tail, mut frames } = last;
         loop {
+            // SYNC(commit): pairs with the store of the first word.
             let first = bytes.word(tail).load(Ordering::Acquire);
             match bytes.copy_record(tail, first) {
                 Err(Fault::Empty) => break,
