@@ -354,6 +354,7 @@ pub struct Capabilities {
 pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,
+    ring::LATEST,
     pipe::CAPABILITIES,
     fifo::CAPABILITIES,
     mq::CAPABILITIES,

@@ -211,3 +211,22 @@ fn a_later_reader_learns_of_the_end_as_well() {
         assert!(matches!(rx.changed_deadline(SOON), Err(Error::Closed)));
     }
 }
+
+#[test]
+fn a_task_is_woken_by_each_change_and_by_the_end() {
+    use crate::common::tasks::block_on;
+    let (mut tx, rx) = latest::pair(2, 8).unwrap();
+    let mut rx = latest::AsyncReader::new(rx);
+    for n in 1..=200u64 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| tx.write(n as usize % 2, &n.to_le_bytes()).unwrap());
+            let cell = block_on(rx.changed()).unwrap();
+            let mut buffer = [0; 8];
+            assert_eq!(rx.get_mut().try_read(cell, &mut buffer).unwrap().value, n.to_le_bytes());
+        });
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(tx));
+        assert!(matches!(block_on(rx.changed()), Err(Error::Closed)));
+    });
+}

@@ -18,6 +18,7 @@
 //! nearby instead of the intended one.
 
 mod frames;
+mod latest;
 mod mpmc;
 mod pause;
 mod process;
@@ -245,6 +246,7 @@ fn main() -> ExitCode {
         spsc_asleep::cases(),
         mpmc::cases(),
         stream::cases(),
+        latest::cases(),
         wait::cases(),
         segment::cases(),
         pause::cases(),

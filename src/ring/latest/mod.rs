@@ -37,6 +37,8 @@
 pub(crate) mod core;
 pub(crate) mod layout;
 mod reader;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "zerocopy")]
@@ -45,6 +47,8 @@ mod writer;
 
 pub(in crate::ring) use reader::Seen;
 pub use reader::{Reader, Reading};
+#[cfg(feature = "async")]
+pub use tasks::AsyncReader;
 pub use writer::Writer;
 
 use super::{Options, Ring};

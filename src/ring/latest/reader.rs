@@ -268,6 +268,12 @@ impl Reader {
         Ok(self.seen.has_changed(&self.shared, cell))
     }
 
+    /// Whether a cell has a value that was not read.
+    #[cfg(feature = "async")]
+    pub(super) fn is_any_changed(&self) -> bool {
+        self.seen.changed(&self.shared, self.next).is_some()
+    }
+
     /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> usize {

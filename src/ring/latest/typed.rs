@@ -86,11 +86,12 @@ impl Reader {
         if size_of::<T>() > self.max_len() {
             return Err(unlike(size_of::<T>(), self.max_len()));
         }
-        let mut value = T::new_zeroed();
-        let (version, shape, skipped) = copy(self, value.as_mut_bytes())?;
+        let mut reading = Reading { value: T::new_zeroed(), version: 0, skipped: 0 };
+        let (version, shape, skipped) = copy(self, reading.value.as_mut_bytes())?;
         if shape.len as usize != size_of::<T>() {
             return Err(unlike(size_of::<T>(), shape.len as usize));
         }
-        Ok(Reading { value, version, skipped })
+        (reading.version, reading.skipped) = (version, skipped);
+        Ok(reading)
     }
 }
