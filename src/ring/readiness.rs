@@ -245,8 +245,8 @@ impl Source for Readable {
     }
 }
 
-/// What a doorbell waits for: that a consumer of the ring finds something which was not there when
-/// the bell was armed.
+/// What a doorbell waits for: that a consumer of the ring finds something, or a producer room,
+/// which was not there when the bell was armed.
 #[cfg(feature = "transports")]
 #[derive(Clone)]
 pub(crate) struct Watch(Arc<Watched>);
@@ -254,16 +254,39 @@ pub(crate) struct Watch(Arc<Watched>);
 #[cfg(feature = "transports")]
 struct Watched {
     side: Side,
-    /// The membership when the consumer last found nothing.
+    /// The membership when the handle last found nothing.
     since: AtomicU64,
+    /// The length of the frame for which a producer needs room.
+    len: Arc<AtomicUsize>,
 }
 
 #[cfg(feature = "transports")]
 impl Watch {
+    /// For a consumer.
     pub(crate) fn new(ring: &Ring) -> Self {
-        let side = Side::new(ring, Role::Consumer, Look::of_consumer(ring));
+        Self::over(Side::new(ring, Role::Consumer, Look::of_consumer(ring)), Arc::default())
+    }
+
+    /// For a producer of a ring of frames, which needs room for the length that
+    /// [`Watch::want`] says.
+    pub(crate) fn of_room(ring: &Ring) -> Self {
+        let len = Arc::<AtomicUsize>::default();
+        let look = match ring.kind() {
+            Kind::Mpmc => Look::MpmcRoom(ring.mpmc_shared()),
+            _ => Look::SpscRoom(ring.spsc_shared(), Arc::clone(&len)),
+        };
+        Self::over(Side::new(ring, Role::Producer, look), len)
+    }
+
+    fn over(side: Side, len: Arc<AtomicUsize>) -> Self {
         let since = AtomicU64::new(side.membership());
-        Watch(Arc::new(Watched { side, since }))
+        Watch(Arc::new(Watched { side, since, len }))
+    }
+
+    /// Waits for room for a frame of `len` bytes from the next [`Watch::mark`] on.
+    pub(crate) fn want(&self, len: usize) {
+        // Relaxed: as in `mark`.
+        self.0.len.store(len, Ordering::Relaxed);
     }
 
     /// Reports only the participants that join or depart after this call, and the latest values that
@@ -283,7 +306,7 @@ impl Source for Watch {
         self.0.side.edge.event()
     }
 
-    /// Whether a consumer may find a frame, bytes, or an end. May be true without a cause, for
+    /// Whether the handle may find a frame, bytes, room, or an end. May be true without a cause, for
     /// example in a damaged ring, which the consumer then reports.
     fn is_ready(&self, _: bool) -> bool {
         self.0.side.look.finds() || self.0.side.membership() != self.0.since.load(Ordering::Relaxed)
@@ -291,6 +314,11 @@ impl Source for Watch {
 
     fn pass_on(&self) {
         self.0.side.pass_on();
+    }
+
+    /// Consumers publish released space from time to time.
+    fn is_notified_late(&self) -> bool {
+        self.0.side.look.is_of_producer()
     }
 
     fn segment(&self) -> &Arc<Segment> {

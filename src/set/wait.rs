@@ -330,7 +330,8 @@ impl Checking {
             let Some(source) = member.source() else { continue };
             any = true;
             abandoned |= source.is_abandoned();
-            notified_late |= source.is_notified_late();
+            // A paused member rings the set when it goes on.
+            notified_late |= member.is_active() && source.is_notified_late();
             many |= !source.segment().table().checks().are_few();
             if !member.watch.as_ref().is_some_and(|watch| watch.refresh()) {
                 by_clock.push(source);

@@ -1,22 +1,26 @@
 //! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
 //!
-//! Used by [`ring::Receiver`](super::ring::Receiver) for its descriptor, and by programs whose loop
-//! also waits for other descriptors. Relies on `ring::Watch`, and on the reactor, which waits where
-//! blocking consumers would. So an armed bell costs a producer what a sleeping consumer costs it,
-//! and a disarmed one costs nothing.
+//! Used by [`ring::Receiver`](super::ring::Receiver) and [`ring::Sender`](super::ring::Sender) for
+//! their descriptors, and by programs whose loop also waits for other descriptors. Relies on
+//! `ring::Watch`, and on the reactor, which waits where blocking consumers would. So an armed bell
+//! costs a producer what a sleeping consumer costs it, and a disarmed one costs nothing.
 //!
 //! ```text
 //! consumer                                  reactor
 //! C1  finds the ring empty                  W1  waits for those that are armed
-//! C2  resets the bell, notes membership,    W2  finds a frame, or that a participant joined or departed
-//!     armed := yes                          W3  armed := no
-//! C3  checks once more; empty? polls        W4  rings
+//! C2  not quiet? polls. Else resets the     W2  finds a frame, or that a participant joined or departed
+//!     bell, notes membership, armed         W3  ringing
+//! C3  checks once more; empty? polls        W4  rings; quiet
 //! ```
 //!
-//! **No ring is lost.** C3 sees what is published before C2, W2 sees what is published later. W3
-//! comes before W4: a consumer that was woken and finds the ring empty again finds the bell
-//! disarmed, too, and arms it. (In the opposite order it could rely on an arming that W3 is about
-//! to undo.) A W4 that comes late, after the next C2, rings superfluously.
+//! **No ring is lost.** C3 sees what is published before C2, W2 sees what is published later. A
+//! consumer that comes while the bell rings does not reset it: its poll ends at once. One that comes
+//! later finds it quiet, and arms it. (If it could arm between W3 and W4, W4 would leave an armed
+//! bell that is rung, which every poll finds and no C2 resets.)
+//!
+//! **The bell of a producer** tells of room. The state is the same; the eventfd polls *writable* when
+//! it is rung, as the descriptors of all other senders do, because its count is the highest while it
+//! is not.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +41,10 @@ use crate::wait::deadline::Deadline;
 
 const QUIET: u32 = 0;
 const ARMED: u32 = 1;
+const RINGING: u32 = 2;
+
+/// The count at which an eventfd cannot be written.
+const HIGHEST: u64 = u64::MAX - 1;
 
 /// A descriptor or frame that announces a ring's frames. While the bell is armed, a frame in the
 /// ring, or a participant that joins or departs, rings it once.
@@ -88,6 +96,8 @@ impl std::fmt::Debug for Doorbell {
 /// The effect of ringing.
 enum Bell {
     Eventfd(OwnedFd),
+    /// Of a producer: polls writable.
+    Room(OwnedFd),
     Frame(Mutex<Box<dyn FrameSender>>),
 }
 
@@ -98,9 +108,12 @@ impl Doorbell {
     /// # Errors
     /// [`Error::Io`] if no descriptor or no thread can be created.
     pub fn eventfd(ring: &Ring) -> Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let fd = eventfd(0, flags).map_err(|e| Error::io("create an eventfd", e))?;
-        Self::hang(ring, Bell::Eventfd(fd))
+        Self::hang(Watch::new(ring), Bell::Eventfd(new_eventfd()?))
+    }
+
+    /// A bell that makes an eventfd writable when there is room for a producer of `ring`.
+    pub(super) fn of_room(ring: &Ring) -> Result<Self> {
+        Self::hang(Watch::of_room(ring), Bell::Room(new_eventfd()?))
     }
 
     /// A bell that sends a control frame of kind [`control::DOORBELL`] through `sender`: by signal
@@ -123,11 +136,10 @@ impl Doorbell {
     /// # Ok::<(), slipring::Error>(())
     /// ```
     pub fn frame(ring: &Ring, sender: Box<dyn FrameSender>) -> Result<Self> {
-        Self::hang(ring, Bell::Frame(Mutex::new(sender)))
+        Self::hang(Watch::new(ring), Bell::Frame(Mutex::new(sender)))
     }
 
-    fn hang(ring: &Ring, bell: Bell) -> Result<Self> {
-        let watch = Watch::new(ring);
+    fn hang(watch: Watch, bell: Bell) -> Result<Self> {
         let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), bell });
         let place = Place::new(Readiness::of(watch.clone()), Arc::clone(&shared) as Arc<dyn Target>)?;
         Ok(Doorbell { shared, watch, place, born: fork::generation() })
@@ -137,17 +149,25 @@ impl Doorbell {
     /// the check that followed. Two system calls if it was not armed, none if it was.
     pub fn arm(&self) -> bool {
         // A copy in a forked child must not touch the parent's eventfd.
-        // SYNC(bell): pairs with the CAS in `ring`.
-        if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) == ARMED {
+        // SYNC(bell): pairs with the stores in `ring`.
+        if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) != QUIET {
             return false;
         }
-        if let Bell::Eventfd(fd) = &self.shared.bell {
-            let _ = rustix::io::read(fd, &mut [0; 8]); // 0 already: EAGAIN
+        match &self.shared.bell {
+            Bell::Eventfd(fd) => _ = rustix::io::read(fd, &mut [0; 8]), // 0 already: EAGAIN
+            Bell::Room(fd) => _ = rustix::io::write(fd, &HIGHEST.to_ne_bytes()), // as high already: EAGAIN
+            Bell::Frame(_) => {}
         }
         // Before C3: any later join or departure rings.
         self.watch.mark();
         self.shared.state.store(ARMED, Ordering::Release);
         self.place.resume().is_ok() // a ring's place can be resumed always
+    }
+
+    /// As [`Doorbell::arm`], for a producer that found no room for a frame of `len` bytes.
+    pub(super) fn arm_for(&self, len: usize) -> bool {
+        self.watch.want(len);
+        self.arm()
     }
 
     /// Waits until the bell rings or has rung, then resets and arms it. Returns at once if it was
@@ -169,7 +189,8 @@ impl Doorbell {
         if self.arm() {
             return Ok(());
         }
-        match wait(fd, Ready::Read, deadline.remaining()) {
+        let ready = if matches!(self.shared.bell, Bell::Room(_)) { Ready::Write } else { Ready::Read };
+        match wait(fd, ready, deadline.remaining()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Timeout),
             Err(errno) => Err(Error::io("poll the doorbell", errno)),
@@ -180,17 +201,22 @@ impl Doorbell {
     #[must_use]
     pub fn eventfd_to_poll(&self) -> Option<BorrowedFd<'_>> {
         match &self.shared.bell {
-            Bell::Eventfd(fd) => Some(fd.as_fd()),
+            Bell::Eventfd(fd) | Bell::Room(fd) => Some(fd.as_fd()),
             Bell::Frame(_) => None,
         }
     }
 }
 
+fn new_eventfd() -> Result<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| Error::io("create an eventfd", e))
+}
+
 impl Target for Shared {
     fn ring(&self) -> Option<Duration> {
         // SYNC(bell): pairs with the store and the load in `arm`.
-        if self.state.compare_exchange(ARMED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if self.state.compare_exchange(ARMED, RINGING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.announce();
+            self.state.store(QUIET, Ordering::Release);
         }
         None
     }
@@ -201,6 +227,9 @@ impl Shared {
         match &self.bell {
             Bell::Eventfd(fd) => {
                 let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // at its limit it is readable anyway
+            }
+            Bell::Room(fd) => {
+                let _ = rustix::io::read(fd, &mut [0; 8]); // 0, and so writable
             }
             Bell::Frame(sender) => {
                 let mut sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,11 +245,13 @@ impl Shared {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
     use super::*;
     use crate::frame::Event;
     use crate::ring::{Options, mpmc, spsc};
     use crate::segment::WakeMode;
-    use crate::transport::{FrameReceiver, FrameReceiverExt, ring};
+    use crate::transport::{Capabilities, FrameReceiver, FrameReceiverExt, ring};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -295,6 +326,57 @@ mod tests {
                 assert!(matches!(rx.recv_deadline(SOON), Err(Error::Closed)));
             });
         }
+    }
+
+    /// Says that the bell begins to ring, and returns when the test lets it.
+    struct Held {
+        begins: Sender<()>,
+        goes_on: Receiver<()>,
+    }
+
+    impl FrameSender for Held {
+        fn try_send(&mut self, _: Header, _: &[u8]) -> Result<()> {
+            self.begins.send(()).unwrap();
+            self.goes_on.recv_timeout(SOON).map_err(|_| Error::Timeout)
+        }
+        fn send_until(&mut self, header: Header, payload: &[u8], _: Deadline) -> Result<()> {
+            self.try_send(header, payload)
+        }
+        fn flush_until(&mut self, _: Deadline) -> Result<()> {
+            Ok(())
+        }
+        fn close_until(&mut self, _: Deadline) -> Result<()> {
+            Ok(())
+        }
+        fn max_payload(&self) -> usize {
+            0
+        }
+        fn capabilities(&self) -> &'static Capabilities {
+            &ring::SPSC
+        }
+    }
+
+    #[test]
+    fn a_bell_that_rings_is_not_armed_before_it_has_rung() {
+        let (mut tx, mut rx) = spsc::pair(4096).unwrap();
+        let ((begins, ringing), (go_on, goes_on)) = (channel(), channel());
+        let bell = Doorbell::frame(rx.ring(), Box::new(Held { begins, goes_on })).unwrap();
+        assert!(bell.arm());
+        tx.send(b"one").unwrap();
+        ringing.recv_timeout(SOON).unwrap();
+        assert_eq!(*rx.try_recv().unwrap(), *b"one");
+        assert!(!bell.arm(), "its ring is still to come: polling ends at once");
+        go_on.send(()).unwrap();
+        let start = std::time::Instant::now();
+        while !bell.arm() {
+            assert!(start.elapsed() < SOON, "it has rung, and can be armed");
+            std::thread::yield_now();
+        }
+        // Armed, and it has not rung since: the next frame rings it.
+        assert!(ringing.try_recv().is_err());
+        tx.send(b"two").unwrap();
+        ringing.recv_timeout(SOON).unwrap();
+        go_on.send(()).unwrap();
     }
 
     #[test]

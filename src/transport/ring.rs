@@ -61,6 +61,8 @@ pub(crate) const NO_FRAMES: Error = Error::Unsupported {
     what: "frames over a ring of kind stream, which carries bytes, not frames: use kind=spsc, or stream::Producer and Consumer",
 };
 
+const ALWAYS_ROOM: Error = Error::Unsupported { what: "waiting for room for a latest value: there always is" };
+
 /// The sending end of a ring of frames. Sent frames wait in the ring for a consumer, unless the
 /// ring was opened with [`Options::fail_without_consumer`](crate::Options::fail_without_consumer).
 ///
@@ -84,6 +86,7 @@ pub struct Sender {
     end: Option<SendingEnd>,
     max_payload: usize,
     capabilities: &'static Capabilities,
+    bell: Option<Doorbell>,
 }
 
 #[derive(Debug)]
@@ -123,10 +126,53 @@ impl Sender {
         match &self.end {
             Some(SendingEnd::Spsc(producer)) => Ok(producer.writable(len)),
             Some(SendingEnd::Mpmc(producer)) => Ok(producer.writable()),
-            Some(SendingEnd::Latest(_)) => {
-                Err(Error::Unsupported { what: "waiting for room for a latest value: there always is" })
-            }
+            Some(SendingEnd::Latest(_)) => Err(ALWAYS_ROOM),
             None => Err(Error::Closed),
+        }
+    }
+
+    /// Adds a descriptor to poll ([`FrameSender::poll_fd`]): it polls writable when there is room, as
+    /// those of all other senders do. It is armed by a [`FrameSender::try_send`] that finds the ring
+    /// full. Some system calls; a thread of the process waits for up to 120 such descriptors.
+    ///
+    /// Consumers publish released space from time to time, so the descriptor may become writable
+    /// up to 50 ms after a single frame was released.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if no descriptor or no thread can be created; [`Error::Unsupported`] for latest
+    /// values, which always have room; [`Error::Closed`] after [`FrameSender::close_until`].
+    ///
+    /// ```
+    /// use slipring::frame::Header;
+    /// use slipring::transport::{FrameReceiver, FrameSender, ring};
+    /// use slipring::{Error, Readiness, Token, WaitSet};
+    /// let (tx, rx) = slipring::spsc::pair(4096)?;
+    /// let (mut tx, mut rx) = (ring::Sender::from(tx).with_doorbell()?, ring::Receiver::from(rx));
+    /// while tx.try_send(Header::PLAIN, &[0; 500]).is_ok() {}
+    /// let mut set = WaitSet::new()?; // or an epoll instance with EPOLLOUT
+    /// set.add(Token(0), Readiness::writable_fd(tx.poll_fd().unwrap())?)?;
+    /// assert_eq!(set.try_wait()?.len(), 0);
+    /// while rx.try_recv().is_ok() {}
+    /// assert!(set.wait()?.eq([Token(0)]));
+    /// tx.try_send(Header::PLAIN, &[0; 500])?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn with_doorbell(mut self) -> Result<Self> {
+        let ring = match &self.end {
+            Some(SendingEnd::Spsc(producer)) => producer.ring(),
+            Some(SendingEnd::Mpmc(producer)) => producer.ring(),
+            Some(SendingEnd::Latest(_)) => return Err(ALWAYS_ROOM),
+            None => return Err(Error::Closed),
+        };
+        self.bell = Some(Doorbell::of_room(ring)?);
+        Ok(self)
+    }
+
+    fn try_once(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+        match self.end()? {
+            SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
+            SendingEnd::Mpmc(producer) => producer.try_send_frame(header, payload),
+            SendingEnd::Latest(writer) => publish(writer, header, payload),
         }
     }
 
@@ -145,21 +191,21 @@ impl Sender {
 impl From<spsc::Producer> for Sender {
     fn from(producer: spsc::Producer) -> Self {
         let max_payload = producer.max_payload();
-        Sender { end: Some(SendingEnd::Spsc(producer)), max_payload, capabilities: &SPSC }
+        Sender { end: Some(SendingEnd::Spsc(producer)), max_payload, capabilities: &SPSC, bell: None }
     }
 }
 
 impl From<mpmc::Producer> for Sender {
     fn from(producer: mpmc::Producer) -> Self {
         let max_payload = producer.max_payload();
-        Sender { end: Some(SendingEnd::Mpmc(producer)), max_payload, capabilities: &MPMC }
+        Sender { end: Some(SendingEnd::Mpmc(producer)), max_payload, capabilities: &MPMC, bell: None }
     }
 }
 
 impl From<latest::Writer> for Sender {
     fn from(writer: latest::Writer) -> Self {
         let max_payload = writer.max_len();
-        Sender { end: Some(SendingEnd::Latest(writer)), max_payload, capabilities: &LATEST }
+        Sender { end: Some(SendingEnd::Latest(writer)), max_payload, capabilities: &LATEST, bell: None }
     }
 }
 
@@ -170,10 +216,12 @@ fn publish(writer: &mut latest::Writer, header: Header, payload: &[u8]) -> Resul
 
 impl FrameSender for Sender {
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        match self.end()? {
-            SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
-            SendingEnd::Mpmc(producer) => producer.try_send_frame(header, payload),
-            SendingEnd::Latest(writer) => publish(writer, header, payload),
+        match self.try_once(header, payload) {
+            // Room from before the bell was armed does not ring it.
+            Err(Error::Full) if self.bell.as_ref().is_some_and(|bell| bell.arm_for(payload.len())) => {
+                self.try_once(header, payload)
+            }
+            sent => sent,
         }
     }
 
@@ -193,6 +241,7 @@ impl FrameSender for Sender {
     /// Detaches from the ring. Its frames wait for a consumer.
     fn close_until(&mut self, _: Deadline) -> Result<()> {
         self.end = None;
+        self.bell = None;
         Ok(())
     }
 
@@ -202,6 +251,11 @@ impl FrameSender for Sender {
 
     fn capabilities(&self) -> &'static Capabilities {
         self.capabilities
+    }
+
+    /// The eventfd of the doorbell, if there is one ([`Sender::with_doorbell`]).
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().and_then(Doorbell::eventfd_to_poll)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::frame::{Event, Header, control};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Deadline, Error};
@@ -170,6 +171,52 @@ pub fn empty_full_and_empty_again(subject: &Subject) {
     }
     tx.send_deadline(plain(), b"room again", soon()).unwrap();
     expect(rx.as_mut(), b"room again");
+}
+
+/// The descriptor of a sender polls writable when a frame can be sent, and not while it is full.
+pub fn room_is_polled(subject: &Subject) {
+    let meeting = (subject.meet)();
+    let (mut tx, mut rx) = meeting.pair();
+    room_is_polled_over(tx.as_mut(), rx.as_mut(), subject.capabilities.lossless);
+}
+
+pub fn room_is_polled_over(tx: &mut dyn FrameSender, rx: &mut dyn FrameReceiver, lossless: bool) {
+    let is_writable = |tx: &dyn FrameSender, within: Duration| {
+        let Some(fd) = tx.poll_fd() else { return true };
+        let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+        let within = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: i64::from(within.subsec_nanos()) };
+        poll(&mut polled, Some(&within)).unwrap();
+        polled[0].revents().contains(PollFlags::OUT)
+    };
+    if tx.poll_fd().is_none() {
+        return println!("no descriptor to poll");
+    }
+    assert!(is_writable(tx, PATIENCE), "empty");
+    if !lossless {
+        return; // never full
+    }
+    let payload = Dice::new(4).bytes(1000.min(tx.max_payload()));
+    for round in 0..3 {
+        let accepted = fill(tx, &payload);
+        assert!(accepted > 0);
+        // A loop that sends whenever it polls writable does not run in circles.
+        let full = (0..5).any(|_| !is_writable(tx, Duration::ZERO) || tx.try_send(plain(), &payload).is_ok());
+        assert!(full, "round {round}: polls writable, and is full");
+        let mut received = 0;
+        while received < accepted {
+            match rx.try_recv() {
+                Ok(_) => received += 1,
+                // What the sender keeps, and what is on its way.
+                Err(Error::Empty) => drop(tx.flush(Deadline::after(Duration::from_millis(1)))),
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        }
+        rx.release();
+        assert!(is_writable(tx, PATIENCE), "round {round}: not writable after everything was received");
+        tx.try_send(plain(), &payload).unwrap();
+        tx.flush(soon()).unwrap();
+        while rx.recv_deadline(MOMENT).is_ok() {}
+    }
 }
 
 pub fn deadlines(subject: &Subject) {

@@ -1,8 +1,9 @@
 //! `ring:`, both kinds.
 
-use slipring::transport::ring::{MPMC, SPSC};
+use slipring::transport::ring::{MPMC, Receiver, SPSC, Sender};
 use slipring::{Options, Ring};
 
+use super::cases;
 use super::subject::{Meeting, Subject, unique};
 
 pub fn spsc() -> Subject {
@@ -35,4 +36,14 @@ fn meet(options: &str) -> Meeting {
     let name = unique();
     let endpoint = format!("ring:{name}?{options}");
     Meeting::new(endpoint.clone(), endpoint, Remove(name))
+}
+
+#[test]
+fn room_is_polled_with_a_doorbell() {
+    for options in [Options::spsc(64 << 10), Options::mpmc(16, 4096)] {
+        let ring = Ring::create_anonymous(&options).unwrap();
+        let mut tx = Sender::attach(&ring).unwrap().with_doorbell().unwrap();
+        let mut rx = Receiver::attach(&ring).unwrap();
+        cases::room_is_polled_over(&mut tx, &mut rx, true);
+    }
 }
