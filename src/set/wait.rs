@@ -423,3 +423,26 @@ impl Sleep for Place<'_> {
         pass != Pass::Ready
     }
 }
+
+#[cfg(all(test, feature = "transports", not(miri)))]
+mod tests {
+    use super::*;
+    use crate::os::futex::MOST_WORDS;
+    use crate::ring::{Options, Ring, spsc};
+    use crate::set::WaitSet;
+
+    #[test]
+    fn a_producers_room_shortens_the_sleep_only_while_it_is_waited_for() {
+        let set = WaitSet::with_limits(MOST_WORDS, Duration::from_secs(3600)).unwrap();
+        let ring = Ring::create_anonymous(&Options::spsc(4096)).unwrap();
+        let tx = spsc::Producer::attach(&ring).unwrap();
+        let membership = set.registry.add_paused(Token(0), tx.writable(1)).unwrap();
+        let members: Vec<_> = set.registry.0.members().values().cloned().collect();
+        let longest = || Checking::default().check(&set.registry.0, &members);
+        assert!(longest() > SLEEP_CAP);
+        membership.resume().unwrap();
+        assert!(longest() <= SLEEP_CAP);
+        membership.pause();
+        assert!(longest() > SLEEP_CAP);
+    }
+}
