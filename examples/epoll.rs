@@ -79,8 +79,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     for (number, bell) in bells.iter().enumerate() {
-        let fd = bell.eventfd_to_poll().ok_or("an eventfd to poll")?;
-        epoll::add(&epoll, fd, EventData::new_u64(number as u64), EventFlags::IN)?;
+        epoll::add(&epoll, bell, EventData::new_u64(number as u64), EventFlags::IN)?;
     }
     epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
     epoll::add(&epoll, &socket, EventData::new_u64(SOCKET), EventFlags::IN)?;
@@ -119,7 +118,7 @@ fn run() -> Result<(), Box<dyn Error>> {
                 ring => {
                     let ring = ring as usize;
                     if !drain(&mut rings[ring], &bells[ring], &mut received[ring])? {
-                        epoll::delete(&epoll, bells[ring].eventfd_to_poll().ok_or("an eventfd to poll")?)?;
+                        epoll::delete(&epoll, &bells[ring])?;
                         open -= 1;
                     }
                 }

@@ -67,7 +67,8 @@ mod transports {
     use super::*;
 
     assert_impl_all!(endpoint::Endpoint: Send, Sync, Clone);
-    assert_impl_all!(transport::Doorbell: Send, Sync);
+    assert_impl_all!(transport::Doorbell: Send, Sync, std::os::fd::AsFd);
+    assert_impl_all!(transport::FrameDoorbell: Send, Sync);
     assert_impl_all!(transport::ring::Sender: Send);
     assert_impl_all!(transport::ring::Receiver: Send);
 }

@@ -1,4 +1,4 @@
-//! Doorbells: a ring's readiness for event loops: as an eventfd, a signal, or a frame on a socket.
+//! Doorbells: a ring's readiness for event loops, as an eventfd, or as a frame on another transport.
 //!
 //! Used by [`ring::Receiver`](super::ring::Receiver) and [`ring::Sender`](super::ring::Sender) for
 //! their descriptors, and by programs whose loop also waits for other descriptors. Relies on
@@ -46,8 +46,9 @@ const RINGING: u32 = 2;
 /// The count at which an eventfd cannot be written.
 const HIGHEST: u64 = u64::MAX - 1;
 
-/// A descriptor or frame that announces a ring's frames. While the bell is armed, a frame in the
-/// ring, or a participant that joins or departs, rings it once.
+/// A descriptor that announces a ring's frames: an eventfd, which is readable once the bell has
+/// rung (poll, select, epoll, io_uring). While the bell is armed, a frame in the ring, or a
+/// participant that joins or departs, rings it once.
 ///
 /// Arm it when the ring was found empty, then check the ring once more before waiting: earlier
 /// frames do not ring. While a bell is armed, no thread may block on the same consumer (on a byte
@@ -64,146 +65,120 @@ const HIGHEST: u64 = u64::MAX - 1;
 ///         Err(slipring::Error::Empty) if bell.arm() => {} // check once more
 ///         Err(slipring::Error::Empty) => {
 ///             tx.try_send(b"hello")?;                     // another process, normally
-///             bell.wait(Duration::from_secs(10))?; // or poll, epoll … on the eventfd
+///             bell.wait(Duration::from_secs(10))?; // or poll, epoll … on `bell.as_fd()`
 ///         }
 ///         Err(error) => return Err(error),
 ///     }
 /// }
 /// # Ok::<(), slipring::Error>(())
 /// ```
-pub struct Doorbell {
-    shared: Arc<Shared>,
-    watch: Watch,
-    place: Place,
-    born: u32,
-}
-
-/// The state shared by the consumer's side and the reactor.
-struct Shared {
-    state: AtomicU32,
-    bell: Bell,
-}
-
-impl std::fmt::Debug for Doorbell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Doorbell")
-            .field("state", &self.shared.state)
-            .field("place", &self.place)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The effect of ringing.
-enum Bell {
-    Eventfd(OwnedFd),
-    /// Of a producer: polls writable.
-    Room(OwnedFd),
-    Frame(Mutex<Box<dyn FrameSender>>),
-}
+#[derive(Debug)]
+pub struct Doorbell(Hung<Readable>);
 
 impl Doorbell {
-    /// A bell that makes an eventfd readable (poll, select, epoll, io_uring). Some system calls;
-    /// all bells of a process, up to 120, share one thread.
+    /// A bell that rings for frames in `ring`. Some system calls; all bells of a process, up to
+    /// 120, share one thread.
     ///
     /// # Errors
     /// [`Error::Io`] if no descriptor or no thread can be created.
     pub fn eventfd(ring: &Ring) -> Result<Self> {
-        Self::hang(Watch::new(ring), Bell::Eventfd(new_eventfd()?))
-    }
-
-    /// A bell that makes an eventfd writable when there is room for a producer of `ring`.
-    pub(super) fn of_room(ring: &Ring) -> Result<Self> {
-        Self::hang(Watch::of_room(ring), Bell::Room(new_eventfd()?))
-    }
-
-    /// A bell that sends a control frame of kind [`control::DOORBELL`] through `sender`: by signal
-    /// to a process, or to the reader of a socket or a pipe. It does not wait for room in `sender`,
-    /// because a full channel has frames to read already.
-    ///
-    /// # Errors
-    /// As [`Doorbell::eventfd`].
-    ///
-    /// ```
-    /// use slipring::transport::{Doorbell, FrameReceiver, ring};
-    /// use slipring::{Deadline, frame::Event};
-    /// let (mut tx, rx) = slipring::spsc::pair(4096)?;
-    /// let (bell, rung) = slipring::spsc::pair(4096)?; // in practice a signal or a socket
-    /// let bell = Doorbell::frame(rx.ring(), Box::new(ring::Sender::from(bell)))?;
-    /// bell.arm();
-    /// tx.try_send(b"hello")?;
-    /// let mut rung = ring::Receiver::from(rung);
-    /// assert!(matches!(rung.recv()?, Event::Frame(frame) if frame.header.is_control()));
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    pub fn frame(ring: &Ring, sender: Box<dyn FrameSender>) -> Result<Self> {
-        Self::hang(Watch::new(ring), Bell::Frame(Mutex::new(sender)))
-    }
-
-    fn hang(watch: Watch, bell: Bell) -> Result<Self> {
-        let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), bell });
-        let place = Place::new(Readiness::of(watch.clone()), Arc::clone(&shared) as Arc<dyn Target>)?;
-        Ok(Doorbell { shared, watch, place, born: fork::generation() })
+        Hung::new(Watch::new(ring), Readable(new_eventfd()?)).map(Doorbell)
     }
 
     /// Resets and arms the bell. False if it was armed already, so that nothing has changed since
     /// the check that followed. Two system calls if it was not armed, none if it was.
     pub fn arm(&self) -> bool {
-        // A copy in a forked child must not touch the parent's eventfd.
-        // SYNC(bell): pairs with the stores in `ring`.
-        if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) != QUIET {
-            return false;
-        }
-        match &self.shared.bell {
-            Bell::Eventfd(fd) => _ = rustix::io::read(fd, &mut [0; 8]), // 0 already: EAGAIN
-            Bell::Room(fd) => _ = rustix::io::write(fd, &HIGHEST.to_ne_bytes()), // as high already: EAGAIN
-            Bell::Frame(_) => {}
-        }
-        // Before C3: any later join or departure rings.
-        self.watch.mark();
-        self.shared.state.store(ARMED, Ordering::Release);
-        self.place.resume().is_ok() // a ring's place can be resumed always
-    }
-
-    /// As [`Doorbell::arm`], for a producer that found no room for a frame of `len` bytes.
-    pub(super) fn arm_for(&self, len: usize) -> bool {
-        self.watch.want(len);
-        self.arm()
+        self.0.arm()
     }
 
     /// Waits until the bell rings or has rung, then resets and arms it. Returns at once if it was
     /// not armed. Three system calls.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Unsupported`] for a bell that sends a frame
-    /// ([`Doorbell::frame`]); [`Error::Forked`] in a forked child of the process that created it.
+    /// [`Error::Timeout`]; [`Error::Forked`] in a forked child of the process that created it.
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<()> {
         let deadline = deadline.into();
-        if fork::is_child_of(self.born) {
+        if fork::is_child_of(self.0.born) {
             return Err(Error::Forked);
         }
-        let Some(fd) = self.eventfd_to_poll() else {
-            return Err(Error::Unsupported {
-                what: "waiting for a bell that sends a frame: receive the frame instead",
-            });
-        };
         if self.arm() {
             return Ok(());
         }
-        let ready = if matches!(self.shared.bell, Bell::Room(_)) { Ready::Write } else { Ready::Read };
-        match wait(fd, ready, deadline.remaining()) {
+        match wait(self.as_fd(), Ready::Read, deadline.remaining()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Timeout),
             Err(errno) => Err(Error::io("poll the doorbell", errno)),
         }
     }
+}
 
-    /// The descriptor to poll for reading; `None` for a bell that sends a frame.
-    #[must_use]
-    pub fn eventfd_to_poll(&self) -> Option<BorrowedFd<'_>> {
-        match &self.shared.bell {
-            Bell::Eventfd(fd) | Bell::Room(fd) => Some(fd.as_fd()),
-            Bell::Frame(_) => None,
-        }
+/// The eventfd, to poll for reading. [`Doorbell::arm`] resets it: do not read it.
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.shared.bell.0.as_fd()
+    }
+}
+
+/// Announces a ring's frames by control frames on another transport: by signal to a process, or to
+/// the reader of a socket or a pipe. While the bell is armed, a frame in the ring, or a participant
+/// that joins or departs, sends one of kind [`control::DOORBELL`].
+///
+/// Arm it as a [`Doorbell`], and with the same restriction.
+///
+/// ```
+/// use slipring::transport::{FrameDoorbell, FrameReceiver, ring};
+/// use slipring::frame::Event;
+/// let (mut tx, rx) = slipring::spsc::pair(4096)?;
+/// let (bell, rung) = slipring::spsc::pair(4096)?; // in practice a signal or a socket
+/// let bell = FrameDoorbell::new(rx.ring(), Box::new(ring::Sender::from(bell)))?;
+/// assert!(bell.arm());
+/// tx.try_send(b"hello")?;
+/// let mut rung = ring::Receiver::from(rung);
+/// assert!(matches!(rung.recv()?, Event::Frame(frame) if frame.header.is_control()));
+/// # Ok::<(), slipring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct FrameDoorbell(Hung<Mutex<Box<dyn FrameSender>>>);
+
+impl FrameDoorbell {
+    /// A bell that rings for frames in `ring`, through `sender`. It does not wait for room in
+    /// `sender`, because a full channel has frames to read already. Some system calls; all bells of
+    /// a process, up to 120, share one thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if no thread can be created.
+    pub fn new(ring: &Ring, sender: Box<dyn FrameSender>) -> Result<Self> {
+        Hung::new(Watch::new(ring), Mutex::new(sender)).map(FrameDoorbell)
+    }
+
+    /// Arms the bell. False if it was armed already, so that nothing has changed since the check
+    /// that followed. One system call if it was not armed, none if it was.
+    pub fn arm(&self) -> bool {
+        self.0.arm()
+    }
+}
+
+/// The bell of a producer of a ring: an eventfd, which is writable when there is room.
+#[derive(Debug)]
+pub(super) struct RoomBell(Hung<Writable>);
+
+impl RoomBell {
+    /// # Errors
+    /// As [`Doorbell::eventfd`].
+    pub(super) fn new(ring: &Ring) -> Result<Self> {
+        Hung::new(Watch::of_room(ring), Writable(new_eventfd()?)).map(RoomBell)
+    }
+
+    /// As [`Doorbell::arm`], when there was no room for a frame of `len` bytes.
+    pub(super) fn arm_for(&self, len: usize) -> bool {
+        self.0.watch.want(len);
+        self.0.arm()
+    }
+}
+
+impl AsFd for RoomBell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.shared.bell.0.as_fd()
     }
 }
 
@@ -211,35 +186,100 @@ fn new_eventfd() -> Result<OwnedFd> {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| Error::io("create an eventfd", e))
 }
 
-impl Target for Shared {
-    fn ring(&self) -> Option<Duration> {
-        // SYNC(bell): pairs with the store and the load in `arm`.
-        if self.state.compare_exchange(ARMED, RINGING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.announce();
-            self.state.store(QUIET, Ordering::Release);
-        }
-        None
+/// The effect of ringing.
+trait Bell: Send + Sync + 'static {
+    /// Undoes it.
+    fn reset(&self) {}
+
+    /// Must not block.
+    fn announce(&self);
+}
+
+/// An eventfd that polls readable when it is rung.
+struct Readable(OwnedFd);
+
+impl Bell for Readable {
+    fn reset(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]); // 0 already: EAGAIN
+    }
+
+    fn announce(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes()); // at its limit it is readable anyway
     }
 }
 
-impl Shared {
+/// An eventfd that polls writable when it is rung.
+struct Writable(OwnedFd);
+
+impl Bell for Writable {
+    fn reset(&self) {
+        let _ = rustix::io::write(&self.0, &HIGHEST.to_ne_bytes()); // as high already: EAGAIN
+    }
+
     fn announce(&self) {
-        match &self.bell {
-            Bell::Eventfd(fd) => {
-                let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // at its limit it is readable anyway
-            }
-            Bell::Room(fd) => {
-                let _ = rustix::io::read(fd, &mut [0; 8]); // 0, and so writable
-            }
-            Bell::Frame(sender) => {
-                let mut sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Ok(header) = Header::control(control::DOORBELL, 0) {
-                    // A full sender has enough to be read; a departed receiver needs no ring.
-                    let _ =
-                        sender.try_send(header, &[]).and_then(|()| sender.flush_until(Deadline::after(Duration::ZERO)));
-                }
-            }
+        let _ = rustix::io::read(&self.0, &mut [0; 8]); // 0, and so writable
+    }
+}
+
+impl Bell for Mutex<Box<dyn FrameSender>> {
+    fn announce(&self) {
+        let mut sender = self.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(header) = Header::control(control::DOORBELL, 0) {
+            // A full sender has enough to be read; a departed receiver needs no ring.
+            let _ = sender.try_send(header, &[]).and_then(|()| sender.flush_until(Deadline::after(Duration::ZERO)));
         }
+    }
+}
+
+/// A bell at a ring.
+struct Hung<B> {
+    shared: Arc<Shared<B>>,
+    watch: Watch,
+    place: Place,
+    born: u32,
+}
+
+/// The state shared by the consumer's side and the reactor.
+struct Shared<B> {
+    state: AtomicU32,
+    bell: B,
+}
+
+impl<B: Bell> Hung<B> {
+    fn new(watch: Watch, bell: B) -> Result<Self> {
+        let shared = Arc::new(Shared { state: AtomicU32::new(QUIET), bell });
+        let place = Place::new(Readiness::of(watch.clone()), Arc::clone(&shared) as Arc<dyn Target>)?;
+        Ok(Hung { shared, watch, place, born: fork::generation() })
+    }
+
+    fn arm(&self) -> bool {
+        // A copy in a forked child must not touch the parent's eventfd.
+        // SYNC(bell): pairs with the stores in `ring`.
+        if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) != QUIET {
+            return false;
+        }
+        self.shared.bell.reset();
+        // Before C3: any later join or departure rings.
+        self.watch.mark();
+        self.shared.state.store(ARMED, Ordering::Release);
+        self.place.resume().is_ok() // a ring's place can be resumed always
+    }
+}
+
+impl<B> std::fmt::Debug for Hung<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hung").field("state", &self.shared.state).field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<B: Bell> Target for Shared<B> {
+    fn ring(&self) -> Option<Duration> {
+        // SYNC(bell): pairs with the store and the load in `arm`.
+        if self.state.compare_exchange(ARMED, RINGING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.bell.announce();
+            self.state.store(QUIET, Ordering::Release);
+        }
+        None
     }
 }
 
@@ -268,6 +308,14 @@ mod tests {
         match ring.kind() {
             crate::Kind::Mpmc => mpmc::Producer::attach(ring).unwrap().send(payload).unwrap(),
             _ => spsc::Producer::attach(ring).unwrap().send(payload).unwrap(),
+        }
+    }
+
+    fn until(mut is_so: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < SOON, "it has rung, and can be armed");
+            std::thread::yield_now();
         }
     }
 
@@ -360,23 +408,54 @@ mod tests {
     fn a_bell_that_rings_is_not_armed_before_it_has_rung() {
         let (mut tx, mut rx) = spsc::pair(4096).unwrap();
         let ((begins, ringing), (go_on, goes_on)) = (channel(), channel());
-        let bell = Doorbell::frame(rx.ring(), Box::new(Held { begins, goes_on })).unwrap();
+        let bell = FrameDoorbell::new(rx.ring(), Box::new(Held { begins, goes_on })).unwrap();
         assert!(bell.arm());
         tx.send(b"one").unwrap();
         ringing.recv_timeout(SOON).unwrap();
         assert_eq!(*rx.try_recv().unwrap(), *b"one");
         assert!(!bell.arm(), "its ring is still to come: polling ends at once");
         go_on.send(()).unwrap();
-        let start = std::time::Instant::now();
-        while !bell.arm() {
-            assert!(start.elapsed() < SOON, "it has rung, and can be armed");
-            std::thread::yield_now();
-        }
+        until(|| bell.arm());
         // Armed, and it has not rung since: the next frame rings it.
         assert!(ringing.try_recv().is_err());
         tx.send(b"two").unwrap();
         ringing.recv_timeout(SOON).unwrap();
         go_on.send(()).unwrap();
+    }
+
+    #[test]
+    fn the_descriptor_of_a_bell_tells_whether_it_has_rung() {
+        for ring in rings() {
+            let bell = Doorbell::eventfd(&ring).unwrap();
+            let has_rung = |within| wait(bell.as_fd(), Ready::Read, within).unwrap();
+            assert!(!has_rung(Duration::ZERO), "not armed yet");
+            assert!(bell.arm());
+            assert!(!bell.arm(), "armed already");
+            send(&ring, b"one");
+            assert!(has_rung(SOON));
+            assert!(has_rung(Duration::ZERO), "until it is armed again");
+            assert!(matches!(receiver(&ring).try_recv(), Ok(Event::Frame(_))));
+            until(|| bell.arm());
+        }
+    }
+
+    #[test]
+    fn a_bell_sends_one_frame_for_each_time_it_is_armed() {
+        for ring in rings() {
+            let (tx, rx) = spsc::pair(4096).unwrap();
+            let bell = FrameDoorbell::new(&ring, Box::new(ring::Sender::from(tx))).unwrap();
+            let mut rung = ring::Receiver::from(rx);
+            assert!(matches!(rung.try_recv(), Err(Error::Empty)), "not armed yet");
+            for _ in 0..3 {
+                until(|| bell.arm());
+                send(&ring, b"one"); // and the producer departs
+                let event = rung.recv_deadline(SOON).unwrap();
+                assert!(matches!(event, Event::Frame(frame) if frame.header.kind == control::DOORBELL));
+                assert!(matches!(rung.try_recv(), Err(Error::Empty)), "once");
+            }
+            drop(bell);
+            assert!(matches!(rung.recv_deadline(SOON), Err(Error::Closed)), "the sender was closed");
+        }
     }
 
     #[test]

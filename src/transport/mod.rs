@@ -46,7 +46,7 @@ pub mod unix;
 pub mod upgrade;
 
 pub use deadlines::{FrameReceiverExt, FrameSenderExt};
-pub use doorbell::Doorbell;
+pub use doorbell::{Doorbell, FrameDoorbell};
 #[cfg(feature = "async")]
 pub use tasks::{AsyncReceiver, AsyncSender};
 

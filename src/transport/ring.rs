@@ -8,10 +8,10 @@
 //! A program that uses rings only should use their handles: batches, grants and views cost less
 //! than the traits.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::board::Board;
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, RoomBell};
 use super::{Capabilities, DeliveryOrder, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
@@ -86,7 +86,7 @@ pub struct Sender {
     end: Option<SendingEnd>,
     max_payload: usize,
     capabilities: &'static Capabilities,
-    bell: Option<Doorbell>,
+    bell: Option<RoomBell>,
 }
 
 #[derive(Debug)]
@@ -164,7 +164,7 @@ impl Sender {
             Some(SendingEnd::Latest(_)) => return Err(ALWAYS_ROOM),
             None => return Err(Error::Closed),
         };
-        self.bell = Some(Doorbell::of_room(ring)?);
+        self.bell = Some(RoomBell::new(ring)?);
         Ok(self)
     }
 
@@ -255,7 +255,7 @@ impl FrameSender for Sender {
 
     /// The eventfd of the doorbell, if there is one ([`Sender::with_doorbell`]).
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().and_then(Doorbell::eventfd_to_poll)
+        self.bell.as_ref().map(RoomBell::as_fd)
     }
 }
 
@@ -484,7 +484,7 @@ impl FrameReceiver for Receiver {
 
     /// The eventfd of the doorbell, if there is one ([`Receiver::with_doorbell`]).
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().and_then(Doorbell::eventfd_to_poll)
+        self.bell.as_ref().map(Doorbell::as_fd)
     }
 }
 
@@ -559,7 +559,6 @@ impl From<spsc::UntrustedConsumer> for Receiver {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use super::*;

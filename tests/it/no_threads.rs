@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use slipring::frame::{Event, Header};
 use slipring::transport::sysv::{self, Key};
-use slipring::transport::{Doorbell, FrameReceiver, FrameReceiverExt, FrameSender, ring};
+use slipring::transport::{Doorbell, FrameDoorbell, FrameReceiver, FrameReceiverExt, FrameSender, ring};
 use slipring::{Error, Options, Ring, mpmc, spsc};
 
 use crate::common::this_test::this_test;
@@ -74,7 +74,7 @@ fn limited_process() {
     for ring in &rings {
         is_refused(Doorbell::eventfd(ring));
         let (sender, _) = spsc::pair(4096).unwrap();
-        is_refused(Doorbell::frame(ring, Box::new(ring::Sender::from(sender))));
+        is_refused(FrameDoorbell::new(ring, Box::new(ring::Sender::from(sender))));
         is_refused(ring::Receiver::attach(ring).unwrap().with_doorbell());
     }
     // The ring is unchanged, and the refused participant has detached.

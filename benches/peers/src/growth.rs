@@ -126,8 +126,7 @@ fn waiting(rings: &mut [Made]) -> Result<Vec<String>> {
     let mut bells = Vec::with_capacity(rings.len());
     for (i, ring) in rings.iter().enumerate() {
         let bell = Doorbell::eventfd(ring.rx.ring())?;
-        let fd = bell.eventfd_to_poll().ok_or("an eventfd to poll")?;
-        epoll::add(&epoll, fd, epoll::EventData::new_u64(i as u64), epoll::EventFlags::IN)?;
+        epoll::add(&epoll, &bell, epoll::EventData::new_u64(i as u64), epoll::EventFlags::IN)?;
         bell.arm();
         bells.push(bell);
     }
