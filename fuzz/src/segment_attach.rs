@@ -9,17 +9,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use slipring::{Kind, Mutex, Options, Redelivery, Result, Ring, Semaphore, latest, mpmc, spsc, stream};
+use slipring::{Event, Kind, Mutex, Options, Redelivery, Result, Ring, Semaphore, SignalSemaphore};
+use slipring::{latest, mpmc, spsc, stream};
 
 use super::draw::Draw;
 use super::shared::{CONSUMER_PAGE, LINE, PAGE, PRODUCER_PAGE, Shared, len_of, reseal_header, sealed};
 
 const OPERATIONS: usize = 64;
+const KINDS: [Kind; 8] = [
+    Kind::Spsc,
+    Kind::Mpmc,
+    Kind::Stream,
+    Kind::Latest,
+    Kind::Semaphore,
+    Kind::SignalSemaphore,
+    Kind::Event,
+    Kind::Mutex,
+];
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let mut draw = Draw::new(data);
-    let (mut image, data_offset) = template(&mut draw);
+    let kind = draw.one_of(&KINDS);
+    let (mut image, data_offset) = template(&mut draw, kind);
     let honest = image.len();
     if draw.below(16) == 15 {
         image = draw.bytes(4096).to_vec();
@@ -31,16 +43,22 @@ pub fn run(data: &[u8]) {
     if draw.below(8) != 7 && image.len() >= 128 {
         reseal_header(&mut image);
     }
-    match draw.below(8) {
-        0 => by_name(&mut draw, &image),
-        1 => drop(Semaphore::from_fd(sealed(&image, len)).map(|semaphore| use_semaphore(&mut draw, &semaphore))),
-        2 => drop(Mutex::from_fd(sealed(&image, len)).map(|mutex| use_mutex(&mut draw, &mutex))),
+    // Mostly as what it was made, or it is refused for that alone.
+    let kind = if draw.below(8) == 7 { draw.one_of(&KINDS) } else { kind };
+    match kind {
+        Kind::Semaphore => drop(Semaphore::from_fd(sealed(&image, len)).map(|it| use_semaphore(&mut draw, &it))),
+        Kind::SignalSemaphore => {
+            drop(SignalSemaphore::from_fd(sealed(&image, len)).map(|it| use_signals(&mut draw, &it)))
+        }
+        Kind::Event => drop(Event::from_fd(sealed(&image, len)).map(|it| use_event(&mut draw, &it))),
+        Kind::Mutex => drop(Mutex::from_fd(sealed(&image, len)).map(|it| use_mutex(&mut draw, &it))),
+        _ if draw.below(8) == 7 => by_name(&mut draw, &image),
         _ => by_descriptor(&mut draw, sealed(&image, len)),
     }
 }
 
 /// A segment as a correct creator makes it, with some frames, and the offset of its data.
-fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
+fn template(draw: &mut Draw<'_>, kind: Kind) -> (Vec<u8>, usize) {
     let policy = draw.one_of(&[Redelivery::AtLeastOnce, Redelivery::AtMostOnce]);
     let set = |options: Options| options.participants(4).redelivery(policy);
     let read = |ring: &Ring| {
@@ -48,15 +66,20 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
         let data_offset = len_of(memfd) - ring.capacity().next_multiple_of(PAGE);
         (Shared::map(memfd).to_vec(), data_offset)
     };
+    let of_primitive = |memfd| {
+        let image = Shared::map(memfd).to_vec();
+        let data_offset = image.len() - PAGE;
+        (image, data_offset)
+    };
     let fill = draw.below(64);
-    match draw.below(6) {
-        0 => {
+    match kind {
+        Kind::Spsc => {
             let ring = Ring::create_anonymous(&set(Options::spsc(PAGE))).unwrap();
             let mut tx = spsc::Producer::attach(&ring).unwrap();
             (0..fill).for_each(|i| drop(tx.try_send(&vec![i as u8; i])));
             read(&ring)
         }
-        1 => {
+        Kind::Mpmc => {
             let ring = Ring::create_anonymous(&set(Options::mpmc(8, 40))).unwrap();
             let tx = mpmc::Producer::attach(&ring).unwrap();
             let rx = mpmc::Consumer::attach(&ring).unwrap();
@@ -68,28 +91,30 @@ fn template(draw: &mut Draw<'_>) -> (Vec<u8>, usize) {
             }
             read(&ring)
         }
-        2 => {
+        Kind::Stream => {
             let ring = Ring::create_anonymous(&set(Options::stream(PAGE))).unwrap();
             let mut tx = stream::Producer::attach(&ring).unwrap();
             let _ = tx.try_write(&vec![7; 100 * fill]);
             read(&ring)
         }
-        5 => {
+        Kind::Latest => {
             let ring = Ring::create_anonymous(&set(Options::latest(8, 48))).unwrap();
             let mut tx = latest::Writer::attach(&ring).unwrap();
             (0..fill).for_each(|i| drop(tx.write(i * i % 8, &vec![i as u8; i % 49])));
             read(&ring)
         }
-        3 => {
-            let semaphore = Semaphore::create_anonymous(1 + fill).unwrap();
-            let image = Shared::map(semaphore.as_fd()).to_vec();
-            (image.clone(), image.len() - PAGE)
+        Kind::Semaphore => of_primitive(Semaphore::create_anonymous(1 + fill).unwrap().as_fd()),
+        Kind::SignalSemaphore => {
+            let semaphore = SignalSemaphore::create_anonymous().unwrap();
+            semaphore.post_many(fill as u32).unwrap();
+            of_primitive(semaphore.as_fd())
         }
-        _ => {
-            let mutex = Mutex::create_anonymous(fill).unwrap();
-            let image = Shared::map(mutex.as_fd()).to_vec();
-            (image.clone(), image.len() - PAGE)
+        Kind::Event => {
+            let event = Event::create_anonymous().unwrap();
+            (0..fill).for_each(|i| drop(if i % 3 == 0 { event.reset().map(drop) } else { event.set() }));
+            of_primitive(event.as_fd())
         }
+        _ => of_primitive(Mutex::create_anonymous(fill).unwrap().as_fd()),
     }
 }
 
@@ -360,6 +385,35 @@ fn use_semaphore(draw: &mut Draw<'_>, semaphore: &Semaphore) {
             2 => assert!(semaphore.available() <= semaphore.permits()),
             3 => drop(semaphore.reap_dead()),
             _ => permits.extend(semaphore.acquire_deadline(Duration::ZERO)),
+        }
+    }
+}
+
+fn use_signals(draw: &mut Draw<'_>, semaphore: &SignalSemaphore) {
+    for _ in 0..OPERATIONS {
+        let before = semaphore.count();
+        match draw.below(6) {
+            0 => assert_eq!(semaphore.post().is_ok(), before < SignalSemaphore::MAX_COUNT),
+            1 => {
+                let n = draw.nasty() as u32;
+                let fits = u64::from(before) + u64::from(n) <= u64::from(SignalSemaphore::MAX_COUNT);
+                assert_eq!(semaphore.post_many(n).is_ok(), fits);
+            }
+            2 => assert_eq!(semaphore.try_wait().unwrap(), before > 0),
+            3 => drop(semaphore.reap_dead()),
+            _ => assert_eq!(semaphore.wait_deadline(Duration::ZERO).is_ok(), before > 0),
+        }
+    }
+}
+
+fn use_event(draw: &mut Draw<'_>, event: &Event) {
+    for _ in 0..OPERATIONS {
+        let before = event.is_set();
+        match draw.below(5) {
+            0 => event.set().unwrap(),
+            1 => assert_eq!(event.reset().unwrap(), before),
+            2 => drop(event.reap_dead()),
+            _ => assert_eq!(event.wait_deadline(Duration::ZERO).is_ok(), before),
         }
     }
 }
