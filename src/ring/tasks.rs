@@ -1,7 +1,7 @@
 //! What the handles for tasks have in common in all kinds: their creation, their end, and owned
 //! frames as a `Stream` and a `Sink`.
 //!
-//! Used by `spsc/tasks.rs` and `mpmc/tasks.rs`. Relies on `set/tasks.rs` for the waiting.
+//! Used by the `tasks.rs` of the kinds. Relies on `set/tasks.rs` for the waiting.
 
 /// Implements the calls that the handles for tasks have in common, and `Debug`, for a handle with
 /// the fields `handle` and `own`.

@@ -28,6 +28,7 @@ mod security;
 mod strangers;
 mod syscalls;
 mod tasks;
+mod tasks_broadcast;
 mod tasks_transport;
 mod transport_accept;
 mod transport_datagram;

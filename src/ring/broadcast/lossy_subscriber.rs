@@ -45,7 +45,7 @@ pub enum Received {
 /// Every `try_…` call is lock-free, allocates no memory, and makes no system call. If there is
 /// nothing to receive, it asks the kernel from time to time whether the publisher is dead.
 pub struct LossySubscriber {
-    core: Lossy,
+    pub(super) core: Lossy,
     attachment: Attachment<Fan>,
     /// A subscriber is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,

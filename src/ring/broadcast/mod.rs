@@ -67,6 +67,8 @@ mod lossy_subscriber;
 mod publisher;
 pub(crate) mod seat;
 mod subscriber;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -76,6 +78,8 @@ pub use layout::{Mode, Position};
 pub use lossy_subscriber::{LossySubscriber, Received};
 pub use publisher::{Publisher, SlowPolicy, WriteBatch};
 pub use subscriber::{Iter, ReadBatch, ReadView, Subscriber};
+#[cfg(feature = "async")]
+pub use tasks::{AsyncLossySubscriber, AsyncSubscriber};
 
 use super::{Options, Ring};
 use crate::error::Result;

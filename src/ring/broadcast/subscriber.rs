@@ -41,7 +41,7 @@ use crate::wait::eventcount::SLEEP_CAP;
 /// A publisher with [`SlowPolicy::Evict`](super::SlowPolicy::Evict) may evict it, but not while it
 /// holds a view or a batch: then every call fails with [`Error::Evicted`].
 pub struct Subscriber {
-    core: core::Consumer<Words>,
+    pub(super) core: core::Consumer<Words>,
     seat: Seat,
     run: Run,
     /// Frames published before the next one to be received.
@@ -159,7 +159,7 @@ impl Subscriber {
     #[inline]
     pub fn try_recv(&mut self) -> Result<ReadView<'_>> {
         let frame = self.try_next()?;
-        Ok(ReadView { subscriber: self, frame })
+        Ok(self.view(frame))
     }
 
     /// Receives the next frame in place; waits while there is none. Blocking: progress depends on
@@ -188,7 +188,7 @@ impl Subscriber {
     #[inline]
     pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<ReadView<'_>> {
         let frame = self.next(deadline.into())?;
-        Ok(ReadView { subscriber: self, frame })
+        Ok(self.view(frame))
     }
 
     /// Copies the next frame into `buffer` and releases it, if there is one. The header has the
@@ -298,8 +298,14 @@ impl Subscriber {
         "let (mut tx, rx) = slipring::broadcast::pair(4096)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (24, 4096));"
     );
 
+    /// The view of a frame that was just found, which releases the guard.
     #[inline(always)]
-    fn batch(&mut self, max: usize) -> ReadBatch<'_> {
+    pub(super) fn view(&mut self, frame: Peeked) -> ReadView<'_> {
+        ReadView { subscriber: self, frame }
+    }
+
+    #[inline(always)]
+    pub(super) fn batch(&mut self, max: usize) -> ReadBatch<'_> {
         self.core.rewind();
         ReadBatch { subscriber: self, frames: 0, bytes: 0, max: u32::try_from(max).unwrap_or(u32::MAX) }
     }
@@ -327,7 +333,7 @@ impl Subscriber {
     }
 
     #[inline(always)]
-    fn try_next(&mut self) -> Result<Peeked> {
+    pub(super) fn try_next(&mut self) -> Result<Peeked> {
         self.attachment.check_fork()?;
         loop {
             match self.look()? {
