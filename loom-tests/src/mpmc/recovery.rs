@@ -141,6 +141,31 @@ fn a_frame_that_is_put_back_is_delivered_again() {
     });
 }
 
+/// What a reader read before it put its frame back comes before what is written to the slot after
+/// the next reader.
+#[test]
+fn a_frame_is_put_back_after_it_was_read() {
+    explore(3, || {
+        let ring = ring(2);
+        assert!(try_send(&ring, 1, 10) && try_send(&ring, 1, 11));
+        let taken = ring.take(9).unwrap();
+        assert_eq!(ring_try(&ring, 3), Some(11));
+        let heir = thread::spawn({
+            let ring = ring.clone();
+            move || {
+                let again = ring.take_redelivered(3).ok().map(|taken| finish(&ring, taken));
+                // The slot of the frame that was put back, if that was released.
+                assert_eq!(try_send(&ring, 2, 12), again == Some(10));
+                again
+            }
+        });
+        ring.read(&taken, &mut [0; 8]);
+        ring.put_back(taken);
+        let again = heir.join().unwrap();
+        assert_eq!(drain(&ring), if again.is_some() { [(12, false)] } else { [(10, true)] });
+    });
+}
+
 /// With at-most-once delivery the frame is dropped, and counted; the slot's next frame is not mixed
 /// into what the dead consumer was reading.
 #[test]
@@ -177,11 +202,6 @@ fn redeliveries_are_announced() {
                 ring.sweep(9, Redelivery::AtLeastOnce);
                 producer.word(LINE).store(0, Ordering::Relaxed); // it died before that
             }
-            // As the handle does: a search that found nothing is not repeated.
-            let look = |ring: &Ring, searched: u64| {
-                let count = ring.redeliveries();
-                if count == searched { Err(count) } else { ring.take_redelivered(3).map_err(|_| count) }
-            };
             let consumer = thread::spawn({
                 let ring = ring.clone();
                 move || look(&ring, 0)
@@ -191,6 +211,29 @@ fn redeliveries_are_announced() {
             assert_eq!(finish(&ring, taken.expect("the redelivery was not announced")), 10);
         });
     }
+}
+
+/// Searches as the handle does: a search that found nothing is not repeated.
+fn look(ring: &Ring, searched: u64) -> Result<Taken, u64> {
+    let count = ring.redeliveries();
+    if count == searched { Err(count) } else { ring.take_redelivered(3).map_err(|_| count) }
+}
+
+/// The same of a frame that its living reader puts back.
+#[test]
+fn a_frame_that_is_put_back_is_announced() {
+    explore(3, || {
+        let ring = ring(2);
+        assert!(try_send(&ring, 1, 10));
+        let taken = ring.take(9).unwrap();
+        let consumer = thread::spawn({
+            let ring = ring.clone();
+            move || look(&ring, 0)
+        });
+        ring.put_back(taken);
+        let taken = consumer.join().unwrap().or_else(|searched| look(&ring, searched));
+        assert_eq!(finish(&ring, taken.expect("the redelivery was not announced")), 10);
+    });
 }
 
 /// Two recoverers void the same claim at once, one of which is stopped for a lap at any point: it
