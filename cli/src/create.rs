@@ -14,12 +14,18 @@ Examples:
 
 Options after the ? (quote them, because & is special to the shell):
   kind          spsc (frames, one to one), mpmc (frames, many to many),
-                stream (bytes, one to one), or latest (values that replace
-                each other, one to many)
-  capacity      bytes of an spsc or stream ring, rounded up to 2^n [1MiB]
+                stream (bytes, one to one), latest (values that replace each
+                other, one to many), or broadcast (frames, one to many: each
+                receiver gets every frame)
+  capacity      bytes of an spsc, stream or broadcast ring, rounded up to 2^n [1MiB]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
   cells, size   number of latest values [1] and size of the largest [256]; the
                 stream of a frame (send --stream) is the number of its cell
+  subscribe     of a receiver of a broadcast ring: reliable (the sender waits for
+                it) or lossy (it is told what it missed); start at the oldest
+                frame that is still there, or at the latest: start=latest
+  slow, evict   what a sender of a broadcast ring does while a reliable receiver
+                leaves no room: slow=block, slow=fail, or evict=DURATION
   wake          how sleepers are noticed: asymmetric, fenced, poll (no sleep)
   redelivery    frames that a dead consumer held: at-least-once
                 (redelivered and marked) or at-most-once

@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::{Value, json};
-use slipring::{ParticipantInfo, Redelivery, Ring, WakeMode};
+use slipring::broadcast::{Mode, SubscriberInfo};
+use slipring::{Kind, ParticipantInfo, Redelivery, Ring, WakeMode};
 
 use crate::failure::Outcome;
 use crate::output::Table;
@@ -19,7 +20,10 @@ use crate::{Context, output, target, units};
 
 STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger)
 HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait
-LAG      distance from the oldest of them to the ring's newest position")]
+LAG      distance from the oldest of them to the ring's newest position
+
+A broadcast ring also lists its subscribers: POSITION and LAG in bytes, how
+often a lossy one was overrun, and how many frames it missed.")]
 pub(crate) struct Info {
     /// ring:NAME, or NAME
     ring: String,
@@ -32,6 +36,9 @@ impl Info {
         if context.json {
             let mut object = shape(&ring);
             object["participants"] = participants.iter().map(participant_json).collect();
+            if ring.kind() == Kind::Broadcast {
+                object["subscribers"] = subscribers(&ring);
+            }
             return output::print_json(&object);
         }
         output::print(&describe(&ring, &participants))
@@ -79,7 +86,50 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
         }
         let _ = write!(text, "\n{}", table.render());
     }
+    text.push_str(&subscriber_table(ring));
     text
+}
+
+/// The subscribers of a broadcast ring.
+pub(crate) fn subscribers(ring: &Ring) -> Value {
+    let object = |one: &SubscriberInfo| {
+        json!({
+            "id": one.id, "mode": mode_name(one.mode), "position": one.position, "lag": one.lag,
+            "overruns": one.overruns, "received": one.received, "missed": one.missed,
+        })
+    };
+    ring.subscribers().iter().map(object).collect()
+}
+
+/// A table of the subscribers, behind an empty line; nothing without subscribers.
+pub(crate) fn subscriber_table(ring: &Ring) -> String {
+    let subscribers = ring.subscribers();
+    if subscribers.is_empty() {
+        return String::new();
+    }
+    let columns = ["SUBSCRIBER", "MODE", ">POSITION", ">LAG", ">OVERRUNS", ">RECEIVED", ">MISSED"];
+    let mut table = Table::new(&columns);
+    for one in &subscribers {
+        table.row([
+            one.id.to_string(),
+            mode_name(one.mode).to_owned(),
+            one.position.to_string(),
+            one.lag.to_string(),
+            one.overruns.to_string(),
+            one.received.to_string(),
+            one.missed.to_string(),
+        ]);
+    }
+    format!("\n{}", table.render())
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Reliable => "reliable",
+        Mode::Lossy => "lossy",
+        Mode::Evicted => "evicted",
+        _ => "unknown",
+    }
 }
 
 /// The constant properties of a ring.

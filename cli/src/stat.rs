@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use slipring::{Counts, Ring, Stats};
+use slipring::{Counts, Kind, Ring, Stats};
 
 use crate::failure::Outcome;
 use crate::output::Table;
-use crate::{Context, output, target, units};
+use crate::{Context, info, output, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +52,11 @@ impl Stat {
             return self.watch(&ring, context);
         }
         let stats = ring.stats();
-        if context.json { output::print_json(&object(&ring, &stats)) } else { output::print(&table(&stats)) }
+        if context.json {
+            output::print_json(&object(&ring, &stats))
+        } else {
+            output::print(&(table(&stats) + &info::subscriber_table(&ring)))
+        }
     }
 
     fn watch(&self, ring: &Ring, context: &Context) -> Outcome {
@@ -117,7 +121,7 @@ fn table(stats: &Stats) -> String {
 
 fn object(ring: &Ring, stats: &Stats) -> serde_json::Value {
     let counts = &stats.counts;
-    json!({
+    let mut object = json!({
         "name": ring.name(),
         "sent": counts.sent, "received": counts.received, "bytes_sent_and_received": counts.bytes,
         "full": counts.full, "empty": counts.empty, "sleeps": counts.sleeps, "wakes": counts.wakes,
@@ -125,5 +129,9 @@ fn object(ring: &Ring, stats: &Stats) -> serde_json::Value {
         "recovered": counts.recovered, "redelivered": counts.redelivered, "lost": counts.lost,
         "head": stats.head, "tail": stats.tail, "used": stats.used(), "held": stats.held, "limit": stats.limit,
         "producers": stats.producers, "consumers": stats.consumers,
-    })
+    });
+    if ring.kind() == Kind::Broadcast {
+        object["subscribers"] = info::subscribers(ring);
+    }
+    object
 }

@@ -164,6 +164,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Stream => "stream",
         Kind::Semaphore => "semaphore",
         Kind::Mutex => "mutex",
+        Kind::Broadcast => "broadcast",
         Kind::Latest => "latest",
         Kind::SignalSemaphore => "signal-semaphore",
         Kind::Event => "event",

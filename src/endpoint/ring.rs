@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::query::{self, parse_mode, parse_size, parse_switch};
+use super::query::{self, parse_duration, parse_mode, parse_size, parse_switch};
 use crate::error::{Error, Result};
+use crate::ring::broadcast::{LossySubscriber, Publisher, SlowPolicy, Start, Subscriber};
 use crate::ring::{Options, Ring};
 use crate::segment::{Kind, Redelivery, WakeMode, directory::check_name, open_and_join};
 use crate::transport::ring;
@@ -28,13 +29,13 @@ pub const DEFAULT_SIZE: usize = 256;
 const ATTEMPTS: usize = 100;
 
 const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, cells, size, wake, idle, mode, participants, \
-                    redelivery, huge, prefault, mlock, fail_without_consumer, listen";
+                    redelivery, huge, prefault, mlock, fail_without_consumer, subscribe, start, slow, evict, listen";
 
 /// `ring:NAME[?kind=spsc|mpmc|stream|latest&capacity=1MiB&…]`.
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `kind` | `spsc`, `mpmc`, `stream`, `latest` | that of the existing ring; `spsc` at creation |
+/// | `kind` | `spsc`, `mpmc`, `stream`, `latest`, `broadcast` | that of the existing ring; `spsc` at creation |
 /// | `capacity` | a [size](parse_size): byte rings | 1 MiB |
 /// | `slots`, `slot` | a number; a size in bytes: slot rings (and so `kind=mpmc`) | 1024, 256 |
 /// | `cells`, `size` | a number; a size in bytes: latest values (and so `kind=latest`) | 1, 256 |
@@ -45,6 +46,10 @@ const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, s
 /// | `redelivery` | `at-least-once`, `at-most-once` | `at-least-once` |
 /// | `huge`, `prefault`, `mlock` | nothing, `true` or `false` | `false` |
 /// | `fail_without_consumer` | nothing, `true` or `false`: whether a sender fails while no consumer is attached ([`Options::fail_without_consumer`]) | `false` |
+/// | `subscribe` | `reliable`, `lossy`: whether the publisher of a broadcast ring waits for this receiver | `reliable` |
+/// | `start` | `oldest`, `latest`: the first frame that a receiver of a broadcast ring gets | `oldest` |
+/// | `slow` | `block`, `fail`: what a sender does while a reliable receiver leaves no room ([`SlowPolicy`]) | `block` |
+/// | `evict` | a [duration](query::parse_duration): how long a sender waits for a reliable receiver before it evicts it | never |
 /// | `listen` | `true` or `false`; either side creates the ring, so it changes nothing | `false` |
 #[derive(Clone, Debug, Default)]
 pub struct RingEndpoint {
@@ -65,6 +70,9 @@ pub struct RingEndpoint {
     prefault: bool,
     lock: bool,
     fail_without_consumer: bool,
+    lossy: Option<bool>,
+    start: Option<Start>,
+    slow: Option<SlowPolicy>,
 }
 
 impl RingEndpoint {
@@ -93,6 +101,11 @@ impl RingEndpoint {
             "prefault" => self.prefault = parse_switch(value)?,
             "mlock" => self.lock = parse_switch(value)?,
             "fail_without_consumer" => self.fail_without_consumer = parse_switch(value)?,
+            "subscribe" => self.lossy = Some(parse_subscribe(value)?),
+            "start" => self.start = Some(parse_start(value)?),
+            "slow" | "evict" if self.slow.is_some() => return Err(TWO_POLICIES),
+            "slow" => self.slow = Some(parse_slow(value)?),
+            "evict" => self.slow = Some(SlowPolicy::Evict { after: parse_duration(value)? }),
             "listen" => query::no_listener((), value)?,
             _ => return Err(Error::Invalid { what: KEYS }),
         }
@@ -113,7 +126,14 @@ impl RingEndpoint {
                 None
             };
         }
+        let is_broadcast = self.lossy.is_some() || self.start.is_some() || self.slow.is_some();
+        if is_broadcast && self.kind.is_none() {
+            self.kind = Some(Kind::Broadcast);
+        }
         match self.kind {
+            Some(kind) if is_broadcast && kind != Kind::Broadcast => {
+                Err(Error::Invalid { what: "endpoint option: subscribe, start, slow and evict are for kind=broadcast" })
+            }
             Some(Kind::Latest) if has_slots || self.capacity.is_some() => {
                 Err(Error::Invalid { what: "endpoint option: size latest values by cells and size" })
             }
@@ -123,7 +143,7 @@ impl RingEndpoint {
             Some(Kind::Mpmc) if self.capacity.is_some() => Err(Error::Invalid {
                 what: "endpoint option: capacity is for byte rings; size a slot ring by slots and slot",
             }),
-            Some(Kind::Spsc | Kind::Stream) if has_slots => Err(Error::Invalid {
+            Some(Kind::Spsc | Kind::Stream | Kind::Broadcast) if has_slots => Err(Error::Invalid {
                 what: "endpoint option: slots and slot are for slot rings; size a byte ring by capacity",
             }),
             _ => Ok(()),
@@ -187,6 +207,7 @@ impl RingEndpoint {
         let options = match self.kind {
             Some(Kind::Mpmc) => Options::mpmc(self.slots.unwrap_or(DEFAULT_SLOTS), self.slot.unwrap_or(DEFAULT_SLOT)),
             Some(Kind::Stream) => Options::stream(capacity),
+            Some(Kind::Broadcast) => Options::broadcast(capacity),
             Some(Kind::Latest) => {
                 Options::latest(self.cells.unwrap_or(DEFAULT_CELLS), self.size.unwrap_or(DEFAULT_SIZE))
             }
@@ -271,7 +292,7 @@ impl RingEndpoint {
     /// As [`RingEndpoint::open_or_create`] and [`ring::Sender::attach`].
     pub fn open_sender(&self) -> Result<ring::Sender> {
         self.check_frames()?;
-        open_and_join(|| self.open_or_create(), ring::Sender::attach)
+        open_and_join(|| self.open_or_create(), |ring| self.attach_sender(ring))
     }
 
     /// Attaches a consumer to the ring, which is created if it does not exist.
@@ -280,7 +301,41 @@ impl RingEndpoint {
     /// As [`RingEndpoint::open_or_create`] and [`ring::Receiver::attach`].
     pub fn open_receiver(&self) -> Result<ring::Receiver> {
         self.check_frames()?;
-        open_and_join(|| self.open_or_create(), ring::Receiver::attach)
+        open_and_join(|| self.open_or_create(), |ring| self.attach_receiver(ring))
+    }
+
+    /// Attaches a producer as the options say.
+    ///
+    /// # Errors
+    /// As [`ring::Sender::attach`].
+    pub fn attach_sender(&self, ring: &Ring) -> Result<ring::Sender> {
+        if ring.kind() != Kind::Broadcast {
+            return ring::Sender::attach(ring);
+        }
+        self.attach_publisher(ring).map(ring::Sender::from)
+    }
+
+    /// Attaches a publisher to a broadcast ring, with the policy that the options say.
+    ///
+    /// # Errors
+    /// As [`Publisher::attach`].
+    pub fn attach_publisher(&self, ring: &Ring) -> Result<Publisher> {
+        let mut publisher = Publisher::attach(ring)?;
+        publisher.set_policy(self.slow.unwrap_or_default());
+        Ok(publisher)
+    }
+
+    /// Attaches a consumer as the options say.
+    ///
+    /// # Errors
+    /// As [`ring::Receiver::attach`].
+    pub fn attach_receiver(&self, ring: &Ring) -> Result<ring::Receiver> {
+        let start = self.start.unwrap_or(Start::Oldest);
+        match (ring.kind(), self.lossy) {
+            (Kind::Broadcast, Some(true)) => LossySubscriber::attach(ring, start).map(ring::Receiver::from),
+            (Kind::Broadcast, _) => Subscriber::attach(ring, start).map(ring::Receiver::from),
+            _ => ring::Receiver::attach(ring),
+        }
     }
 }
 
@@ -290,7 +345,35 @@ fn parse_kind(value: &str) -> Result<Kind> {
         "mpmc" => Ok(Kind::Mpmc),
         "stream" => Ok(Kind::Stream),
         "latest" => Ok(Kind::Latest),
-        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc, stream or latest" }),
+        "broadcast" => Ok(Kind::Broadcast),
+        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc, stream, latest or broadcast" }),
+    }
+}
+
+const TWO_POLICIES: Error =
+    Error::Invalid { what: "endpoint option: slow and evict exclude each other, and come once" };
+
+fn parse_subscribe(value: &str) -> Result<bool> {
+    match value {
+        "reliable" => Ok(false),
+        "lossy" => Ok(true),
+        _ => Err(Error::Invalid { what: "subscribe: must be reliable or lossy" }),
+    }
+}
+
+fn parse_start(value: &str) -> Result<Start> {
+    match value {
+        "oldest" => Ok(Start::Oldest),
+        "latest" => Ok(Start::Latest),
+        _ => Err(Error::Invalid { what: "start: must be oldest or latest" }),
+    }
+}
+
+fn parse_slow(value: &str) -> Result<SlowPolicy> {
+    match value {
+        "block" => Ok(SlowPolicy::Block),
+        "fail" => Ok(SlowPolicy::Fail),
+        _ => Err(Error::Invalid { what: "slow: must be block or fail; evict=DURATION evicts" }),
     }
 }
 
@@ -351,6 +434,13 @@ mod tests {
     }
 
     #[test]
+    fn options_of_subscribers_and_publishers_mean_broadcast() {
+        let ring = ring("ring:x?subscribe=lossy&start=latest&evict=100ms").unwrap();
+        assert_eq!((ring.kind(), ring.lossy, ring.start), (Some(Kind::Broadcast), Some(true), Some(Start::Latest)));
+        assert_eq!(ring.slow, Some(SlowPolicy::Evict { after: std::time::Duration::from_millis(100) }));
+    }
+
+    #[test]
     fn invalid_options_are_refused() {
         for text in [
             "",
@@ -387,6 +477,13 @@ mod tests {
             "ring:x?wake=up",
             "ring:x?idle=hands",
             "ring:x?redelivery=never",
+            "ring:x?subscribe=always",
+            "ring:x?start=now",
+            "ring:x?slow=evict",
+            "ring:x?slow=block&evict=1s",
+            "ring:x?evict=1",
+            "ring:x?kind=spsc&start=oldest",
+            "ring:x?kind=broadcast&slots=4",
         ] {
             assert!(matches!(ring(text), Err(Error::Invalid { .. })), "{text:?}");
         }

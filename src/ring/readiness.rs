@@ -35,7 +35,10 @@ pub(super) enum Look {
     Latest(latest::Shared, Seen),
     /// A frame behind the position of this subscriber.
     Broadcast(broadcast::Shared, u16),
-    BroadcastRoom(broadcast::Shared, usize),
+    /// A tail other than this, for a doorbell, which belongs to no subscriber.
+    #[cfg(feature = "transports")]
+    BroadcastNews(broadcast::Shared, AtomicU64),
+    BroadcastRoom(broadcast::Shared, Arc<AtomicUsize>),
 }
 
 impl Look {
@@ -48,6 +51,11 @@ impl Look {
         match ring.kind() {
             Kind::Mpmc => Look::mpmc(ring),
             Kind::Spsc => Look::Spsc(ring.spsc_shared()),
+            Kind::Broadcast => {
+                let shared = ring.broadcast_shared();
+                let tail = AtomicU64::new(shared.slowest().1);
+                Look::BroadcastNews(shared, tail)
+            }
             Kind::Latest => {
                 let shared = ring.latest_shared();
                 let seen = Seen::all(&shared);
@@ -77,7 +85,18 @@ impl Look {
             Look::MpmcRoom(shared) => shared.is_writable(),
             Look::Latest(shared, seen) => seen.changed(shared, 0).is_some(),
             Look::Broadcast(shared, id) => shared.is_readable(*id),
-            Look::BroadcastRoom(shared, len) => shared.has_room_for(*len),
+            #[cfg(feature = "transports")]
+            Look::BroadcastNews(shared, seen) => shared.slowest().1 != seen.load(Ordering::Relaxed),
+            Look::BroadcastRoom(shared, len) => shared.has_room_for(len.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether a wake-up is for all sleepers: a writer of latest values and a publisher wake all.
+    fn is_for_all(&self) -> bool {
+        match self {
+            #[cfg(feature = "transports")]
+            Look::BroadcastNews(..) => true,
+            look => matches!(look, Look::Latest(..) | Look::Broadcast(..)),
         }
     }
 
@@ -146,8 +165,7 @@ impl Side {
 
     fn pass_on(&self) {
         if let Edge::Many(event) = &self.edge {
-            // A writer of latest values and a publisher wake all.
-            if !matches!(self.look, Look::Latest(..) | Look::Broadcast(..)) && self.look.finds() {
+            if !self.look.is_for_all() && self.look.finds() {
                 event.notify(1);
             }
         }
@@ -273,6 +291,7 @@ impl Watch {
         let len = Arc::<AtomicUsize>::default();
         let look = match ring.kind() {
             Kind::Mpmc => Look::MpmcRoom(ring.mpmc_shared()),
+            Kind::Broadcast => Look::BroadcastRoom(ring.broadcast_shared(), Arc::clone(&len)),
             _ => Look::SpscRoom(ring.spsc_shared(), Arc::clone(&len)),
         };
         Self::over(Side::new(ring, Role::Producer, look), len)
@@ -294,6 +313,9 @@ impl Watch {
     pub(crate) fn mark(&self) {
         if let Look::Latest(shared, seen) = &self.0.side.look {
             seen.mark_all(shared);
+        }
+        if let Look::BroadcastNews(shared, seen) = &self.0.side.look {
+            seen.store(shared.slowest().1, Ordering::Relaxed);
         }
         // Relaxed: the ring of the set that follows orders it.
         self.0.since.store(self.0.side.membership(), Ordering::Relaxed);

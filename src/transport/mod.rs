@@ -357,6 +357,7 @@ pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,
     ring::LATEST,
+    ring::BROADCAST,
     pipe::CAPABILITIES,
     fifo::CAPABILITIES,
     mq::CAPABILITIES,

@@ -15,6 +15,7 @@ use super::doorbell::{Doorbell, RoomBell};
 use super::{Capabilities, DeliveryOrder, FrameReceiver, FrameSender, Released};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Order, Tracker};
+use crate::ring::broadcast::{LossySubscriber, Publisher, Received, Start, Subscriber};
 use crate::ring::{Holder, Ring, latest, mpmc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
@@ -48,6 +49,13 @@ pub const LATEST: Capabilities = Capabilities {
     max_payload: 304,
     ..SPSC
 };
+
+/// The guarantees of a broadcast ring (`kind=broadcast`), for every receiver that is reliable.
+pub const BROADCAST: Capabilities = Capabilities { scheme: "ring?kind=broadcast", ..SPSC };
+
+/// The guarantees of a broadcast ring for a lossy receiver, which is told what it missed.
+pub const LOSSY: Capabilities =
+    Capabilities { scheme: "ring?kind=broadcast&subscribe=lossy", lossless: false, ..BROADCAST };
 
 /// The guarantees of a byte ring whose sender is a stranger: its participant record cannot be
 /// trusted.
@@ -95,6 +103,7 @@ enum SendingEnd {
     Spsc(spsc::Producer),
     Mpmc(mpmc::Producer),
     Latest(latest::Writer),
+    Broadcast(Publisher),
 }
 
 impl Sender {
@@ -107,6 +116,7 @@ impl Sender {
         match ring.kind() {
             Kind::Spsc => spsc::Producer::attach(ring).map(Self::from),
             Kind::Mpmc => mpmc::Producer::attach(ring).map(Self::from),
+            Kind::Broadcast => Publisher::attach(ring).map(Self::from),
             Kind::Latest => latest::Writer::attach(ring).map(Self::from),
             Kind::Stream => Err(NO_FRAMES),
             other => Err(no_ring(other)),
@@ -126,6 +136,7 @@ impl Sender {
         match &self.end {
             Some(SendingEnd::Spsc(producer)) => Ok(producer.writable(len)),
             Some(SendingEnd::Mpmc(producer)) => Ok(producer.writable()),
+            Some(SendingEnd::Broadcast(publisher)) => Ok(publisher.writable(len)),
             Some(SendingEnd::Latest(_)) => Err(ALWAYS_ROOM),
             None => Err(Error::Closed),
         }
@@ -161,6 +172,7 @@ impl Sender {
         let ring = match &self.end {
             Some(SendingEnd::Spsc(producer)) => producer.ring(),
             Some(SendingEnd::Mpmc(producer)) => producer.ring(),
+            Some(SendingEnd::Broadcast(publisher)) => publisher.ring(),
             Some(SendingEnd::Latest(_)) => return Err(ALWAYS_ROOM),
             None => return Err(Error::Closed),
         };
@@ -172,6 +184,7 @@ impl Sender {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
             SendingEnd::Mpmc(producer) => producer.try_send_frame(header, payload),
+            SendingEnd::Broadcast(publisher) => publisher.try_send_frame(header, payload),
             SendingEnd::Latest(writer) => publish(writer, header, payload),
         }
     }
@@ -181,6 +194,7 @@ impl Sender {
         let ring = match &self.end {
             Some(SendingEnd::Spsc(producer)) => producer.ring(),
             Some(SendingEnd::Mpmc(producer)) => producer.ring(),
+            Some(SendingEnd::Broadcast(publisher)) => publisher.ring(),
             Some(SendingEnd::Latest(_)) | None => return Ok(false),
         };
         let (head, tail) = ring.positions();
@@ -214,6 +228,13 @@ fn publish(writer: &mut latest::Writer, header: Header, payload: &[u8]) -> Resul
     writer.write_kind(header.stream.into(), header.checked()?.kind, payload).map(drop)
 }
 
+impl From<Publisher> for Sender {
+    fn from(publisher: Publisher) -> Self {
+        let max_payload = publisher.max_payload();
+        Sender { end: Some(SendingEnd::Broadcast(publisher)), max_payload, capabilities: &BROADCAST, bell: None }
+    }
+}
+
 impl FrameSender for Sender {
     fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         match self.try_once(header, payload) {
@@ -229,6 +250,7 @@ impl FrameSender for Sender {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.send_frame_deadline(header, payload, deadline),
             SendingEnd::Mpmc(producer) => producer.send_frame_deadline(header, payload, deadline),
+            SendingEnd::Broadcast(publisher) => publisher.send_frame_deadline(header, payload, deadline),
             SendingEnd::Latest(writer) => publish(writer, header, payload),
         }
     }
@@ -273,6 +295,8 @@ pub struct Receiver {
 enum ReceivingEnd {
     Spsc(Holder<spsc::Consumer>),
     Mpmc(Holder<mpmc::Consumer>),
+    Broadcast(Holder<Subscriber>),
+    Lossy(Lossy),
     Latest(Board),
     Stranger(Stranger),
 }
@@ -282,6 +306,8 @@ impl std::fmt::Debug for ReceivingEnd {
         match self {
             ReceivingEnd::Spsc(holder) => holder.consumer().fmt(f),
             ReceivingEnd::Mpmc(holder) => holder.consumer().fmt(f),
+            ReceivingEnd::Broadcast(holder) => holder.consumer().fmt(f),
+            ReceivingEnd::Lossy(lossy) => lossy.subscriber.fmt(f),
             ReceivingEnd::Latest(board) => board.reader.fmt(f),
             ReceivingEnd::Stranger(stranger) => stranger.consumer.fmt(f),
         }
@@ -289,7 +315,8 @@ impl std::fmt::Debug for ReceivingEnd {
 }
 
 impl Receiver {
-    /// Attaches a consumer to `ring`.
+    /// Attaches a consumer to `ring`. To a broadcast ring that is a reliable subscriber, from the
+    /// oldest frame on; convert a [`Subscriber`] or a [`LossySubscriber`] for other ways.
     ///
     /// # Errors
     /// As [`spsc::Consumer::attach`], [`mpmc::Consumer::attach`] and [`latest::Reader::attach`];
@@ -298,6 +325,7 @@ impl Receiver {
         match ring.kind() {
             Kind::Spsc => spsc::Consumer::attach(ring).map(Self::from),
             Kind::Mpmc => mpmc::Consumer::attach(ring).map(Self::from),
+            Kind::Broadcast => Subscriber::attach(ring, Start::Oldest).map(Self::from),
             Kind::Latest => latest::Reader::attach(ring).map(Self::from),
             Kind::Stream => Err(NO_FRAMES),
             other => Err(no_ring(other)),
@@ -322,6 +350,8 @@ impl Receiver {
         let ring = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.consumer().ring(),
             ReceivingEnd::Mpmc(holder) => holder.consumer().ring(),
+            ReceivingEnd::Broadcast(holder) => holder.consumer().ring(),
+            ReceivingEnd::Lossy(lossy) => lossy.subscriber.ring(),
             ReceivingEnd::Latest(board) => board.reader.ring(),
             ReceivingEnd::Stranger(_) => {
                 return Err(Error::Unsupported {
@@ -343,6 +373,8 @@ impl Receiver {
         match &self.end {
             ReceivingEnd::Spsc(holder) => Ok(holder.consumer().readable()),
             ReceivingEnd::Mpmc(holder) => Ok(holder.consumer().readable()),
+            ReceivingEnd::Broadcast(holder) => Ok(holder.consumer().readable()),
+            ReceivingEnd::Lossy(lossy) => Ok(lossy.subscriber.readable()),
             ReceivingEnd::Latest(board) => Ok(board.reader.readable()),
             ReceivingEnd::Stranger(_) => {
                 Err(Error::Unsupported { what: "a stranger's ring in a set: add the socket that is shared with it" })
@@ -364,6 +396,8 @@ impl Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.try_recv(),
             ReceivingEnd::Mpmc(holder) => holder.try_recv(),
+            ReceivingEnd::Broadcast(holder) => holder.try_recv(),
+            ReceivingEnd::Lossy(lossy) => lossy.advance(|subscriber, buffer| subscriber.try_recv_into(buffer)),
             ReceivingEnd::Latest(board) => board.try_advance(),
             ReceivingEnd::Stranger(stranger) => stranger.advance(|consumer, buffer| consumer.try_recv_into(buffer)),
         }
@@ -385,6 +419,10 @@ impl Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.recv_deadline(deadline),
             ReceivingEnd::Mpmc(holder) => holder.recv_deadline(deadline),
+            ReceivingEnd::Broadcast(holder) => holder.recv_deadline(deadline),
+            ReceivingEnd::Lossy(lossy) => {
+                lossy.advance(|subscriber, buffer| subscriber.recv_into_deadline(buffer, deadline))
+            }
             ReceivingEnd::Latest(board) => board.advance(deadline),
             ReceivingEnd::Stranger(stranger) => {
                 stranger.advance(|consumer, buffer| consumer.recv_into_deadline(buffer, deadline))
@@ -405,6 +443,8 @@ impl Receiver {
         let frame = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.held(),
             ReceivingEnd::Mpmc(holder) => holder.held(),
+            ReceivingEnd::Broadcast(holder) => holder.held(),
+            ReceivingEnd::Lossy(lossy) => return Ok(lossy.event()),
             ReceivingEnd::Latest(board) => return board.event().ok_or(Error::Empty),
             ReceivingEnd::Stranger(stranger) => return Ok(stranger.event()),
         };
@@ -431,7 +471,9 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release(),
             ReceivingEnd::Mpmc(holder) => holder.release(),
-            ReceivingEnd::Latest(_) | ReceivingEnd::Stranger(_) => {} // copied, and released already
+            ReceivingEnd::Broadcast(holder) => holder.release(),
+            // Copied, and released already.
+            ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => {}
         }
     }
 
@@ -439,7 +481,8 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Mpmc(holder) => holder.run(LONGEST_RUN),
-            ReceivingEnd::Latest(_) | ReceivingEnd::Stranger(_) => None,
+            ReceivingEnd::Broadcast(holder) => holder.run(LONGEST_RUN),
+            ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => None,
         }
     }
 
@@ -447,7 +490,8 @@ impl FrameReceiver for Receiver {
         let (frames, payload) = match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release_run(bytes),
             ReceivingEnd::Mpmc(holder) => holder.release_run(bytes),
-            ReceivingEnd::Latest(_) | ReceivingEnd::Stranger(_) => return Released::default(),
+            ReceivingEnd::Broadcast(holder) => holder.release_run(bytes),
+            ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => return Released::default(),
         };
         Released { frames, payload }
     }
@@ -464,7 +508,8 @@ impl FrameReceiver for Receiver {
             ReceivingEnd::Spsc(holder) => holder.hand_back(),
             ReceivingEnd::Mpmc(holder) => holder.hand_back(),
             ReceivingEnd::Latest(board) => board.keep(),
-            ReceivingEnd::Stranger(_) => return false,
+            ReceivingEnd::Broadcast(holder) => holder.hand_back(),
+            ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => return false,
         }
         true
     }
@@ -477,6 +522,8 @@ impl FrameReceiver for Receiver {
         match self.end {
             ReceivingEnd::Spsc(_) => &SPSC,
             ReceivingEnd::Mpmc(_) => &MPMC,
+            ReceivingEnd::Broadcast(_) => &BROADCAST,
+            ReceivingEnd::Lossy(_) => &LOSSY,
             ReceivingEnd::Latest(_) => &LATEST,
             ReceivingEnd::Stranger(_) => &UNTRUSTED,
         }
@@ -485,6 +532,46 @@ impl FrameReceiver for Receiver {
     /// The eventfd of the doorbell, if there is one ([`Receiver::with_doorbell`]).
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.bell.as_ref().map(Doorbell::as_fd)
+    }
+}
+
+/// A lossy subscriber: its frames are copied, and what it missed is told with the frame behind it.
+struct Lossy {
+    subscriber: LossySubscriber,
+    buffer: Box<[u8]>,
+    /// Of the frame in the buffer.
+    header: Header,
+    /// Frames that were missed before it.
+    missed: u64,
+    /// Whether the event is the gap, and not the frame behind it.
+    is_gap: bool,
+}
+
+impl Lossy {
+    /// Advances. After a reported gap, the frame behind it follows.
+    fn advance(&mut self, mut recv: impl FnMut(&mut LossySubscriber, &mut [u8]) -> Result<Received>) -> Result<()> {
+        if std::mem::take(&mut self.is_gap) {
+            self.missed = 0;
+            return Ok(());
+        }
+        loop {
+            match recv(&mut self.subscriber, &mut self.buffer)? {
+                Received::Gap { missed } => self.missed += missed,
+                Received::Frame(header) => {
+                    self.header = header;
+                    self.is_gap = self.missed > 0;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn event(&self) -> Event<'_> {
+        let Header { stream, seq, len, .. } = self.header;
+        if self.is_gap {
+            return Event::Gap { stream, expected: seq.wrapping_sub(self.missed as u32), found: seq };
+        }
+        Event::Frame(Frame { header: self.header, stamp: 0, payload: &self.buffer[..len as usize] })
     }
 }
 
@@ -545,6 +632,25 @@ impl From<latest::Reader> for Receiver {
     }
 }
 
+impl From<Subscriber> for Receiver {
+    fn from(subscriber: Subscriber) -> Self {
+        let max_payload = subscriber.max_payload();
+        Receiver { end: ReceivingEnd::Broadcast(Holder::new(subscriber)), max_payload, bell: None }
+    }
+}
+
+impl From<LossySubscriber> for Receiver {
+    /// Allocates a buffer of the largest size that the ring can carry, into which frames are
+    /// copied. Gaps are numbered as if all missed frames were of the stream of the frame behind
+    /// them.
+    fn from(subscriber: LossySubscriber) -> Self {
+        let max_payload = subscriber.max_payload();
+        let buffer = vec![0; max_payload].into_boxed_slice();
+        let lossy = Lossy { subscriber, buffer, header: Header::PLAIN, missed: 0, is_gap: false };
+        Receiver { end: ReceivingEnd::Lossy(lossy), max_payload, bell: None }
+    }
+}
+
 impl From<spsc::UntrustedConsumer> for Receiver {
     /// Allocates a buffer of the largest size that the ring can carry, into which frames are
     /// copied.
@@ -570,6 +676,35 @@ mod tests {
         let ring = Ring::create_anonymous(&Options::stream(4096)).unwrap();
         assert!(matches!(Sender::attach(&ring), Err(Error::Unsupported { .. })));
         assert!(matches!(Receiver::attach(&ring), Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn a_lossy_receiver_tells_of_gaps_and_a_reliable_one_has_none() {
+        let ring = Ring::create_anonymous(&Options::broadcast(4096)).unwrap();
+        let mut tx = Sender::attach(&ring).unwrap();
+        let mut lossy = Receiver::from(LossySubscriber::attach(&ring, Start::Oldest).unwrap());
+        assert!(!lossy.capabilities().lossless && tx.capabilities().lossless);
+        (0..200u8).for_each(|n| tx.try_send(Header::PLAIN, &[n; 64]).unwrap());
+        let Event::Gap { expected: 0, found, .. } = lossy.try_recv().unwrap() else { panic!("it was overrun") };
+        let mut next = found;
+        while let Ok(Event::Frame(frame)) = lossy.try_recv() {
+            assert_eq!((frame.header.seq, frame.payload), (next, &[next as u8; 64][..]));
+            next += 1;
+        }
+        assert_eq!(next, 200);
+        let mut reliable = Receiver::attach(&ring).unwrap();
+        assert!(matches!(reliable.try_recv().unwrap(), Event::Frame(frame) if frame.header.seq == found));
+        let run = reliable.encoded().unwrap().len();
+        assert_eq!(run, 80 * (200 - found as usize), "the held frame is the first of them");
+        assert_eq!(reliable.release_encoded(run - 1).frames, u64::from(199 - found));
+        assert!(reliable.try_recv().is_ok() && reliable.keep());
+        assert!(matches!(reliable.try_recv().unwrap(), Event::Frame(frame) if frame.header.seq == 199));
+        assert!(matches!(reliable.try_recv(), Err(Error::Empty)));
+        let mut belled = reliable.with_doorbell().unwrap();
+        assert!(matches!(belled.try_recv(), Err(Error::Empty)));
+        tx.try_send(Header::PLAIN, b"rings").unwrap();
+        let deadline = Duration::from_secs(20);
+        assert!(matches!(belled.recv_deadline(deadline).unwrap(), Event::Frame(frame) if frame.payload == b"rings"));
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Recv {
                 Kind::Mpmc => Consumer::Mpmc(mpmc::Consumer::attach(ring)?),
                 Kind::Stream => Consumer::Stream(stream::Consumer::attach(ring)?),
                 Kind::Latest => Consumer::Latest(ring::Receiver::attach(ring)?),
+                Kind::Broadcast => Consumer::Broadcast(endpoint.attach_receiver(ring)?),
                 _ => Consumer::Spsc(spsc::Consumer::attach(ring)?),
             };
             Ok((ring.clone(), consumer, lost_before))
@@ -124,13 +125,17 @@ impl Recv {
         let accept = |kind| self.check(kind, context);
         let (ring, consumer, lost_before) = target::join(endpoint, context, accept, attach)?;
         let writer = &mut Writer::new(self, output.begin()?, interrupt, context);
-        writer.may_repeat = ring.redelivery() == Redelivery::AtLeastOnce;
+        writer.may_repeat = ring.redelivery() == Redelivery::AtLeastOnce && ring.kind() != Kind::Broadcast;
         writer.gives_back = writer.may_repeat || ring.kind() != Kind::Mpmc;
         writer.enough = (ring.capacity() / 4).min(writer.enough);
         let drained = match consumer {
             Consumer::Spsc(rx) => self.drain_spsc(rx, writer),
             Consumer::Mpmc(rx) => self.drain_mpmc(rx, writer),
             Consumer::Stream(rx) => self.drain_stream(rx, writer),
+            // What a lossy subscriber missed is a gap, and not lost with a consumer.
+            Consumer::Broadcast(mut rx) => {
+                return self.drain_transport(&mut rx, false, writer).and_then(|()| writer.check_gaps());
+            }
             Consumer::Latest(mut rx) => {
                 writer.is_latest = true;
                 self.drain_transport(&mut rx, false, writer)
@@ -177,7 +182,10 @@ impl Recv {
         let mut end = None;
         while !writer.is_over() {
             match end.take().map_or_else(|| rx.recv_deadline(wait.slice()), Err) {
-                Ok(event) => writer.take_event(event)?,
+                Ok(event) => {
+                    writer.take_event(event)?;
+                    rx.release(); // a publisher may evict a receiver that holds no frame
+                }
                 Err(Error::Timeout) if wait.goes_on() => continue,
                 Err(error) if reopens && writer.is_followed(&error) => return Ok(()),
                 Err(error) => match writer.end(error, &mut wait)? {
@@ -189,7 +197,10 @@ impl Recv {
             writer.gather(|writer| {
                 while writer.has_room() {
                     match rx.try_recv() {
-                        Ok(event) => writer.take_event(event)?,
+                        Ok(event) => {
+                            writer.take_event(event)?;
+                            rx.release();
+                        }
                         Err(error) => {
                             end = Some(error).filter(|error| !matches!(error, Error::Empty));
                             return Ok(false);
@@ -360,6 +371,7 @@ enum Consumer {
     Mpmc(mpmc::Consumer),
     Stream(stream::Consumer),
     Latest(ring::Receiver),
+    Broadcast(ring::Receiver),
 }
 
 /// A ring that delivers at most once reports how many frames died with their consumer.

@@ -120,6 +120,9 @@ impl Send {
             let sink = match ring.kind() {
                 Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
                 Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+                Kind::Broadcast => endpoint
+                    .attach_sender(ring)
+                    .map(|tx| Box::new(Box::new(tx) as Box<dyn FrameSender>) as Box<dyn Sink>),
                 Kind::Latest => {
                     ring::Sender::attach(ring).map(|tx| Box::new(Box::new(tx) as Box<dyn FrameSender>) as Box<dyn Sink>)
                 }

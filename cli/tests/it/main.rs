@@ -5,6 +5,7 @@ mod common;
 mod watchdog;
 
 mod bench;
+mod broadcast;
 mod crash;
 mod demo;
 mod latest;

@@ -65,6 +65,8 @@ pub(crate) mod layout;
 pub(crate) mod lossy;
 mod lossy_subscriber;
 mod publisher;
+#[cfg(feature = "transports")]
+mod run;
 pub(crate) mod seat;
 mod subscriber;
 #[cfg(feature = "async")]

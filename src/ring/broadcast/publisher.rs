@@ -4,6 +4,8 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::gate::{self, Blocked, Slow};
@@ -167,7 +169,7 @@ impl Publisher {
     /// time to time, so a set with such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
-        self.attachment.readiness(Look::BroadcastRoom(self.core.ring().clone(), len))
+        self.attachment.readiness(Look::BroadcastRoom(self.core.ring().clone(), Arc::new(AtomicUsize::new(len))))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.

@@ -344,7 +344,7 @@ impl Subscriber {
     }
 
     #[inline(always)]
-    fn next(&mut self, deadline: Deadline) -> Result<Peeked> {
+    pub(super) fn next(&mut self, deadline: Deadline) -> Result<Peeked> {
         self.attachment.check_fork()?;
         loop {
             match self.look()? {
@@ -393,7 +393,7 @@ impl Subscriber {
     /// Frees everything before `end`. Does nothing in a forked child, because the frames belong to
     /// the parent.
     #[inline(always)]
-    fn release(&mut self, end: u64, frames: u32, bytes: u64) {
+    pub(super) fn release(&mut self, end: u64, frames: u32, bytes: u64) {
         if self.attachment.is_forked() {
             return;
         }
@@ -407,7 +407,7 @@ impl Subscriber {
     }
 
     /// The views are gone, and nothing is released.
-    fn keep(&self) {
+    pub(super) fn keep(&self) {
         if !self.attachment.is_forked() {
             self.seat.release();
         }
@@ -426,7 +426,7 @@ impl Subscriber {
 
     /// The payload of a held frame.
     #[inline(always)]
-    fn payload(&self, frame: &Peeked) -> &[u8] {
+    pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
         let shared = self.core.shared();
         // SAFETY: the offset is masked below the capacity, and the area is twice that long
         // (`expect_mirror`).
@@ -436,6 +436,21 @@ impl Subscriber {
         // overwrite it: this subscriber was admitted, it has not released the frame (that needs
         // `&mut self`), and it holds its guard, so it is not evicted (`gate.rs`).
         unsafe { std::slice::from_raw_parts(start, frame.len()) }
+    }
+}
+
+#[cfg(feature = "transports")]
+impl Subscriber {
+    /// Committed records, from one position to another, as they are in the ring. They have been
+    /// read with the guard held, and not released.
+    pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
+        let shared = self.core.shared();
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long
+        // (`expect_mirror`).
+        let first = unsafe { shared.data().base().add(shared.offset(start)) };
+        // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two
+        // capacities. Every record in it is committed and not overwritten, as in `payload`.
+        unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
     }
 }
 

@@ -1,0 +1,74 @@
+//! Broadcast rings on the command line: every receiver gets every frame, and a lossy one its gaps.
+
+use crate::common::{Place, noise};
+
+#[test]
+fn every_reliable_receiver_gets_all_bytes_and_one_that_is_killed_holds_nothing_back() {
+    let place = Place::new();
+    place.run("create ring:md?kind=broadcast&capacity=64KiB").succeeds();
+    let receivers: Vec<_> = (0..2).map(|_| place.start("recv ring:md --framing raw").reading()).collect();
+    let mut killed = place.start("recv ring:md --framing raw"); // its output is not read, so it stops
+    place.wait_for_living("md", 3);
+    let data = noise(4 << 20, 7);
+    let sender = place.start("send ring:md --framing raw").feed(&data);
+    place.wait_for("stat md", |stat| stat["full"].as_u64() > Some(0));
+    killed.kill();
+    sender.finish().succeeds();
+    for receiver in receivers {
+        let run = receiver.finish().succeeds();
+        assert!(run.stdout == data, "{} bytes of {}", run.stdout.len(), data.len());
+    }
+}
+
+#[test]
+fn what_a_lossy_receiver_missed_adds_up() {
+    let place = Place::new();
+    place.run("create ring:md?kind=broadcast&capacity=4KiB").succeeds();
+    let reliable = place.start("recv ring:md").reading();
+    place.wait_for_living("md", 1);
+    let lines: Vec<_> = (0..20_000).map(|n| format!("{n}\n")).collect();
+    let lossy = place.start("recv ring:md?subscribe=lossy");
+    place.wait_for_living("md", 2);
+    place.feed("send ring:md", lines.concat().as_bytes()).succeeds();
+    assert_eq!(reliable.finish().succeeds().text(), lines.concat());
+    let run = lossy.finish();
+    let seen: Vec<u64> = run.text().lines().map(|line| line.parse().unwrap()).collect();
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "in order");
+    let missed = 20_000 - seen.len();
+    if missed > 0 {
+        run.fails(4, &missed.to_string());
+    } else {
+        run.succeeds();
+    }
+}
+
+#[test]
+fn a_slow_receiver_is_evicted_and_told() {
+    let place = Place::new();
+    place.run("create ring:md?kind=broadcast&capacity=4KiB").succeeds();
+    let slow = place.start("recv ring:md --framing raw --rate 1/s");
+    place.wait_for_living("md", 1);
+    let data = noise(1 << 20, 3);
+    place.feed("send ring:md?evict=20ms --framing raw", &data).succeeds();
+    slow.finish().fails(1, "evicted");
+}
+
+#[test]
+fn every_verb_knows_the_kind() {
+    let place = Place::new();
+    place.feed("send ring:md?kind=broadcast&capacity=4KiB", b"one\ntwo\n").succeeds();
+    let info = place.json("info md");
+    assert_eq!((&info["kind"], &info["subscribers"]), (&"broadcast".into(), &serde_json::json!([])));
+    assert!(place.run("ls").text().contains("broadcast"));
+    assert!(place.run("dump md").text().contains("one"));
+    place.run("verify md").succeeds();
+    assert_eq!(place.run("recv ring:md").succeeds().text(), "one\ntwo\n", "history for late receivers");
+    let receiver = place.start("recv ring:md?subscribe=lossy --follow");
+    place.wait_for("stat md", |stat| stat["subscribers"][0]["mode"] == "lossy");
+    assert!(place.run("stat md").text().contains("OVERRUNS"));
+    assert!(place.run("info md").text().contains("lossy"));
+    drop(receiver);
+    place.run("create ring:x?kind=spsc&subscribe=lossy").fails(2, "kind=broadcast");
+    place.run("relay ring:md ring:copy --count 2").succeeds();
+    assert_eq!(place.run("recv ring:copy").succeeds().text(), "one\ntwo\n");
+}
