@@ -155,13 +155,7 @@ impl<E: Edge> Attachment<E> {
             pace: Pace::new(ring.idle()),
             counters: participant.counters(),
             owner: OwnerThread::new(),
-            // The end of an only producer concerns every one of its consumers, also those that come
-            // later.
-            baseline: if E::SHARED && is_exclusive(kind, role.peer()) {
-                Ends::default()
-            } else {
-                participant.reported()
-            },
+            baseline: participant.reported(),
             quiet_membership: AtomicU64::new(0),
             tries: AtomicU32::new(0),
             needs_consumer,

@@ -17,6 +17,7 @@ use super::table::Seat;
 use crate::error::{Error, Result};
 use crate::os::{clock, fork, process};
 use crate::segment::counters::Counters;
+use crate::segment::geometry::Kind;
 use crate::segment::mapping::Segment;
 
 /// A held id. Dropping it leaves in an orderly way, but wakes no peer; rings call
@@ -60,6 +61,12 @@ impl Participant {
         let seat = segment.while_named(&locks, join)?;
         let lifecycle = segment.table().lifecycle();
         let ends = match role {
+            // The end of an only producer concerns every one of its consumers, also those that come
+            // later; deaths before a close do not.
+            Role::Consumer if matches!(segment.geometry().kind, Kind::Latest | Kind::Broadcast) => {
+                let Ends { close, death } = lifecycle.ends(Role::Producer);
+                Ends { close: 0, death: if death < close { death } else { 0 } }
+            }
             // A consumer that starts late must still notice that the producer has closed.
             Role::Consumer => lifecycle.acknowledged(Role::Producer),
             // A producer gets only the ends of consumers from now on.

@@ -345,6 +345,27 @@ fn an_end_is_told_after_everything_was_received_and_a_successor_goes_on() {
 }
 
 #[test]
+fn every_later_subscriber_learns_how_the_last_publisher_ended() {
+    let ring = ring();
+    for killed in [false, true, false] {
+        let tx = Publisher::attach(&ring).unwrap();
+        if killed {
+            tx.kill_for_test()
+        } else {
+            tx.close()
+        }
+        for _ in 0..2 {
+            let mut rx = Subscriber::attach(&ring, Start::Oldest).unwrap();
+            let mut set = WaitSet::new().unwrap();
+            set.add(Token(1), rx.readable()).unwrap();
+            assert!(set.wait_deadline(SOON).unwrap().eq([Token(1)]));
+            let end = rx.try_recv().unwrap_err();
+            assert!(matches!(end, Error::PeerDead) == killed && matches!(end, Error::Closed) != killed, "{end}");
+        }
+    }
+}
+
+#[test]
 fn sets_wait_for_frames_and_for_room() {
     let ring = ring();
     let mut tx = Publisher::attach(&ring).unwrap();
