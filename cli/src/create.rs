@@ -9,7 +9,7 @@ const EXAMPLES: &str = "\
 Examples:
   slipring create ring:ticks                                       spsc, 1 MiB
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'       a work queue
-  slipring create 'ring:meters?kind=latest&cells=64&size=16'        latest values
+  slipring create 'ring:meters?kind=latest&cells=64&size=16'       latest values
   slipring create 'ring:audio?kind=stream&capacity=64KiB&wake=poll&mlock'
 
 Options after the ? (quote them, because & is special to the shell):
@@ -17,7 +17,8 @@ Options after the ? (quote them, because & is special to the shell):
                 stream (bytes, one to one), latest (values that replace each
                 other, one to many), or broadcast (frames, one to many: each
                 receiver gets every frame)
-  capacity      bytes of an spsc, stream or broadcast ring, rounded up to 2^n [1MiB]
+  capacity      bytes of an spsc, stream or broadcast ring, rounded up to 2^n
+                [1MiB]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
   cells, size   number of latest values [1] and size of the largest [256]; the
                 stream of a frame (send --stream) is the number of its cell
