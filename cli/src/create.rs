@@ -22,9 +22,9 @@ Options after the ? (quote them, because & is special to the shell):
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
   cells, size   number of latest values [1] and size of the largest [256]; the
                 stream of a frame (send --stream) is the number of its cell
-  subscribe     of a receiver of a broadcast ring: reliable (the sender waits for
-                it) or lossy (it is told what it missed); start at the oldest
-                frame that is still there, or at the latest: start=latest
+  subscribe     of a receiver of a broadcast ring: reliable (the sender waits
+                for it) or lossy (it is told what it missed); start at the
+                oldest frame that is still there, or at the latest: start=latest
   slow, evict   what a sender of a broadcast ring does while a reliable receiver
                 leaves no room: slow=block, slow=fail, or evict=DURATION
   wake          how sleepers are noticed: asymmetric, fenced, poll (no sleep)

@@ -22,8 +22,7 @@ STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger)
 HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait
 LAG      distance from the oldest of them to the ring's newest position
 
-A broadcast ring also lists its subscribers: POSITION and LAG in bytes, how
-often a lossy one was overrun, and how many frames it missed.")]
+A broadcast ring also lists its subscribers: POSITION and LAG in bytes, how often a lossy one was overrun, and how many frames it missed.")]
 pub(crate) struct Info {
     /// ring:NAME, or NAME
     ring: String,
