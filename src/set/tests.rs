@@ -2,9 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-#[path = "../../tests/common/again.rs"]
-mod again;
-
 use super::*;
 use crate::named::semaphore::{Permit, Semaphore};
 use crate::ring::{Options, Ring, spsc};
@@ -12,6 +9,11 @@ use crate::ring::{Options, Ring, spsc};
 const SOON: Duration = Duration::from_secs(30);
 /// The sets of these tests sleep until they are woken: no cap hides a lost wake-up.
 const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// As `emulator()` of `tests/common/again.rs`.
+fn emulator() -> bool {
+    std::env::var_os("SLIPRING_EMULATOR").is_some()
+}
 
 /// Every form: as many words as the kernel takes, few, so that helpers have groups, and one, as
 /// where there is no call for several.
@@ -218,7 +220,7 @@ fn while_asleep<T>(set: &mut WaitSet, then: impl FnOnce() -> T) -> (Vec<Token>, 
 /// The sleepers' words are armed again, also those of helpers.
 #[test]
 fn every_word_is_armed_again_after_a_death() {
-    if again::emulator().is_some() {
+    if emulator() {
         return println!("skipped: needs to see that all threads of the set are asleep");
     }
     for mut set in sets() {
@@ -254,11 +256,11 @@ fn peer() {
 /// Peers that join while everything sleeps are watched at once, also those of a helper's members.
 #[test]
 fn a_peer_that_joins_and_dies_wakes_the_set() {
-    if again::emulator().is_some() {
+    if emulator() {
         return println!("skipped: needs to see that all threads of the set are asleep");
     }
     use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
     let dir = std::env::temp_dir().join(format!("slipring-set-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     for mut set in sets() {
@@ -267,7 +269,7 @@ fn a_peer_that_joins_and_dies_wakes_the_set() {
         let mut consumer = spsc::Consumer::open("ring", &Options::spsc(4096).directory(&dir)).unwrap();
         set.add(Token(99), consumer.readable()).unwrap();
         let start = || {
-            let mut command = again::this_program();
+            let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--exact", "set::tests::peer", "--nocapture", "--ignored"]);
             let mut child = command.env("SLIPRING_TEST_DIR", &dir).stdout(Stdio::piped()).spawn().unwrap();
             let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
