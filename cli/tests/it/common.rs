@@ -137,6 +137,11 @@ impl Process {
         Process(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()), None)
     }
 
+    /// Sends it the signal of this name, for example `TERM`.
+    pub fn signal(&mut self, name: &str) {
+        assert!(run("kill", &[format!("-{name}"), self.child().id().to_string()]));
+    }
+
     /// Starts a thread that reads its stdout.
     pub fn reading(mut self) -> Self {
         let mut stdout = self.child().stdout.take().unwrap();

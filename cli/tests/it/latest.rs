@@ -2,15 +2,10 @@
 
 use serde_json::Value;
 
-use crate::common::{Place, Process, wait_until};
+use crate::common::{Place, wait_until};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn signal(process: &mut Process, signal: i32) {
-    // SAFETY: a call without pointers; the child was not waited for, so its id is its own.
-    assert_eq!(unsafe { libc::kill(process.child().id() as i32, signal) }, 0);
 }
 
 #[test]
@@ -36,10 +31,10 @@ fn changes_come_as_they_are_made_and_skipped_values_are_told() {
     let mut sender = place.start("send ring:x --stream 1");
     sender.write(b"one\n");
     place.wait_for("stat x", |stat| stat["received"] == 1);
-    signal(&mut receiver, libc::SIGSTOP);
+    receiver.signal("STOP");
     sender.write(b"two\nthree\nfour\n");
     place.wait_for("stat x", |stat| stat["sent"] == 4);
-    signal(&mut receiver, libc::SIGCONT);
+    receiver.signal("CONT");
     place.wait_for("stat x", |stat| stat["received"] == 2);
     sender.finish().succeeds();
     let run = receiver.finish().succeeds();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::address::unused_address;
-use crate::common::{Place, Process, Run, run};
+use crate::common::{Place, Run};
 use slipring::frame::{Form, Frame, Header};
 
 /// A queue that is removed when dropped.
@@ -194,10 +194,6 @@ fn the_removal_of_a_queue_is_no_orderly_end() {
     assert_ne!(sender.feed(b"more\n").finish().code, 0);
 }
 
-fn signal(process: &mut Process, name: &str) {
-    assert!(run("kill", &[format!("-{name}"), process.child().id().to_string()]));
-}
-
 #[test]
 fn a_receiver_stopped_past_its_timeout_tries_once_more() {
     let place = Place::new();
@@ -206,10 +202,10 @@ fn a_receiver_stopped_past_its_timeout_tries_once_more() {
     let mut sender = place.start(&format!("send dgram:{}", path.display()));
     sender.write(b"the first\n");
     assert_eq!(receiver.first_bytes(), b"the first\n");
-    signal(&mut receiver, "STOP");
+    receiver.signal("STOP");
     sender.feed(b"while it was stopped\n").finish().succeeds();
     std::thread::sleep(Duration::from_millis(3500)); // its timeout: there is nothing else to wait for
-    signal(&mut receiver, "CONT");
+    receiver.signal("CONT");
     assert_eq!(receiver.finish().succeeds().text(), "while it was stopped\n");
 }
 

@@ -6,12 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::address::unused_address;
-use crate::common::{Place, Process, Run, run, wait_until};
-
-fn signal(process: &mut Process, name: &str) {
-    let pid = process.child().id().to_string();
-    assert!(run("kill", &[name, &pid]));
-}
+use crate::common::{Place, Process, Run, wait_until};
 
 /// Asserts that it ends by itself.
 fn end(mut process: Process) -> Run {
@@ -45,7 +40,7 @@ fn recv_ends_on_the_first_signal_while_frames_keep_coming() {
         receiver.first_bytes();
         let receiver = receiver.reading();
         let mut receiver = receiver;
-        signal(&mut receiver, "-TERM");
+        receiver.signal("TERM");
         let run = end(receiver);
         assert_eq!(run.code, 143, "{from}: {}", run.stderr);
         assert!(run.stdout.ends_with(b"\n") || from.contains("stream"), "{from}: a torn line");
@@ -60,7 +55,7 @@ fn a_pause_between_frames_ends_with_the_signal() {
     place.feed("send ring:x", b"0123456789\nlast\n").succeeds();
     let mut receiver = place.start("recv ring:x --rate 0.001/s");
     receiver.first_bytes();
-    signal(&mut receiver, "-INT");
+    receiver.signal("INT");
     assert_eq!(end(receiver).code, 130);
     assert_eq!(place.run("recv ring:x").succeeds().text(), "last\n");
 }
@@ -84,11 +79,11 @@ fn a_stopped_relay_passes_on_the_frames_that_it_and_the_kernel_had() {
         let mut relay = place.start(&format!("relay {from} ring:slow{n}?capacity=4KiB"));
         let mut receiver = place.start(&format!("recv ring:slow{n}?capacity=4KiB")).reading();
         place.wait_for_living(&format!("slow{n}"), 2);
-        signal(&mut receiver, "-STOP");
+        receiver.signal("STOP");
         place.start(&format!("send {to}")).feed(&text).finish().succeeds(); // all of it is on its way
         place.wait_for(&format!("stat slow{n}"), |stat| stat["full"].as_u64() > Some(0));
-        signal(&mut relay, "-TERM");
-        signal(&mut receiver, "-CONT");
+        relay.signal("TERM");
+        receiver.signal("CONT");
         let run = end(relay);
         assert_eq!(run.code, 143, "{from}: {}", run.stderr);
         assert!(receiver.finish().succeeds().stdout == text, "{from}");
@@ -103,7 +98,7 @@ fn a_stopped_relay_at_a_full_ring_reports_what_it_could_not_pass_on() {
     let sender = place.start(&format!("send {unix}")).feed(&b"0123456789\n".repeat(1000));
     place.wait_for("stat full", |stat| stat["full"].as_u64() > Some(0));
     sender.finish().succeeds();
-    signal(&mut relay, "-TERM");
+    relay.signal("TERM");
     end(relay).fails(4, "are lost");
     place.run("recv ring:full --file /dev/null").fails(1, "died without closing");
 }
@@ -126,7 +121,7 @@ fn a_listener_that_is_stopped_leaves_no_socket() {
             let endpoint = format!("{scheme}:{}?listen", socket.display());
             let mut process = place.start(&verb.replace("ENDPOINT", &endpoint));
             wait_until("it listens", || socket.exists());
-            signal(&mut process, "-TERM");
+            process.signal("TERM");
             assert_eq!(end(process).code, 143, "{verb}");
             assert!(!socket.exists(), "{endpoint}");
         }
@@ -144,8 +139,8 @@ fn an_ignored_signal_stays_ignored() {
         let mut process = Process::start(&mut command);
         let ring = verb.split("ring:").nth(1).unwrap().trim().to_owned();
         place.wait_for_living(&ring, 1);
-        signal(&mut process, "-INT");
-        signal(&mut process, "-TERM");
+        process.signal("INT");
+        process.signal("TERM");
         let code = end(process).code;
         assert_eq!(code, 143, "{verb}: by SIGTERM, not SIGINT");
         place.run("rm --force x y z");
@@ -158,7 +153,7 @@ fn a_stopped_sender_sends_what_it_has_read_and_not_half_a_line() {
     let mut sender = place.start("send ring:x");
     sender.write(b"one\ntwo\nthr");
     place.wait_for("stat x", |stat| stat["sent"] == 2);
-    signal(&mut sender, "-TERM");
+    sender.signal("TERM");
     let start = Instant::now();
     while sender.child().try_wait().unwrap().is_none() {
         assert!(start.elapsed() < Duration::from_secs(60));
@@ -171,7 +166,7 @@ fn a_stopped_sender_sends_what_it_has_read_and_not_half_a_line() {
     let mut sender = place.start("send ring:y --rate 0.001/s");
     sender.write(b"1\n2\n3\n4\n");
     place.wait_for("stat y", |stat| stat["sent"] == 1);
-    signal(&mut sender, "-INT");
+    sender.signal("INT");
     let mut said = BufReader::new(sender.child().stderr.take().unwrap()).lines();
     assert!(said.next().is_none());
     assert_eq!(sender.finish().code, 130);
@@ -183,7 +178,7 @@ fn a_sender_stopped_at_a_full_ring_reports_what_is_lost() {
     let place = Place::new();
     let mut sender = place.start("send ring:small?capacity=4KiB").feed(&b"0123456789\n".repeat(1000));
     place.wait_for("stat small", |stat| stat["full"].as_u64() > Some(0));
-    signal(&mut sender, "-TERM");
+    sender.signal("TERM");
     end(sender).fails(4, "were not sent");
     place.run("recv ring:small --file /dev/null").fails(1, "died without closing");
 }
