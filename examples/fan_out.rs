@@ -1,14 +1,14 @@
-//! Market data to many: one publisher, a book builder that must not miss a price, and a monitor that
-//! may.
+//! Market data to many: one publisher, a book builder that must not miss a price, and a monitor
+//! that may.
 //!
 //! ```text
 //! cargo run --release --example fan_out
 //! ```
 //!
 //! The book builder and the monitor are processes of their own, which run this program. The book
-//! subscribes reliably and applies every price; the publisher waits for it, and would evict it after
-//! a second. The monitor is lossy and slow: it prints a price from time to time, and how many it
-//! missed, and costs the publisher nothing.
+//! subscribes reliably and applies every price; the publisher waits for it, and would evict it
+//! after a second. The monitor is lossy and slow: it prints a price from time to time, and how many
+//! it missed, and costs the publisher nothing.
 
 use std::error::Error;
 use std::process::Command;

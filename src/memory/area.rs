@@ -219,8 +219,9 @@ impl Area {
         }
     }
 
-    /// Loads whole words from `offset`, a multiple of 8, into `dst`, each by a relaxed load: for bytes
-    /// that another participant may store meanwhile by [`Area::store_words`]. Then they are torn.
+    /// Loads whole words from `offset`, a multiple of 8, into `dst`, each by a relaxed load: for
+    /// bytes that another participant may store meanwhile by [`Area::store_words`]. Then they are
+    /// torn.
     ///
     /// # Panics
     /// If that is outside.

@@ -1,6 +1,6 @@
 //! The calls that the handles of all kinds have in common: the ring, the peer, cancelling, closing.
 //!
-//! Used by the producers and consumers of `spsc`, `mpmc` and `stream`. Relies on `attachment.rs`.
+//! Used by the handles of every kind of ring. Relies on `attachment.rs`.
 
 /// Implements `Debug` and the common calls for a handle, given its role, its name, the path to its
 /// [`Attachment`](super::attachment::Attachment), and the handles that share it.

@@ -290,9 +290,9 @@ impl Ring {
         report
     }
 
-    /// The subscribers of a broadcast ring, by their entries; a dead one counts until it is noticed.
-    /// Empty for other kinds. Reads shared memory only; some loads for each participant that there
-    /// can be.
+    /// The subscribers of a broadcast ring, by their entries; a dead one counts until it is
+    /// noticed. Empty for other kinds. Reads shared memory only; some loads for each participant
+    /// that there can be.
     ///
     /// ```
     /// use slipring::broadcast::{self, LossySubscriber, Mode, Start};
@@ -363,8 +363,8 @@ impl Ring {
         report
     }
 
-    /// Passes copies of the waiting frames to `show`, in order, until it returns false; of a board of
-    /// latest values, the value of every cell. Consumes nothing.
+    /// Passes copies of the waiting frames to `show`, in order, until it returns false; of a board
+    /// of latest values, the value of every cell. Consumes nothing.
     ///
     /// On a busy ring, every copy is a whole frame; frames that are received before they are copied
     /// are left out. At most one ring full is copied. Three system calls.

@@ -1,8 +1,9 @@
 //! What a ring lends to a set of waits: one edge of the ring, looked at by atomics only.
 //!
 //! Used by `attachment.rs` for the `readable` and `writable` of all handles ([`Readable`]), and by
-//! the doorbells ([`Watch`]). Relies on the words that observers may read, too (docs/memory-model.md, "Observers"): the look does not touch
-//! headers or payloads of a byte ring, so it may run while the handle is used by another thread.
+//! the doorbells ([`Watch`]). Relies on the words that observers may read, too
+//! (docs/memory-model.md, "Observers"): the look does not touch headers or payloads of a byte ring,
+//! so it may run while the handle is used by another thread.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,8 +22,8 @@ use crate::wait::eventcount::{Event, Many, One};
 
 /// How to see whether there is something at the edge.
 pub(super) enum Look {
-    /// A frame, or the tail of one that is not whole: positions alone do not show which. What a producer
-    /// committed and died before it moved the tail is found with the news of its death.
+    /// A frame, or the tail of one that is not whole: positions alone do not show which. What a
+    /// producer committed and died before it moved the tail is found with the news of its death.
     Spsc(spsc::Shared),
     /// Room for a payload of this length, which a task changes before it waits.
     SpscRoom(spsc::Shared, Arc<AtomicUsize>),
@@ -308,8 +309,8 @@ impl Watch {
         self.0.len.store(len, Ordering::Relaxed);
     }
 
-    /// Reports only the participants that join or depart after this call, and the latest values that
-    /// are written after it.
+    /// Reports only the participants that join or depart after this call, and the latest values
+    /// that are written after it.
     pub(crate) fn mark(&self) {
         if let Look::Latest(shared, seen) = &self.0.side.look {
             seen.mark_all(shared);
@@ -328,8 +329,8 @@ impl Source for Watch {
         self.0.side.edge.event()
     }
 
-    /// Whether the handle may find a frame, bytes, room, or an end. May be true without a cause, for
-    /// example in a damaged ring, which the consumer then reports.
+    /// Whether the handle may find a frame, bytes, room, or an end. May be true without a cause,
+    /// for example in a damaged ring, which the consumer then reports.
     fn is_ready(&self, _: bool) -> bool {
         self.0.side.look.finds() || self.0.side.membership() != self.0.since.load(Ordering::Relaxed)
     }

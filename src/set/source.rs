@@ -1,8 +1,8 @@
 //! What a set can wait for: the sources of readiness, and the value by which a handle lends one.
 //!
-//! Used by the rings and the primitives of `named/`, which implement [`Source`], and by `set/mod.rs`. A source
-//! keeps its own references (the mapping, the eventcount), so its handle stays usable while it is a
-//! member. Everything in it reads atomics only.
+//! Used by the rings and the primitives of `named/`, which implement [`Source`], and by
+//! `set/mod.rs`. A source keeps its own references (the mapping, the eventcount), so its handle
+//! stays usable while it is a member. Everything in it reads atomics only.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,8 +20,8 @@ pub(crate) trait Source: Send + Sync {
     fn event(&self) -> Event<'_>;
 
     /// Whether a `try_…` call may return something new: a frame, room, a permit, or an end that its
-    /// handle has not returned yet. May be true without a cause, but not repeatedly. If `reporting`,
-    /// the caller reports an end that it sees here.
+    /// handle has not returned yet. May be true without a cause, but not repeatedly. If
+    /// `reporting`, the caller reports an end that it sees here.
     fn is_ready(&self, reporting: bool) -> bool;
 
     /// Wakes another waiter, if one wake-up is meant for one waiter and there is still something:
@@ -47,8 +47,9 @@ pub(crate) trait Source: Send + Sync {
 /// What a member of a [`WaitSet`](crate::WaitSet) waits for.
 ///
 /// Created by the handles (`readable` of a consumer, `writable` of a producer, `acquirable` of a
-/// semaphore, `lockable` of a mutex, `waitable` of a signalling semaphore or an event), and for descriptors by [`Readiness::readable_fd`] and [`Readiness::writable_fd`]. It
-/// keeps a reference of its own to the memory or the descriptor, not a borrow of the handle.
+/// semaphore, `lockable` of a mutex, `waitable` of a signalling semaphore or an event), and for
+/// descriptors by [`Readiness::readable_fd`] and [`Readiness::writable_fd`]. It keeps a reference
+/// of its own to the memory or the descriptor, not a borrow of the handle.
 pub struct Readiness(pub(super) Lent);
 
 pub(super) enum Lent {

@@ -1,7 +1,7 @@
 //! Tasks that wait for the same thing: their wakers, and the reactor's place for all of them.
 //!
-//! Used by the `Async…` handles of rings, transports and `named/`. Relies on the reactor. An attempt that
-//! succeeds does not come here: no lock, no allocation, no system call.
+//! Used by the `Async…` handles of rings, transports and `named/`. Relies on the reactor. An
+//! attempt that succeeds does not come here: no lock, no allocation, no system call.
 //!
 //! ```text
 //! task                                         reactor
@@ -23,8 +23,8 @@
 //! because its executor does not poll it, the reactor wakes the next one after [`STALL`]. So one
 //! frame does not wake all of them, and no task depends on another one for long.
 //!
-//! **What concerns all of them**, as a set event does, wakes all of them by one ring: the place does
-//! not find it again if it is over meanwhile.
+//! **What concerns all of them**, as a set event does, wakes all of them by one ring: the place
+//! does not find it again if it is over meanwhile.
 //!
 //! **A dropped future** takes its waker with it, and passes on a wake-up that it got. What may
 //! remain is an armed place without wakers: one ring for nothing.

@@ -157,8 +157,8 @@ pub trait FrameSender: Send {
     fn capabilities(&self) -> &'static Capabilities;
 
     /// A descriptor that polls writable (`EPOLLOUT`, `Interest::WRITABLE`) when
-    /// [`FrameSender::try_send`] may succeed, on all transports, where there is one: not for `sysv:`,
-    /// and for a ring only [`with_doorbell`](ring::Sender::with_doorbell). Poll it after
+    /// [`FrameSender::try_send`] may succeed, on all transports, where there is one: not for
+    /// `sysv:`, and for a ring only [`with_doorbell`](ring::Sender::with_doorbell). Poll it after
     /// `try_send` found the transport full.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None

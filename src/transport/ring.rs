@@ -39,9 +39,9 @@ pub const SPSC: Capabilities = Capabilities {
 pub const MPMC: Capabilities =
     Capabilities { scheme: "ring?kind=mpmc", order: DeliveryOrder::PerSender, max_payload: 256, ..SPSC };
 
-/// The guarantees of a board of latest values (`kind=latest`): each frame is the newest value of the
-/// cell whose number is its stream. Frames that were replaced before they were received are reported
-/// as [`Event::Gap`]; nothing else is lost.
+/// The guarantees of a board of latest values (`kind=latest`): each frame is the newest value of
+/// the cell whose number is its stream. Frames that were replaced before they were received are
+/// reported as [`Event::Gap`]; nothing else is lost.
 pub const LATEST: Capabilities = Capabilities {
     scheme: "ring?kind=latest",
     order: DeliveryOrder::PerStream,
@@ -131,7 +131,8 @@ impl Sender {
     /// bytes.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for latest values, which always have room; [`Error::Closed`] after [`FrameSender::close_until`].
+    /// [`Error::Unsupported`] for latest values, which always have room; [`Error::Closed`] after
+    /// [`FrameSender::close_until`].
     pub fn writable(&self, len: usize) -> Result<Readiness> {
         match &self.end {
             Some(SendingEnd::Spsc(producer)) => Ok(producer.writable(len)),
@@ -142,16 +143,16 @@ impl Sender {
         }
     }
 
-    /// Adds a descriptor to poll ([`FrameSender::poll_fd`]): it polls writable when there is room, as
-    /// those of all other senders do. It is armed by a [`FrameSender::try_send`] that finds the ring
-    /// full. Some system calls; a thread of the process waits for up to 120 such descriptors.
+    /// Adds a descriptor to poll ([`FrameSender::poll_fd`]): it polls writable when there is room,
+    /// as those of all other senders do. It is armed by a [`FrameSender::try_send`] that finds the
+    /// ring full. Some system calls; a thread of the process waits for up to 120 such descriptors.
     ///
     /// Consumers publish released space from time to time, so the descriptor may become writable
     /// up to 50 ms after a single frame was released.
     ///
     /// # Errors
-    /// [`Error::Io`] if no descriptor or no thread can be created; [`Error::Unsupported`] for latest
-    /// values, which always have room; [`Error::Closed`] after [`FrameSender::close_until`].
+    /// [`Error::Io`] if no descriptor or no thread can be created; [`Error::Unsupported`] for
+    /// latest values, which always have room; [`Error::Closed`] after [`FrameSender::close_until`].
     ///
     /// ```
     /// use slipring::frame::Header;

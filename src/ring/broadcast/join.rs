@@ -1,5 +1,5 @@
-//! Subscribing: where a subscriber starts, and when the publisher is certain to see it. `loom-tests`
-//! compiles and checks this file.
+//! Subscribing: where a subscriber starts, and when the publisher is certain to see it.
+//! `loom-tests` compiles and checks this file.
 //!
 //! Used by the handles of the subscribers. Relies on `layout.rs` for the boundaries, and on
 //! `lossy.rs` to walk from one. `gate.rs` has the protocol and its proof.
@@ -73,13 +73,12 @@ impl Shared {
         self.find(Start::Oldest).ok()
     }
 
-    /// Subscribes `id`, which the caller holds, as a reliable subscriber. Also returns its seat, and
-    /// the frames before its start.
+    /// Subscribes `id`, which the caller holds, as a reliable subscriber. Also returns its seat,
+    /// and the frames before its start.
     pub(crate) fn subscribe_reliable(&self, id: u16, start: Start) -> Result<(Consumer<Words>, Seat, u64), Refused> {
         let state = self.get(id).next(Mode::Reliable);
-        // Held, so that the publisher does not evict it while it walks.
-        // A swap, so that a late CAS of the publisher, which expects an earlier subscriber, comes before
-        // it or fails.
+        // Held, so that the publisher does not evict it while it walks. A swap, so that a late CAS
+        // of the publisher, which expects an earlier subscriber, comes before it or fails.
         self.guard(id).swap(state.guard(Guard::Held), Ordering::Relaxed);
         let admitted = self.admit(id, state, start).and_then(|boundary| {
             let consumer = Consumer::attach(self.bytes(id)).map_err(Refused::Fault)?;

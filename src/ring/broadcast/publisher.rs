@@ -416,7 +416,8 @@ impl Publisher {
 const SHORTEST_SLEEP: Duration = Duration::from_micros(100);
 
 /// Whether the subscriber that leaves no room has been let go: because the policy says so, by a
-/// predecessor that died meanwhile, or because there is none. `blocked` has the one that left no room before.
+/// predecessor that died meanwhile, or because there is none. `blocked` has the one that left no
+/// room before.
 fn lets_go(
     core: &mut gate::Publisher,
     attachment: &Attachment<Fan>,

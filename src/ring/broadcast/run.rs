@@ -1,5 +1,5 @@
-//! Frames held apart from their subscriber, and runs of frames as they are in the ring, for code that
-//! passes them on.
+//! Frames held apart from their subscriber, and runs of frames as they are in the ring, for code
+//! that passes them on.
 //!
 //! Used by `ring/holder.rs`. Relies on `subscriber.rs`.
 

@@ -72,7 +72,8 @@ impl Segment {
 /// Reaps dead participants for a caller that is none: a holder of locks of its own.
 pub(crate) struct Reaper {
     segment: Arc<Segment>,
-    /// One caller at a time: threads that share a description do not exclude each other by its locks.
+    /// One caller at a time: threads that share a description do not exclude each other by its
+    /// locks.
     locks: Mutex<HeldLocks>,
 }
 
@@ -82,7 +83,8 @@ impl Reaper {
         Ok(Reaper { segment: Arc::clone(segment), locks: Mutex::new(segment.new_locks()?) })
     }
 
-    /// [`Participant::reap_dead`](super::participant::Participant::reap_dead). A system call for each id in use.
+    /// [`Participant::reap_dead`](super::participant::Participant::reap_dead). A system call for
+    /// each id in use.
     pub(crate) fn reap(&self, recover: impl FnMut(u16)) -> Result<usize> {
         let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         self.segment.table().reap(&*locks, 0, recover)
