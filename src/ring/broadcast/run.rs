@@ -1,13 +1,15 @@
 //! Frames held apart from their subscriber, and runs of frames as they are in the ring, for code
 //! that passes them on.
 //!
-//! Used by `ring/holder.rs`. Relies on `subscriber.rs`.
+//! Used by `ring/holder.rs`. Relies on `subscriber.rs`, and on `spsc/run.rs`
+//! for what a run holds.
 
 use super::subscriber::Subscriber;
 use crate::error::Result;
 use crate::frame::Frame;
 use crate::ring::holder::Lend;
 use crate::ring::spsc::layout::Peeked;
+use crate::ring::spsc::run::{end_of_run, frames_of_run};
 use crate::wait::deadline::Deadline;
 
 impl Lend for Subscriber {
@@ -37,36 +39,18 @@ impl Lend for Subscriber {
     /// At least one frame, if there is any.
     fn run<'a>(&'a mut self, (): &'a mut (), limit: usize) -> Option<&'a [u8]> {
         let Ok(first) = self.try_next() else { return Some(&[]) }; // the next call reports the error
-        let (start, mut end) = (first.position(), first.end());
-        while let Ok(frame) = self.core.look() {
-            if frame.end().wrapping_sub(start) > limit as u64 {
-                break;
-            }
-            end = frame.end();
-        }
+        let (start, end) = (first.position(), end_of_run(&mut self.core, &first, limit));
         self.core.rewind();
         Some(self.records(start, end))
     }
 
     fn release_run(&mut self, (): &mut (), bytes: usize) -> (u64, u64) {
-        self.core.rewind();
-        let start = self.core.looked_at();
-        let (mut end, mut frames, mut payload) = (start, 0, 0);
-        while end.wrapping_sub(start) < bytes as u64 {
-            match self.core.look() {
-                Ok(frame) if frame.end().wrapping_sub(start) <= bytes as u64 => {
-                    frames += 1;
-                    payload += frame.len() as u64;
-                    end = frame.end();
-                }
-                _ => break,
-            }
-        }
-        if frames > 0 {
-            Subscriber::release(self, end, frames, payload);
+        let (end, tally) = frames_of_run(&mut self.core, bytes);
+        if tally.frames > 0 {
+            Subscriber::release(self, end, tally.frames, tally.bytes);
         } else {
             self.keep();
         }
-        (frames.into(), payload)
+        (tally.frames.into(), tally.bytes)
     }
 }

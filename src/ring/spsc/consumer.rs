@@ -473,9 +473,9 @@ impl Drop for ReadView<'_> {
 
 /// The counts of released frames.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tally {
-    pub(super) frames: u32,
-    pub(super) bytes: u64,
+pub(in crate::ring) struct Tally {
+    pub(in crate::ring) frames: u32,
+    pub(in crate::ring) bytes: u64,
     redelivered: u32,
 }
 

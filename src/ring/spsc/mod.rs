@@ -73,7 +73,7 @@ pub(crate) mod core;
 pub(crate) mod layout;
 mod producer;
 #[cfg(feature = "transports")]
-mod run;
+pub(super) mod run;
 #[cfg(feature = "async")]
 mod tasks;
 #[cfg(test)]

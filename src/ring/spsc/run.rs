@@ -1,12 +1,14 @@
 //! Frames held apart from their consumer, and runs of frames as they are in the ring, for code that
 //! passes them on.
 //!
-//! Used by `ring/holder.rs`. Relies on `consumer.rs`.
+//! Used by `ring/holder.rs`, and by the subscribers of broadcast rings. Relies on `consumer.rs`.
 
 use super::consumer::{Consumer, Tally};
+use super::core;
 use super::layout::Peeked;
 use crate::error::Result;
 use crate::frame::Frame;
+use crate::memory::Data;
 use crate::ring::holder::Lend;
 use crate::wait::deadline::Deadline;
 
@@ -37,38 +39,47 @@ impl Lend for Consumer {
     /// marked as redelivered, because the mark is not in the ring.
     fn run<'a>(&'a mut self, (): &'a mut (), limit: usize) -> Option<&'a [u8]> {
         let Ok(first) = self.try_next() else { return Some(&[]) }; // the next call reports the error
-        let (start, mut end) = (first.position(), first.end());
-        if first.is_redelivered() {
-            end = start;
-        } else {
-            // Only frames before the first could be marked.
-            while let Ok(frame) = self.core.look() {
-                if frame.end().wrapping_sub(start) > limit as u64 {
-                    break;
-                }
-                end = frame.end();
-            }
-        }
+        let start = first.position();
+        // Only frames before the first could be marked.
+        let end = if first.is_redelivered() { start } else { end_of_run(&mut self.core, &first, limit) };
         self.core.rewind();
         Some(self.records(start, end))
     }
 
     fn release_run(&mut self, (): &mut (), bytes: usize) -> (u64, u64) {
-        self.core.rewind();
-        let start = self.core.looked_at();
-        let (mut end, mut tally) = (start, Tally::default());
-        while end.wrapping_sub(start) < bytes as u64 {
-            match self.core.look() {
-                Ok(frame) if frame.end().wrapping_sub(start) <= bytes as u64 => {
-                    tally.add(&frame);
-                    end = frame.end();
-                }
-                _ => break,
-            }
-        }
+        let (end, tally) = frames_of_run(&mut self.core, bytes);
         if tally.frames > 0 {
             Consumer::release(self, end, tally);
         }
         (tally.frames.into(), tally.bytes)
     }
+}
+
+/// Where the frames from `first` on end that lie within `limit` bytes: at least behind `first`.
+pub(in crate::ring) fn end_of_run<D: Data>(core: &mut core::Consumer<D>, first: &Peeked, limit: usize) -> u64 {
+    let (start, mut end) = (first.position(), first.end());
+    while let Ok(frame) = core.look() {
+        if frame.end().wrapping_sub(start) > limit as u64 {
+            break;
+        }
+        end = frame.end();
+    }
+    end
+}
+
+/// The frames that end within the first `bytes` bytes, and where the last of them ends.
+pub(in crate::ring) fn frames_of_run<D: Data>(core: &mut core::Consumer<D>, bytes: usize) -> (u64, Tally) {
+    core.rewind();
+    let start = core.looked_at();
+    let (mut end, mut tally) = (start, Tally::default());
+    while end.wrapping_sub(start) < bytes as u64 {
+        match core.look() {
+            Ok(frame) if frame.end().wrapping_sub(start) <= bytes as u64 => {
+                tally.add(&frame);
+                end = frame.end();
+            }
+            _ => break,
+        }
+    }
+    (end, tally)
 }
