@@ -33,8 +33,20 @@ impl Shared {
         Many::attach(self.lines.part(number * LINE, LINE), Barrier::Fenced)
     }
 
+    /// Starts a thread of the model.
+    fn spawn(&self, run: impl FnOnce(&Shared) + Send + 'static) -> thread::JoinHandle<()> {
+        let shared = self.clone();
+        thread::spawn(move || run(&shared))
+    }
+
     fn publish(&self, number: usize) {
         self.words.word(8 * number).store(1, Release);
+    }
+
+    /// Publishes a word, and notifies the event of a byte ring.
+    fn send(&self, number: usize, line: usize) {
+        self.publish(number);
+        self.one(line).notify();
     }
 
     fn is_published(&self, number: usize) -> bool {
@@ -52,19 +64,18 @@ fn wait_until(sleeper: &mut Sleeper, events: &[Event<'_>], mut ready: impl FnMut
     while !ready() && sleeper.pass(events.len(), |i| events[i], Duration::MAX, &mut ready) != Pass::Ready {}
 }
 
+/// Waits on one event until `ready`, as a blocking call does.
+fn call(event: &impl Sleep, mut ready: impl FnMut() -> bool) {
+    while !ready() && event.sleep(Duration::MAX, &mut ready) {}
+}
+
 /// A frame comes at any moment of a wait, also between arming and sleeping; the next wait finds the
 /// first word still armed or not.
 #[test]
 fn each_of_two_members_wakes_the_set() {
     explore(3, || {
         let shared = Shared::new();
-        let notifiers = [0, 1].map(|number| {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(number);
-                shared.one(number).notify();
-            })
-        });
+        let notifiers = [0, 1].map(|number| shared.spawn(move |shared| shared.send(number, number)));
         let (first, second) = (shared.one(0), shared.one(1));
         let events = [Event::One(&first, 2), Event::One(&second, 2)];
         let mut sleeper = Sleeper::default();
@@ -79,17 +90,11 @@ fn each_of_two_members_wakes_the_set() {
 fn a_busy_member_hides_no_idle_one() {
     explore(3, || {
         let shared = Shared::new();
-        let notifier = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(0);
-                shared.one(0).notify();
-                shared.publish(1);
-                shared.one(1).notify();
-                shared.publish(2);
-                shared.one(0).notify();
-            })
-        };
+        let notifier = shared.spawn(|shared| {
+            shared.send(0, 0);
+            shared.send(1, 1);
+            shared.send(2, 0);
+        });
         let (busy, idle) = (shared.one(0), shared.one(1));
         let events = [Event::One(&busy, 2), Event::One(&idle, 2)];
         let mut sleeper = Sleeper::default();
@@ -106,22 +111,11 @@ fn a_busy_member_hides_no_idle_one() {
 fn a_member_is_removed_while_the_set_waits() {
     explore(3, || {
         let shared = Shared::new();
-        let remover = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(2);
-                shared.one(2).notify();
-                let (call, mut ready) = (shared.one(0), || shared.is_published(0));
-                while !ready() && call.sleep(Duration::MAX, &mut ready) {}
-            })
-        };
-        let producer = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(0);
-                shared.one(0).notify();
-            })
-        };
+        let remover = shared.spawn(|shared| {
+            shared.send(2, 2);
+            call(&shared.one(0), || shared.is_published(0));
+        });
+        let producer = shared.spawn(|shared| shared.send(0, 0));
         let (member, bell) = (shared.one(0), shared.one(2));
         let mut sleeper = Sleeper::default();
         wait_until(&mut sleeper, &[Event::One(&member, 2), Event::One(&bell, 2)], || shared.is_published(2));
@@ -135,23 +129,11 @@ fn a_member_is_removed_while_the_set_waits() {
 fn a_set_and_a_call_wait_for_one_event() {
     explore(3, || {
         let shared = Shared::new();
-        let call = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                let (call, mut ready) = (shared.one(0), || shared.is_published(0));
-                while !ready() && call.sleep(Duration::MAX, &mut ready) {}
-            })
-        };
-        let producer = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(0);
-                shared.one(0).notify();
-            })
-        };
+        let caller = shared.spawn(|shared| call(&shared.one(0), || shared.is_published(0)));
+        let producer = shared.spawn(|shared| shared.send(0, 0));
         let (member, bell) = (shared.one(0), shared.one(2));
         wait_until(&mut Sleeper::default(), &[Event::One(&member, 2), Event::One(&bell, 2)], || shared.is_published(0));
-        call.join().unwrap();
+        caller.join().unwrap();
         producer.join().unwrap();
     });
 }
@@ -166,17 +148,8 @@ fn two_sets_wait_for_one_event() {
             let events = [Event::One(&member, bit), Event::One(&bell, bit)];
             wait_until(&mut Sleeper::default(), &events, || shared.is_published(0));
         };
-        let other = {
-            let shared = shared.clone();
-            thread::spawn(move || wait(&shared, 4))
-        };
-        let producer = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(0);
-                shared.one(0).notify();
-            })
-        };
+        let other = shared.spawn(move |shared| wait(shared, 4));
+        let producer = shared.spawn(|shared| shared.send(0, 0));
         wait(&shared, 2);
         other.join().unwrap();
         producer.join().unwrap();
@@ -193,10 +166,7 @@ fn two_sets_share_the_frames_of_a_ring() {
             let events = [Event::Many(&member), Event::One(&bell, 2)];
             wait_until(&mut Sleeper::default(), &events, || shared.take(0) || shared.take(1));
         };
-        let others = [1, 2].map(|bell| {
-            let shared = shared.clone();
-            thread::spawn(move || wait(&shared, bell))
-        });
+        let others = [1, 2].map(|bell| shared.spawn(move |shared| wait(shared, bell)));
         let ring = shared.many(0);
         for number in [0, 1] {
             shared.publish(number);
@@ -211,23 +181,14 @@ fn two_sets_share_the_frames_of_a_ring() {
 fn a_broadcast_wakes_a_set_and_a_call() {
     explore(3, || {
         let shared = Shared::new();
-        let call = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                let (call, mut ready) = (shared.many(0), || shared.is_published(0));
-                while !ready() && call.sleep(Duration::MAX, &mut ready) {}
-            })
-        };
-        let producer = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.publish(0);
-                shared.many(0).notify(ALL);
-            })
-        };
+        let caller = shared.spawn(|shared| call(&shared.many(0), || shared.is_published(0)));
+        let producer = shared.spawn(|shared| {
+            shared.publish(0);
+            shared.many(0).notify(ALL);
+        });
         let (member, bell) = (shared.many(0), shared.one(2));
         wait_until(&mut Sleeper::default(), &[Event::Many(&member), Event::One(&bell, 2)], || shared.is_published(0));
-        call.join().unwrap();
+        caller.join().unwrap();
         producer.join().unwrap();
     });
 }
@@ -238,15 +199,12 @@ fn an_interrupt_ends_the_sleep_on_one_word() {
     for is_one in [true, false] {
         explore(3, move || {
             let shared = Shared::new();
-            let helper = {
-                let shared = shared.clone();
-                thread::spawn(move || {
-                    let (one, many) = (shared.one(0), shared.many(0));
-                    let event = if is_one { Event::One(&one, 2) } else { Event::Many(&many) };
-                    let is_recalled = || shared.words.word(0).load(Relaxed) == 1;
-                    wait_until(&mut Sleeper::default(), &[event], is_recalled);
-                })
-            };
+            let helper = shared.spawn(move |shared| {
+                let (one, many) = (shared.one(0), shared.many(0));
+                let event = if is_one { Event::One(&one, 2) } else { Event::Many(&many) };
+                let is_recalled = || shared.words.word(0).load(Relaxed) == 1;
+                wait_until(&mut Sleeper::default(), &[event], is_recalled);
+            });
             let (one, many) = (shared.one(0), shared.many(0));
             shared.words.word(0).store(1, Relaxed);
             if is_one {
