@@ -8,15 +8,18 @@
 //! ```text
 //! consumer                                  reactor
 //! C1  finds the ring empty                  W1  waits for those that are armed
-//! C2  not quiet? polls. Else resets the     W2  finds a frame, or that a participant joined or departed
-//!     bell, notes membership, armed         W3  ringing
-//! C3  checks once more; empty? polls        W4  rings; quiet
+//! C2  quiet? resets the bell, notes         W2  finds a frame, or that a participant joined or departed
+//!     membership, armed                     W3  armed → ringing
+//!     ringing? → again. Polls               W4  rings; ringing → quiet. Again? ringing; resets it,
+//! C3  checks once more; empty? polls            and rings once more
 //! ```
 //!
 //! **No ring is lost.** C3 sees what is published before C2, W2 sees what is published later. A
-//! consumer that comes while the bell rings does not reset it: its poll ends at once. One that comes
-//! later finds it quiet, and arms it. (If it could arm between W3 and W4, W4 would leave an armed
-//! bell that is rung, which every poll finds and no C2 resets.)
+//! consumer that comes while the bell rings does not reset it: if it could arm between W3 and W4, W4
+//! would leave an armed bell that is rung, which every poll finds and no C2 resets. It asks for
+//! another ring instead. For it may have seen the first one already, by a frame that it took from the
+//! channel, or by an edge-triggered poll (as those of mio and Tokio), which does not end again
+//! because the bell is still rung.
 //!
 //! **The bell of a producer** tells of room. The state is the same; the eventfd polls *writable* when
 //! it is rung, as the descriptors of all other senders do, because its count is the highest while it
@@ -42,6 +45,8 @@ use crate::wait::deadline::Deadline;
 const QUIET: u32 = 0;
 const ARMED: u32 = 1;
 const RINGING: u32 = 2;
+/// Ringing, and it has to ring once more.
+const AGAIN: u32 = 3;
 
 /// The count at which an eventfd cannot be written.
 const HIGHEST: u64 = u64::MAX - 1;
@@ -254,13 +259,13 @@ impl<B: Bell> Hung<B> {
 
     fn arm(&self) -> bool {
         // A copy in a forked child must not touch the parent's eventfd.
-        // SYNC(bell): pairs with the stores in `ring`.
-        if fork::is_child_of(self.born) || self.shared.state.load(Ordering::Acquire) != QUIET {
+        if fork::is_child_of(self.born) || !self.shared.is_quiet() {
             return false;
         }
         self.shared.bell.reset();
         // Before C3: any later join or departure rings.
         self.watch.mark();
+        // SYNC(bell): pairs with the exchange in `ring`.
         self.shared.state.store(ARMED, Ordering::Release);
         self.place.resume().is_ok() // a ring's place can be resumed always
     }
@@ -272,12 +277,28 @@ impl<B> std::fmt::Debug for Hung<B> {
     }
 }
 
+impl<B> Shared<B> {
+    /// Whether the bell may be armed. One that rings will ring once more.
+    fn is_quiet(&self) -> bool {
+        // SYNC(bell): pairs with the exchanges in `ring`.
+        self.state.load(Ordering::Acquire) == QUIET
+            || self.state.compare_exchange(RINGING, AGAIN, Ordering::AcqRel, Ordering::Acquire) == Err(QUIET)
+    }
+}
+
 impl<B: Bell> Target for Shared<B> {
     fn ring(&self) -> Option<Duration> {
-        // SYNC(bell): pairs with the store and the load in `arm`.
-        if self.state.compare_exchange(ARMED, RINGING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        // SYNC(bell): pairs with the store in `arm`, and with `is_quiet`.
+        let change = |from, to| self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if change(ARMED, RINGING) {
             self.bell.announce();
-            self.state.store(QUIET, Ordering::Release);
+            while !change(RINGING, QUIET) {
+                // SYNC(bell): pairs with `is_quiet`, which asks for one more.
+                self.state.store(RINGING, Ordering::Release);
+                // So that even a bell which is rung already changes.
+                self.bell.reset();
+                self.bell.announce();
+            }
         }
         None
     }
@@ -405,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_that_rings_is_not_armed_before_it_has_rung() {
+    fn a_bell_that_rings_is_not_armed_but_rings_again() {
         let (mut tx, mut rx) = spsc::pair(4096).unwrap();
         let ((begins, ringing), (go_on, goes_on)) = (channel(), channel());
         let bell = FrameDoorbell::new(rx.ring(), Box::new(Held { begins, goes_on })).unwrap();
@@ -413,7 +434,10 @@ mod tests {
         tx.send(b"one").unwrap();
         ringing.recv_timeout(SOON).unwrap();
         assert_eq!(*rx.try_recv().unwrap(), *b"one");
-        assert!(!bell.arm(), "its ring is still to come: polling ends at once");
+        assert!(!bell.arm() && !bell.arm(), "it rings");
+        go_on.send(()).unwrap();
+        // The first ring may have been noticed before, so there is another one, and no more.
+        ringing.recv_timeout(SOON).unwrap();
         go_on.send(()).unwrap();
         until(|| bell.arm());
         // Armed, and it has not rung since: the next frame rings it.
@@ -421,6 +445,54 @@ mod tests {
         tx.send(b"two").unwrap();
         ringing.recv_timeout(SOON).unwrap();
         go_on.send(()).unwrap();
+    }
+
+    /// An edge-triggered poll ends once for each ring, also when the bell was found ringing.
+    #[test]
+    fn a_bell_that_rings_again_is_an_edge() {
+        use rustix::event::{Timespec, epoll};
+        /// Its first ring is noticed, and answered by `arm`, before it is over.
+        struct Seen<B>(B, Sender<()>, Mutex<Receiver<()>>);
+        impl<B: Bell> Bell for Seen<B> {
+            fn reset(&self) {
+                self.0.reset();
+            }
+            fn announce(&self) {
+                self.0.announce();
+                self.1.send(()).unwrap();
+                self.2.lock().unwrap().recv_timeout(SOON).unwrap();
+            }
+        }
+        fn edges_of<B: Bell>(bell: B, fd: &OwnedFd, ready: epoll::EventFlags) {
+            let poll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+            let ((begins, rung), (go_on, goes_on)) = (channel(), channel());
+            let shared = Shared { state: AtomicU32::new(QUIET), bell: Seen(bell, begins, Mutex::new(goes_on)) };
+            assert!(shared.is_quiet());
+            shared.bell.reset();
+            shared.state.store(ARMED, Ordering::Release);
+            epoll::add(&poll, fd, epoll::EventData::new_u64(0), ready | epoll::EventFlags::ET).unwrap();
+            let edges = |within| {
+                let mut events = Vec::with_capacity(4);
+                let within = Timespec { tv_sec: within, tv_nsec: 0 };
+                epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&within)).unwrap()
+            };
+            assert_eq!(edges(0), 0);
+            std::thread::scope(|scope| {
+                scope.spawn(|| shared.ring());
+                rung.recv_timeout(SOON).unwrap();
+                assert_eq!(edges(10), 1);
+                assert!(!shared.is_quiet());
+                go_on.send(()).unwrap();
+                rung.recv_timeout(SOON).unwrap();
+                assert_eq!(edges(10), 1, "the one that was asked for");
+                go_on.send(()).unwrap();
+            });
+            assert!(shared.is_quiet());
+        }
+        let fd = new_eventfd().unwrap();
+        edges_of(Readable(fd.try_clone().unwrap()), &fd, epoll::EventFlags::IN);
+        let fd = new_eventfd().unwrap();
+        edges_of(Writable(fd.try_clone().unwrap()), &fd, epoll::EventFlags::OUT);
     }
 
     #[test]
