@@ -1,8 +1,8 @@
 //! A consumer that holds the frame it returned last until the next call. It stores the frame in a
 //! field where a view would borrow the consumer. It also returns runs of frames as a byte stream.
 //!
-//! Used by `transport/ring.rs`, whose trait lends the received frame. Relies on the consumers of
-//! the kinds, which implement [`Lend`] in their `run.rs`.
+//! Used by `transport/ring/receiver.rs`, whose trait lends the received frame. Relies on the
+//! consumers of the kinds, which implement [`Lend`] in their `run.rs`.
 
 use crate::error::Result;
 use crate::frame::Frame;

@@ -22,7 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-mod board;
 mod deadlines;
 pub mod dgram;
 mod doorbell;

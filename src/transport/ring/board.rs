@@ -1,7 +1,7 @@
 //! A board of latest values as a source of frames: each change is a frame, whose stream is the cell
 //! and whose sequence number is the version. Values that were skipped are a gap.
 //!
-//! Used by `transport/ring.rs`. Relies on `ring/latest`.
+//! Used by `receiver.rs`. Relies on `ring/latest`.
 
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header};
