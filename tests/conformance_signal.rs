@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use slipring::Error;
 use slipring::transport::FrameReceiver;
 use slipring::transport::signal::{CAPABILITIES, Options, Receiver, Signo, block};
-use subject::{Meeting, Subject};
+use subject::{Keeps, Meeting, Subject};
 
 /// Each meeting has a number of its own, so that no receiver gets frames left over from another
 /// meeting.
@@ -47,7 +47,15 @@ fn signal() -> Subject {
     };
     // A sender sees that its receiver's process ended, which transport_signal.rs checks, but not
     // that a receiver was closed.
-    Subject { capabilities: &CAPABILITIES, meet, longest: 4096, edges: &[60], sees_receiver_go: false, wire: None }
+    Subject {
+        capabilities: &CAPABILITIES,
+        meet,
+        longest: 4096,
+        edges: &[60],
+        keeps: Keeps::Everything,
+        sees_receiver_go: false,
+        wire: None,
+    }
 }
 
 macro_rules! run {

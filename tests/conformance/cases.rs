@@ -14,7 +14,7 @@ use super::subject::{PATIENCE, Subject, soon};
 
 /// Longest payload of the mixed scripts.
 pub const LONGEST: usize = 64 << 10;
-/// Frames in flight on a lossy transport: its receiver has to keep up.
+/// Frames in flight where each end shall sometimes wait for the other.
 const WINDOW: usize = 16;
 
 const MOMENT: Duration = Duration::from_millis(20);
@@ -47,7 +47,7 @@ fn run_over(subject: &Subject, tx: &mut dyn FrameSender, rx: &mut dyn FrameRecei
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let keep_up = |n: usize| {
-                while !subject.capabilities.lossless && n >= seen.load(Ordering::Acquire) + WINDOW {
+                while n >= seen.load(Ordering::Acquire).saturating_add(subject.in_flight()) {
                     std::thread::yield_now();
                 }
             };
@@ -72,12 +72,12 @@ pub fn boundaries_and_order(subject: &Subject) {
     let mut dice = Dice::new(1);
     for len in (0..=40).chain([63, 64, 65, 255, 256, 257, 1000]).filter(|len| *len <= max) {
         // Two at a time: a receiver that joins or splits frames fails here.
-        let (one, two) = (dice.bytes(len), dice.bytes(len / 2));
-        tx.send_deadline(plain(), &one, soon()).unwrap();
-        tx.send_deadline(plain(), &two, soon()).unwrap();
-        tx.flush(soon()).unwrap();
-        expect(rx.as_mut(), &one);
-        expect(rx.as_mut(), &two);
+        let frames = [dice.bytes(len), dice.bytes(len / 2)];
+        for some in frames.chunks(subject.in_flight()) {
+            some.iter().for_each(|frame| tx.send_deadline(plain(), frame, soon()).unwrap());
+            tx.flush(soon()).unwrap();
+            some.iter().for_each(|frame| expect(rx.as_mut(), frame));
+        }
     }
 }
 
@@ -88,19 +88,26 @@ pub fn empty_one_byte_maximal_and_too_large(subject: &Subject) {
     assert!(max >= 256, "{max}");
     let largest = Dice::new(2).bytes(max);
     let large = vec![0; max + 1];
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for payload in [&[][..], b"1", &largest, b"behind it"] {
-                tx.send_deadline(plain(), payload, soon()).unwrap();
-                let refused = tx.send_deadline(plain(), &large, soon());
-                assert!(matches!(refused, Err(Error::TooLarge { max: said }) if said == max), "{refused:?}");
-                assert!(matches!(tx.try_send(plain(), &large), Err(Error::TooLarge { .. })));
-            }
+    let mut send = |payload: &[u8]| {
+        tx.send_deadline(plain(), payload, soon()).unwrap();
+        let refused = tx.send_deadline(plain(), &large, soon());
+        assert!(matches!(refused, Err(Error::TooLarge { max: said }) if said == max), "{refused:?}");
+        assert!(matches!(tx.try_send(plain(), &large), Err(Error::TooLarge { .. })));
+        if payload == b"behind it" || !subject.capabilities.lossless {
             tx.flush(soon()).unwrap();
-        });
-        for payload in [&[][..], b"1", &largest, b"behind it"] {
+        }
+    };
+    let payloads = [&[][..], b"1", &largest, b"behind it"];
+    if !subject.capabilities.lossless {
+        for payload in payloads {
+            send(payload);
             expect(rx.as_mut(), payload);
         }
+        return;
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| payloads.iter().for_each(|payload| send(payload)));
+        payloads.iter().for_each(|payload| expect(rx.as_mut(), payload));
     });
 }
 
@@ -266,7 +273,7 @@ pub fn streams_kinds_and_control(subject: &Subject) {
     let meeting = (subject.meet)();
     let (mut tx, mut rx) = meeting.pair();
     let longest = 3000.min(tx.max_payload());
-    let script = Script::mixed(5, 200, longest);
+    let script = Script::mixed(5, 200, longest, subject.streams());
     run_over(subject, tx.as_mut(), rx.as_mut(), script);
     // Kinds for which no header can be made.
     for reserved in [Header { kind: 0, ..plain() }, Header { kind: control::DOORBELL, ..plain() }] {
@@ -298,19 +305,18 @@ pub fn streams_kinds_and_control(subject: &Subject) {
 
 pub fn ten_thousand_random_frames(subject: &Subject) {
     let longest = LONGEST.min(subject.longest);
-    run(subject, Script::mixed(6, 10_000, longest));
+    run(subject, Script::mixed(6, 10_000, longest, subject.streams()));
 }
 
 pub fn an_orderly_end(subject: &Subject) {
     let meeting = (subject.meet)();
     let (mut tx, mut rx) = meeting.pair();
-    tx.send_deadline(plain(), b"one", soon()).unwrap();
-    tx.send_deadline(plain(), b"two", soon()).unwrap();
+    let words: &[&[u8]] = if subject.in_flight() > 1 { &[b"one", b"two"] } else { &[b"one"] };
+    words.iter().for_each(|word| tx.send_deadline(plain(), word, soon()).unwrap());
     tx.close(soon()).unwrap();
     assert!(matches!(tx.try_send(plain(), b"three"), Err(Error::Closed)));
     assert!(matches!(tx.send_deadline(plain(), b"three", soon()), Err(Error::Closed)));
-    expect(rx.as_mut(), b"one");
-    expect(rx.as_mut(), b"two");
+    words.iter().for_each(|word| expect(rx.as_mut(), word));
     // No deadline is too short to report an end.
     let begun = Instant::now();
     let told = loop {
@@ -372,7 +378,7 @@ pub fn a_receiver_that_leaves(subject: &Subject) {
 
 pub fn signals_at_a_thousand_hertz(subject: &Subject) {
     let longest = LONGEST.min(subject.longest);
-    let script = Script { long_in_1000: 100, ..Script::mixed(7, 1_000, longest) };
+    let script = Script { long_in_1000: 100, ..Script::mixed(7, 1_000, longest, subject.streams()) };
     let meeting = (subject.meet)();
     let (mut tx, mut rx) = meeting.pair();
     let seen = AtomicUsize::new(0);
@@ -383,7 +389,7 @@ pub fn signals_at_a_thousand_hertz(subject: &Subject) {
             let there = storm::Storm::here();
             let keep_up = |n: usize| {
                 // Each end sometimes waits for the other, so that both are interrupted asleep.
-                while n >= seen.load(Ordering::Acquire) + WINDOW {
+                while n >= seen.load(Ordering::Acquire) + WINDOW.min(subject.in_flight()) {
                     std::thread::yield_now();
                 }
             };

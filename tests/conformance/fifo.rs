@@ -5,7 +5,7 @@ use std::io::Write;
 
 use slipring::transport::fifo::CAPABILITIES;
 
-use super::subject::{Meeting, Place, Subject};
+use super::subject::{Keeps, Meeting, Place, Subject};
 
 pub fn subject() -> Subject {
     let wire = |meeting: &Meeting| {
@@ -24,6 +24,7 @@ pub fn subject() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[4064, 4080, 8160, 65_536],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: Some(wire),
     }

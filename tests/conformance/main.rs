@@ -6,6 +6,18 @@
 //! would send.
 //!
 //! A new transport needs a file that makes a [`subject::Subject`], and a line in `subjects!` below.
+//!
+//! Where a rule does not apply, the case tests what the transport promises instead:
+//!
+//! | rule | does not apply to | because | instead |
+//! |---|---|---|---|
+//! | a sender may be ahead of its receiver until it is told `Full` | `ring_lossy`, `udp` | the frames would be overwritten or dropped, and reported | at most 16 frames ahead, none is lost |
+//! | the same | `ring_latest` | a value replaces the one before it, which is reported | each frame is received before the next one is sent |
+//! | full, writable again, time-outs of `send` | `ring_lossy`, `ring_latest`, `udp` | they are never full | `Empty`, and time-outs of `recv` |
+//! | frames wait for a receiver that is opened later | `ring_broadcast`, `ring_lossy`, `ring_latest`, `udp` | only open receivers hold frames back | the receiver is opened first |
+//! | any stream | `ring_latest` | a stream is a cell | three cells |
+//! | a sender is told that its receiver left or died | `ring_broadcast`, `ring_lossy`, `ring_latest`, queues, `udp`, signals | publishers and writers do not depend on receivers; queues and UDP cannot tell | sending succeeds, or finds no room |
+//! | bytes of a stranger (`wire.rs`) | rings | only participants write into a ring (`tests/it/security.rs`, `fuzz/`) | |
 
 #[path = "../common/address.rs"]
 mod address;
@@ -56,6 +68,9 @@ macro_rules! subjects {
 subjects! {
     ring_spsc: ring::spsc;
     ring_mpmc: ring::mpmc;
+    ring_broadcast: ring::broadcast;
+    ring_lossy: ring::lossy;
+    ring_latest: ring::latest;
     anonymous_pipe: pipe::subject;
     named_pipe: fifo::subject;
     posix_queue: mq::subject;

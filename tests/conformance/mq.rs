@@ -3,7 +3,7 @@
 use slipring::transport::mq::{CAPABILITIES, remove};
 
 use super::queues::{QueuePermit, queue_permit};
-use super::subject::{Meeting, Subject, unique};
+use super::subject::{Keeps, Meeting, Subject, unique};
 
 pub fn subject() -> Subject {
     // 10 messages of 8192 bytes, or the system's limits if they are lower.
@@ -12,6 +12,7 @@ pub fn subject() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[8176, 16_352],
+        keeps: Keeps::Everything,
         sees_receiver_go: false,
         wire: None,
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use rustix::pipe::{PipeFlags, pipe_with};
 use slipring::transport::pipe::CAPABILITIES;
 
-use super::subject::{Meeting, Subject, Wire};
+use super::subject::{Keeps, Meeting, Subject, Wire};
 
 pub fn subject() -> Subject {
     let wire = |meeting: &Meeting| {
@@ -18,6 +18,7 @@ pub fn subject() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[1024, 4096, 65_520],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: Some(wire),
     }

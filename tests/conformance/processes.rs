@@ -1,12 +1,12 @@
 //! The cases between processes: the other end is this test program, started again with a role in
 //! its environment.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use slipring::frame::Header;
-use slipring::transport::{DeliveryOrder, FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
 use slipring::{Error, endpoint::Endpoint};
 
 use super::again::this_program;
@@ -14,7 +14,7 @@ use super::cases::LONGEST;
 use super::script::Script;
 use super::subject::{Meeting, PATIENCE, Subject, soon};
 
-/// `role endpoint seed frames longest`; `None` if this process is no child.
+/// `role endpoint seed frames longest long_in_1000 streams parent`; `None` if this process is no child.
 const ROLE: &str = "SLIPRING_CONFORMANCE_ROLE";
 
 /// The line that a child prints when it has opened its receiver. The test harness may have begun
@@ -29,7 +29,7 @@ struct Other(Child);
 
 impl Other {
     fn start(role: &str, meeting: &Meeting, endpoint: &str, script: Script) -> Self {
-        let Script { seed, frames, longest, long_in_1000 } = script;
+        let Script { seed, frames, longest, long_in_1000, streams } = script;
         let mut command = this_program();
         // A descriptor is passed as standard input for either end, because the harness writes to
         // standard output.
@@ -38,7 +38,9 @@ impl Other {
             None => (Stdio::null(), endpoint),
         };
         let endpoint = endpoint.replace("PID", &std::process::id().to_string());
-        let role = format!("{role} {endpoint} {seed} {frames} {longest} {long_in_1000} {}", std::process::id());
+        let [a, b, c] = streams;
+        let parent = std::process::id();
+        let role = format!("{role} {endpoint} {seed} {frames} {longest} {long_in_1000} {a} {b} {c} {parent}");
         command.args(["child", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
         Other(command.stdin(stdin).stdout(Stdio::piped()).spawn().unwrap())
     }
@@ -46,7 +48,7 @@ impl Other {
     /// Returns when the child has opened its receiver. Killing it earlier would end nothing.
     #[track_caller]
     fn wait_until_open(&mut self) {
-        let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().ends_with(OPEN)), "the child ended before it had opened its receiver");
     }
 
@@ -100,12 +102,13 @@ pub fn is_a_child() -> bool {
 pub fn live() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.split(' ').collect();
-    let [role, endpoint, seed, frames, longest, long_in_1000, parent] = words[..] else { panic!("{role:?}") };
+    let [role, endpoint, seed, frames, longest, long_in_1000, a, b, c, parent] = words[..] else { panic!("{role:?}") };
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().to_string() == parent);
     assert!(is_there, "the parent has ended already");
     let [frames, longest, long_in_1000] = [frames, longest, long_in_1000].map(|n| n.parse().unwrap());
-    let script = Script { seed: seed.parse().unwrap(), frames, longest, long_in_1000 };
+    let streams = [a, b, c].map(|stream| stream.parse().unwrap());
+    let script = Script { seed: seed.parse().unwrap(), frames, longest, long_in_1000, streams };
     let endpoint = Endpoint::parse(endpoint).unwrap();
     match role {
         "send" => {
@@ -121,6 +124,7 @@ pub fn live() {
         }
         "receive" => {
             let mut rx = endpoint.open_receiver(soon()).unwrap();
+            say_open();
             let mut expected = script.expect(rx.capabilities());
             let end = expected.receive_to_the_end(rx.as_mut(), soon());
             assert!(matches!(end, Error::Closed), "{end:?}");
@@ -128,7 +132,7 @@ pub fn live() {
         }
         "take" => {
             let mut rx = endpoint.open_receiver(soon()).unwrap();
-            println!("{OPEN}");
+            say_open();
             loop {
                 rx.recv_deadline(soon()).unwrap();
             }
@@ -137,15 +141,20 @@ pub fn live() {
     }
 }
 
+/// The harness may have begun a line.
+fn say_open() {
+    println!("{OPEN}");
+    std::io::stdout().flush().unwrap();
+}
+
 fn longest(subject: &Subject) -> usize {
     LONGEST.min(subject.longest)
 }
 
 pub fn a_child_sends(subject: &Subject) {
     let meeting = (subject.meet)();
-    let script = Script::mixed(11, FRAMES, longest(subject));
-    let child = Other::start("send", &meeting, &meeting.sender, script);
-    let mut rx = meeting.open_receiver().unwrap();
+    let script = Script::mixed(11, FRAMES, longest(subject), subject.streams());
+    let (child, mut rx) = open_receiver_from(subject, &meeting, script);
     let mut expected = script.expect(subject.capabilities);
     let end = receive_to_the_end(&mut expected, rx.as_mut());
     assert!(matches!(end, Error::Closed), "{end:?}");
@@ -165,11 +174,22 @@ fn receive_to_the_end(expected: &mut super::script::Expected, rx: &mut dyn Frame
     }
 }
 
+/// Starts a child that sends, and opens the receiver: first, if it would miss frames otherwise.
+/// Where both ends have to be there, opening waits for the other one.
+fn open_receiver_from(subject: &Subject, meeting: &Meeting, script: Script) -> (Other, Box<dyn FrameReceiver>) {
+    let first = subject.opens_receiver_first().then(|| meeting.open_receiver().unwrap());
+    let child = Other::start("send", meeting, &meeting.sender, script);
+    (child, first.unwrap_or_else(|| meeting.open_receiver().unwrap()))
+}
+
 pub fn a_child_receives(subject: &Subject) {
     let meeting = (subject.meet)();
-    let script = Script::mixed(12, FRAMES, longest(subject));
+    let script = Script::mixed(12, FRAMES, longest(subject), subject.streams());
     let mut child = Other::start("receive", &meeting, &meeting.receiver, script);
     let mut tx = open_sender_to(&mut child, &meeting);
+    if subject.opens_receiver_first() {
+        child.wait_until_open();
+    }
     let pause = |n: usize| match n % 8 {
         0 if !subject.capabilities.lossless => std::thread::sleep(Duration::from_millis(1)),
         _ => {}
@@ -202,9 +222,8 @@ fn sender_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
     // Larger than the kernel's buffers, where frames may be: the sender blocks inside a frame.
     let largest = (1 << 20).min(subject.longest);
-    let script = Script::large(13, 1_000_000, largest);
-    let mut child = Other::start("send", &meeting, &meeting.sender, script);
-    let mut rx = meeting.open_receiver().unwrap();
+    let script = Script::large(13, 1_000_000, largest, subject.streams());
+    let (mut child, mut rx) = open_receiver_from(subject, &meeting, script);
     let mut expected = script.expect(subject.capabilities);
     while expected.seen < 5 {
         match rx.recv_deadline(soon()) {
@@ -240,7 +259,7 @@ fn sender_killed(subject: &Subject, patient: bool) {
             loop {
                 match rx.recv_deadline(soon()) {
                     Ok(slipring::frame::Event::Frame(frame)) => break assert_eq!(frame.payload, b"next"),
-                    Ok(event) => assert!(subject.capabilities.order == DeliveryOrder::Any, "{event:?}"),
+                    Ok(event) => assert!(!subject.capabilities.lossless, "{event:?}"),
                     Err(Error::PeerDead) => std::thread::yield_now(),
                     other => panic!("{other:?}"),
                 }
@@ -260,7 +279,7 @@ pub fn a_receiver_killed(subject: &Subject) {
 /// The end is reported to a sender that waits (`patient`), or that polls.
 fn receiver_killed(subject: &Subject, patient: bool) {
     let meeting = (subject.meet)();
-    let script = Script::large(14, 100_000, 1000.min(subject.longest));
+    let script = Script::large(14, 100_000, 1000.min(subject.longest), subject.streams());
     let mut child = Other::start("take", &meeting, &meeting.receiver, script);
     let mut tx = open_sender_to(&mut child, &meeting);
     for n in 0..20 {

@@ -1,10 +1,10 @@
-//! `ring:`, both kinds.
+//! `ring:`, all kinds that carry frames.
 
-use slipring::transport::ring::{MPMC, Receiver, SPSC, Sender};
+use slipring::transport::ring::{BROADCAST, LATEST, LOSSY, MPMC, Receiver, SPSC, Sender};
 use slipring::{Options, Ring};
 
 use super::cases;
-use super::subject::{Meeting, Subject, unique};
+use super::subject::{Keeps, Meeting, Subject, unique};
 
 pub fn spsc() -> Subject {
     let meet = || meet("kind=spsc&capacity=64KiB");
@@ -13,6 +13,7 @@ pub fn spsc() -> Subject {
         meet,
         longest: 65_512,
         edges: &[4064, 8192, 65_000],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: None,
     }
@@ -20,7 +21,59 @@ pub fn spsc() -> Subject {
 
 pub fn mpmc() -> Subject {
     let meet = || meet("kind=mpmc&slots=16&slot=4KiB");
-    Subject { capabilities: &MPMC, meet, longest: 4096, edges: &[40, 4088], sees_receiver_go: true, wire: None }
+    Subject {
+        capabilities: &MPMC,
+        meet,
+        longest: 4096,
+        edges: &[40, 4088],
+        keeps: Keeps::Everything,
+        sees_receiver_go: true,
+        wire: None,
+    }
+}
+
+/// A reliable receiver.
+pub fn broadcast() -> Subject {
+    let meet = || meet("kind=broadcast&capacity=64KiB");
+    Subject {
+        capabilities: &BROADCAST,
+        meet,
+        longest: 65_512,
+        edges: &[4064, 8192, 65_000],
+        keeps: Keeps::ForAttached,
+        sees_receiver_go: false,
+        wire: None,
+    }
+}
+
+pub fn lossy() -> Subject {
+    let meet = || {
+        let name = unique();
+        let sender = format!("ring:{name}?kind=broadcast&capacity=4MiB");
+        Meeting::new(format!("{sender}&subscribe=lossy"), sender, Remove(name))
+    };
+    Subject {
+        capabilities: &LOSSY,
+        meet,
+        longest: cases::LONGEST,
+        edges: &[4064, 8192, 65_000],
+        keeps: Keeps::Last(16),
+        sees_receiver_go: false,
+        wire: None,
+    }
+}
+
+pub fn latest() -> Subject {
+    let meet = || meet("kind=latest&cells=3&size=4KiB");
+    Subject {
+        capabilities: &LATEST,
+        meet,
+        longest: 4096,
+        edges: &[40, 4088],
+        keeps: Keeps::Newest,
+        sees_receiver_go: false,
+        wire: None,
+    }
 }
 
 /// Removes a ring from the user's directory.
@@ -40,7 +93,7 @@ fn meet(options: &str) -> Meeting {
 
 #[test]
 fn room_is_polled_with_a_doorbell() {
-    for options in [Options::spsc(64 << 10), Options::mpmc(16, 4096)] {
+    for options in [Options::spsc(64 << 10), Options::mpmc(16, 4096), Options::broadcast(64 << 10)] {
         let ring = Ring::create_anonymous(&options).unwrap();
         let mut tx = Sender::attach(&ring).unwrap().with_doorbell().unwrap();
         let mut rx = Receiver::attach(&ring).unwrap();

@@ -40,19 +40,19 @@ pub struct Script {
     pub longest: usize,
     /// How many of a thousand frames may be longer than 300 bytes.
     pub long_in_1000: usize,
+    /// The streams of the frames.
+    pub streams: [u16; 3],
 }
-
-const STREAMS: [u16; 3] = [0, 1, 0xFFF0];
 
 impl Script {
     /// Mostly small frames, sometimes a longer one.
-    pub fn mixed(seed: u64, frames: usize, longest: usize) -> Self {
-        Script { seed, frames, longest, long_in_1000: 10 }
+    pub fn mixed(seed: u64, frames: usize, longest: usize, streams: [u16; 3]) -> Self {
+        Script { seed, frames, longest, long_in_1000: 10, streams }
     }
 
     /// Large frames only.
-    pub fn large(seed: u64, frames: usize, longest: usize) -> Self {
-        Script { seed, frames, longest, long_in_1000: 1000 }
+    pub fn large(seed: u64, frames: usize, longest: usize, streams: [u16; 3]) -> Self {
+        Script { long_in_1000: 1000, ..Script::mixed(seed, frames, longest, streams) }
     }
 
     /// Frame number `n`. The first 8 bytes of its payload are the number, if it is that long.
@@ -69,7 +69,7 @@ impl Script {
             *to = from;
         }
         let header = Header::new(0x0100 + (dice.word() % 5) as u16, 0).unwrap();
-        (Header { stream: STREAMS[dice.below(3)], ..header }, payload)
+        (Header { stream: self.streams[dice.below(3)], ..header }, payload)
     }
 
     /// Sends all frames. Calls `pause(n)` before frame `n`.
@@ -123,7 +123,8 @@ impl Expected {
 
     #[track_caller]
     fn take_frame(&mut self, frame: Frame<'_>) {
-        let lane = STREAMS.iter().position(|stream| *stream == frame.header.stream).expect("a stream that was sent");
+        let lane = self.script.streams.iter().position(|stream| *stream == frame.header.stream);
+        let lane = lane.expect("a stream that was sent");
         loop {
             let n = self.advance(lane);
             let (header, payload) = self.script.frame(n);
@@ -151,7 +152,8 @@ impl Expected {
     /// The number of the next frame on a lane.
     #[track_caller]
     fn advance(&mut self, lane: usize) -> usize {
-        let found = (self.next[lane]..self.script.frames).find(|n| self.script.frame(*n).0.stream == STREAMS[lane]);
+        let found =
+            (self.next[lane]..self.script.frames).find(|n| self.script.frame(*n).0.stream == self.script.streams[lane]);
         let n = found.expect("more frames came than were sent");
         self.next[lane] = n + 1;
         n

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use slipring::transport::{dgram, seqpacket, tcp, udp, unix, upgrade};
 
 use super::address::unused_address;
-use super::subject::{Meeting, Place, Subject, Wire};
+use super::subject::{Keeps, Meeting, Place, Subject, Wire};
 
 pub fn unix() -> Subject {
     let meet = || {
@@ -24,6 +24,7 @@ pub fn unix() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[1024, 65_520],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: Some(wire),
     }
@@ -40,6 +41,7 @@ pub fn unix_upgraded() -> Subject {
         meet,
         longest: upgrade::CAPABILITIES.max_payload,
         edges: &[],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: None,
     }
@@ -59,6 +61,7 @@ pub fn tcp() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[1024, 65_520],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: Some(wire),
     }
@@ -90,6 +93,7 @@ pub fn seqpacket() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[8176, 65_520],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: None,
     }
@@ -114,6 +118,7 @@ pub fn dgram() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[8176, 65_520],
+        keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: Some(wire),
     }
@@ -138,6 +143,7 @@ pub fn udp() -> Subject {
         meet,
         longest: 4096,
         edges: &[1440, 2880],
+        keeps: Keeps::Last(16),
         sees_receiver_go: false,
         wire: Some(wire),
     }

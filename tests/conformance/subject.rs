@@ -27,6 +27,7 @@ pub struct Subject {
     /// Payload lengths at which the transport begins to split frames, or changes its method
     /// otherwise.
     pub edges: &'static [usize],
+    pub keeps: Keeps,
     /// Whether a sender learns that its receiver has left by an error other than `Full` or
     /// `Timeout`.
     pub sees_receiver_go: bool,
@@ -34,6 +35,43 @@ pub struct Subject {
     /// write. Each call writes all its bytes, as one message where the transport has messages.
     /// Dropping it closes the connection.
     pub wire: Option<fn(&Meeting) -> Wire>,
+}
+
+impl Subject {
+    /// How many frames a sender may be ahead of the receiver so that none is lost.
+    pub fn in_flight(&self) -> usize {
+        match self.keeps {
+            Keeps::Everything | Keeps::ForAttached => usize::MAX,
+            Keeps::Last(frames) => frames,
+            Keeps::Newest => 1,
+        }
+    }
+
+    /// The streams that scripts use.
+    pub fn streams(&self) -> [u16; 3] {
+        match self.keeps {
+            Keeps::Newest => [0, 1, 2], // a stream is a cell of the board
+            _ => [0, 1, 0xFFF0],
+        }
+    }
+
+    /// Whether frames from before the receiver was opened may be lost.
+    pub fn opens_receiver_first(&self) -> bool {
+        self.keeps != Keeps::Everything
+    }
+}
+
+/// Which frames a transport keeps until they are received.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Keeps {
+    /// All of them, also for a receiver that is opened later.
+    Everything,
+    /// All of them for each receiver that is open.
+    ForAttached,
+    /// At least so many of the last frames of up to [`LONGEST`](super::cases::LONGEST) bytes.
+    Last(usize),
+    /// The newest frame of each stream.
+    Newest,
 }
 
 /// Writes bytes to a receiver.

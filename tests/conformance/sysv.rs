@@ -2,7 +2,7 @@
 
 use slipring::transport::sysv::{CAPABILITIES, Key, remove};
 
-use super::subject::{Meeting, Place, Subject};
+use super::subject::{Keeps, Meeting, Place, Subject};
 
 pub fn subject() -> Subject {
     Subject {
@@ -10,6 +10,7 @@ pub fn subject() -> Subject {
         meet,
         longest: 1 << 20,
         edges: &[8176, 16_352],
+        keeps: Keeps::Everything,
         sees_receiver_go: false,
         wire: None,
     }
