@@ -3,6 +3,7 @@
 //!
 //! Used by `receiver.rs`. Relies on `ring/latest`.
 
+use super::gap::Gap;
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header};
 use crate::ring::latest::Reader;
@@ -13,8 +14,8 @@ pub(super) struct Board {
     pub(super) reader: Reader,
     buffer: Box<[u8]>,
     header: Option<Header>,
-    /// How many values were skipped before the current one, if that is still to be reported.
-    skipped: u64,
+    /// The values that were skipped before the current one.
+    skipped: Gap,
     /// The current frame is to be returned again.
     again: bool,
 }
@@ -22,7 +23,7 @@ pub(super) struct Board {
 impl Board {
     pub(super) fn new(reader: Reader) -> Self {
         let buffer = vec![0; reader.max_len()].into_boxed_slice();
-        Board { reader, buffer, header: None, skipped: 0, again: false }
+        Board { reader, buffer, header: None, skipped: Gap::default(), again: false }
     }
 
     /// Makes the next change the current event, if there is one. After a gap, the frame behind it.
@@ -43,7 +44,11 @@ impl Board {
     }
 
     fn step(&mut self, changed: impl FnOnce(&mut Reader) -> Result<usize>) -> Result<()> {
-        if std::mem::take(&mut self.again) || std::mem::take(&mut self.skipped) > 0 {
+        if std::mem::take(&mut self.again) {
+            return Ok(());
+        }
+        if self.skipped.is_open() {
+            self.skipped.reported();
             return Ok(());
         }
         self.header = None;
@@ -53,16 +58,15 @@ impl Board {
             copied => copied?,
         };
         self.header = Some(shape.header(cell, version));
-        self.skipped = skipped;
+        self.skipped.add(skipped);
         Ok(())
     }
 
     /// The current event, after an advance.
     pub(super) fn event(&self) -> Option<Event<'_>> {
         let header = self.header?;
-        if self.skipped > 0 {
-            let expected = header.seq.wrapping_sub(self.skipped as u32);
-            return Some(Event::Gap { stream: header.stream, expected, found: header.seq });
+        if self.skipped.is_open() {
+            return Some(self.skipped.event(header.stream, header.seq));
         }
         Some(Event::Frame(Frame { header, stamp: 0, payload: &self.buffer[..header.len as usize] }))
     }

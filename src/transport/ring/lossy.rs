@@ -3,6 +3,7 @@
 //!
 //! Used by `receiver.rs`. Relies on `ring/broadcast`.
 
+use super::gap::Gap;
 use crate::error::Result;
 use crate::frame::{Event, Frame, Header};
 use crate::ring::broadcast::{LossySubscriber, Received};
@@ -13,8 +14,8 @@ pub(super) struct Lossy {
     buffer: Box<[u8]>,
     /// Of the frame in the buffer.
     header: Header,
-    /// Frames that were missed before it.
-    missed: u64,
+    /// What was missed before it.
+    gap: Gap,
     /// Whether the event is the gap, and not the frame behind it.
     is_gap: bool,
 }
@@ -22,7 +23,7 @@ pub(super) struct Lossy {
 impl Lossy {
     pub(super) fn new(subscriber: LossySubscriber) -> Self {
         let buffer = vec![0; subscriber.max_payload()].into_boxed_slice();
-        Lossy { subscriber, buffer, header: Header::PLAIN, missed: 0, is_gap: false }
+        Lossy { subscriber, buffer, header: Header::PLAIN, gap: Gap::default(), is_gap: false }
     }
 
     /// Advances. After a reported gap, the frame behind it follows.
@@ -30,16 +31,17 @@ impl Lossy {
         &mut self,
         mut recv: impl FnMut(&mut LossySubscriber, &mut [u8]) -> Result<Received>,
     ) -> Result<()> {
-        if std::mem::take(&mut self.is_gap) {
-            self.missed = 0;
+        if self.is_gap {
+            self.gap.reported();
+            self.is_gap = self.gap.is_open();
             return Ok(());
         }
         loop {
             match recv(&mut self.subscriber, &mut self.buffer)? {
-                Received::Gap { missed } => self.missed += missed,
+                Received::Gap { missed } => self.gap.add(missed),
                 Received::Frame(header) => {
                     self.header = header;
-                    self.is_gap = self.missed > 0;
+                    self.is_gap = self.gap.is_open();
                     return Ok(());
                 }
             }
@@ -49,7 +51,7 @@ impl Lossy {
     pub(super) fn event(&self) -> Event<'_> {
         let Header { stream, seq, len, .. } = self.header;
         if self.is_gap {
-            return Event::Gap { stream, expected: seq.wrapping_sub(self.missed as u32), found: seq };
+            return self.gap.event(stream, seq);
         }
         Event::Frame(Frame { header: self.header, stamp: 0, payload: &self.buffer[..len as usize] })
     }

@@ -12,6 +12,7 @@
 // subscriber, a stranger's ring) is a source of frames in a file of its own.
 
 mod board;
+mod gap;
 mod lossy;
 mod receiver;
 mod sender;
