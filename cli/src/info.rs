@@ -36,6 +36,7 @@ impl Info {
             let mut object = shape(&ring);
             object["participants"] = participants.iter().map(participant_json).collect();
             if ring.kind() == Kind::Broadcast {
+                object["evicted"] = ring.stats().evicted.into();
                 object["subscribers"] = subscribers(&ring);
             }
             return output::print_json(&object);
@@ -64,6 +65,9 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
         ("participants", format!("{} of {}", participants.len(), ring.max_participants())),
     ] {
         let _ = writeln!(text, "{label:14} {value}");
+    }
+    if ring.kind() == Kind::Broadcast {
+        let _ = writeln!(text, "{:14} {} since its creation", "evicted", ring.stats().evicted);
     }
     if !participants.is_empty() {
         let mut table =

@@ -6,7 +6,7 @@ use slipring::{Kind, ParticipantInfo, Ring, Role};
 
 use crate::failure::Outcome;
 use crate::output::Table;
-use crate::{Context, output, target, units};
+use crate::{Context, info, output, target, units};
 
 const STATES: &str = "\
 States:
@@ -37,6 +37,8 @@ struct Row {
     producers: usize,
     consumers: usize,
     state: &'static str,
+    /// As JSON; of a broadcast ring only.
+    subscribers: Option<serde_json::Value>,
 }
 
 impl Ls {
@@ -47,10 +49,17 @@ impl Ls {
             let row = Ring::open(&name, &anywhere).and_then(|ring| look(&ring));
             if context.json {
                 output::print_json(&match row {
-                    Ok(row) => json!({
-                        "name": name, "kind": target::kind_name(row.kind), "capacity": row.capacity, "slots": row.slots,
-                        "used": row.used, "producers": row.producers, "consumers": row.consumers, "state": row.state,
-                    }),
+                    Ok(row) => {
+                        let mut object = json!({
+                            "name": name, "kind": target::kind_name(row.kind), "capacity": row.capacity,
+                            "slots": row.slots, "used": row.used, "producers": row.producers,
+                            "consumers": row.consumers, "state": row.state,
+                        });
+                        if let Some(subscribers) = row.subscribers {
+                            object["subscribers"] = subscribers;
+                        }
+                        object
+                    }
                     Err(error) => json!({ "name": name, "state": "corrupt", "reason": error.to_string() }),
                 })?;
                 continue;
@@ -101,5 +110,6 @@ fn look(ring: &Ring) -> slipring::Result<Row> {
         producers: alive(Role::Producer),
         consumers: alive(Role::Consumer),
         state,
+        subscribers: (ring.kind() == Kind::Broadcast).then(|| info::subscribers(ring)),
     })
 }

@@ -26,7 +26,8 @@ high water        the largest backlog, in bytes (mpmc: slots), that was seen by
                   lower bound if it was never full
 used, held        bytes or slots that are not free; slots being filled or read
 recovered         slots recovered from dead participants
-redelivered, lost frames redelivered; frames lost";
+redelivered, lost frames redelivered; frames lost
+evicted           subscribers of a broadcast ring that were too slow";
 
 /// Show a ring's counters
 #[derive(Args)]
@@ -55,7 +56,7 @@ impl Stat {
         if context.json {
             output::print_json(&object(&ring, &stats))
         } else {
-            output::print(&(table(&stats) + &info::subscriber_table(&ring)))
+            output::print(&(table(ring.kind(), &stats) + &info::subscriber_table(&ring)))
         }
     }
 
@@ -93,7 +94,7 @@ impl Stat {
     }
 }
 
-fn table(stats: &Stats) -> String {
+fn table(kind: Kind, stats: &Stats) -> String {
     let counts = &stats.counts;
     let mut table = Table::new(&["COUNTER", ">VALUE"]);
     for (name, value) in [
@@ -116,6 +117,9 @@ fn table(stats: &Stats) -> String {
     ] {
         table.row([name.to_owned(), value.to_string()]);
     }
+    if kind == Kind::Broadcast {
+        table.row(["evicted".to_owned(), stats.evicted.to_string()]);
+    }
     table.render()
 }
 
@@ -131,6 +135,7 @@ fn object(ring: &Ring, stats: &Stats) -> serde_json::Value {
         "producers": stats.producers, "consumers": stats.consumers,
     });
     if ring.kind() == Kind::Broadcast {
+        object["evicted"] = stats.evicted.into();
         object["subscribers"] = info::subscribers(ring);
     }
     object

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use clap::Args;
 use serde_json::json;
+use slipring::Kind;
 
 use crate::failure::{CORRUPT, Failure, Outcome};
-use crate::{Context, output, target, units};
+use crate::{Context, info, output, target, units};
 
 /// Check a ring without changing it
 #[derive(Args)]
@@ -26,11 +27,15 @@ impl Verify {
         let ring = target::open(&self.ring, context)?;
         let report = ring.verify()?;
         if context.json {
-            output::print_json(&json!({
+            let mut object = json!({
                 "name": ring.name(), "clean": report.is_clean(), "frames": report.frames, "bytes": report.bytes,
                 "writing": report.writing, "reading": report.reading, "redeliver": report.redeliver,
                 "changed_while_looking": report.changed, "problems": report.problems,
-            }))?;
+            });
+            if ring.kind() == Kind::Broadcast {
+                object["subscribers"] = info::subscribers(&ring);
+            }
+            output::print_json(&object)?;
         } else {
             let mut text = format!(
                 "waiting: {} ({})\n",
@@ -47,6 +52,7 @@ impl Verify {
                 (true, false) => "clean\n",
                 _ => "",
             });
+            text.push_str(&info::subscriber_table(&ring));
             output::print(&text)?;
         }
         match report.problems.len() {

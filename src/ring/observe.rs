@@ -43,6 +43,9 @@ pub struct Stats {
     pub producers: usize,
     /// Consumers attached, by their records.
     pub consumers: usize,
+    /// Subscribers of a broadcast ring that were evicted since its creation; 0 for other kinds. A
+    /// publisher that is killed while it evicts one may not have counted that.
+    pub evicted: u64,
 }
 
 impl Stats {
@@ -109,7 +112,8 @@ impl Ring {
         let (producers, consumers) = (table.live(Role::Producer), table.live(Role::Consumer));
         let mut counts = self.segment().counts();
         counts.high_water = counts.high_water.max(occupied);
-        Stats { counts, head, tail, limit, occupied, held, producers, consumers }
+        let evicted = if self.kind() == Kind::Broadcast { self.broadcast_shared().evictions() } else { 0 };
+        Stats { counts, head, tail, limit, occupied, held, producers, consumers, evicted }
     }
 
     /// The positions of the consumers and of the producers; of a slot ring, hints that may lag.

@@ -51,6 +51,9 @@ fn a_slow_receiver_is_evicted_and_told() {
     let data = noise(1 << 20, 3);
     place.feed("send ring:md?evict=20ms --framing raw", &data).succeeds();
     slow.finish().fails(1, "evicted");
+    assert_eq!((&place.json("stat md")["evicted"], &place.json("info md")["evicted"]), (&1.into(), &1.into()));
+    let has_row = |text: String| text.lines().any(|line| line.starts_with("evicted") && line.contains('1'));
+    assert!(["stat md", "info md"].into_iter().all(|verb| has_row(place.run(verb).succeeds().text())));
 }
 
 #[test]
@@ -64,9 +67,16 @@ fn every_verb_knows_the_kind() {
     place.run("verify md").succeeds();
     assert_eq!(place.run("recv ring:md").succeeds().text(), "one\ntwo\n", "history for late receivers");
     let receiver = place.start("recv ring:md?subscribe=lossy --follow");
-    place.wait_for("stat md", |stat| stat["subscribers"][0]["mode"] == "lossy");
-    assert!(place.run("stat md").text().contains("OVERRUNS"));
-    assert!(place.run("info md").text().contains("lossy"));
+    // Counts belong to the id, which an earlier receiver had.
+    place.wait_for("stat md", |stat| stat["subscribers"][0]["received"] == 4);
+    for verb in ["stat md", "info md", "verify md", "ls"] {
+        let one = &place.json(verb)["subscribers"][0];
+        assert_eq!((&one["mode"], &one["position"], &one["lag"]), (&"lossy".into(), &48.into(), &0.into()), "{verb}");
+        assert_eq!((&one["overruns"], &one["received"], &one["missed"]), (&0.into(), &4.into(), &0.into()), "{verb}");
+        let text = place.run(verb).succeeds().text();
+        let is_there = ["lossy", "POSITION", "LAG", "OVERRUNS", "MISSED"].into_iter().all(|word| text.contains(word));
+        assert!(is_there || verb == "ls", "{verb}: {text}");
+    }
     drop(receiver);
     place.run("create ring:x?kind=spsc&subscribe=lossy").fails(2, "kind=broadcast");
     place.run("relay ring:md ring:copy --count 2").succeeds();

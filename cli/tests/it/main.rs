@@ -6,6 +6,7 @@ mod watchdog;
 
 mod bench;
 mod broadcast;
+mod broadcast_volume;
 mod crash;
 mod demo;
 mod latest;

@@ -222,7 +222,9 @@ impl Publisher {
             Err(now) if now == evicted => {}
             Err(_) => return false,
         }
-        self.ring.change(slow.id, slow.state, Mode::Evicted);
+        if self.ring.change(slow.id, slow.state, Mode::Evicted) {
+            self.ring.count_eviction();
+        }
         true
     }
 

@@ -13,6 +13,7 @@
 //!            +0 position, 1 while it changes       +LINE+8  taken   before a view is shown
 //!            +8 frames before that position        +LINE+16 guard   epoch 62 | idle, held or evicted
 //!                                                  +LINE+24 overruns (lossy)
+//! evictions: a count, behind the boundaries
 //! data: as in the byte ring                                floor ≤ head ≤ exact ≤ tail ≤ floor + capacity
 //! ```
 //!
@@ -34,8 +35,10 @@ const BOUNDARIES: usize = 2 * LINE;
 pub(super) const KEPT: usize = if cfg!(slipring_loom) { 4 } else { 64 };
 /// The position of a boundary that is being changed.
 const CHANGING: u64 = 1;
+/// Producer page: how many subscribers have been evicted.
+const EVICTIONS: usize = BOUNDARIES + 16 * KEPT;
 /// Bytes of the producer page in use.
-pub(crate) const PUBLISHER_USED: usize = BOUNDARIES + 16 * KEPT;
+pub(crate) const PUBLISHER_USED: usize = EVICTIONS + 8;
 
 /// Offsets inside an entry; `HEAD`, `EXACT` and `TAKEN` are those of the byte ring's consumer page.
 const GUARD: usize = spsc::TAKEN + 8;
@@ -193,9 +196,21 @@ impl Shared {
         self.state(id).swap(state.0, Ordering::Release);
     }
 
-    /// Changes the state of `id` from what it was seen to be.
-    pub(super) fn change(&self, id: u16, from: State, mode: Mode) {
-        let _ = self.state(id).compare_exchange(from.0, from.with(mode).0, Ordering::Relaxed, Ordering::Relaxed);
+    /// Changes the state of `id` from what it was seen to be. Returns whether it was that.
+    pub(super) fn change(&self, id: u16, from: State, mode: Mode) -> bool {
+        self.state(id).compare_exchange(from.0, from.with(mode).0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Counts an eviction. For the publisher.
+    pub(super) fn count_eviction(&self) {
+        let count = self.publisher.word(EVICTIONS);
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How many subscribers have been evicted since the ring was created. A publisher that is
+    /// killed while it evicts one may not have counted that.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.publisher.word(EVICTIONS).load(Ordering::Relaxed)
     }
 
     pub(super) fn head(&self, id: u16) -> &AtomicU64 {
