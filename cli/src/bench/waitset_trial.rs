@@ -2,12 +2,9 @@
 //! that waits for all of them. No message may be lost, and none may be late.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake};
-use std::thread::Thread;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -37,7 +34,7 @@ type Way = (&'static str, &'static str, fn(&[Ring], u64, &dyn Fn()) -> Outcome<T
 const WAYS: [Way; 3] = [
     ("a set", "the latest of 1,000,000 messages of 8 senders through a set, in ms", by_set),
     ("epoll", "the latest of 1,000,000 messages of 8 senders through epoll, in ms", by_epoll),
-    ("tasks", "the latest of 1,000,000 messages of 8 senders through tasks, in ms", by_tasks),
+    ("Tokio", "the latest of 1,000,000 messages of 8 senders through tasks of Tokio, in ms", by_tokio),
 ];
 
 /// One row for each way to wait, over `count` messages of all senders.
@@ -186,76 +183,40 @@ fn by_epoll(rings: &[Ring], each: u64, start: &dyn Fn()) -> Outcome<Times> {
     Ok(received.times)
 }
 
-/// Wakes the executor for one task.
-struct Wakeup {
-    is_due: AtomicBool,
-    executor: Thread,
-}
-
-impl Wake for Wakeup {
-    fn wake(self: Arc<Self>) {
-        self.is_due.store(true, Ordering::Release);
-        self.executor.unpark();
-    }
-}
-
 /// A task for each ring, all in this thread.
-fn by_tasks(rings: &[Ring], each: u64, start: &dyn Fn()) -> Outcome<Times> {
-    let received = RefCell::new(Received::new(each)?);
+fn by_tokio(rings: &[Ring], each: u64, start: &dyn Fn()) -> Outcome<Times> {
     let receivers = rings.iter().map(spsc::Consumer::attach).collect::<slipring::Result<Vec<_>>>()?;
-    let task = async |from: usize, mut receiver: AsyncConsumer| {
-        for count in 1.. {
-            match receiver.recv().await {
-                Ok(message) => received.borrow_mut().add(from, &message)?,
-                Err(Error::Closed) => break,
-                Err(error) => return Err(Failure::from(error)),
-            }
-            if count % TURN == 0 {
-                give_way().await;
-            }
-        }
-        Ok(())
-    };
-    let mut tasks: Vec<_> = receivers
+    let received = Rc::new(RefCell::new(Received::new(each)?));
+    let failed = |e: &dyn std::fmt::Display| Failure::new(FAILED, e).at("tokio");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| failed(&e))?;
+    let tasks = tokio::task::LocalSet::new();
+    let receiving: Vec<_> = receivers
         .into_iter()
         .enumerate()
-        .map(|(from, receiver)| {
-            let wakeup = Wakeup { is_due: AtomicBool::new(true), executor: std::thread::current() };
-            (Some(Box::pin(task(from, AsyncConsumer::new(receiver)))), Arc::new(wakeup))
-        })
+        .map(|(from, receiver)| tasks.spawn_local(receive_all(from, receiver.into(), Rc::clone(&received))))
         .collect();
     start();
-    while tasks.iter().any(|(task, _)| task.is_some()) {
-        let mut idle = true;
-        for (task, wakeup) in &mut tasks {
-            if wakeup.is_due.swap(false, Ordering::AcqRel) {
-                idle = false;
-                let waker = Arc::clone(wakeup).into();
-                let poll = task.as_mut().map(|task| task.as_mut().poll(&mut Context::from_waker(&waker)));
-                if let Some(Poll::Ready(outcome)) = poll {
-                    *task = None;
-                    outcome?;
-                }
-            }
+    tasks.block_on(&runtime, async {
+        for task in receiving {
+            task.await.map_err(|e| failed(&e))??;
         }
-        if idle {
-            std::thread::park();
-        }
-    }
-    drop((task, tasks));
-    let Received { times, left, .. } = received.into_inner();
+        Ok::<_, Failure>(())
+    })?;
+    // A sender that ended early has left its task with less, and without an error.
+    let Received { times, left, .. } = received.replace(Received::new(0)?);
     if left == 0 { Ok(times) } else { Err(Failure::new(LOST, format_args!("{left} messages are missing"))) }
 }
 
-/// Lets the other tasks of the thread run.
-async fn give_way() {
-    let mut given = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut given, true) {
-            return Poll::Ready(());
+async fn receive_all(from: usize, mut receiver: AsyncConsumer, received: Rc<RefCell<Received>>) -> Outcome {
+    for count in 1.. {
+        match receiver.recv().await {
+            Ok(message) => received.borrow_mut().add(from, &message)?,
+            Err(Error::Closed) => break,
+            Err(error) => return Err(error.into()),
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+        if count % TURN == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
 }
