@@ -55,7 +55,8 @@ pub(crate) const ROLE_SIZE: usize = 5 * LINE;
 /// The time of the last liveness check, and the pause until the next one: one line each.
 pub(crate) const LAST_CHECK: usize = LIFECYCLE + 2 * ROLE_SIZE;
 pub(crate) const CHECK_PAUSE: usize = LAST_CHECK + LINE;
-/// The end of the used part of the shared page; a model needs no more of it.
+/// The end of the used part of the shared page. A model needs no more of it.
+#[cfg(slipring_loom)]
 pub(crate) const SHARED_USED: usize = CHECK_PAUSE + LINE;
 
 /// A participant's record, and offsets inside it.
@@ -93,7 +94,7 @@ pub(crate) const ROLE_LOCK: u64 = 4096;
 #[cfg(not(slipring_loom))]
 pub(super) const GATE: u64 = ROLE_LOCK + 16;
 
-static_assertions::const_assert!(SHARED_USED <= PAGE);
+static_assertions::const_assert!(CHECK_PAUSE + LINE <= PAGE);
 static_assertions::const_assert!(COUNTERS + 8 * COUNTER_COUNT <= OTHER_COUNTERS);
 static_assertions::const_assert!(OTHER_COUNTERS + 8 * COUNTER_COUNT <= RECORD);
 static_assertions::const_assert!(PAGE % RECORD == 0);
