@@ -6,6 +6,8 @@
 mod again;
 #[path = "conformance/cases.rs"]
 mod cases;
+#[path = "conformance/edges.rs"]
+mod edges;
 #[path = "conformance/processes.rs"]
 mod processes;
 #[path = "conformance/script.rs"]
@@ -75,6 +77,7 @@ fn main() {
         cases: boundaries_and_order, empty_one_byte_maximal_and_too_large, around_the_message_size, empty_full_and_empty_again, room_is_polled,
             deadlines, streams_kinds_and_control, ten_thousand_random_frames, an_orderly_end, a_receiver_that_leaves,
             signals_at_a_thousand_hertz;
+        edges: edges;
         processes: a_child_sends, a_child_receives, a_sender_killed_in_mid_frame, a_receiver_killed;
     }
 }

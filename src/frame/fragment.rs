@@ -237,6 +237,11 @@ impl Reassembler {
         self.dropped
     }
 
+    /// Bytes of unfinished frames.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether there is no unfinished frame.
     pub(crate) fn is_idle(&self) -> bool {
         self.partials.is_empty()

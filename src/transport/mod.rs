@@ -158,7 +158,7 @@ pub trait FrameSender: Send {
     /// A descriptor that polls writable (`EPOLLOUT`, `Interest::WRITABLE`) when
     /// [`FrameSender::try_send`] may succeed, on all transports, where there is one: not for
     /// `sysv:`, and for a ring only [`with_doorbell`](ring::Sender::with_doorbell). Poll it after
-    /// `try_send` found the transport full.
+    /// `try_send` found the transport full; an edge-triggered poll suffices.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -293,7 +293,7 @@ pub trait FrameReceiver: Send {
 
     /// A descriptor that polls readable when [`FrameReceiver::try_recv`] may have a result, where
     /// there is one. It announces only *new* bytes: call `try_recv` until it returns `Empty` before
-    /// polling.
+    /// polling. An edge-triggered poll suffices.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -294,14 +294,13 @@ impl Inlet for ReceivingEnd {
     const LOOK: Duration = Duration::from_millis(250);
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<SocketAddr>> {
-        let received = match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
-            Err(Errno::AGAIN) => return Err(Error::Empty),
-            // The answers to our PINGs.
-            Err(error) if is_answer(error) => {
-                self.take_errors(error == Errno::CONNREFUSED);
-                return Err(Error::Empty);
+        let received = loop {
+            match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
+                Err(Errno::AGAIN) => return Err(Error::Empty),
+                // The answers to our PINGs. Messages may wait behind them.
+                Err(error) if is_answer(error) => self.take_errors(error == Errno::CONNREFUSED),
+                received => break received.map_err(|e| Error::io("receive from the UDP socket", e))?,
             }
-            received => received.map_err(|e| Error::io("receive from the UDP socket", e))?,
         };
         let source = received.address.and_then(|address| SocketAddr::try_from(address).ok());
         let is_known = |address: SocketAddr| self.sources.contains(&address.ip());
@@ -322,5 +321,24 @@ impl Inlet for ReceivingEnd {
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::frame::Event;
+    use crate::transport::{FrameReceiver, FrameSender};
+
+    /// An edge-triggered poll would not announce the datagrams again.
+    #[test]
+    fn the_answer_of_a_closed_port_hides_no_datagram() {
+        let mut rx = Receiver::bind("127.0.0.1:0", &Options::default()).unwrap();
+        let mut tx = Sender::connect(rx.local_address().unwrap(), &Options::default(), Duration::ZERO).unwrap();
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)), "HELLO is no event");
+        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        tx.try_send(Header::PLAIN, b"frame").unwrap();
+        rustix::net::sendto(&rx.0.inlet().socket, b"PING", SendFlags::empty(), &closed).unwrap();
+        assert!(matches!(rx.try_recv(), Ok(Event::Frame(frame)) if frame.payload == b"frame"));
     }
 }

@@ -24,6 +24,7 @@ mod address;
 #[path = "../common/again.rs"]
 mod again;
 mod cases;
+mod edges;
 mod processes;
 #[path = "../common/queues.rs"]
 mod queues;
@@ -44,7 +45,7 @@ mod sysv;
 macro_rules! subjects {
     ($($name:ident: $file:ident::$make:ident;)*) => {$(
         mod $name {
-            use crate::{cases, processes, wire};
+            use crate::{cases, edges, processes, wire};
 
             fn subject() -> crate::subject::Subject {
                 crate::$file::$make()
@@ -53,6 +54,7 @@ macro_rules! subjects {
             subjects!(@cases cases: boundaries_and_order, empty_one_byte_maximal_and_too_large, around_the_message_size,
                 empty_full_and_empty_again, room_is_polled, deadlines, streams_kinds_and_control, ten_thousand_random_frames, an_orderly_end,
                 a_receiver_that_leaves, signals_at_a_thousand_hertz);
+            subjects!(@cases edges: edges);
             subjects!(@cases processes: a_child_sends, a_child_receives, a_sender_killed_in_mid_frame, a_receiver_killed);
             subjects!(@cases wire: garbage, an_absurd_length, another_version, half_a_frame, pieces_of_every_size);
         }

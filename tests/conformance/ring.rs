@@ -1,10 +1,13 @@
 //! `ring:`, all kinds that carry frames.
 
+use slipring::broadcast::{LossySubscriber, Start};
+use slipring::frame::Header;
+use slipring::transport::FrameSender;
 use slipring::transport::ring::{BROADCAST, LATEST, LOSSY, MPMC, Receiver, SPSC, Sender};
 use slipring::{Options, Ring};
 
-use super::cases;
 use super::subject::{Keeps, Meeting, Subject, unique};
+use super::{cases, edges};
 
 pub fn spsc() -> Subject {
     let meet = || meet("kind=spsc&capacity=64KiB");
@@ -99,4 +102,34 @@ fn room_is_polled_with_a_doorbell() {
         let mut rx = Receiver::attach(&ring).unwrap();
         cases::room_is_polled_over(&mut tx, &mut rx, true);
     }
+}
+
+#[test]
+fn doorbells_are_edges() {
+    for (options, subject) in [
+        (Options::spsc(64 << 10), spsc()),
+        (Options::mpmc(16, 4096), mpmc()),
+        (Options::broadcast(64 << 10), broadcast()),
+        (Options::broadcast(4 << 20), lossy()),
+        (Options::latest(3, 4096), latest()),
+    ] {
+        let ring = Ring::create_anonymous(&options).unwrap();
+        let rx = match subject.keeps {
+            Keeps::Last(_) => LossySubscriber::attach(&ring, Start::Oldest).map(Receiver::from),
+            _ => Receiver::attach(&ring),
+        };
+        let mut tx = Sender::attach(&ring).unwrap();
+        if subject.keeps != Keeps::Newest {
+            tx = tx.with_doorbell().unwrap(); // latest values always have room
+        }
+        edges::edges_over(&subject, &mut tx, &mut rx.unwrap().with_doorbell().unwrap());
+    }
+}
+
+#[test]
+fn the_doorbell_of_the_newest_value_is_an_edge() {
+    let ring = Ring::create_anonymous(&Options::latest(1, 8)).unwrap();
+    let mut rx = Receiver::attach(&ring).unwrap().with_doorbell().unwrap();
+    let mut tx = Sender::attach(&ring).unwrap();
+    edges::newest_value(move |value| tx.try_send(Header::PLAIN, &value.to_le_bytes()).unwrap(), &mut rx);
 }

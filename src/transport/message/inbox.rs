@@ -25,7 +25,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::WAIT_LIMIT;
-use super::talkers::{Standing, Talkers};
+use super::talkers::{MAX_OPEN, Standing, Talkers};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Frame, Header, Hello, Lost, Order, Reassembler, Tracker, control};
 use crate::os::{clock, fork};
@@ -164,14 +164,27 @@ enum Report {
     Skipped { bytes: u64, what: &'static str },
 }
 
-/// The number of messages without a frame after which a call checks its deadline.
+/// The number of messages without a frame after which a call checks its deadline: a sender may send
+/// them for ever.
 const MAX_SILENT: usize = 1024;
+/// The number after which a call without a deadline returns. All open senders may come and leave
+/// within one call.
+const MAX_EMPTY: usize = 4 * MAX_OPEN;
 /// The payload limit of control frames, even if that of application frames is lower.
 const CONTROL_ROOM: usize = 1024;
 /// Frames that can be missing at once from a sender without HELLO.
 const MAX_FOREIGN_GAP: u32 = 65_536;
 /// The number of senders in one check for dead ones.
 const MAX_LOOKED_AT: usize = 256;
+
+/// The messages of one call that were no event.
+#[derive(Default)]
+struct Silent {
+    messages: usize,
+    /// Those that were no fragments of frames that are still expected, and their bytes.
+    empty: usize,
+    bytes: u64,
+}
 
 impl<I: Inlet> Inbox<I> {
     /// `message`: bytes of the largest message to expect.
@@ -235,7 +248,7 @@ impl<I: Inlet> Inbox<I> {
             return Err(Error::Closed);
         }
         let mut dead = Vec::new();
-        let mut silent = 0;
+        let mut silent = Silent::default();
         loop {
             let left = deadline.map_or(Duration::ZERO, Deadline::remaining);
             let patience = if self.end.is_none() && dead.is_empty() { left } else { Duration::ZERO };
@@ -243,13 +256,26 @@ impl<I: Inlet> Inbox<I> {
             match self.inlet.pull(&mut self.buffer, patience) {
                 Ok(message) => {
                     dead.clear();
+                    let (len, held) = (message.len, self.reassembler.held());
                     if let Some(report) = self.digest(message)? {
                         return Ok(report);
                     }
-                    // A sender may send messages without frames for ever.
-                    silent += 1;
-                    if silent % MAX_SILENT == 0 && deadline.is_none_or(Deadline::has_passed) {
-                        return Err(late(deadline));
+                    silent.messages += 1;
+                    // The reassembler's limits bound the fragments that it holds.
+                    if self.reassembler.held() <= held {
+                        silent.empty += 1;
+                        silent.bytes += len as u64;
+                    }
+                    match deadline {
+                        Some(deadline) if silent.messages % MAX_SILENT == 0 && deadline.has_passed() => {
+                            return Err(Error::Timeout);
+                        }
+                        // Not `Empty`: messages may be left, which no edge of the descriptor
+                        // announces again.
+                        None if silent.empty == MAX_EMPTY => {
+                            return Ok(Report::Skipped { bytes: silent.bytes, what: NO_FRAMES });
+                        }
+                        _ => {}
                     }
                 }
                 Err(Error::Empty) => {
@@ -521,6 +547,7 @@ fn what_is_wrong(error: Error) -> Result<&'static str> {
 
 const TOO_LARGE: &str = "a frame larger than this end accepts";
 const UNFINISHED: &str = "the beginning of a frame whose sender has departed";
+const NO_FRAMES: &str = "messages in a row without a frame, such as HELLO: too many for one call";
 const TORN: &str = "parts of a frame of which others are missing";
 const CROWDED: &str = "the beginning of a frame, dropped: too many unfinished frames at once";
 const TOO_MANY: &str = "HELLO of a sender beyond 65,536 open ones: its end cannot be noticed";

@@ -261,9 +261,10 @@ fn messages_without_frames_extend_no_deadline() {
     let unknown = Frame::new(Header::control(0x00EE, 0).unwrap(), b"").unwrap().head(Form::Short).unwrap();
     (0..5000).for_each(|_| memory.push_raw(&unknown));
     let mut inbox = memory.receiver();
-    assert!(matches!(inbox.receive(None), Err(Error::Empty)));
     assert!(matches!(inbox.receive(Some(Duration::ZERO.into())), Err(Error::Timeout)));
     assert!(memory.0.lock().unwrap().messages.len() > 2000);
+    assert!(matches!(inbox.receive(None), Err(Error::Empty)));
+    assert_eq!(memory.0.lock().unwrap().messages.len(), 0);
 }
 
 /// A control frame, of a sender with a name or without.
@@ -353,12 +354,6 @@ fn senders_beyond_the_bound_are_reported() {
     for epoch in 0..65_536 {
         memory.push_raw(&hello_of(epoch));
     }
-    let next = |inbox: &mut Inbox<Memory>| {
-        // A call takes at most this many messages without a frame.
-        std::iter::repeat_with(|| next(inbox))
-            .find(|it| it != "Empty" || memory.0.lock().unwrap().messages.is_empty())
-            .unwrap()
-    };
     assert_eq!(next(&mut inbox), "Empty");
     memory.push_raw(&hello_of(65_536));
     assert!(next(&mut inbox).contains("its end cannot be noticed"));
@@ -377,4 +372,35 @@ fn the_last_attempt_is_after_the_deadline() {
     memory.0.lock().unwrap().late = Some([&frame.head(Form::Short).unwrap(), frame.payload].concat());
     let received = inbox.receive(Some(Duration::from_millis(20).into()));
     assert!(matches!(received, Ok(Event::Frame(frame)) if frame.payload == b"it was there in time"));
+}
+
+/// An edge-triggered poll would not announce the messages that are left.
+#[test]
+fn nothing_is_left_when_a_call_says_empty() {
+    let memory = Memory::new(usize::MAX);
+    let mut inbox = memory.receiver();
+    let (mut tx, _) = memory.sender();
+    let unknown = control_message(0x00EE, b"", None);
+    let mut received = |messages| {
+        (0..messages).for_each(|_| memory.push_raw(&unknown));
+        tx.send(Header::PLAIN, b"behind", None).unwrap();
+        std::iter::repeat_with(|| next(&mut inbox)).take_while(|it| it != "Empty").collect::<Vec<_>>()
+    };
+    assert_eq!(received(3000), ["0:behind"]);
+    let received = received(300_000);
+    assert!(received[0].starts_with(&format!("Skipped {{ bytes: {},", 262_144 * unknown.len())), "{received:?}");
+    assert_eq!(received[1..], ["0:behind"]);
+    assert!(memory.0.lock().unwrap().messages.is_empty());
+}
+
+#[test]
+fn a_frame_of_many_fragments_is_one_event() {
+    const LEN: usize = 200_000;
+    let memory = Memory::new(10_000);
+    let mut inbox = Inbox::new(memory.clone(), 256, LEN);
+    let wire = Wire { form: Form::Short, identified: true, message: Wire::MIN_MESSAGE };
+    let mut tx = Outbox::open(wire, LEN, |_| Ok(memory.clone())).unwrap();
+    tx.send(Header::PLAIN, &vec![7; LEN], None).unwrap();
+    assert!(memory.0.lock().unwrap().messages.len() > 2000);
+    assert!(matches!(inbox.receive(None), Ok(Event::Frame(frame)) if frame.payload == vec![7; LEN]));
 }
