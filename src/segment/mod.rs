@@ -27,7 +27,7 @@ mod removal;
 #[cfg(not(slipring_loom))]
 mod set_bits;
 #[cfg(all(test, not(slipring_loom), not(miri)))]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(not(slipring_loom))]
 pub use {

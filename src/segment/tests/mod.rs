@@ -12,7 +12,7 @@ use super::*;
 use crate::memory::MemoryOptions;
 
 #[path = "../../../tests/common/again.rs"]
-mod again;
+pub(crate) mod again;
 mod files;
 mod liveness;
 mod removal;
