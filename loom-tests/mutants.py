@@ -27,6 +27,9 @@ FILES = {
     "src/ring/broadcast/layout.rs": ["broadcast"],
     "src/ring/broadcast/lossy.rs": ["broadcast"],
     "src/ring/broadcast/seat.rs": ["broadcast"],
+    "src/ring/mpsc/core.rs": ["mpsc"],
+    "src/ring/mpsc/lanes.rs": ["mpsc"],
+    "src/ring/mpsc/layout.rs": ["mpsc"],
     "src/ring/mpmc/core.rs": ["mpmc", "wake::mpmc"],
     "src/ring/mpmc/recovery.rs": ["mpmc"],
     "src/ring/mpmc/inspect.rs": ["mpmc"],
@@ -56,8 +59,24 @@ SEVERAL, SEM, MUTEX = "src/wait/several.rs", "src/wait/semaphore.rs", "src/wait/
 COUNT, EVENT = "src/wait/count.rs", "src/wait/event.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
-BROADCAST = "src/ring/broadcast/"
+BROADCAST, MPSC_LANES = "src/ring/broadcast/", "src/ring/mpsc/"
 RULES = [
+    (MPSC_LANES + "lanes.rs", "pub(crate) fn take", "!self.change(lane, free, held)",
+     "{ self.change(lane, free, held); false }", "a producer takes a lane that another one has taken"),
+    (MPSC_LANES + "lanes.rs", "pub(crate) fn take", "self.announce();", ";", "a lane that was taken is not announced"),
+    (MPSC_LANES + "lanes.rs", "pub(crate) fn give_back", "self.announce();", ";", "a close is not announced"),
+    (MPSC_LANES + "lanes.rs", "pub(crate) fn recover", "self.announce();", ";", "a death is not announced"),
+    (MPSC_LANES + "lanes.rs", "pub(crate) fn recover", "state.phase() == Phase::Held && state.owner() == id",
+     "state.owner() == id", "a lane that was closed is marked as dead"),
+    (MPSC_LANES + "layout.rs", "pub(super) fn next", "(self.0 >> 15).wrapping_add(1)", "self.0 >> 15",
+     "the next owner of a lane has the epoch of the last"),
+    (MPSC_LANES + "core.rs", "pub(crate) fn find", "lane.bytes.has_next()", "lane.bytes.has_next() && !lane.state.has_ended()",
+     "an end is told before the last frame"),
+    (MPSC_LANES + "core.rs", "pub(crate) fn find", "self.publish(self.current);", ";",
+     "what was released is not published when a lane is left"),
+    (MPSC_LANES + "core.rs", "fn end", "self.changes = None;", ";", "an end is told again and again"),
+    (MPSC_LANES + "core.rs", "pub(crate) fn attach", "drop(ring.change(number, state, state.with(Phase::Closed)))", "{}",
+     "an end is not told again to a successor"),
     (BROADCAST + "gate.rs", "pub(crate) fn make_room", "self.least(floor, first)", "(first, None::<Slow>)",
      "the publisher does not look again behind its fence"),
     (BROADCAST + "gate.rs", "fn least", "is_within(exact, floor, tail) && is_before(exact, least)", "false",

@@ -99,6 +99,13 @@ pub enum Error {
         /// How many ids the segment has.
         max: u32,
     },
+    /// Every lane of an mpsc ring has a producer, or frames or the end of an earlier one that the
+    /// consumer has not received yet.
+    #[error("all {lanes} lanes are in use: wait for a producer to leave and for the consumer, or create more lanes")]
+    NoFreeLane {
+        /// How many lanes the ring has.
+        lanes: u32,
+    },
     /// A name, size or option that is never valid.
     #[error("invalid {what}")]
     Invalid {
@@ -148,7 +155,8 @@ pub enum ErrorKind {
     /// [`Error::Unsupported`].
     Usage,
     /// Something is there that should not be, or the other way round: [`Error::NotFound`],
-    /// [`Error::Exists`], [`Error::RoleTaken`], [`Error::TooManyParticipants`].
+    /// [`Error::Exists`], [`Error::RoleTaken`], [`Error::TooManyParticipants`],
+    /// [`Error::NoFreeLane`].
     Conflict,
     /// Do not use what is there: [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`].
     Refused,
@@ -185,9 +193,11 @@ impl Error {
             Error::Invalid { .. } | Error::TooLarge { .. } | Error::Forked | Error::Unsupported { .. } => {
                 ErrorKind::Usage
             }
-            Error::NotFound | Error::Exists | Error::RoleTaken { .. } | Error::TooManyParticipants { .. } => {
-                ErrorKind::Conflict
-            }
+            Error::NotFound
+            | Error::Exists
+            | Error::RoleTaken { .. }
+            | Error::TooManyParticipants { .. }
+            | Error::NoFreeLane { .. } => ErrorKind::Conflict,
             Error::Corrupt { .. } | Error::Incompatible { .. } | Error::Untrusted { .. } => ErrorKind::Refused,
             Error::Io { .. } => ErrorKind::System,
         }
@@ -214,6 +224,7 @@ impl PartialEq for Error {
         match (self, other) {
             (TooLarge { max: a }, TooLarge { max: b }) => a == b,
             (TooManyParticipants { max: a }, TooManyParticipants { max: b })
+            | (NoFreeLane { lanes: a }, NoFreeLane { lanes: b })
             | (Overflow { max: a }, Overflow { max: b }) => a == b,
             (RoleTaken { role: a }, RoleTaken { role: b }) => a == b,
             (Corrupt { what: a }, Corrupt { what: b })

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | one producer, one consumer, frames of any size | [`spsc`] |
 //! | several producers or consumers, each frame for one consumer | [`mpmc`] |
+//! | several producers, one consumer, at the speed of one producer | [`mpsc`] |
 //! | plain bytes without message boundaries, such as audio | [`stream`] |
 //! | values of which only the newest matters: meters, prices, settings | [`latest`] |
 //! | data that several processes change in place | [`Mutex`] |
@@ -124,7 +125,7 @@ pub use named::{
     signal_semaphore::SignalSemaphore,
 };
 pub use os::process::ProcessState;
-pub use ring::{Options, Report, Ring, Stats, broadcast, latest, mpmc, spsc, stream};
+pub use ring::{Options, Report, Ring, Stats, broadcast, latest, mpmc, mpsc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use set::{Ready, Registry, Token, WaitSet, Waker, source::Readiness};
 pub use wait::{cancel::Canceller, deadline::Deadline, idle::Idle};

@@ -53,6 +53,11 @@ pub(crate) mod ring {
         pub(crate) mod layout;
         pub(crate) mod recovery;
     }
+    pub(crate) mod mpsc {
+        pub(crate) mod core;
+        pub(crate) mod lanes;
+        pub(crate) mod layout;
+    }
     pub(crate) mod spsc {
         pub(crate) mod ahead;
         pub(crate) mod core;
@@ -78,6 +83,8 @@ mod latest;
 mod liveness;
 #[cfg(test)]
 mod mpmc;
+#[cfg(test)]
+mod mpsc;
 #[cfg(test)]
 mod mutex;
 #[cfg(test)]

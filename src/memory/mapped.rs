@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::memory::Area;
 
 /// Maps `fd`: control pages at `0 .. control_len`, data at `control_len .. control_len + data_len`,
-/// mirrored if asked for.
+/// as `mirrors` pieces that are mirrored, or else once.
 ///
 /// Both lengths are multiples of `page` (the page size of the segment), and the file is at least
 /// their sum long: the caller has checked that with `fstat`.
@@ -27,12 +27,12 @@ pub(crate) fn map(
     control_len: usize,
     data_len: usize,
     page: usize,
-    mirrored: bool,
+    mirrors: usize,
     options: &MemoryOptions,
 ) -> Result<Memory> {
     let control = map_once(fd, 0, control_len)?;
-    let data = if mirrored {
-        let mirror = Arc::new(Mirror::new(fd, control_len, data_len, page)?);
+    let data = if mirrors > 0 {
+        let mirror = Arc::new(Mirror::new(fd, control_len, data_len, mirrors, page)?);
         let (base, len) = (mirror.base(), mirror.len());
         // SAFETY: the mirror is `len` readable and writable bytes at `base`, page aligned, mapped
         // until it is dropped.

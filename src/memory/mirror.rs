@@ -1,5 +1,12 @@
 //! The mirrored mapping: the same pages twice, back to back, so that bytes that wrap around are
-//! still one slice.
+//! still one slice. Where a segment has several rings one after the other (lanes), each of them is
+//! mirrored by itself.
+//!
+//! ```text
+//! file        0   1   2            one piece for each ring
+//! mapping     0 0 1 1 2 2          each with its copy; a copy and the next piece follow each other in the
+//!               └─┘ └─┘            file, too, so they are one mapping: one more mapping than there are pieces
+//! ```
 //!
 //! Used by `mapped.rs` for byte rings. Address space is reserved first and then replaced piecewise
 //! with `MAP_FIXED`. No other mapping can be overwritten, and the reservation is unmapped as a
@@ -12,7 +19,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::error::{Error, Result};
 
-/// `len` bytes of a file, mapped at `base` and again at `base + len`.
+/// `len` bytes of a file: each piece of them mapped twice, back to back, from `base` on.
 pub(super) struct Mirror {
     base: NonNull<u8>,
     len: usize,
@@ -27,9 +34,11 @@ unsafe impl Send for Mirror {}
 unsafe impl Sync for Mirror {}
 
 impl Mirror {
-    /// Maps `offset .. offset + len` of `fd` twice, both ends on multiples of `align` (a power of
-    /// two, at least a page, which divides `offset` and `len`: 2 MiB for huge pages).
-    pub(super) fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, align: usize) -> Result<Self> {
+    /// Maps each of `pieces` equal pieces of `offset .. offset + len` of `fd` twice, all ends on
+    /// multiples of `align` (a power of two, at least a page, which divides `offset` and the length
+    /// of a piece: 2 MiB for huge pages).
+    pub(super) fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, pieces: usize, align: usize) -> Result<Self> {
+        assert!(pieces > 0 && len % pieces == 0, "geometry was validated");
         let too_large = Error::Invalid { what: "capacity: twice its size does not fit into the address space" };
         let slack = if align > rustix::param::page_size() { align } else { 0 };
         let Some(reserved_len) = len.checked_mul(2).and_then(|twice| twice.checked_add(slack)) else {
@@ -48,14 +57,18 @@ impl Mirror {
         // padding is 0. Either way base + 2 * len <= reserved + reserved_len.
         let base = unsafe { reserved.add(padding) };
         let mirror = Mirror { base, len, reserved, reserved_len }; // unmaps what it has if a step below fails
-        for half in [0, len] {
-            // SAFETY: half + len <= 2 * len, which lies inside the reservation (above).
-            let at = unsafe { base.add(half) };
+        let piece = len / pieces;
+        // The first piece; then each copy, with the piece that follows it in the file.
+        let copies = (0..pieces).map(|i| ((2 * i + 1) * piece, i * piece, (2 * piece).min(len - i * piece)));
+        for (to, from, part) in std::iter::once((0, 0, piece)).chain(copies) {
+            // SAFETY: to + part <= 2 * len, which lies inside the reservation (above): the last copy
+            // begins a piece before that, and is one piece long.
+            let at = unsafe { base.add(to) };
             let prot = ProtFlags::READ | ProtFlags::WRITE;
             let flags = MapFlags::SHARED | MapFlags::FIXED;
-            // SAFETY: `at .. at + len` lies inside our own reservation, known to no other code:
+            // SAFETY: `at .. at + part` lies inside our own reservation, known to no other code:
             // MAP_FIXED replaces only it.
-            unsafe { mmap(at.as_ptr().cast(), len, prot, flags, fd, offset as u64) }
+            unsafe { mmap(at.as_ptr().cast(), part, prot, flags, fd, (offset + from) as u64) }
                 .map_err(|e| Error::io("map the ring's data", e))?;
         }
         Ok(mirror)
@@ -65,7 +78,7 @@ impl Mirror {
         self.base
     }
 
-    /// Both halves together.
+    /// All pieces and their copies together.
     pub(super) fn len(&self) -> usize {
         2 * self.len
     }

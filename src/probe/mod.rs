@@ -59,7 +59,7 @@ fn is_sealed(memfd: &OwnedFd, len: usize) -> bool {
 /// `data` bytes.
 fn map(memfd: &OwnedFd, control: usize, data: usize) -> Result<Memory> {
     let options = MemoryOptions { prefault: true, best_effort: true, ..MemoryOptions::default() };
-    memory::map(memfd.as_fd(), control, data, rustix::param::page_size(), false, &options)
+    memory::map(memfd.as_fd(), control, data, rustix::param::page_size(), 0, &options)
 }
 
 /// Spins until `ready`, with a `PAUSE` between two polls if `pause` is set.

@@ -132,6 +132,23 @@ pub(super) struct Attachment<E: Edge> {
 impl<E: Edge> Attachment<E> {
     /// Joins `ring`, which must be of `kind`; recovers what dead participants held in it.
     pub(super) fn join(ring: &Ring, kind: Kind, role: Role) -> Result<Self> {
+        Self::join_at(ring, kind, role, |_| {
+            let (data, space) = E::both(ring);
+            Ok(match role {
+                Role::Consumer => (data, space),
+                Role::Producer => (space, data),
+            })
+        })
+    }
+
+    /// [`Attachment::join`] at eventcounts that depend on the id: where to wait, and whom to wake. If
+    /// that fails, it leaves.
+    pub(super) fn join_at(
+        ring: &Ring,
+        kind: Kind,
+        role: Role,
+        events: impl FnOnce(u16) -> Result<(E, E)>,
+    ) -> Result<Self> {
         ring.expect(kind)?;
         let (mut recovered, mut has_recovered) = (Ok(()), false);
         let participant = Participant::join(ring.segment(), role, is_exclusive(kind, role), |id| {
@@ -141,11 +158,7 @@ impl<E: Edge> Attachment<E> {
             }
         })?;
         recovered?;
-        let (data, space) = E::both(ring);
-        let (ours, theirs) = match role {
-            Role::Consumer => (data, space),
-            Role::Producer => (space, data),
-        };
+        let (ours, theirs) = events(participant.id())?;
         let needs_consumer = role == Role::Producer && ring.needs_consumer();
         let generation = participant.generation();
         Ok(Attachment {
@@ -187,6 +200,11 @@ impl<E: Edge> Attachment<E> {
     #[inline(always)]
     pub(super) fn id(&self) -> u16 {
         self.participant.id()
+    }
+
+    /// The eventcount of our role.
+    pub(super) fn event(&self) -> &E {
+        &self.ours.sleepers
     }
 
     pub(super) fn canceller(&self) -> Canceller {
@@ -311,6 +329,15 @@ impl<E: Edge> Attachment<E> {
             self.quiet_membership.store(membership, Ordering::Relaxed);
         }
         ends
+    }
+
+    /// Reaps dead participants from time to time, but not in poll mode. For a consumer that does not
+    /// come to wait, because other peers keep it busy.
+    pub(super) fn reap_at_times(&self) -> Result<()> {
+        if self.ring.wake_mode() != WakeMode::Poll && self.is_search_due() {
+            self.reap_dead()?;
+        }
+        Ok(())
     }
 
     fn is_search_due(&self) -> bool {

@@ -7,6 +7,7 @@ use super::Ring;
 use super::broadcast::layout as broadcast;
 use super::latest::layout as latest;
 use super::mpmc::layout as mpmc;
+use super::mpsc::layout as mpsc;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ impl Ring {
 
     /// Whether the eventcounts of this segment have any number of sleepers.
     pub(super) fn has_many_sleepers(&self) -> bool {
-        !matches!(self.kind(), Kind::Spsc | Kind::Stream)
+        !matches!(self.kind(), Kind::Spsc | Kind::Stream | Kind::Mpsc)
     }
 
     /// Wakes all sleepers of this ring, because a participant attached, left or died.
@@ -48,7 +49,23 @@ impl Ring {
             let (data, space) = self.events_one();
             data.notify();
             space.notify();
+            self.wake_lanes();
         }
+    }
+
+    /// Wakes the producers of an mpsc ring.
+    fn wake_lanes(&self) {
+        if self.kind() == Kind::Mpsc {
+            let shared = self.mpsc_shared();
+            for lane in shared.lanes() {
+                self.room_of(&shared, lane).notify();
+            }
+        }
+    }
+
+    /// Where the producer of a lane of an mpsc ring waits for room.
+    pub(super) fn room_of(&self, shared: &mpsc::Shared, lane: u16) -> One {
+        One::attach(shared.room(lane), self.wake_mode().into())
     }
 
     /// Recovers what the dead participant `id` holds in the ring, and returns whether there was
@@ -61,6 +78,7 @@ impl Ring {
             }
             Kind::Semaphore | Kind::Mutex | Kind::SignalSemaphore | Kind::Event => named::recover(self.segment(), id),
             Kind::Broadcast => Ok(self.broadcast_shared().forget(id)),
+            Kind::Mpsc => Ok(self.mpsc_shared().recover(id)),
             // A byte ring needs no recovery: the successor finds the end of the chain, or the last
             // release. A writer of latest values holds nothing.
             _ => Ok(false),
@@ -108,6 +126,13 @@ impl Ring {
         )
     }
 
+    /// The words of an mpsc ring.
+    pub(super) fn mpsc_shared(&self) -> mpsc::Shared {
+        let (page, words) = (self.segment().producer_page(), self.segment().lanes());
+        let &Geometry { slots, stride, max_payload, .. } = self.geometry();
+        mpsc::Shared::new(page, words, self.segment().data(), slots, stride, max_payload)
+    }
+
     pub(super) fn mpmc_shared(&self) -> mpmc::Shared {
         self.mpmc_over(self.segment().data())
     }
@@ -136,6 +161,7 @@ pub(super) fn is_exclusive(kind: Kind, role: Role) -> bool {
     match kind {
         Kind::Mpmc => false,
         Kind::Latest | Kind::Broadcast => role == Role::Producer,
+        Kind::Mpsc => role == Role::Consumer,
         _ => true,
     }
 }

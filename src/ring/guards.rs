@@ -4,7 +4,7 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use super::{broadcast, mpmc, spsc, stream};
+use super::{broadcast, mpmc, mpsc, spsc, stream};
 
 /// What to print of each guard: a name, and some of its calls.
 macro_rules! debug {
@@ -27,6 +27,9 @@ debug! {
     broadcast::ReadView<'_>, "broadcast::ReadView": header len;
     broadcast::ReadBatch<'_>, "broadcast::ReadBatch":;
     broadcast::Iter<'_>, "broadcast::Iter":;
+    mpsc::ReadView<'_>, "mpsc::ReadView": header len;
+    mpsc::ReadBatch<'_>, "mpsc::ReadBatch":;
+    mpsc::Iter<'_>, "mpsc::Iter":;
     mpmc::ReadBatch<'_>, "mpmc::ReadBatch":;
     mpmc::Iter<'_>, "mpmc::Iter": len;
     mpmc::WriteGrant<'_>, "mpmc::WriteGrant": len;

@@ -291,7 +291,13 @@ impl Ring {
     /// Number of slots; 0 for byte rings.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.geometry().slots
+        if self.kind() == Kind::Mpsc { 0 } else { self.geometry().slots }
+    }
+
+    /// Number of lanes of an mpsc ring, each of [`Ring::capacity`] divided by this; 0 for other kinds.
+    #[must_use]
+    pub fn max_lanes(&self) -> usize {
+        if self.kind() == Kind::Mpsc { self.geometry().slots } else { 0 }
     }
 
     /// Largest payload of a frame, in bytes.

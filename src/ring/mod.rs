@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`spsc`] | frames from one producer to one consumer | 1, 1 | wait-free | any size up to the ring |
 //! | [`mpmc`] | work queues | many, many | lock-free | up to the size of a slot |
+//! | [`mpsc`] | orders, logs: each producer has its lane | many, 1 | wait-free | any size up to the lane |
 //! | [`broadcast`] | one to many: each subscriber gets every frame | 1, many | wait-free, lossy subscribers lock-free | any size up to the ring |
 //! | [`stream`] | audio and other plain bytes | 1, 1 | wait-free | there are no frames |
 //! | [`latest`] | values of which only the newest matters | 1, many | writing wait-free, reading lock-free | up to the size of a cell |
@@ -26,6 +27,7 @@ mod holder;
 pub mod latest;
 mod level;
 pub mod mpmc;
+pub mod mpsc;
 mod observe;
 mod options;
 pub(crate) mod position;

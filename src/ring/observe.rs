@@ -14,6 +14,7 @@ use super::broadcast::inspect::Walk;
 use super::latest::core::Miss;
 use super::mpmc::inspect::{Seen, State};
 use super::mpmc::layout::Stop;
+use super::mpsc::LaneInfo;
 use super::spsc::layout::Fault;
 use super::{Ring, latest, spsc};
 use crate::error::{Error, Result};
@@ -28,7 +29,8 @@ pub struct Stats {
     /// The sum of the counters of all participants that were ever attached.
     pub counts: Counts,
     /// Position of the consumers: bytes (byte rings) or frames (slot rings) since creation. Of a
-    /// broadcast ring that of the slowest reliable subscriber, or else that of the publisher.
+    /// broadcast ring that of the slowest reliable subscriber, or else that of the publisher; of an
+    /// mpsc ring the sum over all lanes.
     pub head: u64,
     /// Position of the producers.
     pub tail: u64,
@@ -53,6 +55,26 @@ impl Stats {
     #[must_use]
     pub fn used(&self) -> u64 {
         self.occupied
+    }
+}
+
+/// Checks the chain of frames of a byte ring, of which a finding begins with `of`.
+fn verify_chain(shared: &spsc::layout::Shared, report: &mut Report, of: &str) {
+    let end = shared.watch(false, |header, _| {
+        report.frames += 1;
+        report.bytes += u64::from(header.len);
+        true
+    });
+    let (head, tail) = shared.observe();
+    match end {
+        Err(fault) => report.problems.push(format!("{of}{}", fault.error())),
+        // The tail is written after the commit, and a producer may have died between the two.
+        Ok(Some(end))
+            if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= shared.capacity =>
+        {
+            report.problems.push(format!("{of}the chain of frames ends at {end}, before the tail {tail}"));
+        }
+        Ok(_) => {}
     }
 }
 
@@ -106,6 +128,7 @@ impl Ring {
         let (occupied, held) = match self.kind() {
             Kind::Mpmc => self.count_slots(),
             Kind::Latest => (self.latest_shared().observe().1, 0),
+            Kind::Mpsc => (self.mpsc_shared().used(), 0),
             _ => (tail.wrapping_sub(head).min(limit), 0),
         };
         let table = self.segment().table();
@@ -127,6 +150,7 @@ impl Ring {
                 (values, values)
             }
             Kind::Broadcast => self.broadcast_shared().slowest(),
+            Kind::Mpsc => self.mpsc_shared().observe(),
             _ => (0, 0),
         }
     }
@@ -189,7 +213,15 @@ impl Ring {
             Kind::Mpmc => self.at_rest(|| self.verify_slots()),
             Kind::Spsc => {
                 let shared = self.spsc_observed()?;
-                self.at_rest(|| self.verify_chain(&shared))
+                self.at_rest(|| {
+                    let mut report = Report::default();
+                    verify_chain(&shared, &mut report, "");
+                    report
+                })
+            }
+            Kind::Mpsc => {
+                let data = self.segment().map_data_again()?;
+                self.at_rest(|| self.verify_lanes(&data))
             }
             Kind::Broadcast => {
                 let data = self.segment().map_data_to_read()?;
@@ -248,26 +280,36 @@ impl Ring {
         report
     }
 
-    fn verify_chain(&self, shared: &spsc::layout::Shared) -> Report {
-        let mut report = Report::default();
-        let end = shared.watch(false, |header, _| {
-            report.frames += 1;
-            report.bytes += u64::from(header.len);
-            true
-        });
-        let (head, tail) = shared.observe();
-        let capacity = self.capacity() as u64;
-        match end {
-            Err(fault) => report.problems.push(fault.error().to_string()),
-            // The tail is written after the commit, and a producer may have died between the two.
-            Ok(Some(end))
-                if end.wrapping_sub(head) < tail.wrapping_sub(head) && tail.wrapping_sub(head) <= capacity =>
-            {
-                report.problems.push(format!("the chain of frames ends at {end}, before the tail {tail}"));
+    /// The chain of frames of every lane.
+    fn verify_lanes(&self, data: &Area) -> Report {
+        let (mut report, shared) = (Report::default(), self.mpsc_shared());
+        for lane in shared.lanes() {
+            verify_chain(&shared.lane_over(lane, data), &mut report, &format!("lane {lane}: "));
+        }
+        for info in shared.describe() {
+            if usize::from(info.producer) > self.max_participants() || info.producer == 0 {
+                let LaneInfo { lane, producer, .. } = info;
+                report.problems.push(format!("lane {lane}: owned by {producer}, who cannot exist"));
             }
-            Ok(_) => {}
         }
         report
+    }
+
+    /// The lanes of an mpsc ring that are not free. Empty for other kinds. Reads shared memory only;
+    /// some loads for each lane.
+    ///
+    /// ```
+    /// use slipring::mpsc::{self, LaneState};
+    /// let (mut tx, _rx) = mpsc::pair(4096, 16)?;
+    /// tx.send(b"12345678")?;
+    /// let lanes = tx.ring().lanes();
+    /// assert_eq!((lanes.len(), tx.ring().max_lanes()), (1, 16));
+    /// assert_eq!((lanes[0].state, lanes[0].lag), (LaneState::Held, 24));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneInfo> {
+        if self.kind() == Kind::Mpsc { self.mpsc_shared().describe().collect() } else { Vec::new() }
     }
 
     /// The frames that are still there, and the positions of the subscribers.
@@ -399,6 +441,10 @@ impl Ring {
             Kind::Broadcast => {
                 let data = self.segment().map_data_to_read()?;
                 self.broadcast_shared().watch(data, true, show).map(drop).map_err(Fault::error)
+            }
+            Kind::Mpsc => {
+                let data = self.segment().map_data_again()?;
+                self.mpsc_shared().watch(&data, show).map_err(Fault::error)
             }
             Kind::Latest => self.inspect_cells(show),
             _ => Err(Error::Invalid { what: "kind: streams have no frames" }),

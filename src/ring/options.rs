@@ -37,6 +37,7 @@ enum Shape {
     Stream { capacity: usize },
     Latest { cells: usize, size: usize },
     Broadcast { capacity: usize },
+    Mpsc { capacity: usize, lanes: usize },
 }
 
 impl Options {
@@ -89,6 +90,20 @@ impl Options {
     /// ```
     pub fn broadcast(capacity: usize) -> Self {
         Self::of(Shape::Broadcast { capacity })
+    }
+
+    /// A ring of frames for many producers and one consumer: `lanes` byte rings (1 to 1,024), one for
+    /// each producer. `capacity` of each of them as for [`Options::spsc`]. It has room for a
+    /// producer on each lane and for the consumer, whatever [`Options::participants`] says.
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let ring = Ring::create_anonymous(&Options::mpsc(1 << 16, 16))?;
+    /// assert_eq!((ring.max_lanes(), ring.capacity()), (16, 16 << 16));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn mpsc(capacity: usize, lanes: usize) -> Self {
+        Self::of(Shape::Mpsc { capacity, lanes })
     }
 
     /// A ring of any kind, for opening only. Creating with it is
@@ -249,6 +264,7 @@ impl Options {
             Shape::Stream { .. } => Some(Kind::Stream),
             Shape::Latest { .. } => Some(Kind::Latest),
             Shape::Broadcast { .. } => Some(Kind::Broadcast),
+            Shape::Mpsc { .. } => Some(Kind::Mpsc),
         }
     }
 
@@ -273,6 +289,7 @@ impl Options {
             Shape::Stream { capacity } => Geometry::stream(capacity, &settings),
             Shape::Latest { cells, size } => Geometry::latest(cells, size, &settings),
             Shape::Broadcast { capacity } => Geometry::broadcast(capacity, &settings),
+            Shape::Mpsc { capacity, lanes } => Geometry::mpsc(capacity, lanes, &settings),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::Ring;
 use super::broadcast::layout as broadcast;
 use super::latest::{Seen, layout as latest};
 use super::mpmc::layout as mpmc;
+use super::mpsc::layout as mpsc;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
 #[cfg(feature = "transports")]
@@ -25,8 +26,9 @@ pub(super) enum Look {
     /// A frame, or the tail of one that is not whole: positions alone do not show which. What a
     /// producer committed and died before it moved the tail is found with the news of its death.
     Spsc(spsc::Shared),
-    /// Room for a payload of this length, which a task changes before it waits.
-    SpscRoom(spsc::Shared, Arc<AtomicUsize>),
+    /// Room for a payload of this length, which a task changes before it waits; the producer of a
+    /// lane has an eventcount for itself.
+    SpscRoom(spsc::Shared, One, Arc<AtomicUsize>),
     Stream(stream::Shared),
     StreamRoom(stream::Shared, usize),
     /// The count of redeliveries at which no frame was to be delivered again.
@@ -40,6 +42,8 @@ pub(super) enum Look {
     #[cfg(feature = "transports")]
     BroadcastNews(broadcast::Shared, AtomicU64),
     BroadcastRoom(broadcast::Shared, Arc<AtomicUsize>),
+    /// A frame in any lane, or the end of a producer.
+    Mpsc(mpsc::Shared),
 }
 
 impl Look {
@@ -52,6 +56,7 @@ impl Look {
         match ring.kind() {
             Kind::Mpmc => Look::mpmc(ring),
             Kind::Spsc => Look::Spsc(ring.spsc_shared()),
+            Kind::Mpsc => Look::Mpsc(ring.mpsc_shared()),
             Kind::Broadcast => {
                 let shared = ring.broadcast_shared();
                 let tail = AtomicU64::new(shared.slowest().1);
@@ -70,9 +75,10 @@ impl Look {
     fn finds(&self) -> bool {
         match self {
             Look::Spsc(shared) => shared.is_readable(),
-            Look::SpscRoom(shared, len) => shared.has_room_for(len.load(Ordering::Relaxed)),
+            Look::SpscRoom(shared, _, len) => shared.has_room_for(len.load(Ordering::Relaxed)),
             Look::Stream(shared) => shared.used() != 0,
             Look::StreamRoom(shared, len) => shared.used().saturating_add(*len as u64) <= shared.capacity() as u64,
+            Look::Mpsc(shared) => shared.is_readable(),
             Look::Mpmc(shared, searched) => {
                 let redeliveries = shared.redeliveries();
                 if redeliveries != searched.load(Ordering::Relaxed) {
@@ -113,8 +119,11 @@ enum Edge {
 }
 
 impl Edge {
-    fn new(ring: &Ring, role: Role) -> Self {
-        if ring.has_many_sleepers() {
+    fn new(ring: &Ring, role: Role, look: &Look) -> Self {
+        if let Look::SpscRoom(_, event, _) = look {
+            let bit = ring.segment().set_bits().take();
+            Edge::One(event.clone(), bit, Arc::clone(ring.segment()))
+        } else if ring.has_many_sleepers() {
             let (data, space) = ring.events_many();
             Edge::Many(if role == Role::Producer { space } else { data })
         } else {
@@ -156,7 +165,7 @@ struct Side {
 
 impl Side {
     fn new(ring: &Ring, role: Role, look: Look) -> Self {
-        Side { ring: ring.clone(), edge: Edge::new(ring, role), look, reaper: Mutex::new(None) }
+        Side { ring: ring.clone(), edge: Edge::new(ring, role, &look), look, reaper: Mutex::new(None) }
     }
 
     /// Changes when a participant joins or departs.
@@ -293,7 +302,7 @@ impl Watch {
         let look = match ring.kind() {
             Kind::Mpmc => Look::MpmcRoom(ring.mpmc_shared()),
             Kind::Broadcast => Look::BroadcastRoom(ring.broadcast_shared(), Arc::clone(&len)),
-            _ => Look::SpscRoom(ring.spsc_shared(), Arc::clone(&len)),
+            _ => Look::SpscRoom(ring.spsc_shared(), ring.events_one().1, Arc::clone(&len)),
         };
         Self::over(Side::new(ring, Role::Producer, look), len)
     }

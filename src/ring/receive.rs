@@ -13,7 +13,7 @@ pub(super) fn check_max(max: usize) -> Result<()> {
 
 /// What `next` receives, up to the end: `Closed`, or `Empty` of a call that does not wait. Any
 /// other error is the last item.
-pub(super) fn until_end(mut next: impl FnMut() -> Result<Vec<u8>>) -> impl Iterator<Item = Result<Vec<u8>>> {
+pub(super) fn until_end<T>(mut next: impl FnMut() -> Result<T>) -> impl Iterator<Item = Result<T>> {
     let mut has_ended = false;
     std::iter::from_fn(move || {
         if has_ended {

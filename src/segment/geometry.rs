@@ -4,7 +4,7 @@
 //! Used by every floor above. Pure checked arithmetic: relies on `layout.rs` and on the frame
 //! header being 16 bytes.
 
-use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len, subscribers_len};
+use super::layout::{MAX_PARTICIPANTS, PAGE, PARTICIPANTS, RECORD, claims_len, lanes_len, subscribers_len};
 use crate::error::{Error, Result};
 use crate::memory::LINE;
 use crate::wait::barrier::Barrier;
@@ -32,6 +32,8 @@ pub enum Kind {
     Event = 8,
     /// A byte ring of frames, one publisher and many subscribers.
     Broadcast = 9,
+    /// A byte ring of frames for each of many producers, and one consumer.
+    Mpsc = 10,
 }
 
 /// How a notifier finds out whether a waiter sleeps.
@@ -105,12 +107,13 @@ fn page() -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) kind: Kind,
-    /// Bytes of data in use: a power of two for byte rings, `slots * stride` for slot rings, heads
-    /// and slots of a board of latest values.
+    /// Bytes of data in use: a power of two for byte rings, `slots * stride` for slot rings and
+    /// lanes, heads and slots of a board of latest values.
     pub(crate) capacity: usize,
-    /// Number of slots: a power of two for slot rings; cells of a board of latest values; else 0.
+    /// Number of slots: a power of two for slot rings; cells of a board of latest values; lanes of
+    /// an mpsc ring; else 0.
     pub(crate) slots: usize,
-    /// Distance between slots, a multiple of 64, else 0.
+    /// Distance between slots, a multiple of 64; bytes of a lane, a power of two; else 0.
     pub(crate) stride: usize,
     /// Largest payload of a frame.
     pub(crate) max_payload: usize,
@@ -119,7 +122,8 @@ pub(crate) struct Geometry {
     pub(crate) redelivery: Redelivery,
     pub(crate) page: usize,
     /// Offset of what lies behind the participants: of a slot ring the two arrays of slot owners,
-    /// one after the other, each of [`claims_len`] bytes; of a broadcast ring its subscribers.
+    /// one after the other, each of [`claims_len`] bytes; of a broadcast ring its subscribers; of an
+    /// mpsc ring its lanes.
     pub(crate) claims_offset: usize,
     /// Offset of the data, a multiple of `page`.
     pub(crate) data_offset: usize,
@@ -143,6 +147,7 @@ const CELL_SLOTS: usize = 4;
 const CELL_SLOT_HEADER: usize = 16;
 /// The number of a cell is the stream of its frames.
 const MAX_CELLS: usize = 1 << 16;
+const MAX_LANES: usize = 1024;
 
 impl Geometry {
     /// A byte ring of frames: `capacity` bytes, rounded up to a power of two and to whole pages.
@@ -164,6 +169,18 @@ impl Geometry {
     pub(crate) fn broadcast(capacity: usize, settings: &Settings) -> Result<Self> {
         let spsc = Self::spsc(capacity, settings)?;
         Self::build(Kind::Broadcast, spsc.capacity, (0, 0), spsc.max_payload, settings)
+    }
+
+    /// A ring of `lanes` (1..=1024) byte rings of `capacity` bytes each: as [`Geometry::spsc`]. It
+    /// has room for a producer on each lane, the consumer, and a producer that finds no lane.
+    pub(crate) fn mpsc(capacity: usize, lanes: usize, settings: &Settings) -> Result<Self> {
+        if lanes == 0 || lanes > MAX_LANES {
+            return Err(Error::Invalid { what: "number of lanes: must be from 1 to 1024" });
+        }
+        let lane = Self::spsc(capacity, settings)?;
+        let settings = Settings { participants: settings.participants.max(lanes + 2), ..*settings };
+        // At most 2^10 * 2^40.
+        Self::build(Kind::Mpsc, lanes * lane.capacity, (lanes, lane.capacity), lane.max_payload, &settings)
     }
 
     /// A ring of `slots` (rounded up to a power of two, 2..=2^24) frames of up to `payload` bytes
@@ -208,9 +225,14 @@ impl Geometry {
         self.total_len - self.data_offset
     }
 
-    /// Whether the data is mapped twice in mapped segments.
-    pub(crate) fn is_mirrored(&self) -> bool {
-        matches!(self.kind, Kind::Spsc | Kind::Stream | Kind::Broadcast)
+    /// The number of pieces of data that are mapped twice in mapped segments, each by itself; 0 if
+    /// the data is mapped once.
+    pub(crate) fn mirrors(&self) -> usize {
+        match self.kind {
+            Kind::Spsc | Kind::Stream | Kind::Broadcast => 1,
+            Kind::Mpsc => self.slots,
+            _ => 0,
+        }
     }
 
     fn build(
@@ -233,6 +255,7 @@ impl Geometry {
         let table = match kind {
             Kind::Mpmc => 2 * claims_len(slots),
             Kind::Broadcast => subscribers_len(participants),
+            Kind::Mpsc => lanes_len(slots),
             _ => 0,
         };
         let data_offset = (claims_offset + table).next_multiple_of(page);
@@ -319,6 +342,18 @@ mod tests {
     }
 
     #[test]
+    fn lanes_round_up_visibly() {
+        let geometry = Geometry::mpsc(5000, 16, &Settings::default()).unwrap();
+        assert_eq!((geometry.slots, geometry.stride, geometry.capacity), (16, 8192, 16 * 8192));
+        assert_eq!((geometry.max_payload, geometry.participants), (8192 - 24, 64));
+        let geometry = Geometry::mpsc(4096, 1024, &Settings::default()).unwrap();
+        assert_eq!(geometry.participants, 1026, "a producer for each lane, the consumer, and one without a lane");
+        assert_eq!(geometry.data_offset % geometry.page, 0);
+        let again = Settings { participants: geometry.participants, ..Settings::default() };
+        assert_eq!(Geometry::mpsc(geometry.stride, geometry.slots, &again).unwrap(), geometry);
+    }
+
+    #[test]
     fn boards_round_up_visibly() {
         for (asked, got) in [(0, 48), (48, 48), (49, 112), (64, 112), (1000, 1008)] {
             let geometry = Geometry::latest(3, asked, &Settings::default()).unwrap();
@@ -344,6 +379,9 @@ mod tests {
             Geometry::mpmc((1 << 24) + 1, 8, &ok),
             Geometry::mpmc(2, (1 << 30) + 1, &ok),
             Geometry::mpmc(1 << 24, 1 << 20, &ok),
+            Geometry::mpsc(4096, 0, &ok),
+            Geometry::mpsc(4096, 1025, &ok),
+            Geometry::mpsc(1 << 31, 1024, &ok),
             Geometry::latest(0, 8, &ok),
             Geometry::latest((1 << 16) + 1, 8, &ok),
             Geometry::latest(1, (1 << 30) + 1, &ok),

@@ -124,12 +124,13 @@ fn recompute(word: impl Fn(usize) -> u64, halves: impl Fn(usize) -> (u32, u32)) 
         redelivery: [Redelivery::AtLeastOnce, Redelivery::AtMostOnce].into_iter().find(|r| *r as u32 == redelivery)?,
         page: size(8)?,
     };
-    use Kind::{Broadcast, Event, Latest, Mpmc, Mutex, Semaphore, SignalSemaphore, Spsc, Stream};
-    let kinds = [Spsc, Mpmc, Stream, Semaphore, Mutex, Latest, SignalSemaphore, Event, Broadcast];
+    use Kind::{Broadcast, Event, Latest, Mpmc, Mpsc, Mutex, Semaphore, SignalSemaphore, Spsc, Stream};
+    let kinds = [Spsc, Mpmc, Stream, Semaphore, Mutex, Latest, SignalSemaphore, Event, Broadcast, Mpsc];
     match kinds.into_iter().find(|k| *k as u32 == kind)? {
         Spsc => Geometry::spsc(size(4)?, &settings),
         Stream => Geometry::stream(size(4)?, &settings),
         Broadcast => Geometry::broadcast(size(4)?, &settings),
+        Mpsc => Geometry::mpsc(size(6)?, size(5)?, &settings),
         Mpmc => Geometry::mpmc(size(5)?, size(7)?, &settings),
         Latest => Geometry::latest(size(5)?, size(7)?, &settings),
         plain @ (Semaphore | Mutex | SignalSemaphore | Event) => Geometry::plain(plain, size(4)?, &settings),
@@ -147,6 +148,8 @@ mod tests {
             Geometry::spsc(100_000, &settings),
             Geometry::stream(1 << 20, &settings),
             Geometry::broadcast(1 << 16, &settings),
+            Geometry::mpsc(1 << 16, 16, &settings),
+            Geometry::mpsc(4096, 1024, &Settings::default()),
             Geometry::mpmc(100, 1000, &Settings::default()),
             Geometry::mpmc(2, 1 << 30, &Settings::default()),
             Geometry::latest(100, 1000, &settings),

@@ -17,6 +17,7 @@
 //!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
 //!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads
 //! subscribers  of a broadcast ring, behind the participants: a word and an entry for each id (ring/broadcast/layout.rs)
+//! lanes    of an mpsc ring, behind the participants: a state for each lane, then their words (ring/mpsc/layout.rs)
 //! claims   of a slot ring, behind the participants: producers[], then consumers[], a u64 per slot, each array
 //!          in whole lines (ring/mpmc/layout.rs)
 //! data     at a multiple of the alignment unit (a page, or 2 MiB)
@@ -68,7 +69,7 @@ pub(crate) const COUNTERS: usize = 40;
 pub(crate) const OTHER_COUNTERS: usize = 128;
 pub(crate) const COUNTER_COUNT: usize = 11;
 
-/// Bytes of each of the two arrays of slot owners.
+/// Bytes of each of the two arrays of slot owners, and of the array of the states of lanes.
 pub(crate) const fn claims_len(slots: usize) -> usize {
     (8 * slots).next_multiple_of(LINE)
 }
@@ -84,6 +85,14 @@ pub(crate) const fn states_len(participants: usize) -> usize {
 /// Bytes of these words and of the entries behind them.
 pub(crate) const fn subscribers_len(participants: usize) -> usize {
     states_len(participants) + (participants + 1) * SUBSCRIBER
+}
+
+/// Bytes of the words of a lane of an mpsc ring.
+pub(crate) const LANE: usize = if cfg!(slipring_loom) { 5 * LINE } else { 4 * LINE };
+
+/// Bytes of the states of all lanes, and of their words behind them.
+pub(crate) const fn lanes_len(lanes: usize) -> usize {
+    claims_len(lanes) + lanes * LANE
 }
 
 /// Participant ids have 12 bits in the words of slot owners, and 0 means "no owner".

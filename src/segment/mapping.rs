@@ -13,7 +13,7 @@ use super::counters::Counts;
 use super::geometry::Geometry;
 use super::header::Header;
 use super::layout::{
-    CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len, subscribers_len,
+    CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len, lanes_len, subscribers_len,
 };
 use super::liveness::locks::{HeapHolder, HeldLocks};
 use super::liveness::table::Table;
@@ -64,7 +64,7 @@ impl Segment {
     /// Maps `fd`, whose size has been compared with the geometry.
     pub(super) fn map(name: Option<&str>, header: Header, fd: OwnedFd, options: &MemoryOptions) -> Result<Self> {
         let g = &header.geometry;
-        let memory = memory::map(fd.as_fd(), g.data_offset, g.data_len(), g.page, g.is_mirrored(), options)?;
+        let memory = memory::map(fd.as_fd(), g.data_offset, g.data_len(), g.page, g.mirrors(), options)?;
         Ok(Self::new(name, header, Backing::File(fd), memory))
     }
 
@@ -165,6 +165,12 @@ impl Segment {
         self.control.part(claims_offset, subscribers_len(participants))
     }
 
+    /// The words of the lanes of an mpsc ring.
+    pub(crate) fn lanes(&self) -> Area {
+        let Geometry { claims_offset, slots, .. } = self.header.geometry;
+        self.control.part(claims_offset, lanes_len(slots))
+    }
+
     /// The data: `2 * capacity` bytes if [`Segment::is_mirrored`], else `capacity`.
     pub(crate) fn data(&self) -> Area {
         self.data.clone()
@@ -190,8 +196,8 @@ impl Segment {
         }
     }
 
-    /// Whether byte `i` and byte `i + capacity` of the data are the same byte. Heap segments are
-    /// not mirrored.
+    /// Whether the data is mapped twice, each lane of an mpsc ring by itself. Heap segments are not
+    /// mirrored.
     pub(crate) fn is_mirrored(&self) -> bool {
         self.data.len() == 2 * self.header.geometry.capacity
     }

@@ -29,9 +29,11 @@ pub enum What {
     Torn,
     /// Released it.
     Released,
+    /// Received the end of the producer of the lane `frame` of an mpsc ring.
+    Ended,
 }
 
-const ALL: [What; 6] = [What::Attached, What::About, What::Sent, What::Got, What::Torn, What::Released];
+const ALL: [What; 7] = [What::Attached, What::About, What::Sent, What::Got, What::Torn, What::Released, What::Ended];
 
 /// 32 bytes, so that no entry crosses a page: the kernel does not interrupt a write within a page.
 #[derive(Clone, Copy)]
@@ -85,6 +87,16 @@ pub fn drained(frame: Option<u64>, flags: Flags) -> [Entry; 2] {
     [Entry::new(got, frame, marked), Entry::new(What::Released, frame, 0)]
 }
 
+/// The entry for an end that a supervisor received itself.
+pub fn ended(lane: u16) -> Entry {
+    Entry::new(What::Ended, lane.into(), 0)
+}
+
+/// How many of these entries there are.
+pub fn count(entries: &[Entry], what: What) -> usize {
+    entries.iter().filter(|entry| entry.what == what).count()
+}
+
 /// A frame's number names its sender: the number of the process, then that of the frame.
 pub const fn number(process: u32, frame: u32) -> u64 {
     (process as u64) << 32 | frame as u64
@@ -125,7 +137,7 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
         for entry in ledger {
             let fate = fates.entry(entry.frame).or_default();
             match entry.what {
-                What::Attached => {}
+                What::Attached | What::Ended => {}
                 What::About => fate.about = true,
                 What::Sent => fate.sent = true,
                 What::Torn => return Err(format!("torn: {:#x}", entry.frame)),
@@ -150,7 +162,7 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
         let Fate { about, sent, unmarked, marked, released, last_got } = fate;
         let got = unmarked + marked;
         if got == 0 && !about && !sent {
-            continue; // the entry of an attach
+            continue; // the entry of an attach or of an end
         }
         let wrong = if !about {
             "was received without being sent"

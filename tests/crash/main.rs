@@ -11,6 +11,7 @@
 //! - no frame is delivered twice, unless every delivery but one is marked REDELIVERED, and none is
 //!   delivered after it was released;
 //! - payloads are whole, and each producer's frames are in order; `Ring::verify` finds nothing;
+//! - the consumer of an mpsc ring is told of each producer's death, behind its last frame;
 //! - no participant hangs: after the last kill of a round all of them make progress. After some of
 //!   the kills, no successor is started until the survivors have reaped the dead participant and
 //!   made progress. The time that this takes is reported as recovery.
@@ -27,10 +28,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ledger::{Entry, now_ns};
-use participant::{ROOM, attach, ring_options};
+use ledger::{Entry, What, now_ns};
+use participant::{Ends, ROOM, attach, ring_options};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use slipring::{Error, Kind, Ring, Role, mpmc, spsc};
+use slipring::mpsc::Received;
+use slipring::{Error, Kind, Ring, Role, mpmc, mpsc, spsc};
 
 /// Far longer than any step takes on a busy machine: a supervisor that waits longer reports a hang.
 const WATCHDOG: Duration = Duration::from_secs(150);
@@ -124,12 +126,17 @@ impl Torture {
         Participant { pid, role, ledger, struck }
     }
 
-    /// Starts `per_role` producers and consumers each, kills `kills` processes one after the other,
+    /// Starts `per_role` producers and consumers each, but one consumer where there can only be one;
+    /// kills `kills` processes one after the other,
     /// and checks the ledgers.
     fn round(&mut self, per_role: usize, kills: usize) {
-        for role in [Role::Producer, Role::Consumer].repeat(per_role) {
-            let participant = self.start(role, None);
+        for i in 0..per_role {
+            let participant = self.start(Role::Producer, None);
             self.participants.push(participant);
+            if i == 0 || self.kind == Kind::Mpmc {
+                let participant = self.start(Role::Consumer, None);
+                self.participants.push(participant);
+            }
         }
         let mut struck = 0;
         while struck < kills {
@@ -230,14 +237,28 @@ impl Torture {
         let report = ring.verify().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let mut ledgers = vec![self.drain(&ring)];
+        let mut told = ledger::count(&ledgers[0], What::Ended);
+        let (mut attached, mut killed, mut consumers) = (0, 0, 0);
         for participant in std::mem::take(&mut self.killed) {
             let entries = ledger::read(&participant.ledger);
             if let (Some(struck), Some(moved)) = (participant.struck, ledger::began(&entries)) {
                 self.succeeded.push(Duration::from_nanos(moved - struck));
             }
+            told += ledger::count(&entries, What::Ended);
+            match participant.role {
+                Role::Producer => {
+                    killed += 1;
+                    attached += ledger::count(&entries, What::Attached);
+                }
+                Role::Consumer => consumers += 1,
+            }
             let _ = fs::remove_file(&participant.ledger);
             ledgers.push(entries);
         }
+        // A consumer may be killed before it notes the end that it was told, and its successor be told
+        // again.
+        let expected = attached.saturating_sub(consumers)..=killed + consumers;
+        assert!(self.kind != Kind::Mpsc || expected.contains(&told), "{told} deaths were told, not {expected:?}");
         let (frames, again) = ledger::judge(&ledgers).unwrap_or_else(|wrong| panic!("frame {wrong}"));
         self.frames += frames;
         self.redelivered += again;
@@ -246,7 +267,8 @@ impl Torture {
             report.is_clean() && report.frames + report.writing + report.reading + report.redeliver == 0,
             "{report:?}"
         );
-        assert!(self.kind != Kind::Spsc || stats.used() == 0, "{stats:?}");
+        assert!(self.kind == Kind::Mpmc || stats.used() == 0, "{stats:?}");
+        assert!(ring.lanes().is_empty(), "{:?}", ring.lanes());
         assert!(
             ring.is_idle().unwrap() && ring.participants().unwrap().is_empty(),
             "dead participants were not reaped"
@@ -265,6 +287,24 @@ impl Torture {
                     Err(end) => break end,
                 }
             }
+        } else if self.kind == Kind::Mpsc {
+            let (mut rx, mut ends, mut told) = (attach(|| mpsc::Consumer::attach(ring)), Ends::default(), Vec::new());
+            let end = loop {
+                match rx.recv_deadline(WATCHDOG) {
+                    Ok(Received::Frame(view)) => {
+                        let number = ledger::number_of(&view, ROOM);
+                        ends.frame(view.source(), number.unwrap_or_default());
+                        note(&view, view.header().flags);
+                    }
+                    Ok(Received::Ended(end)) => {
+                        ends.end(end);
+                        told.push(ledger::ended(end.lane));
+                    }
+                    Err(end) => break end,
+                }
+            };
+            entries.append(&mut told);
+            end
         } else {
             let rx = attach(|| mpmc::Consumer::attach(ring));
             loop {
@@ -363,7 +403,11 @@ fn quantiles(samples: &mut [Duration]) -> String {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let all = [("spsc_one_and_one", Kind::Spsc, 1), ("mpmc_up_to_eight_and_eight", Kind::Mpmc, 8)];
+    let all = [
+        ("spsc_one_and_one", Kind::Spsc, 1),
+        ("mpsc_up_to_eight_and_one", Kind::Mpsc, 8),
+        ("mpmc_up_to_eight_and_eight", Kind::Mpmc, 8),
+    ];
     for (name, kind, most) in all {
         if arguments.iter().any(|a| a == "--list") {
             println!("{name}: test");

@@ -1,11 +1,13 @@
 //! What a participant does until it is killed: it sends or receives with every call that exists,
 //! and writes entries to its ledger.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use slipring::frame::Flags;
-use slipring::{Error, Kind, Options, Result, Role, mpmc, spsc};
+use slipring::mpsc::{Received, Source};
+use slipring::{Error, Kind, Options, Result, Role, mpmc, mpsc, spsc};
 
 use super::Dice;
 use super::ledger::{Ledger, What, number, number_of, payload};
@@ -20,6 +22,8 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub fn ring_options(kind: Kind, dir: &Path) -> Options {
     match kind {
         Kind::Spsc => Options::spsc(4096),
+        // Not many more lanes than producers, so that each lane is taken often.
+        Kind::Mpsc => Options::mpsc(4096, 10),
         _ => Options::mpmc(8, ROOM),
     }
     .participants(20)
@@ -42,6 +46,16 @@ pub fn live(kind: Kind, role: Role, dir: &Path, me: u32, ledger: &Path) {
             ledger.note(What::Attached, 0, 0);
             consume(rx, ledger, dice)
         }
+        (Kind::Mpsc, Role::Producer) => {
+            let tx = attach(|| mpsc::Producer::open("ring", &options));
+            ledger.note(What::Attached, 0, 0);
+            produce(tx, me, ledger, dice)
+        }
+        (Kind::Mpsc, _) => {
+            let rx = attach(|| mpsc::Consumer::open("ring", &options));
+            ledger.note(What::Attached, 0, 0);
+            consume(Lanes { rx, ended: Ends::default() }, ledger, dice)
+        }
         (_, Role::Producer) => {
             let tx = attach(|| mpmc::Producer::open("ring", &options));
             ledger.note(What::Attached, 0, 0);
@@ -60,7 +74,9 @@ pub fn attach<T>(mut once: impl FnMut() -> Result<T>) -> T {
     loop {
         match once() {
             Ok(end) => return end,
-            Err(Error::RoleTaken { .. } | Error::TooManyParticipants { .. }) => std::thread::yield_now(),
+            Err(Error::RoleTaken { .. } | Error::TooManyParticipants { .. } | Error::NoFreeLane { .. }) => {
+                std::thread::yield_now();
+            }
             Err(e) => panic!("attach: {e}"),
         }
     }
@@ -105,6 +121,34 @@ impl Sender for spsc::Producer {
 
     fn wait_for_peer(&self) {
         let _ = spsc::Producer::wait_for_peer(self, MOMENT);
+    }
+}
+
+impl Sender for mpsc::Producer {
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.send_deadline(bytes, MOMENT)
+    }
+
+    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
+        grant[..bytes.len()].copy_from_slice(bytes);
+        grant.commit(bytes.len());
+        Ok(())
+    }
+
+    fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize> {
+        self.try_send_batch(all.iter().map(Vec::as_slice))
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.try_reserve(ROOM)?.fill(0xEE);
+        let mut batch = self.batch();
+        batch.push(b"aborted")?;
+        batch.push(b"aborted, too")
+    }
+
+    fn wait_for_peer(&self) {
+        let _ = mpsc::Producer::wait_for_peer(self, MOMENT);
     }
 }
 
@@ -193,6 +237,78 @@ impl Receiver for spsc::Consumer {
 
     fn wait_for_peer(&self) {
         let _ = spsc::Consumer::wait_for_peer(self, MOMENT);
+    }
+}
+
+/// The producers of the lanes of an mpsc ring, as one consumer knows them.
+#[derive(Default)]
+pub struct Ends {
+    /// Which producer sent the last frame of each lane.
+    last: HashMap<u16, u32>,
+    ended: HashSet<u32>,
+}
+
+impl Ends {
+    /// A frame was received.
+    pub fn frame(&mut self, source: Source, frame: u64) {
+        let producer = (frame >> 32) as u32;
+        assert!(!self.ended.contains(&producer), "a frame of producer {producer} behind its end");
+        self.last.insert(source.lane, producer);
+    }
+
+    /// An end was received.
+    pub fn end(&mut self, end: mpsc::Ended) {
+        assert!(end.died, "no producer closes");
+        if let Some(producer) = self.last.remove(&end.lane) {
+            self.ended.insert(producer);
+        }
+    }
+}
+
+/// A consumer of an mpsc ring.
+struct Lanes {
+    rx: mpsc::Consumer,
+    ended: Ends,
+}
+
+impl Receiver for Lanes {
+    fn recv(&mut self, ledger: &mut Ledger) -> Result<()> {
+        match self.rx.recv_deadline(MOMENT)? {
+            Received::Frame(view) => {
+                let frame = got(&view, view.header().flags, ledger);
+                self.ended.frame(view.source(), frame);
+                drop(view);
+                ledger.note(What::Released, frame, 0);
+            }
+            Received::Ended(end) => {
+                ledger.note(What::Ended, end.lane.into(), 0);
+                self.ended.end(end);
+            }
+        }
+        Ok(())
+    }
+
+    fn recv_batch(&mut self, max: usize, ledger: &mut Ledger) -> Result<()> {
+        match self.rx.recv_batch_deadline(max, MOMENT)? {
+            Received::Frame(mut batch) => {
+                let source = batch.source();
+                let frames: Vec<_> = batch.iter().map(|frame| got(frame.payload, frame.header.flags, ledger)).collect();
+                drop(batch);
+                for frame in frames {
+                    self.ended.frame(source, frame);
+                    ledger.note(What::Released, frame, 0);
+                }
+            }
+            Received::Ended(end) => {
+                ledger.note(What::Ended, end.lane.into(), 0);
+                self.ended.end(end);
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_peer(&self) {
+        let _ = self.rx.wait_for_peer(MOMENT);
     }
 }
 

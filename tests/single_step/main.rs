@@ -20,6 +20,7 @@
 mod frames;
 mod latest;
 mod mpmc;
+mod mpsc;
 mod pause;
 mod process;
 mod segment;
@@ -245,6 +246,7 @@ fn main() -> ExitCode {
         spsc::cases(),
         spsc_asleep::cases(),
         mpmc::cases(),
+        mpsc::cases(),
         stream::cases(),
         latest::cases(),
         wait::cases(),

@@ -427,15 +427,10 @@ impl Subscriber {
     /// The payload of a held frame.
     #[inline(always)]
     pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
-        let shared = self.core.shared();
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long
-        // (`expect_mirror`).
-        let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
-        // SAFETY: `look` bounded the length by the ring, so the slice ends inside the area of two
-        // capacities. The frame is committed, so the publisher is done with it. It does not
-        // overwrite it: this subscriber was admitted, it has not released the frame (that needs
-        // `&mut self`), and it holds its guard, so it is not evicted (`gate.rs`).
-        unsafe { std::slice::from_raw_parts(start, frame.len()) }
+        // SAFETY: mapped twice (`expect_mirror`). `look` bounded the length by the ring. The publisher
+        // does not overwrite the frame: this subscriber was admitted, it has not released the frame
+        // (that needs `&mut self`), and it holds its guard, so it is not evicted (`gate.rs`).
+        unsafe { self.core.shared().slice(frame.payload_position(), frame.len()) }
     }
 }
 
@@ -444,13 +439,9 @@ impl Subscriber {
     /// Committed records, from one position to another, as they are in the ring. They have been
     /// read with the guard held, and not released.
     pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
-        let shared = self.core.shared();
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long
-        // (`expect_mirror`).
-        let first = unsafe { shared.data().base().add(shared.offset(start)) };
-        // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two
-        // capacities. Every record in it is committed and not overwritten, as in `payload`.
-        unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
+        // SAFETY: mapped twice (`expect_mirror`). `look` ends where a ring full does. Nothing of it is
+        // overwritten, as in `payload`.
+        unsafe { self.core.shared().slice(start, end.wrapping_sub(start) as usize) }
     }
 }
 

@@ -390,29 +390,18 @@ impl Consumer {
     /// The payload of a held frame.
     #[inline(always)]
     pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
-        let shared = self.core.shared();
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long
-        // (`expect_mirror`).
-        let start = unsafe { shared.data().base().add(shared.payload_offset(frame.position())) };
-        // SAFETY: `look` bounded the length by the ring, so the slice ends inside the area of two
-        // capacities. The frame is committed, so the producer is done with it, and not released:
-        // releasing needs `&mut self`.
-        unsafe { std::slice::from_raw_parts(start, frame.len()) }
+        // SAFETY: mapped twice (`expect_mirror`). `look` bounded the length by the ring; releasing
+        // needs `&mut self`.
+        unsafe { self.core.shared().slice(frame.payload_position(), frame.len()) }
     }
 
     /// Committed records, from one position to another, as they are in the ring. They have been
     /// read, and not released.
     #[cfg(feature = "transports")]
     pub(super) fn records(&self, start: u64, end: u64) -> &[u8] {
-        let shared = self.core.shared();
-        // SAFETY: the offset is masked below the capacity, and the area is twice that long
-        // (`expect_mirror`).
-        let first = unsafe { shared.data().base().add(shared.offset(start)) };
-        // SAFETY: `look` ends where a ring full does, so the slice ends inside the area of two
-        // capacities. Every record in it is committed: its word was loaded with Acquire, and the
-        // producer writes neither header nor payload again before it is released, which needs
+        // SAFETY: mapped twice (`expect_mirror`). `look` ends where a ring full does; releasing needs
         // `&mut self`.
-        unsafe { std::slice::from_raw_parts(first, end.wrapping_sub(start) as usize) }
+        unsafe { self.core.shared().slice(start, end.wrapping_sub(start) as usize) }
     }
 }
 
@@ -476,17 +465,17 @@ impl Drop for ReadView<'_> {
 pub(in crate::ring) struct Tally {
     pub(in crate::ring) frames: u32,
     pub(in crate::ring) bytes: u64,
-    redelivered: u32,
+    pub(in crate::ring) redelivered: u32,
 }
 
 impl Tally {
     #[inline(always)]
-    pub(super) fn of(frame: &Peeked) -> Self {
+    pub(in crate::ring) fn of(frame: &Peeked) -> Self {
         Tally { frames: 1, bytes: frame.len() as u64, redelivered: frame.is_redelivered().into() }
     }
 
     #[inline(always)]
-    pub(super) fn add(&mut self, frame: &Peeked) {
+    pub(in crate::ring) fn add(&mut self, frame: &Peeked) {
         let one = Tally::of(frame);
         self.frames = self.frames.saturating_add(1);
         self.bytes += one.bytes;

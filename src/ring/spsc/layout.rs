@@ -248,6 +248,24 @@ impl<D: Data> Shared<D> {
         self.data.copy_words(0, rest);
     }
 
+    /// The `len` bytes from `position` on, in an area that is mapped twice.
+    ///
+    /// # Safety
+    /// The area is twice a capacity long, and `len` is at most a capacity. The bytes are committed
+    /// records, or a part of one, which the caller has read by `look` and does not release as long
+    /// as the slice lives.
+    #[cfg(not(slipring_loom))]
+    #[inline(always)]
+    pub(in crate::ring) unsafe fn slice(&self, position: u64, len: usize) -> &[u8] {
+        // SAFETY: the offset is masked below the capacity, and the area is twice that long by
+        // contract.
+        let start = unsafe { self.data().base().add(self.offset(position)) };
+        // SAFETY: ends inside the area of two capacities. The words of committed records were loaded
+        // with Acquire, and the producer writes neither header nor payload again before they are
+        // released.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
     /// Copies `bytes` to `position` in an area that is mapped twice.
     ///
     /// # Safety
@@ -395,5 +413,11 @@ impl Peeked {
     #[inline(always)]
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The position of its payload.
+    #[inline(always)]
+    pub(crate) fn payload_position(&self) -> u64 {
+        self.position.wrapping_add(SHORT as u64)
     }
 }

@@ -68,7 +68,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod catch_up;
-mod consumer;
+pub(super) mod consumer;
 pub(crate) mod core;
 pub(crate) mod layout;
 mod producer;

@@ -43,10 +43,10 @@ const FULL_PAUSE_NS: u32 = 100;
 /// The end of a thread is not a death, because the handle belongs to its process
 /// (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Producer {
-    core: core::Producer,
+    pub(in crate::ring) core: core::Producer,
     sequencer: Sequencer,
     staged_numbers: StagedNumbers,
-    attachment: Attachment<One>,
+    pub(in crate::ring) attachment: Attachment<One>,
     /// A producer is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -83,13 +83,19 @@ impl Producer {
         let attachment = Attachment::join(ring, Kind::Spsc, Role::Producer)?;
         let core = core::Producer::attach(ring.spsc_shared()).map_err(Fault::error)?;
         attachment.announce();
-        Ok(Producer {
+        Ok(Self::over(core, attachment))
+    }
+
+    /// A producer of a byte ring that is mapped twice, of which `attachment` holds the role: of a
+    /// whole ring, or of a lane of an mpsc ring.
+    pub(in crate::ring) fn over(core: core::Producer, attachment: Attachment<One>) -> Self {
+        Producer {
             core,
             sequencer: Sequencer::new(),
             staged_numbers: StagedNumbers::default(),
             attachment,
             _not_sync: PhantomData,
-        })
+        }
     }
 
     /// Largest payload, in bytes.
@@ -104,18 +110,18 @@ impl Producer {
     /// to time, so a set with such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
-        self.attachment.readiness(Look::SpscRoom(self.ring().spsc_shared(), Arc::new(AtomicUsize::new(len))))
+        self.writable_for(Arc::new(AtomicUsize::new(len)))
     }
 
     /// [`Producer::writable`], for a length that changes.
-    #[cfg(feature = "async")]
     pub(super) fn writable_for(&self, len: Arc<AtomicUsize>) -> Readiness {
-        self.attachment.readiness(Look::SpscRoom(self.ring().spsc_shared(), len))
+        let event = self.attachment.event().clone();
+        self.attachment.readiness(Look::SpscRoom(self.core.shared().clone(), event, len))
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
-    pub(super) fn kill_for_test(mut self) {
+    pub(in crate::ring) fn kill_for_test(mut self) {
         self.attachment.doom_for_test();
     }
 

@@ -1,0 +1,619 @@
+//! The consumer's handle: receiving from all lanes, in place, by copy and in batches.
+//!
+//! Relies on `core.rs` for the lanes, on `attachment.rs` for waiting and for the producers'
+//! liveness.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use super::core::{Ended, Found, Lanes};
+use crate::error::{Error, Result};
+use crate::frame::header::SHORT;
+use crate::frame::{Frame, Header};
+use crate::ring::attachment::Attachment;
+use crate::ring::by_kind::expect_mirror;
+use crate::ring::common_calls::common_calls;
+use crate::ring::level::fill_level;
+use crate::ring::readiness::Look;
+use crate::ring::receive::{check_max, until_end};
+use crate::ring::spsc::catch_up::Run;
+use crate::ring::spsc::consumer::Tally;
+use crate::ring::spsc::layout::{Fault, Peeked};
+use crate::ring::{Options, Ring};
+use crate::segment::counters::Counter;
+use crate::segment::{Kind, Redelivery, Role};
+use crate::set::source::Readiness;
+use crate::wait::deadline::Deadline;
+use crate::wait::eventcount::{One, SLEEP_CAP};
+
+/// Frames of a turn, of about the size of the last one.
+const TURN: u64 = 64;
+
+/// What a consumer receives: a frame, or the end of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a frame, or the end of a producer"]
+pub enum Received<F> {
+    /// The next frame of a lane: a view, a header, or a batch of frames.
+    Frame(F),
+    /// A producer has closed or died. All that it had committed was received before.
+    Ended(Ended),
+}
+
+impl<F> Received<F> {
+    /// The frame, unless a producer has ended.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// tx.send(b"hello")?;
+    /// tx.close();
+    /// assert_eq!(&*rx.recv()?.frame().unwrap(), b"hello");
+    /// assert!(rx.recv()?.frame().is_none());
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn frame(self) -> Option<F> {
+        match self {
+            Received::Frame(frame) => Some(frame),
+            Received::Ended(_) => None,
+        }
+    }
+
+    fn map<T>(self, frame: impl FnOnce(F) -> T) -> Received<T> {
+        match self {
+            Received::Frame(found) => Received::Frame(frame(found)),
+            Received::Ended(end) => Received::Ended(end),
+        }
+    }
+}
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Source {
+    /// The number of the lane: it belongs to one producer until its [`Ended`] is received.
+    pub lane: u16,
+    /// The producer's id as a participant: see [`ParticipantInfo::id`](crate::ParticipantInfo::id).
+    pub producer: u16,
+}
+
+/// The consumer. A ring has one at a time: a successor can attach when it is dropped, or when its
+/// process has died. In the second case, the frames that it held are redelivered with a mark.
+///
+/// It takes the lanes in turn. The frames of one producer are received in their order. When a
+/// producer closes or dies, [`Received::Ended`] tells of it after the producer's last frame; the
+/// frames of the others go on.
+///
+/// Every `try_…` call is wait-free, allocates no memory unless a producer has come or gone, and
+/// makes no system call except to wake a sleeping producer (none in
+/// [`WakeMode::Poll`](crate::WakeMode::Poll)). If there is nothing to receive, it looks at every lane
+/// with a producer, and asks the kernel from time to time whether a producer is dead.
+///
+/// If a lane is damaged, one call fails with [`Error::Corrupt`]. Then that lane is left out.
+pub struct Consumer {
+    lanes: Lanes,
+    run: Run,
+    attachment: Attachment<One>,
+    /// A consumer is used by one thread at a time.
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+common_calls!(consumer Consumer, "mpsc::Consumer", attachment, "this handle");
+
+impl Consumer {
+    /// Opens or creates the named ring, and attaches to it as its consumer.
+    ///
+    /// # Errors
+    /// As [`Ring::open_or_create`] and [`Consumer::attach`].
+    pub fn open(name: &str, options: &Options) -> Result<Self> {
+        Ring::open_and_attach(Kind::Mpsc, name, options, Self::attach)
+    }
+
+    /// Attaches to the ring as its consumer, and continues in each lane at the first frame that no
+    /// consumer has released. Frames that a dead consumer held are marked
+    /// [`Flags::REDELIVERED`](crate::frame::Flags::REDELIVERED), or skipped and counted as lost,
+    /// depending on [`Redelivery`](crate::Redelivery). Ends of producers that a dead consumer was
+    /// told last may be told again. Some system calls; looks at every lane.
+    ///
+    /// # Errors
+    /// [`Error::RoleTaken`] while a living consumer is attached; [`Error::Incompatible`] for
+    /// another kind of ring; [`Error::Corrupt`] if every lane is damaged; [`Error::Io`].
+    pub fn attach(ring: &Ring) -> Result<Self> {
+        expect_mirror(ring, Kind::Mpsc)?;
+        let attachment = Attachment::join(ring, Kind::Mpsc, Role::Consumer)?;
+        let shared = ring.mpsc_shared();
+        let mut count_lost = || attachment.count(Counter::Lost, 1);
+        let skips = ring.redelivery() == Redelivery::AtMostOnce;
+        let lost: Option<&mut dyn FnMut()> = if skips { Some(&mut count_lost) } else { None };
+        let lanes = Lanes::attach(shared.clone(), |lane| ring.room_of(&shared, lane), lost).map_err(Fault::error)?;
+        attachment.announce();
+        let (frames, bytes) = (attachment.counted(Counter::Received), attachment.counted(Counter::Bytes));
+        let run = Run::new(frames, bytes, shared.capacity() as u64);
+        Ok(Consumer { lanes, run, attachment, _not_sync: PhantomData })
+    }
+
+    /// Largest payload of a frame, in bytes: a buffer of this size takes any frame.
+    #[inline]
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.ring().max_payload()
+    }
+
+    /// Where the frame or the batch that was received last came from: valid until the next call
+    /// that receives. Two loads.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// tx.send(b"hello")?;
+    /// let mut buffer = [0; 64];
+    /// rx.recv_into(&mut buffer)?;
+    /// assert_eq!((rx.source().lane, rx.source().producer), (tx.lane(), tx.id()));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn source(&self) -> Source {
+        let (lane, producer) = self.lanes.source();
+        Source { lane, producer }
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to receive. It is
+    /// no borrow: this handle stays usable.
+    #[must_use]
+    pub fn readable(&self) -> Readiness {
+        self.attachment.readiness(Look::Mpsc(self.lanes.ring().clone()))
+    }
+
+    /// Simulates `SIGKILL`, as the ring sees it.
+    #[cfg(test)]
+    pub(super) fn kill_for_test(mut self) {
+        self.attachment.doom_for_test();
+    }
+
+    /// Receives the next frame in place, or the end of a producer, if there is one. Dropping the
+    /// view releases the frame. Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if there is nothing. [`Error::Closed`] or [`Error::PeerDead`] when the last
+    /// producer has departed, everything was received and every end was told, until another
+    /// producer attaches. [`Error::Corrupt`].
+    ///
+    /// ```
+    /// use slipring::{Error, mpsc::{Producer, Received}};
+    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+    /// let mut other = Producer::attach(tx.ring())?;
+    /// tx.send(b"buy")?;
+    /// other.send(b"sell")?;
+    /// tx.close();
+    /// let (mut frames, mut ended) = (0, 0);
+    /// while let Ok(received) = rx.try_recv() {
+    ///     match received {
+    ///         Received::Frame(view) => frames += view.len(),
+    ///         Received::Ended(end) => ended += u32::from(!end.died),
+    ///     }
+    /// }
+    /// assert_eq!((frames, ended), (7, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Received<ReadView<'_>>> {
+        let found = self.try_next()?;
+        Ok(found.map(|frame| ReadView { consumer: self, frame }))
+    }
+
+    /// Receives the next frame in place, or the end of a producer; waits while there is neither.
+    /// Blocking: progress depends on the producers.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::Corrupt`], [`Error::Forked`].
+    #[inline]
+    pub fn recv(&mut self) -> Result<Received<ReadView<'_>>> {
+        self.recv_deadline(Deadline::never())
+    }
+
+    /// [`Consumer::recv`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (_tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// let late = rx.recv_deadline(Duration::from_millis(5));
+    /// assert!(matches!(late, Err(slipring::Error::Timeout)));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<Received<ReadView<'_>>> {
+        let found = self.next(deadline)?;
+        Ok(found.map(|frame| ReadView { consumer: self, frame }))
+    }
+
+    /// Copies the next frame into `buffer` and releases it, or returns the end of a producer, if
+    /// there is one. The header has the length. Wait-free.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`]; [`Error::TooLarge`], with a sufficient length as `max`, if
+    /// `buffer` is too short; the frame then stays in the ring.
+    #[inline]
+    pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received<Header>> {
+        let found = self.try_next()?;
+        self.copy_out(found, buffer)
+    }
+
+    /// [`Consumer::try_recv_into`]; waits while there is nothing.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::TooLarge`].
+    #[inline]
+    pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<Received<Header>> {
+        self.recv_into_deadline(buffer, Deadline::never())
+    }
+
+    /// [`Consumer::recv_into`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv_into`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_into_deadline(&mut self, buffer: &mut [u8], deadline: impl Into<Deadline>) -> Result<Received<Header>> {
+        let found = self.next(deadline)?;
+        self.copy_out(found, buffer)
+    }
+
+    /// Receives committed frames of one lane in place, at most `max` of them, or the end of a
+    /// producer. Dropping the batch releases the frames that were read. Wait-free.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`].
+    ///
+    /// ```
+    /// use slipring::mpsc::Received;
+    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// for word in ["a", "b", "c"] {
+    ///     tx.try_send(word.as_bytes())?;
+    /// }
+    /// let Received::Frame(mut batch) = rx.try_recv_batch(8)? else { panic!("no producer has ended") };
+    /// let words: Vec<_> = batch.iter().map(|frame| frame.payload).collect();
+    /// assert_eq!(words, [b"a", b"b", b"c"]);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_batch(&mut self, max: usize) -> Result<Received<ReadBatch<'_>>> {
+        check_max(max)?;
+        let found = self.try_next()?;
+        Ok(found.map(|_| self.batch(max)))
+    }
+
+    /// [`Consumer::try_recv_batch`]; waits while there is nothing.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn recv_batch(&mut self, max: usize) -> Result<Received<ReadBatch<'_>>> {
+        self.recv_batch_deadline(max, Deadline::never())
+    }
+
+    /// [`Consumer::recv_batch`], until a deadline.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`].
+    #[inline]
+    pub fn recv_batch_deadline(
+        &mut self,
+        max: usize,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Received<ReadBatch<'_>>> {
+        check_max(max)?;
+        let found = self.next(deadline)?;
+        Ok(found.map(|_| self.batch(max)))
+    }
+
+    /// Copies of the frames, each released when it is copied, and the ends of producers, until the
+    /// last producer has closed ([`Error::Closed`]). Blocking: waits while there is nothing. Any
+    /// other error is the last item. Allocates for each frame; [`Consumer::recv`] does not.
+    ///
+    /// ```
+    /// use slipring::mpsc::Received;
+    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// tx.send(b"one")?;
+    /// tx.close();
+    /// let received = rx.iter().collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(received[0], Received::Frame(b"one".to_vec()));
+    /// assert!(matches!(received[1..], [Received::Ended(end)] if !end.died));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<Received<Vec<u8>>>> {
+        until_end(|| Ok(self.recv()?.map(|view| view.to_vec())))
+    }
+
+    /// [`Consumer::iter`] over what is there: ends when there is nothing.
+    /// Wait-free but for the allocations.
+    pub fn try_iter(&mut self) -> impl Iterator<Item = Result<Received<Vec<u8>>>> {
+        until_end(|| Ok(self.try_recv()?.map(|view| view.to_vec())))
+    }
+
+    fill_level!(
+        "Bytes in all lanes, headers included: sent and not yet released. Two loads for each lane.",
+        |rx| rx.lanes.ring().observe(),
+        rx.ring().capacity(),
+        rx.capacity() - rx.len() < 24,
+        "let (mut tx, rx) = slipring::mpsc::pair(4096, 2)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (24, 8192));"
+    );
+
+    #[inline(always)]
+    pub(super) fn batch(&mut self, max: usize) -> ReadBatch<'_> {
+        self.lanes.here().rewind();
+        ReadBatch { consumer: self, tally: Tally::default(), max: u32::try_from(max).unwrap_or(u32::MAX) }
+    }
+
+    #[inline(always)]
+    pub(super) fn try_next(&mut self) -> Result<Received<Peeked>> {
+        self.attachment.check_fork()?;
+        loop {
+            match self.lanes.here().look_first() {
+                Ok(frame) => return Ok(Received::Frame(frame)),
+                Err(fault) => match self.expect_something(fault)? {
+                    Found::Frame => {}
+                    Found::Ended(end) => return Ok(Received::Ended(end)),
+                },
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Received<Peeked>> {
+        self.attachment.check_fork()?;
+        let deadline = deadline.into();
+        loop {
+            match self.lanes.here().look_first() {
+                Ok(frame) => return Ok(Received::Frame(frame)),
+                Err(fault) => match self.wait_for_something(fault, deadline)? {
+                    Found::Frame => {}
+                    Found::Ended(end) => return Ok(Received::Ended(end)),
+                },
+            }
+        }
+    }
+
+    /// Searches the other lanes, because there is no frame in the one that was read from.
+    #[inline(never)]
+    fn expect_something(&mut self, fault: Fault) -> Result<Found> {
+        if let Some(found) = self.search(fault)? {
+            return Ok(found);
+        }
+        let Consumer { lanes, attachment, .. } = self;
+        attachment.explain(|| Ok(lanes.find()))
+    }
+
+    /// [`Consumer::expect_something`]; waits until something is found.
+    #[inline(never)]
+    fn wait_for_something(&mut self, fault: Fault, deadline: Deadline) -> Result<Found> {
+        if let Some(found) = self.search(fault)? {
+            return Ok(found);
+        }
+        let Consumer { lanes, attachment, .. } = self;
+        let found = attachment.wait(deadline, || Ok(lanes.find()), || SLEEP_CAP);
+        self.count_wakes();
+        found
+    }
+
+    /// Searches all lanes; if nothing is there, pauses if the producers stream, and searches once
+    /// more.
+    fn search(&mut self, fault: Fault) -> Result<Option<Found>> {
+        if fault != Fault::Empty {
+            self.lanes.condemn();
+            return Err(fault.error());
+        }
+        let mut found = self.lanes.find();
+        if found.is_none() {
+            if let Some(fault) = self.lanes.pop_damaged() {
+                return Err(fault.error());
+            }
+            if self.lanes.take_news() {
+                self.run.end(self.attachment.counted(Counter::Received), self.attachment.counted(Counter::Bytes));
+                found = self.lanes.find();
+            }
+        }
+        self.count_wakes();
+        Ok(found)
+    }
+
+    fn count_wakes(&mut self) {
+        let wakes = self.lanes.take_wakes();
+        if wakes > 0 {
+            self.attachment.count(Counter::Wakes, wakes);
+        }
+    }
+
+    fn copy_out(&mut self, found: Received<Peeked>, buffer: &mut [u8]) -> Result<Received<Header>> {
+        let frame = match found {
+            Received::Frame(frame) => frame,
+            Received::Ended(end) => return Ok(Received::Ended(end)),
+        };
+        let len = frame.len();
+        let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
+        self.lanes.at().read(&frame, into);
+        self.release(frame.end(), Tally::of(&frame));
+        Ok(Received::Frame(frame.header()))
+    }
+
+    /// Frees everything before `end` in the lane that is read from. Does nothing in a forked child,
+    /// because the frames belong to the parent.
+    #[inline(always)]
+    pub(super) fn release(&mut self, end: u64, tally: Tally) {
+        if self.attachment.is_forked() {
+            return;
+        }
+        let is_stop = self.lanes.here().free(end);
+        self.attachment.count_traffic(Counter::Received, tally.frames.into(), tally.bytes);
+        if is_stop {
+            self.stop(tally.bytes, tally.redelivered);
+        }
+    }
+
+    /// The work that is not needed for every frame: publishes the head, and ends the turn. Where
+    /// there is only one producer, it keeps a distance to it, as in a byte ring. With redelivered
+    /// frames, every release comes here.
+    #[cold]
+    #[inline(never)]
+    fn stop(&mut self, bytes: u64, redelivered: u32) {
+        if redelivered > 0 {
+            self.attachment.count(Counter::Redelivered, redelivered.into());
+        }
+        let is_alone = self.lanes.is_alone();
+        let frames = if is_alone {
+            self.run.go_on(self.attachment.counted(Counter::Received), || self.lanes.at().lead()).into()
+        } else {
+            TURN
+        };
+        let soon = if self.lanes.at().is_redelivering() { 0 } else { frames * (bytes + SHORT as u64) };
+        self.lanes.tell(soon);
+        if !is_alone {
+            self.lanes.rotate();
+            // An error is met again by the call that has to wait.
+            let _ = self.attachment.reap_at_times();
+        }
+        self.count_wakes();
+    }
+
+    /// The payload of a held frame.
+    #[inline(always)]
+    pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
+        // SAFETY: mapped twice (`expect_mirror`). The frame was read in the lane that is read from:
+        // another lane is chosen only when no frame is held there, by calls with `&mut self`. `look`
+        // bounded its length by the lane; releasing needs `&mut self`.
+        unsafe { self.lanes.at().shared().slice(frame.payload_position(), frame.len()) }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if self.attachment.is_attached() {
+            self.lanes.hand_back();
+        }
+    }
+}
+
+/// A frame in place. Dropping it releases it.
+#[must_use = "dropping a view releases its frame unread"]
+pub struct ReadView<'a> {
+    consumer: &'a mut Consumer,
+    frame: Peeked,
+}
+
+impl ReadView<'_> {
+    /// The frame's header.
+    #[inline]
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.frame.header()
+    }
+
+    /// Where the frame comes from.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.consumer.source()
+    }
+
+    /// Leaves the frame in the ring: this consumer or its successor receives it next from its
+    /// producer.
+    #[inline]
+    pub fn keep(self) {
+        std::mem::forget(self); // nothing to free; the consumer continues at its first unreleased frame
+    }
+}
+
+impl Deref for ReadView<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.consumer.payload(&self.frame)
+    }
+}
+
+impl Drop for ReadView<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.consumer.release(self.frame.end(), Tally::of(&self.frame));
+    }
+}
+
+/// Frames of one lane in place. Dropping it releases those that were read.
+#[must_use = "a batch that is not looked at receives nothing"]
+pub struct ReadBatch<'a> {
+    consumer: &'a mut Consumer,
+    tally: Tally,
+    /// No more frames than this are shown.
+    max: u32,
+}
+
+impl ReadBatch<'_> {
+    /// The committed frames, in order, including those that arrive meanwhile, at most one lane
+    /// full.
+    #[inline]
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter { consumer: self.consumer, tally: &mut self.tally, max: self.max }
+    }
+
+    /// Where the frames come from.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.consumer.source()
+    }
+
+    /// Leaves all frames in the ring: they are the next ones that this consumer or its successor
+    /// receives from their producer. Wait-free.
+    #[inline]
+    pub fn keep(self) {
+        std::mem::forget(self); // as in `ReadView::keep`
+    }
+}
+
+impl<'b> IntoIterator for &'b mut ReadBatch<'_> {
+    type Item = Frame<'b>;
+    type IntoIter = Iter<'b>;
+
+    #[inline]
+    fn into_iter(self) -> Iter<'b> {
+        self.iter()
+    }
+}
+
+impl Drop for ReadBatch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.tally.frames > 0 {
+            self.consumer.release(self.consumer.lanes.at().looked_at(), self.tally);
+        }
+    }
+}
+
+/// Iterates over the frames of a [`ReadBatch`].
+pub struct Iter<'b> {
+    consumer: &'b mut Consumer,
+    tally: &'b mut Tally,
+    max: u32,
+}
+
+impl<'b> Iterator for Iter<'b> {
+    type Item = Frame<'b>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Frame<'b>> {
+        if self.tally.frames >= self.max {
+            return None;
+        }
+        // The next call that returns a result reports a corrupt frame.
+        let frame = self.consumer.lanes.here().look().ok()?;
+        self.tally.add(&frame);
+        let payload = std::ptr::from_ref(self.consumer.payload(&frame));
+        // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is
+        // released. Only the batch's drop releases, and the batch can neither be dropped nor used
+        // otherwise while it is borrowed for 'b; the calls of this iterator (`look`, `payload`)
+        // release nothing.
+        let payload: &'b [u8] = unsafe { &*payload };
+        Some(Frame { header: frame.header(), stamp: 0, payload })
+    }
+}
