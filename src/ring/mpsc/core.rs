@@ -229,6 +229,8 @@ impl Lanes {
                 self.current = at;
                 return;
             }
+            // It may have become empty at the end of its last turn.
+            self.publish(at);
             self.step();
         }
     }
