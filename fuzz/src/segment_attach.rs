@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use slipring::{Event, Kind, Mutex, Options, Redelivery, Result, Ring, Semaphore, SignalSemaphore};
-use slipring::{latest, mpmc, spsc, stream};
+use slipring::{latest, mpmc, mpsc, spsc, stream};
 
 use super::draw::Draw;
 use super::shared::{CONSUMER_PAGE, LINE, PAGE, PRODUCER_PAGE, Shared, len_of, reseal_header, sealed};
 
 const OPERATIONS: usize = 64;
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Spsc,
     Kind::Mpmc,
     Kind::Stream,
@@ -25,6 +25,7 @@ const KINDS: [Kind; 8] = [
     Kind::SignalSemaphore,
     Kind::Event,
     Kind::Mutex,
+    Kind::Mpsc,
 ];
 
 /// Runs one input.
@@ -97,6 +98,12 @@ fn template(draw: &mut Draw<'_>, kind: Kind) -> (Vec<u8>, usize) {
             let _ = tx.try_write(&vec![7; 100 * fill]);
             read(&ring)
         }
+        Kind::Mpsc => {
+            let ring = Ring::create_anonymous(&set(Options::mpsc(PAGE, 3))).unwrap();
+            let mut producers = [mpsc::Producer::attach(&ring).unwrap(), mpsc::Producer::attach(&ring).unwrap()];
+            (0..fill).for_each(|i| drop(producers[i % 2].try_send(&vec![i as u8; i])));
+            read(&ring)
+        }
         Kind::Latest => {
             let ring = Ring::create_anonymous(&set(Options::latest(8, 48))).unwrap();
             let mut tx = latest::Writer::attach(&ring).unwrap();
@@ -144,8 +151,11 @@ fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
             return;
         }
         // The heads of eight cells of latest values, and the first two words of their slots.
-        8 => match draw.below(2) {
+        8 => match draw.below(4) {
             0 => (data_offset + 8 * draw.below(8), draw.nasty()),
+            // The states of three lanes: epoch, owner, phase; and their words. Behind six records.
+            1 => (LANES + 8 * draw.below(3), draw.nasty() << 15 | (draw.below(7) as u64) << 3 | draw.below(8) as u64),
+            2 => (LANES + LINE + LINE * draw.below(12) + 8 * draw.below(2), draw.nasty()),
             _ => (data_offset + 128 + 64 * draw.below(32) + 8 * draw.below(2), draw.nasty()),
         },
         _ => (8 * draw.below(image.len() / 8 + 1), draw.word()),
@@ -155,6 +165,9 @@ fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
         into.copy_from_slice(&word.to_le_bytes());
     }
 }
+
+/// The lanes of an mpsc ring of three: behind the records of its participants.
+const LANES: usize = 4 * PAGE + 6 * 256;
 
 /// The first word of a short header.
 fn frame_word(draw: &mut Draw<'_>) -> u64 {
@@ -234,6 +247,7 @@ struct Seats {
     mpmc: (Option<mpmc::Producer>, Option<mpmc::Consumer>),
     stream: (Option<stream::Producer>, Option<stream::Consumer>),
     latest: (Option<latest::Writer>, Option<latest::Reader>),
+    mpsc: (Vec<mpsc::Producer>, Option<mpsc::Consumer>),
 }
 
 fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
@@ -244,6 +258,10 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
         0..=11 if ring.kind() == Kind::Latest => match draw.below(2) {
             0 => seats.latest.0 = Some(latest::Writer::attach(ring)?),
             _ => seats.latest.1 = Some(latest::Reader::attach(ring)?),
+        },
+        0..=11 if ring.kind() == Kind::Mpsc => match draw.below(2) {
+            0 => seats.mpsc.0.push(mpsc::Producer::attach(ring)?),
+            _ => seats.mpsc.1 = Some(mpsc::Consumer::attach(ring)?),
         },
         0..=2 => {
             seats.spsc.0 = Some(spsc::Producer::attach(ring)?);
@@ -264,7 +282,7 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
             seats.stream.1 = Some(stream::Consumer::attach(ring)?);
         }
         12 => {
-            let _ = ring.stats();
+            let _ = (ring.stats(), ring.lanes());
         }
         13 => {
             ring.verify()?;
@@ -293,6 +311,7 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
             seats.spsc.0 = None;
             seats.mpmc.1 = None;
             seats.latest.0 = None;
+            seats.mpsc.0.pop();
         }
     }
     Ok(())
@@ -311,6 +330,15 @@ fn send(draw: &mut Draw<'_>, seats: &mut Seats, payload: &[u8]) -> Result<()> {
                 batch.push(payload)?;
                 batch.commit();
             }
+            _ => tx.send_deadline(payload, Duration::ZERO)?,
+        }
+    }
+    let producers = seats.mpsc.0.len();
+    if producers > 0 {
+        let tx = &mut seats.mpsc.0[draw.below(producers)];
+        match draw.below(3) {
+            0 => tx.try_send(payload)?,
+            1 => tx.try_reserve(len)?.commit(len / 2),
             _ => tx.send_deadline(payload, Duration::ZERO)?,
         }
     }
@@ -346,6 +374,18 @@ fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<
             }
             3 => rx.try_recv()?.keep(),
             _ => touch(&rx.recv_deadline(Duration::ZERO)?),
+        }
+    }
+    if let Some(rx) = &mut seats.mpsc.1 {
+        match draw.below(4) {
+            0 => rx.try_recv()?.frame().iter().for_each(|view| touch(view)),
+            1 => drop(rx.try_recv_into(buffer)?),
+            2 => {
+                for frame in rx.try_recv_batch(usize::MAX)?.frame().iter_mut().flat_map(|batch| batch.iter()) {
+                    touch(frame.payload);
+                }
+            }
+            _ => rx.recv_deadline(Duration::ZERO)?.frame().into_iter().for_each(|view| view.keep()),
         }
     }
     if let Some(rx) = &seats.mpmc.1 {
