@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::ops::Deref;
 
-use super::core::{Ended, Found, Lanes};
+use super::core::{Found, Lanes};
+use super::received::{ReadBatch, ReadView, Received, Source};
 use crate::error::{Error, Result};
+use crate::frame::Header;
 use crate::frame::header::SHORT;
-use crate::frame::{Frame, Header};
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
@@ -30,52 +30,6 @@ use crate::wait::eventcount::{One, SLEEP_CAP};
 /// Frames of a turn, of about the size of the last one.
 const TURN: u64 = 64;
 
-/// What a consumer receives: a frame, or the end of a producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a frame, or the end of a producer"]
-pub enum Received<F> {
-    /// The next frame of a lane: a view, a header, or a batch of frames.
-    Frame(F),
-    /// A producer has closed or died. All that it had committed was received before.
-    Ended(Ended),
-}
-
-impl<F> Received<F> {
-    /// The frame, unless a producer has ended.
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
-    /// tx.send(b"hello")?;
-    /// tx.close();
-    /// assert_eq!(&*rx.recv()?.frame().unwrap(), b"hello");
-    /// assert!(rx.recv()?.frame().is_none());
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    pub fn frame(self) -> Option<F> {
-        match self {
-            Received::Frame(frame) => Some(frame),
-            Received::Ended(_) => None,
-        }
-    }
-
-    fn map<T>(self, frame: impl FnOnce(F) -> T) -> Received<T> {
-        match self {
-            Received::Frame(found) => Received::Frame(frame(found)),
-            Received::Ended(end) => Received::Ended(end),
-        }
-    }
-}
-
-/// Where a frame comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Source {
-    /// The number of the lane: it belongs to one producer until its [`Ended`] is received.
-    pub lane: u16,
-    /// The producer's id as a participant: see [`ParticipantInfo::id`](crate::ParticipantInfo::id).
-    pub producer: u16,
-}
-
 /// The consumer. A ring has one at a time: a successor can attach when it is dropped, or when its
 /// process has died. In the second case, the frames that it held are redelivered with a mark.
 ///
@@ -90,7 +44,7 @@ pub struct Source {
 ///
 /// If a lane is damaged, one call fails with [`Error::Corrupt`]. Then that lane is left out.
 pub struct Consumer {
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
     run: Run,
     attachment: Attachment<One>,
     /// A consumer is used by one thread at a time.
@@ -197,7 +151,7 @@ impl Consumer {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Received<ReadView<'_>>> {
         let found = self.try_next()?;
-        Ok(found.map(|frame| ReadView { consumer: self, frame }))
+        Ok(found.map(|frame| ReadView::new(self, frame)))
     }
 
     /// Receives the next frame in place, or the end of a producer; waits while there is neither.
@@ -225,7 +179,7 @@ impl Consumer {
     #[inline]
     pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<Received<ReadView<'_>>> {
         let found = self.next(deadline)?;
-        Ok(found.map(|frame| ReadView { consumer: self, frame }))
+        Ok(found.map(|frame| ReadView::new(self, frame)))
     }
 
     /// Copies the next frame into `buffer` and releases it, or returns the end of a producer, if
@@ -342,7 +296,7 @@ impl Consumer {
     #[inline(always)]
     pub(super) fn batch(&mut self, max: usize) -> ReadBatch<'_> {
         self.lanes.here().rewind();
-        ReadBatch { consumer: self, tally: Tally::default(), max: u32::try_from(max).unwrap_or(u32::MAX) }
+        ReadBatch::new(self, max)
     }
 
     #[inline(always)]
@@ -490,130 +444,5 @@ impl Drop for Consumer {
         if self.attachment.is_attached() {
             self.lanes.hand_back();
         }
-    }
-}
-
-/// A frame in place. Dropping it releases it.
-#[must_use = "dropping a view releases its frame unread"]
-pub struct ReadView<'a> {
-    consumer: &'a mut Consumer,
-    frame: Peeked,
-}
-
-impl ReadView<'_> {
-    /// The frame's header.
-    #[inline]
-    #[must_use]
-    pub fn header(&self) -> Header {
-        self.frame.header()
-    }
-
-    /// Where the frame comes from.
-    #[inline]
-    #[must_use]
-    pub fn source(&self) -> Source {
-        self.consumer.source()
-    }
-
-    /// Leaves the frame in the ring: this consumer or its successor receives it next from its
-    /// producer.
-    #[inline]
-    pub fn keep(self) {
-        std::mem::forget(self); // nothing to free; the consumer continues at its first unreleased frame
-    }
-}
-
-impl Deref for ReadView<'_> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        self.consumer.payload(&self.frame)
-    }
-}
-
-impl Drop for ReadView<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.consumer.release(self.frame.end(), Tally::of(&self.frame));
-    }
-}
-
-/// Frames of one lane in place. Dropping it releases those that were read.
-#[must_use = "a batch that is not looked at receives nothing"]
-pub struct ReadBatch<'a> {
-    consumer: &'a mut Consumer,
-    tally: Tally,
-    /// No more frames than this are shown.
-    max: u32,
-}
-
-impl ReadBatch<'_> {
-    /// The committed frames, in order, including those that arrive meanwhile, at most one lane
-    /// full.
-    #[inline]
-    pub fn iter(&mut self) -> Iter<'_> {
-        Iter { consumer: self.consumer, tally: &mut self.tally, max: self.max }
-    }
-
-    /// Where the frames come from.
-    #[inline]
-    #[must_use]
-    pub fn source(&self) -> Source {
-        self.consumer.source()
-    }
-
-    /// Leaves all frames in the ring: they are the next ones that this consumer or its successor
-    /// receives from their producer. Wait-free.
-    #[inline]
-    pub fn keep(self) {
-        std::mem::forget(self); // as in `ReadView::keep`
-    }
-}
-
-impl<'b> IntoIterator for &'b mut ReadBatch<'_> {
-    type Item = Frame<'b>;
-    type IntoIter = Iter<'b>;
-
-    #[inline]
-    fn into_iter(self) -> Iter<'b> {
-        self.iter()
-    }
-}
-
-impl Drop for ReadBatch<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.tally.frames > 0 {
-            self.consumer.release(self.consumer.lanes.at().looked_at(), self.tally);
-        }
-    }
-}
-
-/// Iterates over the frames of a [`ReadBatch`].
-pub struct Iter<'b> {
-    consumer: &'b mut Consumer,
-    tally: &'b mut Tally,
-    max: u32,
-}
-
-impl<'b> Iterator for Iter<'b> {
-    type Item = Frame<'b>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Frame<'b>> {
-        if self.tally.frames >= self.max {
-            return None;
-        }
-        // The next call that returns a result reports a corrupt frame.
-        let frame = self.consumer.lanes.here().look().ok()?;
-        self.tally.add(&frame);
-        let payload = std::ptr::from_ref(self.consumer.payload(&frame));
-        // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is
-        // released. Only the batch's drop releases, and the batch can neither be dropped nor used
-        // otherwise while it is borrowed for 'b; the calls of this iterator (`look`, `payload`)
-        // release nothing.
-        let payload: &'b [u8] = unsafe { &*payload };
-        Some(Frame { header: frame.header(), stamp: 0, payload })
     }
 }

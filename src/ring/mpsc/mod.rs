@@ -69,13 +69,15 @@ pub(crate) mod inspect;
 pub(crate) mod lanes;
 pub(crate) mod layout;
 mod producer;
+mod received;
 #[cfg(test)]
 mod tests;
 
-pub use consumer::{Consumer, Iter, ReadBatch, ReadView, Received, Source};
+pub use consumer::Consumer;
 pub use core::Ended;
 pub use inspect::{LaneInfo, LaneState};
 pub use producer::Producer;
+pub use received::{Iter, ReadBatch, ReadView, Received, Source};
 
 pub use super::spsc::{WriteBatch, WriteGrant};
 use super::{Options, Ring};
