@@ -23,6 +23,7 @@ debug! {
     spsc::ReadView<'_>, "spsc::ReadView": header len;
     spsc::ReadBatch<'_>, "spsc::ReadBatch":;
     spsc::Iter<'_>, "spsc::Iter":;
+    broadcast::WriteGrant<'_>, "broadcast::WriteGrant": len;
     broadcast::WriteBatch<'_>, "broadcast::WriteBatch": len;
     broadcast::ReadView<'_>, "broadcast::ReadView": header len;
     broadcast::ReadBatch<'_>, "broadcast::ReadBatch":;

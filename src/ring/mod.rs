@@ -33,6 +33,7 @@ mod options;
 pub(crate) mod position;
 mod readiness;
 mod receive;
+mod send_calls;
 pub mod spsc;
 pub mod stream;
 #[cfg(feature = "async")]

@@ -78,7 +78,7 @@ pub use inspect::SubscriberInfo;
 pub use join::Start;
 pub use layout::{Mode, Position};
 pub use lossy_subscriber::{LossySubscriber, Received};
-pub use publisher::{Publisher, SlowPolicy, WriteBatch};
+pub use publisher::{Publisher, SlowPolicy, WriteBatch, WriteGrant};
 pub use subscriber::{Iter, ReadBatch, ReadView, Subscriber};
 #[cfg(feature = "async")]
 pub use tasks::{AsyncLossySubscriber, AsyncSubscriber};

@@ -1,4 +1,5 @@
-//! The publisher's handle: sending by copy and in batches, and what to do about slow subscribers.
+//! The publisher's handle: sending by copy, by grant and in batches
+//! (`send_calls.rs`), and what to do about slow subscribers.
 //!
 //! Relies on `gate.rs` for the algorithm, on `attachment.rs` for waiting and for liveness.
 
@@ -17,7 +18,8 @@ use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
 use crate::ring::level::fill_level;
 use crate::ring::readiness::Look;
-use crate::ring::spsc::core::Staged;
+use crate::ring::send_calls::send_calls;
+use crate::ring::spsc::core;
 use crate::ring::spsc::layout::Fault;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
@@ -53,8 +55,8 @@ pub enum SlowPolicy {
 /// sleeping subscribers, as long as no reliable subscriber leaves no room; then it looks at all
 /// subscribers, and asks the kernel whether the slowest is dead (one system call).
 ///
-/// There are no grants: subscribers may read what the publisher overwrites, so it is written by
-/// atomics (`docs/memory-model.md`).
+/// Subscribers may read what the publisher overwrites, so it is written by atomics
+/// (`docs/memory-model.md`), also through a grant.
 pub struct Publisher {
     core: gate::Publisher,
     policy: SlowPolicy,
@@ -75,6 +77,13 @@ struct Wait {
 }
 
 common_calls!(producer Publisher, "broadcast::Publisher", attachment, "this handle");
+send_calls!(
+    Publisher, "broadcast", core.bytes,
+    who: "the subscribers",
+    when: "a reliable subscriber leaves no room ([`SlowPolicy`])",
+    full: "[`Error::Full`] until the slowest reliable subscriber releases frames; [`Error::TooLarge`].",
+    errors: "[`Error::TooLarge`]; [`Error::Full`] with [`SlowPolicy::Fail`]; [`Error::Cancelled`]."
+);
 
 impl Publisher {
     /// Opens or creates the named ring, and attaches to it as its publisher.
@@ -178,127 +187,30 @@ impl Publisher {
         self.attachment.doom_for_test();
     }
 
-    /// Sends a copy of `payload`, if no reliable subscriber leaves no room for it. Wait-free.
+    /// Reserves room for a payload of up to `len` bytes, to be written in place. Wait-free.
+    ///
+    /// Invisible to subscribers until [`WriteGrant::commit`]. Dropping it without committing
+    /// aborts; nothing is sent. Subscribers may read what it overwrites, so it is no slice: it is
+    /// written by [`WriteGrant::write_at`].
     ///
     /// # Errors
-    /// [`Error::Full`] until the slowest reliable subscriber releases frames; [`Error::TooLarge`].
+    /// As [`Publisher::try_send`].
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::broadcast::pair(4096)?;
-    /// while tx.try_send(&[7; 100]).is_ok() {}
-    /// rx.try_recv()?;
-    /// tx.try_send(&[7; 100])?; // there is room again
+    /// let mut grant = tx.try_reserve(100)?;
+    /// grant.write_at(5, b" world");
+    /// grant.write_at(0, b"hello");
+    /// grant.commit(11);
+    /// drop(tx.try_reserve(100)?); // aborted
+    /// assert_eq!(&*rx.try_recv()?, b"hello world");
+    /// assert!(rx.try_recv().is_err());
     /// # Ok::<(), slipring::Error>(())
     /// ```
     #[inline]
-    pub fn try_send(&mut self, payload: &[u8]) -> Result<()> {
-        self.try_put(Header::PLAIN, payload)
-    }
-
-    /// [`Publisher::try_send`] with a kind, a stream and flags. `len` and `seq` of the header are
-    /// filled in.
-    ///
-    /// # Errors
-    /// As [`Publisher::try_send`], and [`Error::Invalid`] for a kind that [`Header::new`] and
-    /// [`Header::control`] refuse.
-    #[inline]
-    pub fn try_send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        self.try_put(header.checked()?, payload)
-    }
-
-    #[inline(always)]
-    fn try_put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        let tail = self.core.bytes.tail();
-        self.try_room_at(tail, payload.len())?;
-        self.write_and_commit(tail, header, payload);
-        Ok(())
-    }
-
-    /// Sends a copy of `payload`; waits while a reliable subscriber leaves no room
-    /// ([`SlowPolicy`]). Blocking: progress depends on the subscribers.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`]; [`Error::Full`] with [`SlowPolicy::Fail`]; [`Error::Cancelled`].
-    #[inline]
-    pub fn send(&mut self, payload: &[u8]) -> Result<()> {
-        self.put(Header::PLAIN, payload, Deadline::never())
-    }
-
-    /// [`Publisher::send`], until a deadline.
-    ///
-    /// # Errors
-    /// As [`Publisher::send`], and [`Error::Timeout`].
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let (mut tx, _rx) = slipring::broadcast::pair(4096)?;
-    /// tx.try_send(&[0; 4000])?;
-    /// let late = tx.send_deadline(&[0; 4000], Duration::from_millis(5));
-    /// assert!(matches!(late, Err(slipring::Error::Timeout)));
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    #[inline]
-    pub fn send_deadline(&mut self, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.put(Header::PLAIN, payload, deadline.into())
-    }
-
-    /// [`Publisher::send`] with a kind, a stream and flags. `len` and `seq` of the header are
-    /// filled in.
-    ///
-    /// # Errors
-    /// As [`Publisher::send`], and [`Error::Invalid`] for a kind that [`Header::new`] and
-    /// [`Header::control`] refuse.
-    #[inline]
-    pub fn send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        self.send_frame_deadline(header, payload, Deadline::never())
-    }
-
-    /// [`Publisher::send_frame`], until a deadline.
-    ///
-    /// # Errors
-    /// As [`Publisher::send_frame`], and [`Error::Timeout`].
-    ///
-    /// ```
-    /// use slipring::{Deadline, frame::Header};
-    /// let (mut tx, mut rx) = slipring::broadcast::pair(4096)?;
-    /// let header = Header { stream: 2, ..Header::new(0x0107, 0)? };
-    /// tx.send_frame_deadline(header, b"order", Deadline::never())?;
-    /// assert_eq!(rx.recv()?.header().stream, 2);
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    #[inline]
-    pub fn send_frame_deadline(&mut self, header: Header, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.put(header.checked()?, payload, deadline.into())
-    }
-
-    #[inline(always)]
-    fn put(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<()> {
-        let tail = self.core.bytes.tail();
-        self.check_call(payload.len())?;
-        if !self.core.has_room(tail, payload.len()) {
-            self.wait_for_room(payload.len(), deadline)?;
-        }
-        self.write_and_commit(tail, header, payload);
-        Ok(())
-    }
-
-    /// Starts a batch: frames that become visible at once, with one release store and one check for
-    /// sleepers.
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = slipring::broadcast::pair(4096)?;
-    /// let mut batch = tx.batch();
-    /// batch.push(b"one")?;
-    /// batch.push(b"two")?;
-    /// batch.commit();
-    /// assert_eq!(&*rx.try_recv()?, b"one");
-    /// assert_eq!(&*rx.try_recv()?, b"two");
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    #[inline]
-    pub fn batch(&mut self) -> WriteBatch<'_> {
-        self.staged_numbers.clear();
-        WriteBatch { staged: self.core.bytes.begin(), publisher: self, frames: 0, bytes: 0 }
+    pub fn try_reserve(&mut self, len: usize) -> Result<WriteGrant<'_>> {
+        self.try_room(len)?;
+        Ok(self.grant(len))
     }
 
     fill_level!(
@@ -309,22 +221,10 @@ impl Publisher {
         "let (mut tx, rx) = slipring::broadcast::pair(4096)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (24, 4096));"
     );
 
-    #[inline(always)]
-    fn check_call(&self, len: usize) -> Result<()> {
-        self.attachment.check_send()?;
-        if len <= self.max_payload() { Ok(()) } else { Err(Error::TooLarge { max: self.max_payload() }) }
-    }
-
-    #[inline(always)]
-    fn try_room_at(&mut self, tail: u64, len: usize) -> Result<()> {
-        self.check_call(len)?;
-        if self.core.has_room(tail, len) { Ok(()) } else { self.make_room(tail, len) }
-    }
-
     /// Moves the floor, and lets go of dead subscribers and of those that the policy says.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, tail: u64, len: usize) -> Result<()> {
+    fn full(&mut self, tail: u64, len: usize) -> Result<()> {
         // Each round lets one subscriber go, or ends.
         for _ in 0..=self.ring().max_participants() {
             match self.core.make_room(tail, len) {
@@ -357,7 +257,7 @@ impl Publisher {
     fn wait_for_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         let tail = self.core.bytes.tail();
         if self.policy == SlowPolicy::Fail {
-            return self.make_room(tail, len);
+            return self.full(tail, len);
         }
         let Publisher { core, policy, blocked, evicted, attachment, .. } = self;
         let policy = *policy;
@@ -392,15 +292,6 @@ impl Publisher {
     fn note_level(&self) {
         let (slowest, tail) = self.core.ring().slowest();
         self.attachment.raise_high_water(tail.wrapping_sub(slowest));
-    }
-
-    /// Sends a frame for which there is room at the publisher's tail.
-    #[inline(always)]
-    fn write_and_commit(&mut self, tail: u64, header: Header, payload: &[u8]) {
-        // SAFETY: the data is mapped twice (`expect_mirror`).
-        unsafe { self.core.bytes.write_whole(tail, payload) };
-        self.core.bytes.commit_at(tail, header.sent(payload.len(), self.sequencer.allocate(header)));
-        self.published_now(1, payload.len() as u64);
     }
 
     /// Counts the frames that have just become visible, and wakes the subscribers that sleep.
@@ -447,73 +338,30 @@ fn lets_go(
     is_evicted
 }
 
-/// Frames that become visible together. Dropping or forgetting it without [`WriteBatch::commit`]
-/// aborts: none of them is sent.
-#[must_use = "a batch that is not committed sends nothing"]
-pub struct WriteBatch<'a> {
-    publisher: &'a mut Publisher,
-    staged: Staged,
-    frames: u64,
-    bytes: u64,
-}
-
-impl WriteBatch<'_> {
-    /// Adds a copy of `payload`. Wait-free.
+impl WriteGrant<'_> {
+    /// Copies `bytes` into the grant, from its byte `at` on. What is committed and was not written
+    /// has any value. Wait-free.
     ///
-    /// # Errors
-    /// As [`Publisher::try_send`]. After [`Error::Full`] the batch is unchanged: commit it, and
-    /// start another.
+    /// # Panics
+    /// If that goes beyond the grant.
     #[inline]
-    pub fn push(&mut self, payload: &[u8]) -> Result<()> {
-        self.put(Header::PLAIN, payload)
+    pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at, "write beyond what was reserved");
+        let bytes_of = &self.producer.core.bytes;
+        bytes_of.shared().data.write_part(bytes_of.payload_offset() + at, bytes);
     }
 
-    /// [`WriteBatch::push`] with a kind, a stream and flags. `len` and `seq` of the header are
-    /// filled in.
-    ///
-    /// # Errors
-    /// As [`WriteBatch::push`], and [`Error::Invalid`] for a kind that [`Header::new`] and
-    /// [`Header::control`] refuse.
+    /// Bytes that were reserved.
     #[inline]
-    pub fn push_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        self.put(header.checked()?, payload)
-    }
-
-    #[inline(always)]
-    fn put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        let (tail, len) = (self.staged.tail(), payload.len());
-        self.publisher.try_room_at(tail, len)?;
-        let Publisher { core, sequencer, staged_numbers, .. } = &mut *self.publisher;
-        core.bytes.write(tail, payload);
-        core.bytes.stage(&mut self.staged, header.sent(len, staged_numbers.stage(sequencer, header)));
-        self.frames += 1;
-        self.bytes += len as u64;
-        Ok(())
-    }
-
-    /// Frames in the batch.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.frames as usize
+        self.len
     }
 
-    /// Whether the batch has no frames.
+    /// Whether no bytes were reserved.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.frames == 0
-    }
-
-    /// Makes the whole batch visible.
-    #[inline]
-    pub fn commit(self) {
-        // A copy of the batch in a forked child sends nothing, because the handle belongs to the
-        // parent.
-        if self.publisher.attachment.is_forked() {
-            return;
-        }
-        let Publisher { core, sequencer, staged_numbers, .. } = &mut *self.publisher;
-        core.bytes.publish(self.staged);
-        staged_numbers.commit(sequencer);
-        self.publisher.published_now(self.frames, self.bytes);
+        self.len == 0
     }
 }

@@ -320,6 +320,8 @@ impl<D: Data> Producer<D> {
         if record_size(header.len as usize) == record_size(granted) {
             self.ahead = lent.0;
         }
+        // Through the mapping by which the payload was written.
+        self.shared.data.end_parts(self.payload_offset() + header.len as usize);
         self.commit(header);
     }
 
