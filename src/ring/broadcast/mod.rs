@@ -81,7 +81,7 @@ pub use lossy_subscriber::{LossySubscriber, Received};
 pub use publisher::{Publisher, SlowPolicy, WriteBatch, WriteGrant};
 pub use subscriber::{Iter, ReadBatch, ReadView, Subscriber};
 #[cfg(feature = "async")]
-pub use tasks::{AsyncLossySubscriber, AsyncSubscriber};
+pub use tasks::{AsyncLossySubscriber, AsyncPublisher, AsyncSubscriber};
 
 use super::{Options, Ring};
 use crate::error::Result;

@@ -1,18 +1,20 @@
 //! The handles for tasks: calls that are awaited instead of blocking.
 //!
-//! Relies on `subscriber.rs` and `lossy_subscriber.rs` for the calls, on `set/tasks.rs` for the
-//! waiting.
+//! Relies on `publisher.rs`, `subscriber.rs` and `lossy_subscriber.rs`, on `ring/tasks.rs` for most
+//! calls, on `set/tasks.rs` for the waiting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use super::{LossySubscriber, ReadBatch, ReadView, Received, Subscriber};
+use super::{LossySubscriber, Publisher, ReadBatch, ReadView, Received, Subscriber, WriteGrant};
 use crate::error::Result;
+use crate::frame::Header;
 use crate::ring::receive::check_max;
 use crate::ring::spsc::layout::Peeked;
-use crate::ring::tasks::{stream_of_frames, task_calls};
+use crate::ring::tasks::{sink_of_frames, stream_of_frames, task_calls, task_consumer, task_producer};
 use crate::set::source::Readiness;
 use crate::set::tasks::{Attempt, Tasks, Waiting};
 
@@ -49,61 +51,7 @@ pub struct AsyncSubscriber {
     has_ended: bool,
 }
 
-task_calls!(AsyncSubscriber, Subscriber, "broadcast::AsyncSubscriber", { has_ended });
-stream_of_frames!(AsyncSubscriber);
-
-impl AsyncSubscriber {
-    /// Receives the next frame in place. Dropping the view releases it.
-    ///
-    /// # Errors
-    /// As [`Subscriber::recv`]; [`Error::Io`](crate::Error::Io) if the reactor cannot be started.
-    pub async fn recv(&mut self) -> Result<ReadView<'_>> {
-        let frame = self.next().await?;
-        Ok(self.handle.view(frame))
-    }
-
-    /// Receives the committed frames in place, at least one. Dropping the batch releases those that
-    /// were read.
-    ///
-    /// # Errors
-    /// As [`AsyncSubscriber::recv`]; [`Error::Invalid`](crate::Error::Invalid) if `max` is 0.
-    pub async fn recv_batch(&mut self, max: usize) -> Result<ReadBatch<'_>> {
-        check_max(max)?;
-        self.next().await?;
-        Ok(self.handle.batch(max))
-    }
-
-    async fn next(&mut self) -> Result<Peeked> {
-        let AsyncSubscriber { handle, own, .. } = self;
-        own.end(); // a `Stream` that was not polled to its end
-        let mut waiting = Waiting::new(&**own.tasks());
-        poll_fn(|cx| waiting.poll(cx, handle)).await
-    }
-
-    fn poll_copy(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
-        let frame = ready!(self.own.poll(cx, &mut self.handle))?;
-        Poll::Ready(Ok(self.handle.view(frame).to_vec()))
-    }
-}
-
-impl Attempt for Subscriber {
-    /// A frame, with the guard held. It is not dropped unused: no wait lies between it and its view
-    /// or its batch, which releases the guard.
-    type Found = Peeked;
-
-    #[inline]
-    fn attempt(&mut self) -> Result<Peeked> {
-        self.try_next()
-    }
-
-    fn is_likely(&mut self) -> bool {
-        self.core.has_next()
-    }
-
-    fn readiness(&mut self) -> Result<Readiness> {
-        Ok(self.readable())
-    }
-}
+task_consumer!(AsyncSubscriber, Subscriber, "broadcast::AsyncSubscriber");
 
 /// A [`LossySubscriber`] for tasks, under any executor. What is said of
 /// [`spsc::AsyncConsumer`](crate::spsc::AsyncConsumer) of cancelling, fairness and forks holds
@@ -174,3 +122,44 @@ impl Attempt for Copied<'_> {
         Ok(self.handle.readable())
     }
 }
+
+/// A [`Publisher`] for tasks, under any executor: its calls are awaited. What is said of
+/// [`spsc::AsyncConsumer`](crate::spsc::AsyncConsumer) of cancelling, fairness and forks holds
+/// here, too. With [`SlowPolicy::Evict`](super::SlowPolicy::Evict) a call evicts when it is time,
+/// also while it waits; with [`SlowPolicy::Fail`](super::SlowPolicy::Fail) it waits all the same:
+/// [`try_send`](Publisher::try_send) of the handle does not.
+///
+/// ```
+/// use slipring::broadcast::{self, AsyncPublisher};
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     let mut future = std::pin::pin!(future);
+/// #     loop {
+/// #         match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+/// #             std::task::Poll::Ready(output) => return output,
+/// #             std::task::Poll::Pending => std::thread::yield_now(),
+/// #         }
+/// #     }
+/// # }
+/// # block_on(async {
+/// let (tx, mut rx) = broadcast::pair(4096)?;
+/// let mut tx = AsyncPublisher::from(tx);
+/// tx.send(b"EURUSD 1.0842").await?;
+/// let mut grant = tx.reserve(100).await?; // room, to be filled in place
+/// grant.write_at(0, b"EURUSD 1.0843");
+/// grant.commit(13);
+/// assert_eq!(&*rx.try_recv()?, b"EURUSD 1.0842");
+/// assert_eq!(&*rx.try_recv()?, b"EURUSD 1.0843");
+/// # Ok::<(), slipring::Error>(())
+/// # })?;
+/// # Ok::<(), slipring::Error>(())
+/// ```
+pub struct AsyncPublisher {
+    handle: Publisher,
+    own: Waiting<Arc<Tasks>>,
+    /// The room that is waited for, as the reactor's look reads it.
+    room: Arc<AtomicUsize>,
+    /// A frame of the `Sink` that found no room.
+    staged: Option<Vec<u8>>,
+}
+
+task_producer!(AsyncPublisher, Publisher, "broadcast::AsyncPublisher");

@@ -1,6 +1,7 @@
 //! The handles for tasks: calls that are awaited instead of blocking.
 //!
-//! Relies on `producer.rs` and `consumer.rs` for the calls, on `set/tasks.rs` for the waiting.
+//! Relies on `producer.rs` and `consumer.rs`, on `ring/tasks.rs` for the calls, on `set/tasks.rs` for
+//! the waiting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use super::{Consumer, Producer, ReadBatch, ReadView, WriteGrant};
 use crate::error::Result;
 use crate::frame::Header;
 use crate::ring::receive::check_max;
-use crate::ring::tasks::{sink_of_frames, stream_of_frames, task_calls};
+use crate::ring::tasks::{sink_of_frames, stream_of_frames, task_calls, task_consumer, task_producer};
 use crate::set::source::Readiness;
 use crate::set::tasks::{Attempt, Tasks, Waiting};
 
@@ -68,60 +69,7 @@ pub struct AsyncConsumer {
     has_ended: bool,
 }
 
-task_calls!(AsyncConsumer, Consumer, "spsc::AsyncConsumer", { has_ended });
-stream_of_frames!(AsyncConsumer);
-
-impl AsyncConsumer {
-    /// Receives the next frame in place. Dropping the view releases it.
-    ///
-    /// # Errors
-    /// As [`Consumer::recv`]; [`Error::Io`](crate::Error::Io) if the reactor cannot be started.
-    pub async fn recv(&mut self) -> Result<ReadView<'_>> {
-        let frame = self.next().await?;
-        Ok(self.handle.view(frame))
-    }
-
-    /// Receives the committed frames in place, at least one. Dropping the batch releases those that
-    /// were read.
-    ///
-    /// # Errors
-    /// As [`AsyncConsumer::recv`]; [`Error::Invalid`](crate::Error::Invalid) if `max` is 0.
-    pub async fn recv_batch(&mut self, max: usize) -> Result<ReadBatch<'_>> {
-        check_max(max)?;
-        self.next().await?;
-        Ok(self.handle.batch(max))
-    }
-
-    async fn next(&mut self) -> Result<Peeked> {
-        let AsyncConsumer { handle, own, .. } = self;
-        own.end(); // a `Stream` that was not polled to its end
-        let mut waiting = Waiting::new(&**own.tasks());
-        poll_fn(|cx| waiting.poll(cx, handle)).await
-    }
-
-    fn poll_copy(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
-        let frame = ready!(self.own.poll(cx, &mut self.handle))?;
-        Poll::Ready(Ok(self.handle.view(frame).to_vec()))
-    }
-}
-
-impl Attempt for Consumer {
-    /// A frame that is not held: if this is dropped, the next attempt finds it again.
-    type Found = Peeked;
-
-    #[inline]
-    fn attempt(&mut self) -> Result<Peeked> {
-        self.try_next()
-    }
-
-    fn is_likely(&mut self) -> bool {
-        self.core.look_first().is_ok()
-    }
-
-    fn readiness(&mut self) -> Result<Readiness> {
-        Ok(self.readable())
-    }
-}
+task_consumer!(AsyncConsumer, Consumer, "spsc::AsyncConsumer");
 
 /// A [`Producer`] for tasks, under any executor: its calls are awaited. What is said of
 /// [`AsyncConsumer`] holds here, too.
@@ -157,90 +105,4 @@ pub struct AsyncProducer {
     staged: Option<Vec<u8>>,
 }
 
-task_calls!(AsyncProducer, Producer, "spsc::AsyncProducer", { room, staged });
-sink_of_frames!(AsyncProducer);
-
-impl AsyncProducer {
-    /// Sends a copy of `payload`. If the future is dropped before it is ready, nothing is sent.
-    ///
-    /// # Errors
-    /// As [`Producer::send`]; [`Error::Io`](crate::Error::Io) if the reactor cannot be started.
-    pub async fn send(&mut self, payload: &[u8]) -> Result<()> {
-        self.room(payload.len()).await?;
-        self.handle.put_ahead(Header::PLAIN, payload);
-        Ok(())
-    }
-
-    /// [`AsyncProducer::send`] with a kind, a stream and flags.
-    ///
-    /// # Errors
-    /// As [`AsyncProducer::send`], and [`Error::Invalid`](crate::Error::Invalid) for a kind that
-    /// [`Header::new`] and [`Header::control`] refuse.
-    pub async fn send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        let header = header.checked()?;
-        self.room(payload.len()).await?;
-        self.handle.put_ahead(header, payload);
-        Ok(())
-    }
-
-    /// Reserves room for a payload of up to `len` bytes, to be written in place. Invisible to the
-    /// consumer until [`WriteGrant::commit`]; dropping it aborts.
-    ///
-    /// # Errors
-    /// As [`AsyncProducer::send`].
-    pub async fn reserve(&mut self, len: usize) -> Result<WriteGrant<'_>> {
-        self.room(len).await?;
-        Ok(self.handle.grant(len))
-    }
-
-    /// Waits for room at the producer's tail.
-    async fn room(&mut self, len: usize) -> Result<()> {
-        let AsyncProducer { handle, own, room, staged } = self;
-        own.end(); // a `Sink` that was not polled to its end
-        let mut waiting = Waiting::new(&**own.tasks());
-        if let Some(len) = staged.as_ref().map(Vec::len) {
-            let outcome = poll_fn(|cx| waiting.poll(cx, &mut Room { handle, room, len })).await;
-            let frame = staged.take();
-            outcome?;
-            frame.iter().for_each(|frame| handle.put_ahead(Header::PLAIN, frame));
-        }
-        poll_fn(|cx| waiting.poll(cx, &mut Room { handle, room, len })).await
-    }
-
-    fn poll_put(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<()>> {
-        let AsyncProducer { handle, own, room, .. } = self;
-        ready!(own.poll(cx, &mut Room { handle, room, len: payload.len() }))?;
-        handle.put_ahead(Header::PLAIN, payload);
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// The wait for room for a payload of a length.
-struct Room<'a> {
-    handle: &'a mut Producer,
-    room: &'a Arc<AtomicUsize>,
-    len: usize,
-}
-
-impl Attempt for Room<'_> {
-    /// There is room at the tail until something is sent, which takes the handle.
-    type Found = ();
-
-    #[inline]
-    fn attempt(&mut self) -> Result<()> {
-        self.handle.try_room(self.len)
-    }
-
-    fn is_likely(&mut self) -> bool {
-        self.handle.is_room_likely(self.len)
-    }
-
-    fn readiness(&mut self) -> Result<Readiness> {
-        Ok(self.handle.writable_for(Arc::clone(self.room)))
-    }
-
-    fn prepare(&mut self) {
-        // Relaxed: the lock of the queue and the ring of the set order it before the look.
-        self.room.store(self.len, Relaxed);
-    }
-}
+task_producer!(AsyncProducer, Producer, "spsc::AsyncProducer");
