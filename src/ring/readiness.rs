@@ -7,9 +7,10 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::Ring;
-use super::broadcast::layout as broadcast;
+use super::broadcast::{Due, layout as broadcast};
 use super::latest::{Seen, layout as latest};
 use super::mpmc::layout as mpmc;
 use super::mpsc::layout as mpsc;
@@ -19,7 +20,7 @@ use super::stream::layout as stream;
 use crate::segment::Kind;
 use crate::segment::{Ends, Reaper, Role, Segment, Told};
 use crate::set::source::Source;
-use crate::wait::eventcount::{Event, Many, One};
+use crate::wait::eventcount::{Event, Many, One, SLEEP_CAP};
 
 /// How to see whether there is something at the edge.
 pub(super) enum Look {
@@ -41,7 +42,8 @@ pub(super) enum Look {
     /// A tail other than this, for a doorbell, which belongs to no subscriber.
     #[cfg(feature = "transports")]
     BroadcastNews(broadcast::Shared, AtomicU64),
-    BroadcastRoom(broadcast::Shared, Arc<AtomicUsize>),
+    /// Room for a payload of this length, or that a call may evict a subscriber.
+    BroadcastRoom(broadcast::Shared, Arc<AtomicUsize>, Arc<Due>),
     /// A frame in any lane, or the end of a producer.
     Mpsc(mpsc::Shared),
 }
@@ -94,7 +96,7 @@ impl Look {
             Look::Broadcast(shared, id) => shared.is_readable(*id),
             #[cfg(feature = "transports")]
             Look::BroadcastNews(shared, seen) => shared.slowest().1 != seen.load(Ordering::Relaxed),
-            Look::BroadcastRoom(shared, len) => shared.has_room_for(len.load(Ordering::Relaxed)),
+            Look::BroadcastRoom(shared, len, due) => shared.has_room_for(len.load(Ordering::Relaxed)) || due.is_over(),
         }
     }
 
@@ -107,8 +109,13 @@ impl Look {
         }
     }
 
-    fn is_of_producer(&self) -> bool {
-        matches!(self, Look::SpscRoom(..) | Look::StreamRoom(..) | Look::MpmcRoom(_) | Look::BroadcastRoom(..))
+    /// Consumers publish released space from time to time, so a producer's edge is looked at.
+    fn longest_sleep(&self) -> Option<Duration> {
+        match self {
+            Look::SpscRoom(..) | Look::StreamRoom(..) | Look::MpmcRoom(_) => Some(SLEEP_CAP),
+            Look::BroadcastRoom(_, _, due) => Some(due.longest_sleep()),
+            _ => None,
+        }
     }
 }
 
@@ -255,9 +262,8 @@ impl Source for Readable {
         self.side.pass_on();
     }
 
-    /// Consumers publish released space from time to time.
-    fn is_notified_late(&self) -> bool {
-        self.side.look.is_of_producer()
+    fn longest_sleep(&self) -> Option<Duration> {
+        self.side.look.longest_sleep()
     }
 
     fn segment(&self) -> &Arc<Segment> {
@@ -301,9 +307,15 @@ impl Watch {
         let len = Arc::<AtomicUsize>::default();
         let look = match ring.kind() {
             Kind::Mpmc => Look::MpmcRoom(ring.mpmc_shared()),
-            Kind::Broadcast => Look::BroadcastRoom(ring.broadcast_shared(), Arc::clone(&len)),
             _ => Look::SpscRoom(ring.spsc_shared(), ring.events_one().1, Arc::clone(&len)),
         };
+        Self::over(Side::new(ring, Role::Producer, look), len)
+    }
+
+    /// [`Watch::of_room`] for a publisher.
+    pub(crate) fn of_publisher(publisher: &super::broadcast::Publisher) -> Self {
+        let (ring, len) = (publisher.ring(), Arc::<AtomicUsize>::default());
+        let look = Look::BroadcastRoom(ring.broadcast_shared(), Arc::clone(&len), publisher.due());
         Self::over(Side::new(ring, Role::Producer, look), len)
     }
 
@@ -348,9 +360,8 @@ impl Source for Watch {
         self.0.side.pass_on();
     }
 
-    /// Consumers publish released space from time to time.
-    fn is_notified_late(&self) -> bool {
-        self.0.side.look.is_of_producer()
+    fn longest_sleep(&self) -> Option<Duration> {
+        self.0.side.look.longest_sleep()
     }
 
     fn segment(&self) -> &Arc<Segment> {

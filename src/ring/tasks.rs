@@ -236,6 +236,9 @@ macro_rules! task_producer {
             async fn room(&mut self, len: usize) -> Result<()> {
                 let $async { handle, own, room, staged } = self;
                 own.end(); // a `Sink` that was not polled to its end
+                if !handle.waits_for_room() && staged.is_none() {
+                    return handle.try_room(len);
+                }
                 let mut waiting = Waiting::new(&**own.tasks());
                 if let Some(len) = staged.as_ref().map(Vec::len) {
                     let outcome = poll_fn(|cx| waiting.poll(cx, &mut Room { handle, room, len })).await;

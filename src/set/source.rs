@@ -7,6 +7,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 
@@ -28,9 +29,10 @@ pub(crate) trait Source: Send + Sync {
     /// the set has slept here, and may have got a wake-up that its user did not need.
     fn pass_on(&self) {}
 
-    /// Whether notifiers may leave a waiter to the cap of its sleep.
-    fn is_notified_late(&self) -> bool {
-        false
+    /// How long a waiter may sleep until it looks again by itself, because notifiers may not tell
+    /// it, or because something is due by the clock.
+    fn longest_sleep(&self) -> Option<Duration> {
+        None
     }
 
     /// The segment whose participants can die.

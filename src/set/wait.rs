@@ -324,14 +324,17 @@ impl Checking {
     /// Checks the peers as far as it is time for that, and returns the longest sleep.
     fn check(&mut self, shared: &Shared, members: &[Arc<Member>]) -> Duration {
         let now = monotonic_ns();
-        let (mut by_clock, mut notified_late, mut abandoned) = (Vec::new(), false, false);
+        let (mut by_clock, mut abandoned) = (Vec::new(), false);
+        let mut longest = shared.longest_sleep(members.len());
         let (mut any, mut many) = (false, false);
         for member in members {
             let Some(source) = member.source() else { continue };
             any = true;
             abandoned |= source.is_abandoned();
             // A paused member rings the set when it goes on.
-            notified_late |= member.is_active() && source.is_notified_late();
+            if member.is_active() {
+                longest = source.longest_sleep().map_or(longest, |sleep| longest.min(sleep));
+            }
             many |= !source.segment().table().checks().are_few();
             if !member.watch.as_ref().is_some_and(|watch| watch.refresh()) {
                 by_clock.push(source);
@@ -340,7 +343,6 @@ impl Checking {
         if abandoned {
             shared.remove_abandoned();
         }
-        let mut longest = shared.longest_sleep(members.len());
         if !any {
             return longest;
         }
@@ -361,7 +363,7 @@ impl Checking {
             self.by_clock.make(now, SLEEP_CAP, 100, || by_clock.iter().copied().for_each(reap));
             longest = longest.min(self.by_clock.left(now));
         }
-        if notified_late { longest.min(SLEEP_CAP) } else { longest }
+        longest
     }
 }
 

@@ -170,8 +170,8 @@ pub(super) struct RoomBell(Hung<Writable>);
 impl RoomBell {
     /// # Errors
     /// As [`Doorbell::eventfd`].
-    pub(super) fn new(ring: &Ring) -> Result<Self> {
-        Hung::new(Watch::of_room(ring), Writable(new_eventfd()?)).map(RoomBell)
+    pub(super) fn new(watch: Watch) -> Result<Self> {
+        Hung::new(watch, Writable(new_eventfd()?)).map(RoomBell)
     }
 
     /// As [`Doorbell::arm`], when there was no room for a frame of `len` bytes.

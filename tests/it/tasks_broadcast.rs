@@ -7,7 +7,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::Stream;
-use slipring::broadcast::{self, AsyncLossySubscriber, AsyncSubscriber, Publisher, Received, SlowPolicy, Start};
+use futures_sink::Sink;
+use slipring::broadcast::{
+    self, AsyncLossySubscriber, AsyncPublisher, AsyncSubscriber, Publisher, Received, SlowPolicy, Start, Subscriber,
+};
+use slipring::frame::Header;
 use slipring::{Error, Options, Ring};
 
 use crate::common::tasks::{Count, block_on};
@@ -141,6 +145,100 @@ fn tasks_receive_a_stream_through_a_small_ring() {
                 assert_eq!(*rx.recv().await.unwrap(), n.to_le_bytes());
             }
             assert!(matches!(rx.recv().await, Err(Error::Closed)));
+        });
+    });
+}
+
+fn full_pair(policy: SlowPolicy) -> (AsyncPublisher, Subscriber) {
+    let (mut tx, rx) = broadcast::pair(4096).unwrap();
+    tx.set_policy(policy);
+    while tx.try_send(&[1; 500]).is_ok() {}
+    (tx.into(), rx)
+}
+
+/// Frames up to the next one without room.
+fn drain(rx: &mut Subscriber) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| rx.try_recv().ok().map(|view| view.to_vec())).collect()
+}
+
+#[test]
+fn a_dropped_send_of_a_publisher_sends_nothing_unless_it_was_ready() {
+    for stage in STAGES {
+        for how in 0..4 {
+            let (mut tx, mut rx) = full_pair(SlowPolicy::Block);
+            let mut received = Vec::new();
+            let mut make_room = || received.append(&mut drain(&mut rx));
+            match how {
+                0 => drop_at(stage, tx.send(&[2; 500]), &mut make_room),
+                1 => drop_at(stage, tx.send_frame(Header { stream: 3, ..Header::PLAIN }, &[2; 500]), &mut make_room),
+                2 => drop_at(stage, tx.reserve(500), &mut make_room), // a grant that is dropped aborts
+                _ => {
+                    Pin::new(&mut tx).start_send(vec![2; 500]).unwrap();
+                    drop_at(stage, poll_fn(|cx| Pin::new(&mut tx).poll_flush(cx)), &mut make_room);
+                }
+            }
+            assert!(received.iter().all(|frame| *frame == [1; 500]) && !received.is_empty());
+            // The frame of the sink stays in the handle, and goes first.
+            block_on(tx.send(&[3; 500])).unwrap();
+            let sent = stage == Stage::Ready && how != 2 || how == 3;
+            let expected: &[u8] = if sent { &[2, 3] } else { &[3] };
+            assert_eq!(drain(&mut rx).iter().map(|frame| frame[0]).collect::<Vec<_>>(), expected, "{stage:?}, {how}");
+        }
+    }
+}
+
+#[test]
+fn a_publishers_task_is_woken_when_an_eviction_is_due() {
+    let (mut tx, mut slow) = full_pair(SlowPolicy::Evict { after: Duration::from_millis(5) });
+    let count = Count::new();
+    {
+        let mut send = pin!(tx.send(&[2; 500]));
+        assert!(count.poll(send.as_mut()).is_pending());
+        count.wait(1);
+        assert!(matches!(count.poll(send.as_mut()), Poll::Ready(Ok(()))));
+    }
+    assert_eq!(tx.get_ref().evicted(), 1);
+    assert!(matches!(slow.try_recv(), Err(Error::Evicted)));
+}
+
+#[test]
+fn a_publishers_task_does_not_wait_if_its_policy_is_to_fail() {
+    let (mut tx, _slow) = full_pair(SlowPolicy::Fail);
+    let count = Count::new();
+    assert!(matches!(count.poll(pin!(tx.send(&[2; 500]))), Poll::Ready(Err(Error::Full))));
+    assert!(matches!(
+        count.poll(pin!(tx.reserve(500)).as_mut()).map(|grant| grant.err()),
+        Poll::Ready(Some(Error::Full))
+    ));
+}
+
+#[test]
+fn a_publishers_task_streams_through_a_small_ring() {
+    const FRAMES: u64 = 20_000;
+    let ring = Ring::create_anonymous(&Options::broadcast(4096)).unwrap();
+    let mut tx = AsyncPublisher::new(Publisher::attach(&ring).unwrap());
+    let subscribers = [(); 2].map(|()| AsyncSubscriber::new(Subscriber::attach(&ring, Start::Oldest).unwrap()));
+    std::thread::scope(|scope| {
+        for mut rx in subscribers {
+            scope.spawn(move || {
+                block_on(async {
+                    for n in 0..FRAMES {
+                        assert_eq!(*rx.recv().await.unwrap(), n.to_le_bytes());
+                    }
+                    assert!(matches!(rx.recv().await, Err(Error::Closed)));
+                });
+            });
+        }
+        block_on(async move {
+            for n in 0..FRAMES {
+                if n % 3 == 0 {
+                    let mut grant = tx.reserve(8).await.unwrap();
+                    grant.write_at(0, &n.to_le_bytes());
+                    grant.commit(8);
+                } else {
+                    tx.send(&n.to_le_bytes()).await.unwrap();
+                }
+            }
         });
     });
 }

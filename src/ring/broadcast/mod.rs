@@ -68,6 +68,7 @@ mod publisher;
 #[cfg(feature = "transports")]
 mod run;
 pub(crate) mod seat;
+mod slow;
 mod subscriber;
 #[cfg(feature = "async")]
 mod tasks;
@@ -78,7 +79,9 @@ pub use inspect::SubscriberInfo;
 pub use join::Start;
 pub use layout::{Mode, Position};
 pub use lossy_subscriber::{LossySubscriber, Received};
-pub use publisher::{Publisher, SlowPolicy, WriteBatch, WriteGrant};
+pub use publisher::{Publisher, WriteBatch, WriteGrant};
+pub(crate) use slow::Due;
+pub use slow::SlowPolicy;
 pub use subscriber::{Iter, ReadBatch, ReadView, Subscriber};
 #[cfg(feature = "async")]
 pub use tasks::{AsyncLossySubscriber, AsyncPublisher, AsyncSubscriber};

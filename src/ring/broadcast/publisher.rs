@@ -1,18 +1,19 @@
 //! The publisher's handle: sending by copy, by grant and in batches
-//! (`send_calls.rs`), and what to do about slow subscribers.
+//! (`send_calls.rs`).
 //!
-//! Relies on `gate.rs` for the algorithm, on `attachment.rs` for waiting and for liveness.
+//! Relies on `gate.rs` for the algorithm, on `slow.rs` for what to do about slow subscribers, on `attachment.rs` for waiting and for liveness.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
-use super::gate::{self, Blocked, Slow};
+use super::gate::{self, Blocked};
+#[cfg(feature = "transports")]
+use super::slow::Due;
+use super::slow::{Patience, SlowPolicy};
 use crate::error::{Error, Result};
 use crate::frame::{Header, Sequencer, StagedNumbers};
-use crate::os::clock::monotonic_ns;
 use crate::ring::attachment::{Attachment, Fan};
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
@@ -26,27 +27,6 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::SLEEP_CAP;
-
-/// What a publisher does when a reliable subscriber leaves no room for a frame.
-///
-/// Whatever it is, a dead subscriber is let go at once, and a lossy one never leaves no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SlowPolicy {
-    /// Blocking calls wait for it; `try_…` calls fail with [`Error::Full`].
-    #[default]
-    Block,
-    /// All calls fail with [`Error::Full`] at once.
-    Fail,
-    /// As `Block`; but a subscriber that has left no room for that long is evicted by the next call
-    /// that needs the room. Its next call fails with [`Error::Evicted`]. A subscriber that holds a
-    /// view or a batch is evicted when it has dropped that.
-    Evict {
-        /// How long the publisher waits for one subscriber.
-        after: Duration,
-    },
-}
 
 /// The publisher. A ring has one at a time: a successor can attach when it is dropped, or when its
 /// process has died.
@@ -59,21 +39,12 @@ pub enum SlowPolicy {
 /// (`docs/memory-model.md`), also through a grant.
 pub struct Publisher {
     core: gate::Publisher,
-    policy: SlowPolicy,
-    blocked: Option<Wait>,
-    evicted: u64,
+    patience: Patience,
     sequencer: Sequencer,
     staged_numbers: StagedNumbers,
     attachment: Attachment<Fan>,
     /// A publisher is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
-}
-
-/// The subscriber that leaves no room, and since when.
-#[derive(Clone, Copy)]
-struct Wait {
-    slow: Slow,
-    since: u64,
 }
 
 common_calls!(producer Publisher, "broadcast::Publisher", attachment, "this handle");
@@ -117,9 +88,7 @@ impl Publisher {
         attachment.announce();
         Ok(Publisher {
             core,
-            policy: SlowPolicy::default(),
-            blocked: None,
-            evicted: 0,
+            patience: Patience::new(),
             sequencer: Sequencer::new(),
             staged_numbers: StagedNumbers::default(),
             attachment,
@@ -132,8 +101,7 @@ impl Publisher {
     ///
     /// ```
     /// use slipring::{Error, broadcast::{self, SlowPolicy}};
-    /// use std::time::Duration;
-    /// let (mut tx, mut rx) = broadcast::pair(4096)?;
+    ///     /// let (mut tx, mut rx) = broadcast::pair(4096)?;
     /// tx.set_policy(SlowPolicy::Evict { after: Duration::from_millis(1) });
     /// for _ in 0..100 {
     ///     tx.send(&[7; 100])?;
@@ -143,14 +111,13 @@ impl Publisher {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn set_policy(&mut self, policy: SlowPolicy) {
-        self.policy = policy;
-        self.blocked = None;
+        self.patience.set_policy(policy);
     }
 
     /// How many subscribers this handle has evicted.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.evicted
+        self.patience.evicted()
     }
 
     /// How many frames were published in this ring, by this publisher and its predecessors.
@@ -174,11 +141,24 @@ impl Publisher {
     }
 
     /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len`
-    /// bytes. It is no borrow: this handle stays usable. Subscribers tell of released space from
-    /// time to time, so a set with such a member sleeps for at most 50 ms.
+    /// bytes, or a call could evict a subscriber ([`SlowPolicy::Evict`]). It is no borrow: this
+    /// handle stays usable. Subscribers tell of released space from time to time, so a set with such
+    /// a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
-        self.attachment.readiness(Look::BroadcastRoom(self.core.ring().clone(), Arc::new(AtomicUsize::new(len))))
+        self.writable_for(Arc::new(AtomicUsize::new(len)))
+    }
+
+    /// [`Publisher::writable`], for a length that changes.
+    pub(super) fn writable_for(&self, len: Arc<AtomicUsize>) -> Readiness {
+        let due = Arc::clone(self.patience.due());
+        self.attachment.readiness(Look::BroadcastRoom(self.core.ring().clone(), len, due))
+    }
+
+    /// When a call may evict a subscriber.
+    #[cfg(feature = "transports")]
+    pub(crate) fn due(&self) -> Arc<Due> {
+        Arc::clone(self.patience.due())
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.
@@ -229,13 +209,13 @@ impl Publisher {
         for _ in 0..=self.ring().max_participants() {
             match self.core.make_room(tail, len) {
                 Ok(()) => {
-                    self.blocked = None;
+                    self.patience.end();
                     return Ok(());
                 }
                 Err(Blocked::Batch) => return Err(Error::Full),
                 Err(Blocked::By(slow)) => {
                     let is_dead = self.attachment.is_dead(slow.id) && self.attachment.reap_dead_now()? > 0;
-                    if !is_dead && !self.lets_go(slow) {
+                    if !is_dead && !self.patience.lets_go(&mut self.core, &self.attachment, slow) {
                         break;
                     }
                 }
@@ -246,47 +226,43 @@ impl Publisher {
         self.attachment.explain(|| Ok(core.make_room(tail, len).is_ok().then_some(())))
     }
 
-    /// Whether the policy evicts the subscriber now, and that has worked.
-    fn lets_go(&mut self, slow: Slow) -> bool {
-        let Publisher { core, policy, blocked, evicted, attachment, .. } = self;
-        lets_go(core, attachment, *policy, blocked, evicted, slow)
-    }
-
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         let tail = self.core.bytes.tail();
-        if self.policy == SlowPolicy::Fail {
+        if !self.waits_for_room() {
             return self.full(tail, len);
         }
-        let Publisher { core, policy, blocked, evicted, attachment, .. } = self;
-        let policy = *policy;
-        let shared_blocked = Cell::new(*blocked);
+        let Publisher { core, patience, attachment, .. } = self;
+        let due = Arc::clone(patience.due());
         let outcome = attachment.wait(
             deadline,
-            || {
-                let mut since = shared_blocked.get();
-                let has_room = loop {
-                    match core.make_room(tail, len) {
-                        Ok(()) => break true,
-                        Err(Blocked::By(slow)) if lets_go(core, attachment, policy, &mut since, evicted, slow) => {}
-                        Err(_) => break false,
-                    }
-                };
-                shared_blocked.set(since);
-                Ok(has_room.then_some(()))
-            },
-            || match (policy, shared_blocked.get()) {
-                (SlowPolicy::Evict { after }, Some(wait)) => {
-                    let waited = Duration::from_nanos(monotonic_ns().saturating_sub(wait.since));
-                    after.saturating_sub(waited).clamp(SHORTEST_SLEEP, SLEEP_CAP)
+            || loop {
+                match core.make_room(tail, len) {
+                    Ok(()) => break Ok(Some(())),
+                    Err(Blocked::By(slow)) if patience.lets_go(core, attachment, slow) => {}
+                    Err(_) => break Ok(None),
                 }
-                _ => SLEEP_CAP,
             },
+            || due.longest_sleep(),
         );
-        *blocked = if outcome.is_ok() { None } else { shared_blocked.get() };
+        if outcome.is_ok() {
+            self.patience.end();
+        }
         self.note_level();
         outcome
+    }
+
+    /// Whether calls that do not begin with `try_` wait for room.
+    #[inline]
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.patience.policy() != SlowPolicy::Fail
+    }
+
+    /// Whether there is room by the positions that subscribers publish, or an eviction is due.
+    #[cfg(feature = "async")]
+    pub(super) fn is_room_likely(&mut self, len: usize) -> bool {
+        self.core.ring().has_room_for(len)
     }
 
     fn note_level(&self) {
@@ -301,41 +277,6 @@ impl Publisher {
         self.attachment.wake_peers(1);
         self.attachment.count_traffic(Counter::Sent, frames, bytes);
     }
-}
-
-/// The shortest sleep of a publisher that waits to evict.
-const SHORTEST_SLEEP: Duration = Duration::from_micros(100);
-
-/// Whether the subscriber that leaves no room has been let go: because the policy says so, by a
-/// predecessor that died meanwhile, or because there is none. `blocked` has the one that left no
-/// room before.
-fn lets_go(
-    core: &mut gate::Publisher,
-    attachment: &Attachment<Fan>,
-    policy: SlowPolicy,
-    blocked: &mut Option<Wait>,
-    evicted: &mut u64,
-    slow: Slow,
-) -> bool {
-    if core.is_evicted(slow) {
-        return core.evict(slow);
-    }
-    // A participant has an id for longer than an entry: this one is forged.
-    if attachment.is_absent(slow.id) {
-        core.disown(slow);
-        return true;
-    }
-    let SlowPolicy::Evict { after } = policy else { return false };
-    let now = monotonic_ns();
-    let wait = match *blocked {
-        Some(wait) if wait.slow == slow => wait,
-        _ => Wait { slow, since: now },
-    };
-    *blocked = Some(wait);
-    let is_time = Duration::from_nanos(now.saturating_sub(wait.since)) >= after;
-    let is_evicted = is_time && core.evict(slow);
-    *evicted += u64::from(is_evicted);
-    is_evicted
 }
 
 impl WriteGrant<'_> {

@@ -165,6 +165,13 @@ impl Producer {
         "let (mut tx, _rx) = slipring::spsc::pair(4096)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((tx.len(), tx.capacity()), (24, 4096));"
     );
 
+    /// Whether calls that do not begin with `try_` wait for room.
+    #[cfg(feature = "async")]
+    #[inline]
+    pub(super) fn waits_for_room(&self) -> bool {
+        true
+    }
+
     /// Whether there is room by the published head.
     #[cfg(feature = "async")]
     pub(super) fn is_room_likely(&mut self, len: usize) -> bool {

@@ -12,7 +12,7 @@ use super::{BROADCAST, LATEST, MPMC, NO_FRAMES, SPSC, no_ring};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::broadcast::Publisher;
-use crate::ring::{Ring, latest, mpmc, spsc};
+use crate::ring::{Ring, Watch, latest, mpmc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
@@ -130,8 +130,11 @@ impl Sender {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn with_doorbell(mut self) -> Result<Self> {
-        let end = self.end.as_ref().ok_or(Error::Closed)?;
-        self.bell = Some(RoomBell::new(end.ring().ok_or(ALWAYS_ROOM)?)?);
+        let watch = match self.end.as_ref().ok_or(Error::Closed)? {
+            SendingEnd::Broadcast(publisher) => Watch::of_publisher(publisher),
+            end => Watch::of_room(end.ring().ok_or(ALWAYS_ROOM)?),
+        };
+        self.bell = Some(RoomBell::new(watch)?);
         Ok(self)
     }
 

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::frame::{Event, Header};
-use crate::ring::broadcast::{LossySubscriber, Start};
+use crate::os::poll::{self, Ready};
+use crate::ring::broadcast::{self, LossySubscriber, SlowPolicy, Start};
 use crate::ring::{Options, Ring, mpmc, spsc};
 use crate::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, Released, pipe, stream};
 use crate::wait::deadline::Deadline;
@@ -42,6 +43,24 @@ fn a_lossy_receiver_tells_of_gaps_and_a_reliable_one_has_none() {
     tx.try_send(Header::PLAIN, b"rings").unwrap();
     let deadline = Duration::from_secs(20);
     assert!(matches!(belled.recv_deadline(deadline).unwrap(), Event::Frame(frame) if frame.payload == b"rings"));
+}
+
+#[test]
+fn the_bell_of_a_publisher_rings_for_room_and_when_an_eviction_is_due() {
+    let (tx, mut rx) = broadcast::pair(4096).unwrap();
+    let mut tx = Sender::from(tx).with_doorbell().unwrap();
+    let is_writable = |tx: &Sender, within| poll::wait(tx.poll_fd().unwrap(), Ready::Write, within).unwrap();
+    let (now, soon) = (Duration::ZERO, Duration::from_secs(20));
+    while tx.try_send(Header::PLAIN, &[7; 64]).is_ok() {}
+    assert!(!is_writable(&tx, now));
+    while rx.try_recv().is_ok() {}
+    assert!(is_writable(&tx, soon), "room");
+    let (mut tx, _slow) = broadcast::pair(4096).unwrap();
+    tx.set_policy(SlowPolicy::Evict { after: Duration::from_millis(5) });
+    let mut tx = Sender::from(tx).with_doorbell().unwrap();
+    while tx.try_send(Header::PLAIN, &[7; 64]).is_ok() {}
+    assert!(is_writable(&tx, soon), "an eviction is due");
+    tx.try_send(Header::PLAIN, &[7; 64]).unwrap();
 }
 
 #[test]

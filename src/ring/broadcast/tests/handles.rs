@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::{Mode, SlowPolicy, overwriting, pair};
 use super::*;
 use crate::error::{Error, Result};
+use crate::frame::Header;
 use crate::{Token, WaitSet};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -188,6 +189,55 @@ fn a_batch_appears_at_once_and_an_aborted_one_leaves_nothing() {
 }
 
 #[test]
+fn a_grant_is_written_in_parts_and_appears_when_it_is_committed() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let mut lossy = LossySubscriber::attach(tx.ring(), Start::Latest).unwrap();
+    for n in 0..300 {
+        let len = 8 + n as usize * 37 % 900; // whole units and parts of them, also across the end
+        let expected = payload(n, len);
+        let mut aborted = tx.reserve(900).unwrap();
+        aborted.write_at(0, &[0xEE; 900]);
+        if n % 2 == 0 {
+            assert!(aborted.commit_frame(Header { kind: 7, ..Header::PLAIN }, 900).is_err(), "a reserved kind");
+        }
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+        let mut grant = tx.try_reserve(len + n as usize % 100).unwrap();
+        assert_eq!(grant.len(), len + n as usize % 100);
+        let part = 1 + n as usize % 29;
+        let parts = expected.chunks(part).enumerate();
+        parts.rev().for_each(|(i, bytes)| grant.write_at(i * part, bytes));
+        grant.commit(len);
+        assert_eq!(*rx.try_recv().unwrap(), *expected);
+        assert_eq!(drain(&mut lossy), [(n, 0)]);
+        let report = tx.ring().verify().unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+    assert_eq!(tx.published(), 300);
+    for (at, len) in [(0, 9), (8, 1), (9, 0), (usize::MAX, 1)] {
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            tx.try_reserve(8).unwrap().write_at(at, &vec![0; len]);
+        }));
+        assert!(refused.is_err(), "{len} bytes at {at} of 8");
+    }
+    assert!(matches!(tx.try_reserve(4096), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn as_many_payloads_are_sent_as_there_is_room_for() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let payloads: Vec<_> = (0..10).map(|n| payload(n, 1000)).collect();
+    let all = || payloads.iter().map(Vec::as_slice);
+    assert_eq!(tx.try_send_batch(all()).unwrap(), 4);
+    assert!(matches!(tx.try_send_batch(all()), Err(Error::Full)));
+    assert!(matches!(tx.send_batch_deadline(all(), Duration::from_millis(1)), Err(Error::Timeout)));
+    (0..4).for_each(|n| assert_eq!(recv(&mut rx), n));
+    assert_eq!(tx.send_batch(all().skip(4)).unwrap(), 4);
+    tx.set_policy(SlowPolicy::Fail);
+    assert!(matches!(tx.send_batch(all()), Err(Error::Full)), "at once");
+    (4..8).for_each(|n| assert_eq!(recv(&mut rx), n));
+}
+
+#[test]
 fn views_that_are_kept_or_forgotten_come_again() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     (0..3).for_each(|n| tx.try_send(&payload(n, 64)).unwrap());
@@ -281,6 +331,55 @@ fn an_eviction_is_told_and_waits_for_views() {
     let mut again = Subscriber::attach(&ring, Start::Latest).unwrap();
     tx.try_send(&payload(7, 64)).unwrap();
     assert_eq!(recv(&mut again), 7, "the id has a new subscriber");
+}
+
+/// Sends into a full ring when a set says so. Returns how often the set said it until one was
+/// evicted, or `most` if that was too often.
+fn waits_until_evicted(tx: &mut Publisher, set: &mut WaitSet, most: u32) -> u32 {
+    for waits in 0..most {
+        set.wait_deadline(SOON).expect("an eviction is due");
+        let sent = tx.try_send(&[0; 64]);
+        if tx.evicted() > 0 {
+            sent.unwrap();
+            return waits;
+        }
+        assert!(matches!(sent, Err(Error::Full)));
+    }
+    most
+}
+
+#[test]
+fn a_set_is_told_when_an_eviction_is_due() {
+    for is_tried in [false, true] {
+        let (mut tx, _slow) = pair(4096).unwrap();
+        while tx.try_send(&[0; 64]).is_ok() {}
+        tx.set_policy(SlowPolicy::Evict { after: Duration::from_millis(5) });
+        if is_tried {
+            assert!(matches!(tx.try_send(&[0; 64]), Err(Error::Full)), "from now on it is waited for");
+        }
+        let mut set = WaitSet::new().unwrap();
+        set.add(Token(7), tx.writable(64)).unwrap();
+        // Without a call that has found no room, the first one is due at once.
+        assert!(waits_until_evicted(&mut tx, &mut set, 3) <= u32::from(!is_tried));
+    }
+}
+
+#[test]
+fn a_set_is_not_kept_awake_by_a_view_that_delays_an_eviction() {
+    let (mut tx, mut slow) = pair(4096).unwrap();
+    while tx.try_send(&[0; 64]).is_ok() {}
+    let view = slow.try_recv().unwrap();
+    tx.set_policy(SlowPolicy::Evict { after: Duration::from_millis(1) });
+    let mut set = WaitSet::new().unwrap();
+    set.add(Token(7), tx.writable(64)).unwrap();
+    let (start, mut waits) = (std::time::Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(400) {
+        waits += waits_until_evicted(&mut tx, &mut set, 1);
+    }
+    // 100 µs, and as long again each time, up to 50 ms.
+    assert!(waits < 40, "{waits} waits");
+    view.keep();
+    assert!(waits_until_evicted(&mut tx, &mut set, 3) < 3);
 }
 
 #[test]
