@@ -35,6 +35,7 @@ mod fragment;
 pub(crate) mod header;
 mod hello;
 mod inspect;
+mod owned;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use header::{DEFAULT_MAX_PAYLOAD, Flags, Header, LONG, MAX_HEADER, MAX_LEN, 
 pub(crate) use header::{IDENTIFIED, SYNC};
 pub use hello::{Clock, Hello};
 pub use inspect::sender_of;
+pub use owned::{OwnedEvent, OwnedFrame};
 pub(crate) use sequence::StagedNumbers;
 pub use sequence::{Order, Sequencer, Tracker};
 

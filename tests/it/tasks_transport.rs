@@ -1,9 +1,12 @@
 //! Tasks at transports: over the reactor under any executor, and in a runtime of Tokio.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
-use slipring::frame::{Event, Header};
+use futures_core::Stream;
+use futures_sink::Sink;
+use slipring::frame::{Event, Header, OwnedEvent, OwnedFrame};
 use slipring::transport::{AsyncReceiver, AsyncSender, FrameReceiver, FrameSender, pipe, ring, stream};
 use slipring::{Error, Options, spsc};
 
@@ -125,6 +128,99 @@ fn a_dropped_wait_loses_nothing() {
             });
         }
     }
+}
+
+fn stream_of(rx: &mut AsyncReceiver) -> impl Future<Output = Option<slipring::Result<OwnedEvent>>> {
+    poll_fn(|cx| Pin::new(&mut *rx).poll_next(cx))
+}
+
+#[test]
+fn a_sink_and_a_stream_of_owned_frames() {
+    const FRAMES: u64 = 500;
+    for tokio in [false, true] {
+        for ends in ALL {
+            let (tx, rx) = ends();
+            let sending = std::thread::spawn(move || {
+                in_tokio(async {
+                    let mut tx = if tokio { AsyncSender::in_tokio(tx) } else { AsyncSender::new(tx) };
+                    for n in 0..FRAMES {
+                        poll_fn(|cx| Pin::new(&mut tx).poll_ready(cx)).await.unwrap();
+                        let header = Header { stream: 3, ..Header::PLAIN };
+                        // Two frames or so fill the ring.
+                        let frame = OwnedFrame::new(header, vec![n as u8; 1900]);
+                        Pin::new(&mut tx).start_send(frame).unwrap();
+                        if n % 50 == 0 {
+                            poll_fn(|cx| Pin::new(&mut tx).poll_flush(cx)).await.unwrap();
+                        }
+                    }
+                    poll_fn(|cx| Pin::new(&mut tx).poll_close(cx)).await.unwrap();
+                });
+            });
+            in_tokio(async {
+                let mut rx = if tokio { AsyncReceiver::in_tokio(rx) } else { AsyncReceiver::new(rx) };
+                for n in 0..FRAMES {
+                    match stream_of(&mut rx).await {
+                        Some(Ok(OwnedEvent::Frame(frame))) => {
+                            assert_eq!((frame.header.stream, frame.header.seq), (3, n as u32));
+                            assert_eq!(frame.payload, [n as u8; 1900]);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                assert!(stream_of(&mut rx).await.is_none());
+            });
+            sending.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_dropped_poll_of_a_sink_or_a_stream_loses_nothing() {
+    for tokio in [false, true] {
+        for ends in [through_ring, without_descriptors] {
+            in_tokio(async {
+                let (tx, rx) = ends();
+                let (mut tx, mut rx) = match tokio {
+                    true => (AsyncSender::in_tokio(tx), AsyncReceiver::in_tokio(rx)),
+                    false => (AsyncSender::new(tx), AsyncReceiver::new(rx)),
+                };
+                let count = Count::new();
+                assert!(count.poll(pin!(stream_of(&mut rx))).is_pending());
+                let mut sent = 0u8;
+                loop {
+                    Pin::new(&mut tx).start_send(vec![sent; 1000].into()).unwrap();
+                    sent += 1;
+                    if count.poll(pin!(poll_fn(|cx| Pin::new(&mut tx).poll_ready(cx)))).is_pending() {
+                        break;
+                    }
+                }
+                // The last one waits in the sink. It goes before what is sent otherwise.
+                assert!(matches!(Pin::new(&mut tx).start_send(vec![0].into()), Err(Error::Full)), "not ready");
+                assert!(count.poll(pin!(tx.send(Header::PLAIN, &[sent; 1000]))).is_pending());
+                for n in 0..sent - 1 {
+                    assert!(matches!(rx.recv().await.unwrap(), Event::Frame(frame) if frame.payload == [n; 1000]));
+                }
+                tx.send(Header::PLAIN, &[sent; 1000]).await.unwrap();
+                for n in sent - 1..=sent {
+                    let event = stream_of(&mut rx).await.unwrap().unwrap();
+                    assert!(matches!(event.as_event(), Event::Frame(frame) if frame.payload == [n; 1000]), "{event:?}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn an_error_is_the_last_item_of_a_stream() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut rx = AsyncReceiver::new(Box::new(pipe::receiver(reader.into(), &stream::Options::new()).unwrap()));
+    std::io::Write::write_all(&mut writer, &[0xFF; 9]).unwrap();
+    drop(writer); // in the middle of what is no frame
+    block_on(async {
+        let item = stream_of(&mut rx).await;
+        assert!(matches!(item, Some(Err(Error::Corrupt { .. } | Error::PeerDead))), "{item:?}");
+        assert!(stream_of(&mut rx).await.is_none());
+    });
 }
 
 #[test]

@@ -73,6 +73,10 @@ use crate::set::tasks::{Attempt, Tasks, Waiting};
 /// assert_eq!(workers.into_iter().map(|worker| worker.join().unwrap()).sum::<u32>(), 10);
 /// # Ok::<(), slipring::Error>(())
 /// ```
+///
+/// A clone whose `Stream` was polled in vain, and is not polled again, counts as one that waits: a
+/// frame wakes its task, and the other tasks at this ring only 50 ms later. Poll it to its end, or
+/// drop the clone.
 pub struct AsyncConsumer {
     handle: Consumer,
     /// The wait of the `Stream`.

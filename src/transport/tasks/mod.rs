@@ -7,6 +7,8 @@
 //! wait looks which one it is, and waits for another one anew. Where there is none, the end is
 //! tried again every [`RETRY`].
 
+mod owned;
+
 use std::future::poll_fn;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::{FrameReceiver, FrameSender};
 use crate::error::{Error, Result};
-use crate::frame::{Event, Frame, Header};
+use crate::frame::{Event, Frame, Header, OwnedFrame};
 #[cfg(feature = "tokio")]
 use crate::os::{async_fd::PolledFd, poll::Ready};
 use crate::set::source::Readiness;
@@ -73,13 +75,15 @@ pub struct AsyncReceiver {
     wait: Wait,
     /// The payload of the event that was received last.
     payload: Vec<u8>,
+    /// Whether the last item of the `Stream` was an error.
+    has_ended: bool,
 }
 
 impl AsyncReceiver {
     /// Takes a receiver; its tasks may run under any executor.
     #[must_use]
     pub fn new(receiver: Box<dyn FrameReceiver>) -> Self {
-        AsyncReceiver { end: receiver, wait: Wait::new(), payload: Vec::new() }
+        AsyncReceiver { end: receiver, wait: Wait::new(), payload: Vec::new(), has_ended: false }
     }
 
     /// As [`AsyncReceiver::new`], in a runtime of Tokio, whose event loop then waits for the
@@ -98,7 +102,7 @@ impl AsyncReceiver {
     /// # Errors
     /// As [`FrameReceiver::recv`]; [`Error::Io`] if the reactor cannot be started.
     pub async fn recv(&mut self) -> Result<Event<'_>> {
-        let AsyncReceiver { end, wait, payload } = self;
+        let AsyncReceiver { end, wait, payload, .. } = self;
         let shape = wait.until(&mut Receive { end: &mut **end, payload }).await?;
         Ok(shape.event(&self.payload))
     }
@@ -127,13 +131,15 @@ impl std::fmt::Debug for AsyncReceiver {
 pub struct AsyncSender {
     end: Box<dyn FrameSender>,
     wait: Wait,
+    /// A frame of the `Sink` that found no room.
+    staged: Option<OwnedFrame>,
 }
 
 impl AsyncSender {
     /// Takes a sender; its tasks may run under any executor.
     #[must_use]
     pub fn new(sender: Box<dyn FrameSender>) -> Self {
-        AsyncSender { end: sender, wait: Wait::new() }
+        AsyncSender { end: sender, wait: Wait::new(), staged: None }
     }
 
     /// As [`AsyncSender::new`], in a runtime of Tokio: see [`AsyncReceiver::in_tokio`].
@@ -149,7 +155,8 @@ impl AsyncSender {
     /// # Errors
     /// As [`FrameSender::send`]; [`Error::Io`] if the reactor cannot be started.
     pub async fn send(&mut self, header: Header, payload: &[u8]) -> Result<()> {
-        let AsyncSender { end, wait } = self;
+        self.send_staged().await?;
+        let AsyncSender { end, wait, .. } = self;
         wait.until(&mut Send { end: &mut **end, what: What::Frame(header, payload) }).await
     }
 
@@ -158,7 +165,8 @@ impl AsyncSender {
     /// # Errors
     /// As [`FrameSender::flush_until`], without the time-out.
     pub async fn flush(&mut self) -> Result<()> {
-        let AsyncSender { end, wait } = self;
+        self.send_staged().await?;
+        let AsyncSender { end, wait, .. } = self;
         wait.until(&mut Send { end: &mut **end, what: What::Flush }).await
     }
 
@@ -167,7 +175,8 @@ impl AsyncSender {
     /// # Errors
     /// As [`FrameSender::close_until`], without the time-out.
     pub async fn close(&mut self) -> Result<()> {
-        let AsyncSender { end, wait } = self;
+        self.send_staged().await?;
+        let AsyncSender { end, wait, .. } = self;
         wait.until(&mut Close(&mut **end)).await
     }
 
@@ -387,6 +396,7 @@ impl Wait {
 
     /// Repeats an attempt until it succeeds or fails. Dropping the future ends the wait.
     async fn until<A: Polled>(&mut self, attempt: &mut A) -> Result<A::Found> {
+        self.end(); // a `Stream` or a `Sink` that was not polled to its end
         let outcome = match attempt.attempt() {
             Err(Error::Empty | Error::Full) => {
                 let one = One(self);
@@ -398,6 +408,32 @@ impl Wait {
             self.forget();
         }
         outcome
+    }
+
+    /// Polls an attempt until it succeeds or fails, without a future.
+    fn poll_until<A: Polled>(&mut self, cx: &mut Context<'_>, attempt: &mut A) -> Poll<Result<A::Found>> {
+        let outcome = match attempt.attempt() {
+            Err(Error::Empty | Error::Full) => match self.poll(cx, attempt) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => return Poll::Pending,
+            },
+            outcome => outcome,
+        };
+        self.end();
+        if outcome.is_err() || A::IS_LAST {
+            self.forget();
+        }
+        Poll::Ready(outcome)
+    }
+
+    /// Gives the wait up, if there is one.
+    fn end(&mut self) {
+        match &mut self.on {
+            On::Reactor(waiting) => waiting.end(),
+            // Its waker is replaced by the next wait, and dropped with the descriptor.
+            #[cfg(feature = "tokio")]
+            On::Tokio(_) => {}
+        }
     }
 
     /// Closes the duplicate of the descriptor, by which the peer might think that the end lives.
@@ -453,11 +489,6 @@ struct One<'a>(&'a mut Wait);
 
 impl Drop for One<'_> {
     fn drop(&mut self) {
-        match &mut self.0.on {
-            On::Reactor(waiting) => waiting.end(),
-            // Its waker is replaced by the next wait, and dropped with the descriptor.
-            #[cfg(feature = "tokio")]
-            On::Tokio(_) => {}
-        }
+        self.0.end();
     }
 }
