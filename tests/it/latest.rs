@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Flags, Header};
 use slipring::transport::{Doorbell, FrameReceiver, FrameReceiverExt, FrameSender, ring};
-use slipring::{Error, Options, Ring, latest};
+use slipring::{Error, Options, Ring, Token, WaitSet, latest};
 
 use crate::common::dir::TestDir;
 use crate::common::this_test::this_test;
@@ -198,6 +198,69 @@ fn a_doorbell_rings_for_each_change() {
     assert!(bell.arm());
     tx.write(0, b"new").unwrap();
     bell.wait(SOON).unwrap();
+}
+
+/// Other cells change all the time, and are not read.
+#[test]
+fn a_reader_is_told_of_the_cells_that_it_watches_and_of_no_other() {
+    use crate::common::tasks::{Count, block_on};
+    let (mut tx, mut rx) = latest::pair(8, 8).unwrap();
+    assert!(matches!(rx.watch([3, 8]), Err(Error::Invalid { .. })));
+    tx.write(0, b"all").unwrap();
+    assert_eq!(rx.changed().unwrap(), 0, "nothing was changed");
+    rx.watch([3, 5]).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.add(Token(7), rx.readable()).unwrap();
+    let others = |tx: &mut latest::Writer| {
+        (0..8).filter(|cell| ![3, 5].contains(cell)).for_each(|cell| {
+            tx.write(cell, b"other").unwrap();
+        })
+    };
+    for n in 0..50u64 {
+        let cell = [3, 5][n as usize % 2];
+        others(&mut tx);
+        assert!(matches!(rx.try_changed(), Err(Error::Empty)));
+        assert!(matches!(rx.changed_deadline(Duration::from_millis(1)), Err(Error::Timeout)));
+        assert_eq!(set.try_wait().unwrap().count(), 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| tx.write(cell, &n.to_le_bytes()).unwrap());
+            assert!(set.wait_deadline(SOON).unwrap().eq([Token(7)]));
+        });
+        assert_eq!(rx.changed().unwrap(), cell);
+        assert_eq!(rx.try_read(cell, &mut [0; 8]).unwrap().value, n.to_le_bytes());
+    }
+    let mut rx = latest::AsyncReader::new(rx);
+    {
+        let count = Count::new();
+        let mut changed = std::pin::pin!(rx.changed());
+        others(&mut tx);
+        assert!(count.poll(changed.as_mut()).is_pending());
+        tx.write(5, b"new").unwrap();
+        count.wait(1);
+        assert!(matches!(count.poll(changed.as_mut()), std::task::Poll::Ready(Ok(5))));
+    }
+    rx.get_mut().try_read(5, &mut [0; 8]).unwrap();
+    drop(tx);
+    assert!(matches!(block_on(rx.changed()), Err(Error::Closed)), "an end is told in any case");
+}
+
+#[test]
+fn a_dropped_wait_for_a_change_loses_nothing() {
+    use crate::common::tasks::block_on;
+    use crate::tasks::{STAGES, drop_at};
+    let (mut tx, rx) = latest::pair(2, 8).unwrap();
+    let mut rx = latest::AsyncReader::new(rx);
+    for n in 0..100u64 {
+        let (stage, cell) = (STAGES[n as usize % STAGES.len()], n as usize % 2);
+        drop_at(stage, rx.changed(), || {
+            tx.write(cell, &n.to_le_bytes()).unwrap();
+        });
+        assert_eq!(block_on(rx.changed()).unwrap(), cell, "{stage:?}: not read, so it is still changed");
+        let mut buffer = [0; 8];
+        let reading = rx.get_mut().try_read(cell, &mut buffer).unwrap();
+        assert_eq!((reading.value, reading.skipped), (n.to_le_bytes().as_slice(), 0), "{stage:?}");
+        assert!(matches!(rx.get_mut().try_changed(), Err(Error::Empty)), "{stage:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The reader's handle of a board of latest values.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::core::{self, Miss};
 use super::layout::{Shape, Shared};
@@ -29,14 +29,22 @@ pub struct Reading<V> {
     pub skipped: u64,
 }
 
-/// The versions that a reader has read last; 0 before the first. Shared with what a set of waits
-/// looks at.
+/// What a reader has read, and what it wants to be told. Shared with what a set of waits looks at.
 #[derive(Clone)]
-pub(in crate::ring) struct Seen(Arc<[AtomicU64]>);
+pub(in crate::ring) struct Seen(Arc<[SeenCell]>);
+
+#[derive(Default)]
+struct SeenCell {
+    /// The version that was read last; 0 before the first.
+    version: AtomicU64,
+    /// Whether its changes are not reported. Relaxed: the set that looks at it is told by nothing
+    /// else either.
+    is_ignored: AtomicBool,
+}
 
 impl Seen {
     fn new(cells: usize) -> Self {
-        Seen((0..cells).map(|_| AtomicU64::new(0)).collect())
+        Seen((0..cells).map(|_| SeenCell::default()).collect())
     }
 
     /// As of a reader that has read every value.
@@ -51,27 +59,29 @@ impl Seen {
     #[cfg(feature = "transports")]
     pub(in crate::ring) fn mark_all(&self, shared: &Shared) {
         for (cell, seen) in self.0.iter().enumerate() {
-            seen.store(shared.version(cell), Ordering::Relaxed);
+            seen.version.store(shared.version(cell), Ordering::Relaxed);
         }
     }
 
-    /// The first cell from `first` on, and then from 0, that has a value which was not read.
+    /// The first cell from `first` on, and then from 0, that has a value which was not read, and is
+    /// not ignored.
     #[inline]
     pub(in crate::ring) fn changed(&self, shared: &Shared, first: usize) -> Option<usize> {
-        (first..self.0.len()).chain(0..first).find(|cell| self.has_changed(shared, *cell))
+        let is_ignored = |cell: usize| self.0[cell].is_ignored.load(Ordering::Relaxed);
+        (first..self.0.len()).chain(0..first).find(|cell| self.has_changed(shared, *cell) && !is_ignored(*cell))
     }
 
     #[inline(always)]
     fn has_changed(&self, shared: &Shared, cell: usize) -> bool {
         // Relaxed: a hint; the copy acquires.
-        shared.version(cell) != self.0[cell].load(Ordering::Relaxed)
+        shared.version(cell) != self.0[cell].version.load(Ordering::Relaxed)
     }
 
     /// Records that `version` was read; returns how many were skipped.
     #[inline(always)]
     fn read(&self, cell: usize, version: u64) -> u64 {
-        let last = self.0[cell].load(Ordering::Relaxed);
-        self.0[cell].store(version, Ordering::Relaxed);
+        let last = self.0[cell].version.load(Ordering::Relaxed);
+        self.0[cell].version.store(version, Ordering::Relaxed);
         if last == 0 { 0 } else { version.saturating_sub(last).saturating_sub(1) }
     }
 }
@@ -79,7 +89,8 @@ impl Seen {
 /// A reader. A board has any number of them, up to its number of participants. They do not wait for
 /// each other, and the writer does not wait for them.
 ///
-/// A reader keeps 8 bytes for each cell: the version that it has read.
+/// A reader keeps 16 bytes for each cell: the version that it has read, and whether it watches it
+/// ([`Reader::watch`]).
 pub struct Reader {
     shared: Shared,
     seen: Seen,
@@ -110,6 +121,36 @@ impl Reader {
         let seen = Seen::new(shared.cells());
         attachment.announce();
         Ok(Reader { shared, seen, next: 0, attachment })
+    }
+
+    /// From now on, only changes of `cells` are reported: by [`changed`](Reader::changed), in sets,
+    /// by descriptors and to tasks. All cells can still be read. A new reader watches all of them.
+    /// Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such cell: nothing is changed then.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::latest::pair(64, 8)?;
+    /// rx.watch([7, 9])?; // two faders of a control surface
+    /// tx.write(5, b"other")?;
+    /// assert!(matches!(rx.try_changed(), Err(slipring::Error::Empty)));
+    /// tx.write(9, b"-3 dB")?;
+    /// assert_eq!(rx.changed()?, 9);
+    /// assert_eq!(rx.try_read(5, &mut [0; 8])?.value, b"other");
+    /// rx.watch(0..64)?;
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn watch(&mut self, cells: impl IntoIterator<Item = usize>) -> Result<()> {
+        let mut is_ignored = vec![true; self.cells()];
+        for cell in cells {
+            self.shared.check(cell)?;
+            is_ignored[cell] = false;
+        }
+        for (cell, is_ignored) in self.seen.0.iter().zip(is_ignored) {
+            cell.is_ignored.store(is_ignored, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// What a [`WaitSet`](crate::WaitSet) needs to wait until a cell has a value that was not read.
@@ -193,7 +234,8 @@ impl Reader {
     /// The next cell that has a value which this reader has not read. Cells take turns: a cell that
     /// changes all the time does not hide others. Wait-free: at most a load for each cell.
     ///
-    /// Reading the cell makes it unchanged. A cell that is not read is returned again in its turn.
+    /// Reading the cell makes it unchanged. A cell that is not read is returned again in its turn;
+    /// one that is of no interest is left out by [`Reader::watch`].
     ///
     /// # Errors
     /// [`Error::Empty`] if there is none; [`Error::Closed`] or [`Error::PeerDead`] if in addition
