@@ -16,6 +16,7 @@ use super::mpmc::layout as mpmc;
 use super::mpsc::layout as mpsc;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
+use crate::os::clock::monotonic_ns;
 #[cfg(feature = "transports")]
 use crate::segment::Kind;
 use crate::segment::{Ends, Reaper, Role, Segment, Told};
@@ -109,7 +110,13 @@ impl Look {
         }
     }
 
-    /// Consumers publish released space from time to time, so a producer's edge is looked at.
+    /// Whether the only consumer, or each subscriber, publishes released space from time to time. (Of
+    /// a slot ring, many producers would look for it.)
+    fn is_told_late(&self) -> bool {
+        matches!(self, Look::SpscRoom(..) | Look::StreamRoom(..) | Look::BroadcastRoom(..))
+    }
+
+    /// Until when a producer's edge is to be looked at.
     fn longest_sleep(&self) -> Option<Duration> {
         match self {
             Look::SpscRoom(..) | Look::StreamRoom(..) | Look::MpmcRoom(_) => Some(SLEEP_CAP),
@@ -162,17 +169,53 @@ struct News {
     reported: Option<Ends>,
 }
 
+/// The first sleep of a set that waits for room.
+const FIRST_SLEEP: Duration = Duration::from_millis(1);
+
 /// One edge of a ring, without a participant of its own: where to sleep, what to look for.
 struct Side {
     ring: Ring,
     edge: Edge,
     look: Look,
+    /// Since when a set has slept here and found nothing, in nanoseconds; 0 if it has not. Relaxed:
+    /// it only decides how long it sleeps.
+    since: AtomicU64,
     reaper: Mutex<Option<Reaper>>,
 }
 
 impl Side {
     fn new(ring: &Ring, role: Role, look: Look) -> Self {
-        Side { ring: ring.clone(), edge: Edge::new(ring, role, &look), look, reaper: Mutex::new(None) }
+        Side {
+            ring: ring.clone(),
+            edge: Edge::new(ring, role, &look),
+            look,
+            since: AtomicU64::new(0),
+            reaper: Mutex::new(None),
+        }
+    }
+
+    #[inline]
+    fn finds(&self) -> bool {
+        let finds = self.look.finds();
+        if finds && self.since.load(Ordering::Relaxed) != 0 {
+            self.since.store(0, Ordering::Relaxed);
+        }
+        finds
+    }
+
+    /// Consumers publish released space from time to time. A set that waits for it sleeps as long as
+    /// it has waited already, so what it is not told costs it at most as long again.
+    fn longest_sleep(&self) -> Option<Duration> {
+        let longest = self.look.longest_sleep()?;
+        if !self.look.is_told_late() {
+            return Some(longest);
+        }
+        let (now, since) = (monotonic_ns(), self.since.load(Ordering::Relaxed));
+        if since == 0 {
+            self.since.store(now, Ordering::Relaxed);
+            return Some(longest.min(FIRST_SLEEP));
+        }
+        Some(longest.min(Duration::from_nanos(now.saturating_sub(since)).max(FIRST_SLEEP)))
     }
 
     /// Changes when a participant joins or departs.
@@ -255,7 +298,7 @@ impl Source for Readable {
 
     #[inline]
     fn is_ready(&self, reporting: bool) -> bool {
-        self.side.look.finds() || self.has_news(reporting)
+        self.side.finds() || self.has_news(reporting)
     }
 
     fn pass_on(&self) {
@@ -263,7 +306,7 @@ impl Source for Readable {
     }
 
     fn longest_sleep(&self) -> Option<Duration> {
-        self.side.look.longest_sleep()
+        self.side.longest_sleep()
     }
 
     fn segment(&self) -> &Arc<Segment> {
@@ -353,7 +396,7 @@ impl Source for Watch {
     /// Whether the handle may find a frame, bytes, room, or an end. May be true without a cause,
     /// for example in a damaged ring, which the consumer then reports.
     fn is_ready(&self, _: bool) -> bool {
-        self.0.side.look.finds() || self.0.side.membership() != self.0.since.load(Ordering::Relaxed)
+        self.0.side.finds() || self.0.side.membership() != self.0.since.load(Ordering::Relaxed)
     }
 
     fn pass_on(&self) {
@@ -361,7 +404,7 @@ impl Source for Watch {
     }
 
     fn longest_sleep(&self) -> Option<Duration> {
-        self.0.side.look.longest_sleep()
+        self.0.side.longest_sleep()
     }
 
     fn segment(&self) -> &Arc<Segment> {
@@ -382,8 +425,30 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::ring::{Options, mpmc};
+    use crate::ring::{Options, mpmc, spsc};
+    use crate::set::{Token, WaitSet};
     use crate::wait::eventcount::{SLEEP_CAP, Sleep};
+
+    #[test]
+    fn room_for_one_frame_is_found_soon_by_a_set() {
+        let (mut tx, mut rx) = spsc::pair(4096).unwrap();
+        let mut wait = || {
+            while tx.try_send(&[0; 64]).is_ok() {}
+            let mut set = WaitSet::new().unwrap();
+            set.add(Token(0), tx.writable(64)).unwrap();
+            let start = Instant::now();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(SLEEP_CAP / 10);
+                    drop(rx.try_recv().unwrap()); // too little to be published
+                });
+                set.wait().unwrap().for_each(drop);
+            });
+            start.elapsed()
+        };
+        // A loaded machine may wake a sleeper late, but not early.
+        assert!((0..100).any(|_| wait() < SLEEP_CAP / 2), "it is found at the end of a sleep of 50 ms");
+    }
 
     #[test]
     fn a_watcher_passes_on_the_wake_up_that_a_consumer_needs() {

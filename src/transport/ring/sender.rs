@@ -107,8 +107,9 @@ impl Sender {
     /// as those of all other senders do. It is armed by a [`FrameSender::try_send`] that finds the
     /// ring full. Some system calls; a thread of the process waits for up to 120 such descriptors.
     ///
-    /// Consumers publish released space from time to time, so the descriptor may become writable
-    /// up to 50 ms after a single frame was released.
+    /// Consumers publish released space from time to time. So after a single frame was released, the
+    /// descriptor may become writable late: by as long again as it was waited for, and by 50 ms at
+    /// most.
     ///
     /// # Errors
     /// [`Error::Io`] if no descriptor or no thread can be created; [`Error::Unsupported`] for
