@@ -1,7 +1,8 @@
 //! Stopping on SIGINT and SIGTERM: the first signal requests an end, the second one kills.
 //!
-//! Used by the verbs that run until they are stopped. A wait is divided into slices, or is a `poll`
-//! of a descriptor together with a pipe that the signal handler writes to. A signal that was
+//! Used by the verbs that run until they are stopped. A wait is a `poll` of a descriptor together with
+//! a pipe that the signal handler writes to, or a call that the handler cancels; where there is
+//! neither, it is divided into slices. A signal that was
 //! ignored when the program started (SIGINT in a shell's background job) stays ignored.
 
 use std::io;
@@ -14,12 +15,16 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use slipring::transport::FrameReceiver;
 use slipring::{Canceller, Deadline};
 
 use crate::failure::{FAILED, Failure, Outcome};
 
 /// The length of a slice: how long a wait lasts until it checks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// The longest wait for a descriptor, for what it does not tell.
+const LONGEST_POLL: Duration = Duration::from_millis(500);
 
 /// After an end was requested: how long frames that have been read may wait for their receiver
 /// without progress.
@@ -113,6 +118,21 @@ impl Interrupt {
         }
     }
 
+    /// Waits until `fd` is readable or at its end, an end is requested, or the time is over. Returns
+    /// whether it is the first.
+    fn wait_for_input(&self, fd: impl AsFd, until: Deadline) -> bool {
+        while !self.asked() && !until.has_passed() {
+            let left = timespec(until.remaining());
+            let mut both = [PollFd::new(&fd, PollFlags::IN), PollFd::new(&*self.pipe, PollFlags::IN)];
+            match poll(&mut both, Some(&left)) {
+                Err(Errno::INTR) => {}
+                Err(_) => return true, // the caller's next call reports the error
+                Ok(_) => return !both[0].revents().is_empty(),
+            }
+        }
+        false
+    }
+
     /// Sleeps, unless an end is requested.
     pub(crate) fn sleep(&self, time: Duration) {
         let until = Deadline::after(time);
@@ -160,6 +180,21 @@ impl Wait<'_> {
         let slice = until.min(Deadline::after(SLICE));
         self.last = slice == until;
         slice
+    }
+
+    /// The deadline of a call of `rx`, which has just found nothing, before the next
+    /// [`Wait::goes_on`]. If `rx` has a descriptor, this waits for it; the calls of a ring are
+    /// cancelled ([`Interrupt::cancels`]).
+    pub(crate) fn for_frame(&mut self, rx: &dyn FrameReceiver) -> Deadline {
+        let until = self.until();
+        let Some(fd) = rx.poll_fd() else {
+            return if rx.canceller().is_some() { until } else { self.slice() };
+        };
+        if self.interrupt.wait_for_input(fd, until.min(Deadline::after(LONGEST_POLL))) {
+            return self.slice();
+        }
+        self.last = until.has_passed();
+        Deadline::after(Duration::ZERO)
     }
 
     /// Whether an end was requested.

@@ -55,6 +55,7 @@ use std::os::fd::BorrowedFd;
 use crate::error::Error;
 use crate::error::Result;
 use crate::frame::{Event, Header};
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 
 /// The sending end of a transport. Object-safe: endpoints open a `Box<dyn FrameSender>`. Import
@@ -290,6 +291,13 @@ pub trait FrameReceiver: Send {
 
     /// The guarantees of this transport.
     fn capabilities(&self) -> &'static Capabilities;
+
+    /// A handle that ends the blocking calls of this receiver from another thread or a signal
+    /// handler, where there is one: for a ring without a doorbell. Where there is none, poll the
+    /// descriptor together with another one.
+    fn canceller(&self) -> Option<Canceller> {
+        None
+    }
 
     /// A descriptor that polls readable when [`FrameReceiver::try_recv`] may have a result, where
     /// there is one. It announces only *new* bytes: call `try_recv` until it returns `Empty` before

@@ -176,17 +176,30 @@ impl Recv {
     /// Receives until the end, or until this sender's end if another receiver is to be opened for
     /// the next one.
     fn drain_transport(&self, rx: &mut dyn FrameReceiver, reopens: bool, writer: &mut Writer) -> Outcome {
+        if let Some(canceller) = rx.canceller() {
+            writer.interrupt.cancels(canceller)?;
+        }
         let mut wait = writer.interrupt.wait(self.timeout);
+        // Whether the last call has found nothing.
+        let mut is_drained = false;
         // The end that was received behind other frames. The next call may not report it again, as
         // another sender may have begun.
         let mut end = None;
         while !writer.is_over() {
-            match end.take().map_or_else(|| rx.recv_deadline(wait.slice()), Err) {
+            let until = match end {
+                None if is_drained => wait.for_frame(rx),
+                _ => wait.slice(),
+            };
+            match end.take().map_or_else(|| rx.recv_deadline(until), Err) {
                 Ok(event) => {
                     writer.take_event(event)?;
                     rx.release(); // a publisher may evict a receiver that holds no frame
+                    is_drained = false;
                 }
-                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(Error::Timeout) if wait.goes_on() => {
+                    is_drained = true;
+                    continue;
+                }
                 Err(error) if reopens && writer.is_followed(&error) => return Ok(()),
                 Err(error) => match writer.end(error, &mut wait)? {
                     Next::Wait => continue,
@@ -202,6 +215,7 @@ impl Recv {
                             rx.release();
                         }
                         Err(error) => {
+                            is_drained = true;
                             end = Some(error).filter(|error| !matches!(error, Error::Empty));
                             return Ok(false);
                         }

@@ -124,9 +124,12 @@ impl<'a> Way<'a> {
 
     /// Passes frames on until there are no more, or DST takes no more.
     fn pump(&mut self, rx: &mut dyn FrameReceiver, tx: &mut dyn FrameSender) -> Outcome<End> {
+        if let Some(canceller) = rx.canceller() {
+            self.interrupt.cancels(canceller)?;
+        }
         let mut wait = self.interrupt.wait(self.options.timeout);
         let mut left = self.options.count.unwrap_or(u64::MAX);
-        let mut is_flushed = true;
+        let mut is_flushed = false;
         let is_latest = *rx.capabilities() == LATEST;
         // After an end was requested: how long SRC may deliver frames that would be lost with this
         // process.
@@ -154,8 +157,16 @@ impl<'a> Way<'a> {
                 }
             }
             // As long as frames arrive, they are collected.
-            let until = stopping.map_or_else(|| wait.slice(), |end| end.min(Deadline::after(GRACE)));
-            let received = if is_flushed { rx.recv_deadline(until) } else { rx.try_recv() };
+            let received = match stopping {
+                _ if !is_flushed => rx.try_recv(),
+                Some(end) => rx.recv_deadline(end.min(Deadline::after(GRACE))),
+                // The failure of the other direction is looked for, or there is something to say.
+                None if self.options.duplex || self.options.stats => rx.recv_deadline(wait.slice()),
+                None => {
+                    let until = wait.for_frame(rx);
+                    rx.recv_deadline(until)
+                }
+            };
             match received {
                 // It is still in the ring, and is the first of those that go at once.
                 Ok(Event::Frame(frame)) if self.encoded && !frame.header.flags.contains(Flags::REDELIVERED) => continue,
@@ -208,13 +219,14 @@ impl<'a> Way<'a> {
                     }
                     continue;
                 }
-                Err(Error::Timeout) if stopping.is_some() => {
+                Err(Error::Timeout | Error::Cancelled) if stopping.is_some() => {
                     if !rx.capabilities().lossless {
                         break;
                     }
                     let text = "interrupted inside a frame, whose sender does not finish it";
                     return Err(Failure::new(LOST, text).at(self.names[0]));
                 }
+                Err(Error::Cancelled) => continue, // an end was requested
                 Err(Error::Timeout) if wait.goes_on() || self.interrupt.asked() => {
                     self.say(false)?;
                     continue;

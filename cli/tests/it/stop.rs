@@ -49,6 +49,48 @@ fn recv_ends_on_the_first_signal_while_frames_keep_coming() {
     }
 }
 
+/// How often the threads of a process have gone to sleep.
+fn sleeps(process: &mut Process) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.child().id())).unwrap();
+    let status = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+    let count = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    tasks.map(|task| count(status(task.unwrap()))).sum()
+}
+
+#[test]
+fn a_relay_and_a_receiver_sleep_until_there_is_something() {
+    let place = Place::new();
+    let at = place.path().display().to_string();
+    place.run("create ring:x").succeeds();
+    let mut idle = Vec::new();
+    for (n, verb) in [format!("relay fifo:{at}/0 ring:x"), format!("recv fifo:{at}/1")].into_iter().enumerate() {
+        let mut process = place.start(&verb);
+        let mut sender = place.start(&format!("send fifo:{at}/{n}"));
+        sender.write(b"0123456789\n");
+        if n == 0 {
+            place.wait_for("stat x", |stat| stat["sent"] == 1);
+        } else {
+            process.first_bytes();
+        }
+        idle.push((sender, process));
+    }
+    let before: Vec<_> = idle.iter_mut().map(|(_, process)| sleeps(process)).collect();
+    let seconds = 4;
+    std::thread::sleep(Duration::from_secs(seconds));
+    for ((_, process), before) in idle.iter_mut().zip(before) {
+        let count = sleeps(process) - before;
+        assert!(count <= 5 * seconds, "{count} sleeps in {seconds} s");
+    }
+    for (sender, mut process) in idle {
+        process.signal("TERM");
+        assert_eq!(end(process).code, 143);
+        sender.finish();
+    }
+}
+
 #[test]
 fn a_pause_between_frames_ends_with_the_signal() {
     let place = Place::new();

@@ -18,6 +18,7 @@ use crate::ring::broadcast::{LossySubscriber, Start, Subscriber};
 use crate::ring::{Holder, Ring, latest, mpmc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
+use crate::wait::cancel::Canceller;
 use crate::wait::deadline::Deadline;
 
 /// The usual capacity of a pipe. A longer run would hold room that could already be free.
@@ -273,6 +274,20 @@ impl FrameReceiver for Receiver {
             ReceivingEnd::Lossy(_) => &LOSSY,
             ReceivingEnd::Latest(_) => &LATEST,
             ReceivingEnd::Stranger(_) => &UNTRUSTED,
+        }
+    }
+
+    fn canceller(&self) -> Option<Canceller> {
+        if self.bell.is_some() {
+            return None;
+        }
+        match &self.end {
+            ReceivingEnd::Spsc(holder) => Some(holder.consumer().canceller()),
+            ReceivingEnd::Mpmc(holder) => Some(holder.consumer().canceller()),
+            ReceivingEnd::Broadcast(holder) => Some(holder.consumer().canceller()),
+            ReceivingEnd::Lossy(lossy) => Some(lossy.subscriber.canceller()),
+            ReceivingEnd::Latest(board) => Some(board.reader.canceller()),
+            ReceivingEnd::Stranger(_) => None,
         }
     }
 

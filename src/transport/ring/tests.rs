@@ -64,6 +64,25 @@ fn the_bell_of_a_publisher_rings_for_room_and_when_an_eviction_is_due() {
 }
 
 #[test]
+fn a_receiver_of_any_ring_can_be_cancelled_while_it_waits() {
+    let of = |options: Options| Ring::create_anonymous(&options).unwrap();
+    for ring in [Options::spsc(4096), Options::mpmc(8, 64), Options::broadcast(4096), Options::latest(2, 8)].map(of) {
+        let mut receivers = vec![Receiver::attach(&ring).unwrap()];
+        if ring.kind() == Kind::Broadcast {
+            receivers.push(LossySubscriber::attach(&ring, Start::Latest).unwrap().into());
+        }
+        for mut rx in receivers {
+            let canceller = rx.canceller().unwrap();
+            let waiting = std::thread::spawn(move || rx.recv().map(drop));
+            canceller.cancel();
+            assert!(matches!(waiting.join().unwrap(), Err(Error::Cancelled)), "{:?}", ring.kind());
+        }
+    }
+    let ring = of(Options::spsc(4096));
+    assert!(Receiver::attach(&ring).unwrap().with_doorbell().unwrap().canceller().is_none());
+}
+
+#[test]
 fn the_held_frame_keeps_its_place_until_the_next_call() {
     let (mut tx, rx) = mpmc::pair(2, 8).map(|(tx, rx)| (Sender::from(tx), Receiver::from(rx))).unwrap();
     let mut rx = rx;
