@@ -50,6 +50,8 @@ assert_impl_all!(transport::AsyncSender: Send);
 #[cfg(all(feature = "async", feature = "transports"))]
 assert_impl_all!(transport::AsyncReceiver: Send);
 #[cfg(feature = "async")]
+assert_impl_all!(broadcast::AsyncPublisher: Send);
+#[cfg(feature = "async")]
 assert_impl_all!(broadcast::AsyncSubscriber: Send);
 #[cfg(feature = "async")]
 assert_impl_all!(broadcast::AsyncLossySubscriber: Send);
