@@ -43,6 +43,7 @@ FILES = {
     "src/wait/mutex.rs": ["mutex"],
     "src/wait/count.rs": ["count::"],
     "src/wait/event.rs": ["event::"],
+    "src/segment/message_type.rs": ["message_type"],
     "src/segment/liveness/table.rs": ["liveness"],
     "src/segment/liveness/lifecycle.rs": ["liveness"],
 }

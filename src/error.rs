@@ -1,5 +1,5 @@
-//! The error type of all calls. It is small, is created without an allocation, and each message
-//! says what to do.
+//! The error type of all calls. It is small, is created without an allocation (but for
+//! [`Error::OtherType`]), and each message says what to do.
 //!
 //! Used by every floor. Relies on no other module.
 
@@ -69,6 +69,14 @@ pub enum Error {
         expected: u64,
         /// What the other side has.
         found: u64,
+    },
+    /// The messages have another type than this side expects: see [`typed`](crate::typed).
+    #[error("the messages have another type: expected {expected}, found {found}")]
+    OtherType {
+        /// What this side expects.
+        expected: Box<str>,
+        /// What the ring or the sender has.
+        found: Box<str>,
     },
     /// The count of a [`SignalSemaphore`](crate::SignalSemaphore) would exceed its maximum: nothing
     /// was added.
@@ -158,7 +166,8 @@ pub enum ErrorKind {
     /// [`Error::Exists`], [`Error::RoleTaken`], [`Error::TooManyParticipants`],
     /// [`Error::NoFreeLane`].
     Conflict,
-    /// Do not use what is there: [`Error::Corrupt`], [`Error::Incompatible`], [`Error::Untrusted`].
+    /// Do not use what is there: [`Error::Corrupt`], [`Error::Incompatible`], [`Error::OtherType`],
+    /// [`Error::Untrusted`].
     Refused,
     /// The system failed: [`Error::Io`].
     System,
@@ -188,7 +197,9 @@ impl Error {
             Error::Full | Error::Empty | Error::Overtaken | Error::Timeout | Error::Overflow { .. } => {
                 ErrorKind::Temporary
             }
-            Error::Closed | Error::PeerDead | Error::NoConsumer | Error::Evicted => ErrorKind::NoPeer,
+            Error::Closed | Error::PeerDead | Error::NoConsumer | Error::Evicted => {
+                ErrorKind::NoPeer
+            }
             Error::Cancelled => ErrorKind::Cancelled,
             Error::Invalid { .. } | Error::TooLarge { .. } | Error::Forked | Error::Unsupported { .. } => {
                 ErrorKind::Usage
@@ -198,7 +209,9 @@ impl Error {
             | Error::RoleTaken { .. }
             | Error::TooManyParticipants { .. }
             | Error::NoFreeLane { .. } => ErrorKind::Conflict,
-            Error::Corrupt { .. } | Error::Incompatible { .. } | Error::Untrusted { .. } => ErrorKind::Refused,
+            Error::Corrupt { .. } | Error::Incompatible { .. } | Error::OtherType { .. } | Error::Untrusted { .. } => {
+                ErrorKind::Refused
+            }
             Error::Io { .. } => ErrorKind::System,
         }
     }
@@ -235,6 +248,9 @@ impl PartialEq for Error {
                 Incompatible { what, expected, found },
                 Incompatible { what: other_what, expected: other_expected, found: other_found },
             ) => (what, expected, found) == (other_what, other_expected, other_found),
+            (OtherType { expected, found }, OtherType { expected: other_expected, found: other_found }) => {
+                (expected, found) == (other_expected, other_found)
+            }
             (Io { op, source }, Io { op: other_op, source: other }) => {
                 op == other_op && source.raw_os_error() == other.raw_os_error() && source.kind() == other.kind()
             }

@@ -67,7 +67,9 @@
 //! * `tokio` (off by default): transports wait in the event loop of Tokio's runtime.
 //! * `zerocopy` (off by default): typed messages and streams, for example
 //!   [`spsc::Producer::try_send_value`] and [`stream::Consumer::try_read_values`], for every type
-//!   that derives the traits of the crate `zerocopy`.
+//!   that derives the traits of the crate `zerocopy`; and the module [`typed`], which checks that
+//!   both sides mean the same type.
+//! * `serde` (off by default): the codec [`typed::Postcard`], for every type of the crate `serde`.
 //! * `probe` (off by default): the measurements of `slipring bench`. For benchmarks only, and not
 //!   stable.
 //!
@@ -88,6 +90,8 @@
 
 #![cfg_attr(not(feature = "async"), doc = "\n[`spsc::AsyncConsumer`]: #features\n[`AsyncSemaphore`]: #features")]
 #![cfg_attr(not(feature = "transports"), doc = "\n[`transport`]: #features\n[`endpoint`]: #features")]
+#![cfg_attr(not(feature = "zerocopy"), doc = "\n[`typed`]: #features")]
+#![cfg_attr(not(feature = "serde"), doc = "\n[`typed::Postcard`]: #features")]
 #![warn(missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -112,6 +116,8 @@ pub(crate) mod sync;
 mod threads;
 #[cfg(feature = "transports")]
 pub mod transport;
+#[cfg(feature = "zerocopy")]
+pub mod typed;
 pub(crate) mod wait;
 
 pub use error::{Error, ErrorKind, Result};

@@ -82,6 +82,8 @@ mod latest;
 #[cfg(test)]
 mod liveness;
 #[cfg(test)]
+mod message_type;
+#[cfg(test)]
 mod mpmc;
 #[cfg(test)]
 mod mpsc;

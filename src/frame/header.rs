@@ -109,6 +109,8 @@ pub mod control {
     pub const BYE: u16 = 0x0009;
     /// The sender stops because of an error, which the payload describes.
     pub const ERROR: u16 = 0x000A;
+    /// The type of the sender's messages, as text: see [`typed`](crate::typed).
+    pub const TYPE: u16 = 0x000B;
 
     /// Whether this version knows the control kind. Unknown ones are counted and skipped.
     ///
@@ -118,7 +120,7 @@ pub mod control {
     /// ```
     #[must_use]
     pub const fn is_known(kind: u16) -> bool {
-        matches!(kind, HELLO..=ERROR)
+        matches!(kind, HELLO..=TYPE)
     }
 }
 

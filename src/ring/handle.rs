@@ -356,6 +356,31 @@ impl Ring {
         UNIX_EPOCH + Duration::from_nanos(self.segment.header().created)
     }
 
+    /// The type of its messages, as the first typed handle described it; `None` if no typed handle
+    /// has attached. See [`Typed`](crate::typed::Typed).
+    ///
+    /// ```
+    /// use slipring::{Options, Ring};
+    /// let ring = Ring::create_anonymous(&Options::spsc(4096))?;
+    /// assert_eq!(ring.message_type(), None);
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn message_type(&self) -> Option<String> {
+        let (fingerprint, text) = self.segment.message_type().text()?;
+        Some(if text.is_empty() { format!("unknown, fingerprint {fingerprint:016x}") } else { text })
+    }
+
+    /// Agrees with the other participants on the type of the messages.
+    #[cfg(feature = "zerocopy")]
+    pub(crate) fn agree_on_type(&self, fingerprint: u64, text: &str) -> Result<()> {
+        if self.segment.message_type().agree(fingerprint, text) {
+            return Ok(());
+        }
+        let found = self.message_type().unwrap_or_default();
+        Err(Error::OtherType { expected: text.into(), found: found.into() })
+    }
+
     /// The options that were requested with [`Options::best_effort`] and are not available.
     #[must_use]
     pub fn downgrades(&self) -> &[Downgrade] {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! page 0   immutable header (header.rs); its bytes are also the lock bytes:     byte i of the file = participant i
+//!          from MESSAGE_TYPE on: the type of the messages (message_type.rs)
 //! page 1   words that the producer writes                                      byte 4096 + r      = exclusive role r
 //! page 2   words that the consumer writes                                      byte 4112          = gate (removal.rs)
 //! page 3   wait and lifecycle words, written by both sides, each on a line of its own:
@@ -36,6 +37,8 @@ pub(crate) const ENDIAN_TAG: u32 = 0x0102_0304;
 /// Incremented by every change of this file's layout.
 pub(crate) const LAYOUT_VERSION: u32 = 2;
 
+/// Behind the header, up to the end of its page.
+pub(crate) const MESSAGE_TYPE: usize = 128;
 pub(crate) const PRODUCER_PAGE: usize = PAGE;
 pub(crate) const CONSUMER_PAGE: usize = 2 * PAGE;
 pub(crate) const SHARED_PAGE: usize = 3 * PAGE;

@@ -13,10 +13,12 @@ use super::counters::Counts;
 use super::geometry::Geometry;
 use super::header::Header;
 use super::layout::{
-    CONSUMER_PAGE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len, lanes_len, subscribers_len,
+    CONSUMER_PAGE, MESSAGE_TYPE, PAGE, PARTICIPANTS, PRODUCER_PAGE, RECORD, SHARED_PAGE, claims_len, lanes_len,
+    subscribers_len,
 };
 use super::liveness::locks::{HeapHolder, HeldLocks};
 use super::liveness::table::Table;
+use super::message_type::MessageType;
 use super::set_bits::SetBits;
 use crate::error::{Error, Result};
 use crate::memory::Area;
@@ -134,6 +136,11 @@ impl Segment {
     /// The header page in memory, for `dump` and `verify`.
     pub(crate) fn header_page(&self) -> Area {
         self.control.part(0, PAGE)
+    }
+
+    /// The type of the messages, which participants agree on.
+    pub(crate) fn message_type(&self) -> MessageType {
+        MessageType::new(self.control.part(MESSAGE_TYPE, PAGE - MESSAGE_TYPE))
     }
 
     /// The page that only the producer writes.

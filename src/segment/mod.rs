@@ -11,6 +11,7 @@ pub(crate) mod counters;
 pub(crate) mod geometry;
 pub(crate) mod layout;
 pub(crate) mod liveness;
+pub(crate) mod message_type;
 
 #[cfg(not(slipring_loom))]
 mod create;

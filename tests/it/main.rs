@@ -38,6 +38,7 @@ mod transport_reconnect;
 mod transport_streams;
 mod transport_sysv;
 mod transport_upgrade;
+mod typed;
 mod wait;
 mod wait_set;
 mod wait_set_deaths;
