@@ -460,3 +460,46 @@ fn the_reactor_is_started_by_its_first_user_and_ends_with_its_last() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).lines().any(|line| line.ends_with("done")), "{output:?}");
 }
+
+#[test]
+fn a_byte_stream_goes_through_readers_and_writers() {
+    use std::io::{Read, Write};
+    let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+    let (mut tx, mut rx) = slipring::stream::pair(4096).unwrap();
+    std::thread::scope(|scope| {
+        let written = &bytes;
+        scope.spawn(move || Write::write_all(&mut tx, written).unwrap());
+        let mut read = Vec::new();
+        rx.read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+    });
+    let (tx, mut rx) = slipring::stream::pair(4096).unwrap();
+    drop(rx);
+    let mut tx = tx;
+    let error = Write::write_all(&mut tx, &bytes).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    (tx, rx) = slipring::stream::pair(4096).unwrap();
+    let (mut tx, mut rx) = (slipring::stream::AsyncProducer::new(tx), slipring::stream::AsyncConsumer::new(rx));
+    std::thread::scope(|scope| {
+        let mut rest = &bytes[..];
+        scope.spawn(move || {
+            block_on(async {
+                while !rest.is_empty() {
+                    rest = &rest[tx.write(rest).await.unwrap()..];
+                }
+            });
+        });
+        let mut read = Vec::new();
+        let mut block = [0; 1000];
+        let end = block_on(async {
+            loop {
+                match rx.read(&mut block).await {
+                    Ok(n) => read.extend_from_slice(&block[..n]),
+                    Err(end) => break end,
+                }
+            }
+        });
+        assert!(matches!(end, slipring::Error::Closed));
+        assert_eq!(read, bytes);
+    });
+}

@@ -22,13 +22,18 @@
 
 mod consumer;
 pub(crate) mod core;
+mod io;
 pub(crate) mod layout;
 mod producer;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 
 pub use consumer::{Consumer, ReadView};
 pub use producer::{PartialWrite, Producer, WriteGrant};
+#[cfg(feature = "async")]
+pub use tasks::{AsyncConsumer, AsyncProducer};
 
 use super::{Options, Ring};
 use crate::error::Result;

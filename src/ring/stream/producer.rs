@@ -95,6 +95,17 @@ impl Producer {
         Ok(n)
     }
 
+    /// Writes as much of `bytes` as fits, at least one byte; waits while the stream is full.
+    pub(super) fn write_some(&mut self, bytes: &[u8]) -> Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let n = self.room(1, Deadline::never())?.min(bytes.len());
+        self.core.write(&bytes[..n]);
+        self.commit(n);
+        Ok(n)
+    }
+
     /// Writes all of `bytes`; waits while the stream is full. Blocking: progress depends on the
     /// consumer.
     ///
