@@ -42,6 +42,9 @@ pub enum Error {
     /// too long ([`SlowPolicy::Evict`](crate::broadcast::SlowPolicy::Evict)).
     #[error("evicted: this subscriber was too slow for the publisher; subscribe again, or be lossy")]
     Evicted,
+    /// The server of a call dropped the request without an answer: see [`rpc`](crate::rpc).
+    #[error("unanswered: the server dropped the request; it may have refused or failed to handle it")]
+    Unanswered,
     /// The deadline passed.
     #[error("timed out")]
     Timeout,
@@ -155,7 +158,8 @@ pub enum ErrorKind {
     /// [`Error::Overflow`].
     Temporary,
     /// The peers have left, or none has come: [`Error::Closed`], [`Error::PeerDead`],
-    /// [`Error::NoConsumer`]; or they do not wait for this one any more: [`Error::Evicted`].
+    /// [`Error::NoConsumer`]; or they do not wait for this one any more: [`Error::Evicted`],
+    /// [`Error::Unanswered`].
     NoPeer,
     /// The caller ended the call: [`Error::Cancelled`].
     Cancelled,
@@ -197,7 +201,7 @@ impl Error {
             Error::Full | Error::Empty | Error::Overtaken | Error::Timeout | Error::Overflow { .. } => {
                 ErrorKind::Temporary
             }
-            Error::Closed | Error::PeerDead | Error::NoConsumer | Error::Evicted => {
+            Error::Closed | Error::PeerDead | Error::NoConsumer | Error::Evicted | Error::Unanswered => {
                 ErrorKind::NoPeer
             }
             Error::Cancelled => ErrorKind::Cancelled,

@@ -4,6 +4,7 @@
 //! - [`waiting`]: how calls wait, and how a wait ends.
 //! - [`event_loops`]: one wait for rings, descriptors, timers and signals.
 //! - [`sizes`]: capacity, payload, memory.
+//! - `messages` (`docs/guide/messages.md`, with the feature `serde`): values instead of bytes; requests and replies.
 //! - [`real_time`]: threads with deadlines.
 //! - [`containers`]: sharing rings between containers.
 //! - [`troubleshooting`]: by symptom.
@@ -19,6 +20,10 @@ pub mod event_loops {}
 
 #[doc = include_str!("../docs/guide/sizes.md")]
 pub mod sizes {}
+
+#[cfg(feature = "serde")]
+#[doc = include_str!("../docs/guide/messages.md")]
+pub mod messages {}
 
 #[doc = include_str!("../docs/guide/real_time.md")]
 pub mod real_time {}

@@ -18,6 +18,7 @@
 //! | a number of permits that processes share | [`Semaphore`] |
 //! | a number of things to tell waiters of, one each | [`SignalSemaphore`] |
 //! | one signal to many: start, stop, ready | [`Event`] |
+//! | requests, each with a reply | [`rpc`] |
 //! | pipes, queues, sockets or signals, with the same frames | [`transport`] |
 //! | any of these, named by text such as `tcp:localhost:7000` | [`endpoint`] |
 //! | a ring in an event loop | [`transport`]`::Doorbell` |
@@ -110,6 +111,7 @@ pub(crate) mod os;
 #[cfg(feature = "probe")]
 pub mod probe;
 pub(crate) mod ring;
+pub mod rpc;
 pub(crate) mod segment;
 pub(crate) mod set;
 pub(crate) mod sync;

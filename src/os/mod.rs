@@ -20,7 +20,6 @@ pub(crate) mod pauses;
 #[cfg(feature = "transports")]
 pub(crate) mod poll;
 pub(crate) mod process;
-#[cfg(feature = "transports")]
 pub(crate) mod random;
 #[cfg(feature = "transports")]
 pub(crate) mod signal;

@@ -1,6 +1,6 @@
 //! `getrandom(2)`: random numbers.
 //!
-//! Used by `transport/` for epochs, which must differ from all earlier ones.
+//! Used by `transport/` for epochs, which must differ from all earlier ones, and by `rpc/`.
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};

@@ -269,6 +269,11 @@ impl Ring {
         self.needs_consumer
     }
 
+    /// A number that changes whenever a participant joins, leaves or is reaped. One load.
+    pub(crate) fn membership(&self) -> u64 {
+        self.segment.table().lifecycle().membership()
+    }
+
     /// The kind of the ring.
     #[must_use]
     pub fn kind(&self) -> Kind {

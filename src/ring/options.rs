@@ -230,6 +230,25 @@ impl Options {
         self
     }
 
+    /// The options of the ring of requests of a server. A request that a dead server has taken is
+    /// lost with it, and its caller is told.
+    pub(crate) fn for_calls(&self, clients: u16) -> Self {
+        let mut options = self.clone().redelivery(Redelivery::AtMostOnce);
+        options.settings.participants = options.settings.participants.max(usize::from(clients) + 1);
+        options
+    }
+
+    /// The options of the lane by which a server replies to a client whose requests go into a ring
+    /// with these options. It has room for as many replies as that for requests.
+    pub(crate) fn reply_lane(&self) -> Self {
+        let capacity = match self.shape {
+            Shape::Mpmc { slots, payload } => slots.saturating_mul(payload.saturating_add(32)).next_power_of_two(),
+            Shape::Spsc { capacity } => capacity,
+            _ => 0, // refused for the requests
+        };
+        Options { shape: Shape::Spsc { capacity }, fail_without_consumer: false, ..self.clone() }
+    }
+
     pub(super) fn idle_strategy(&self) -> Idle {
         self.idle
     }
@@ -256,7 +275,7 @@ impl Options {
         Directory::locate(self.directory.as_deref())
     }
 
-    pub(super) fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         match self.shape {
             Shape::Any => None,
             Shape::Spsc { .. } => Some(Kind::Spsc),

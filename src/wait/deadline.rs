@@ -88,6 +88,16 @@ impl Deadline {
         self != Deadline::never() && self.is_behind(monotonic_ns())
     }
 
+    /// The point of `CLOCK_MONOTONIC`, in nanoseconds; `u64::MAX` means never.
+    pub(crate) const fn as_ns(self) -> u64 {
+        self.0
+    }
+
+    /// The opposite of [`Deadline::as_ns`].
+    pub(crate) const fn from_ns(ns: u64) -> Self {
+        Deadline(ns)
+    }
+
     /// Whether it is before a reading of the clock.
     #[inline]
     pub(crate) fn is_behind(self, now_ns: u64) -> bool {

@@ -24,6 +24,7 @@ mod no_consumer;
 mod no_threads;
 mod observers;
 mod python_peers;
+mod rpc;
 mod security;
 mod strangers;
 mod syscalls;
