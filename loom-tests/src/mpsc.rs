@@ -82,7 +82,7 @@ fn recv(rx: &mut Lanes, mut search: impl FnMut(&mut Lanes) -> Option<Found>) -> 
             Ok(frame) => {
                 let mut bytes = [0; 8];
                 rx.here().read(&frame, &mut bytes);
-                let (seq, owner) = (frame.header().seq, rx.source().1);
+                let (seq, owner) = (frame.header().seq, rx.producer(rx.number()));
                 assert_eq!(bytes, payload(owner, seq), "the frame of another producer");
                 let _ = rx.here().free(frame.end());
                 rx.tell(0);

@@ -45,6 +45,8 @@ const TURN: u64 = 64;
 /// If a lane is damaged, one call fails with [`Error::Corrupt`]. Then that lane is left out.
 pub struct Consumer {
     pub(super) lanes: Lanes,
+    /// The lane of the frame that was copied last.
+    copied_from: u16,
     run: Run,
     attachment: Attachment<One>,
     /// A consumer is used by one thread at a time.
@@ -82,7 +84,7 @@ impl Consumer {
         attachment.announce();
         let (frames, bytes) = (attachment.counted(Counter::Received), attachment.counted(Counter::Bytes));
         let run = Run::new(frames, bytes, shared.capacity() as u64);
-        Ok(Consumer { lanes, run, attachment, _not_sync: PhantomData })
+        Ok(Consumer { lanes, copied_from: 0, run, attachment, _not_sync: PhantomData })
     }
 
     /// Largest payload of a frame, in bytes: a buffer of this size takes any frame.
@@ -92,8 +94,8 @@ impl Consumer {
         self.ring().max_payload()
     }
 
-    /// Where the frame or the batch that was received last came from: valid until the next call
-    /// that receives. Two loads.
+    /// Where the frame came from that was copied last ([`Consumer::recv_into`]): valid
+    /// until the next call that receives. Views and batches tell it themselves. One load.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
@@ -105,8 +107,16 @@ impl Consumer {
     /// ```
     #[must_use]
     pub fn source(&self) -> Source {
-        let (lane, producer) = self.lanes.source();
-        Source { lane, producer }
+        self.source_at(self.copied_from)
+    }
+
+    /// Where a frame comes from that is held in the lane that is read from.
+    pub(super) fn source_here(&self) -> Source {
+        self.source_at(self.lanes.number())
+    }
+
+    fn source_at(&self, lane: u16) -> Source {
+        Source { lane, producer: self.lanes.producer(lane) }
     }
 
     /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is something to receive. It is
@@ -386,6 +396,7 @@ impl Consumer {
         let len = frame.len();
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
         self.lanes.at().read(&frame, into);
+        self.copied_from = self.lanes.number(); // before the release, which may end the turn
         self.release(frame.end(), Tally::of(&frame));
         Ok(Received::Frame(frame.header()))
     }

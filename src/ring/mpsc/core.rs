@@ -181,11 +181,16 @@ impl Lanes {
         &self.lanes[self.current].bytes
     }
 
-    /// The number of the lane that is read from, and its producer, as long as a frame that was found
-    /// there is the last thing that was found.
-    pub(crate) fn source(&self) -> (u16, u16) {
-        let lane = self.lanes[self.current].number;
-        (lane, self.ring.get(lane).owner())
+    /// The number of the lane that is read from.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u16 {
+        self.lanes[self.current].number
+    }
+
+    /// The producer of a lane, as long as a frame that was found there is the last thing that was
+    /// found.
+    pub(crate) fn producer(&self, lane: u16) -> u16 {
+        self.ring.get(lane).owner()
     }
 
     /// Publishes what was released in this lane if that is due: see

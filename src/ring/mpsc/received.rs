@@ -81,7 +81,7 @@ impl<'a> ReadView<'a> {
     #[inline]
     #[must_use]
     pub fn source(&self) -> Source {
-        self.consumer.source()
+        self.consumer.source_here()
     }
 
     /// Leaves the frame in the ring: this consumer or its successor receives it next from its
@@ -135,7 +135,7 @@ impl<'a> ReadBatch<'a> {
     #[inline]
     #[must_use]
     pub fn source(&self) -> Source {
-        self.consumer.source()
+        self.consumer.source_here()
     }
 
     /// Leaves all frames in the ring: they are the next ones that this consumer or its successor

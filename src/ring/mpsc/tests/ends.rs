@@ -59,8 +59,9 @@ fn a_lane_is_free_when_its_end_was_told() {
         let mut tx = Producer::attach(&ring).unwrap();
         tx.try_send(&payload(round, 64)).unwrap();
         let id = tx.id();
-        assert_eq!(try_recv(&mut rx).unwrap(), Seen::Frame(0, round));
-        assert_eq!((rx.source().lane, rx.source().producer), (0, id));
+        let Received::Frame(view) = rx.try_recv().unwrap() else { panic!() };
+        assert_eq!((view.source().lane, view.source().producer, number(&view)), (0, id, round));
+        drop(view);
         if round % 2 == 0 {
             tx.close()
         } else {

@@ -86,6 +86,27 @@ fn a_lane_waits_for_a_turn_of_the_others_and_not_longer() {
 }
 
 #[test]
+fn a_copied_frame_tells_its_source_also_at_the_end_of_a_turn() {
+    let ring = ring(3);
+    let mut rx = Consumer::attach(&ring).unwrap();
+    let mut producers: Vec<_> = (0..3).map(|_| Producer::attach(&ring).unwrap()).collect();
+    let mut buffer = [0; 64];
+    let mut last = None;
+    let mut turns = 0;
+    for _ in 0..20 {
+        for (lane, tx) in producers.iter_mut().enumerate() {
+            while tx.try_send(&payload(lane as u64, 8)).is_ok() {}
+        }
+        while let Ok(Received::Frame(header)) = rx.try_recv_into(&mut buffer) {
+            let lane = number(&buffer[..header.len as usize]) as u16;
+            assert_eq!((rx.source().lane, rx.source().producer), (lane, producers[usize::from(lane)].id()));
+            turns += u32::from(last.replace(lane) != Some(lane));
+        }
+    }
+    assert!(turns > 60, "turns end before a lane is empty: {turns}");
+}
+
+#[test]
 fn idle_lanes_do_not_hide_a_frame() {
     let ring = ring(1024);
     let mut rx = Consumer::attach(&ring).unwrap();
