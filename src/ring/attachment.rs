@@ -71,8 +71,8 @@ impl Edge for Many {
     }
 }
 
-/// The eventcount at one end of a broadcast ring: one publisher and many subscribers, each used by
-/// one thread at a time. What wakes one wakes all.
+/// The eventcount at one end of a broadcast ring or of a board of latest values: one sender and many
+/// receivers, each used by one thread at a time. What wakes one wakes all.
 pub(super) struct Fan(Many);
 
 impl Sleep for Fan {

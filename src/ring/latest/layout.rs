@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     data: Area,
     cells: usize,
     stride: usize,
+    /// Offset of the first slot.
+    slots: usize,
 }
 
 /// Where a version of a value lies.
@@ -86,7 +88,7 @@ impl Shared {
     pub(crate) fn new(data: Area, cells: usize, stride: usize) -> Self {
         assert!(stride % 8 == 0 && stride >= SLOT_HEADER, "geometry was validated");
         assert!(data.len() >= heads_len(cells) + cells * SLOTS * stride, "geometry was validated");
-        Shared { data, cells, stride }
+        Shared { data, cells, stride, slots: heads_len(cells) }
     }
 
     /// Number of cells.
@@ -124,7 +126,7 @@ impl Shared {
     #[inline(always)]
     pub(super) fn slot(&self, cell: usize, version: u64) -> Slot {
         assert!(cell < self.cells, "cells are checked by the handles");
-        Slot(heads_len(self.cells) + (cell * SLOTS + version as usize % SLOTS) * self.stride)
+        Slot(self.slots + (cell * SLOTS + version as usize % SLOTS) * self.stride)
     }
 
     /// The version whose value is in the slot, or is being written there.

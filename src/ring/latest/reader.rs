@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::core::{self, Miss};
 use super::layout::{Shape, Shared};
 use crate::error::{Error, Result};
-use crate::ring::attachment::Attachment;
+use crate::ring::attachment::{Attachment, Fan};
 use crate::ring::common_calls::common_calls;
 use crate::ring::readiness::Look;
 use crate::ring::{Options, Ring};
@@ -14,7 +14,7 @@ use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
-use crate::wait::eventcount::{Many, SLEEP_CAP};
+use crate::wait::eventcount::SLEEP_CAP;
 
 /// A value, as a reader got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub struct Reader {
     seen: Seen,
     /// Where the search for a changed cell begins: all get their turn.
     next: usize,
-    attachment: Attachment<Many>,
+    attachment: Attachment<Fan>,
 }
 
 common_calls!(consumer Reader, "latest::Reader", attachment, "this handle");
@@ -340,6 +340,37 @@ impl Reader {
             Err(miss) => return Err(explain::<WHOLE>(miss, buffer.len())),
         };
         Ok((version, shape, self.took(cell, version, shape)))
+    }
+
+    /// Copies the newest value of `cell` if it is as long as `buffer`. Returns its version, and how
+    /// many were skipped; `None` as the reason if nothing was tried.
+    #[inline(always)]
+    pub(super) fn copy_now(&mut self, cell: usize, buffer: &mut [u8]) -> Result<(u64, u64), Option<Miss>> {
+        if self.attachment.is_forked() || cell >= self.shared.cells() || buffer.len() > self.shared.max() {
+            return Err(None);
+        }
+        let (version, shape) = core::copy::<true>(&self.shared, cell, buffer).map_err(Some)?;
+        let len = shape.len as usize;
+        if len == buffer.len() { Ok((version, self.took(cell, version, shape))) } else { Err(Some(Miss::Long(len))) }
+    }
+
+    /// The error of a [`Reader::copy_now`] into `len` bytes that has failed; `Ok` if the next one
+    /// will not fail for the same reason.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn overcome(&mut self, miss: Option<Miss>, cell: usize, len: usize) -> Result<()> {
+        match miss {
+            Some(Miss::Nothing) => {
+                let shared = &self.shared;
+                self.attachment.explain(|| Ok((shared.version(cell) != 0).then_some(())))
+            }
+            Some(miss) => Err(explain::<true>(miss, len)),
+            None => {
+                self.attachment.check_fork()?;
+                self.shared.check(cell)?;
+                Err(unlike(len, self.shared.max()))
+            }
+        }
     }
 
     /// [`Reader::try_copy`], waiting for the first value.

@@ -54,7 +54,14 @@ impl Reader {
     /// ```
     #[inline]
     pub fn try_read_value<T: FromBytes + IntoBytes>(&mut self, cell: usize) -> Result<Reading<T>> {
-        self.read_typed(|reader, bytes| reader.try_copy::<true>(cell, bytes))
+        let mut value = T::new_zeroed();
+        loop {
+            match self.copy_now(cell, value.as_mut_bytes()) {
+                Ok((version, skipped)) => return Ok(Reading { value, version, skipped }),
+                // The error comes from a call, so that the compiler can keep the value in registers.
+                Err(miss) => self.overcome(miss, cell, size_of::<T>())?,
+            }
+        }
     }
 
     /// [`read`](Reader::read) of a value as long as `T`.

@@ -6,12 +6,11 @@ use std::marker::PhantomData;
 use super::core;
 use crate::error::{Error, Result};
 use crate::frame::Header;
-use crate::ring::attachment::Attachment;
+use crate::ring::attachment::{Attachment, Fan};
 use crate::ring::common_calls::common_calls;
 use crate::ring::{Options, Ring};
 use crate::segment::counters::Counter;
 use crate::segment::{Kind, Role};
-use crate::wait::eventcount::{ALL, Many};
 
 /// The writer. A board has one at a time: a successor can attach when it is dropped, or when its
 /// process has died. The values stay.
@@ -22,7 +21,7 @@ use crate::wait::eventcount::{ALL, Many};
 /// (`docs/crash-behaviour.md`, "A dead thread").
 pub struct Writer {
     core: core::Writer,
-    attachment: Attachment<Many>,
+    attachment: Attachment<Fan>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -101,7 +100,7 @@ impl Writer {
             return Err(Error::TooLarge { max: shared.max() });
         }
         let version = self.core.write(cell, kind, value);
-        self.attachment.wake_peers(ALL);
+        self.attachment.wake_peers(1);
         self.attachment.count_traffic(Counter::Sent, 1, value.len() as u64);
         Ok(version)
     }
