@@ -14,7 +14,7 @@
 use std::hint::black_box;
 use std::process::{Command, Stdio};
 
-use slipring::{Options, Ring, mpmc, spsc};
+use slipring::{Options, Ring, broadcast, latest, mpmc, mpsc, spsc};
 
 const OPERATION: &str = "SLIPRING_INSTRUCTIONS_OPERATION";
 const FRAMES: &str = "SLIPRING_INSTRUCTIONS_FRAMES";
@@ -23,8 +23,23 @@ const N: u64 = 10_000;
 
 /// Instructions per operation when they were last recorded (rustc 1.95). The test fails at 10 %
 /// more. If an operation gets cheaper, record the lower count here.
-const RECORDED: [(&str, f64); 4] =
-    [("spsc send", 67.1), ("spsc recv", 56.8), ("mpmc send", 89.3), ("mpmc recv", 150.0)];
+const RECORDED: [(&str, f64); 10] = [
+    ("spsc send", 67.1),
+    ("spsc recv", 56.8),
+    ("mpmc send", 89.3),
+    ("mpmc recv", 150.0),
+    ("mpsc send", 67.1),
+    ("mpsc recv", 68.5),
+    ("broadcast send", 128.0),
+    ("broadcast recv", 107.6),
+    ("latest write", 62.9),
+    ("latest read", 122.0),
+];
+
+/// Whether the operation is counted together with the one that sends.
+fn receives(operation: &str) -> bool {
+    operation.ends_with("recv") || operation.ends_with("read")
+}
 
 /// Not a test: the counted process. It sends frames, and for a receive operation also receives
 /// them.
@@ -32,7 +47,7 @@ const RECORDED: [(&str, f64); 4] =
 fn counted_process() {
     let Ok(operation) = std::env::var(OPERATION) else { return };
     let frames: u64 = std::env::var(FRAMES).unwrap().parse().unwrap();
-    let received = if operation.ends_with("recv") { frames } else { 0 };
+    let received = if receives(&operation) { frames } else { 0 };
     let payload = black_box([0xA5; 64]);
     // All frames fit into the ring, so no call waits.
     if operation.starts_with("spsc") {
@@ -40,6 +55,19 @@ fn counted_process() {
         let (mut tx, mut rx) = (spsc::Producer::attach(&ring).unwrap(), spsc::Consumer::attach(&ring).unwrap());
         (0..frames).for_each(|_| tx.send(&payload).unwrap());
         (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));
+    } else if operation.starts_with("mpsc") {
+        let (mut tx, mut rx) = mpsc::pair(1 << 22, 1).unwrap();
+        (0..frames).for_each(|_| tx.send(&payload).unwrap());
+        (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().frame().unwrap().last(), Some(&0xA5)));
+    } else if operation.starts_with("broadcast") {
+        let (mut tx, mut rx) = broadcast::pair(1 << 22).unwrap();
+        (0..frames).for_each(|_| tx.send(&payload).unwrap());
+        (0..received).for_each(|_| assert_eq!(rx.recv().unwrap().last(), Some(&0xA5)));
+    } else if operation.starts_with("latest") {
+        let (mut tx, mut rx) = latest::pair(1, 64).unwrap();
+        (0..frames).for_each(|_| assert!(tx.write(0, &payload).unwrap() > 0));
+        let mut value = [0; 64];
+        (0..received).for_each(|_| assert_eq!(rx.try_read(0, &mut value).unwrap().value.last(), Some(&0xA5)));
     } else {
         let ring = Ring::create_anonymous(&Options::mpmc(1 << 15, 64)).unwrap();
         let (tx, rx) = (mpmc::Producer::attach(&ring).unwrap(), mpmc::Consumer::attach(&ring).unwrap());
@@ -85,7 +113,7 @@ fn a_frame_takes_at_most_a_tenth_more_instructions_than_recorded() {
     for (operation, recorded) in RECORDED {
         // A run that receives has sent before.
         let both = per_frame(operation);
-        let took = if operation.ends_with("recv") { both - sending } else { both };
+        let took = if receives(operation) { both - sending } else { both };
         sending = took;
         println!("{operation}, 64 bytes: {took:.1} instructions, {recorded:.1} recorded");
         if took > 1.1 * recorded {

@@ -48,6 +48,59 @@ pub(crate) trait Local {
     fn ends<const W: usize>(link: &Link) -> Result<Ends<Self::Sender<W>, Self::Receiver<W>>>;
 }
 
+/// What a receiver that may miss messages has found.
+pub(crate) enum Poll {
+    /// A message, which was passed on.
+    Message,
+    /// It has missed messages: how many, if it says that.
+    Missed(Option<u64>),
+    Nothing,
+}
+
+/// Words of the messages that receivers may miss, and of the values of which only the newest
+/// matters.
+pub(crate) const WORDS: usize = 8;
+
+/// A receiver that may miss messages.
+pub(crate) trait Lossy {
+    /// Passes the next message to `read`, if there is one.
+    fn poll(&mut self, read: impl FnMut(&[u8])) -> Poll;
+}
+
+/// A peer between processes whose sender does not wait for its receivers.
+pub(crate) trait Fan {
+    type Publisher: Sender<WORDS> + 'static;
+    type Subscriber: Lossy;
+
+    /// As [`Peer::create`].
+    fn create(_link: &Link) -> Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+
+    fn publisher(link: &Link) -> Result<Self::Publisher>;
+    /// Opened before the first message is sent.
+    fn subscriber(link: &Link) -> Result<Self::Subscriber>;
+}
+
+/// The writer of a value of which only the newest matters.
+pub(crate) trait Put: Send {
+    fn put(&mut self, value: &[u64; WORDS]);
+}
+
+/// Its reader.
+pub(crate) trait Get: Send {
+    /// A copy of the newest value. The writer has written one before.
+    fn get(&mut self) -> [u64; WORDS];
+}
+
+/// A peer for such values, between threads.
+pub(crate) trait Board {
+    type Writer: Put;
+    type Reader: Get;
+
+    fn ends(link: &Link) -> Result<(Self::Writer, Self::Reader)>;
+}
+
 pub(crate) type Ends<S, R> = (Vec<S>, Vec<R>);
 
 /// Retries until it succeeds, waiting as `wait` demands, for peers that leave the waiting to the

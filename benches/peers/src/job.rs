@@ -17,6 +17,45 @@ pub(crate) enum Task {
     Stream,
     /// From several senders to as many receivers, as fast as possible.
     Many(usize),
+    /// From several senders to one receiver, as fast as possible.
+    Gather(usize),
+    /// From one sender, as fast as possible, to receivers that may miss messages.
+    Publish(Audience),
+    /// Values of which only the newest matters.
+    Latest(Access),
+}
+
+/// The receivers that may miss messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Audience {
+    pub(crate) receivers: usize,
+    /// They are attached, and receive nothing until the sender has finished.
+    pub(crate) stopped: bool,
+}
+
+/// Who accesses a value of which only the newest matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Access {
+    /// One thread writes.
+    Write,
+    /// One thread reads the same value repeatedly.
+    Read,
+    /// One thread writes and reads in turn.
+    InTurn,
+    /// One thread reads while another writes at full speed: the time of a read.
+    Beside,
+}
+
+impl Task {
+    /// How many senders and receivers.
+    pub(crate) fn ends(self) -> (usize, usize) {
+        match self {
+            Task::Many(n) => (n, n),
+            Task::Gather(n) => (n, 1),
+            Task::Publish(audience) => (1, audience.receivers),
+            Task::RoundTrip | Task::Stream | Task::Latest(_) => (1, 1),
+        }
+    }
 }
 
 /// How an end waits for the other.
@@ -52,7 +91,7 @@ pub(crate) struct Link {
     pub(crate) bytes: usize,
     /// Bytes in a message.
     pub(crate) size: usize,
-    /// Ends on each side.
+    /// The most ends on one side.
     pub(crate) pairs: usize,
     /// The index of this pair.
     pub(crate) lane: usize,
@@ -123,4 +162,6 @@ pub(crate) struct Report {
     pub(crate) received: u64,
     /// The sum of the numbers of all messages sent, minus those received.
     pub(crate) sum: u64,
+    /// Messages that a receiver which may miss some has missed.
+    pub(crate) missed: u64,
 }

@@ -24,6 +24,7 @@ mod part;
 mod peers;
 mod report;
 mod run;
+mod shared;
 mod table;
 mod tasks;
 
@@ -31,9 +32,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use job::{Job, Result};
+use job::{Access, Job, Result};
 use measures::{BLOCK, Effort, KIB, MIB, Measure, Measured};
 use peers::{ABSENT, ENTRIES};
+
+/// Reads beside a writer that have to find no torn value.
+const TORN: u64 = 1_000_000_000;
 
 #[derive(Parser)]
 #[command(about = "slipring side by side with its peers; the tables are Markdown")]
@@ -72,6 +76,17 @@ enum Verb {
     WakeUp,
     /// As many senders as receivers: 1, 2, 4.
     Mpmc,
+    /// Several senders, one receiver: 1, 4, 16.
+    Gather,
+    /// One sender, receivers that may miss messages: none, 2, 4, 8.
+    Publish,
+    /// Values of which only the newest matters: written, read.
+    Latest,
+    /// slipring alone: reads a value while it is written, and checks that it is never torn.
+    Torn {
+        #[arg(long, default_value_t = TORN)]
+        reads: u64,
+    },
     /// Instructions and system calls of a frame.
     Counted,
     /// slipring alone: 1 to 16 senders and receivers, rings of 64 KiB to 256 MiB, 1 to 1,000 rings.
@@ -112,9 +127,26 @@ fn many() -> Vec<Measure> {
     [1, 2, 4].map(Measure::many).to_vec()
 }
 
+fn fans() -> Vec<Measure> {
+    vec![Measure::publish()]
+}
+
+fn boards() -> Vec<Measure> {
+    [Access::Write, Access::Read, Access::InTurn, Access::Beside].map(Measure::latest).to_vec()
+}
+
+fn gathers() -> Vec<Measure> {
+    [1, 4, 16].map(Measure::gather).to_vec()
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let grows = matches!(cli.verb, Some(Verb::Growth));
+    let torn = match cli.verb {
+        Some(Verb::Torn { reads }) => Some(reads),
+        None if !cli.quick => Some(TORN),
+        _ => None,
+    };
     let counts = !cli.quick && matches!(cli.verb, None | Some(Verb::Counted));
     let measures = match cli.verb {
         Some(Verb::Part { job }) => {
@@ -124,12 +156,15 @@ fn main() -> ExitCode {
             ENTRIES.iter().for_each(|entry| println!("{}", entry.name));
             return ExitCode::SUCCESS;
         }
-        Some(Verb::Growth | Verb::Counted) => Vec::new(),
+        Some(Verb::Growth | Verb::Counted | Verb::Torn { .. }) => Vec::new(),
+        Some(Verb::Gather) => gathers(),
+        Some(Verb::Publish) => fans(),
+        Some(Verb::Latest) => boards(),
         Some(Verb::RoundTrip { sizes }) => trips(&sizes),
         Some(Verb::Stream { sizes, rings }) => streams(&sizes, &rings),
         Some(Verb::WakeUp) => vec![Measure::WAKE_UP],
         Some(Verb::Mpmc) => many(),
-        None => [trips(&[]), streams(&[], &[]), vec![Measure::WAKE_UP], many()].concat(),
+        None => [trips(&[]), streams(&[], &[]), vec![Measure::WAKE_UP], many(), gathers(), fans(), boards()].concat(),
     };
     if let Some(stranger) = cli.peers.iter().find(|name| !ENTRIES.iter().any(|entry| entry.name == **name)) {
         eprintln!("no peer is called {stranger}: see `list`");
@@ -149,6 +184,12 @@ fn main() -> ExitCode {
         })
         .collect();
     report::print_targets(&all);
+    if let Some(reads) = torn {
+        match peers::torn(reads) {
+            Ok(found) => report::print_torn(&found),
+            Err(error) => give_up(&*error),
+        }
+    }
     if counts {
         match counted::run() {
             Ok(counted) => report::print_counted(&counted),

@@ -1,6 +1,6 @@
 //! What is measured: which plans, with which peers, how often, and in what order.
 
-use crate::job::{Task, Wait};
+use crate::job::{Access, Audience, Task, Wait};
 use crate::peers::{ENTRIES, Entry};
 use crate::run::{Outcome, Plan, run};
 use crate::table::{Figure, Runs};
@@ -78,12 +78,28 @@ impl Measure {
         Measure { task: Task::Many(pairs), size: 64, ring: 256 * KIB, wait }
     }
 
+    /// All senders but one share a processor, if there are only two.
+    pub(crate) fn gather(senders: usize) -> Self {
+        let wait = if senders < crate::run::cpus().len() { Wait::Spin } else { Wait::Yield };
+        Measure { task: Task::Gather(senders), size: 64, ring: 256 * KIB, wait }
+    }
+
+    /// How many receivers there are is different for each peer.
+    pub(crate) const fn publish() -> Self {
+        let task = Task::Publish(Audience { receivers: 0, stopped: false });
+        Measure { task, size: 64, ring: MIB, wait: Wait::Spin }
+    }
+
+    pub(crate) const fn latest(access: Access) -> Self {
+        Measure { task: Task::Latest(access), size: 64, ring: 64, wait: Wait::Spin }
+    }
+
     /// The plan of `entry` in this measure. The bulk copy has blocks of its own size.
     fn plan(&self, entry: &Entry, count: u64) -> Plan {
         let Measure { task, size, ring, wait } = *self;
         match entry.name {
             "bulk-copy" => Plan { task, size: BLOCK, ring: MIB, wait, count },
-            _ => Plan { task, size, ring, wait, count },
+            _ => Plan { task: entry.task(task), size, ring, wait, count },
         }
     }
 
@@ -91,6 +107,8 @@ impl Measure {
     fn count(&self, plan: &Plan, ns: Option<f64>) -> u64 {
         let laps = |n: u64| n * (plan.ring / plan.size) as u64;
         let total = match (plan.task, plan.wait, ns) {
+            (Task::Latest(_), _, None) => FIRST_GUESS,
+            (Task::Latest(_), _, Some(ns)) => (RUN_NS / ns) as u64,
             (Task::RoundTrip, Wait::Sleep, None) => 200,
             (Task::RoundTrip, _, None) => 2_000,
             (_, _, None) => laps(4).min(FIRST_GUESS),
@@ -98,7 +116,8 @@ impl Measure {
             (Task::RoundTrip, _, Some(ns)) => (TRIPS_NS / ns).clamp(500.0, 1e6) as u64,
             (_, _, Some(ns)) => laps(LAPS).min((LONGEST_RUN_NS / ns) as u64).max((RUN_NS / ns) as u64).max(laps(4)),
         };
-        if let Task::Many(pairs) = plan.task { total / pairs as u64 } else { total }
+        let senders = if let Task::Many(n) | Task::Gather(n) = plan.task { n } else { 1 };
+        total / senders as u64
     }
 
     /// Runs all participants, `rounds` times, in an order that is rotated from round to round.
@@ -153,10 +172,12 @@ impl Measure {
         Measured { measure: self, peers }
     }
 
-    /// Large frames are measured for the comparison with the bulk copy, unusual ring sizes for that
+    /// Of broadcast rings, 64 bytes are compared. Large frames are measured for the comparison with the bulk copy, unusual ring sizes for that
     /// with rtrb.
     fn concerns(&self, name: &str) -> bool {
         match (self.task, self.size, self.ring) {
+            (Task::Gather(_), ..) => matches!(name, "slipring" | "slipring-mpmc" | "slipring-mpsc"),
+            (Task::Stream, size, ring) if (size, ring) != (64, MIB) && name.contains("cast") => false,
             (Task::RoundTrip, size, _) if size != 64 => matches!(name, "cache-line" | "slipring" | "rtrb"),
             (Task::Stream, BLOCK, _) => matches!(name, "bulk-copy" | "slipring-in-place"),
             (Task::Stream, 64, ring) if ring != MIB => {

@@ -3,14 +3,17 @@
 
 use std::any::Any;
 use std::io::{BufRead, Read, Write};
+use std::os::fd::OwnedFd;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::ends::{Local, Peer};
-use crate::job::{End, Job, Report, Result, Task};
+use crate::ends::{Board, Fan, Local, Peer, Put};
+use crate::job::{Access, End, Job, Link, Report, Result, Task};
+use crate::shared::Shared;
 use crate::tasks;
 
 /// Longer than any run; without it a peer that loses a message would wait forever.
@@ -113,9 +116,80 @@ fn process_of<P: Peer, const W: usize>(job: &Job) -> Result<Found> {
             start()?;
             tasks::drain(rx)?
         }
+        (Task::Gather(_), End::Sender(who), _) => {
+            let tx = P::sender::<W>(there)?;
+            start()?;
+            tasks::feed(job, who, tx)?
+        }
+        (Task::Gather(senders), End::Receiver(_), _) => {
+            let rx = P::receiver::<W>(there)?;
+            start()?;
+            tasks::gather(job, senders, rx)?
+        }
         impossible => return Err(format!("no such part: {impossible:?}").into()),
     };
     Ok((vec![report], end))
+}
+
+/// The memory of a peer whose sender does not wait, and a word that tells its end.
+pub(crate) fn create_fan<P: Fan>(link: &Link) -> Result<Vec<OwnedFd>> {
+    let mut fds = P::create(link)?;
+    fds.extend(Shared::create(0)?);
+    Ok(fds)
+}
+
+/// Runs one end of a peer whose sender does not wait.
+pub(crate) fn fan<P: Fan>(job: &Job) -> Result<Found> {
+    let link = &job.links[0];
+    let finished = Shared::open(link, link.fds.len() - 1, 0, 1)?;
+    pin(job.cpus.first());
+    let mut end: Option<Box<dyn Any>> = None;
+    let report = match (job.task, job.end) {
+        (Task::Publish(_), End::Sender(_)) => {
+            let mut tx = P::publisher(link)?;
+            start()?;
+            let report = tasks::publish(job, &mut tx);
+            finished.word(0).store(1, Ordering::Release);
+            end = Some(Box::new(tx));
+            report
+        }
+        (Task::Publish(audience), End::Receiver(_)) => {
+            let rx = P::subscriber(link)?;
+            start()?;
+            tasks::watch(job, audience, rx, || finished.word(0).load(Ordering::Acquire) != 0)?
+        }
+        impossible => return Err(format!("no such part: {impossible:?}").into()),
+    };
+    Ok((vec![report], end))
+}
+
+/// Runs the threads of a peer for values of which only the newest matters.
+pub(crate) fn board<P: Board>(job: &Job) -> Result<Found> {
+    let Task::Latest(access) = job.task else { return Err("this peer has values, not messages".into()) };
+    let (mut tx, mut rx) = P::ends(&job.links[0])?;
+    pin(job.cpus.first());
+    start()?;
+    let report = match access {
+        Access::Write => tasks::write(job, &mut tx)?,
+        Access::Read => tasks::read(job, &mut tx, &mut rx)?,
+        Access::InTurn => tasks::in_turn(job, &mut tx, &mut rx)?,
+        Access::Beside => {
+            tx.put(&[0, 1, 2, 3, 4, 5, 6, 7]); // value 0
+            let (over, both) = (AtomicBool::new(false), Barrier::new(2));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    pin(cpu_of(&job.cpus, 1));
+                    both.wait();
+                    tasks::write_until(&mut tx, &over);
+                });
+                both.wait();
+                let report = tasks::beside(job, &mut rx);
+                over.store(true, Ordering::Relaxed);
+                report
+            })?
+        }
+    };
+    Ok((vec![report], None))
 }
 
 /// Runs all ends of a peer between threads.
@@ -150,6 +224,7 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Found> {
                 bodies.push(Box::new(|| tasks::drain(rx)));
             }
         }
+        impossible => return Err(format!("no such part: {impossible:?}").into()),
     }
     let ready = Barrier::new(bodies.len() + 1);
     let reports: Result<Vec<Report>> = std::thread::scope(|scope| {
@@ -171,6 +246,18 @@ fn threads_of<P: Local, const W: usize>(job: &Job) -> Result<Found> {
         threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked".into())).collect()
     });
     Ok((reports?, None))
+}
+
+/// The processors of an end where there are more ends on one side than on the other: the first one
+/// for the senders, the others for the receivers, or the other way round.
+pub(crate) fn cpu_apart(cpus: &[usize], (senders, receivers): (usize, usize), end: End) -> Option<&usize> {
+    let (first, others) = cpus.split_first()?;
+    let (i, is_alone) = match end {
+        End::All => return Some(first),
+        End::Sender(i) => (i, senders <= receivers),
+        End::Receiver(i) => (i, senders > receivers),
+    };
+    if is_alone || others.is_empty() { Some(first) } else { others.get(i % others.len()) }
 }
 
 /// The processor of end number `i`. Senders have even numbers, and their receivers the next odd

@@ -1,8 +1,9 @@
 //! The tables and the targets, as Markdown on stdout.
 
 use crate::counted::Counted;
-use crate::job::{Task, Wait};
+use crate::job::{Access, Task, Wait};
 use crate::measures::{BLOCK, KIB, MIB, Measure, Measured};
+use crate::peers::Torn;
 use crate::table::{Figure, Placement, Runs, cell, digits, markdown, median, nanoseconds, quantile, ratios};
 
 impl Measure {
@@ -15,6 +16,14 @@ impl Measure {
             (Task::Many(n), _) => {
                 format!("{n} senders, {n} receivers, {size}, ring of {}, ns per message", bytes(self.ring))
             }
+            (Task::Gather(n), _) => format!("{n} senders, 1 receiver, {size}, ns per message"),
+            (Task::Publish(_), _) => format!("Publishing {size} to receivers that may miss messages, ns per message"),
+            (Task::Latest(Access::Write), _) => format!("Writing a latest value of {size}, ns"),
+            (Task::Latest(Access::Read), _) => format!("Reading a latest value of {size}, ns"),
+            (Task::Latest(Access::InTurn), _) => format!("Writing and reading a latest value of {size} in turn, ns"),
+            (Task::Latest(Access::Beside), _) => {
+                format!("Reading a latest value of {size} while another thread writes, ns")
+            }
         }
     }
 
@@ -24,7 +33,8 @@ impl Measure {
             (Task::RoundTrip, Wait::Sleep) => Some("futex"),
             (Task::RoundTrip, _) => Some("cache-line"),
             (Task::Stream, _) => Some("bulk-copy"),
-            (Task::Many(_), _) => None,
+            (Task::Publish(_), _) => Some("bare-lines-0"),
+            (Task::Many(_) | Task::Gather(_) | Task::Latest(_), _) => None,
         }
     }
 }
@@ -56,7 +66,8 @@ pub(crate) fn print(measured: &Measured) {
 
 fn print_placed(measured: &Measured, placement: Placement) {
     let floor = measured.measure.floor().and_then(|name| measured.of(name));
-    let ours = measured.of("slipring").or_else(|| measured.of("slipring-mpmc"));
+    let ours = ["slipring", "slipring-mpmc", "slipring-broadcast-0", "slipring-latest"];
+    let ours = ours.iter().find_map(|name| measured.of(name));
     let against = |runs: &Runs, those: Option<&Runs>| {
         let ratio = those.and_then(|those| median(&ratios(runs, those, placement, ns)));
         ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{}×", digits(ratio)))
@@ -109,6 +120,8 @@ enum Must {
 enum Subject {
     /// The ratio of the first peer's figure to the second's.
     Ratio(&'static str, &'static str),
+    /// One peer's figure, in nanoseconds.
+    Nanoseconds(&'static str),
     /// The same of their 99.99th percentiles.
     Tails(&'static str, &'static str),
     /// Third quartile ÷ first quartile of the rounds of one peer: whether its figures are steady.
@@ -125,7 +138,7 @@ struct Target {
 /// The targets that these measurements can decide.
 fn targets() -> Vec<Target> {
     use Must::{AtLeast, AtMost};
-    use Subject::{Ratio, Spread, Tails};
+    use Subject::{Nanoseconds, Ratio, Spread, Tails};
     let mut all = Vec::new();
     let mut add = |what: String, measure, subject, must| all.push(Target { what, measure, subject, must });
     let trip = Measure::round_trip(64);
@@ -159,6 +172,40 @@ fn targets() -> Vec<Target> {
     add(what, Measure::usual_stream(BLOCK), Ratio("bulk-copy", "slipring-in-place"), AtLeast(0.95));
     let what = "round trip of sleeping ends ÷ futex".into();
     add(what, Measure::WAKE_UP, Ratio("slipring", "futex"), AtMost(1.15));
+    for (senders, limit) in [(1, 1.2), (4, 1.3), (16, 1.5)] {
+        let what = format!("MPSC {senders} + 1 ÷ SPSC, 64 B");
+        add(what, Measure::gather(senders), Ratio("slipring-mpsc", "slipring"), AtMost(limit));
+    }
+    let what = "MPSC 4 + 1 ÷ MPMC 4 + 1, 64 B".into();
+    add(what, Measure::gather(4), Ratio("slipring-mpsc", "slipring-mpmc"), AtMost(0.5));
+    for (peer, limit) in [("slipring", 1.15), ("ringfire", 0.5), ("bcast", 0.8), ("shaq-broadcast", 0.8)] {
+        let what = format!("broadcast, 1 reliable subscriber, 64 B ÷ {peer}");
+        add(what, stream, Ratio("slipring-broadcast", peer), AtMost(limit));
+    }
+    for (peer, who) in [
+        ("slipring-broadcast-2", "2 lossy subscribers"),
+        ("slipring-broadcast-4", "4 lossy subscribers"),
+        ("slipring-broadcast-8", "8 lossy subscribers"),
+        ("slipring-broadcast-stopped", "8 stopped lossy subscribers"),
+    ] {
+        let what = format!("publisher with {who} ÷ with none");
+        add(what, Measure::publish(), Ratio(peer, "slipring-broadcast-0"), AtMost(1.1));
+    }
+    for (access, what, limit) in [(Access::Write, "write", 10.0), (Access::Read, "read", 15.0)] {
+        let what = format!("latest value of 64 B, {what}, ns");
+        add(what, Measure::latest(access), Nanoseconds("slipring-latest"), AtMost(limit));
+    }
+    for (access, what, peer) in [
+        (Access::Write, "write", "triple-buffer"),
+        (Access::Write, "write", "mmap-sync"),
+        (Access::Read, "read", "mmap-sync"),
+        (Access::Read, "read", "triple-buffer"),
+        (Access::InTurn, "write and read in turn", "triple-buffer"),
+        (Access::Beside, "read beside a writer", "triple-buffer"),
+    ] {
+        let what = format!("latest value of 64 B, {what} ÷ {peer}");
+        add(what, Measure::latest(access), Ratio("slipring-latest", peer), AtMost(1.3));
+    }
     all
 }
 
@@ -171,6 +218,10 @@ fn achieved(measured: &Measured, subject: &Subject, placement: Placement) -> Opt
     match subject {
         Subject::Ratio(this, that) => of_ratios(this, that, ns),
         Subject::Tails(this, that) => of_ratios(this, that, p9999),
+        Subject::Nanoseconds(peer) => {
+            let figures = measured.of(peer)?.at(placement, ns);
+            Some((median(&figures)?, figures.len()))
+        }
         Subject::Spread(peer) => {
             let figures = measured.of(peer)?.at(placement, ns);
             // Quartiles of fewer figures are meaningless.
@@ -210,6 +261,12 @@ pub(crate) fn print_targets(all: &[Measured]) {
         let header = ["ratio within a round, median", "target", "near (rounds)", "far (rounds)"].map(str::to_owned);
         println!("{}", markdown(&header, &rows));
     }
+}
+
+pub(crate) fn print_torn(found: &Torn) {
+    let Torn { reads, written, changes, overtaken } = found;
+    println!("Latest values: {reads} reads of 64 B beside a writer, none torn or older than one before");
+    println!("({written} values were written, {changes} of them read; {overtaken} reads gave up).\n");
 }
 
 /// The counts, which depend on no placement.

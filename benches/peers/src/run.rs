@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::job::{End, Job, Link, Report, Result, Task, Wait};
-use crate::part::cpu_of;
+use crate::part::{cpu_apart, cpu_of};
 use crate::peers::{Entry, Form};
 
 /// One run of one peer.
@@ -104,7 +104,8 @@ impl Part {
 pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
     let prefix = format!("{PREFIX}{}-", std::process::id());
     let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(SHM)?;
-    let pairs = if let Task::Many(pairs) = plan.task { pairs } else { 1 };
+    let ends @ (senders, receivers) = plan.task.ends();
+    let pairs = senders.max(receivers);
     let names: &[&str] = if plan.task == Task::RoundTrip { &["there", "back"] } else { &["there"] };
     let (mut links, mut passed) = (Vec::new(), Vec::new());
     for name in names {
@@ -130,10 +131,15 @@ pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
     let jobs: Vec<Job> = match entry.form {
         Form::Threads => vec![job],
         Form::Processes => (0..2 * pairs)
-            .map(|i| Job {
-                links: job.links.iter().map(|link| Link { lane: i / 2, ..link.clone() }).collect(),
-                end: if i % 2 == 0 { End::Sender(i / 2) } else { End::Receiver(i / 2) },
-                cpus: cpu_of(&cpus, i).copied().into_iter().collect(),
+            .map(|i| (i, i / 2, if i % 2 == 0 { End::Sender(i / 2) } else { End::Receiver(i / 2) }))
+            .filter(|(i, lane, _)| *lane < if i % 2 == 0 { senders } else { receivers })
+            .map(|(i, lane, end)| Job {
+                links: job.links.iter().map(|link| Link { lane, ..link.clone() }).collect(),
+                end,
+                cpus: if senders == receivers { cpu_of(&cpus, i) } else { cpu_apart(&cpus, ends, end) }
+                    .copied()
+                    .into_iter()
+                    .collect(),
                 ..job.clone()
             })
             .collect(),
@@ -154,7 +160,7 @@ pub(crate) fn run(entry: &Entry, plan: &Plan) -> Result<Outcome> {
     for part in &mut parts {
         part.child.wait()?;
     }
-    outcome(plan, pairs, &reports)
+    outcome(plan, &reports)
 }
 
 fn link(dir: &Path, name: &str, plan: &Plan, pairs: usize) -> Link {
@@ -189,8 +195,15 @@ fn lines(parts: &mut [Part]) -> Result<Vec<String>> {
     }
 }
 
-fn outcome(plan: &Plan, pairs: usize, reports: &[Report]) -> Result<Outcome> {
-    let Task::Many(_) = plan.task else {
+fn outcome(plan: &Plan, reports: &[Report]) -> Result<Outcome> {
+    for report in reports.iter().filter(|report| report.missed > 0) {
+        if report.received + report.missed != plan.count {
+            return Err(
+                format!("received {} messages, missed {}, of {}", report.received, report.missed, plan.count).into()
+            );
+        }
+    }
+    let Task::Many(pairs) = plan.task else {
         let p99 = reports.iter().find_map(|report| report.p99);
         let p9999 = reports.iter().find_map(|report| report.p9999);
         let median = reports.iter().find_map(|report| report.median).ok_or("nothing was measured")?;

@@ -1,10 +1,14 @@
 //! The loops that are timed, the same for all peers.
 
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
+use zerocopy::IntoBytes;
 
-use crate::ends::{Receiver, Sender};
-use crate::job::{Job, Report, Result, Wait};
+use crate::ends::{Get, Lossy, Poll, Put, Receiver, Sender, WORDS};
+use crate::job::{Audience, Job, Report, Result, Wait};
 use crate::message;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the same for all processes.
@@ -139,11 +143,15 @@ pub(crate) fn sink<const W: usize>(job: &Job, mut rx: impl Receiver<W>) -> Resul
             return Err(format!("message {seq} is missing or torn").into());
         }
     }
-    let per_message = |pair: &[u64]| (pair[1] - pair[0]) as f64 / job.block as f64;
+    Ok(Report { median: median(&marks, job.block), received: next, ..Report::default() })
+}
+
+/// Nanoseconds per message in the median block, without the first tenth of them.
+fn median(marks: &[u64], block: u64) -> Option<f64> {
+    let per_message = |pair: &[u64]| (pair[1] - pair[0]) as f64 / block as f64;
     let mut blocks: Vec<f64> = marks.windows(2).map(per_message).skip(marks.len() / 10).collect();
     blocks.sort_by(f64::total_cmp);
-    let median = blocks.get(blocks.len() / 2).copied();
-    Ok(Report { median, received: next, ..Report::default() })
+    blocks.get(blocks.len() / 2).copied()
 }
 
 /// Sends the messages of sender `who`, then the end.
@@ -180,4 +188,155 @@ pub(crate) fn drain<const W: usize>(mut rx: impl Receiver<W>) -> Result<Report> 
     }
     let to = now();
     Ok(Report { from: if received == 0 { to } else { from }, to, received, sum, ..Report::default() })
+}
+
+/// Receives from several senders until each has ended; checks that the messages of each are in
+/// order. The figure is as that of [`sink`].
+pub(crate) fn gather<const W: usize>(job: &Job, senders: usize, mut rx: impl Receiver<W>) -> Result<Report> {
+    let mut next: Vec<u64> = (0..senders as u64).map(|who| who << 40).collect();
+    let mut marks = vec![now()];
+    let (mut received, mut ended, mut wrong) = (0, 0, None);
+    while ended < senders {
+        rx.recv(|bytes| {
+            let seq = message::read::<W>(bytes);
+            if seq == Some(message::END) {
+                ended += 1;
+                return;
+            }
+            match seq.and_then(|seq| next.get_mut((seq >> 40) as usize).filter(|next| **next == seq)) {
+                Some(next) => *next += 1,
+                None => wrong = wrong.or(Some(seq)),
+            }
+            received += 1;
+            if received % job.block == 0 {
+                marks.push(now());
+            }
+        });
+        if let Some(seq) = wrong {
+            return Err(format!("message {seq:?} is torn or not the next of its sender").into());
+        }
+    }
+    if received != job.count * senders as u64 {
+        return Err(format!("received {received} messages of {senders} times {}", job.count).into());
+    }
+    Ok(Report { median: median(&marks, job.block), received, ..Report::default() })
+}
+
+/// Sends messages to receivers that it does not wait for. The figure is as that of [`sink`], but
+/// taken by the sender.
+pub(crate) fn publish(job: &Job, tx: &mut impl Sender<WORDS>) -> Report {
+    let mut marks = Vec::with_capacity((job.count / job.block) as usize + 1);
+    marks.push(now());
+    for seq in 0..job.count {
+        tx.send(|bytes| message::write::<WORDS>(bytes, seq));
+        if (seq + 1) % job.block == 0 {
+            marks.push(now());
+        }
+    }
+    Report { median: median(&marks, job.block), sent: job.count, ..Report::default() }
+}
+
+/// Receives what it can until the sender has finished and nothing is left. Checks that messages are
+/// whole and in order, and that as many were missed as the peer said, if it says that.
+pub(crate) fn watch(
+    job: &Job,
+    audience: Audience,
+    mut rx: impl Lossy,
+    is_finished: impl Fn() -> bool,
+) -> Result<Report> {
+    while audience.stopped && !is_finished() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let (mut next, mut received, mut missed, mut told) = (0, 0, 0, Some(0));
+    loop {
+        let was_finished = is_finished();
+        let mut seq = None;
+        match rx.poll(|bytes| seq = message::read::<WORDS>(bytes)) {
+            Poll::Message => {
+                let seq = seq.filter(|seq| *seq >= next).ok_or("a message is torn or came twice")?;
+                missed += seq - next;
+                next = seq + 1;
+                received += 1;
+            }
+            Poll::Missed(messages) => told = told.zip(messages).map(|(all, messages)| all + messages),
+            Poll::Nothing if was_finished => break,
+            // The receivers share processors.
+            Poll::Nothing if audience.receivers > 1 => std::thread::yield_now(),
+            Poll::Nothing => std::hint::spin_loop(),
+        }
+    }
+    missed += job.count - next;
+    if told.is_some_and(|told| told > 0 && told != missed) {
+        return Err(format!("missed {missed} messages, and was told {told:?}").into());
+    }
+    Ok(Report { received, missed, ..Report::default() })
+}
+
+fn value(n: u64) -> [u64; WORDS] {
+    let mut value = [0; WORDS];
+    message::write::<WORDS>(value.as_mut_bytes(), n);
+    value
+}
+
+/// Times `access`, called with the numbers of all values, as [`publish`] does.
+fn timed(job: &Job, mut access: impl FnMut(u64) -> Result<()>) -> Result<Report> {
+    let mut marks = vec![now()];
+    for n in 1..=job.count {
+        access(n)?;
+        if n % job.block == 0 {
+            marks.push(now());
+        }
+    }
+    Ok(Report { median: median(&marks, job.block), ..Report::default() })
+}
+
+/// The number of the newest value.
+#[inline(always)]
+fn number(rx: &mut impl Get) -> Result<u64> {
+    let value = black_box(rx.get());
+    message::read::<WORDS>(value.as_bytes()).ok_or_else(|| format!("torn: {value:x?}").into())
+}
+
+/// Writes values.
+pub(crate) fn write(job: &Job, tx: &mut impl Put) -> Result<Report> {
+    timed(job, |n| {
+        tx.put(black_box(&value(n)));
+        Ok(())
+    })
+}
+
+/// Reads one value repeatedly.
+pub(crate) fn read(job: &Job, tx: &mut impl Put, rx: &mut impl Get) -> Result<Report> {
+    tx.put(&value(7));
+    timed(job, |_| if number(rx)? == 7 { Ok(()) } else { Err("another value".into()) })
+}
+
+/// Writes each value, and reads it.
+pub(crate) fn in_turn(job: &Job, tx: &mut impl Put, rx: &mut impl Get) -> Result<Report> {
+    timed(job, |n| {
+        tx.put(black_box(&value(n)));
+        if number(rx)? == n { Ok(()) } else { Err(format!("not value {n}").into()) }
+    })
+}
+
+/// Reads while another thread writes; values only get newer.
+pub(crate) fn beside(job: &Job, rx: &mut impl Get) -> Result<Report> {
+    let mut last = 0;
+    timed(job, |_| {
+        let now = number(rx)?;
+        if now < last {
+            return Err(format!("value {now} after {last}").into());
+        }
+        last = now;
+        Ok(())
+    })
+}
+
+/// Writes at full speed until it is told to end.
+pub(crate) fn write_until(tx: &mut impl Put, over: &AtomicBool) {
+    let mut n = 1;
+    while !over.load(Ordering::Relaxed) {
+        tx.put(&value(n));
+        n += 1;
+    }
 }

@@ -4,20 +4,23 @@
 //!   between two looks, without, and of two lines.
 //! - `Blocks`: a bulk copy from one processor to the other: blocks of 64 KiB, written by one and
 //!   read by the other, with one flag for each.
+//! - `Lines`: messages stored into a ring by a sender that does not wait, and read by receivers as
+//!   far as they come: what it costs that others read the lines which are written. Nothing says
+//!   whether a message was overwritten while it was read, so it is not verified.
 //! - `Futex`: one message in shared memory, a word that announces it, and a futex for each
 //!   direction: the least that two sleeping ends need.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
-use memmap2::MmapRaw;
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::thread::futex;
 use slipring::probe::PingPong;
+use zerocopy::IntoBytes;
 
-use crate::ends::{Peer, Receiver, Sender};
+use crate::ends::{Fan, Lossy, Peer, Poll, Receiver, Sender, WORDS};
 use crate::job::{End, Job, Link, Report, Result};
 use crate::part::Found;
+use crate::shared::Shared;
 use crate::{part, tasks};
 
 pub(crate) fn create_line(_link: &Link) -> Result<Vec<OwnedFd>> {
@@ -42,72 +45,6 @@ pub(crate) fn line(job: &Job) -> Result<Found> {
     Ok((vec![times.report()], None))
 }
 
-/// Bytes before the first block, for the flags, each on a line of its own.
-const FLAGS: usize = 4096;
-const LINE: usize = 128;
-
-/// Shared memory: some words, each on lines of its own, and some blocks.
-struct Shared {
-    map: MmapRaw,
-    block: usize,
-    blocks: usize,
-}
-
-impl Shared {
-    fn create(len: usize) -> Result<Vec<OwnedFd>> {
-        let memfd = memfd_create("slipring-peers", MemfdFlags::CLOEXEC)?;
-        ftruncate(&memfd, (FLAGS + len) as u64)?;
-        Ok(vec![memfd])
-    }
-
-    fn open(link: &Link, block: usize, blocks: usize) -> Result<Self> {
-        assert!(blocks <= FLAGS / LINE);
-        let memfd = link.inherited(0)?;
-        let len = FLAGS + block * blocks;
-        if usize::try_from(rustix::fs::fstat(memfd.as_fd())?.st_size)? < len {
-            return Err("the shared memory is too small".into());
-        }
-        let map = memmap2::MmapOptions::new().len(len).populate().map_raw(&memfd)?;
-        Ok(Shared { map, block, blocks })
-    }
-
-    #[inline(always)]
-    fn word(&self, i: usize) -> &AtomicU32 {
-        assert!(i < self.blocks);
-        // SAFETY: at most FLAGS / LINE words, so the offset is inside the mapping, which has at
-        // least FLAGS bytes.
-        let word = unsafe { self.map.as_mut_ptr().add(i * LINE) };
-        // SAFETY: aligned to 128 bytes within a mapping that lives as long as `self`, and accessed
-        // only as this atomic.
-        unsafe { AtomicU32::from_ptr(word.cast()) }
-    }
-
-    /// Block `i`, whose word shows whether it belongs to the sender or to the receiver.
-    #[inline(always)]
-    fn block(&self, i: usize) -> *mut [u8] {
-        assert!(i < self.blocks);
-        // SAFETY: `open` has mapped FLAGS bytes and all blocks.
-        let start = unsafe { self.map.as_mut_ptr().add(FLAGS + i * self.block) };
-        std::ptr::slice_from_raw_parts_mut(start, self.block)
-    }
-
-    /// Writes a block that this end owns.
-    #[inline(always)]
-    fn write(&self, i: usize, write: impl FnOnce(&mut [u8])) {
-        // SAFETY: within the mapping. The caller has read from the block's word, with acquire, that
-        // this end owns it, and the other end touches it only after this end has stored to the
-        // word, with release; neither end has two threads.
-        write(unsafe { &mut *self.block(i) });
-    }
-
-    /// Reads a block that this end owns.
-    #[inline(always)]
-    fn read(&self, i: usize, read: impl FnOnce(&[u8])) {
-        // SAFETY: as in `write`.
-        read(unsafe { &*self.block(i) });
-    }
-}
-
 pub(crate) struct Blocks;
 
 /// One end. Block n is free for the sender while its word is 2 × (laps so far), and belongs to the
@@ -120,7 +57,7 @@ pub(crate) struct BlockEnd {
 
 impl BlockEnd {
     fn open(link: &Link) -> Result<Self> {
-        Ok(BlockEnd { shared: Shared::open(link, link.size, link.slots())?, next: 0, lap: 0 })
+        Ok(BlockEnd { shared: Shared::open(link, 0, link.size, link.slots())?, next: 0, lap: 0 })
     }
 
     /// Waits until the next block is in `state` of this lap, and passes it on after `body`.
@@ -133,7 +70,7 @@ impl BlockEnd {
         body(&self.shared, self.next);
         word.store(2 * self.lap + state + 1, Ordering::Release);
         self.next += 1;
-        if self.next == self.shared.blocks {
+        if self.next == self.shared.blocks() {
             self.next = 0;
             self.lap += 1;
         }
@@ -166,6 +103,84 @@ impl Peer for Blocks {
 
     fn receiver<const W: usize>(link: &Link) -> Result<BlockEnd> {
         BlockEnd::open(link)
+    }
+}
+
+pub(crate) struct Lines;
+
+/// An end of the bare lines, and how many messages it has written or read. The word
+/// before a message is its number, from 1 on; it takes as many bytes as a frame of slipring.
+pub(crate) struct LinesEnd {
+    shared: Shared,
+    slots: u32,
+    next: u32,
+}
+
+const STRIDE: usize = WORDS + 2;
+
+impl LinesEnd {
+    fn open(link: &Link) -> Result<Self> {
+        let slots = u32::try_from(link.bytes / (8 * STRIDE))?;
+        let shared = Shared::open(link, 0, link.bytes, 1)?;
+        Ok(LinesEnd { shared, slots, next: 0 })
+    }
+
+    #[inline(always)]
+    fn first_word(&self) -> usize {
+        (self.next % self.slots) as usize * STRIDE
+    }
+}
+
+impl Sender<WORDS> for LinesEnd {
+    #[inline(always)]
+    fn send(&mut self, write: impl FnOnce(&mut [u8])) {
+        let mut message = [0u64; WORDS];
+        write(message.as_mut_bytes());
+        let first = self.first_word();
+        for (i, word) in message.into_iter().enumerate() {
+            self.shared.data(first + 1 + i).store(word, Ordering::Relaxed);
+        }
+        self.next = self.next.wrapping_add(1);
+        self.shared.data(first).store(self.next.into(), Ordering::Release);
+    }
+}
+
+impl Lossy for LinesEnd {
+    #[inline(always)]
+    fn poll(&mut self, mut read: impl FnMut(&[u8])) -> Poll {
+        let first = self.first_word();
+        let there = self.shared.data(first).load(Ordering::Acquire) as u32;
+        let ahead = there.wrapping_sub(self.next.wrapping_add(1)) as i32;
+        if there == 0 || ahead < 0 {
+            return Poll::Nothing;
+        }
+        let mut message = [0u64; WORDS];
+        for (i, word) in message.iter_mut().enumerate() {
+            *word = self.shared.data(first + 1 + i).load(Ordering::Relaxed);
+        }
+        std::hint::black_box(&message);
+        self.next = there;
+        // Numbers that are true: the message itself may be torn.
+        crate::message::write::<WORDS>(message.as_mut_bytes(), u64::from(there) - 1);
+        read(message.as_bytes());
+        Poll::Message
+    }
+}
+
+impl Fan for Lines {
+    type Publisher = LinesEnd;
+    type Subscriber = LinesEnd;
+
+    fn create(link: &Link) -> Result<Vec<OwnedFd>> {
+        Shared::create(link.bytes)
+    }
+
+    fn publisher(link: &Link) -> Result<LinesEnd> {
+        LinesEnd::open(link)
+    }
+
+    fn subscriber(link: &Link) -> Result<LinesEnd> {
+        LinesEnd::open(link)
     }
 }
 
@@ -209,10 +224,10 @@ impl Peer for Futex {
     }
 
     fn sender<const W: usize>(link: &Link) -> Result<FutexEnd> {
-        Shared::open(link, link.size, 1).map(FutexEnd)
+        Shared::open(link, 0, link.size, 1).map(FutexEnd)
     }
 
     fn receiver<const W: usize>(link: &Link) -> Result<FutexEnd> {
-        Shared::open(link, link.size, 1).map(FutexEnd)
+        Shared::open(link, 0, link.size, 1).map(FutexEnd)
     }
 }

@@ -1,6 +1,9 @@
 //! The measured peers. Each is two small types, one that sends and one that receives, over the
 //! peer's own API in its best documented configuration, which the top of its file describes.
 
+#[cfg(feature = "bcast")]
+mod bcast;
+mod broadcast;
 #[cfg(feature = "cloudtoid")]
 mod cloudtoid;
 mod crossbeam;
@@ -10,6 +13,9 @@ mod iceoryx2;
 #[cfg(feature = "ipc-channel")]
 mod ipc_channel;
 mod kernel;
+mod latest;
+#[cfg(feature = "mmap-sync")]
+mod mmap_sync;
 mod ringbuf;
 #[cfg(feature = "ringfire")]
 mod ringfire;
@@ -19,12 +25,15 @@ mod shaq;
 #[cfg(feature = "shmem-ipc")]
 mod shmem_ipc;
 mod slipring;
+mod triple_buffer;
+
+pub(crate) use latest::{Torn, torn};
 
 use std::os::fd::OwnedFd;
 
-use crate::ends::{Local, Peer};
-use crate::job::{Job, Link, Result, Task, Wait};
-use crate::part::{Found, process, threads};
+use crate::ends::{Board, Fan, Local, Peer};
+use crate::job::{Audience, Job, Link, Result, Task, Wait};
+use crate::part::{Found, board, create_fan, fan, process, threads};
 
 /// Whether the ends are threads of one process or processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +53,14 @@ pub(crate) enum Part {
     Many { sleeps: bool },
     /// Takes part only in tasks with many ends.
     Lanes,
+    /// Takes part only in sending from several to one.
+    Gathers,
+    /// Streams to one receiver, from a ring for several.
+    Broadcast,
+    /// Takes part only in sending to receivers that may miss messages: this many.
+    Fan(Audience),
+    /// Takes part only in writing and reading the newest value.
+    Board,
     /// A floor: takes part in this task only.
     Floor(Task, Wait),
 }
@@ -66,6 +83,15 @@ impl Entry {
         Entry { name, form: Form::Threads, part, create: |_| Ok(Vec::new()), run: threads::<P> }
     }
 
+    const fn fan<P: Fan>(name: &'static str, receivers: usize, stopped: bool) -> Self {
+        let part = Part::Fan(Audience { receivers, stopped });
+        Entry { name, form: Form::Processes, part, create: create_fan::<P>, run: fan::<P> }
+    }
+
+    const fn board<P: Board>(name: &'static str) -> Self {
+        Entry { name, form: Form::Threads, part: Part::Board, create: |_| Ok(Vec::new()), run: board::<P> }
+    }
+
     pub(crate) fn is_floor(&self) -> bool {
         matches!(self.part, Part::Floor(..))
     }
@@ -73,10 +99,24 @@ impl Entry {
     pub(crate) fn takes_part(&self, task: Task, wait: Wait) -> bool {
         match (self.part, task) {
             (Part::Floor(only, how), _) => only == task && how == wait,
+            (Part::Fan(_), _) => matches!(task, Task::Publish(_)),
+            (Part::Board, _) => matches!(task, Task::Latest(_)),
+            (_, Task::Publish(_) | Task::Latest(_)) => false,
+            (Part::Gathers, _) => matches!(task, Task::Gather(_)),
+            (Part::Broadcast, _) => task == Task::Stream,
             (Part::Lanes, _) => matches!(task, Task::Many(_)),
             (Part::Batches, _) => task == Task::Stream && wait != Wait::Sleep,
             (Part::Single { .. }, Task::Many(_)) => false,
             (Part::Single { sleeps } | Part::Many { sleeps }, _) => sleeps || wait != Wait::Sleep,
+        }
+    }
+
+    /// What this peer does in a measurement of `task`: some have their own number of ends.
+    pub(crate) fn task(&self, task: Task) -> Task {
+        match (self.part, task) {
+            (Part::Fan(audience), Task::Publish(_)) => Task::Publish(audience),
+            (Part::Single { .. }, Task::Gather(_)) => Task::Gather(1),
+            _ => task,
         }
     }
 
@@ -125,6 +165,8 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::process::<slipring::InPlace>("slipring-in-place", SINGLE),
     Entry::process::<slipring::Mpmc>("slipring-mpmc", MANY_SLEEPS),
     Entry::process::<slipring::Lanes>("slipring-lanes", Part::Lanes),
+    Entry::process::<slipring::Mpsc>("slipring-mpsc", Part::Gathers),
+    Entry::process::<broadcast::Reliable>("slipring-broadcast", Part::Broadcast),
     Entry::threads::<slipring::Spsc>("slipring-t", SINGLE_SLEEPS),
     Entry::threads::<slipring::Mpmc>("slipring-mpmc-t", MANY_SLEEPS),
     Entry::threads::<rtrb::Single>("rtrb", SINGLE),
@@ -139,6 +181,10 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::process::<shaq::Spsc>("shaq", SINGLE_SLEEPS),
     #[cfg(feature = "shaq")]
     Entry::process::<shaq::Mpmc>("shaq-mpmc", MANY_SLEEPS),
+    #[cfg(feature = "shaq")]
+    Entry::process::<shaq::Fan>("shaq-broadcast", Part::Broadcast),
+    #[cfg(feature = "bcast")]
+    Entry::process::<bcast::HeldBack>("bcast", Part::Broadcast),
     #[cfg(feature = "iceoryx2")]
     Entry::process::<iceoryx2::PublishSubscribe>("iceoryx2", SINGLE_SLEEPS),
     #[cfg(feature = "cloudtoid")]
@@ -151,10 +197,38 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::process::<kernel::UnixStream>("unix-stream", SINGLE_SLEEPS),
     Entry::process::<kernel::UnixPacket>("unix-seqpacket", SINGLE_SLEEPS),
     Entry::process::<kernel::PosixMq>("posix-mq", MANY_SLEEPS),
+    Entry::fan::<floor::Lines>("bare-lines-0", 0, false),
+    Entry::fan::<floor::Lines>("bare-lines-2", 2, false),
+    Entry::fan::<floor::Lines>("bare-lines-8", 8, false),
+    Entry::fan::<broadcast::Overwriting>("slipring-broadcast-0", 0, false),
+    Entry::fan::<broadcast::Overwriting>("slipring-broadcast-2", 2, false),
+    Entry::fan::<broadcast::Overwriting>("slipring-broadcast-4", 4, false),
+    Entry::fan::<broadcast::Overwriting>("slipring-broadcast-8", 8, false),
+    Entry::fan::<broadcast::Overwriting>("slipring-broadcast-stopped", 8, true),
+    #[cfg(feature = "ringfire")]
+    Entry::fan::<ringfire::LatestWins>("ringfire-0", 0, false),
+    #[cfg(feature = "ringfire")]
+    Entry::fan::<ringfire::LatestWins>("ringfire-2", 2, false),
+    #[cfg(feature = "ringfire")]
+    Entry::fan::<ringfire::LatestWins>("ringfire-8", 8, false),
+    #[cfg(feature = "bcast")]
+    Entry::fan::<bcast::Overwriting>("bcast-0", 0, false),
+    #[cfg(feature = "bcast")]
+    Entry::fan::<bcast::Overwriting>("bcast-2", 2, false),
+    #[cfg(feature = "bcast")]
+    Entry::fan::<bcast::Overwriting>("bcast-8", 8, false),
+    Entry::board::<latest::Board>("slipring-latest"),
+    Entry::board::<triple_buffer::Triple>("triple-buffer"),
+    #[cfg(feature = "mmap-sync")]
+    Entry::board::<mmap_sync::Files>("mmap-sync"),
 ];
 
 /// Peers that are not in this build.
 pub(crate) static ABSENT: &[&str] = &[
+    #[cfg(not(feature = "bcast"))]
+    "bcast",
+    #[cfg(not(feature = "mmap-sync"))]
+    "mmap-sync",
     #[cfg(not(feature = "ringfire"))]
     "ringfire",
     #[cfg(not(feature = "shaq"))]

@@ -1,10 +1,12 @@
-//! shaq, between processes, over a file in `/dev/shm`: `Spsc` and `Mpmc`, one item at a time by
+//! shaq, between processes, over a file in `/dev/shm`: `Spsc`, `Mpmc`, and `Fan`, its broadcast queue
+//! with one producer and one consumer, which holds the producer back; one item at a time by
 //! `try_write` and `try_read`; asleep by `read_timeout`, which is what it has for that.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use shaq::broadcast::{self, Broadcast, BroadcastConfig, ProducerId};
 use shaq::{mpmc, spsc};
 use zerocopy::IntoBytes;
 
@@ -150,5 +152,52 @@ impl Peer for Mpmc {
             },
         )?;
         Ok(End(consumer, link.wait))
+    }
+}
+
+pub(crate) struct Fan;
+
+/// The queue's file: the end that comes first creates it.
+fn broadcast<const W: usize>(link: &Link) -> Result<Broadcast<[u64; W]>> {
+    let config = BroadcastConfig { capacity: link.slots(), producer_slots: 1, consumer_slots: 1 };
+    // SAFETY: `open` has the file created once; both ends have the same `W`, and all words are valid
+    // values.
+    open(
+        link,
+        0,
+        |f, _| unsafe { Broadcast::create(f, config) },
+        |f| {
+            // SAFETY: as above.
+            unsafe { Broadcast::join(f) }
+        },
+    )
+}
+
+impl<const W: usize> Sender<W> for End<broadcast::Producer<[u64; W]>> {
+    #[inline(always)]
+    fn send(&mut self, write: impl FnOnce(&mut [u8])) {
+        let mut message = [0; W];
+        write(message.as_mut_bytes());
+        until(self.1, || self.0.try_write(message).ok());
+    }
+}
+
+impl<const W: usize> Receiver<W> for End<broadcast::Consumer<[u64; W]>> {
+    #[inline(always)]
+    fn recv(&mut self, mut read: impl FnMut(&[u8])) {
+        read(until(self.1, || self.0.try_read()).as_bytes());
+    }
+}
+
+impl Peer for Fan {
+    type Sender<const W: usize> = End<broadcast::Producer<[u64; W]>>;
+    type Receiver<const W: usize> = End<broadcast::Consumer<[u64; W]>>;
+
+    fn sender<const W: usize>(link: &Link) -> Result<Self::Sender<W>> {
+        Ok(End(broadcast::<W>(link)?.producer(ProducerId::new(1))?, link.wait))
+    }
+
+    fn receiver<const W: usize>(link: &Link) -> Result<Self::Receiver<W>> {
+        Ok(End(broadcast::<W>(link)?.consumer()?, link.wait))
     }
 }

@@ -6,17 +6,18 @@
 //! - `SpscPark`: the same calls with the default strategy throughout.
 //! - `SpscBatch`: sends in batches of 16, receives runs of all frames that are there.
 //! - `InPlace`: `reserve` and `commit`: the message is written where it is read.
-//! - `Mpmc`: slots of one message. `Lanes`: an SPSC ring for each sender and its receiver instead.
+//! - `Mpmc`: slots of one message. `Mpsc`: a lane for each sender, each as large as the ring of an
+//!   SPSC pair. `Lanes`: an SPSC ring for each sender and its receiver instead.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use slipring::{Idle, Options, Ring, mpmc, spsc};
+use slipring::{Idle, Options, Ring, mpmc, mpsc, spsc};
 use zerocopy::IntoBytes;
 
 use crate::ends::{Ends, Local, Peer, Receiver, Sender};
 use crate::job::{Link, Result, Wait};
 
-fn idle(wait: Wait) -> Idle {
+pub(super) fn idle(wait: Wait) -> Idle {
     match wait {
         Wait::Spin => Idle::Spin,
         Wait::Yield => Idle::Yield,
@@ -24,7 +25,7 @@ fn idle(wait: Wait) -> Idle {
     }
 }
 
-fn memfd(options: Options) -> Result<Vec<OwnedFd>> {
+pub(super) fn memfd(options: Options) -> Result<Vec<OwnedFd>> {
     let ring = Ring::create_anonymous(&options.prefault(true))?;
     Ok(vec![ring.as_fd().try_clone_to_owned()?])
 }
@@ -38,7 +39,7 @@ fn mpmc_options(link: &Link) -> Options {
 }
 
 /// The ring behind the inherited descriptor.
-fn inherited(link: &Link, idle: Idle) -> Result<Ring> {
+pub(super) fn inherited(link: &Link, idle: Idle) -> Result<Ring> {
     nth(link, 0, idle)
 }
 
@@ -243,6 +244,47 @@ impl Local for Mpmc {
         let senders = (0..link.pairs).map(|_| mpmc::Producer::attach(&ring)).collect::<Result<_, _>>()?;
         let receivers = (0..link.pairs).map(|_| mpmc::Consumer::attach(&ring)).collect::<Result<_, _>>()?;
         Ok((senders, receivers))
+    }
+}
+
+pub(crate) struct Mpsc;
+
+impl<const W: usize> Sender<W> for mpsc::Producer {
+    #[inline(always)]
+    fn send(&mut self, write: impl FnOnce(&mut [u8])) {
+        let mut message = [0u64; W];
+        write(message.as_mut_bytes());
+        mpsc::Producer::send(self, message.as_bytes()).expect("send");
+    }
+}
+
+impl<const W: usize> Receiver<W> for mpsc::Consumer {
+    #[inline(always)]
+    fn recv(&mut self, mut read: impl FnMut(&[u8])) {
+        while match mpsc::Consumer::recv(self).expect("receive") {
+            mpsc::Received::Frame(frame) => {
+                read(&frame);
+                false
+            }
+            mpsc::Received::Ended(_) => true,
+        } {}
+    }
+}
+
+impl Peer for Mpsc {
+    type Sender<const W: usize> = mpsc::Producer;
+    type Receiver<const W: usize> = mpsc::Consumer;
+
+    fn create(link: &Link) -> Result<Vec<OwnedFd>> {
+        memfd(Options::mpsc(link.bytes, link.pairs))
+    }
+
+    fn sender<const W: usize>(link: &Link) -> Result<mpsc::Producer> {
+        Ok(mpsc::Producer::attach(&inherited(link, idle(link.wait))?)?)
+    }
+
+    fn receiver<const W: usize>(link: &Link) -> Result<mpsc::Consumer> {
+        Ok(mpsc::Consumer::attach(&inherited(link, idle(link.wait))?)?)
     }
 }
 
