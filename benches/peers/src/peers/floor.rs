@@ -10,7 +10,7 @@
 //! - `Futex`: one message in shared memory, a word that announces it, and a futex for each
 //!   direction: the least that two sleeping ends need.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use rustix::thread::futex;
