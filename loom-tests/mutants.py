@@ -383,25 +383,26 @@ def main():
     all_mutants = list(mutants())
     if unknown := [part for part in sys.argv[1:] if not any(part in mutant[4] for mutant in all_mutants)]:
         sys.exit(f"no mutant has {unknown} in its name")
+    asked = [(number, *mutant) for number, mutant in enumerate(all_mutants)
+             if not sys.argv[1:] or any(part in mutant[4] for part in sys.argv[1:])]
     binary = build(all_mutants)
     listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout
     models = re.findall(r"^(\S+): test$", listed, re.M)
     if unknown := {prefix for prefixes in FILES.values() for prefix in prefixes if not any(m.startswith(prefix) for m in models)}:
         sys.exit(f"no model is named {unknown}")
+    tests = lambda path: [model for model in models if any(model.startswith(prefix) for prefix in FILES[path])]
+    used = {model for _, path, *_ in asked for model in tests(path)}
     wrong = 0
     with ThreadPoolExecutor(2) as pool:
-        # The control: with every switch off, every model must pass.
-        sound = dict(zip(models, pool.map(lambda model: run(binary, model, "none", CONTROL), models)))
+        # The control: with every switch off, every model that is used must pass.
+        sound = dict(zip(used, pool.map(lambda model: run(binary, model, "none", CONTROL), used)))
     if failing := [f"{model}: {outcome}" for model, (outcome, _) in sound.items() if outcome != "passed"]:
         sys.exit("without any mutant: " + ", ".join(failing))
     took = {model: seconds for model, (_, seconds) in sound.items()}
     print("| weakened | caught by |\n|---|---|", flush=True)
     with ThreadPoolExecutor(2) as pool:
-        for number, (path, start, _, _, name) in enumerate(all_mutants):
-            if sys.argv[1:] and not any(part in name for part in sys.argv[1:]):
-                continue
-            looking = [model for model in models if any(model.startswith(prefix) for prefix in FILES[path])]
-            outcomes = judge(binary, looking, number, pool, took)
+        for number, path, start, _, _, name in asked:
+            outcomes = judge(binary, tests(path), number, pool, took)
             caught = [model.split("::")[-1] for model, outcome in outcomes.items() if outcome == "caught"]
             late = [model for model, outcome in outcomes.items() if outcome == "timeout"]
             reason = next((why for part, why in EXPLAINED.items() if part in name), None)

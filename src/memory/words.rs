@@ -108,13 +108,8 @@ impl Data for Words {
 
     #[inline(always)]
     unsafe fn read(&self, offset: usize, dst: &mut [u8]) {
-        // In a model, words and bytes are different memory.
-        if cfg!(slipring_loom) {
-            self.copy_words(offset, dst);
-        } else {
-            // SAFETY: by the same contract.
-            unsafe { self.0.read(offset, dst) };
-        }
+        // SAFETY: by the same contract.
+        unsafe { self.0.read(offset, dst) };
     }
 
     #[inline(always)]

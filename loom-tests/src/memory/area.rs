@@ -128,12 +128,15 @@ impl Area {
         }
     }
 
-    /// As the real one.
+    /// As the real one. Also writes payload, so that a race with a reader in place fails the model.
     pub(crate) fn store_words(&self, offset: usize, src: &[u8]) {
         for (i, bytes) in src.chunks(8).enumerate() {
             let mut word = [0; 8];
             word[..bytes.len()].copy_from_slice(bytes);
-            self.word(offset + 8 * i).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+            let unit = self.unit(offset + 8 * i);
+            unit.word.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+            // SAFETY: loom verifies that no other thread touches the cell meanwhile.
+            unit.payload.with_mut(|p| unsafe { *p = word });
         }
     }
 

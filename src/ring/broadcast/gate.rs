@@ -106,8 +106,8 @@ impl Publisher {
         let bytes = ring.bytes(0);
         let Position { at: mut tail, mut frames } = last;
         loop {
-            // SYNC(commit): pairs with the store of the first word.
-            let first = bytes.word(tail).load(Ordering::Acquire);
+            // Relaxed, as the floor.
+            let first = bytes.word(tail).load(Ordering::Relaxed);
             match bytes.copy_record(tail, first) {
                 Err(Fault::Empty) => break,
                 Err(fault) => return Err(fault),
@@ -170,11 +170,14 @@ impl Publisher {
         self.ring.floor().store(first, Ordering::Release);
         // F3. SYNC(floor): everything that is stored into the data from now on comes after it.
         // SYNC(join): pairs with the fence in `join.rs`.
+        // SYNC(evict): pairs with the store in `release`: what an evicted subscriber read in place
+        // comes before what overwrites it.
         fence(Ordering::SeqCst);
         // F4
         let (again, slowest) = self.least(floor, first);
         if again != first {
-            self.ring.floor().store(again, Ordering::Release);
+            // Relaxed: F3 orders the boundaries before this store, too.
+            self.ring.floor().store(again, Ordering::Relaxed);
         }
         self.floor = again;
         self.bytes.free_before(again);
@@ -214,9 +217,9 @@ impl Publisher {
     pub(crate) fn evict(&self, slow: Slow) -> bool {
         let guard = self.ring.guard(slow.id);
         let [idle, evicted] = [Guard::Idle, Guard::Evicted].map(|guard| slow.state.guard(guard));
-        // SYNC(evict): Acquire pairs with the store of idle in `release`: what the subscriber read
-        // in place comes before what overwrites it.
-        match guard.compare_exchange(idle, evicted, Ordering::Acquire, Ordering::Relaxed) {
+        // This CAS, or that of `hold`, comes first. Relaxed: F3 follows before anything is
+        // overwritten.
+        match guard.compare_exchange(idle, evicted, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => {}
             // By a publisher that died before it changed the state.
             Err(now) if now == evicted => {}

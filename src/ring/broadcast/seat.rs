@@ -27,9 +27,9 @@ impl Seat {
     #[inline(always)]
     pub(crate) fn hold(&self) -> Result<(), Evicted> {
         let (idle, held) = (self.idle, self.idle | Guard::Held as u64);
-        // SYNC(evict): one of the two CASes comes first. Acquire, so that the frames are looked at
-        // after it.
-        match self.ring.guard(self.id).compare_exchange(idle, held, Ordering::Acquire, Ordering::Relaxed) {
+        // This CAS, or that of `evict`, comes first. Relaxed: what is loaded before it is not
+        // overwritten either, unless it fails.
+        match self.ring.guard(self.id).compare_exchange(idle, held, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Ok(()),
             Err(now) if now == held => Ok(()),
             Err(_) => Err(Evicted),
@@ -39,8 +39,8 @@ impl Seat {
     /// The views are gone.
     #[inline(always)]
     pub(crate) fn release(&self) {
-        // SYNC(evict): pairs with the CAS in `evict`. Only the subscriber changes a guard that is
-        // held, so a store suffices.
+        // SYNC(evict): pairs with the fence in `make_room`. That follows the CAS of an eviction.
+        // Only the subscriber changes a guard that is held, so a store suffices.
         self.ring.guard(self.id).store(self.idle, Ordering::Release);
     }
 
