@@ -24,6 +24,8 @@ mod mapping;
 #[cfg(not(slipring_loom))]
 mod open;
 #[cfg(not(slipring_loom))]
+mod read_only;
+#[cfg(not(slipring_loom))]
 mod removal;
 #[cfg(not(slipring_loom))]
 mod set_bits;
@@ -46,5 +48,6 @@ pub(crate) use {
     liveness::participant::{Participant, Told},
     mapping::{Options, Segment},
     open::wrong_kind,
+    read_only::ReadOnly,
     removal::open_and_join,
 };

@@ -29,18 +29,7 @@ impl Segment {
     /// that no other user may write; [`Error::Corrupt`] or [`Error::Incompatible`] if its contents
     /// are not a segment of this version.
     pub(crate) fn open(directory: &Directory, name: &str, options: &Options) -> Result<Arc<Self>> {
-        check_name(name)?;
-        // NONBLOCK: opening a FIFO under that name must not block.
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(directory, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Err(Error::NotFound),
-            Err(Errno::LOOP) => return Err(Error::Untrusted { what: "the segment is a symbolic link" }),
-            Err(Errno::ISDIR | Errno::NXIO) => return Err(Error::Untrusted { what: NOT_REGULAR }),
-            opened => opened.map_err(|e| Error::io("open the segment", e))?,
-        };
-        let stat = fstat(&file).map_err(|e| Error::io("examine the segment", e))?;
-        check_file(&stat, options)?;
-        let header = read_header(&file, &stat)?;
+        let (file, header) = open_file(directory, name, options, OFlags::RDWR)?;
         Ok(Arc::new(Self::map(Some(name), header, file, &options.memory)?))
     }
 
@@ -74,15 +63,7 @@ impl Segment {
     /// # Errors
     /// [`Error::Untrusted`] if it is not a memfd, or not sealed against every change of size.
     pub(crate) fn from_memfd(file: OwnedFd, options: &Options) -> Result<Arc<Self>> {
-        // Only memfds (and hugetlbfs files) have seals; EINVAL from anything else.
-        let seals = fcntl_get_seals(&file).map_err(|_| Error::Untrusted { what: "the descriptor is not a memfd" })?;
-        if !seals.contains(SEALS) {
-            return Err(Error::Untrusted {
-                what: "the memfd is not sealed: seal it with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL",
-            });
-        }
-        let stat = fstat(&file).map_err(|e| Error::io("examine the memfd", e))?;
-        let header = read_header(&file, &stat)?;
+        let header = check_memfd(&file)?;
         let mut memory = options.memory;
         memory.huge = false; // its creator has decided about huge pages
         Ok(Arc::new(Self::map(None, header, file, &memory)?))
@@ -96,6 +77,41 @@ impl Segment {
         }
         Err(wrong_kind(kind, found))
     }
+}
+
+/// Opens the file of the segment `name`, with `access`, and checks it and its header.
+pub(super) fn open_file(
+    directory: &Directory,
+    name: &str,
+    options: &Options,
+    access: OFlags,
+) -> Result<(OwnedFd, Header)> {
+    check_name(name)?;
+    // NONBLOCK: opening a FIFO under that name must not block.
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(directory, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Err(Error::NotFound),
+        Err(Errno::LOOP) => return Err(Error::Untrusted { what: "the segment is a symbolic link" }),
+        Err(Errno::ISDIR | Errno::NXIO) => return Err(Error::Untrusted { what: NOT_REGULAR }),
+        opened => opened.map_err(|e| Error::io("open the segment", e))?,
+    };
+    let stat = fstat(&file).map_err(|e| Error::io("examine the segment", e))?;
+    check_file(&stat, options)?;
+    let header = read_header(&file, &stat)?;
+    Ok((file, header))
+}
+
+/// The header of a memfd that is sealed, and as long as the header says.
+pub(super) fn check_memfd(file: &OwnedFd) -> Result<Header> {
+    // Only memfds (and hugetlbfs files) have seals; EINVAL from anything else.
+    let seals = fcntl_get_seals(file).map_err(|_| Error::Untrusted { what: "the descriptor is not a memfd" })?;
+    if !seals.contains(SEALS) {
+        return Err(Error::Untrusted {
+            what: "the memfd is not sealed: seal it with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL",
+        });
+    }
+    let stat = fstat(file).map_err(|e| Error::io("examine the memfd", e))?;
+    read_header(file, &stat)
 }
 
 /// The error for a segment of another kind than expected.

@@ -19,6 +19,8 @@ mod interrupted;
 mod latest;
 mod load;
 mod many_senders;
+mod many_subscribers;
+mod monitor;
 mod named_tasks;
 mod no_consumer;
 mod no_threads;

@@ -24,7 +24,8 @@ pub enum Start {
     /// be there, too, and is left out.
     Oldest,
     /// Where an earlier subscriber was: see
-    /// [`Subscriber::position`](crate::broadcast::Subscriber::position).
+    /// [`Subscriber::position`](crate::broadcast::Subscriber::position). Up to a sixteenth of the
+    /// ring behind what was overwritten counts as overwritten.
     At(Position),
 }
 
@@ -43,8 +44,10 @@ const TRIES: usize = if cfg!(slipring_loom) { 4 } else { 10_000 };
 impl Shared {
     /// The floor. There is a boundary at or behind it.
     fn load_floor(&self) -> u64 {
-        // SYNC(floor): pairs with the store in `make_room`.
-        self.floor().load(Ordering::Acquire)
+        let floor = self.floor().load(Ordering::Relaxed);
+        // SYNC(floor): pairs with the store in `make_room`. A fence, as in `read_at`.
+        fence(Ordering::Acquire);
+        floor
     }
 
     /// The boundary from which a subscriber can come to its start.
@@ -159,10 +162,19 @@ impl Shared {
     pub(crate) fn subscribe_lossy(&self, id: u16, data: Words, start: Start) -> Result<Lossy, Refused> {
         let state = self.get(id).next(Mode::Lossy);
         self.overruns(id).store(0, Ordering::Relaxed);
-        let lossy = (0..TRIES).find_map(|_| self.try_subscribe_lossy(id, &data, start).transpose());
-        let lossy = lossy.ok_or(Refused::Fault(Fault::Endless))??;
+        let lossy = self.find_start(id, &data, start)?;
         self.set(id, state);
         Ok(lossy)
+    }
+
+    /// A lossy reader that is no participant: it writes nothing.
+    pub(crate) fn monitor(&self, data: Words, start: Start) -> Result<Lossy, Refused> {
+        self.find_start(0, &data, start)
+    }
+
+    fn find_start(&self, id: u16, data: &Words, start: Start) -> Result<Lossy, Refused> {
+        let lossy = (0..TRIES).find_map(|_| self.try_subscribe_lossy(id, data, start).transpose());
+        lossy.unwrap_or(Err(Refused::Fault(Fault::Endless)))
     }
 
     /// `None` if it was overrun on the way to its start.

@@ -245,7 +245,7 @@ impl Shared {
     }
 
     /// Records a boundary in one of the places. For the publisher.
-    pub(super) fn record(&self, place: usize, boundary: Position) {
+    pub(crate) fn record(&self, place: usize, boundary: Position) {
         let at = BOUNDARIES + 16 * (place % KEPT);
         let (position, frames) = (self.publisher.word(at), self.publisher.word(at + 8));
         position.store(CHANGING, Ordering::Relaxed);
@@ -267,8 +267,9 @@ impl Shared {
     fn boundary(&self, place: usize) -> Option<Position> {
         let at = BOUNDARIES + 16 * place;
         let (position, frames) = (self.publisher.word(at), self.publisher.word(at + 8));
-        // SYNC(boundary): as in `record`.
-        let before = position.load(Ordering::Acquire);
+        let before = position.load(Ordering::Relaxed);
+        // SYNC(boundary): as in `record`. A fence, as in `read_at`.
+        fence(Ordering::Acquire);
         let frames = frames.load(Ordering::Relaxed);
         // SYNC(boundary): as in `record`.
         fence(Ordering::Acquire);
@@ -277,7 +278,7 @@ impl Shared {
     }
 
     /// The boundaries at or behind `floor`, with their places.
-    pub(super) fn boundaries(&self, floor: u64) -> impl Iterator<Item = (usize, Position)> + '_ {
+    pub(crate) fn boundaries(&self, floor: u64) -> impl Iterator<Item = (usize, Position)> + '_ {
         let is_there = move |at: u64| at.wrapping_sub(floor) <= self.capacity as u64;
         (0..KEPT)
             .filter_map(|place| self.boundary(place).map(|boundary| (place, boundary)))

@@ -2,8 +2,9 @@
 //! file.
 //!
 //! Used by the handle in `lossy_subscriber.rs`, and by `join.rs` to walk. Relies on `layout.rs`;
-//! `gate.rs` has the protocol and its proof. It only loads from the data, so that may be mapped
-//! read-only.
+//! `gate.rs` has the protocol and its proof. It only loads from the data, and without an id from
+//! everything else, by relaxed loads and fences: only those are certain to work on memory that is
+//! mapped read-only.
 
 use super::layout::{Position, Shared};
 use crate::memory::Words;
@@ -24,6 +25,7 @@ pub(crate) enum Step {
 pub(crate) struct Lossy {
     ring: Shared,
     bytes: spsc::Shared<Words>,
+    /// 0: it is no participant, and writes nothing.
     id: u16,
     /// The next frame, and the frames before it.
     next: Position,
@@ -75,7 +77,9 @@ impl Lossy {
     /// For observers, and for sets of waits.
     #[inline(always)]
     fn show_position(&self) {
-        self.bytes.exact().store(self.next.at, Ordering::Relaxed);
+        if self.id != 0 {
+            self.bytes.exact().store(self.next.at, Ordering::Relaxed);
+        }
     }
 
     /// Copies the payload of the next frame into `buffer` and goes on behind it. A frame that is
@@ -115,8 +119,10 @@ impl Lossy {
         let missed = oldest.frames.wrapping_sub(self.next.frames);
         self.next = oldest;
         self.show_position();
-        let overruns = self.ring.overruns(self.id);
-        overruns.store(overruns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if self.id != 0 {
+            let overruns = self.ring.overruns(self.id);
+            overruns.store(overruns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
         Ok(Step::Gap(missed))
     }
 

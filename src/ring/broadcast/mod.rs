@@ -3,7 +3,8 @@
 //! Each subscriber chooses whether the publisher waits for it. A [`Subscriber`] is reliable: it
 //! misses nothing, reads frames in place, and holds the publisher back when it is slow. What the
 //! publisher does then is its choice: [`SlowPolicy`]. A [`LossySubscriber`] costs the publisher
-//! nothing: it may be overrun, and is then told exactly how many frames it missed.
+//! nothing: it may be overrun, and is then told exactly how many frames it missed. A [`Monitor`]
+//! does the same from a read-only mapping, so it cannot do any harm.
 //!
 //! ```
 //! use slipring::broadcast::{self, LossySubscriber, Received, Start};
@@ -64,6 +65,7 @@ pub(crate) mod join;
 pub(crate) mod layout;
 pub(crate) mod lossy;
 mod lossy_subscriber;
+mod monitor;
 mod publisher;
 #[cfg(feature = "transports")]
 mod run;
@@ -79,6 +81,7 @@ pub use inspect::SubscriberInfo;
 pub use join::Start;
 pub use layout::{Mode, Position};
 pub use lossy_subscriber::{LossySubscriber, Received};
+pub use monitor::Monitor;
 pub use publisher::{Publisher, WriteBatch, WriteGrant};
 pub(crate) use slow::Due;
 pub use slow::SlowPolicy;

@@ -35,7 +35,7 @@ impl Role {
     }
 
     /// The lock byte of a participant that holds this role exclusively.
-    pub(super) fn lock(self) -> u64 {
+    pub(in crate::segment) fn lock(self) -> u64 {
         ROLE_LOCK + self as u64
     }
 }
