@@ -92,6 +92,19 @@ impl Lifecycle {
         Ends { close: load(LAST_CLOSE), death: load(LAST_DEATH) }
     }
 
+    /// The ends of `role`, of which one participant at a time is attached, without that of the last
+    /// one that joined.
+    pub(crate) fn ends_before_last(&self, role: Role) -> Ends {
+        let ends = self.ends(role);
+        let Ends { close, death } = ends;
+        // Relaxed: an old number repeats a report.
+        let last = self.word(role, LAST_JOIN).load(Ordering::Relaxed);
+        if last > close.max(death) {
+            return ends; // it has not ended
+        }
+        if death < close { Ends { close: 0, death } } else { Ends { close, death: 0 } }
+    }
+
     /// The ends of `role` if they are newer than `reported` and no participant of the role is left.
     /// `present` counts those that are.
     ///

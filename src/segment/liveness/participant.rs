@@ -62,10 +62,9 @@ impl Participant {
         let lifecycle = segment.table().lifecycle();
         let ends = match role {
             // The end of an only producer concerns every one of its consumers, also those that come
-            // later; deaths before a close do not.
+            // later; the ends of those before it do not.
             Role::Consumer if matches!(segment.geometry().kind, Kind::Latest | Kind::Broadcast) => {
-                let Ends { close, death } = lifecycle.ends(Role::Producer);
-                Ends { close: 0, death: if death < close { death } else { 0 } }
+                lifecycle.ends_before_last(Role::Producer)
             }
             // A consumer that starts late must still notice that the producer has closed.
             Role::Consumer => lifecycle.acknowledged(Role::Producer),

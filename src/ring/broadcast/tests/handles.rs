@@ -465,6 +465,29 @@ fn every_later_subscriber_learns_how_the_last_publisher_ended() {
 }
 
 #[test]
+fn a_subscriber_is_not_told_of_ends_before_its_publisher() {
+    for killed in [true, false] {
+        let ring = ring();
+        Publisher::attach(&ring).unwrap().kill_for_test();
+        Publisher::attach(&ring).unwrap().close();
+        Publisher::attach(&ring).unwrap().kill_for_test();
+        let tx = Publisher::attach(&ring).unwrap();
+        let mut rx = Subscriber::attach(&ring, Start::Latest).unwrap();
+        let mut lossy = LossySubscriber::attach(&ring, Start::Latest).unwrap();
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)), "its publisher lives");
+        if killed {
+            tx.kill_for_test();
+        } else {
+            tx.close();
+        }
+        let ends = [rx.recv_deadline(SOON).map(drop), lossy.recv_into_deadline(&mut [0; 64], SOON).map(drop)];
+        for end in ends {
+            assert!(matches!(end, Err(Error::PeerDead)) == killed && matches!(end, Err(Error::Closed)) != killed);
+        }
+    }
+}
+
+#[test]
 fn sets_wait_for_frames_and_for_room() {
     let ring = ring();
     let mut tx = Publisher::attach(&ring).unwrap();
