@@ -1,7 +1,10 @@
 //! Forged entries and boundaries, and what dead publishers leave: never a panic, never a wait for
 //! what is not there, and nothing that harms another subscriber.
 
+use std::time::Duration;
+
 use super::super::layout::Position;
+use super::super::publisher::SlowPolicy;
 use super::*;
 use crate::error::Error;
 use crate::sync::Ordering::Relaxed;
@@ -85,6 +88,88 @@ fn an_entry_without_a_participant_holds_the_publisher_back_only_until_it_looks()
         assert_eq!(recv(&mut rx), n);
     }
     ring.verify().unwrap();
+}
+
+/// Every word of the table, the floor and the boundaries is forged at random, while the ring is in
+/// use. No call panics or hangs. Frames that arrive are whole, as long as nothing but the table is
+/// forged.
+#[test]
+fn forged_words_end_in_whole_frames_or_errors() {
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for round in 0..300 {
+        let is_table_only = round % 2 == 0;
+        let ring = Ring::create_anonymous(&Options::broadcast(4096).participants(6)).unwrap();
+        let shared = ring.broadcast_shared();
+        let mut tx = Publisher::attach(&ring).unwrap();
+        let mut honest = Subscriber::attach(&ring, Start::Latest).unwrap();
+        let own = ring.subscribers()[0].id;
+        let mut lossy = LossySubscriber::attach(&ring, Start::Latest).unwrap();
+        let mut reliable = Subscriber::attach(&ring, Start::Latest).unwrap();
+        tx.set_policy([SlowPolicy::Fail, SlowPolicy::Evict { after: Duration::ZERO }][round / 2 % 2]);
+        for n in 0..300 {
+            let tail = ring.stats().tail;
+            let forged = match next(4) {
+                0 => tail.wrapping_sub(next(5000)),
+                1 => tail.wrapping_add(next(5000)),
+                2 => next(16),
+                _ => next(u64::MAX),
+            };
+            let id = 1 + next(6) as u16;
+            // The honest one's own entry counts as its memory.
+            if id != own {
+                let words = [
+                    shared.head(id),
+                    shared.exact(id),
+                    shared.taken(id),
+                    shared.guard(id),
+                    shared.overruns(id),
+                    shared.state(id),
+                ];
+                words[next(6) as usize].store(forged, Relaxed);
+            }
+            if !is_table_only && next(10) == 0 {
+                match next(3) {
+                    0 => shared.floor().store(forged, Relaxed),
+                    1 => shared.tail().store(forged, Relaxed),
+                    _ => shared.record(next(64) as usize, Position { at: forged, frames: next(u64::MAX) }),
+                }
+            }
+            let sent = tx.try_send(&payload(n, 64));
+            assert!(matches!(sent, Ok(()) | Err(Error::Full)), "{sent:?}");
+            match honest.try_recv() {
+                Ok(view) => assert_eq!(number(&view), n, "nothing is lost"),
+                Err(error) => {
+                    assert!(matches!(error, Error::Empty) && sent.is_err(), "{error}");
+                    break; // held back by a forged position inside the ring
+                }
+            }
+            let mut buffer = [0; 64];
+            for _ in 0..20 {
+                match lossy.try_recv_into(&mut buffer) {
+                    Ok(Received::Frame(header)) => _ = number(&buffer[..header.len as usize]),
+                    Ok(Received::Gap { .. }) => {}
+                    Err(_) => break,
+                }
+            }
+            let _ = reliable.try_recv().map(|view| view.len());
+        }
+        let _ = (ring.verify().unwrap(), ring.stats(), ring.subscribers(), ring.inspect(|_| true));
+        let _ = Subscriber::attach(&ring, Start::Oldest).map(drop);
+        let _ = LossySubscriber::attach(&ring, Start::Latest).map(drop);
+        let published = tx.published();
+        tx.close();
+        match Publisher::attach(&ring) {
+            Ok(tx) if is_table_only => assert_eq!(tx.published(), published),
+            Ok(_) | Err(Error::Corrupt { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]
