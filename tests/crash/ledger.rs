@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use slipring::frame::Flags;
@@ -29,14 +30,35 @@ pub enum What {
     Torn,
     /// Released it.
     Released,
-    /// Received the end of the producer of the lane `frame` of an mpsc ring.
+    /// About to attach.
+    Joining,
+    /// Missed so many frames: those are `extra`.
+    Gap,
+    /// Was told that it was evicted.
+    Evicted,
+    /// Left in an orderly way.
+    Left,
+    /// Has received everything, and was told that its sender has ended; in an mpsc ring, that of
+    /// the lane `frame`.
     Ended,
 }
 
-const ALL: [What; 7] = [What::Attached, What::About, What::Sent, What::Got, What::Torn, What::Released, What::Ended];
+const ALL: [What; 11] = [
+    What::Attached,
+    What::About,
+    What::Sent,
+    What::Got,
+    What::Torn,
+    What::Released,
+    What::Joining,
+    What::Gap,
+    What::Evicted,
+    What::Left,
+    What::Ended,
+];
 
 /// 32 bytes, so that no entry crosses a page: the kernel does not interrupt a write within a page.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub what: What,
     pub frame: u64,
@@ -71,8 +93,20 @@ impl Ledger {
     }
 }
 
+/// The last entry of a ledger, if there is one.
+pub fn last(path: &Path) -> Option<Entry> {
+    let file = File::open(path).ok()?;
+    let at = file.metadata().unwrap().len().checked_sub(Entry::SIZE as u64)?;
+    let mut bytes = [0; Entry::SIZE];
+    file.read_exact_at(&mut bytes, at).unwrap();
+    entries(&bytes).pop()
+}
+
 pub fn read(path: &Path) -> Vec<Entry> {
-    let bytes = std::fs::read(path).unwrap_or_default(); // killed before it created one
+    entries(&std::fs::read(path).unwrap_or_default()) // killed before it created one
+}
+
+fn entries(bytes: &[u8]) -> Vec<Entry> {
     let field = |entry: &[u8], i: usize| u64::from_le_bytes(entry[8 * i..8 * i + 8].try_into().unwrap());
     let entry =
         |e: &[u8]| Entry { what: ALL[field(e, 0) as usize], frame: field(e, 1), time: field(e, 2), extra: field(e, 3) };
@@ -137,7 +171,6 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
         for entry in ledger {
             let fate = fates.entry(entry.frame).or_default();
             match entry.what {
-                What::Attached | What::Ended => {}
                 What::About => fate.about = true,
                 What::Sent => fate.sent = true,
                 What::Torn => return Err(format!("torn: {:#x}", entry.frame)),
@@ -154,6 +187,7 @@ pub fn judge(ledgers: &[Vec<Entry>]) -> Result<(u64, u64), String> {
                         }
                     }
                 }
+                _ => {}
             }
         }
     }

@@ -16,10 +16,17 @@
 //!   the kills, no successor is started until the survivors have reaped the dead participant and
 //!   made progress. The time that this takes is reported as recovery.
 //!
-//! `SLIPRING_KILLS` is the number of kills for each kind of ring: 300 by default (for CI), 100000
-//! overnight. `SLIPRING_SEED` repeats a run's random choices, though not the kernel's. The seed is
-//! printed. Arguments select cases by a part of their names.
+//! `SLIPRING_KILLS` is the number of kills for each kind of ring: 300 by default (for CI; 100 where
+//! every receiver gets every frame), 100000 overnight. `SLIPRING_SEED` repeats a run's random
+//! choices, though not the kernel's. The seed is printed. Arguments select cases by a part of their
+//! names.
+//!
+//! Rings with one sender and many receivers of every frame have another supervisor and other
+//! judges: `fan_out.rs`, `broadcast.rs`, `latest.rs`.
 
+mod broadcast;
+mod fan_out;
+mod latest;
 mod ledger;
 mod participant;
 
@@ -403,18 +410,20 @@ fn quantiles(samples: &mut [Duration]) -> String {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let all = [
-        ("spsc_one_and_one", Kind::Spsc, 1),
-        ("mpsc_up_to_eight_and_one", Kind::Mpsc, 8),
-        ("mpmc_up_to_eight_and_eight", Kind::Mpmc, 8),
+    let all: [(&str, fn()); 5] = [
+        ("spsc_one_and_one", || torture(Kind::Spsc, 1)),
+        ("mpsc_up_to_eight_and_one", || torture(Kind::Mpsc, 8)),
+        ("mpmc_up_to_eight_and_eight", || torture(Kind::Mpmc, 8)),
+        ("broadcast_one_and_up_to_seven", || fan_out::torture(&broadcast::FAN)),
+        ("latest_one_and_up_to_seven", || fan_out::torture(&latest::FAN)),
     ];
-    for (name, kind, most) in all {
+    for (name, run) in all {
         if arguments.iter().any(|a| a == "--list") {
             println!("{name}: test");
         } else if (filters.is_empty() || filters.iter().any(|f| name.contains(*f)))
             && !arguments.contains(&"--ignored".into())
         {
-            torture(kind, most);
+            run();
         }
     }
     ExitCode::SUCCESS

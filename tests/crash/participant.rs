@@ -15,8 +15,8 @@ use super::ledger::{Ledger, What, number, number_of, payload};
 /// Payloads are shorter than this.
 pub const ROOM: usize = 200;
 /// The most frames in one batch.
-const BATCH: u64 = 5;
-const MOMENT: Duration = Duration::from_millis(20);
+pub const BATCH: u64 = 5;
+pub const MOMENT: Duration = Duration::from_millis(20);
 
 /// Rings so small that they are often full or empty, and wrap often.
 pub fn ring_options(kind: Kind, dir: &Path) -> Options {
