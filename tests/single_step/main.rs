@@ -17,6 +17,7 @@
 //! may take a few instructions more or fewer than the last time; then a kill hits an instruction
 //! nearby instead of the intended one.
 
+mod broadcast;
 mod frames;
 mod latest;
 mod mpmc;
@@ -249,6 +250,7 @@ fn main() -> ExitCode {
         mpsc::cases(),
         stream::cases(),
         latest::cases(),
+        broadcast::cases(),
         wait::cases(),
         segment::cases(),
         pause::cases(),
