@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use slipring::broadcast::{self, SlowPolicy, Start};
 use slipring::{Event, Kind, Mutex, Options, Redelivery, Result, Ring, Semaphore, SignalSemaphore};
 use slipring::{latest, mpmc, mpsc, spsc, stream};
 
@@ -16,7 +17,7 @@ use super::draw::Draw;
 use super::shared::{CONSUMER_PAGE, LINE, PAGE, PRODUCER_PAGE, Shared, len_of, reseal_header, sealed};
 
 const OPERATIONS: usize = 64;
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Spsc,
     Kind::Mpmc,
     Kind::Stream,
@@ -26,6 +27,7 @@ const KINDS: [Kind; 9] = [
     Kind::Event,
     Kind::Mutex,
     Kind::Mpsc,
+    Kind::Broadcast,
 ];
 
 /// Runs one input.
@@ -110,6 +112,19 @@ fn template(draw: &mut Draw<'_>, kind: Kind) -> (Vec<u8>, usize) {
             (0..fill).for_each(|i| drop(tx.write(i * i % 8, &vec![i as u8; i % 49])));
             read(&ring)
         }
+        Kind::Broadcast => {
+            let ring = Ring::create_anonymous(&set(Options::broadcast(PAGE))).unwrap();
+            let mut tx = broadcast::Publisher::attach(&ring).unwrap();
+            let mut rx = broadcast::Subscriber::attach(&ring, Start::Oldest).unwrap();
+            let _lossy = broadcast::LossySubscriber::attach(&ring, Start::Oldest).unwrap();
+            for i in 0..3 * fill {
+                let _ = tx.try_send(&vec![i as u8; 3 * i]);
+                if i % 8 != 0 {
+                    let _ = rx.try_recv();
+                }
+            }
+            read(&ring)
+        }
         Kind::Semaphore => of_primitive(Semaphore::create_anonymous(1 + fill).unwrap().as_fd()),
         Kind::SignalSemaphore => {
             let semaphore = SignalSemaphore::create_anonymous().unwrap();
@@ -127,7 +142,7 @@ fn template(draw: &mut Draw<'_>, kind: Kind) -> (Vec<u8>, usize) {
 
 /// Changes one important word, or any word.
 fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
-    let (mut at, word) = match draw.below(10) {
+    let (mut at, word) = match draw.below(12) {
         0 => (8 * draw.below(16), draw.nasty()),
         1 => (PRODUCER_PAGE + LINE * draw.below(2), draw.nasty()),
         2 => (CONSUMER_PAGE + draw.one_of(&[0, LINE, LINE + 8]), draw.nasty()),
@@ -158,6 +173,10 @@ fn forge(draw: &mut Draw<'_>, image: &mut [u8], data_offset: usize) {
             2 => (LANES + LINE + LINE * draw.below(12) + 8 * draw.below(2), draw.nasty()),
             _ => (data_offset + 128 + 64 * draw.below(32) + 8 * draw.below(2), draw.nasty()),
         },
+        // What subscribers are: a state and an entry each.
+        9 => (4 * PAGE + 5 * 256 + 8 * draw.below(224), draw.nasty()),
+        // The floor of a broadcast ring, and its boundaries.
+        10 => (PRODUCER_PAGE + LINE + 8 * draw.below(160), draw.nasty()),
         _ => (8 * draw.below(image.len() / 8 + 1), draw.word()),
     };
     at = at.min(image.len().saturating_sub(8));
@@ -248,6 +267,7 @@ struct Seats {
     stream: (Option<stream::Producer>, Option<stream::Consumer>),
     latest: (Option<latest::Writer>, Option<latest::Reader>),
     mpsc: (Vec<mpsc::Producer>, Option<mpsc::Consumer>),
+    broadcast: (Option<broadcast::Publisher>, Option<broadcast::Subscriber>, Option<broadcast::LossySubscriber>),
 }
 
 fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
@@ -263,6 +283,14 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
             0 => seats.mpsc.0.push(mpsc::Producer::attach(ring)?),
             _ => seats.mpsc.1 = Some(mpsc::Consumer::attach(ring)?),
         },
+        at @ 0..=11 if ring.kind() == Kind::Broadcast => {
+            let start = if at % 2 == 0 { Start::Oldest } else { Start::Latest };
+            match draw.below(3) {
+                0 => seats.broadcast.0 = Some(broadcast::Publisher::attach(ring)?),
+                1 => seats.broadcast.1 = Some(broadcast::Subscriber::attach(ring, start)?),
+                _ => seats.broadcast.2 = Some(broadcast::LossySubscriber::attach(ring, start)?),
+            }
+        }
         0..=2 => {
             seats.spsc.0 = Some(spsc::Producer::attach(ring)?);
         }
@@ -305,13 +333,14 @@ fn operate(draw: &mut Draw<'_>, ring: &Ring, seats: &mut Seats) -> Result<()> {
         18..=27 => send(draw, seats, &payload)?,
         28..=45 => receive(draw, seats, &mut buffer)?,
         46 => {
-            let _ = (ring.is_idle()?, ring.stats().used());
+            let _ = (ring.is_idle()?, ring.stats().used(), ring.subscribers());
         }
         _ => {
             seats.spsc.0 = None;
             seats.mpmc.1 = None;
             seats.latest.0 = None;
             seats.mpsc.0.pop();
+            seats.broadcast.0 = None;
         }
     }
     Ok(())
@@ -351,6 +380,19 @@ fn send(draw: &mut Draw<'_>, seats: &mut Seats, payload: &[u8]) -> Result<()> {
     }
     if let Some(tx) = &mut seats.stream.0 {
         let _ = tx.try_write(payload)?;
+    }
+    if let Some(tx) = &mut seats.broadcast.0 {
+        match draw.below(5) {
+            0 => tx.set_policy(SlowPolicy::Evict { after: Duration::ZERO }),
+            1 => tx.send_deadline(payload, Duration::ZERO)?,
+            2 => {
+                let mut batch = tx.batch();
+                batch.push(payload)?;
+                batch.push(payload)?;
+                batch.commit();
+            }
+            _ => tx.try_send(&[payload; 4].concat())?,
+        }
     }
     if let Some(tx) = &mut seats.latest.0 {
         tx.write(draw.below(9), payload)?;
@@ -394,6 +436,25 @@ fn receive(draw: &mut Draw<'_>, seats: &mut Seats, buffer: &mut [u8]) -> Result<
             1 => drop(rx.try_recv_into(buffer)?),
             2 => rx.try_recv_batch(8)?.iter().for_each(|frame| touch(frame.payload)),
             _ => touch(&rx.recv_deadline(Duration::ZERO)?),
+        }
+    }
+    if let Some(rx) = &mut seats.broadcast.1 {
+        match draw.below(4) {
+            0 => drop(rx.try_recv_into(buffer)?),
+            1 => {
+                let capacity = rx.ring().capacity();
+                let frames =
+                    rx.try_recv_batch(usize::MAX)?.iter().inspect(|frame| touch(frame.payload)).take(capacity).count();
+                assert!(frames <= capacity / 16, "a batch spans at most one ring");
+            }
+            2 => rx.try_recv()?.keep(),
+            _ => touch(&rx.recv_deadline(Duration::ZERO)?),
+        }
+    }
+    if let Some(rx) = &mut seats.broadcast.2 {
+        match draw.below(2) {
+            0 => drop(rx.try_recv_into(buffer)?),
+            _ => drop(rx.recv_into_deadline(buffer, Duration::ZERO)?),
         }
     }
     if let Some(rx) = &mut seats.latest.1 {
