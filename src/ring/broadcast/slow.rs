@@ -25,7 +25,9 @@ pub enum SlowPolicy {
     Fail,
     /// As `Block`; but a subscriber that has left no room for that long is evicted by the next call
     /// that needs the room. Its next call fails with [`Error::Evicted`](crate::Error::Evicted). A
-    /// subscriber that holds a view or a batch is evicted when it has dropped that.
+    /// subscriber that holds a view or a batch is evicted when it has dropped that. One that it has
+    /// forgotten ([`std::mem::forget`]) counts as held until it has received, and dropped, that
+    /// frame again.
     Evict {
         /// How long the publisher waits for one subscriber, from its first call that found no room.
         after: Duration,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::super::layout::Position;
-use super::super::publisher::SlowPolicy;
+use super::super::slow::SlowPolicy;
 use super::*;
 use crate::error::Error;
 use crate::sync::Ordering::Relaxed;
