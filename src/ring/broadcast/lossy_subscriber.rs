@@ -40,7 +40,8 @@ pub enum Received {
 ///
 /// It copies frames out, because the publisher may overwrite them at any time, and returns only
 /// whole ones. It maps the data of the ring read-only. If it was overrun, it goes on at the oldest
-/// frame that is certain to be there.
+/// frame that is certain to be there. So it misses as few frames as possible; one that is always too
+/// slow is told of many small gaps. To skip to the newest frame instead, subscribe again.
 ///
 /// Every `try_…` call is lock-free, allocates no memory, and makes no system call. If there is
 /// nothing to receive, it asks the kernel from time to time whether the publisher is dead.
