@@ -123,9 +123,9 @@ impl Reader {
         Ok(Reader { shared, seen, next: 0, attachment })
     }
 
-    /// From now on, only changes of `cells` are reported: by [`changed`](Reader::changed), in sets,
-    /// by descriptors and to tasks. All cells can still be read. A new reader watches all of them.
-    /// Wait-free.
+    /// From now on, only changes of `cells` are reported: by [`changed`](Reader::changed), in sets
+    /// and to tasks. A descriptor still tells of every cell; the call that follows then finds nothing.
+    /// All cells can still be read. A new reader watches all of them. Wait-free.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such cell: nothing is changed then.

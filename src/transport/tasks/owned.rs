@@ -18,7 +18,7 @@ use crate::frame::{OwnedEvent, OwnedFrame};
 /// use futures_core::Stream;
 /// use slipring::frame::{Header, OwnedEvent};
 /// use slipring::transport::{AsyncReceiver, FrameSender, FrameSenderExt, pipe, stream::Options};
-/// use std::pin::{Pin, pin};
+/// use std::pin::pin;
 /// use std::task::{Context, Poll, Waker};
 /// let (mut tx, rx) = pipe::pair(&Options::new())?;
 /// let mut rx = pin!(AsyncReceiver::new(Box::new(rx)));
