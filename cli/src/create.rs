@@ -9,16 +9,19 @@ const EXAMPLES: &str = "\
 Examples:
   slipring create ring:ticks                                       spsc, 1 MiB
   slipring create 'ring:jobs?kind=mpmc&slots=4096&slot=1KiB'       a work queue
+  slipring create 'ring:orders?kind=mpsc&lanes=64'                 many to one
   slipring create 'ring:meters?kind=latest&cells=64&size=16'       latest values
   slipring create 'ring:audio?kind=stream&capacity=64KiB&wake=poll&mlock'
 
 Options after the ? (quote them, because & is special to the shell):
-  kind          spsc (frames, one to one), mpmc (frames, many to many),
-                stream (bytes, one to one), latest (values that replace each
-                other, one to many), or broadcast (frames, one to many: each
-                receiver gets every frame)
-  capacity      bytes of an spsc, stream or broadcast ring, rounded up to 2^n
-                [1MiB]
+  kind          spsc (frames, one to one), mpmc (frames, many to many), mpsc
+                (frames, many to one: each sender has a lane), stream (bytes,
+                one to one), latest (values that replace each other, one to
+                many), or broadcast (frames, one to many: each receiver gets
+                every frame)
+  capacity      bytes of an spsc, stream or broadcast ring, or of each lane of an
+                mpsc ring, rounded up to 2^n [1MiB; of a lane 64KiB]
+  lanes         how many senders an mpsc ring has room for, at most 1024 [16]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
   cells, size   number of latest values [1] and size of the largest [256]; the
                 stream of a frame (send --stream) is the number of its cell

@@ -127,6 +127,8 @@ impl From<Error> for Failure {
                     6 => "latest",
                     7 => "signal-semaphore",
                     8 => "event",
+                    9 => "broadcast",
+                    10 => "mpsc",
                     _ => "unknown",
                 };
                 let (expected, found) = (name(expected), name(found));

@@ -128,8 +128,8 @@ impl Gc {
             false => ring.reap_dead()?,
         };
         let wanted = |ring: &Ring| {
-            let is_ring =
-                matches!(ring.kind(), Kind::Spsc | Kind::Mpmc | Kind::Stream | Kind::Latest | Kind::Broadcast);
+            use Kind::{Broadcast, Latest, Mpmc, Mpsc, Spsc, Stream};
+            let is_ring = matches!(ring.kind(), Spsc | Mpmc | Mpsc | Stream | Latest | Broadcast);
             Ok(is_ring && (self.all || ((self.idle || left_by_dead) && is_empty(ring)?)))
         };
         let removed = match self.dry_run {

@@ -5,12 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::{Value, json};
-use slipring::broadcast::{Mode, SubscriberInfo};
 use slipring::{Kind, ParticipantInfo, Redelivery, Ring, WakeMode};
 
 use crate::failure::Outcome;
 use crate::output::Table;
-use crate::{Context, output, target, units};
+use crate::{Context, output, parts, target, units};
 
 /// Show what a ring is, and which processes are attached
 #[derive(Args)]
@@ -22,7 +21,7 @@ STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger)
 HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait
 LAG      distance from the oldest of them to the ring's newest position
 
-A broadcast ring also lists its subscribers: POSITION and LAG in bytes, how often a lossy one was overrun, and how many frames it missed.")]
+A broadcast ring also lists its subscribers: POSITION and LAG in bytes, how often a lossy one was overrun, and how many frames it missed. An mpsc ring lists the lanes that are in use: HELD by a producer, or CLOSED or DEAD if its consumer has still to be told.")]
 pub(crate) struct Info {
     /// ring:NAME, or NAME
     ring: String,
@@ -37,8 +36,8 @@ impl Info {
             object["participants"] = participants.iter().map(participant_json).collect();
             if ring.kind() == Kind::Broadcast {
                 object["evicted"] = ring.stats().evicted.into();
-                object["subscribers"] = subscribers(&ring);
             }
+            parts::add(&ring, &mut object);
             return output::print_json(&object);
         }
         output::print(&describe(&ring, &participants))
@@ -47,15 +46,11 @@ impl Info {
 
 fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
     let ago = SystemTime::now().duration_since(ring.created()).unwrap_or_default();
-    let size = match ring.slots() {
-        0 => units::bytes(ring.capacity() as u64),
-        slots => format!("{slots} {}", target::slots_name(ring.kind())),
-    };
     let mut text = String::new();
     for (label, value) in [
         ("name", ring.name().unwrap_or_default().to_owned()),
         ("kind", target::kind_name(ring.kind()).to_owned()),
-        ("capacity", size),
+        ("capacity", target::size(ring)),
         ("largest frame", format!("{} bytes", ring.max_payload())),
         ("wake", wake_name(ring.wake_mode()).to_owned()),
         ("redelivery", redelivery_name(ring.redelivery()).to_owned()),
@@ -89,50 +84,8 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
         }
         let _ = write!(text, "\n{}", table.render());
     }
-    text.push_str(&subscriber_table(ring));
+    text.push_str(&parts::table(ring));
     text
-}
-
-/// The subscribers of a broadcast ring.
-pub(crate) fn subscribers(ring: &Ring) -> Value {
-    let object = |one: &SubscriberInfo| {
-        json!({
-            "id": one.id, "mode": mode_name(one.mode), "position": one.position, "lag": one.lag,
-            "overruns": one.overruns, "received": one.received, "missed": one.missed,
-        })
-    };
-    ring.subscribers().iter().map(object).collect()
-}
-
-/// A table of the subscribers, behind an empty line; nothing without subscribers.
-pub(crate) fn subscriber_table(ring: &Ring) -> String {
-    let subscribers = ring.subscribers();
-    if subscribers.is_empty() {
-        return String::new();
-    }
-    let columns = ["SUBSCRIBER", "MODE", ">POSITION", ">LAG", ">OVERRUNS", ">RECEIVED", ">MISSED"];
-    let mut table = Table::new(&columns);
-    for one in &subscribers {
-        table.row([
-            one.id.to_string(),
-            mode_name(one.mode).to_owned(),
-            one.position.to_string(),
-            one.lag.to_string(),
-            one.overruns.to_string(),
-            one.received.to_string(),
-            one.missed.to_string(),
-        ]);
-    }
-    format!("\n{}", table.render())
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Reliable => "reliable",
-        Mode::Lossy => "lossy",
-        Mode::Evicted => "evicted",
-        _ => "unknown",
-    }
 }
 
 /// The constant properties of a ring.
@@ -143,6 +96,7 @@ pub(crate) fn shape(ring: &Ring) -> Value {
         "kind": target::kind_name(ring.kind()),
         "capacity": ring.capacity(),
         "slots": ring.slots(),
+        "max_lanes": ring.max_lanes(),
         "max_payload": ring.max_payload(),
         "max_participants": ring.max_participants(),
         "wake": wake_name(ring.wake_mode()),

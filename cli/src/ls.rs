@@ -6,7 +6,7 @@ use slipring::{Kind, ParticipantInfo, Ring, Role};
 
 use crate::failure::Outcome;
 use crate::output::Table;
-use crate::{Context, info, output, target, units};
+use crate::{Context, output, parts, target, units};
 
 const STATES: &str = "\
 States:
@@ -32,13 +32,15 @@ pub(crate) struct Ls {}
 struct Row {
     kind: Kind,
     slots: usize,
+    max_lanes: usize,
     capacity: usize,
+    /// For people.
+    size: String,
     used: u64,
     producers: usize,
     consumers: usize,
     state: &'static str,
-    /// As JSON; of a broadcast ring only.
-    subscribers: Option<serde_json::Value>,
+    ring: Ring,
 }
 
 impl Ls {
@@ -46,18 +48,16 @@ impl Ls {
         let anywhere = target::anywhere(context);
         let mut table = Table::new(&["NAME", "KIND", ">CAPACITY", ">USED", ">PRODUCERS", ">CONSUMERS", "STATE"]);
         for name in Ring::list(&anywhere)? {
-            let row = Ring::open(&name, &anywhere).and_then(|ring| look(&ring));
+            let row = Ring::open(&name, &anywhere).and_then(look);
             if context.json {
                 output::print_json(&match row {
                     Ok(row) => {
                         let mut object = json!({
                             "name": name, "kind": target::kind_name(row.kind), "capacity": row.capacity,
-                            "slots": row.slots, "used": row.used, "producers": row.producers,
-                            "consumers": row.consumers, "state": row.state,
+                            "slots": row.slots, "max_lanes": row.max_lanes, "used": row.used,
+                            "producers": row.producers, "consumers": row.consumers, "state": row.state,
                         });
-                        if let Some(subscribers) = row.subscribers {
-                            object["subscribers"] = subscribers;
-                        }
+                        parts::add(&row.ring, &mut object);
                         object
                     }
                     Err(error) => json!({ "name": name, "state": "corrupt", "reason": error.to_string() }),
@@ -66,12 +66,9 @@ impl Ls {
             }
             table.row(match row {
                 Ok(row) => {
-                    let (capacity, used) = match row.slots {
-                        0 => (units::bytes(row.capacity as u64), units::bytes(row.used)),
-                        slots => (format!("{slots} {}", target::slots_name(row.kind)), row.used.to_string()),
-                    };
+                    let used = if row.slots == 0 { units::bytes(row.used) } else { row.used.to_string() };
                     let kind = target::kind_name(row.kind).to_owned();
-                    [name, kind, capacity, used, row.producers.to_string(), row.consumers.to_string(), row.state.into()]
+                    [name, kind, row.size, used, row.producers.to_string(), row.consumers.to_string(), row.state.into()]
                 }
                 Err(error) => {
                     context.note(format_args!("ring:{name}: {error}"));
@@ -92,7 +89,7 @@ fn stalls(participant: &ParticipantInfo, all: &[ParticipantInfo]) -> bool {
     is_suspended(participant) && (participant.held.slots() > 0 || !is_replaced())
 }
 
-fn look(ring: &Ring) -> slipring::Result<Row> {
+fn look(ring: Ring) -> slipring::Result<Row> {
     let stats = ring.stats();
     let participants = ring.participants()?;
     let alive = |role| participants.iter().filter(|p| p.alive && p.role == Some(role)).count();
@@ -105,11 +102,13 @@ fn look(ring: &Ring) -> slipring::Result<Row> {
     Ok(Row {
         kind: ring.kind(),
         slots: ring.slots(),
+        max_lanes: ring.max_lanes(),
         capacity: ring.capacity(),
+        size: target::size(&ring),
         used: stats.used(),
         producers: alive(Role::Producer),
         consumers: alive(Role::Consumer),
         state,
-        subscribers: (ring.kind() == Kind::Broadcast).then(|| info::subscribers(ring)),
+        ring,
     })
 }

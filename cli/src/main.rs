@@ -22,6 +22,7 @@ mod made;
 mod man;
 mod opening;
 mod output;
+mod parts;
 mod progress;
 mod recv;
 mod relay;

@@ -8,7 +8,7 @@ use slipring::{Counts, Kind, Ring, Stats};
 
 use crate::failure::Outcome;
 use crate::output::Table;
-use crate::{Context, info, output, target, units};
+use crate::{Context, output, parts, target, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +56,7 @@ impl Stat {
         if context.json {
             output::print_json(&object(&ring, &stats))
         } else {
-            output::print(&(table(ring.kind(), &stats) + &info::subscriber_table(&ring)))
+            output::print(&(table(ring.kind(), &stats) + &parts::table(&ring)))
         }
     }
 
@@ -136,7 +136,7 @@ fn object(ring: &Ring, stats: &Stats) -> serde_json::Value {
     });
     if ring.kind() == Kind::Broadcast {
         object["evicted"] = stats.evicted.into();
-        object["subscribers"] = info::subscribers(ring);
     }
+    parts::add(ring, &mut object);
     object
 }

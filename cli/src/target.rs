@@ -8,8 +8,8 @@ use std::path::Path;
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::{Error, Kind, Options, Ring};
 
-use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::{Context, units};
 
 /// Parses an endpoint; a word without a scheme is the name of a ring.
 pub(crate) fn endpoint(text: &str, context: &Context) -> Outcome<Endpoint> {
@@ -76,8 +76,15 @@ pub(crate) fn join<T>(
 /// the ring existed already.
 pub(crate) fn remark_size(asked: &RingEndpoint, ring: &Ring, context: &Context) {
     let name = asked.name();
-    if let Some(capacity) = asked.capacity().filter(|capacity| *capacity != ring.capacity()) {
-        context.note(format_args!("ring:{name} has a capacity of {} bytes (requested: {capacity})", ring.capacity()));
+    let (of, bytes) = match ring.max_lanes() {
+        0 => ("", ring.capacity()),
+        lanes => (" of each lane", ring.capacity() / lanes),
+    };
+    if let Some(capacity) = asked.capacity().filter(|capacity| *capacity != bytes) {
+        context.note(format_args!("ring:{name} has a capacity{of} of {bytes} bytes (requested: {capacity})"));
+    }
+    if let Some(lanes) = asked.lanes().filter(|lanes| *lanes != ring.max_lanes()) {
+        context.note(format_args!("ring:{name} has {} lanes (requested: {lanes})", ring.max_lanes()));
     }
     if let Some(cells) = asked.cells().filter(|cells| *cells != ring.slots()) {
         context.note(format_args!("ring:{name} has {} cells (requested: {cells})", ring.slots()));
@@ -161,6 +168,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Spsc => "spsc",
         Kind::Mpmc => "mpmc",
+        Kind::Mpsc => "mpsc",
         Kind::Stream => "stream",
         Kind::Semaphore => "semaphore",
         Kind::Mutex => "mutex",
@@ -172,7 +180,13 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// What the slots of a ring of `kind` are called.
-pub(crate) fn slots_name(kind: Kind) -> &'static str {
-    if kind == Kind::Latest { "cells" } else { "slots" }
+/// The capacity of a ring, in bytes, slots, cells or lanes.
+pub(crate) fn size(ring: &Ring) -> String {
+    let bytes = ring.capacity() as u64;
+    match (ring.kind(), ring.slots(), ring.max_lanes()) {
+        (Kind::Latest, cells, _) => format!("{cells} cells"),
+        (_, 0, 0) => units::bytes(bytes),
+        (_, 0, lanes) => format!("{lanes} lanes of {}", units::bytes(bytes / lanes as u64)),
+        (_, slots, _) => format!("{slots} slots"),
+    }
 }

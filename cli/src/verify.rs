@@ -4,10 +4,9 @@ use std::fmt::Write;
 
 use clap::Args;
 use serde_json::json;
-use slipring::Kind;
 
 use crate::failure::{CORRUPT, Failure, Outcome};
-use crate::{Context, info, output, target, units};
+use crate::{Context, output, parts, target, units};
 
 /// Check a ring without changing it
 #[derive(Args)]
@@ -32,9 +31,7 @@ impl Verify {
                 "writing": report.writing, "reading": report.reading, "redeliver": report.redeliver,
                 "changed_while_looking": report.changed, "problems": report.problems,
             });
-            if ring.kind() == Kind::Broadcast {
-                object["subscribers"] = info::subscribers(&ring);
-            }
+            parts::add(&ring, &mut object);
             output::print_json(&object)?;
         } else {
             let mut text = format!(
@@ -52,7 +49,7 @@ impl Verify {
                 (true, false) => "clean\n",
                 _ => "",
             });
-            text.push_str(&info::subscriber_table(&ring));
+            text.push_str(&parts::table(&ring));
             output::print(&text)?;
         }
         match report.problems.len() {

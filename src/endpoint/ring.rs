@@ -19,6 +19,10 @@ pub const DEFAULT_CAPACITY: usize = 1 << 20;
 pub const DEFAULT_SLOTS: usize = 1024;
 /// The default payload size of a slot, in bytes.
 pub const DEFAULT_SLOT: usize = 256;
+/// The default number of lanes of an mpsc ring.
+pub const DEFAULT_LANES: usize = 16;
+/// The default capacity of a lane, in bytes: 64 KiB.
+pub const DEFAULT_LANE: usize = 1 << 16;
 /// The default number of cells of a board of latest values.
 pub const DEFAULT_CELLS: usize = 1;
 /// The default size of a latest value, in bytes.
@@ -28,15 +32,16 @@ pub const DEFAULT_SIZE: usize = 256;
 /// removing the name.
 const ATTEMPTS: usize = 100;
 
-const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, cells, size, wake, idle, mode, participants, \
+const KEYS: &str = "endpoint option: known for ring are kind, capacity, slots, slot, lanes, cells, size, wake, idle, mode, participants, \
                     redelivery, huge, prefault, mlock, fail_without_consumer, subscribe, start, slow, evict, listen";
 
-/// `ring:NAME[?kind=spsc|mpmc|stream|latest&capacity=1MiB&…]`.
+/// `ring:NAME[?kind=spsc|mpmc|mpsc|broadcast|latest|stream&capacity=1MiB&…]`.
 ///
 /// | option | value | default |
 /// |---|---|---|
-/// | `kind` | `spsc`, `mpmc`, `stream`, `latest`, `broadcast` | that of the existing ring; `spsc` at creation |
-/// | `capacity` | a [size](parse_size): byte rings | 1 MiB |
+/// | `kind` | `spsc`, `mpmc`, `mpsc`, `stream`, `latest`, `broadcast` | that of the existing ring; `spsc` at creation |
+/// | `capacity` | a [size](parse_size): byte rings; of each lane of `kind=mpsc` | 1 MiB; 64 KiB |
+/// | `lanes` | 1 to 1024: how many producers an mpsc ring has room for (and so `kind=mpsc`) | 16 |
 /// | `slots`, `slot` | a number; a size in bytes: slot rings (and so `kind=mpmc`) | 1024, 256 |
 /// | `cells`, `size` | a number; a size in bytes: latest values (and so `kind=latest`) | 1, 256 |
 /// | `wake` | `poll`, `fenced`, `asymmetric` | `asymmetric` |
@@ -59,6 +64,7 @@ pub struct RingEndpoint {
     capacity: Option<usize>,
     slots: Option<usize>,
     slot: Option<usize>,
+    lanes: Option<usize>,
     cells: Option<usize>,
     size: Option<usize>,
     wake: WakeMode,
@@ -90,6 +96,7 @@ impl RingEndpoint {
             "capacity" => self.capacity = Some(parse_size(value)?),
             "slots" => self.slots = Some(parse_size(value)?),
             "slot" => self.slot = Some(parse_size(value)?),
+            "lanes" => self.lanes = Some(parse_size(value)?),
             "cells" => self.cells = Some(parse_size(value)?),
             "size" => self.size = Some(parse_size(value)?),
             "wake" => self.wake = parse_wake(value)?,
@@ -113,7 +120,7 @@ impl RingEndpoint {
     }
 
     /// Checks that a slot ring is sized by slots, latest values by cells, and a byte ring by
-    /// capacity.
+    /// capacity, with lanes or without.
     fn check(&mut self) -> Result<()> {
         let has_slots = self.slots.is_some() || self.slot.is_some();
         let has_cells = self.cells.is_some() || self.size.is_some();
@@ -122,6 +129,8 @@ impl RingEndpoint {
                 Some(Kind::Mpmc)
             } else if has_cells {
                 Some(Kind::Latest)
+            } else if self.lanes.is_some() {
+                Some(Kind::Mpsc)
             } else {
                 None
             };
@@ -137,13 +146,16 @@ impl RingEndpoint {
             Some(Kind::Latest) if has_slots || self.capacity.is_some() => {
                 Err(Error::Invalid { what: "endpoint option: size latest values by cells and size" })
             }
+            Some(kind) if self.lanes.is_some() && kind != Kind::Mpsc => {
+                Err(Error::Invalid { what: "endpoint option: lanes are for kind=mpsc" })
+            }
             Some(kind) if has_cells && kind != Kind::Latest => {
                 Err(Error::Invalid { what: "endpoint option: cells and size are for latest values" })
             }
             Some(Kind::Mpmc) if self.capacity.is_some() => Err(Error::Invalid {
                 what: "endpoint option: capacity is for byte rings; size a slot ring by slots and slot",
             }),
-            Some(Kind::Spsc | Kind::Stream | Kind::Broadcast) if has_slots => Err(Error::Invalid {
+            Some(Kind::Spsc | Kind::Stream | Kind::Broadcast | Kind::Mpsc) if has_slots => Err(Error::Invalid {
                 what: "endpoint option: slots and slot are for slot rings; size a byte ring by capacity",
             }),
             _ => Ok(()),
@@ -172,6 +184,12 @@ impl RingEndpoint {
     #[must_use]
     pub fn slots(&self) -> Option<usize> {
         self.slots
+    }
+
+    /// The requested number of lanes, if any.
+    #[must_use]
+    pub fn lanes(&self) -> Option<usize> {
+        self.lanes
     }
 
     /// The requested number of cells, if any.
@@ -206,6 +224,9 @@ impl RingEndpoint {
         let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
         let options = match self.kind {
             Some(Kind::Mpmc) => Options::mpmc(self.slots.unwrap_or(DEFAULT_SLOTS), self.slot.unwrap_or(DEFAULT_SLOT)),
+            Some(Kind::Mpsc) => {
+                Options::mpsc(self.capacity.unwrap_or(DEFAULT_LANE), self.lanes.unwrap_or(DEFAULT_LANES))
+            }
             Some(Kind::Stream) => Options::stream(capacity),
             Some(Kind::Broadcast) => Options::broadcast(capacity),
             Some(Kind::Latest) => {
@@ -343,10 +364,11 @@ fn parse_kind(value: &str) -> Result<Kind> {
     match value {
         "spsc" => Ok(Kind::Spsc),
         "mpmc" => Ok(Kind::Mpmc),
+        "mpsc" => Ok(Kind::Mpsc),
         "stream" => Ok(Kind::Stream),
         "latest" => Ok(Kind::Latest),
         "broadcast" => Ok(Kind::Broadcast),
-        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc, stream, latest or broadcast" }),
+        _ => Err(Error::Invalid { what: "kind: must be spsc, mpmc, mpsc, stream, latest or broadcast" }),
     }
 }
 
@@ -425,6 +447,17 @@ mod tests {
     }
 
     #[test]
+    fn lanes_mean_mpsc() {
+        for text in ["ring:x?lanes=3", "ring:x?kind=mpsc", "ring:x?kind=mpsc&lanes=3&capacity=8K"] {
+            assert_eq!(ring(text).unwrap().kind(), Some(Kind::Mpsc), "{text}");
+        }
+        let geometry = ring("ring:x?lanes=3&capacity=5000").unwrap().options().geometry().unwrap();
+        assert_eq!((geometry.kind, geometry.slots, geometry.stride), (Kind::Mpsc, 3, 8192));
+        let geometry = ring("ring:x?kind=mpsc").unwrap().options().geometry().unwrap();
+        assert_eq!((geometry.slots, geometry.stride), (DEFAULT_LANES, DEFAULT_LANE));
+    }
+
+    #[test]
     fn cells_mean_latest() {
         for text in ["ring:x?cells=16", "ring:x?size=64", "ring:x?kind=latest"] {
             assert_eq!(ring(text).unwrap().kind(), Some(Kind::Latest), "{text}");
@@ -465,6 +498,11 @@ mod tests {
             "ring:x?slots=4&cells=4",
             "ring:x?kind=latest&slots=4",
             "ring:x?kind=latest&capacity=4K",
+            "ring:x?kind=spsc&lanes=4",
+            "ring:x?lanes=4&slots=4",
+            "ring:x?kind=mpsc&cells=4",
+            "ring:x?lanes=four",
+            "ring:x?kind=mpsc&start=oldest",
             "ring:x?mode=0888",
             "ring:x?mode=+600",
             "ring:x?mode=0400",

@@ -344,21 +344,23 @@ impl Watch {
         Self::over(Side::new(ring, Role::Consumer, Look::of_consumer(ring)), Arc::default())
     }
 
-    /// For a producer of a ring of frames, which needs room for the length that
-    /// [`Watch::want`] says.
-    pub(crate) fn of_room(ring: &Ring) -> Self {
-        let len = Arc::<AtomicUsize>::default();
-        let look = match ring.kind() {
-            Kind::Mpmc => Look::MpmcRoom(ring.mpmc_shared()),
-            _ => Look::SpscRoom(ring.spsc_shared(), ring.events_one().1, Arc::clone(&len)),
-        };
-        Self::over(Side::new(ring, Role::Producer, look), len)
+    /// For a producer of a slot ring, which needs room for the length that [`Watch::want`] says.
+    pub(crate) fn of_slots(ring: &Ring) -> Self {
+        let look = Look::MpmcRoom(ring.mpmc_shared());
+        Self::over(Side::new(ring, Role::Producer, look), Arc::default())
     }
 
-    /// [`Watch::of_room`] for a publisher.
+    /// The same for a publisher.
     pub(crate) fn of_publisher(publisher: &super::broadcast::Publisher) -> Self {
         let (ring, len) = (publisher.ring(), Arc::<AtomicUsize>::default());
         let look = Look::BroadcastRoom(ring.broadcast_shared(), Arc::clone(&len), publisher.due());
+        Self::over(Side::new(ring, Role::Producer, look), len)
+    }
+
+    /// The same for the producer of a byte ring or of a lane, which waits at `event`.
+    pub(super) fn of_bytes(ring: &Ring, bytes: spsc::Shared, event: One) -> Self {
+        let len = Arc::<AtomicUsize>::default();
+        let look = Look::SpscRoom(bytes, event, Arc::clone(&len));
         Self::over(Side::new(ring, Role::Producer, look), len)
     }
 

@@ -155,7 +155,7 @@ macro_rules! send_calls {
 
             /// A grant of room that there is.
             #[inline(always)]
-            pub(super) fn grant(&mut self, len: usize) -> WriteGrant<'_> {
+            pub(in crate::ring) fn grant(&mut self, len: usize) -> WriteGrant<'_> {
                 WriteGrant { lent: self.$($bytes).+.lend_ahead(), producer: self, len }
             }
 
@@ -262,14 +262,14 @@ macro_rules! send_calls {
 
             /// Whether there is room for a payload of `len` bytes at the producer's tail.
             #[inline(always)]
-            pub(super) fn try_room(&mut self, len: usize) -> Result<()> {
+            pub(in crate::ring) fn try_room(&mut self, len: usize) -> Result<()> {
                 self.try_room_at(self.$($bytes).+.tail(), len)
             }
 
             /// Sends a frame for which there is room.
             #[cfg(feature = "async")]
             #[inline(always)]
-            pub(super) fn put_ahead(&mut self, header: Header, payload: &[u8]) {
+            pub(in crate::ring) fn put_ahead(&mut self, header: Header, payload: &[u8]) {
                 self.write_and_commit(self.$($bytes).+.tail(), header, payload);
             }
 

@@ -49,14 +49,19 @@ macro_rules! task_calls {
 }
 pub(super) use task_calls;
 
-/// Implements `Stream` of owned frames for a consumer with `poll_copy` and the field `has_ended`.
+/// Implements `Stream` of owned frames for a consumer with `poll_copy` and the field `has_ended`: or of
+/// the items that `poll_copy` returns.
 macro_rules! stream_of_frames {
     ($async:ident) => {
-        /// Copies of the frames, until the last producer has closed
+        stream_of_frames!($async, Vec<u8>, "Copies of the frames");
+    };
+
+    ($async:ident, $item:ty, $what:literal) => {
+        #[doc = concat!($what, ", until the last producer has closed")]
         /// ([`Error::Closed`](crate::Error::Closed)). Any other error is the last item. It may be
         /// polled again after its end: another producer may have come. Allocates for each frame.
         impl futures_core::Stream for $async {
-            type Item = crate::Result<Vec<u8>>;
+            type Item = crate::Result<$item>;
 
             fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
                 let this = self.get_mut();

@@ -310,7 +310,7 @@ mod tests {
 
     use super::*;
     use crate::frame::Event;
-    use crate::ring::{Options, mpmc, spsc};
+    use crate::ring::{Options, spsc};
     use crate::segment::WakeMode;
     use crate::transport::{Capabilities, FrameReceiver, FrameReceiverExt, ring};
 
@@ -318,7 +318,8 @@ mod tests {
 
     fn rings() -> Vec<Ring> {
         let of = |options: Options| Ring::create_anonymous(&options).unwrap();
-        vec![of(Options::spsc(4096)), of(Options::mpmc(8, 64)), of(Options::spsc(4096).wake_mode(WakeMode::Poll))]
+        let polled = Options::spsc(4096).wake_mode(WakeMode::Poll);
+        [Options::spsc(4096), Options::mpmc(8, 64), Options::mpsc(4096, 4), polled].map(of).into()
     }
 
     fn receiver(ring: &Ring) -> ring::Receiver {
@@ -326,10 +327,7 @@ mod tests {
     }
 
     fn send(ring: &Ring, payload: &[u8]) {
-        match ring.kind() {
-            crate::Kind::Mpmc => mpmc::Producer::attach(ring).unwrap().send(payload).unwrap(),
-            _ => spsc::Producer::attach(ring).unwrap().send(payload).unwrap(),
-        }
+        ring::Sender::attach(ring).unwrap().send(Header::PLAIN, payload).unwrap();
     }
 
     /// Arms a bell that has rung, or is about to have. Trying before would ask for another ring.

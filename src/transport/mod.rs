@@ -363,6 +363,7 @@ pub struct Capabilities {
 pub const ALL: &[Capabilities] = &[
     ring::SPSC,
     ring::MPMC,
+    ring::MPSC,
     ring::LATEST,
     ring::BROADCAST,
     pipe::CAPABILITIES,

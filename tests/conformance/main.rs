@@ -70,6 +70,7 @@ macro_rules! subjects {
 subjects! {
     ring_spsc: ring::spsc;
     ring_mpmc: ring::mpmc;
+    ring_mpsc: ring::mpsc;
     ring_broadcast: ring::broadcast;
     ring_lossy: ring::lossy;
     ring_latest: ring::latest;

@@ -3,7 +3,7 @@
 use slipring::broadcast::{LossySubscriber, Start};
 use slipring::frame::Header;
 use slipring::transport::FrameSender;
-use slipring::transport::ring::{BROADCAST, LATEST, LOSSY, MPMC, Receiver, SPSC, Sender};
+use slipring::transport::ring::{BROADCAST, LATEST, LOSSY, MPMC, MPSC, Receiver, SPSC, Sender};
 use slipring::{Options, Ring};
 
 use super::subject::{Keeps, Meeting, Subject, unique};
@@ -29,6 +29,19 @@ pub fn mpmc() -> Subject {
         meet,
         longest: 4096,
         edges: &[40, 4088],
+        keeps: Keeps::Everything,
+        sees_receiver_go: true,
+        wire: None,
+    }
+}
+
+pub fn mpsc() -> Subject {
+    let meet = || meet("kind=mpsc&lanes=4&capacity=64KiB");
+    Subject {
+        capabilities: &MPSC,
+        meet,
+        longest: 65_512,
+        edges: &[4064, 8192, 65_000],
         keeps: Keeps::Everything,
         sees_receiver_go: true,
         wire: None,
@@ -96,7 +109,9 @@ fn meet(options: &str) -> Meeting {
 
 #[test]
 fn room_is_polled_with_a_doorbell() {
-    for options in [Options::spsc(64 << 10), Options::mpmc(16, 4096), Options::broadcast(64 << 10)] {
+    for options in
+        [Options::spsc(64 << 10), Options::mpmc(16, 4096), Options::mpsc(64 << 10, 2), Options::broadcast(64 << 10)]
+    {
         let ring = Ring::create_anonymous(&options).unwrap();
         let mut tx = Sender::attach(&ring).unwrap().with_doorbell().unwrap();
         let mut rx = Receiver::attach(&ring).unwrap();
@@ -109,6 +124,7 @@ fn doorbells_are_edges() {
     for (options, subject) in [
         (Options::spsc(64 << 10), spsc()),
         (Options::mpmc(16, 4096), mpmc()),
+        (Options::mpsc(64 << 10, 2), mpsc()),
         (Options::broadcast(64 << 10), broadcast()),
         (Options::broadcast(4 << 20), lossy()),
         (Options::latest(3, 4096), latest()),

@@ -32,6 +32,7 @@ mod strangers;
 mod syscalls;
 mod tasks;
 mod tasks_broadcast;
+mod tasks_mpsc;
 mod tasks_transport;
 mod transport_accept;
 mod transport_datagram;

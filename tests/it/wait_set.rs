@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use slipring::{Error, Options, Readiness, Ring, Semaphore, Token, WaitSet, mpmc, spsc, stream};
+use slipring::{Error, Options, Readiness, Ring, Semaphore, Token, WaitSet, mpmc, mpsc, spsc, stream};
 
 use crate::common::dir::TestDir;
 use crate::common::this_test::{start_until_ready, this_test};
@@ -68,6 +68,78 @@ fn every_kind_of_ring_at_both_edges() {
     jobs_in.try_send(b"job").unwrap();
     assert_eq!(bytes.try_read(&mut [0; 8]).unwrap(), 1);
     assert_eq!(wait(&mut set), [12]);
+}
+
+#[test]
+fn a_ring_with_lanes_at_both_edges() {
+    let (mut one, mut rx) = mpsc::pair(4096, 2).unwrap();
+    let mut two = mpsc::Producer::attach(rx.ring()).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.add(Token(0), rx.readable()).unwrap();
+    set.add(Token(1), one.writable(1000)).unwrap();
+    set.add(Token(2), two.writable(1000)).unwrap();
+    let ready = |set: &mut WaitSet| {
+        let mut all: Vec<_> = set.wait_deadline(SOON).unwrap().map(|token| token.0).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(ready(&mut set), [1, 2]);
+    while one.try_send(&[1; 1000]).is_ok() {}
+    assert_eq!(ready(&mut set), [0, 2], "a full lane blocks only its producer");
+    while two.try_send(&[2; 1000]).is_ok() {}
+    assert_eq!(ready(&mut set), [0]);
+    // Only the producer of the lane that is received from is told of room.
+    let lane = rx.try_recv().unwrap().frame().map(|view| view[0]).unwrap();
+    assert_eq!(ready(&mut set), [0, lane.into()]);
+    while rx.try_recv().is_ok() {}
+    assert_eq!(ready(&mut set), [1, 2]);
+    set.remove(Token(1));
+    set.remove(Token(2));
+    nothing(&mut set);
+    two.try_send(b"last").unwrap();
+    two.close();
+    assert_eq!(ready(&mut set), [0]);
+    assert_eq!(&*rx.try_recv().unwrap().frame().unwrap(), b"last");
+    assert_eq!(ready(&mut set), [0], "the end of a producer");
+    assert!(matches!(rx.try_recv().unwrap(), mpsc::Received::Ended(end) if !end.died));
+    nothing(&mut set);
+    drop(one);
+    assert_eq!(ready(&mut set), [0]);
+    assert!(matches!(rx.try_recv().unwrap(), mpsc::Received::Ended(_)));
+    assert_eq!(ready(&mut set), [0], "the end of all");
+    assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+    nothing(&mut set);
+}
+
+/// A consumer and two producers asleep in sets of their own, each woken by another thread.
+#[test]
+fn sleepers_at_a_ring_with_lanes_are_woken() {
+    let (mut one, mut rx) = mpsc::pair(4096, 2).unwrap();
+    let mut two = mpsc::Producer::attach(rx.ring()).unwrap();
+    const FRAMES: usize = 2000;
+    std::thread::scope(|scope| {
+        for tx in [&mut one, &mut two] {
+            scope.spawn(|| {
+                let mut set = WaitSet::new().unwrap();
+                set.add(Token(0), tx.writable(500)).unwrap();
+                for _ in 0..FRAMES {
+                    while matches!(tx.try_send(&[0; 500]), Err(Error::Full)) {
+                        assert_eq!(wait(&mut set), [0]);
+                    }
+                }
+            });
+        }
+        let mut set = WaitSet::new().unwrap();
+        set.add(Token(0), rx.readable()).unwrap();
+        let mut received = 0;
+        while received < 2 * FRAMES {
+            match rx.try_recv() {
+                Ok(mpsc::Received::Frame(view)) => received += usize::from(view.len() == 500),
+                Err(Error::Empty) => assert_eq!(wait(&mut set), [0]),
+                other => panic!("{:?}", other.map(drop)),
+            }
+        }
+    });
 }
 
 #[test]

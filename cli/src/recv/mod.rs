@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, ring};
-use slipring::{Deadline, Error, Kind, Redelivery, Ring, mpmc, spsc, stream};
+use slipring::{Deadline, Error, Kind, Redelivery, Ring, mpmc, mpsc, spsc, stream};
 
 use self::writer::{Next, WRITE, Writer};
 use crate::failure::{Failure, LOST, Outcome, USAGE};
@@ -33,7 +33,7 @@ Examples:
   slipring recv ring:hello --count 1 --timeout 2s       one frame, or exit 124
 
 The ring is created if it does not exist; the sender may attach later. When the last sender has closed and the ring is empty, \
-recv ends with 0. When the sender died without closing, it ends with 1, after all committed frames. With --follow it waits for \
+recv ends with 0. When the sender died without closing, it ends with 1, after all committed frames. Of an mpsc ring, it reports each sender that dies, continues with the others, and ends with 1. With --follow it waits for \
 the next sender instead. SIGINT and SIGTERM end it, with 130 and 143: frames that were not written stay in the ring or queue, and \
 those that only this receiver has (from a socket or a pipe) are written first. `lines` ends every frame with a newline, even if \
 the sender's last line had none.
@@ -115,6 +115,7 @@ impl Recv {
             let lost_before = ring.stats().counts.lost;
             let consumer = match ring.kind() {
                 Kind::Mpmc => Consumer::Mpmc(mpmc::Consumer::attach(ring)?),
+                Kind::Mpsc => Consumer::Mpsc(mpsc::Consumer::attach(ring)?),
                 Kind::Stream => Consumer::Stream(stream::Consumer::attach(ring)?),
                 Kind::Latest => Consumer::Latest(ring::Receiver::attach(ring)?),
                 Kind::Broadcast => Consumer::Broadcast(endpoint.attach_receiver(ring)?),
@@ -127,10 +128,11 @@ impl Recv {
         let writer = &mut Writer::new(self, output.begin()?, interrupt, context);
         writer.may_repeat = ring.redelivery() == Redelivery::AtLeastOnce && ring.kind() != Kind::Broadcast;
         writer.gives_back = writer.may_repeat || ring.kind() != Kind::Mpmc;
-        writer.enough = (ring.capacity() / 4).min(writer.enough);
+        writer.enough = (ring.capacity() / ring.max_lanes().max(1) / 4).min(writer.enough);
         let drained = match consumer {
             Consumer::Spsc(rx) => self.drain_spsc(rx, writer),
             Consumer::Mpmc(rx) => self.drain_mpmc(rx, writer),
+            Consumer::Mpsc(rx) => self.drain_mpsc(rx, writer),
             Consumer::Stream(rx) => self.drain_stream(rx, writer),
             // What a lossy subscriber missed is a gap, and not lost with a consumer.
             Consumer::Broadcast(mut rx) => {
@@ -268,19 +270,38 @@ impl Recv {
                 },
             };
             wait.done();
-            let written = writer.gather(|writer| {
-                let mut frames = batch.iter();
-                while writer.has_room() {
-                    match frames.next() {
-                        Some(frame) => writer.take(frame)?,
-                        None => return Ok(false),
-                    }
-                }
-                Ok(true)
-            });
+            let written = writer.gather(|writer| writer.take_all(batch.iter()));
             if let Err(failure) = written {
                 if writer.may_repeat || !writer.is_torn {
                     std::mem::forget(batch); // nothing of it is released: it stays in the ring
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_mpsc(&self, mut rx: mpsc::Consumer, writer: &mut Writer) -> Outcome {
+        writer.interrupt.cancels(rx.canceller())?;
+        let mut wait = writer.interrupt.wait(self.timeout);
+        while !writer.is_over() {
+            let mut batch = match rx.recv_batch_deadline(usize::MAX, wait.until()) {
+                Ok(mpsc::Received::Frame(batch)) => batch,
+                Ok(mpsc::Received::Ended(end)) => {
+                    writer.take_end(end);
+                    continue;
+                }
+                Err(Error::Timeout) if wait.goes_on() => continue,
+                Err(error) => match writer.end(error, &mut wait)? {
+                    Next::Wait => continue,
+                    Next::Stop => break,
+                },
+            };
+            wait.done();
+            let written = writer.gather(|writer| writer.take_all(batch.iter()));
+            if let Err(failure) = written {
+                if writer.may_repeat || !writer.is_torn {
+                    batch.keep();
                 }
                 return Err(failure);
             }
@@ -383,6 +404,7 @@ impl Recv {
 enum Consumer {
     Spsc(spsc::Consumer),
     Mpmc(mpmc::Consumer),
+    Mpsc(mpsc::Consumer),
     Stream(stream::Consumer),
     Latest(ring::Receiver),
     Broadcast(ring::Receiver),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use slipring::Error;
 use slipring::frame::{Event, Flags, Frame};
+use slipring::mpsc::Ended;
 
 use super::Recv;
 use crate::failure::{self, FAILED, Failure, LOST, Outcome, TIMEOUT};
@@ -50,6 +51,8 @@ pub(super) struct Writer<'a> {
     pub(super) is_torn: bool,
     /// Frames that the ring counts as lost with this receiver.
     pub(super) lost: u64,
+    /// How many of several senders have died.
+    pub(super) deaths: u64,
     /// The death of a sender was reported, and no other sender has come since.
     pub(super) said_death: bool,
     pub(super) out: Vec<u8>,
@@ -86,6 +89,7 @@ impl<'a> Writer<'a> {
             reads_ahead: false,
             is_torn: false,
             lost: 0,
+            deaths: 0,
             said_death: false,
             out: Vec::with_capacity(WRITE),
             left: options.count.unwrap_or(u64::MAX),
@@ -155,6 +159,29 @@ impl<'a> Writer<'a> {
         self.pending.1 += u64::from(header.len);
         self.left -= 1;
         Ok(())
+    }
+
+    /// Encodes frames while there is room for them. Returns whether there may be more.
+    pub(super) fn take_all<'f>(&mut self, mut frames: impl Iterator<Item = Frame<'f>>) -> Outcome<bool> {
+        while self.has_room() {
+            match frames.next() {
+                Some(frame) => self.take(frame)?,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reports the end of one of several senders, if it has died.
+    pub(super) fn take_end(&mut self, end: Ended) {
+        if end.died {
+            let Ended { lane, producer, .. } = end;
+            self.deaths += 1;
+            self.said_death = true;
+            self.context.note(format_args!(
+                "sender {producer}, on lane {lane}, died without closing; its committed frames were delivered"
+            ));
+        }
     }
 
     /// Encodes a frame, or reports what is wrong with what was received instead.
@@ -285,6 +312,7 @@ impl<'a> Writer<'a> {
             self.context.note(format_args!("skipped {values}: newer ones had replaced them"));
         }
         match error {
+            Error::Closed if self.deaths > 0 => Err(self.failure(Error::PeerDead)),
             Error::Closed => self.check_gaps(),
             Error::Timeout | Error::Cancelled if wait.is_interrupted() => self.check_gaps(),
             error => Err(self.failure(error)),
@@ -294,6 +322,12 @@ impl<'a> Writer<'a> {
     pub(super) fn failure(&self, error: Error) -> Failure {
         let frames = self.progress.frames;
         match error {
+            Error::PeerDead if self.deaths > 0 => {
+                let died = units::counted(self.deaths as usize, "sender");
+                let message =
+                    format_args!("{died} died without closing; all committed frames were delivered ({frames} frames)");
+                Failure::new(FAILED, message)
+            }
             Error::PeerDead => {
                 let message = format_args!(
                     "the sender died without closing; its committed frames were delivered ({frames} frames)"

@@ -15,7 +15,7 @@ use serde_json::json;
 use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::Header;
 use slipring::transport::{FrameSender, FrameSenderExt, ring};
-use slipring::{Deadline, Kind, Ring, Role, mpmc, spsc, stream};
+use slipring::{Deadline, Kind, Ring, Role, mpmc, mpsc, spsc, stream};
 
 use self::patience::Patience;
 use self::sink::{Frames, Sink};
@@ -119,6 +119,7 @@ impl Send {
         let attach = |ring: &Ring| {
             let sink = match ring.kind() {
                 Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+                Kind::Mpsc => mpsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
                 Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
                 Kind::Broadcast => endpoint
                     .attach_sender(ring)
@@ -140,6 +141,7 @@ impl Send {
         };
         let (of, raised_by) = match ring.kind() {
             Kind::Mpmc => ("a slot of the ring", "create it with a larger slot"),
+            Kind::Mpsc => ("a lane of the ring", "create it with a larger capacity"),
             Kind::Latest => ("a cell of the ring", "create it with a larger size"),
             _ => ("the ring", "create it with a larger capacity"),
         };

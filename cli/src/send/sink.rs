@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use slipring::frame::Header;
 use slipring::transport::{FrameSender, FrameSenderExt};
-use slipring::{Deadline, Error, mpmc, spsc, stream};
+use slipring::{Deadline, Error, mpmc, mpsc, spsc, stream};
 
 use super::no_receiver;
 use super::patience::{Patience, RingSink};
@@ -40,9 +40,12 @@ pub(super) trait Sink {
     fn send(&mut self, frames: Frames<'_>, sent: &mut usize, patience: &Patience) -> Outcome;
 }
 
-impl Sink for spsc::Producer {
-    fn send(&mut self, frames: Frames<'_>, sent: &mut usize, patience: &Patience) -> Outcome {
-        let mut batch = self.batch();
+/// A producer that makes many frames visible at once.
+trait Batching: RingSink {
+    fn begin(&mut self) -> spsc::WriteBatch<'_>;
+
+    fn send_in_batches(&mut self, frames: Frames<'_>, sent: &mut usize, patience: &Patience) -> Outcome {
+        let mut batch = self.begin();
         for payload in frames.payloads() {
             let refused = match batch.push_frame(frames.header, payload) {
                 Ok(()) => continue,
@@ -57,11 +60,45 @@ impl Sink for spsc::Producer {
             }
             patience.send_one(self, frames.header, payload)?;
             *sent += 1;
-            batch = self.batch();
+            batch = self.begin();
         }
         *sent += batch.len();
         batch.commit();
         Ok(())
+    }
+}
+
+impl Batching for spsc::Producer {
+    fn begin(&mut self) -> spsc::WriteBatch<'_> {
+        self.batch()
+    }
+}
+
+impl Sink for spsc::Producer {
+    fn send(&mut self, frames: Frames<'_>, sent: &mut usize, patience: &Patience) -> Outcome {
+        self.send_in_batches(frames, sent, patience)
+    }
+}
+
+impl Batching for mpsc::Producer {
+    fn begin(&mut self) -> spsc::WriteBatch<'_> {
+        self.batch()
+    }
+}
+
+impl Sink for mpsc::Producer {
+    fn send(&mut self, frames: Frames<'_>, sent: &mut usize, patience: &Patience) -> Outcome {
+        self.send_in_batches(frames, sent, patience)
+    }
+}
+
+impl RingSink for mpsc::Producer {
+    fn send_now(&mut self, header: Header, rest: &mut &[u8], deadline: Deadline) -> slipring::Result<()> {
+        self.send_frame_deadline(header, rest, deadline)
+    }
+
+    fn wait_for_peer(&self, deadline: Deadline) -> slipring::Result<()> {
+        mpsc::Producer::wait_for_peer(self, deadline)
     }
 }
 

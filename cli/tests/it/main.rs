@@ -12,6 +12,7 @@ mod demo;
 mod latest;
 mod manage;
 mod messages;
+mod mpsc;
 mod no_threads;
 mod readers;
 mod refusals;

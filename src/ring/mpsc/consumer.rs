@@ -303,6 +303,18 @@ impl Consumer {
         "let (mut tx, rx) = slipring::mpsc::pair(4096, 2)?;\ntx.try_send(b\"12345678\")?;\nassert_eq!((rx.len(), rx.capacity()), (24, 8192));"
     );
 
+    /// The view of a frame that was found last.
+    #[cfg(feature = "async")]
+    pub(super) fn view(&mut self, found: Received<Peeked>) -> Received<ReadView<'_>> {
+        found.map(|frame| ReadView::new(self, frame))
+    }
+
+    /// Whether there may be a frame or an end, by the words of all lanes.
+    #[cfg(feature = "async")]
+    pub(super) fn is_readable(&self) -> bool {
+        self.lanes.ring().is_readable()
+    }
+
     #[inline(always)]
     pub(super) fn batch(&mut self, max: usize) -> ReadBatch<'_> {
         self.lanes.here().rewind();

@@ -70,6 +70,10 @@ pub(crate) mod lanes;
 pub(crate) mod layout;
 mod producer;
 mod received;
+#[cfg(feature = "transports")]
+mod run;
+#[cfg(feature = "async")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +82,8 @@ pub use core::Ended;
 pub use inspect::{LaneInfo, LaneState};
 pub use producer::Producer;
 pub use received::{Iter, ReadBatch, ReadView, Received, Source};
+#[cfg(feature = "async")]
+pub use tasks::{AsyncConsumer, AsyncProducer};
 
 pub use super::spsc::{WriteBatch, WriteGrant};
 use super::{Options, Ring};

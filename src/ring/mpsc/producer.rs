@@ -2,9 +2,14 @@
 //!
 //! Relies on `lanes.rs` for the lane, on `spsc/producer.rs` for everything else.
 
+#[cfg(feature = "async")]
+use std::sync::{Arc, atomic::AtomicUsize};
+
 use super::lanes::{Lease, NoLane};
 use crate::error::{Error, Result};
 use crate::frame::Header;
+#[cfg(feature = "transports")]
+use crate::ring::Watch;
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
@@ -98,9 +103,54 @@ impl Producer {
         self.inner.writable(len)
     }
 
+    /// [`Producer::writable`], for a length that changes.
+    #[cfg(feature = "async")]
+    pub(super) fn writable_for(&self, len: Arc<AtomicUsize>) -> Readiness {
+        self.inner.writable_for(len)
+    }
+
+    /// Whether calls that do not begin with `try_` wait for room.
+    #[cfg(feature = "async")]
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.inner.waits_for_room()
+    }
+
+    /// Whether there is room by the published head.
+    #[cfg(feature = "async")]
+    pub(super) fn is_room_likely(&mut self, len: usize) -> bool {
+        self.inner.is_room_likely(len)
+    }
+
+    /// Whether there is room for a payload of `len` bytes at the tail.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn try_room(&mut self, len: usize) -> Result<()> {
+        self.inner.try_room(len)
+    }
+
+    /// Sends a frame for which there is room.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn put_ahead(&mut self, header: Header, payload: &[u8]) {
+        self.inner.put_ahead(header, payload);
+    }
+
+    /// A grant of room that there is.
+    #[cfg(feature = "async")]
+    #[inline(always)]
+    pub(super) fn grant(&mut self, len: usize) -> WriteGrant<'_> {
+        self.inner.grant(len)
+    }
+
+    /// What the bell of this producer waits for.
+    #[cfg(feature = "transports")]
+    pub(crate) fn watch_room(&self) -> Watch {
+        self.inner.watch_room()
+    }
+
     /// Simulates `SIGKILL`, as the ring sees it.
     #[cfg(test)]
-    pub(super) fn kill_for_test(mut self) {
+    pub(crate) fn kill_for_test(mut self) {
         self.inner.attachment.doom_for_test();
     }
 

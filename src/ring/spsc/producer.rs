@@ -13,6 +13,8 @@ use super::core;
 use super::layout::Fault;
 use crate::error::{Error, Result};
 use crate::frame::{Header, Sequencer, StagedNumbers};
+#[cfg(feature = "transports")]
+use crate::ring::Watch;
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
@@ -122,9 +124,15 @@ impl Producer {
     }
 
     /// [`Producer::writable`], for a length that changes.
-    pub(super) fn writable_for(&self, len: Arc<AtomicUsize>) -> Readiness {
+    pub(in crate::ring) fn writable_for(&self, len: Arc<AtomicUsize>) -> Readiness {
         let event = self.attachment.event().clone();
         self.attachment.readiness(Look::SpscRoom(self.core.shared().clone(), event, len))
+    }
+
+    /// What the bell of this producer waits for.
+    #[cfg(feature = "transports")]
+    pub(crate) fn watch_room(&self) -> Watch {
+        Watch::of_bytes(self.ring(), self.core.shared().clone(), self.attachment.event().clone())
     }
 
     /// Simulates `SIGKILL`, as the ring sees it.
@@ -168,13 +176,13 @@ impl Producer {
     /// Whether calls that do not begin with `try_` wait for room.
     #[cfg(feature = "async")]
     #[inline]
-    pub(super) fn waits_for_room(&self) -> bool {
+    pub(in crate::ring) fn waits_for_room(&self) -> bool {
         true
     }
 
     /// Whether there is room by the published head.
     #[cfg(feature = "async")]
-    pub(super) fn is_room_likely(&mut self, len: usize) -> bool {
+    pub(in crate::ring) fn is_room_likely(&mut self, len: usize) -> bool {
         self.core.has_room(self.core.tail(), len)
     }
 

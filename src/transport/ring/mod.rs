@@ -47,6 +47,10 @@ pub const SPSC: Capabilities = Capabilities {
 pub const MPMC: Capabilities =
     Capabilities { scheme: "ring?kind=mpmc", order: DeliveryOrder::PerSender, max_payload: 256, ..SPSC };
 
+/// The guarantees of a ring with a lane for each sender (`kind=mpsc`).
+pub const MPSC: Capabilities =
+    Capabilities { scheme: "ring?kind=mpsc", order: DeliveryOrder::PerSender, max_payload: (1 << 16) - 24, ..SPSC };
+
 /// The guarantees of a board of latest values (`kind=latest`): each frame is the newest value of
 /// the cell whose number is its stream. Frames that were replaced before they were received are
 /// reported as [`Event::Gap`]; nothing else is lost.

@@ -11,11 +11,11 @@ use super::super::{Capabilities, FrameReceiver, Released};
 use super::board::Board;
 use super::lossy::Lossy;
 use super::stranger::Stranger;
-use super::{BROADCAST, LATEST, LOSSY, MPMC, NO_FRAMES, SPSC, UNTRUSTED, no_ring};
+use super::{BROADCAST, LATEST, LOSSY, MPMC, MPSC, NO_FRAMES, SPSC, UNTRUSTED, no_ring};
 use crate::error::{Error, Result};
 use crate::frame::Event;
 use crate::ring::broadcast::{LossySubscriber, Start, Subscriber};
-use crate::ring::{Holder, Ring, latest, mpmc, spsc};
+use crate::ring::{Holder, Ring, latest, mpmc, mpsc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
 use crate::wait::cancel::Canceller;
@@ -38,6 +38,7 @@ pub struct Receiver {
 enum ReceivingEnd {
     Spsc(Holder<spsc::Consumer>),
     Mpmc(Holder<mpmc::Consumer>),
+    Mpsc(Holder<mpsc::Consumer>),
     Broadcast(Holder<Subscriber>),
     Lossy(Lossy),
     Latest(Board),
@@ -50,6 +51,7 @@ impl ReceivingEnd {
         match self {
             ReceivingEnd::Spsc(holder) => Some(holder.consumer().ring()),
             ReceivingEnd::Mpmc(holder) => Some(holder.consumer().ring()),
+            ReceivingEnd::Mpsc(holder) => Some(holder.consumer().ring()),
             ReceivingEnd::Broadcast(holder) => Some(holder.consumer().ring()),
             ReceivingEnd::Lossy(lossy) => Some(lossy.subscriber.ring()),
             ReceivingEnd::Latest(board) => Some(board.reader.ring()),
@@ -63,6 +65,7 @@ impl std::fmt::Debug for ReceivingEnd {
         match self {
             ReceivingEnd::Spsc(holder) => holder.consumer().fmt(f),
             ReceivingEnd::Mpmc(holder) => holder.consumer().fmt(f),
+            ReceivingEnd::Mpsc(holder) => holder.consumer().fmt(f),
             ReceivingEnd::Broadcast(holder) => holder.consumer().fmt(f),
             ReceivingEnd::Lossy(lossy) => lossy.subscriber.fmt(f),
             ReceivingEnd::Latest(board) => board.reader.fmt(f),
@@ -76,12 +79,14 @@ impl Receiver {
     /// oldest frame on; convert a [`Subscriber`] or a [`LossySubscriber`] for other ways.
     ///
     /// # Errors
-    /// As [`spsc::Consumer::attach`], [`mpmc::Consumer::attach`] and [`latest::Reader::attach`];
+    /// As [`spsc::Consumer::attach`], [`mpmc::Consumer::attach`], [`mpsc::Consumer::attach`] and
+    /// [`latest::Reader::attach`];
     /// [`Error::Unsupported`] for a ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Consumer::attach(ring).map(Self::from),
             Kind::Mpmc => mpmc::Consumer::attach(ring).map(Self::from),
+            Kind::Mpsc => mpsc::Consumer::attach(ring).map(Self::from),
             Kind::Broadcast => Subscriber::attach(ring, Start::Oldest).map(Self::from),
             Kind::Latest => latest::Reader::attach(ring).map(Self::from),
             Kind::Stream => Err(NO_FRAMES),
@@ -121,6 +126,7 @@ impl Receiver {
         match &self.end {
             ReceivingEnd::Spsc(holder) => Ok(holder.consumer().readable()),
             ReceivingEnd::Mpmc(holder) => Ok(holder.consumer().readable()),
+            ReceivingEnd::Mpsc(holder) => Ok(holder.consumer().readable()),
             ReceivingEnd::Broadcast(holder) => Ok(holder.consumer().readable()),
             ReceivingEnd::Lossy(lossy) => Ok(lossy.subscriber.readable()),
             ReceivingEnd::Latest(board) => Ok(board.reader.readable()),
@@ -144,6 +150,7 @@ impl Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.try_recv(),
             ReceivingEnd::Mpmc(holder) => holder.try_recv(),
+            ReceivingEnd::Mpsc(holder) => holder.try_recv(),
             ReceivingEnd::Broadcast(holder) => holder.try_recv(),
             ReceivingEnd::Lossy(lossy) => lossy.advance(|subscriber, buffer| subscriber.try_recv_into(buffer)),
             ReceivingEnd::Latest(board) => board.try_advance(),
@@ -167,6 +174,7 @@ impl Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.recv_deadline(deadline),
             ReceivingEnd::Mpmc(holder) => holder.recv_deadline(deadline),
+            ReceivingEnd::Mpsc(holder) => holder.recv_deadline(deadline),
             ReceivingEnd::Broadcast(holder) => holder.recv_deadline(deadline),
             ReceivingEnd::Lossy(lossy) => {
                 lossy.advance(|subscriber, buffer| subscriber.recv_into_deadline(buffer, deadline))
@@ -191,6 +199,7 @@ impl Receiver {
         let frame = match &self.end {
             ReceivingEnd::Spsc(holder) => holder.held(),
             ReceivingEnd::Mpmc(holder) => holder.held(),
+            ReceivingEnd::Mpsc(holder) => holder.held(),
             ReceivingEnd::Broadcast(holder) => holder.held(),
             ReceivingEnd::Lossy(lossy) => return Ok(lossy.event()),
             ReceivingEnd::Latest(board) => return board.event().ok_or(Error::Empty),
@@ -219,6 +228,7 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release(),
             ReceivingEnd::Mpmc(holder) => holder.release(),
+            ReceivingEnd::Mpsc(holder) => holder.release(),
             ReceivingEnd::Broadcast(holder) => holder.release(),
             // Copied, and released already.
             ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => {}
@@ -229,6 +239,7 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Mpmc(holder) => holder.run(LONGEST_RUN),
+            ReceivingEnd::Mpsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Broadcast(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => None,
         }
@@ -238,6 +249,7 @@ impl FrameReceiver for Receiver {
         let (frames, payload) = match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release_run(bytes),
             ReceivingEnd::Mpmc(holder) => holder.release_run(bytes),
+            ReceivingEnd::Mpsc(holder) => holder.release_run(bytes),
             ReceivingEnd::Broadcast(holder) => holder.release_run(bytes),
             ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => return Released::default(),
         };
@@ -255,6 +267,7 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.hand_back(),
             ReceivingEnd::Mpmc(holder) => holder.hand_back(),
+            ReceivingEnd::Mpsc(holder) => holder.hand_back(),
             ReceivingEnd::Latest(board) => board.keep(),
             ReceivingEnd::Broadcast(holder) => holder.hand_back(),
             ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => return false,
@@ -270,6 +283,7 @@ impl FrameReceiver for Receiver {
         match self.end {
             ReceivingEnd::Spsc(_) => &SPSC,
             ReceivingEnd::Mpmc(_) => &MPMC,
+            ReceivingEnd::Mpsc(_) => &MPSC,
             ReceivingEnd::Broadcast(_) => &BROADCAST,
             ReceivingEnd::Lossy(_) => &LOSSY,
             ReceivingEnd::Latest(_) => &LATEST,
@@ -284,6 +298,7 @@ impl FrameReceiver for Receiver {
         match &self.end {
             ReceivingEnd::Spsc(holder) => Some(holder.consumer().canceller()),
             ReceivingEnd::Mpmc(holder) => Some(holder.consumer().canceller()),
+            ReceivingEnd::Mpsc(holder) => Some(holder.consumer().canceller()),
             ReceivingEnd::Broadcast(holder) => Some(holder.consumer().canceller()),
             ReceivingEnd::Lossy(lossy) => Some(lossy.subscriber.canceller()),
             ReceivingEnd::Latest(board) => Some(board.reader.canceller()),
@@ -308,6 +323,15 @@ impl From<mpmc::Consumer> for Receiver {
     fn from(consumer: mpmc::Consumer) -> Self {
         let max_payload = consumer.ring().max_payload();
         Receiver { end: ReceivingEnd::Mpmc(Holder::new(consumer)), max_payload, bell: None }
+    }
+}
+
+impl From<mpsc::Consumer> for Receiver {
+    /// The end is that of all producers: [`Error::PeerDead`] if one of them has died since the last
+    /// end, else [`Error::Closed`]. The consumer itself tells of each.
+    fn from(consumer: mpsc::Consumer) -> Self {
+        let max_payload = consumer.max_payload();
+        Receiver { end: ReceivingEnd::Mpsc(Holder::new(consumer)), max_payload, bell: None }
     }
 }
 

@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::super::doorbell::RoomBell;
 use super::super::{Capabilities, FrameSender};
-use super::{BROADCAST, LATEST, MPMC, NO_FRAMES, SPSC, no_ring};
+use super::{BROADCAST, LATEST, MPMC, MPSC, NO_FRAMES, SPSC, no_ring};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::broadcast::Publisher;
-use crate::ring::{Ring, Watch, latest, mpmc, spsc};
+use crate::ring::{Ring, Watch, latest, mpmc, mpsc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
@@ -50,19 +50,34 @@ pub struct Sender {
 enum SendingEnd {
     Spsc(spsc::Producer),
     Mpmc(mpmc::Producer),
+    Mpsc(mpsc::Producer),
     Latest(latest::Writer),
     Broadcast(Publisher),
 }
 
 impl SendingEnd {
-    /// The ring whose room its frames take; `None` for latest values, which always have room.
-    fn ring(&self) -> Option<&Ring> {
+    /// What a bell for room waits for; `None` for latest values, which always have room.
+    fn watch_room(&self) -> Option<Watch> {
         match self {
-            SendingEnd::Spsc(producer) => Some(producer.ring()),
-            SendingEnd::Mpmc(producer) => Some(producer.ring()),
-            SendingEnd::Broadcast(publisher) => Some(publisher.ring()),
+            SendingEnd::Spsc(producer) => Some(producer.watch_room()),
+            SendingEnd::Mpsc(producer) => Some(producer.watch_room()),
+            SendingEnd::Mpmc(producer) => Some(Watch::of_slots(producer.ring())),
+            SendingEnd::Broadcast(publisher) => Some(Watch::of_publisher(publisher)),
             SendingEnd::Latest(_) => None,
         }
+    }
+
+    /// Whether frames wait for a consumer; those of a lane are its producer's own.
+    fn has_backlog(&self) -> bool {
+        let ring = match self {
+            SendingEnd::Spsc(producer) => producer.ring(),
+            SendingEnd::Mpmc(producer) => producer.ring(),
+            SendingEnd::Broadcast(publisher) => publisher.ring(),
+            SendingEnd::Mpsc(producer) => return !producer.is_empty(),
+            SendingEnd::Latest(_) => return false,
+        };
+        let (head, tail) = ring.positions();
+        head != tail
     }
 }
 
@@ -70,12 +85,14 @@ impl Sender {
     /// Attaches a producer to `ring`.
     ///
     /// # Errors
-    /// As [`spsc::Producer::attach`], [`mpmc::Producer::attach`] and [`latest::Writer::attach`];
+    /// As [`spsc::Producer::attach`], [`mpmc::Producer::attach`], [`mpsc::Producer::attach`] and
+    /// [`latest::Writer::attach`];
     /// [`Error::Unsupported`] for a ring without frames.
     pub fn attach(ring: &Ring) -> Result<Self> {
         match ring.kind() {
             Kind::Spsc => spsc::Producer::attach(ring).map(Self::from),
             Kind::Mpmc => mpmc::Producer::attach(ring).map(Self::from),
+            Kind::Mpsc => mpsc::Producer::attach(ring).map(Self::from),
             Kind::Broadcast => Publisher::attach(ring).map(Self::from),
             Kind::Latest => latest::Writer::attach(ring).map(Self::from),
             Kind::Stream => Err(NO_FRAMES),
@@ -97,6 +114,7 @@ impl Sender {
         match &self.end {
             Some(SendingEnd::Spsc(producer)) => Ok(producer.writable(len)),
             Some(SendingEnd::Mpmc(producer)) => Ok(producer.writable()),
+            Some(SendingEnd::Mpsc(producer)) => Ok(producer.writable(len)),
             Some(SendingEnd::Broadcast(publisher)) => Ok(publisher.writable(len)),
             Some(SendingEnd::Latest(_)) => Err(ALWAYS_ROOM),
             None => Err(Error::Closed),
@@ -131,11 +149,8 @@ impl Sender {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn with_doorbell(mut self) -> Result<Self> {
-        let watch = match self.end.as_ref().ok_or(Error::Closed)? {
-            SendingEnd::Broadcast(publisher) => Watch::of_publisher(publisher),
-            end => Watch::of_room(end.ring().ok_or(ALWAYS_ROOM)?),
-        };
-        self.bell = Some(RoomBell::new(watch)?);
+        let end = self.end.as_ref().ok_or(Error::Closed)?;
+        self.bell = Some(RoomBell::new(end.watch_room().ok_or(ALWAYS_ROOM)?)?);
         Ok(self)
     }
 
@@ -143,6 +158,7 @@ impl Sender {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.try_send_frame(header, payload),
             SendingEnd::Mpmc(producer) => producer.try_send_frame(header, payload),
+            SendingEnd::Mpsc(producer) => producer.try_send_frame(header, payload),
             SendingEnd::Broadcast(publisher) => publisher.try_send_frame(header, payload),
             SendingEnd::Latest(writer) => publish(writer, header, payload),
         }
@@ -150,9 +166,7 @@ impl Sender {
 
     /// Whether frames wait in the ring for a consumer.
     pub(in crate::transport) fn has_backlog(&self) -> Result<bool> {
-        let Some(ring) = self.end.as_ref().and_then(SendingEnd::ring) else { return Ok(false) };
-        let (head, tail) = ring.positions();
-        Ok(head != tail)
+        Ok(self.end.as_ref().is_some_and(SendingEnd::has_backlog))
     }
 }
 
@@ -167,6 +181,13 @@ impl From<mpmc::Producer> for Sender {
     fn from(producer: mpmc::Producer) -> Self {
         let max_payload = producer.max_payload();
         Sender { end: Some(SendingEnd::Mpmc(producer)), max_payload, capabilities: &MPMC, bell: None }
+    }
+}
+
+impl From<mpsc::Producer> for Sender {
+    fn from(producer: mpsc::Producer) -> Self {
+        let max_payload = producer.max_payload();
+        Sender { end: Some(SendingEnd::Mpsc(producer)), max_payload, capabilities: &MPSC, bell: None }
     }
 }
 
@@ -204,6 +225,7 @@ impl FrameSender for Sender {
         match self.end()? {
             SendingEnd::Spsc(producer) => producer.send_frame_deadline(header, payload, deadline),
             SendingEnd::Mpmc(producer) => producer.send_frame_deadline(header, payload, deadline),
+            SendingEnd::Mpsc(producer) => producer.send_frame_deadline(header, payload, deadline),
             SendingEnd::Broadcast(publisher) => publisher.send_frame_deadline(header, payload, deadline),
             SendingEnd::Latest(writer) => publish(writer, header, payload),
         }

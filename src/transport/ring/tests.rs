@@ -5,7 +5,7 @@ use super::*;
 use crate::frame::{Event, Header};
 use crate::os::poll::{self, Ready};
 use crate::ring::broadcast::{self, LossySubscriber, SlowPolicy, Start};
-use crate::ring::{Options, Ring, mpmc, spsc};
+use crate::ring::{Options, Ring, mpmc, mpsc, spsc};
 use crate::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, Released, pipe, stream};
 use crate::wait::deadline::Deadline;
 
@@ -99,6 +99,38 @@ fn the_held_frame_keeps_its_place_until_the_next_call() {
     }
     assert!(matches!(rx.try_recv(), Err(Error::Closed)));
     assert!(matches!(rx.recv(), Err(Error::Closed)));
+}
+
+#[test]
+fn the_end_of_many_senders_says_whether_one_has_died() {
+    let ring = Ring::create_anonymous(&Options::mpsc(4096, 3)).unwrap();
+    let mut rx = Receiver::attach(&ring).unwrap();
+    for (dies, ends) in [(false, Error::Closed), (true, Error::PeerDead), (false, Error::Closed)] {
+        let [mut one, mut two] = [(); 2].map(|()| mpsc::Producer::attach(&ring).unwrap());
+        one.send(b"one").unwrap();
+        two.send(b"two").unwrap();
+        if dies {
+            one.kill_for_test()
+        } else {
+            one.close()
+        }
+        ring.reap_dead().unwrap();
+        for _ in 0..2 {
+            assert!(matches!(rx.try_recv(), Ok(Event::Frame(_))));
+        }
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)), "the other one is there");
+        two.send(b"more").unwrap();
+        assert!(matches!(rx.recv(), Ok(Event::Frame(frame)) if frame.payload == b"more"));
+        assert!(rx.keep());
+        assert!(matches!(rx.recv(), Ok(Event::Frame(frame)) if frame.payload == b"more"));
+        assert!(rx.encoded().is_none(), "each lane numbers its frames for itself");
+        rx.release();
+        drop(two);
+        for _ in 0..2 {
+            let end = rx.try_recv().unwrap_err();
+            assert_eq!(std::mem::discriminant(&end), std::mem::discriminant(&ends), "{end:?}");
+        }
+    }
 }
 
 #[test]
