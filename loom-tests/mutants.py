@@ -229,7 +229,10 @@ RULES = [
 
 # Mutants that may pass all models: a part of the name → the reason.
 COPIES = "orders an observer's copies before its second check; in models a copy is no atomic access, and a race fails at once"
+EPOCHS = ("a second safeguard: who takes a lane late gets the order it lacks from the fence of its walk; and only the owner, or "
+          "who holds its lock when it is dead, ends its hold")
 EXPLAINED = {
+    "mpsc/layout.rs: the next owner of a lane has the epoch of the last": EPOCHS,
     "spsc/layout.rs `walk` SYNC(copied): fence dropped": COPIES,
     "mpmc/inspect.rs `is_still_claimed` SYNC(copied): fence dropped": COPIES,
 }

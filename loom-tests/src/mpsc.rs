@@ -338,6 +338,61 @@ fn a_full_lane_is_woken_among_others() {
     });
 }
 
+/// A producer comes while the consumer sleeps and closes only after its frame was received: so only
+/// the announcement of its taking shows its lane.
+#[test]
+fn a_lane_is_read_as_soon_as_it_was_taken() {
+    explore(3, || {
+        let (ring, data) = (ring(2), data());
+        let mut rx = consumer(&ring);
+        let sender = thread::spawn({
+            let (ring, data) = (ring.clone(), data.clone());
+            move || {
+                let (_, mut tx) = take(&ring, 1);
+                assert!(try_send(&mut tx, 1, 0));
+                data.notify();
+            }
+        });
+        assert_eq!(recv_sleeping(&mut rx, &data), Seen::Frame(1, 0));
+        sender.join().unwrap();
+    });
+}
+
+/// The consumer has released less of a lane than it publishes by itself, finds nothing more there,
+/// and stays with a frame of another lane. The producer of the first one needs all room of its lane.
+#[test]
+fn a_lane_that_is_left_is_published() {
+    explore(3, || {
+        let ring = wide_ring(2, 256);
+        let mut rx = consumer(&ring);
+        let (_, mut small) = ring.take(1).unwrap();
+        let (_, mut other) = ring.take(2).unwrap();
+        assert!(try_send(&mut small, 1, 0));
+        assert!(try_send(&mut other, 2, 0));
+        let sender = thread::spawn({
+            let room = room(&ring, 0);
+            move || {
+                // The largest payload that the lane can hold.
+                let mut has_room = || small.has_room_exactly(small.tail(), 256 - 24);
+                let mut found = has_room();
+                while !found {
+                    room.sleep(Duration::MAX, &mut || {
+                        found = has_room();
+                        found
+                    });
+                }
+            }
+        });
+        // The turn of the first lane goes on behind its frame.
+        let frame = rx.here().look_first().unwrap();
+        let _ = rx.here().free(frame.end());
+        rx.tell(0);
+        assert_eq!(rx.here().look_first().err(), Some(Fault::Empty));
+        assert_eq!((rx.find(), rx.number()), (Some(Found::Frame), 1));
+        sender.join().unwrap();
+    });
+}
+
 /// The consumer dies with an end that it was told: its successor is told again, unless a producer has
 /// taken the lane meanwhile; and it goes on behind what was released.
 #[test]
