@@ -19,8 +19,8 @@ Options after the ? (quote them, because & is special to the shell):
                 one to one), latest (values that replace each other, one to
                 many), or broadcast (frames, one to many: each receiver gets
                 every frame)
-  capacity      bytes of an spsc, stream or broadcast ring, or of each lane of an
-                mpsc ring, rounded up to 2^n [1MiB; of a lane 64KiB]
+  capacity      bytes of an spsc, stream or broadcast ring, or of each lane of
+                an mpsc ring, rounded up to 2^n [1MiB; of a lane 64KiB]
   lanes         how many senders an mpsc ring has room for, at most 1024 [16]
   slots, slot   number of slots [1024] and largest payload [256] of an mpmc ring
   cells, size   number of latest values [1] and size of the largest [256]; the

@@ -20,7 +20,7 @@ fn invalid_names_and_options_are_refused() {
         (&too_long, "segment name"),
         ("create https:host:1", "known schemes: ring"),
         ("create ring:x?colour=red", "known for ring are kind, capacity"),
-        ("create ring:x?kind=lifo", "spsc, mpmc, stream, latest or broadcast"),
+        ("create ring:x?kind=lifo", "spsc, mpmc, mpsc, stream, latest or broadcast"),
         ("create ring:x?capacity=0", "capacity"),
         ("create ring:x?capacity=9223372036854775808", "capacity"),
         ("create ring:x?capacity=many", "size"),

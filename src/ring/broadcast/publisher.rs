@@ -101,7 +101,8 @@ impl Publisher {
     ///
     /// ```
     /// use slipring::{Error, broadcast::{self, SlowPolicy}};
-    ///     /// let (mut tx, mut rx) = broadcast::pair(4096)?;
+    /// use std::time::Duration;
+    /// let (mut tx, mut rx) = broadcast::pair(4096)?;
     /// tx.set_policy(SlowPolicy::Evict { after: Duration::from_millis(1) });
     /// for _ in 0..100 {
     ///     tx.send(&[7; 100])?;

@@ -239,8 +239,9 @@ impl FrameReceiver for Receiver {
         match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Mpmc(holder) => holder.run(LONGEST_RUN),
-            ReceivingEnd::Mpsc(holder) => holder.run(LONGEST_RUN),
             ReceivingEnd::Broadcast(holder) => holder.run(LONGEST_RUN),
+            // Each lane numbers its frames for itself: as one byte stream they would have gaps.
+            ReceivingEnd::Mpsc(_) => None,
             ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => None,
         }
     }
@@ -249,9 +250,10 @@ impl FrameReceiver for Receiver {
         let (frames, payload) = match &mut self.end {
             ReceivingEnd::Spsc(holder) => holder.release_run(bytes),
             ReceivingEnd::Mpmc(holder) => holder.release_run(bytes),
-            ReceivingEnd::Mpsc(holder) => holder.release_run(bytes),
             ReceivingEnd::Broadcast(holder) => holder.release_run(bytes),
-            ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => return Released::default(),
+            ReceivingEnd::Mpsc(_) | ReceivingEnd::Latest(_) | ReceivingEnd::Lossy(_) | ReceivingEnd::Stranger(_) => {
+                return Released::default();
+            }
         };
         Released { frames, payload }
     }
