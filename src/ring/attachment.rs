@@ -491,7 +491,7 @@ impl<E: Edge> Attachment<E> {
 
     /// What a set needs to wait at our edge, until `look` finds something or the peers end.
     pub(super) fn readiness(&self, look: Look) -> Readiness {
-        Readiness::of(Readable::new(&self.ring, self.participant.role(), look, self.participant.told()))
+        Readiness::of(Readable::new(&self.ring, self.participant.role(), look, self.participant.told(), self.baseline))
     }
 
     /// Adds to a counter of this participant.

@@ -248,9 +248,9 @@ pub(super) struct Readable {
 }
 
 impl Readable {
-    pub(super) fn new(ring: &Ring, role: Role, look: Look, told: Weak<Mutex<Told>>) -> Self {
-        let known =
-            told.upgrade().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner).ends).unwrap_or_default();
+    /// `known`: the ends that no call of the handle returns. Not those that it has returned: a clone
+    /// of the handle may have returned them, and the user of this set is yet to be told.
+    pub(super) fn new(ring: &Ring, role: Role, look: Look, told: Weak<Mutex<Told>>, known: Ends) -> Self {
         Readable {
             side: Side::new(ring, role, look),
             peer: role.peer(),

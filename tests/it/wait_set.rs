@@ -180,6 +180,20 @@ fn room_is_reported_to_a_set_that_sleeps() {
     tx.try_send(&[0; 100]).unwrap();
 }
 
+/// A set that is made when another clone of the handle has returned the end already.
+#[test]
+fn a_late_clone_is_told_of_the_end() {
+    let (tx, mut rx) = mpmc::pair(8, 8).unwrap();
+    let mut late = rx.clone();
+    drop(tx);
+    assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+    let mut set = WaitSet::new().unwrap();
+    set.add(Token(0), late.readable()).unwrap();
+    assert_eq!(wait(&mut set), [0]);
+    assert!(matches!(late.try_recv(), Err(Error::Closed)));
+    nothing(&mut set);
+}
+
 /// Two threads with a set each share the frames of one ring; none stays behind.
 #[test]
 fn two_sets_share_a_slot_ring() {
