@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn options() -> Options {
-    Options::mpsc(64 << 10, STRATEGIES)
+    Options::mpsc(64 << 10, STRATEGIES + 1)
 }
 
 /// An order: which strategy, which of its orders, and how many to buy.
@@ -56,6 +56,8 @@ fn strategy(name: &str, strategy: usize) -> Result<(), Box<dyn Error>> {
 fn gateway() -> Result<(), Box<dyn Error>> {
     let name = format!("gateway-{}", id());
     let mut rx = Consumer::open(&name, &options())?;
+    // A lane of our own: without it the ring would be at its end whenever all that came have left.
+    let _desk = Producer::attach(rx.ring())?;
     let program = std::env::current_exe()?;
     let start = |number: usize| Command::new(&program).args([&name, &number.to_string()]).spawn();
     let mut strategies = (0..STRATEGIES).map(start).collect::<Result<Vec<_>, _>>()?;

@@ -183,8 +183,8 @@ fn room_is_reported_to_a_set_that_sleeps() {
 /// A set that is made when another clone of the handle has returned the end already.
 #[test]
 fn a_late_clone_is_told_of_the_end() {
-    let (tx, mut rx) = mpmc::pair(8, 8).unwrap();
-    let mut late = rx.clone();
+    let (tx, rx) = mpmc::pair(8, 8).unwrap();
+    let late = rx.clone();
     drop(tx);
     assert!(matches!(rx.try_recv(), Err(Error::Closed)));
     let mut set = WaitSet::new().unwrap();
