@@ -344,6 +344,7 @@ impl Reader {
 
     /// Copies the newest value of `cell` if it is as long as `buffer`. Returns its version, and how
     /// many were skipped; `None` as the reason if nothing was tried.
+    #[cfg(feature = "zerocopy")]
     #[inline(always)]
     pub(super) fn copy_now(&mut self, cell: usize, buffer: &mut [u8]) -> Result<(u64, u64), Option<Miss>> {
         if self.attachment.is_forked() || cell >= self.shared.cells() || buffer.len() > self.shared.max() {
@@ -356,6 +357,7 @@ impl Reader {
 
     /// The error of a [`Reader::copy_now`] into `len` bytes that has failed; `Ok` if the next one
     /// will not fail for the same reason.
+    #[cfg(feature = "zerocopy")]
     #[cold]
     #[inline(never)]
     pub(super) fn overcome(&mut self, miss: Option<Miss>, cell: usize, len: usize) -> Result<()> {
