@@ -37,15 +37,7 @@ pub fn mpmc() -> Subject {
 
 pub fn mpsc() -> Subject {
     let meet = || meet("kind=mpsc&lanes=4&capacity=64KiB");
-    Subject {
-        capabilities: &MPSC,
-        meet,
-        longest: 65_512,
-        edges: &[4064, 8192, 65_000],
-        keeps: Keeps::Everything,
-        sees_receiver_go: true,
-        wire: None,
-    }
+    Subject { capabilities: &MPSC, meet, ..spsc() }
 }
 
 /// A reliable receiver.

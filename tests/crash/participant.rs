@@ -93,17 +93,28 @@ trait Sender {
     fn wait_for_peer(&self);
 }
 
-impl Sender for spsc::Producer {
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.send_deadline(bytes, MOMENT)
-    }
+/// The calls of a [`Sender`] that are the same for the producers of all kinds.
+macro_rules! common_calls {
+    ($producer:ty) => {
+        fn send(&mut self, bytes: &[u8]) -> Result<()> {
+            self.send_deadline(bytes, MOMENT)
+        }
 
-    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
-        grant[..bytes.len()].copy_from_slice(bytes);
-        grant.commit(bytes.len());
-        Ok(())
-    }
+        fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
+            let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
+            grant[..bytes.len()].copy_from_slice(bytes);
+            grant.commit(bytes.len());
+            Ok(())
+        }
+
+        fn wait_for_peer(&self) {
+            let _ = <$producer>::wait_for_peer(self, MOMENT);
+        }
+    };
+}
+
+impl Sender for spsc::Producer {
+    common_calls!(spsc::Producer);
 
     fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize> {
         let mut batch = self.batch();
@@ -118,23 +129,10 @@ impl Sender for spsc::Producer {
         batch.push(b"aborted")?;
         batch.push(b"aborted, too")
     }
-
-    fn wait_for_peer(&self) {
-        let _ = spsc::Producer::wait_for_peer(self, MOMENT);
-    }
 }
 
 impl Sender for mpsc::Producer {
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.send_deadline(bytes, MOMENT)
-    }
-
-    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
-        grant[..bytes.len()].copy_from_slice(bytes);
-        grant.commit(bytes.len());
-        Ok(())
-    }
+    common_calls!(mpsc::Producer);
 
     fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize> {
         self.try_send_batch(all.iter().map(Vec::as_slice))
@@ -146,23 +144,10 @@ impl Sender for mpsc::Producer {
         batch.push(b"aborted")?;
         batch.push(b"aborted, too")
     }
-
-    fn wait_for_peer(&self) {
-        let _ = mpsc::Producer::wait_for_peer(self, MOMENT);
-    }
 }
 
 impl Sender for mpmc::Producer {
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.send_deadline(bytes, MOMENT)
-    }
-
-    fn send_in_place(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut grant = self.reserve_deadline(ROOM, MOMENT)?;
-        grant[..bytes.len()].copy_from_slice(bytes);
-        grant.commit(bytes.len());
-        Ok(())
-    }
+    common_calls!(mpmc::Producer);
 
     fn send_batch(&mut self, all: &[Vec<u8>]) -> Result<usize> {
         self.try_send_batch(all.iter().map(Vec::as_slice))
@@ -171,10 +156,6 @@ impl Sender for mpmc::Producer {
     fn abort(&mut self) -> Result<()> {
         self.try_reserve(ROOM)?.fill(0xEE);
         Ok(())
-    }
-
-    fn wait_for_peer(&self) {
-        let _ = mpmc::Producer::wait_for_peer(self, MOMENT);
     }
 }
 
