@@ -4,7 +4,8 @@
 //! - [`waiting`]: how calls wait, and how a wait ends.
 //! - [`event_loops`]: one wait for rings, descriptors, timers and signals.
 //! - [`sizes`]: capacity, payload, memory.
-//! - `messages` (`docs/guide/messages.md`, with the feature `serde`): values instead of bytes; requests and replies.
+//! - `messages` (`docs/guide/messages.md`, with the feature `serde`): values instead of bytes;
+//!   requests and replies.
 //! - [`real_time`]: threads with deadlines.
 //! - [`containers`]: sharing rings between containers.
 //! - [`troubleshooting`]: by symptom.

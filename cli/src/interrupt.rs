@@ -1,9 +1,9 @@
 //! Stopping on SIGINT and SIGTERM: the first signal requests an end, the second one kills.
 //!
-//! Used by the verbs that run until they are stopped. A wait is a `poll` of a descriptor together with
-//! a pipe that the signal handler writes to, or a call that the handler cancels; where there is
-//! neither, it is divided into slices. A signal that was
-//! ignored when the program started (SIGINT in a shell's background job) stays ignored.
+//! Used by the verbs that run until they are stopped. A wait is a `poll` of a descriptor together
+//! with a pipe that the signal handler writes to, or a call that the handler cancels; where there
+//! is neither, it is divided into slices. A signal that was ignored when the program started
+//! (SIGINT in a shell's background job) stays ignored.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -118,8 +118,8 @@ impl Interrupt {
         }
     }
 
-    /// Waits until `fd` is readable or at its end, an end is requested, or the time is over. Returns
-    /// whether it is the first.
+    /// Waits until `fd` is readable or at its end, an end is requested, or the time is over.
+    /// Returns whether it is the first.
     fn wait_for_input(&self, fd: impl AsFd, until: Deadline) -> bool {
         while !self.asked() && !until.has_passed() {
             let left = timespec(until.remaining());

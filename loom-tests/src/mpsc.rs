@@ -1,8 +1,8 @@
-//! The mpsc ring: lanes are taken and given back, ends are told after the last frame, and a consumer
-//! that sleeps misses no lane.
+//! The mpsc ring: lanes are taken and given back, ends are told after the last frame, and a
+//! consumer that sleeps misses no lane.
 //!
-//! A death is a thread that stops without leaving: see `spsc.rs`. Sleeps have no cap here, so a lost
-//! wake-up is a deadlock.
+//! A death is a thread that stops without leaving: see `spsc.rs`. Sleeps have no cap here, so a
+//! lost wake-up is a deadlock.
 
 use std::time::Duration;
 
@@ -359,7 +359,8 @@ fn a_lane_is_read_as_soon_as_it_was_taken() {
 }
 
 /// The consumer has released less of a lane than it publishes by itself, finds nothing more there,
-/// and stays with a frame of another lane. The producer of the first one needs all room of its lane.
+/// and stays with a frame of another lane. The producer of the first one needs all room of its
+/// lane.
 #[test]
 fn a_lane_that_is_left_is_published() {
     explore(3, || {
@@ -393,8 +394,8 @@ fn a_lane_that_is_left_is_published() {
     });
 }
 
-/// The consumer dies with an end that it was told: its successor is told again, unless a producer has
-/// taken the lane meanwhile; and it goes on behind what was released.
+/// The consumer dies with an end that it was told: its successor is told again, unless a producer
+/// has taken the lane meanwhile; and it goes on behind what was released.
 #[test]
 fn a_successor_of_the_consumer_goes_on() {
     explore(3, || {

@@ -61,8 +61,8 @@ impl Mirror {
         // The first piece; then each copy, with the piece that follows it in the file.
         let copies = (0..pieces).map(|i| ((2 * i + 1) * piece, i * piece, (2 * piece).min(len - i * piece)));
         for (to, from, part) in std::iter::once((0, 0, piece)).chain(copies) {
-            // SAFETY: to + part <= 2 * len, which lies inside the reservation (above): the last copy
-            // begins a piece before that, and is one piece long.
+            // SAFETY: to + part <= 2 * len, which lies inside the reservation (above): the last
+            // copy begins a piece before that, and is one piece long.
             let at = unsafe { base.add(to) };
             let prot = ProtFlags::READ | ProtFlags::WRITE;
             let flags = MapFlags::SHARED | MapFlags::FIXED;

@@ -49,8 +49,8 @@ macro_rules! task_calls {
 }
 pub(super) use task_calls;
 
-/// Implements `Stream` of owned frames for a consumer with `poll_copy` and the field `has_ended`: or of
-/// the items that `poll_copy` returns.
+/// Implements `Stream` of owned frames for a consumer with `poll_copy` and the field `has_ended`:
+/// or of the items that `poll_copy` returns.
 macro_rules! stream_of_frames {
     ($async:ident) => {
         stream_of_frames!($async, Vec<u8>, "Copies of the frames");
@@ -130,8 +130,8 @@ macro_rules! sink_of_frames {
 }
 pub(super) use sink_of_frames;
 
-/// Implements the calls of the handle for tasks of a byte ring's consumer, with the fields `handle`,
-/// `own` and `has_ended`.
+/// Implements the calls of the handle for tasks of a byte ring's consumer, with the fields
+/// `handle`, `own` and `has_ended`.
 macro_rules! task_consumer {
     ($async:ident, $handle:ident, $name:literal) => {
         task_calls!($async, $handle, $name, { has_ended });
@@ -195,8 +195,8 @@ macro_rules! task_consumer {
 }
 pub(super) use task_consumer;
 
-/// Implements the calls of the handle for tasks of a byte ring's producer, with the fields `handle`,
-/// `own`, `room` and `staged`.
+/// Implements the calls of the handle for tasks of a byte ring's producer, with the fields
+/// `handle`, `own`, `room` and `staged`.
 macro_rules! task_producer {
     ($async:ident, $handle:ident, $name:literal) => {
         task_calls!($async, $handle, $name, { room, staged });
@@ -218,8 +218,8 @@ macro_rules! task_producer {
             /// [`send`](Self::send) with a kind, a stream and flags.
             ///
             /// # Errors
-            /// As [`send`](Self::send), and [`Error::Invalid`](crate::Error::Invalid) for a kind that
-            /// [`Header::new`] and [`Header::control`] refuse.
+            /// As [`send`](Self::send), and [`Error::Invalid`](crate::Error::Invalid) for a kind
+            /// that [`Header::new`] and [`Header::control`] refuse.
             pub async fn send_frame(&mut self, header: Header, payload: &[u8]) -> Result<()> {
                 let header = header.checked()?;
                 self.room(payload.len()).await?;

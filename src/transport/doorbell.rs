@@ -1,4 +1,5 @@
-//! Doorbells: a ring's readiness for event loops, as an eventfd, or as a frame on another transport.
+//! Doorbells: a ring's readiness for event loops, as an eventfd, or as a frame on another
+//! transport.
 //!
 //! Used by [`ring::Receiver`](super::ring::Receiver) and [`ring::Sender`](super::ring::Sender) for
 //! their descriptors, and by programs whose loop also waits for other descriptors. Relies on
@@ -15,15 +16,15 @@
 //! ```
 //!
 //! **No ring is lost.** C3 sees what is published before C2, W2 sees what is published later. A
-//! consumer that comes while the bell rings does not reset it: if it could arm between W3 and W4, W4
-//! would leave an armed bell that is rung, which every poll finds and no C2 resets. It asks for
-//! another ring instead. For it may have seen the first one already, by a frame that it took from the
-//! channel, or by an edge-triggered poll (as those of mio and Tokio), which does not end again
+//! consumer that comes while the bell rings does not reset it: if it could arm between W3 and W4,
+//! W4 would leave an armed bell that is rung, which every poll finds and no C2 resets. It asks for
+//! another ring instead. For it may have seen the first one already, by a frame that it took from
+//! the channel, or by an edge-triggered poll (as those of mio and Tokio), which does not end again
 //! because the bell is still rung.
 //!
-//! **The bell of a producer** tells of room. The state is the same; the eventfd polls *writable* when
-//! it is rung, as the descriptors of all other senders do, because its count is the highest while it
-//! is not.
+//! **The bell of a producer** tells of room. The state is the same; the eventfd polls *writable*
+//! when it is rung, as the descriptors of all other senders do, because its count is the highest
+//! while it is not.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};

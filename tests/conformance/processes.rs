@@ -14,7 +14,8 @@ use super::cases::LONGEST;
 use super::script::Script;
 use super::subject::{Meeting, PATIENCE, Subject, soon};
 
-/// `role endpoint seed frames longest long_in_1000 streams parent`; `None` if this process is no child.
+/// `role endpoint seed frames longest long_in_1000 streams parent`; `None` if this process is no
+/// child.
 const ROLE: &str = "SLIPRING_CONFORMANCE_ROLE";
 
 /// The line that a child prints when it has opened its receiver. The test harness may have begun

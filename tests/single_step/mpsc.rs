@@ -1,5 +1,5 @@
-//! Every operation on an mpsc ring: wherever a participant dies, the frames of all producers arrive in
-//! order, its end is told behind its last frame, and its lane can be taken again.
+//! Every operation on an mpsc ring: wherever a participant dies, the frames of all producers arrive
+//! in order, its end is told behind its last frame, and its lane can be taken again.
 
 use slipring::frame::Flags;
 use slipring::mpsc::{Consumer, Producer, Received};

@@ -172,8 +172,8 @@ impl Measure {
         Measured { measure: self, peers }
     }
 
-    /// Of broadcast rings, 64 bytes are compared. Large frames are measured for the comparison with the bulk copy, unusual ring sizes for that
-    /// with rtrb.
+    /// Of broadcast rings, 64 bytes are compared. Large frames are measured for the comparison with
+    /// the bulk copy, unusual ring sizes for that with rtrb.
     fn concerns(&self, name: &str) -> bool {
         match (self.task, self.size, self.ring) {
             (Task::Gather(_), ..) => matches!(name, "slipring" | "slipring-mpmc" | "slipring-mpsc"),

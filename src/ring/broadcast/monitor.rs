@@ -74,8 +74,8 @@ impl Monitor {
     /// for reading only, and the other process may be another user's.
     ///
     /// # Errors
-    /// As [`Ring::from_fd`](crate::Ring::from_fd); [`Error::Invalid`] if [`Start::At`] is a position
-    /// at which no frame begins.
+    /// As [`Ring::from_fd`](crate::Ring::from_fd); [`Error::Invalid`] if [`Start::At`] is a
+    /// position at which no frame begins.
     pub fn from_fd(fd: OwnedFd, start: Start) -> Result<Self> {
         Self::over(ReadOnly::from_memfd(fd, Kind::Broadcast)?, start)
     }
@@ -106,10 +106,10 @@ impl Monitor {
     /// system call if there is nothing.
     ///
     /// # Errors
-    /// [`Error::Empty`] if there is no frame. [`Error::Closed`] when no living publisher is attached
-    /// and everything that is left was received, until another one attaches. [`Error::TooLarge`],
-    /// with a sufficient length as `max`, if `buffer` is too short; the frame then stays, until it
-    /// is overwritten. [`Error::Corrupt`]. [`Error::Io`].
+    /// [`Error::Empty`] if there is no frame. [`Error::Closed`] when no living publisher is
+    /// attached and everything that is left was received, until another one attaches.
+    /// [`Error::TooLarge`], with a sufficient length as `max`, if `buffer` is too short; the frame
+    /// then stays, until it is overwritten. [`Error::Corrupt`]. [`Error::Io`].
     #[inline]
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received> {
         if let Some(received) = self.step(buffer)? {

@@ -1,7 +1,8 @@
 //! The publisher's handle: sending by copy, by grant and in batches
 //! (`send_calls.rs`).
 //!
-//! Relies on `gate.rs` for the algorithm, on `slow.rs` for what to do about slow subscribers, on `attachment.rs` for waiting and for liveness.
+//! Relies on `gate.rs` for the algorithm, on `slow.rs` for what to do about slow subscribers, on
+//! `attachment.rs` for waiting and for liveness.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -143,8 +144,8 @@ impl Publisher {
 
     /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is room for a frame of `len`
     /// bytes, or a call could evict a subscriber ([`SlowPolicy::Evict`]). It is no borrow: this
-    /// handle stays usable. Subscribers tell of released space from time to time, so a set with such
-    /// a member sleeps for at most 50 ms.
+    /// handle stays usable. Subscribers tell of released space from time to time, so a set with
+    /// such a member sleeps for at most 50 ms.
     #[must_use]
     pub fn writable(&self, len: usize) -> Readiness {
         self.writable_for(Arc::new(AtomicUsize::new(len)))

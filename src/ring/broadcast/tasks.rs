@@ -126,8 +126,8 @@ impl Attempt for Copied<'_> {
 /// A [`Publisher`] for tasks, under any executor: its calls are awaited. What is said of
 /// [`spsc::AsyncConsumer`](crate::spsc::AsyncConsumer) of cancelling, fairness and forks holds
 /// here, too. With [`SlowPolicy::Evict`](super::SlowPolicy::Evict) a call evicts when it is time,
-/// also while it waits. With [`SlowPolicy::Fail`](super::SlowPolicy::Fail) it does not wait, but fails
-/// at once.
+/// also while it waits. With [`SlowPolicy::Fail`](super::SlowPolicy::Fail) it does not wait, but
+/// fails at once.
 ///
 /// ```
 /// use slipring::broadcast::{self, AsyncPublisher};

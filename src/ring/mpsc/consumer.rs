@@ -39,8 +39,8 @@ const TURN: u64 = 64;
 ///
 /// Every `try_…` call is wait-free, allocates no memory unless a producer has come or gone, and
 /// makes no system call except to wake a sleeping producer (none in
-/// [`WakeMode::Poll`](crate::WakeMode::Poll)). If there is nothing to receive, it looks at every lane
-/// with a producer, and asks the kernel from time to time whether a producer is dead.
+/// [`WakeMode::Poll`](crate::WakeMode::Poll)). If there is nothing to receive, it looks at every
+/// lane with a producer, and asks the kernel from time to time whether a producer is dead.
 ///
 /// If a lane is damaged, one call fails with [`Error::Corrupt`]. Then that lane is left out.
 pub struct Consumer {
@@ -456,8 +456,8 @@ impl Consumer {
     #[inline(always)]
     pub(super) fn payload(&self, frame: &Peeked) -> &[u8] {
         // SAFETY: mapped twice (`expect_mirror`). The frame was read in the lane that is read from:
-        // another lane is chosen only when no frame is held there, by calls with `&mut self`. `look`
-        // bounded its length by the lane; releasing needs `&mut self`.
+        // another lane is chosen only when no frame is held there, by calls with `&mut self`.
+        // `look` bounded its length by the lane; releasing needs `&mut self`.
         unsafe { self.lanes.at().shared().slice(frame.payload_position(), frame.len()) }
     }
 }

@@ -1,9 +1,9 @@
 //! Many producers, one consumer: a byte ring for each producer, under one name.
 //!
 //! Each producer has a *lane*, which is a ring as in [`spsc`](crate::spsc): frames of any size, in
-//! place or copied, in order. Producers do not touch each other's cache lines, so a frame costs what
-//! it costs in an SPSC ring, and a full lane blocks only its producer. The consumer takes the lanes
-//! in turn, and is told when a producer closes or dies.
+//! place or copied, in order. Producers do not touch each other's cache lines, so a frame costs
+//! what it costs in an SPSC ring, and a full lane blocks only its producer. The consumer takes the
+//! lanes in turn, and is told when a producer closes or dies.
 //!
 //! ```
 //! use slipring::mpsc::{self, Producer, Received};
@@ -24,8 +24,8 @@
 //! # Between processes
 //!
 //! The side that comes first creates the ring, with as many lanes as there may be producers at a
-//! time. A lane is free again when its producer has ended, the consumer has received everything, and
-//! was told of the end.
+//! time. A lane is free again when its producer has ended, the consumer has received everything,
+//! and was told of the end.
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("slipring-doc-mpsc-{}", std::process::id()));
@@ -45,8 +45,8 @@
 //!
 //! An [`mpmc`](crate::mpmc) ring has one queue for all: it keeps the order in which frames of
 //! different producers were sent, and shares its room between them, but its producers fight for
-//! cache lines, and its frames have a largest size. This one has neither a common order nor a common
-//! room.
+//! cache lines, and its frames have a largest size. This one has neither a common order nor a
+//! common room.
 //!
 //! # What must not compile
 //!

@@ -10,8 +10,8 @@ use crate::ring::spsc::consumer::Tally;
 use crate::ring::spsc::layout::Peeked;
 use crate::wait::deadline::Deadline;
 
-// The end of one of several producers is left out: these callers are told of the end of all, which is
-// `PeerDead` if one of them has died.
+// The end of one of several producers is left out: these callers are told of the end of all, which
+// is `PeerDead` if one of them has died.
 impl Lend for Consumer {
     type Held = Peeked;
     type Run = ();

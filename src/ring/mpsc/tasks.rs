@@ -92,8 +92,8 @@ impl AsyncConsumer {
 }
 
 impl Attempt for Consumer {
-    /// A frame that is not held: if this is dropped, the next attempt finds it again. Or the end of a
-    /// producer, which the poll that finds it hands on.
+    /// A frame that is not held: if this is dropped, the next attempt finds it again. Or the end of
+    /// a producer, which the poll that finds it hands on.
     type Found = Received<Peeked>;
 
     #[inline]

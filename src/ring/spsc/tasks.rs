@@ -1,7 +1,7 @@
 //! The handles for tasks: calls that are awaited instead of blocking.
 //!
-//! Relies on `producer.rs` and `consumer.rs`, on `ring/tasks.rs` for the calls, on `set/tasks.rs` for
-//! the waiting.
+//! Relies on `producer.rs` and `consumer.rs`, on `ring/tasks.rs` for the calls, on `set/tasks.rs`
+//! for the waiting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,8 +20,8 @@ use crate::set::tasks::{Attempt, Tasks, Waiting};
 
 /// A [`Consumer`] for tasks, under any executor: its calls are awaited, and lend in place.
 ///
-/// A call that finds a frame makes no system call and takes no lock. One that finds none looks for a
-/// moment, unless that was in vain lately, then leaves its waker with the process's reactor: one
+/// A call that finds a frame makes no system call and takes no lock. One that finds none looks for
+/// a moment, unless that was in vain lately, then leaves its waker with the process's reactor: one
 /// thread that sleeps for up to 120 handles, started by the first wait and ended with the last
 /// handle. So an idle task costs nothing, and the end of a peer wakes it, too
 /// ([`WaitSet`](crate::WaitSet), "Deaths").

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use super::{Consumer, Producer};
 use crate::error::Error;
 
-/// Waits until there is something to read. The end of a stream whose producer has closed is 0 bytes,
-/// as in a pipe; if it died, it is an error of the kind `ConnectionReset`.
+/// Waits until there is something to read. The end of a stream whose producer has closed is 0
+/// bytes, as in a pipe; if it died, it is an error of the kind `ConnectionReset`.
 ///
 /// ```
 /// use std::io::{BufRead, BufReader, Write};
@@ -28,8 +28,8 @@ impl Read for Consumer {
     }
 }
 
-/// Waits until there is room. If the consumer has closed, and the ring is full, it is an error of the
-/// kind `BrokenPipe`. The consumer sees what was written at once, so there is nothing to flush.
+/// Waits until there is room. If the consumer has closed, and the ring is full, it is an error of
+/// the kind `BrokenPipe`. The consumer sees what was written at once, so there is nothing to flush.
 impl Write for Producer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_some(bytes).map_err(io_error)

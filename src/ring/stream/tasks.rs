@@ -94,9 +94,9 @@ impl AsyncProducer {
     /// ready, nothing is written.
     ///
     /// # Errors
-    /// [`Error::Closed`](crate::Error::Closed) or [`Error::PeerDead`](crate::Error::PeerDead) if the
-    /// stream is full and the consumer has departed; [`Error::Io`](crate::Error::Io) if the reactor
-    /// cannot be started.
+    /// [`Error::Closed`](crate::Error::Closed) or [`Error::PeerDead`](crate::Error::PeerDead) if
+    /// the stream is full and the consumer has departed; [`Error::Io`](crate::Error::Io) if the
+    /// reactor cannot be started.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         poll_fn(|cx| self.poll_some(cx, bytes)).await
     }

@@ -10,9 +10,9 @@ use super::{AsyncReceiver, AsyncSender, Close, Receive, Send, What};
 use crate::error::{Error, Result};
 use crate::frame::{OwnedEvent, OwnedFrame};
 
-/// The events, with their payloads, until the sender has closed ([`Error::Closed`]). Any other error
-/// is the last item. It may be polled again after its end: another sender may have come. Allocates
-/// for each frame; [`AsyncReceiver::recv`] does not.
+/// The events, with their payloads, until the sender has closed ([`Error::Closed`]). Any other
+/// error is the last item. It may be polled again after its end: another sender may have come.
+/// Allocates for each frame; [`AsyncReceiver::recv`] does not.
 ///
 /// ```
 /// use futures_core::Stream;
@@ -50,9 +50,9 @@ impl futures_core::Stream for AsyncReceiver {
     }
 }
 
-/// Sends frames; `Vec<u8>` converts into one. A frame that finds no room waits in the end, until the
-/// sink is polled for the next one or flushed: flush it before it is dropped. Closing flushes, and
-/// then does what [`AsyncSender::close`] does.
+/// Sends frames; `Vec<u8>` converts into one. A frame that finds no room waits in the end, until
+/// the sink is polled for the next one or flushed: flush it before it is dropped. Closing flushes,
+/// and then does what [`AsyncSender::close`] does.
 impl futures_sink::Sink<OwnedFrame> for AsyncSender {
     type Error = Error;
 

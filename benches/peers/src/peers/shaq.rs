@@ -1,5 +1,5 @@
-//! shaq, between processes, over a file in `/dev/shm`: `Spsc`, `Mpmc`, and `Fan`, its broadcast queue
-//! with one producer and one consumer, which holds the producer back; one item at a time by
+//! shaq, between processes, over a file in `/dev/shm`: `Spsc`, `Mpmc`, and `Fan`, its broadcast
+//! queue with one producer and one consumer, which holds the producer back; one item at a time by
 //! `try_write` and `try_read`; asleep by `read_timeout`, which is what it has for that.
 
 use std::fs::{File, OpenOptions};
@@ -160,8 +160,8 @@ pub(crate) struct Fan;
 /// The queue's file: the end that comes first creates it.
 fn broadcast<const W: usize>(link: &Link) -> Result<Broadcast<[u64; W]>> {
     let config = BroadcastConfig { capacity: link.slots(), producer_slots: 1, consumer_slots: 1 };
-    // SAFETY: `open` has the file created once; both ends have the same `W`, and all words are valid
-    // values.
+    // SAFETY: `open` has the file created once; both ends have the same `W`, and all words are
+    // valid values.
     open(
         link,
         0,

@@ -110,8 +110,8 @@ fn what_a_dead_producer_had_not_committed_is_gone() {
     }
 }
 
-/// A ring with frames 0 to 9 in two lanes, of which a consumer that died had received 0 to 3 of both,
-/// and held 4 of one.
+/// A ring with frames 0 to 9 in two lanes, of which a consumer that died had received 0 to 3 of
+/// both, and held 4 of one.
 fn left_by_a_consumer(redelivery: Redelivery) -> (Ring, [Producer; 2], u16) {
     let ring = Ring::create_anonymous(&Options::mpsc(4096, 2).redelivery(redelivery)).unwrap();
     let mut producers = [Producer::attach(&ring).unwrap(), Producer::attach(&ring).unwrap()];
