@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::memory::{Downgrade, MemoryOptions};
+use crate::segment::message_type::{fingerprint, kind_of_frames};
 use crate::segment::{
     self, Directory, Geometry, Kind, ParticipantInfo, Reaper, Redelivery, Role, Segment, WakeMode, open_and_join,
 };
@@ -376,14 +377,31 @@ impl Ring {
         Some(if text.is_empty() { format!("unknown, fingerprint {fingerprint:016x}") } else { text })
     }
 
-    /// Agrees with the other participants on the type of the messages.
-    #[cfg(feature = "zerocopy")]
-    pub(crate) fn agree_on_type(&self, fingerprint: u64, text: &str) -> Result<()> {
-        if self.segment.message_type().agree(fingerprint, text) {
-            return Ok(());
+    /// Agrees with the other participants on the type of the messages, and returns the kind of the
+    /// frames that carry them. Two participants agree if they state the same text. Wait-free, no
+    /// system call.
+    ///
+    /// [`Typed`](crate::typed::Typed) calls this with the description of a Rust type; other
+    /// languages and other codecs state a text of their own.
+    ///
+    /// # Errors
+    /// [`Error::OtherType`] if an earlier participant stated another text.
+    ///
+    /// ```
+    /// use slipring::{Error, Options, Ring};
+    /// let ring = Ring::create_anonymous(&Options::spsc(4096))?;
+    /// let kind = ring.agree_on_type("Quote, version 2")?;
+    /// assert_eq!(ring.agree_on_type("Quote, version 2")?, kind);
+    /// let error = ring.agree_on_type("Trade").unwrap_err();
+    /// assert!(matches!(&error, Error::OtherType { found, .. } if &**found == "Quote, version 2"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn agree_on_type(&self, description: &str) -> Result<u16> {
+        if self.segment.message_type().agree(fingerprint(description), description) {
+            return Ok(kind_of_frames(description));
         }
         let found = self.message_type().unwrap_or_default();
-        Err(Error::OtherType { expected: text.into(), found: found.into() })
+        Err(Error::OtherType { expected: description.into(), found: found.into() })
     }
 
     /// The options that were requested with [`Options::best_effort`] and are not available.

@@ -1,8 +1,8 @@
 //! The type of the messages in a segment, which its participants agree on: a fingerprint and a text
 //! in the header page, behind the header.
 //!
-//! Used by [`Ring::message_type`](crate::Ring::message_type) and by typed handles. Relies on
-//! `memory/` only. All words are zero in a new segment, and in a segment of an older version.
+//! Used by [`Ring::agree_on_type`](crate::Ring::agree_on_type) and by typed handles. Relies on
+//! `memory/` and `frame/`. All words are zero in a new segment, and in a segment of an older version.
 //!
 //! ```text
 //! 0 fingerprint 8 (0: no type yet) | 8 length of the text 8 (0: not written yet) | 16 text
@@ -12,6 +12,7 @@
 //! that agrees writes the text, if it is not there: all of them write the same bytes, so it does not
 //! matter who dies in between.
 
+use crate::frame::Header;
 use crate::memory::Area;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 
@@ -32,7 +33,6 @@ impl MessageType {
 
     /// Agrees on a type; the text ends where the area ends. Returns false if the messages have
     /// another type. Wait-free.
-    #[allow(dead_code, reason = "typed handles call it, which are a feature")]
     pub(crate) fn agree(&self, fingerprint: u64, text: &str) -> bool {
         let word = self.area.word(FINGERPRINT);
         // Relaxed: the fingerprint alone decides, and the text has an ordering of its own.
@@ -60,6 +60,21 @@ impl MessageType {
         self.area.load_words(TEXT, &mut text);
         (fingerprint != 0).then(|| (fingerprint, String::from_utf8_lossy(&text).into_owned()))
     }
+}
+
+/// The fingerprint of a description: FNV-1a, 64 bits, never 0.
+pub(crate) fn fingerprint(text: &str) -> u64 {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    for byte in text.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    }
+    hash.max(1)
+}
+
+/// The kind of the frames with messages of this description: neither reserved nor the default.
+pub(crate) fn kind_of_frames(description: &str) -> u16 {
+    let first = u64::from(Header::DEFAULT_KIND) + 1;
+    (first + fingerprint(description) % (0x1_0000 - first)) as u16
 }
 
 #[cfg(all(test, not(slipring_loom), not(miri)))]

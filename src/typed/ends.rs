@@ -16,7 +16,7 @@ pub(super) use sealed::Sealed;
 pub trait Handle: Sealed {
     /// Agrees with the peers on the type of the messages.
     #[doc(hidden)]
-    fn agree(&mut self, fingerprint: u64, description: &str) -> Result<()>;
+    fn agree(&mut self, description: &str) -> Result<()>;
 }
 
 /// Handles that send typed messages in frames.
@@ -46,8 +46,8 @@ macro_rules! rings {
         impl Sealed for $handle {}
 
         impl Handle for $handle {
-            fn agree(&mut self, fingerprint: u64, description: &str) -> Result<()> {
-                self.ring().agree_on_type(fingerprint, description)
+            fn agree(&mut self, description: &str) -> Result<()> {
+                self.ring().agree_on_type(description).map(|_| ())
             }
         }
     )* };

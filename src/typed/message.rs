@@ -1,4 +1,4 @@
-//! The description of a message's type, and its fingerprint.
+//! The description of a message's type.
 //!
 //! Used by `codec.rs`. Relies on `zerocopy` for the proof that any bytes are a valid value.
 
@@ -103,13 +103,4 @@ macro_rules! message {
             }
         }
     )* };
-}
-
-/// The fingerprint of a description: FNV-1a, 64 bits, never 0.
-pub(super) fn fingerprint(text: &str) -> u64 {
-    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-    for byte in text.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-    }
-    hash.max(1)
 }

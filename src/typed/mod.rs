@@ -71,9 +71,9 @@ pub use zerocopy;
 use std::fmt;
 use std::marker::PhantomData;
 
-use self::message::fingerprint;
 use crate::error::{Error, Result};
 use crate::frame::Header;
+use crate::segment::message_type::kind_of_frames;
 use crate::wait::deadline::Deadline;
 
 /// A handle `H` whose messages are values of the type `T`, as payloads by the codec `C`.
@@ -119,10 +119,9 @@ impl<T, H: Handle, C: Codec<T>> Typed<T, H, C> {
     /// [`Error::OtherType`] if the ring's messages have another type.
     pub fn new(mut handle: H) -> Result<Self> {
         let description = C::describe();
-        let fingerprint = fingerprint(&description);
-        handle.agree(fingerprint, &description)?;
+        handle.agree(&description)?;
         let state = State {
-            header: Header { kind: kind(fingerprint), ..Header::PLAIN },
+            header: Header { kind: kind_of_frames(&description), ..Header::PLAIN },
             description: description.into(),
             buffer: Vec::new(),
             is_unannounced: true,
@@ -131,12 +130,6 @@ impl<T, H: Handle, C: Codec<T>> Typed<T, H, C> {
         };
         Ok(Typed { handle, state, types: PhantomData })
     }
-}
-
-/// The kind of frames whose messages have this fingerprint: neither reserved nor the default.
-fn kind(fingerprint: u64) -> u16 {
-    let first = u64::from(Header::DEFAULT_KIND) + 1;
-    (first + fingerprint % (0x1_0000 - first)) as u16
 }
 
 impl<T, H, C> Typed<T, H, C> {

@@ -16,14 +16,14 @@ impl Sealed for Box<dyn FrameReceiver> {}
 
 impl Handle for Box<dyn FrameSender> {
     /// By the announcement.
-    fn agree(&mut self, _: u64, _: &str) -> Result<()> {
+    fn agree(&mut self, _: &str) -> Result<()> {
         Ok(())
     }
 }
 
 impl Handle for Box<dyn FrameReceiver> {
     /// By the sender's announcement.
-    fn agree(&mut self, _: u64, _: &str) -> Result<()> {
+    fn agree(&mut self, _: &str) -> Result<()> {
         Ok(())
     }
 }
