@@ -14,6 +14,7 @@ use super::broadcast::{Due, layout as broadcast};
 use super::latest::{Seen, layout as latest};
 use super::mpmc::layout as mpmc;
 use super::mpsc::layout as mpsc;
+use super::position::is_before;
 use super::spsc::layout as spsc;
 use super::stream::layout as stream;
 use crate::os::clock::monotonic_ns;
@@ -28,6 +29,8 @@ pub(super) enum Look {
     /// A frame, or the tail of one that is not whole: positions alone do not show which. What a
     /// producer committed and died before it moved the tail is found with the news of its death.
     Spsc(spsc::Shared),
+    /// A frame behind this position, before which the consumer holds frames.
+    SpscBehind(spsc::Shared, u64),
     /// Room for a payload of this length, which a task changes before it waits; the producer of a
     /// lane has an eventcount for itself.
     SpscRoom(spsc::Shared, One, Arc<AtomicUsize>),
@@ -40,6 +43,8 @@ pub(super) enum Look {
     Latest(latest::Shared, Seen),
     /// A frame behind the position of this subscriber.
     Broadcast(broadcast::Shared, u16),
+    /// A frame behind this position, before which a subscriber holds frames.
+    BroadcastBehind(broadcast::Shared, u64),
     /// A tail other than this, for a doorbell, which belongs to no subscriber.
     #[cfg(feature = "transports")]
     BroadcastNews(broadcast::Shared, AtomicU64),
@@ -78,6 +83,7 @@ impl Look {
     fn finds(&self) -> bool {
         match self {
             Look::Spsc(shared) => shared.is_readable(),
+            Look::SpscBehind(shared, position) => is_before(*position, shared.observe().1),
             Look::SpscRoom(shared, _, len) => shared.has_room_for(len.load(Ordering::Relaxed)),
             Look::Stream(shared) => shared.used() != 0,
             Look::StreamRoom(shared, len) => shared.used().saturating_add(*len as u64) <= shared.capacity() as u64,
@@ -95,6 +101,7 @@ impl Look {
             Look::MpmcRoom(shared) => shared.is_writable(),
             Look::Latest(shared, seen) => seen.changed(shared, 0).is_some(),
             Look::Broadcast(shared, id) => shared.is_readable(*id),
+            Look::BroadcastBehind(shared, position) => is_before(*position, shared.tail().load(Ordering::Relaxed)),
             #[cfg(feature = "transports")]
             Look::BroadcastNews(shared, seen) => shared.slowest().1 != seen.load(Ordering::Relaxed),
             Look::BroadcastRoom(shared, len, due) => shared.has_room_for(len.load(Ordering::Relaxed)) || due.is_over(),
@@ -106,7 +113,7 @@ impl Look {
         match self {
             #[cfg(feature = "transports")]
             Look::BroadcastNews(..) => true,
-            look => matches!(look, Look::Latest(..) | Look::Broadcast(..)),
+            look => matches!(look, Look::Latest(..) | Look::Broadcast(..) | Look::BroadcastBehind(..)),
         }
     }
 

@@ -172,7 +172,7 @@ impl Shared {
         1..=self.participants
     }
 
-    pub(super) fn tail(&self) -> &AtomicU64 {
+    pub(in crate::ring) fn tail(&self) -> &AtomicU64 {
         self.publisher.word(spsc::TAIL)
     }
 

@@ -21,6 +21,7 @@ use crate::ring::level::fill_level;
 use crate::ring::readiness::Look;
 use crate::ring::receive::{check_max, until_end};
 use crate::ring::spsc::catch_up::Run;
+use crate::ring::spsc::consumer::is_more_there;
 use crate::ring::spsc::core;
 use crate::ring::spsc::layout::{Fault, Peeked};
 use crate::ring::{Options, Ring};
@@ -390,6 +391,32 @@ impl Subscriber {
         attachment.wait(deadline, || is_there(core, seat), || SLEEP_CAP)
     }
 
+    /// Returns when there is a frame behind those that were read and are held.
+    fn wait_for_more(&mut self, deadline: Deadline) -> Result<()> {
+        self.attachment.check_fork()?;
+        let Subscriber { core, attachment, .. } = self;
+        if is_more_there(core)?.is_none() {
+            if core.publish() {
+                attachment.wake_peers(1);
+            }
+            attachment.wait(deadline, || is_more_there(core), || SLEEP_CAP)?;
+        }
+        Ok(())
+    }
+
+    /// [`Subscriber::release`] while frames behind `end` stay held, and so does the guard.
+    fn release_some(&mut self, end: u64, frames: u32, bytes: u64) {
+        if self.attachment.is_forked() {
+            return;
+        }
+        let is_stop = self.core.free(end);
+        self.frames = self.frames.wrapping_add(frames.into());
+        self.attachment.count_traffic(Counter::Received, frames.into(), bytes);
+        if is_stop {
+            self.stop(bytes);
+        }
+    }
+
     /// Frees everything before `end`. Does nothing in a forked child, because the frames belong to
     /// the parent.
     #[inline(always)]
@@ -522,6 +549,88 @@ impl ReadBatch<'_> {
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
         Iter { subscriber: self.subscriber, frames: &mut self.frames, bytes: &mut self.bytes, max: self.max }
+    }
+
+    /// Waits until there is a frame behind those that were read, which stay held. Then
+    /// [`ReadBatch::iter`] goes on with it. If the held frames fill the ring, no frame can come:
+    /// release some first ([`ReadBatch::release_first`]). Blocking: progress depends on the
+    /// publisher.
+    ///
+    /// # Errors
+    /// As [`Subscriber::recv`], and [`Error::Timeout`]. The held frames stay held.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (mut tx, mut rx) = slipring::broadcast::pair(4096)?;
+    /// tx.send(b"one")?;
+    /// let mut batch = rx.recv_batch(8)?;
+    /// assert_eq!(batch.iter().count(), 1);
+    /// assert!(matches!(batch.wait_for_more(Duration::ZERO), Err(slipring::Error::Timeout)));
+    /// tx.send(b"two")?;
+    /// batch.wait_for_more(Duration::from_secs(10))?;
+    /// assert_eq!(batch.iter().next().unwrap().payload, b"two");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn wait_for_more(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.subscriber.wait_for_more(deadline.into())
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is a frame behind those that
+    /// were read so far. It is no borrow.
+    ///
+    /// ```
+    /// use slipring::{Token, WaitSet};
+    /// let (mut tx, mut rx) = slipring::broadcast::pair(4096)?;
+    /// tx.send(b"one")?;
+    /// let mut batch = rx.recv_batch(8)?;
+    /// assert_eq!(batch.iter().count(), 1);
+    /// let mut set = WaitSet::new()?;
+    /// set.add(Token(0), batch.more_readable())?;
+    /// assert!(set.try_wait()?.next().is_none());
+    /// tx.send(b"two")?;
+    /// assert!(set.wait()?.eq([Token(0)]));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn more_readable(&self) -> Readiness {
+        let rx = &*self.subscriber;
+        rx.attachment.readiness(Look::BroadcastBehind(rx.ring().broadcast_shared(), rx.core.looked_at()))
+    }
+
+    /// Releases the first `frames` of the frames that were read and are held, or all of them if
+    /// there are fewer. The others stay held. Wait-free; looks at each held frame.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::broadcast::pair(4096)?;
+    /// tx.send(b"12345678")?;
+    /// tx.send(b"87654321")?;
+    /// let mut batch = rx.recv_batch(8)?;
+    /// assert_eq!(batch.iter().count(), 2);
+    /// batch.release_first(1);
+    /// batch.keep();
+    /// assert_eq!(&*rx.recv()?, b"87654321");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn release_first(&mut self, frames: usize) {
+        let read = std::mem::take(&mut self.frames);
+        let core = &mut self.subscriber.core;
+        core.rewind();
+        let (mut first, mut bytes) = (0, 0);
+        while (first as usize) < frames && first < read {
+            let Ok(frame) = core.look() else { break }; // no correct peer changes a held frame
+            first += 1;
+            bytes += frame.len() as u64;
+        }
+        let end = core.looked_at();
+        if first > 0 {
+            self.subscriber.release_some(end, first, bytes);
+        }
+        self.bytes = 0;
+        while first + self.frames < read {
+            let Ok(frame) = self.subscriber.core.look() else { break };
+            self.frames += 1;
+            self.bytes += frame.len() as u64;
+        }
     }
 
     /// Leaves all frames in the ring: they are the next ones that this subscriber receives.

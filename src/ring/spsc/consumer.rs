@@ -13,6 +13,7 @@ use super::layout::{Fault, Peeked};
 use crate::error::{Error, Result};
 use crate::frame::header::SHORT;
 use crate::frame::{Frame, Header};
+use crate::memory::Data;
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
 use crate::ring::common_calls::common_calls;
@@ -350,6 +351,19 @@ impl Consumer {
         attachment.wait(deadline, || is_there(core), || SLEEP_CAP)
     }
 
+    /// Returns when there is a frame behind those that were read and are held.
+    fn wait_for_more(&mut self, deadline: Deadline) -> Result<()> {
+        self.attachment.check_fork()?;
+        let Consumer { core, attachment, .. } = self;
+        if is_more_there(core)?.is_none() {
+            if core.publish() {
+                attachment.wake_peers(1);
+            }
+            attachment.wait(deadline, || is_more_there(core), || SLEEP_CAP)?;
+        }
+        Ok(())
+    }
+
     fn copy_out(&mut self, frame: Peeked, buffer: &mut [u8]) -> Result<Header> {
         let len = frame.len();
         let Some(into) = buffer.get_mut(..len) else { return Err(Error::TooLarge { max: len }) };
@@ -417,6 +431,15 @@ impl Drop for Consumer {
 fn is_there(core: &mut core::Consumer) -> Result<Option<()>> {
     match core.look() {
         Ok(_) => Ok(Some(())),
+        Err(Fault::Empty) => Ok(None),
+        Err(fault) => Err(fault.error()),
+    }
+}
+
+/// Whether there is a frame behind those that were read; an error if the ring is damaged there.
+pub(in crate::ring) fn is_more_there<D: Data>(core: &mut core::Consumer<D>) -> Result<Option<()>> {
+    match core.look_ahead() {
+        Ok(()) => Ok(Some(())),
         Err(Fault::Empty) => Ok(None),
         Err(fault) => Err(fault.error()),
     }
@@ -498,6 +521,85 @@ impl ReadBatch<'_> {
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
         Iter { consumer: self.consumer, tally: &mut self.tally, max: self.max }
+    }
+
+    /// Waits until there is a frame behind those that were read, which stay held. Then
+    /// [`ReadBatch::iter`] goes on with it. If the held frames fill the ring, no frame can come:
+    /// release some first ([`ReadBatch::release_first`]). Blocking: progress depends on the
+    /// producer.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and [`Error::Timeout`]. The held frames stay held.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send(b"one")?;
+    /// let mut batch = rx.recv_batch(8)?;
+    /// assert_eq!(batch.iter().count(), 1);
+    /// assert!(matches!(batch.wait_for_more(Duration::ZERO), Err(slipring::Error::Timeout)));
+    /// tx.send(b"two")?;
+    /// batch.wait_for_more(Duration::from_secs(10))?;
+    /// assert_eq!(batch.iter().next().unwrap().payload, b"two");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn wait_for_more(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.consumer.wait_for_more(deadline.into())
+    }
+
+    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is a frame behind those that
+    /// were read so far. It is no borrow.
+    ///
+    /// ```
+    /// use slipring::{Token, WaitSet};
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send(b"one")?;
+    /// let mut batch = rx.recv_batch(8)?;
+    /// assert_eq!(batch.iter().count(), 1);
+    /// let mut set = WaitSet::new()?;
+    /// set.add(Token(0), batch.more_readable())?;
+    /// assert!(set.try_wait()?.next().is_none());
+    /// tx.send(b"two")?;
+    /// assert!(set.wait()?.eq([Token(0)]));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn more_readable(&self) -> Readiness {
+        let rx = &*self.consumer;
+        rx.attachment.readiness(Look::SpscBehind(rx.ring().spsc_shared(), rx.core.looked_at()))
+    }
+
+    /// Releases the first `frames` of the frames that were read and are held, or all of them if
+    /// there are fewer. The others stay held. Wait-free; looks at each held frame.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send(b"12345678")?;
+    /// tx.send(b"87654321")?;
+    /// let mut batch = rx.recv_batch(8)?;
+    /// assert_eq!(batch.iter().count(), 2);
+    /// batch.release_first(1);
+    /// batch.keep();
+    /// assert_eq!(&*rx.recv()?, b"87654321");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn release_first(&mut self, frames: usize) {
+        let read = std::mem::take(&mut self.tally).frames;
+        let core = &mut self.consumer.core;
+        core.rewind();
+        let mut first = Tally::default();
+        while (first.frames as usize) < frames && first.frames < read {
+            let Ok(frame) = core.look() else { break }; // no correct peer changes a held frame
+            first.add(&frame);
+        }
+        let end = core.looked_at();
+        if first.frames > 0 {
+            self.consumer.release(end, first);
+        }
+        while first.frames + self.tally.frames < read {
+            let Ok(frame) = self.consumer.core.look() else { break };
+            self.tally.add(&frame);
+        }
     }
 
     /// Leaves all frames in the ring: they are the next ones that this consumer or its successor

@@ -504,6 +504,14 @@ impl<D: Data> Consumer<D> {
         }
     }
 
+    /// Whether a committed frame follows those that were read, without reading it.
+    pub(crate) fn look_ahead(&mut self) -> Result<(), Fault> {
+        let next = self.next;
+        let found = self.look().map(|_| ());
+        self.next = next;
+        found
+    }
+
     /// Shows the record at `position`, whose first word is `first`.
     #[inline(always)]
     fn show(&mut self, position: u64, first: u64) -> Peeked {

@@ -293,6 +293,30 @@ fn a_dead_subscriber_never_holds_the_publisher_back() {
 }
 
 #[test]
+fn a_batch_releases_its_first_frames_and_is_not_evicted_for_the_others() {
+    let ring = ring();
+    let mut tx = Publisher::attach(&ring).unwrap();
+    let mut rx = Subscriber::attach(&ring, Start::Latest).unwrap();
+    tx.set_policy(SlowPolicy::Evict { after: Duration::from_millis(2) });
+    (0..3).for_each(|i| tx.try_send(&payload(i, 64)).unwrap());
+    let mut batch = rx.recv_batch(usize::MAX).unwrap();
+    assert_eq!(batch.iter().count(), 3);
+    assert!(matches!(batch.wait_for_more(Duration::ZERO), Err(Error::Timeout)));
+    batch.release_first(2);
+    let error = loop {
+        if let Err(error) = tx.send_deadline(&payload(3, 64), Duration::from_millis(20)) {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Timeout), "it holds a frame: {error}");
+    assert_eq!(tx.evicted(), 0);
+    batch.wait_for_more(SOON).unwrap();
+    batch.keep();
+    assert_eq!(recv(&mut rx), 2, "the third was held");
+    assert_eq!(recv(&mut rx), 3);
+}
+
+#[test]
 fn an_eviction_is_told_and_waits_for_views() {
     let ring = ring();
     let mut tx = Publisher::attach(&ring).unwrap();

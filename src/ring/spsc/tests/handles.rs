@@ -156,6 +156,36 @@ fn a_batch_of_views_releases_the_frames_that_were_read() {
 }
 
 #[test]
+fn a_batch_releases_its_first_frames_and_waits_for_more() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let large = vec![1; 1300];
+    for _ in 0..3 {
+        tx.try_send(&large).unwrap();
+    }
+    let mut batch = rx.recv_batch(usize::MAX).unwrap();
+    assert_eq!(batch.iter().count(), 3);
+    assert!(matches!(tx.try_send(&large), Err(Error::Full)));
+    assert!(matches!(batch.wait_for_more(Duration::ZERO), Err(Error::Timeout)));
+    batch.release_first(0);
+    assert!(matches!(tx.try_send(&large), Err(Error::Full)));
+    batch.release_first(1);
+    assert_eq!(tx.ring().stats().counts.received, 1);
+    std::thread::scope(|scope| {
+        // The waiter publishes what was released, so the producer finds room.
+        scope.spawn(|| tx.send_deadline(&[2; 1300], SOON).unwrap());
+        batch.wait_for_more(SOON).unwrap();
+    });
+    assert_eq!(batch.iter().map(|frame| frame.payload[0]).collect::<Vec<_>>(), [2]);
+    batch.release_first(usize::MAX);
+    assert_eq!((tx.len(), tx.ring().stats().counts.received), (0, 4));
+    tx.close();
+    assert!(matches!(batch.wait_for_more(SOON), Err(Error::Closed)));
+    drop(batch);
+    assert!(matches!(rx.try_recv(), Err(Error::Closed)));
+    assert_eq!(rx.ring().stats().counts.received, 4, "the dropped batch held nothing");
+}
+
+#[test]
 fn a_batch_of_views_is_bounded_and_may_be_kept() {
     let (mut tx, mut rx) = pair(4096).unwrap();
     assert_eq!(tx.try_send_batch([b"a".as_slice(), b"b", b"c"]).unwrap(), 3);
