@@ -1,0 +1,554 @@
+//! Consumers of all rings of frames and receivers of all transports, behind one handle.
+//!
+//! Used by C programs. Relies on `table.rs`; the frames that are held are kept beside their
+//! consumer.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::mem;
+
+use slipring::broadcast::{self, LossySubscriber, Subscriber};
+use slipring::endpoint::Endpoint;
+use slipring::frame::{Event, Header};
+use slipring::mpsc::{Ended, Received};
+use slipring::transport::{Doorbell, FrameReceiver};
+use slipring::{Error, Kind, Ring, mpmc, mpsc, spsc};
+
+use crate::arguments::{
+    Given, SLIPRING_BROADCAST, SLIPRING_LOSSY, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_SPSC, Wait, buffer, items_mut,
+    out, slipring_options, text,
+};
+use crate::error::{Failure, SLIPRING_EOPNOTSUPP, count, opened, status};
+use crate::frame::{SLIPRING_ENDED, SLIPRING_FRAME, SLIPRING_FRAME_DIED, SLIPRING_GAP, slipring_frame};
+use crate::lent::Lent;
+use crate::producer::{NO_FRAMES, anonymous, is_endpoint};
+use crate::table::{self, Object};
+
+/// Receives frames: a consumer of a ring, a subscriber, or the receiver of a transport.
+pub struct slipring_consumer(());
+
+/// The object behind a consumer's handle.
+pub(crate) struct Consumer {
+    end: End,
+    /// None for a transport.
+    pub(crate) ring: Option<Ring>,
+    /// Made by slipring_fd().
+    pub(crate) bell: Option<Doorbell>,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one a handle; a box would put a pointer before every frame")]
+enum End {
+    Spsc(Receiving<spsc::Consumer, spsc::ReadView<'static>, spsc::ReadBatch<'static>>),
+    Mpmc(Receiving<mpmc::Consumer, mpmc::ReadView<'static>, mpmc::ReadBatch<'static>>),
+    Mpsc(Receiving<mpsc::Consumer, mpsc::ReadView<'static>, mpsc::ReadBatch<'static>>),
+    Broadcast(Receiving<Subscriber, broadcast::ReadView<'static>, broadcast::ReadBatch<'static>>),
+    Lossy(Lossy),
+    Transport(Wire),
+}
+
+// SAFETY: the type's number is its alone.
+unsafe impl Object for Consumer {
+    const TYPE: u8 = 2;
+}
+
+/// The frames of a consumer that are held.
+enum Held<V, B> {
+    Frame(V),
+    Batch(B),
+}
+
+type Receiving<C, V, B> = Lent<C, Held<V, B>>;
+
+/// A subscriber that copies.
+struct Lossy {
+    subscriber: LossySubscriber,
+    buffer: Vec<u8>,
+    is_held: bool,
+}
+
+impl Lossy {
+    fn new(subscriber: LossySubscriber) -> Self {
+        Lossy { buffer: Vec::new(), subscriber, is_held: false }
+    }
+
+    fn recv_into(
+        subscriber: &mut LossySubscriber,
+        buffer: &mut [u8],
+        frame: &mut slipring_frame,
+        wait: Wait,
+    ) -> Result<c_int, Failure> {
+        let received = match wait {
+            Wait::Not => subscriber.try_recv_into(buffer)?,
+            Wait::Forever => subscriber.recv_into(buffer)?,
+            Wait::Until(deadline) => subscriber.recv_into_deadline(buffer, deadline)?,
+        };
+        match received {
+            broadcast::Received::Frame(header) => {
+                frame.set(header, &buffer[..header.len as usize]);
+                Ok(SLIPRING_FRAME)
+            }
+            broadcast::Received::Gap { missed } => {
+                *frame = slipring_frame { missed, ..slipring_frame::NOTHING };
+                Ok(SLIPRING_GAP)
+            }
+        }
+    }
+}
+
+/// A transport's receiver.
+struct Wire {
+    receiver: Box<dyn FrameReceiver>,
+    held: Option<Kept>,
+    /// A frame that did not fit into the caller's buffer: received again by the next call.
+    put_back: Option<Kept>,
+}
+
+/// A frame in the receiver's buffer, which it keeps until its next call.
+struct Kept(slipring_frame, c_int);
+
+// SAFETY: the address is that of the receiver's buffer, and the receiver is `Send`.
+unsafe impl Send for Kept {}
+
+impl Wire {
+    fn recv(&mut self, frame: &mut slipring_frame, wait: Wait) -> Result<c_int, Failure> {
+        if self.held.is_some() {
+            return Err(Failure::HELD);
+        }
+        if let Some(Kept(kept, status)) = self.put_back.take() {
+            *frame = kept;
+            self.held = Some(Kept(kept, status));
+            return Ok(status);
+        }
+        let event = match wait {
+            Wait::Not => self.receiver.try_recv()?,
+            Wait::Forever => self.receiver.recv()?,
+            Wait::Until(deadline) => self.receiver.recv_until(deadline)?,
+        };
+        let holds = matches!(event, Event::Frame(_) | Event::Duplicate { .. });
+        let status = frame.set_event(event);
+        self.held = holds.then_some(Kept(*frame, status));
+        Ok(status)
+    }
+}
+
+impl slipring_frame {
+    fn set_ended(&mut self, ended: Ended) -> c_int {
+        let flags = if ended.died { SLIPRING_FRAME_DIED } else { 0 };
+        *self = slipring_frame { lane: ended.lane, producer: ended.producer, flags, ..slipring_frame::NOTHING };
+        SLIPRING_ENDED
+    }
+
+    #[inline(always)]
+    fn set_source(&mut self, source: mpsc::Source) {
+        self.lane = source.lane;
+        self.producer = source.producer;
+    }
+}
+
+impl Consumer {
+    fn new(end: End) -> Self {
+        let mut consumer = Consumer { end, ring: None, bell: None };
+        consumer.ring = consumer.find_ring();
+        consumer
+    }
+
+    fn open(name: *const c_char, options: &Given<'_>) -> Result<Self, Failure> {
+        let consumer = if name.is_null() {
+            Self::attach(&anonymous(options, SLIPRING_SPSC)?, options)?
+        } else {
+            let name = text(name)?;
+            if is_endpoint(name) { Self::open_endpoint(name, options)? } else { Self::open_ring(name, options)? }
+        };
+        if let Some(description) = options.message_type {
+            match &consumer.ring {
+                Some(ring) => {
+                    ring.agree_on_type(description)?;
+                }
+                None => options.expect_plain()?,
+            }
+        }
+        Ok(consumer)
+    }
+
+    fn open_ring(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
+        let ring = options.ring(0)?;
+        Ok(Consumer::new(match options.raw.kind {
+            SLIPRING_SPSC => End::Spsc(Receiving::new(spsc::Consumer::open(name, &ring)?)),
+            SLIPRING_MPMC => End::Mpmc(Receiving::new(mpmc::Consumer::open(name, &ring)?)),
+            SLIPRING_MPSC => End::Mpsc(Receiving::new(mpsc::Consumer::open(name, &ring)?)),
+            SLIPRING_BROADCAST if options.has(SLIPRING_LOSSY) => {
+                End::Lossy(Lossy::new(LossySubscriber::open(name, &ring, options.start()?)?))
+            }
+            SLIPRING_BROADCAST => End::Broadcast(Receiving::new(Subscriber::open(name, &ring, options.start()?)?)),
+            _ => return Self::attach(&Ring::open(name, &ring)?, options),
+        }))
+    }
+
+    fn attach(ring: &Ring, options: &Given<'_>) -> Result<Self, Failure> {
+        Ok(Consumer::new(match ring.kind() {
+            Kind::Spsc => End::Spsc(Receiving::new(spsc::Consumer::attach(ring)?)),
+            Kind::Mpmc => End::Mpmc(Receiving::new(mpmc::Consumer::attach(ring)?)),
+            Kind::Mpsc => End::Mpsc(Receiving::new(mpsc::Consumer::attach(ring)?)),
+            Kind::Broadcast if options.has(SLIPRING_LOSSY) => {
+                End::Lossy(Lossy::new(LossySubscriber::attach(ring, options.start()?)?))
+            }
+            Kind::Broadcast => End::Broadcast(Receiving::new(Subscriber::attach(ring, options.start()?)?)),
+            _ => return Err(NO_FRAMES),
+        }))
+    }
+
+    fn open_endpoint(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
+        match Endpoint::parse(name)? {
+            Endpoint::Ring(endpoint) => {
+                let ring = endpoint.open_or_create()?;
+                match ring.kind() {
+                    Kind::Spsc | Kind::Mpmc | Kind::Mpsc => Self::attach(&ring, options),
+                    // Its text says how to subscribe.
+                    _ => Ok(Self::over(Box::new(endpoint.attach_receiver(&ring)?))),
+                }
+            }
+            endpoint => Ok(Self::over(endpoint.open_receiver(options.connect())?)),
+        }
+    }
+
+    pub(crate) fn over(receiver: Box<dyn FrameReceiver>) -> Self {
+        Consumer::new(End::Transport(Wire { receiver, held: None, put_back: None }))
+    }
+
+    /// The ring that its frames come from; `None` for a transport's.
+    fn find_ring(&mut self) -> Option<Ring> {
+        match self.end().ok()? {
+            EndRef::Spsc(end) => Some(end.ring().clone()),
+            EndRef::Mpmc(end) => Some(end.ring().clone()),
+            EndRef::Mpsc(end) => Some(end.ring().clone()),
+            EndRef::Broadcast(end) => Some(end.ring().clone()),
+            EndRef::Lossy(end) => Some(end.ring().clone()),
+            EndRef::Transport(_) => None,
+        }
+    }
+
+    #[inline(always)]
+    fn recv(&mut self, frame: &mut slipring_frame, wait: Wait) -> Result<c_int, Failure> {
+        if self.bell.is_some() {
+            return self.beside_bell(wait, |consumer, wait| consumer.recv_without_bell(frame, wait));
+        }
+        self.recv_without_bell(frame, wait)
+    }
+
+    #[inline(always)]
+    fn recv_without_bell(&mut self, frame: &mut slipring_frame, wait: Wait) -> Result<c_int, Failure> {
+        /// Receives and holds a frame; `$frame` says what came otherwise, as an `Err` of a status.
+        macro_rules! in_place {
+            ($end:ident, $received:ident => $view:expr, $each:expr) => {{
+                // SAFETY: the view is kept there, or nothing was received.
+                let consumer = unsafe { $end.lend() }?;
+                let $received = match wait {
+                    Wait::Not => consumer.try_recv()?,
+                    Wait::Forever => consumer.recv()?,
+                    Wait::Until(deadline) => consumer.recv_deadline(deadline)?,
+                };
+                let view = $view;
+                frame.set(view.header(), &view);
+                #[allow(clippy::redundant_closure_call, reason = "what a kind adds to a frame")]
+                $each(&view, frame);
+                $end.keep(Held::Frame(view));
+                Ok(SLIPRING_FRAME)
+            }};
+        }
+        match &mut self.end {
+            End::Spsc(end) => in_place!(end, view => view, |_: &spsc::ReadView<'_>, _: &mut slipring_frame| ()),
+            End::Mpmc(end) => in_place!(end, view => view, |_: &mpmc::ReadView<'_>, _: &mut slipring_frame| ()),
+            End::Broadcast(end) => {
+                in_place!(end, view => view, |_: &broadcast::ReadView<'_>, _: &mut slipring_frame| ())
+            }
+            End::Mpsc(end) => in_place!(end, received => match received {
+                Received::Frame(view) => view,
+                Received::Ended(ended) => return Ok(frame.set_ended(ended)),
+            }, |view: &mpsc::ReadView<'_>, frame: &mut slipring_frame| frame.set_source(view.source())),
+            End::Lossy(end) => {
+                if end.is_held {
+                    return Err(Failure::HELD);
+                }
+                end.buffer.resize(end.subscriber.max_payload(), 0);
+                let status = Lossy::recv_into(&mut end.subscriber, &mut end.buffer, frame, wait)?;
+                end.is_held = status == SLIPRING_FRAME;
+                Ok(status)
+            }
+            End::Transport(end) => end.recv(frame, wait),
+        }
+    }
+
+    /// A call of a consumer with a doorbell, which waits for the bell: the ring has room for one
+    /// sleeper. The bell is armed when the ring was found empty, and the ring looked at once more.
+    #[cold]
+    fn beside_bell(
+        &mut self,
+        wait: Wait,
+        mut receive: impl FnMut(&mut Self, Wait) -> Result<c_int, Failure>,
+    ) -> Result<c_int, Failure> {
+        loop {
+            let result = receive(self, Wait::Not);
+            let Err(Failure::Library(Error::Empty)) = result else { return result };
+            let Some(bell) = &self.bell else { return result };
+            match wait {
+                Wait::Not if bell.arm() => return receive(self, Wait::Not),
+                Wait::Not => return result,
+                _ => bell.wait(wait.deadline())?,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn recv_into(&mut self, buffer: &mut [u8], frame: &mut slipring_frame, wait: Wait) -> Result<c_int, Failure> {
+        if self.bell.is_some() {
+            return self.beside_bell(wait, |consumer, wait| consumer.copy_without_bell(buffer, frame, wait));
+        }
+        self.copy_without_bell(buffer, frame, wait)
+    }
+
+    #[inline(always)]
+    fn copy_without_bell(
+        &mut self,
+        buffer: &mut [u8],
+        frame: &mut slipring_frame,
+        wait: Wait,
+    ) -> Result<c_int, Failure> {
+        macro_rules! copy {
+            ($end:ident) => {{
+                let consumer = $end.free()?;
+                match wait {
+                    Wait::Not => consumer.try_recv_into(buffer)?,
+                    Wait::Forever => consumer.recv_into(buffer)?,
+                    Wait::Until(deadline) => consumer.recv_into_deadline(buffer, deadline)?,
+                }
+            }};
+        }
+        let header: Header = match &mut self.end {
+            End::Spsc(end) => copy!(end),
+            End::Mpmc(end) => copy!(end),
+            End::Broadcast(end) => copy!(end),
+            End::Mpsc(end) => match copy!(end) {
+                Received::Frame(header) => {
+                    frame.set(header, &buffer[..header.len as usize]);
+                    frame.set_source(end.free()?.source());
+                    return Ok(SLIPRING_FRAME);
+                }
+                Received::Ended(ended) => return Ok(frame.set_ended(ended)),
+            },
+            End::Lossy(end) => {
+                if end.is_held {
+                    return Err(Failure::HELD);
+                }
+                return Lossy::recv_into(&mut end.subscriber, buffer, frame, wait);
+            }
+            End::Transport(end) => {
+                let status = end.recv(frame, wait)?;
+                let Some(kept) = end.held.take() else { return Ok(status) };
+                if frame.len > buffer.len() {
+                    let max = buffer.len();
+                    end.put_back = Some(kept);
+                    return Err(Error::TooLarge { max }.into());
+                }
+                let payload = crate::arguments::bytes(frame.data, frame.len)?;
+                buffer[..payload.len()].copy_from_slice(payload);
+                frame.data = buffer.as_ptr().cast();
+                end.receiver.release();
+                return Ok(status);
+            }
+        };
+        frame.set(header, &buffer[..header.len as usize]);
+        Ok(SLIPRING_FRAME)
+    }
+
+    #[inline(always)]
+    fn release(&mut self) -> Result<(), Failure> {
+        match &mut self.end {
+            End::Spsc(end) => end.release(),
+            End::Mpmc(end) => end.release(),
+            End::Mpsc(end) => end.release(),
+            End::Broadcast(end) => end.release(),
+            End::Lossy(end) => mem::take(&mut end.is_held).then_some(()).ok_or(Failure::NOT_HELD),
+            End::Transport(end) => {
+                end.held.take().ok_or(Failure::NOT_HELD)?;
+                end.receiver.release();
+                Ok(())
+            }
+        }
+    }
+
+    fn keep(&mut self) -> Result<(), Failure> {
+        macro_rules! keep {
+            ($end:ident) => {{
+                match $end.take()? {
+                    Held::Frame(view) => view.keep(),
+                    Held::Batch(batch) => batch.keep(),
+                }
+                Ok(())
+            }};
+        }
+        match &mut self.end {
+            End::Spsc(end) => keep!(end),
+            End::Mpmc(end) => keep!(end),
+            End::Mpsc(end) => keep!(end),
+            End::Broadcast(end) => keep!(end),
+            End::Lossy(_) => Err(COPIED),
+            End::Transport(end) => {
+                let held = end.held.take().ok_or(Failure::NOT_HELD)?;
+                if !end.receiver.keep() {
+                    end.put_back = Some(held);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn recv_batch(&mut self, frames: &mut [slipring_frame], wait: Wait) -> Result<i64, Failure> {
+        macro_rules! batch {
+            ($end:ident, $received:ident => $batch:expr, $each:expr) => {{
+                // SAFETY: the batch is kept there, or nothing was received.
+                let consumer = unsafe { $end.lend() }?;
+                let $received = match wait {
+                    Wait::Not => consumer.try_recv_batch(frames.len())?,
+                    Wait::Forever => consumer.recv_batch(frames.len())?,
+                    Wait::Until(deadline) => consumer.recv_batch_deadline(frames.len(), deadline)?,
+                };
+                let mut batch = $batch;
+                let mut n = 0;
+                for (frame, received) in frames.iter_mut().zip(batch.iter()) {
+                    frame.set_frame(received);
+                    n += 1;
+                }
+                #[allow(clippy::redundant_closure_call, reason = "what a kind adds to a frame")]
+                $each(&batch, &mut frames[..n]);
+                $end.keep(Held::Batch(batch));
+                Ok(n as i64)
+            }};
+        }
+        match &mut self.end {
+            End::Spsc(end) => batch!(end, batch => batch, |_: &spsc::ReadBatch<'_>, _: &mut [slipring_frame]| ()),
+            End::Mpmc(end) => batch!(end, batch => batch, |_: &mpmc::ReadBatch<'_>, _: &mut [slipring_frame]| ()),
+            End::Broadcast(end) => {
+                batch!(end, batch => batch, |_: &broadcast::ReadBatch<'_>, _: &mut [slipring_frame]| ())
+            }
+            End::Mpsc(end) => batch!(end, received => match received {
+                Received::Frame(batch) => batch,
+                Received::Ended(ended) => {
+                    if let Some(frame) = frames.first_mut() {
+                        frame.set_ended(ended);
+                    }
+                    return Ok(0);
+                }
+            }, |batch: &mpsc::ReadBatch<'_>, frames: &mut [slipring_frame]| {
+                for frame in frames {
+                    frame.set_source(batch.source());
+                }
+            }),
+            End::Lossy(_) => Err(COPIED),
+            End::Transport(_) => Err(Failure::Told(
+                SLIPRING_EOPNOTSUPP,
+                c"batches: only rings have them; use slipring_recv() with a transport",
+            )),
+        }
+    }
+
+    pub(crate) fn end(&mut self) -> Result<EndRef<'_>, Failure> {
+        Ok(match &mut self.end {
+            End::Spsc(end) => EndRef::Spsc(end.free()?),
+            End::Mpmc(end) => EndRef::Mpmc(end.free()?),
+            End::Mpsc(end) => EndRef::Mpsc(end.free()?),
+            End::Broadcast(end) => EndRef::Broadcast(end.free()?),
+            End::Lossy(end) => EndRef::Lossy(&mut end.subscriber),
+            End::Transport(end) => EndRef::Transport(&mut *end.receiver),
+        })
+    }
+}
+
+/// A consumer that holds no frame, for the calls of other files.
+pub(crate) enum EndRef<'a> {
+    Spsc(&'a mut spsc::Consumer),
+    Mpmc(&'a mut mpmc::Consumer),
+    Mpsc(&'a mut mpsc::Consumer),
+    Broadcast(&'a mut Subscriber),
+    Lossy(&'a mut LossySubscriber),
+    Transport(&'a mut dyn FrameReceiver),
+}
+
+const COPIED: Failure = Failure::Told(
+    SLIPRING_EOPNOTSUPP,
+    c"a lossy subscriber copies frames one by one: use slipring_recv() and slipring_release()",
+);
+
+/// Opens a consumer: as slipring_producer_open(). For a broadcast ring it is a subscriber, reliable
+/// unless SLIPRING_LOSSY is set, from `options->start` on.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_consumer_open(
+    name: *const c_char,
+    options: *const slipring_options,
+    consumer: *mut *mut slipring_consumer,
+) -> c_int {
+    opened(consumer, || table::insert(Consumer::open(name, &Given::new(options)?)?))
+}
+
+/// Receives a frame in place: fills `*frame`, whose payload stays valid until slipring_release().
+/// One frame, or one batch, at a time; until its end, other calls on the consumer return
+/// -SLIPRING_EHELD. If this process dies first, the frame is delivered again to another consumer.
+///
+/// Waits up to `timeout_ns` nanoseconds: 0 does not wait, a negative number waits without limit.
+/// Returns SLIPRING_FRAME (0); or, without a frame to release, SLIPRING_GAP, SLIPRING_ENDED or
+/// SLIPRING_SKIPPED; or SLIPRING_DUPLICATE, with one (transports only). Errors: -SLIPRING_EAGAIN if
+/// empty and `timeout_ns` is 0, -SLIPRING_ETIMEDOUT, -SLIPRING_EPIPE and -SLIPRING_EPEERDEAD at the
+/// end, when everything was received; -SLIPRING_EEVICTED; -SLIPRING_ECORRUPT.
+/// Wait-free with 0, on spsc, mpsc and broadcast rings; lock-free on mpmc rings. No system call on a
+/// ring, unless a producer sleeps or this call does.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_recv(
+    consumer: *mut slipring_consumer,
+    frame: *mut slipring_frame,
+    timeout_ns: i64,
+) -> c_int {
+    status(table::with(consumer.cast(), |consumer: &mut Consumer| consumer.recv(out(frame)?, Wait::of(timeout_ns))))
+}
+
+/// Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills `*frame`,
+/// whose `data` is `buffer`. Otherwise as slipring_recv(); -SLIPRING_EMSGSIZE if the payload is
+/// larger than `size`: the frame is then received by the next call.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_recv_into(
+    consumer: *mut slipring_consumer,
+    data: *mut c_void,
+    size: usize,
+    frame: *mut slipring_frame,
+    timeout_ns: i64,
+) -> c_int {
+    status(table::with(consumer.cast(), |consumer: &mut Consumer| {
+        consumer.recv_into(buffer(data, size)?, out(frame)?, Wait::of(timeout_ns))
+    }))
+}
+
+/// Receives up to `max` frames in place, all to be released by one slipring_release(). Waits for the
+/// first as slipring_recv(). Returns how many, or an error; 0 reports the end of a lane of an mpsc
+/// ring, in the first frame. -SLIPRING_EOPNOTSUPP for lossy subscribers and transports.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_recv_batch(
+    consumer: *mut slipring_consumer,
+    frames: *mut slipring_frame,
+    max: usize,
+    timeout_ns: i64,
+) -> i64 {
+    count(table::with(consumer.cast(), |consumer: &mut Consumer| {
+        consumer.recv_batch(items_mut(frames, max)?, Wait::of(timeout_ns))
+    }))
+}
+
+/// Releases the frame or batch that was received last: its payload is no longer valid. Returns 0 or
+/// -SLIPRING_ENOTHELD. Wait-free; a system call only to wake a sleeping producer.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_release(consumer: *mut slipring_consumer) -> c_int {
+    status(table::with(consumer.cast(), |consumer: &mut Consumer| consumer.release().map(|()| 0)))
+}
+
+/// Leaves the frame or batch in the ring instead of releasing it: this consumer, or its successor,
+/// receives it again. Returns 0 or -SLIPRING_ENOTHELD.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_keep(consumer: *mut slipring_consumer) -> c_int {
+    status(table::with(consumer.cast(), |consumer: &mut Consumer| consumer.keep().map(|()| 0)))
+}
