@@ -132,7 +132,7 @@ pub use named::{
     semaphore::{Permit, Semaphore},
     signal_semaphore::SignalSemaphore,
 };
-pub use os::process::ProcessState;
+pub use os::process::{PidNamespace, ProcessState};
 pub use ring::{Options, Report, Ring, Stats, broadcast, latest, mpmc, mpsc, spsc, stream};
 pub use segment::{Counts, Held, Kind, ParticipantInfo, Redelivery, Role, State, WakeMode};
 pub use set::{Ready, Registry, Token, WaitSet, Waker, source::Readiness};

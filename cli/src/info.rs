@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::{Value, json};
-use slipring::{Kind, ParticipantInfo, Redelivery, Ring, WakeMode};
+use slipring::{Kind, ParticipantInfo, PidNamespace, Redelivery, Ring, WakeMode};
 
 use crate::failure::Outcome;
 use crate::output::Table;
@@ -17,7 +17,10 @@ use crate::{Context, output, parts, target, units};
   slipring info jobs
   slipring info jobs --json | jq '.participants[] | select(.alive | not)'
 
-STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger)
+STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger);
+         of another pid namespace only live and dead can be told
+PID      with * if it is one of another pid namespace, such as a container's,
+         with ? if that is not known
 HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait
 LAG      distance from the oldest of them to the ring's newest position
 
@@ -73,7 +76,11 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
                 id.to_string(),
                 role_name(participant).to_owned(),
                 state_name(participant).to_owned(),
-                pid.to_string(),
+                match participant.pid_namespace {
+                    PidNamespace::Own => pid.to_string(),
+                    PidNamespace::Other => format!("{pid}*"),
+                    _ => format!("{pid}?"),
+                },
                 participant.comm.clone().unwrap_or_else(|| "-".to_owned()),
                 counts.sent.to_string(),
                 counts.received.to_string(),
@@ -83,6 +90,9 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
             ]);
         }
         let _ = write!(text, "\n{}", table.render());
+        if participants.iter().any(|one| one.pid_namespace == PidNamespace::Other) {
+            text.push_str("* in another pid namespace\n");
+        }
     }
     text.push_str(&parts::table(ring));
     text
@@ -115,6 +125,7 @@ fn participant_json(participant: &ParticipantInfo) -> Value {
         "state": record_name(participant),
         "alive": participant.alive,
         "pid": participant.pid,
+        "pid_namespace": participant.pid_namespace.name(),
         "command": participant.comm,
         "process": participant.process.map(slipring::ProcessState::name),
         "writing": participant.held.writing,

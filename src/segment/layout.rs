@@ -15,7 +15,8 @@
 //!            per role      LAST_JOIN, LAST_CLOSE, LAST_DEATH, CLOSE_SEEN, DEATH_SEEN: u64 tickets, they only grow
 //!            LAST_CHECK    u64 ns of CLOCK_MONOTONIC, CHECK_PAUSE u64 ns    (liveness/checks.rs)
 //! page 4.. participants: records of 256 bytes, id 0 unused
-//!            +0 state 8 | role 8 | ticket 48     +8 pid     +16 start time     +24 pidfd inode     +32 join time
+//!            +0 state 8 | role 8 | ticket 48     +8 pid namespace 32 | pid 32     +16 start time
+//!            +24 pidfd inode     +32 join time
 //!            +40 eleven counters (counters.rs)         +128 the same eleven, of the other threads
 //! subscribers  of a broadcast ring, behind the participants: a word and an entry for each id (ring/broadcast/layout.rs)
 //! lanes    of an mpsc ring, behind the participants: a state for each lane, then their words (ring/mpsc/layout.rs)
@@ -66,7 +67,7 @@ pub(crate) const SHARED_USED: usize = CHECK_PAUSE + LINE;
 /// A participant's record, and offsets inside it.
 pub(crate) const RECORD: usize = 256;
 pub(crate) const STATE: usize = 0;
-/// The first of four words: pid, start time, pidfd inode, join time.
+/// The first of four words: pid and its namespace, start time, pidfd inode, join time.
 pub(crate) const PID: usize = 8;
 pub(crate) const COUNTERS: usize = 40;
 pub(crate) const OTHER_COUNTERS: usize = 128;

@@ -4,9 +4,9 @@
 //! Used by `set/mod.rs` and `descriptors.rs`. Started by its first user, ended with its last one.
 //! The thread blocks all signals.
 //!
-//! **Deaths by event.** A participant's record names its process: pid, start time, inode of its
-//! pidfd. If `pidfd_open` gives a descriptor of that very process, its death is an event: the pidfd
-//! becomes readable. That is only a hint. What proves a death is, as everywhere, that the kernel has
+//! **Deaths by event.** A participant's record names its process: pid and pid namespace, start time,
+//! inode of its pidfd. If `pidfd_open` gives a descriptor of that very process, its death is an
+//! event: the pidfd becomes readable. That is only a hint. What proves a death is, as everywhere, that the kernel has
 //! dropped the participant's lock; the kernel does so before it makes the pidfd readable, unless a
 //! descriptor of the dead process lives on elsewhere, so the watcher tries again for a second. Then
 //! it rings the sets, whatever it found: a notifier that is killed between changing a word and
@@ -39,6 +39,7 @@ use crate::os::pauses::Pauses;
 use crate::os::process::{self, Identity};
 use crate::os::thread::spawn_with_signals_blocked;
 use crate::segment::State;
+use crate::segment::liveness::table::Table;
 
 /// The eventfd that ends the thread.
 const STOP: u64 = 0;
@@ -62,7 +63,7 @@ struct Inner {
 struct Entries {
     next: u64,
     by_number: HashMap<u64, Entry>,
-    by_process: HashMap<(u32, u64), Weak<Process>>,
+    by_process: HashMap<Identity, Weak<Process>>,
 }
 
 #[derive(Clone)]
@@ -202,9 +203,8 @@ impl Inner {
 
     /// The process that `identity` names, if its death is going to be an event.
     fn process(self: &Arc<Self>, identity: Identity) -> Option<Arc<Process>> {
-        let key = (identity.pid, identity.start_time);
         let mut entries = lock(&self.entries);
-        if let Some(known) = entries.by_process.get(&key).and_then(Weak::upgrade) {
+        if let Some(known) = entries.by_process.get(&identity).and_then(Weak::upgrade) {
             return Some(known);
         }
         let pidfd = process::open(identity)?;
@@ -213,7 +213,7 @@ impl Inner {
             Process { identity, pidfd, number, inner: Arc::clone(self), watches: Mutex::default() }
         });
         let number = process.number;
-        entries.by_process.insert(key, Arc::downgrade(&process));
+        entries.by_process.insert(identity, Arc::downgrade(&process));
         let flags = EventFlags::IN | EventFlags::ONESHOT;
         let added = epoll::add(&self.epoll, &process.pidfd, EventData::new_u64(number), flags).is_ok();
         drop(entries); // before the process may be dropped
@@ -262,10 +262,9 @@ impl Drop for Process {
         let _ = epoll::delete(&self.inner.epoll, self.pidfd.as_fd());
         let mut entries = lock(&self.inner.entries);
         entries.by_number.remove(&self.number);
-        let key = (self.identity.pid, self.identity.start_time);
         // Another one may have taken its place meanwhile.
-        if entries.by_process.get(&key).is_some_and(|process| process.strong_count() == 0) {
-            entries.by_process.remove(&key);
+        if entries.by_process.get(&self.identity).is_some_and(|process| process.strong_count() == 0) {
+            entries.by_process.remove(&self.identity);
         }
     }
 }
@@ -289,6 +288,12 @@ pub(super) struct Watch {
 fn own_identity() -> Identity {
     static US: PerProcess<Option<Identity>> = PerProcess::new();
     *US.lock().get_or_insert_with(process::identity)
+}
+
+/// The process that the record of `id` names.
+fn identity_of(table: &Table, id: u16) -> Identity {
+    let [identity @ .., _joined] = table.identity(id);
+    Identity::decode(identity)
 }
 
 /// No membership has this number.
@@ -322,8 +327,7 @@ impl Watch {
             if word.state == Some(State::Free) {
                 continue;
             }
-            let [pid, start_time, pidfd_inode, _] = table.identity(id);
-            let identity = Identity { pid: u32::try_from(pid).unwrap_or(0), start_time, pidfd_inode };
+            let identity = identity_of(table, id);
             if word.state == Some(State::Joining) || table.get(id) != word {
                 (is_complete, is_settled) = (false, false);
             } else if identity != us && !found.iter().any(|process| process.identity == identity) {
@@ -372,9 +376,8 @@ impl Watch {
         }
         let table = self.source.segment().table();
         !table.ids().any(|id| {
-            let [pid, start_time, ..] = table.identity(id);
-            let word = table.get(id);
-            word.state != Some(State::Free) && (pid, start_time) == (u64::from(process.pid), process.start_time)
+            let identity = identity_of(table, id);
+            table.get(id).state != Some(State::Free) && identity == process
         })
     }
 }

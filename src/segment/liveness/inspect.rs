@@ -9,7 +9,7 @@ use super::locks::HeldLocks;
 use super::record::{Role, State};
 use super::table::Locks;
 use crate::error::Result;
-use crate::os::process::{self, ProcessState};
+use crate::os::process::{self, Identity, PidNamespace, ProcessState, Seen};
 use crate::segment::counters::Counts;
 use crate::segment::mapping::Segment;
 
@@ -39,14 +39,15 @@ impl Segment {
                 continue;
             }
             let alive = locks.is_locked(u64::from(id))?;
-            let [pid, start_time, pidfd_inode, joined] = self.table().identity(id);
+            let [identity @ .., joined] = self.table().identity(id);
             let counts = self.table().counters(id).read();
             if self.table().get(id) != word {
                 continue; // it has left meanwhile, or another one has joined
             }
-            let pid = u32::try_from(pid).unwrap_or(0);
-            let comm = if alive { process::comm(pid, start_time) } else { None };
-            let process = process::state(pid, start_time);
+            let identity = Identity::decode(identity);
+            let Identity { pid, start_time, pidfd_inode, .. } = identity;
+            let Seen { namespace: pid_namespace, comm, state: process } = process::look(identity);
+            let comm = comm.filter(|_| alive);
             let (role, state) = (word.role, word.state);
             let held = Held::default();
             let info = ParticipantInfo {
@@ -55,6 +56,7 @@ impl Segment {
                 state,
                 alive,
                 pid,
+                pid_namespace,
                 start_time,
                 pidfd_inode,
                 joined,
@@ -105,6 +107,8 @@ pub struct ParticipantInfo {
     pub alive: bool,
     /// The pid of its process, in its own pid namespace.
     pub pid: u32,
+    /// Whether that namespace is the one of the observer, and so whether `pid` means anything here.
+    pub pid_namespace: PidNamespace,
     /// When that process started, in clock ticks since boot; 0 if unknown.
     pub start_time: u64,
     /// The inode of its pidfd; 0 if unknown.
@@ -114,7 +118,7 @@ pub struct ParticipantInfo {
     /// The command name, if the process still exists and is visible.
     pub comm: Option<String>,
     /// Whether the process runs; `None` if it does not exist, or is not visible from this pid
-    /// namespace.
+    /// namespace: then only `alive` tells.
     pub process: Option<ProcessState>,
     /// The activity of all holders of this id since the segment was created.
     pub counts: Counts,

@@ -232,8 +232,8 @@ fn identity() -> [u64; 4] {
     if cfg!(miri) {
         return [u64::from(std::process::id()), 0, 0, 0];
     }
-    let process::Identity { pid, start_time, pidfd_inode } = process::identity();
-    [u64::from(pid), start_time, pidfd_inode, clock::monotonic_ns()]
+    let [process, start_time, pidfd_inode] = process::identity().encode();
+    [process, start_time, pidfd_inode, clock::monotonic_ns()]
 }
 
 #[cfg(test)]
