@@ -9,19 +9,13 @@
 //! sender's credentials to each datagram (`SCM_CREDENTIALS`): this user and root may send, other
 //! users if they are [allowed](Options::allow_uid).
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrUnix, SocketType, bind, connect, recvmsg,
-    shutdown,
-};
+use rustix::net::{Shutdown, SocketAddrUnix, SocketType, bind, connect, shutdown};
 
 use super::message::{Inbox, Inlet, Outbox, Pulled, Waiting, Wire, receiver, sender};
 pub use super::socket::options::Options;
@@ -32,6 +26,7 @@ use super::socket::unix;
 use super::{Capabilities, DeliveryOrder};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Form};
+use crate::os::socket::{Received, receive};
 use crate::wait::deadline::Deadline;
 
 /// The guarantees of Unix datagrams.
@@ -126,27 +121,6 @@ struct ReceivingEnd {
     _path: BoundPath,
 }
 
-/// A datagram in the buffer.
-struct Datagram {
-    len: usize,
-    source: Option<SocketAddrUnix>,
-    uid: Option<u32>,
-}
-
-impl ReceivingEnd {
-    fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
-        let source = received.address.and_then(|address| SocketAddrUnix::try_from(address).ok());
-        let uid = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.uid.as_raw()),
-            _ => None,
-        });
-        Ok(Datagram { len: received.bytes, source: source.filter(|source| !source.is_unnamed()), uid })
-    }
-}
-
 impl Inlet for ReceivingEnd {
     /// The sender's address; senders without one cannot be told apart.
     type Source = SocketAddrUnix;
@@ -154,15 +128,15 @@ impl Inlet for ReceivingEnd {
     const TRACKED: bool = true;
 
     fn pull(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Pulled<SocketAddrUnix>> {
-        match pull(&self.socket, patience, |flags| self.receive(buffer, flags)) {
-            Ok(Datagram { len, uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
+        match pull(&self.socket, patience, |flags| receive(self.socket.as_fd(), buffer, flags)) {
+            Ok(Received { len, uid: Some(uid), .. }) if !is_allowed(uid, &self.uids) => {
                 Ok(Pulled::refused(len, "a datagram from a process of another user: allow its uid"))
             }
-            Ok(Datagram { uid: None, len: 0, .. }) => Err(Error::Empty), // shut down, and nothing is queued
-            Ok(Datagram { len, uid: None, .. }) => {
+            Ok(Received { uid: None, len: 0, .. }) => Err(Error::Empty), // shut down, and nothing is queued
+            Ok(Received { len, uid: None, .. }) => {
                 Ok(Pulled::refused(len, "a datagram without its sender's credentials"))
             }
-            Ok(Datagram { len, source, .. }) => Ok(Pulled::new(len, source)),
+            Ok(Received { len, source, .. }) => Ok(Pulled::new(len, source)),
             Err(Errno::AGAIN) => Err(Error::Empty),
             Err(e) => Err(Error::io("receive from the socket", e)),
         }

@@ -5,10 +5,10 @@
 
 use std::os::fd::AsFd;
 
-use rustix::net::sockopt::socket_peercred;
 use rustix::process::{geteuid, getuid};
 
 use crate::error::{Error, Result};
+use crate::os::socket::peer_credentials;
 
 /// The process at the other end of a connection, as it was when it connected or began to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +33,9 @@ pub struct Credentials {
 /// # Ok::<(), slipring::Error>(())
 /// ```
 pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
-    let peer = socket_peercred(socket).map_err(|e| Error::io("read the peer's credentials", e))?;
-    let pid = rustix::process::Pid::as_raw(Some(peer.pid)).unsigned_abs();
-    Ok(Credentials { pid, uid: peer.uid.as_raw(), gid: peer.gid.as_raw() })
+    let libc::ucred { pid, uid, gid } =
+        peer_credentials(socket.as_fd()).map_err(|e| Error::io("read the peer's credentials", e))?;
+    Ok(Credentials { pid: pid.unsigned_abs(), uid, gid })
 }
 
 /// Whether a process of user `uid` may communicate with us: this user, root, and the allowed ones.
