@@ -327,7 +327,7 @@ impl fmt::Display for Endpoint {
 /// # Errors
 /// [`Error::Untrusted`] if other users may change its contents, [`Error::Io`].
 pub fn segment_directory(custom: Option<&Path>) -> Result<PathBuf> {
-    Directory::locate(custom)
+    Directory::locate(custom, false)
 }
 
 /// The path that [`segment_directory`] checks, unchecked: for messages.

@@ -46,8 +46,10 @@ impl Place<'_> {
     fn make(&self, geometry: Geometry) -> Result<Arc<Segment>> {
         let options = Options::default();
         match *self {
-            Place::Create(name) => Segment::create(&Directory::create(None)?, name, geometry, &options),
-            Place::OpenOrCreate(name) => Segment::open_or_create(&Directory::create(None)?, name, geometry, &options),
+            Place::Create(name) => Segment::create(&Directory::create(None, false)?, name, geometry, &options),
+            Place::OpenOrCreate(name) => {
+                Segment::open_or_create(&Directory::create(None, false)?, name, geometry, &options)
+            }
             Place::Memfd => Segment::memfd(geometry, &options),
         }
     }
@@ -59,7 +61,7 @@ fn join<T>(kind: Kind, name: &str, attach: impl Fn(&Arc<Segment>) -> Result<T>) 
 }
 
 fn open(kind: Kind, name: &str) -> Result<Arc<Segment>> {
-    Segment::open(&Directory::open(None)?, name, &Options::default())?.expect_kind(kind)
+    Segment::open(&Directory::open(None, false)?, name, &Options::default())?.expect_kind(kind)
 }
 
 fn accept(kind: Kind, fd: OwnedFd) -> Result<Arc<Segment>> {
@@ -67,7 +69,7 @@ fn accept(kind: Kind, fd: OwnedFd) -> Result<Arc<Segment>> {
 }
 
 fn remove(kind: Kind, name: &str) -> Result<()> {
-    open(kind, name)?.unlink(&Directory::open(None)?, name, || Ok(true)).map(drop)
+    open(kind, name)?.unlink(&Directory::open(None, false)?, name, || Ok(true)).map(drop)
 }
 
 /// The eventcount of a primitive's segment.

@@ -15,6 +15,7 @@ pub(crate) mod lock;
 pub(crate) mod membarrier;
 #[cfg(feature = "transports")]
 pub(crate) mod mq;
+pub(crate) mod owner;
 pub(crate) mod owner_thread;
 pub(crate) mod pauses;
 #[cfg(feature = "transports")]

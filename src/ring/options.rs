@@ -185,14 +185,18 @@ impl Options {
     }
 
     /// File mode of a named ring at creation, 0600 by default. If the group can write, every opener
-    /// must trust it ([`Options::trust_group`]).
+    /// must trust it ([`Options::trust_group`]); the file then gets the group of the directory, if
+    /// this process is a member.
     pub fn mode(mut self, mode: u32) -> Self {
         self.segment.mode = mode;
         self
     }
 
-    /// Accept a ring to which its group can write. All members of the group are then trusted like
-    /// the owner.
+    /// Accept a ring to which its group can write, and rings and a directory that belong to another
+    /// user, if their group is one of this process's groups. All members of the group are then
+    /// trusted like the owner. To share rings between users, create them with
+    /// [`mode(0o660)`](Options::mode) in a directory of the common group with mode 0770, which is
+    /// made so if it does not exist. The default directory is never shared.
     pub fn trust_group(mut self, trust: bool) -> Self {
         self.segment.trust_group = trust;
         self
@@ -263,16 +267,16 @@ impl Options {
 
     /// The directory of named rings, if it exists.
     pub(super) fn open_directory(&self) -> Result<Directory> {
-        Directory::open(self.directory.as_deref())
+        Directory::open(self.directory.as_deref(), self.segment.trust_group)
     }
 
     /// The directory of named rings; created if it is missing.
     pub(super) fn create_directory(&self) -> Result<Directory> {
-        Directory::create(self.directory.as_deref())
+        Directory::create(self.directory.as_deref(), self.segment.trust_group)
     }
 
     pub(super) fn locate_directory(&self) -> Result<PathBuf> {
-        Directory::locate(self.directory.as_deref())
+        Directory::locate(self.directory.as_deref(), self.segment.trust_group)
     }
 
     pub(crate) fn kind(&self) -> Option<Kind> {

@@ -6,13 +6,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::io::ErrorKind::{InvalidInput, OutOfMemory, StorageFull};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, fstatvfs,
-    ftruncate, linkat, memfd_create, openat,
+    AtFlags, CWD, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fchown, fcntl_add_seals,
+    fstat, fstatvfs, ftruncate, linkat, memfd_create, openat,
 };
 use rustix::io::Errno;
 use rustix::param::page_size;
@@ -24,6 +24,7 @@ use super::header::Header;
 use super::mapping::{Backing, Options, Segment};
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
+use crate::os::owner;
 
 /// The seals that a memfd must have, so that no process can make an access to it fault.
 pub(super) const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -53,6 +54,7 @@ impl Segment {
         };
         allocate(&file, &geometry)?;
         fchmod(&file, Mode::from_raw_mode(options.mode)).map_err(|e| Error::io("set the segment's mode", e))?;
+        share(directory, &file, options)?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let segment = Self::initialise(Some(name), geometry, file, &options.memory)?; // keeps the file open
         match linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW) {
@@ -109,23 +111,42 @@ impl Segment {
 fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     let len = geometry.total_len as u64;
     ftruncate(file, len).map_err(|e| Error::io("size the segment", e))?;
-    let allocated = if has_room(file, len) {
+    let allocated = if room(file).is_none_or(|free| len <= free) {
         in_steps(len, |at, part| fallocate(file, FallocateFlags::empty(), at, part))
     } else {
         Err(Errno::NOSPC) // without this check, allocating would first use up the system's memory
     };
     allocated.map_err(|e| match e {
         Errno::NOSPC => {
-            let needed = format!("{len} bytes are needed: free some, or create a smaller segment");
+            let free = room(file).map_or(String::new(), |free| format!(", {free} are free"));
+            let needed = format!(
+                "{len} bytes are needed{free}: remove segments, enlarge the file system of the segment directory, \
+                 or create a smaller segment"
+            );
             Error::io("allocate the segment", io::Error::new(StorageFull, needed))
         }
         e => Error::io("allocate the segment", e),
     })
 }
 
-/// False if the file system reports less room. Some file systems (that of a memfd) report no limit.
-fn has_room(file: &OwnedFd, len: u64) -> bool {
-    fstatvfs(file).map_or(true, |fs| fs.f_blocks == 0 || len <= fs.f_bavail.saturating_mul(fs.f_frsize))
+/// The bytes that are free in the file system of `file`. Some (that of a memfd) report no limit.
+fn room(file: &OwnedFd) -> Option<u64> {
+    fstatvfs(file).ok().filter(|fs| fs.f_blocks > 0).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
+/// Gives the file the group of its directory, if the group is to share it and this process is a
+/// member: for members whose first group is another one, and directories without a set-group-id
+/// bit.
+fn share(directory: &Directory, file: &OwnedFd, options: &Options) -> Result<()> {
+    if !options.trust_group || !Mode::from_raw_mode(options.mode).intersects(Mode::RGRP | Mode::WGRP) {
+        return Ok(());
+    }
+    let failed = |e| Error::io("set the segment's group", e);
+    let gid = fstat(directory.as_fd()).map_err(failed)?.st_gid;
+    if gid == fstat(file).map_err(failed)?.st_gid || !owner::is_in(gid) {
+        return Ok(());
+    }
+    fchown(file, None, Some(Gid::from_raw(gid))).map_err(failed)
 }
 
 /// The largest step of an allocation, in bytes.

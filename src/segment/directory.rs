@@ -7,11 +7,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fstat, mkdirat, openat, stat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, mkdirat, openat, stat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 use crate::error::{Error, Result};
+use crate::os::owner;
 
 /// An open, checked segment directory.
 pub(crate) struct Directory {
@@ -19,30 +20,32 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory that the user or the environment chose; creates it with mode 0700 if it
-    /// is missing.
-    pub(crate) fn create(custom: Option<&Path>) -> Result<Self> {
-        let Place { path, forbidden } = Place::choose(custom);
-        match mkdirat(CWD, &path, Mode::RWXU) {
-            Ok(()) => ignore_umask(&path)?,
+    /// Opens the directory that the user or the environment chose; creates it if it is missing, with
+    /// mode 0700, or 0770 if the group is trusted.
+    pub(crate) fn create(custom: Option<&Path>, trust_group: bool) -> Result<Self> {
+        let place = Place::choose(custom, trust_group);
+        let mode = if place.trust_group { Mode::RWXU | Mode::RWXG } else { Mode::RWXU };
+        match mkdirat(CWD, &place.path, mode) {
+            Ok(()) => ignore_umask(&place.path, mode)?,
             Err(Errno::EXIST) => {}
-            Err(e) => return Err(io_error("create the segment directory", &path, e)),
+            // Whether it exists is checked first by some file systems, and last by others.
+            Err(Errno::ROFS) if place.path.is_dir() => {}
+            Err(e) => return Err(io_error("create the segment directory", &place.path, e)),
         }
-        Self::checked(&path, forbidden)
+        place.checked()
     }
 
     /// As [`Directory::create`], but the directory must exist. For calls that only read.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Untrusted`]; [`Error::Io`].
-    pub(crate) fn open(custom: Option<&Path>) -> Result<Self> {
-        let Place { path, forbidden } = Place::choose(custom);
-        Self::checked(&path, forbidden)
+    pub(crate) fn open(custom: Option<&Path>, trust_group: bool) -> Result<Self> {
+        Place::choose(custom, trust_group).checked()
     }
 
     /// The path of the directory, whether or not it exists. Checked, if it does.
-    pub(crate) fn locate(custom: Option<&Path>) -> Result<PathBuf> {
-        match Self::open(custom) {
+    pub(crate) fn locate(custom: Option<&Path>, trust_group: bool) -> Result<PathBuf> {
+        match Self::open(custom, trust_group) {
             Ok(_) | Err(Error::NotFound) => Ok(Self::path(custom)),
             Err(error) => Err(error),
         }
@@ -50,7 +53,7 @@ impl Directory {
 
     /// Its path, unchecked.
     pub(crate) fn path(custom: Option<&Path>) -> PathBuf {
-        Place::choose(custom).path
+        Place::choose(custom, false).path
     }
 
     /// The names of the segments in it, sorted. Files are not opened here: opening one may still
@@ -79,31 +82,6 @@ impl Directory {
             done => done.map_err(|e| Error::io("remove the segment", e)),
         }
     }
-
-    fn checked(path: &Path, forbidden: Mode) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = match openat(CWD, path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Err(Error::NotFound),
-            Err(Errno::LOOP | Errno::NOTDIR) => {
-                return Err(Error::Untrusted { what: "the segment directory is a symbolic link or not a directory" });
-            }
-            opened => opened.map_err(|e| io_error("open the segment directory", path, e))?,
-        };
-        let stat = fstat(&fd).map_err(|e| io_error("examine the segment directory", path, e))?;
-        let mode = Mode::from_raw_mode(stat.st_mode);
-        if mode.intersects(forbidden) && mode.contains(Mode::SVTX) {
-            return Err(Error::Untrusted {
-                what: "the segment directory is shared with other users: choose a directory inside it",
-            });
-        }
-        if stat.st_uid != geteuid().as_raw() {
-            return Err(Error::Untrusted { what: "the segment directory belongs to another user" });
-        }
-        if mode.intersects(forbidden) {
-            return Err(Error::Untrusted { what: "other users have access to the segment directory: chmod go-rwx it" });
-        }
-        Ok(Directory { fd })
-    }
 }
 
 /// The path of a directory that is not opened yet.
@@ -111,19 +89,22 @@ struct Place {
     path: PathBuf,
     /// Permissions that other users must not have.
     forbidden: Mode,
+    /// Whether its group may write and own it.
+    trust_group: bool,
 }
 
 impl Place {
     /// The path that the user chose, else `$SLIPRING_DIR`, else `$XDG_RUNTIME_DIR/slipring`, else
     /// `/dev/shm/slipring-<uid>`. Other users may read a directory that the user chose, if its mode
-    /// allows that.
+    /// allows that, and members of a trusted group may own it and write to it.
     ///
     /// A runtime directory of another user is skipped: `sudo` may have kept the variable, and a
     /// directory created there by root would lock its owner out.
-    fn choose(custom: Option<&Path>) -> Self {
+    fn choose(custom: Option<&Path>, trust_group: bool) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(path) = custom.map(Path::to_owned).or_else(|| variable("SLIPRING_DIR")) {
-            return Place { path, forbidden: Mode::WGRP | Mode::WOTH };
+            let forbidden = if trust_group { Mode::WOTH } else { Mode::WGRP | Mode::WOTH };
+            return Place { path, forbidden, trust_group };
         }
         let uid = geteuid().as_raw();
         let is_foreign = |path: &Path| stat(path).is_ok_and(|stat| stat.st_uid != uid);
@@ -132,22 +113,73 @@ impl Place {
             Some(runtime) => runtime.join("slipring"),
             None => PathBuf::from(format!("/dev/shm/slipring-{uid}")),
         };
-        Place { path, forbidden: Mode::RWXG | Mode::RWXO }
+        Place { path, forbidden: Mode::RWXG | Mode::RWXO, trust_group: false }
+    }
+
+    /// Opens it, if it is there and as it should be.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Untrusted`]; [`Error::Io`].
+    fn checked(&self) -> Result<Directory> {
+        let Place { path, forbidden, trust_group } = self;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match openat(CWD, path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(Error::NotFound),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(Error::Untrusted { what: "the segment directory is a symbolic link or not a directory" });
+            }
+            Err(Errno::ACCESS) => return Err(no_access("open the segment directory", path, stat(path).ok())),
+            opened => opened.map_err(|e| io_error("open the segment directory", path, e))?,
+        };
+        let stat = fstat(&fd).map_err(|e| io_error("examine the segment directory", path, e))?;
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        let what = if mode.intersects(*forbidden) && mode.contains(Mode::SVTX) {
+            "the segment directory is shared with other users: choose a directory inside it"
+        } else if !owner::is_trusted(fd.as_fd(), &stat, *trust_group) {
+            if *trust_group {
+                "the segment directory belongs to another user and to a group of which this process is no member"
+            } else {
+                "the segment directory belongs to another user: run both sides as one user, or trust their common \
+                 group (`Options::trust_group`)"
+            }
+        } else if mode.intersects(*forbidden) {
+            if *trust_group {
+                "all users have access to the segment directory: chmod o-rwx it"
+            } else {
+                "other users have access to the segment directory: chmod go-rwx it"
+            }
+        } else {
+            return Ok(Directory { fd });
+        };
+        Err(Error::Untrusted { what })
     }
 }
 
 /// Sets the mode of a new directory again, because a umask such as 0177 reduces it.
-fn ignore_umask(path: &Path) -> Result<()> {
+fn ignore_umask(path: &Path, wanted: Mode) -> Result<()> {
     let failed = |e| io_error("set the mode of the segment directory", path, e);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
     let stat = fstat(&fd).map_err(failed)?;
-    if stat.st_uid != geteuid().as_raw() || Mode::from_raw_mode(stat.st_mode).contains(Mode::RWXU) {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if stat.st_uid != geteuid().as_raw() || mode.contains(wanted) {
         return Ok(());
     }
     // Through /proc, because chmod does not work on an `O_PATH` descriptor, and the path may lead
-    // to another directory by now.
-    chmodat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::RWXU, AtFlags::empty()).map_err(failed)
+    // to another directory by now. A set-group-id bit that its parent passed on stays.
+    let wanted = wanted | (mode & Mode::SGID);
+    chmodat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), wanted, AtFlags::empty()).map_err(failed)
+}
+
+/// The error for a file that this process may not open: with what decides that.
+pub(super) fn no_access(op: &'static str, path: &Path, stat: Option<Stat>) -> Error {
+    let (path, uid, gid) = (path.display(), geteuid().as_raw(), getegid().as_raw());
+    let owner = stat.map_or(String::new(), |stat| {
+        format!("belongs to uid {}, gid {}, mode {:04o}; ", stat.st_uid, stat.st_gid, stat.st_mode & 0o7777)
+    });
+    let advice = "run both sides as one user, or share a group: create the ring with mode 0660 and trust_group";
+    let what = format!("permission denied: {path}: {owner}this process is uid {uid}, gid {gid}; {advice}");
+    Error::io(op, io::Error::new(io::ErrorKind::PermissionDenied, what))
 }
 
 /// An error that names the path.

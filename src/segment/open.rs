@@ -3,20 +3,20 @@
 //!
 //! Used by the rings' constructors and by the command line.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_get_seals, fstat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fcntl_get_seals, fstat, openat, statat};
 use rustix::io::{Errno, pread};
 use rustix::param::page_size;
-use rustix::process::geteuid;
 
 use super::create::SEALS;
-use super::directory::{Directory, check_name};
+use super::directory::{Directory, check_name, no_access};
 use super::geometry::{Geometry, Kind};
 use super::header::{HEADER_LEN, Header};
 use super::mapping::{Options, Segment};
 use crate::error::{Error, Result};
+use crate::os::owner;
 
 /// How often `open_or_create` retries when other processes keep creating and removing the name.
 const ATTEMPTS: usize = 100;
@@ -26,7 +26,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Untrusted`] unless the file is a regular one of this user's
-    /// that no other user may write; [`Error::Corrupt`] or [`Error::Incompatible`] if its contents
+    /// that no other user may write (or of a trusted group's); [`Error::Corrupt`] or [`Error::Incompatible`] if its contents
     /// are not a segment of this version.
     pub(crate) fn open(directory: &Directory, name: &str, options: &Options) -> Result<Arc<Self>> {
         let (file, header) = open_file(directory, name, options, OFlags::RDWR)?;
@@ -93,10 +93,14 @@ pub(super) fn open_file(
         Err(Errno::NOENT) => return Err(Error::NotFound),
         Err(Errno::LOOP) => return Err(Error::Untrusted { what: "the segment is a symbolic link" }),
         Err(Errno::ISDIR | Errno::NXIO) => return Err(Error::Untrusted { what: NOT_REGULAR }),
+        Err(Errno::ACCESS) => {
+            let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+            return Err(no_access("open the segment", name.as_ref(), stat));
+        }
         opened => opened.map_err(|e| Error::io("open the segment", e))?,
     };
     let stat = fstat(&file).map_err(|e| Error::io("examine the segment", e))?;
-    check_file(&stat, options)?;
+    check_file(&file, &stat, options)?;
     let header = read_header(&file, &stat)?;
     Ok((file, header))
 }
@@ -129,13 +133,16 @@ pub(crate) fn wrong_kind(expected: Kind, found: Kind) -> Error {
 
 const NOT_REGULAR: &str = "the segment is not a regular file";
 
-fn check_file(stat: &Stat, options: &Options) -> Result<()> {
+fn check_file(file: &OwnedFd, stat: &Stat, options: &Options) -> Result<()> {
     let untrusted = |what| Err(Error::Untrusted { what });
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return untrusted(NOT_REGULAR);
     }
-    if stat.st_uid != geteuid().as_raw() {
-        return untrusted("the segment belongs to another user");
+    if !owner::is_trusted(file.as_fd(), stat, options.trust_group) {
+        return untrusted(
+            "the segment belongs to another user: run both sides as one user, or trust their common group \
+             (`Options::trust_group`)",
+        );
     }
     match stat.st_nlink {
         0 => return Err(Error::NotFound), // removed after it was opened

@@ -33,7 +33,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mknodat, openat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 pub use super::stream::Sender;
 use super::stream::{self, Options, Wire};
@@ -41,6 +40,7 @@ use super::{Capabilities, DeliveryOrder, FrameReceiver, pipe, retry};
 use crate::error::{Error, Result};
 use crate::frame::{DEFAULT_MAX_PAYLOAD, Event, Form, OnCorrupt, Stats};
 use crate::os::fork::LockFd;
+use crate::os::owner;
 use crate::os::poll::{self, Ready};
 use crate::wait::deadline::Deadline;
 
@@ -245,7 +245,7 @@ impl Fifo {
         let stat = fstat(fd).map_err(|e| Error::io("examine the FIFO", e))?;
         let what = if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
             "there is something under this path that is no FIFO"
-        } else if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
+        } else if !owner::owns(fd.as_fd(), &stat) && stat.st_uid != 0 {
             "the FIFO belongs to another user"
         } else if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
             "others may write into the FIFO: chmod go-w it"

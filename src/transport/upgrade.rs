@@ -36,7 +36,6 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     Shutdown, recv, recvmsg, sendmsg, shutdown,
 };
-use rustix::process::geteuid;
 
 use super::ending::Ending;
 use super::stream::{self, Wire};
@@ -45,6 +44,7 @@ use super::{Capabilities, FrameReceiver, FrameSender, ring};
 use crate::error::{Error, Result};
 use crate::frame::{Event, Form, Frame, Header, Hello, SHORT, control, padded};
 use crate::os::clock;
+use crate::os::owner;
 use crate::os::poll::{self, Ready};
 use crate::ring::{Options, Ring, spsc};
 use crate::wait::deadline::Deadline;
@@ -90,7 +90,7 @@ pub(super) fn negotiate(
     say(&socket, control::DOORBELL, &[], Some(ours.as_fd()))?;
     let memfd = hear(&socket, control::DOORBELL, deadline)?
         .ok_or(Error::Untrusted { what: "the peer announced a ring, and passed no descriptor" })?;
-    let is_stranger = credentials(&socket)?.uid != geteuid().as_raw();
+    let is_stranger = !owner::is_us(credentials(&socket)?.uid);
     let rx = if is_stranger {
         ring::Receiver::from(spsc::UntrustedConsumer::from_fd(memfd)?)
     } else {

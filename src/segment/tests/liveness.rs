@@ -22,7 +22,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 #[test]
 fn peer_process() {
     let Ok(path) = std::env::var("SLIPRING_TEST_PEER") else { return };
-    let directory = Directory::create(Some(Path::new(&path))).unwrap();
+    let directory = Directory::create(Some(Path::new(&path)), false).unwrap();
     let segment = Segment::open(&directory, "ring", &Options::default()).unwrap();
     let participant = Participant::join(&segment, Role::Producer, true, |_| ()).unwrap();
     println!("id={}", participant.id());

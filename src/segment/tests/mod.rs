@@ -30,7 +30,7 @@ impl TestDir {
     }
 
     fn open(&self) -> Directory {
-        Directory::create(Some(&self.0)).unwrap()
+        Directory::create(Some(&self.0), false).unwrap()
     }
 }
 

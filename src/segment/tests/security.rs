@@ -102,7 +102,7 @@ fn files_of_another_user_are_refused() {
     }
     assert_untrusted(open(&directory, "good"));
     assert!(chown(&dir.0, 12345));
-    assert_untrusted(Directory::create(Some(&dir.0)));
+    assert_untrusted(Directory::create(Some(&dir.0), false));
 }
 
 #[test]
@@ -110,14 +110,14 @@ fn directories_are_checked() {
     let (dir, _) = ground();
     for (mode, fine) in [(0o700, true), (0o755, true), (0o770, false), (0o702, false), (0o1777, false)] {
         chmod(&dir.0, mode);
-        assert_eq!(Directory::create(Some(&dir.0)).is_ok(), fine, "{mode:o}");
+        assert_eq!(Directory::create(Some(&dir.0), false).is_ok(), fine, "{mode:o}");
     }
     chmod(&dir.0, 0o700);
     symlink(&dir.0, dir.0.join("alias")).unwrap();
-    assert_untrusted(Directory::create(Some(&dir.0.join("alias"))));
-    assert_untrusted(Directory::create(Some(&dir.0.join("good"))));
-    assert!(matches!(Directory::create(Some(&dir.0.join("no/such/place"))), Err(Error::Io { .. })));
-    assert!(matches!(Directory::open(Some(&dir.0.join("missing"))), Err(Error::NotFound)));
+    assert_untrusted(Directory::create(Some(&dir.0.join("alias")), false));
+    assert_untrusted(Directory::create(Some(&dir.0.join("good")), false));
+    assert!(matches!(Directory::create(Some(&dir.0.join("no/such/place")), false), Err(Error::Io { .. })));
+    assert!(matches!(Directory::open(Some(&dir.0.join("missing")), false), Err(Error::NotFound)));
     assert!(!dir.0.join("missing").exists());
 }
 

@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, fstat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use super::{Options, RECEIVER};
 use crate::error::{Error, Result};
 use crate::os::fork::LockFd;
+use crate::os::owner;
 use crate::os::{lock, mq};
 use crate::transport::message::Wire;
 
@@ -94,7 +94,7 @@ pub(super) fn checked_name(name: &str) -> Result<CString> {
 /// Checks that an existing queue is ours and has the requested limits.
 fn checked_queue(fd: OwnedFd, options: &Options) -> Result<(OwnedFd, mq::Attributes)> {
     let stat = fstat(&fd).map_err(|e| Error::io("examine the message queue", e))?;
-    if stat.st_uid != geteuid().as_raw() {
+    if !owner::owns(fd.as_fd(), &stat) {
         return Err(Error::Untrusted { what: "the message queue belongs to another user" });
     }
     if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {

@@ -18,11 +18,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
-use rustix::process::geteuid;
 
 use super::peer::is_allowed;
 use crate::error::{Error, Result};
 use crate::os::fork;
+use crate::os::owner;
 use crate::wait::deadline::Deadline;
 
 const NO_DIRECTORY: Error = Error::Invalid { what: "socket path: its directory does not exist: create it" };
@@ -57,7 +57,7 @@ impl BoundPath {
         lock(&directory)?;
         match lookup(path)? {
             None => {}
-            Some(stat) if stat.st_uid != geteuid().as_raw() => {
+            Some(stat) if !owner::is_us(stat.st_uid) => {
                 return Err(Error::Untrusted { what: "the socket under this path belongs to another user" });
             }
             Some(_) if is_alive(&address, kind)? => return Err(Error::Exists),

@@ -5,9 +5,10 @@
 
 use std::os::fd::AsFd;
 
-use rustix::process::{geteuid, getuid};
+use rustix::process::{Uid, geteuid, getuid};
 
 use crate::error::{Error, Result};
+use crate::os::owner;
 use crate::os::socket::peer_credentials;
 
 /// The process at the other end of a connection, as it was when it connected or began to listen.
@@ -40,7 +41,7 @@ pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
 
 /// Whether a process of user `uid` may communicate with us: this user, root, and the allowed ones.
 pub(in crate::transport) fn is_allowed(uid: u32, uids: &[u32]) -> bool {
-    uid == 0 || uid == geteuid().as_raw() || uid == getuid().as_raw() || uids.contains(&uid)
+    uid == 0 || uids.contains(&uid) || ([geteuid(), getuid()].map(Uid::as_raw).contains(&uid) && owner::is_certain(uid))
 }
 
 /// Refuses the peer of a connected socket unless it is allowed.

@@ -2,8 +2,8 @@
 //!
 //! Used by programs that look after queues, such as the command line's `ls`, `rm` and `gc`.
 
+use crate::os::owner;
 use libc::{EACCES, EAGAIN, EIDRM, EINVAL, ENOENT, EPERM};
-use rustix::process::geteuid;
 
 use super::Key;
 use super::queue::{CLOSED, FOREIGN, MARK, MARKED, RECEIVERS, SEMAPHORES, SENDERS, another_programs, find, vanished};
@@ -114,7 +114,7 @@ fn listed(line: &str) -> Option<Listed> {
     let fields: Vec<_> = line.split_ascii_whitespace().collect();
     let [key, _, _, bytes, messages, _, _, uid, ..] = fields[..] else { return None };
     let key = Key(key.parse().ok()?);
-    if uid.parse() != Ok(geteuid().as_raw()) {
+    if !uid.parse().is_ok_and(owner::is_us) {
         return None;
     }
     let set = sysv::semaphores(key.0, SEMAPHORES, false).ok()?;

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use libc::{EACCES, EAGAIN, EEXIST, EIDRM, EINTR, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM, ERANGE};
-use rustix::process::geteuid;
 
 use super::{Key, SHORTEST_PAUSE};
 use crate::error::{Error, Result};
+use crate::os::owner;
 use crate::os::{fork, sysv};
 use crate::transport::message::Wire;
 use crate::wait::deadline::Deadline;
@@ -68,7 +68,7 @@ impl Queue {
     fn open(key: Key, create: bool) -> Result<Self> {
         let id = find(create, |create| sysv::queue(key.0, create))?;
         let state = sysv::queue_state(id).map_err(|e| vanished("examine the queue", e))?;
-        if state.uid != geteuid().as_raw() || state.mode & 0o066 != 0 {
+        if !owner::is_us(state.uid) || state.mode & 0o066 != 0 {
             return Err(Error::Untrusted { what: FOREIGN });
         }
         let semaphores = find(true, |create| sysv::semaphores(key.0, SEMAPHORES, create))?;
