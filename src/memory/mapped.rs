@@ -61,14 +61,8 @@ pub(crate) fn map(
     Ok(memory)
 }
 
-/// Maps the `len` bytes of data at `offset` once more, for an observer.
-pub(crate) fn map_again(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
-    let data = map_once(fd, offset, len)?;
-    advise(&data, Advice::LinuxDontDump).map_err(|e| Error::io("madvise(MADV_DONTDUMP)", e))?;
-    Ok(data)
-}
-
-/// [`map_again`], read-only, for a subscriber that must not disturb others.
+/// Maps the `len` bytes at `offset` read-only, for an observer or a subscriber that must not disturb
+/// others.
 pub(crate) fn map_to_read(fd: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Area> {
     let mut how = MmapOptions::new();
     let map = how.offset(offset as u64).len(len).map_raw_read_only(&fd);

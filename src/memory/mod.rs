@@ -16,7 +16,7 @@ mod words;
 
 pub(crate) use area::{Area, LINE};
 pub(crate) use heap::heap;
-pub(crate) use mapped::{map, map_again, map_to_read};
+pub(crate) use mapped::{map, map_to_read};
 pub(crate) use words::{Data, Words};
 
 /// The size of the huge pages that are requested, and the alignment unit of a segment that has

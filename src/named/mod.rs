@@ -48,7 +48,7 @@ impl Place<'_> {
         match *self {
             Place::Create(name) => Segment::create(&Directory::create(None, false)?, name, geometry, &options),
             Place::OpenOrCreate(name) => {
-                Segment::open_or_create(&Directory::create(None, false)?, name, geometry, &options)
+                to_use(Segment::open_or_create(&Directory::create(None, false)?, name, geometry, &options)?)
             }
             Place::Memfd => Segment::memfd(geometry, &options),
         }
@@ -61,7 +61,12 @@ fn join<T>(kind: Kind, name: &str, attach: impl Fn(&Arc<Segment>) -> Result<T>) 
 }
 
 fn open(kind: Kind, name: &str) -> Result<Arc<Segment>> {
-    Segment::open(&Directory::open(None, false)?, name, &Options::default())?.expect_kind(kind)
+    to_use(Segment::open(&Directory::open(None, false)?, name, &Options::default())?.expect_kind(kind)?)
+}
+
+/// Refused if it can only be observed, before anything is stored in it.
+fn to_use(segment: Arc<Segment>) -> Result<Arc<Segment>> {
+    segment.check_writable().map(|()| segment)
 }
 
 fn accept(kind: Kind, fd: OwnedFd) -> Result<Arc<Segment>> {

@@ -150,6 +150,7 @@ impl<E: Edge> Attachment<E> {
         events: impl FnOnce(u16) -> Result<(E, E)>,
     ) -> Result<Self> {
         ring.expect(kind)?;
+        ring.segment().check_writable()?;
         let (mut recovered, mut has_recovered) = (Ok(()), false);
         let participant = Participant::join(ring.segment(), role, is_exclusive(kind, role), |id| {
             has_recovered = true;

@@ -93,7 +93,7 @@ impl Ring {
     /// [`Ring::spsc_shared`] for an observer, which reads the data through a separate mapping. Two
     /// system calls, and one when it is dropped.
     pub(super) fn spsc_observed(&self) -> Result<spsc::Shared> {
-        Ok(self.spsc_over(self.segment().map_data_again()?))
+        Ok(self.spsc_over(self.segment().map_data_to_read()?))
     }
 
     fn spsc_over(&self, data: Area) -> spsc::Shared {
@@ -139,7 +139,7 @@ impl Ring {
 
     /// [`Ring::mpmc_shared`] for an observer that reads payloads: see [`Ring::spsc_observed`].
     pub(super) fn mpmc_observed(&self) -> Result<mpmc::Shared> {
-        Ok(self.mpmc_over(self.segment().map_data_again()?))
+        Ok(self.mpmc_over(self.segment().map_data_to_read()?))
     }
 
     fn mpmc_over(&self, data: Area) -> mpmc::Shared {
@@ -169,6 +169,7 @@ pub(super) fn is_exclusive(kind: Kind, role: Role) -> bool {
 /// A forged or foreign kind is refused before anything is attached.
 pub(super) fn expect_mirror(ring: &Ring, kind: Kind) -> Result<()> {
     ring.expect(kind)?;
+    ring.segment().check_writable()?;
     if ring.segment().is_mirrored() {
         Ok(())
     } else {

@@ -77,7 +77,8 @@ impl Ring {
     }
 
     /// Opens the named ring. Its kind must be that of `options`, unless those are [`Options::any`].
-    /// It keeps its own sizes.
+    /// It keeps its own sizes. In a directory that is mounted read-only it can be observed, and
+    /// attaching fails with [`Error::Unsupported`].
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Untrusted`], [`Error::Corrupt`], [`Error::Incompatible`].
@@ -385,7 +386,8 @@ impl Ring {
     /// languages and other codecs state a text of their own.
     ///
     /// # Errors
-    /// [`Error::OtherType`] if an earlier participant stated another text.
+    /// [`Error::OtherType`] if an earlier participant stated another text; [`Error::Unsupported`] on
+    /// a read-only file system.
     ///
     /// ```
     /// use slipring::{Error, Options, Ring};
@@ -397,6 +399,7 @@ impl Ring {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn agree_on_type(&self, description: &str) -> Result<u16> {
+        self.segment.check_writable()?;
         if self.segment.message_type().agree(fingerprint(description), description) {
             return Ok(kind_of_frames(description));
         }

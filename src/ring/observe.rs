@@ -220,7 +220,7 @@ impl Ring {
                 })
             }
             Kind::Mpsc => {
-                let data = self.segment().map_data_again()?;
+                let data = self.segment().map_data_to_read()?;
                 self.at_rest(|| self.verify_lanes(&data))
             }
             Kind::Broadcast => {
@@ -443,7 +443,7 @@ impl Ring {
                 self.broadcast_shared().watch(data, true, show).map(drop).map_err(Fault::error)
             }
             Kind::Mpsc => {
-                let data = self.segment().map_data_again()?;
+                let data = self.segment().map_data_to_read()?;
                 self.mpsc_shared().watch(&data, show).map_err(Fault::error)
             }
             Kind::Latest => self.inspect_cells(show),

@@ -21,7 +21,7 @@ use rustix::process::geteuid;
 use super::directory::{Directory, check_name};
 use super::geometry::Geometry;
 use super::header::Header;
-use super::mapping::{Backing, Options, Segment};
+use super::mapping::{Backing, Options, READ_ONLY, Segment};
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
 use crate::os::owner;
@@ -50,11 +50,12 @@ impl Segment {
                 let what = "O_TMPFILE in the segment directory: set SLIPRING_DIR to a directory on tmpfs, ext4 or xfs";
                 return Err(Error::Unsupported { what });
             }
+            Err(Errno::ROFS) => return Err(READ_ONLY),
             opened => opened.map_err(|e| Error::io("create the segment", e))?,
         };
         allocate(&file, &geometry)?;
-        fchmod(&file, Mode::from_raw_mode(options.mode)).map_err(|e| Error::io("set the segment's mode", e))?;
         share(directory, &file, options)?;
+        fchmod(&file, Mode::from_raw_mode(options.mode)).map_err(|e| Error::io("set the segment's mode", e))?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let segment = Self::initialise(Some(name), geometry, file, &options.memory)?; // keeps the file open
         match linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW) {
@@ -177,7 +178,12 @@ fn anonymous(geometry: &Geometry, huge: bool) -> Result<OwnedFd> {
         Err(Errno::INVAL) => memfd_create("slipring", flags), // before Linux 6.3
         made => made,
     };
-    let file = file.map_err(|e| Error::io("create a memfd", e));
+    let file = file.map_err(|e| match e {
+        Errno::PERM | Errno::NOSYS => Error::Unsupported {
+            what: "anonymous segments: a seccomp filter forbids memfd_create; allow it, or use named ones",
+        },
+        e => Error::io("create a memfd", e),
+    });
     match file.and_then(|file| allocate(&file, geometry).map(|()| file)) {
         // The pool of huge pages is empty, or the kernel has no hugetlbfs.
         Err(Error::Io { source, .. }) if huge && matches!(source.kind(), StorageFull | OutOfMemory | InvalidInput) => {

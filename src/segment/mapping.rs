@@ -42,9 +42,17 @@ impl Default for Options {
     }
 }
 
+/// Where the segment can only be observed.
+pub(super) const READ_ONLY: Error = Error::Unsupported {
+    what: "writing: the segment directory is mounted read-only, and all participants write to a segment: mount it \
+           read-write; there, segments can be observed, and broadcast rings be read by a Monitor",
+};
+
 /// The owner of the bytes and of the locks.
 pub(super) enum Backing {
     File(OwnedFd),
+    /// Open for reading only, and mapped read-only: no participant attaches.
+    ReadOnly(OwnedFd),
     Heap(Arc<Mutex<BTreeMap<u64, u64>>>),
 }
 
@@ -68,6 +76,21 @@ impl Segment {
         let g = &header.geometry;
         let memory = memory::map(fd.as_fd(), g.data_offset, g.data_len(), g.page, g.mirrors(), options)?;
         Ok(Self::new(name, header, Backing::File(fd), memory))
+    }
+
+    /// Maps `fd`, which is open for reading only, so that nothing can be written.
+    pub(super) fn map_read_only(name: &str, header: Header, fd: OwnedFd) -> Result<Self> {
+        let g = &header.geometry;
+        let control = memory::map_to_read(fd.as_fd(), 0, g.data_offset)?;
+        let data = memory::map_to_read(fd.as_fd(), g.data_offset, g.data_len())?;
+        let memory = Memory { control, data, downgrades: Vec::new() };
+        Ok(Self::new(Some(name), header, Backing::ReadOnly(fd), memory))
+    }
+
+    /// Fails if the segment can only be observed. A call that writes to it without a holder of locks
+    /// ([`Segment::new_locks`]) asks this first.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if matches!(self.backing, Backing::ReadOnly(_)) { Err(READ_ONLY) } else { Ok(()) }
     }
 
     pub(super) fn new(name: Option<&str>, header: Header, backing: Backing, memory: Memory) -> Self {
@@ -113,7 +136,7 @@ impl Segment {
     /// The file or memfd, to pass to other processes; `None` for heap segments. Holds no locks.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backing {
-            Backing::File(fd) => Some(fd.as_fd()),
+            Backing::File(fd) | Backing::ReadOnly(fd) => Some(fd.as_fd()),
             Backing::Heap(_) => None,
         }
     }
@@ -183,23 +206,14 @@ impl Segment {
         self.data.clone()
     }
 
-    /// The data, once (not mirrored), through a new mapping. It is for an observer, which reads
-    /// there the bytes that participants of this process write without atomics through their own
-    /// mapping. A heap segment has one mapping only.
-    pub(crate) fn map_data_again(&self) -> Result<Area> {
-        let g = &self.header.geometry;
-        match &self.backing {
-            Backing::File(fd) => Ok(memory::map_again(fd.as_fd(), g.data_offset, g.data_len())?.part(0, g.capacity)),
-            Backing::Heap(_) => Ok(self.data.part(0, g.capacity)),
-        }
-    }
-
-    /// The data, once, through a new mapping that is read-only. A heap segment has one mapping only.
+    /// The data, once (not mirrored), through a new mapping that is read-only. It is for an observer,
+    /// which reads there the bytes that participants of this process write without atomics through
+    /// their own mapping. A heap segment has one mapping only.
     pub(crate) fn map_data_to_read(&self) -> Result<Area> {
         let g = &self.header.geometry;
-        match &self.backing {
-            Backing::File(fd) => Ok(memory::map_to_read(fd.as_fd(), g.data_offset, g.data_len())?.part(0, g.capacity)),
-            Backing::Heap(_) => Ok(self.data.part(0, g.capacity)),
+        match self.fd() {
+            Some(fd) => Ok(memory::map_to_read(fd, g.data_offset, g.data_len())?.part(0, g.capacity)),
+            None => Ok(self.data.part(0, g.capacity)),
         }
     }
 
@@ -226,14 +240,27 @@ impl Segment {
 
     /// A new holder of locks: an open file description of its own, or an entry in the heap
     /// segment's table.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the segment can only be observed; [`Error::Io`].
     pub(super) fn new_locks(&self) -> Result<HeldLocks> {
+        self.check_writable()?;
+        self.open_locks(OFlags::RDWR)
+    }
+
+    /// As [`Segment::new_locks`], but only to examine locks.
+    pub(super) fn locks_to_examine(&self) -> Result<HeldLocks> {
+        self.open_locks(OFlags::RDONLY)
+    }
+
+    fn open_locks(&self, access: OFlags) -> Result<HeldLocks> {
         match &self.backing {
             Backing::Heap(table) => Ok(HeldLocks::Heap(HeapHolder::new(table))),
-            Backing::File(fd) => {
+            Backing::File(fd) | Backing::ReadOnly(fd) => {
                 // Through /proc, because the name may be unlinked or belong to another segment by
                 // now, and a memfd has none.
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-                LockFd::open(|| rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
+                LockFd::open(|| rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty()))
                     .map(HeldLocks::File)
                     .map_err(|e| Error::io("open the segment again (is /proc mounted?)", e))
             }

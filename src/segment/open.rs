@@ -3,6 +3,7 @@
 //!
 //! Used by the rings' constructors and by the command line.
 
+use std::io::ErrorKind::ReadOnlyFilesystem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -22,15 +23,23 @@ use crate::os::owner;
 const ATTEMPTS: usize = 100;
 
 impl Segment {
-    /// Opens the segment `name` in `directory`.
+    /// Opens the segment `name` in `directory`. On a read-only file system it can only be observed.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Untrusted`] unless the file is a regular one of this user's
     /// that no other user may write (or of a trusted group's); [`Error::Corrupt`] or [`Error::Incompatible`] if its contents
     /// are not a segment of this version.
     pub(crate) fn open(directory: &Directory, name: &str, options: &Options) -> Result<Arc<Self>> {
-        let (file, header) = open_file(directory, name, options, OFlags::RDWR)?;
-        Ok(Arc::new(Self::map(Some(name), header, file, &options.memory)?))
+        match open_file(directory, name, options, OFlags::RDWR) {
+            Err(Error::Io { source, .. }) if source.kind() == ReadOnlyFilesystem => {
+                let (file, header) = open_file(directory, name, options, OFlags::RDONLY)?;
+                Self::map_read_only(name, header, file).map(Arc::new)
+            }
+            opened => {
+                let (file, header) = opened?;
+                Ok(Arc::new(Self::map(Some(name), header, file, &options.memory)?))
+            }
+        }
     }
 
     /// Opens the segment `name`, or creates it. An existing segment keeps its geometry, which the

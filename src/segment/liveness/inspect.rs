@@ -16,7 +16,7 @@ use crate::segment::mapping::Segment;
 impl Segment {
     /// Whether no living participant is attached. That may change at any moment.
     pub(crate) fn is_idle(&self) -> Result<bool> {
-        let locks = self.new_locks()?;
+        let locks = self.locks_to_examine()?;
         for id in self.table().ids() {
             let word = self.table().get(id);
             // If the word has changed, the participant has left meanwhile, or another one has
@@ -31,7 +31,7 @@ impl Segment {
     /// All participants that hold an id, alive or not yet reaped. Two lock calls and some reads of
     /// `/proc` each; never blocks.
     pub(crate) fn participants(&self) -> Result<Vec<ParticipantInfo>> {
-        let locks = self.new_locks()?;
+        let locks = self.locks_to_examine()?;
         let mut found = Vec::new();
         for id in self.table().ids() {
             let word = self.table().get(id);
