@@ -1,10 +1,12 @@
-//! `slipring doctor`: checks what this machine lacks, with the fix.
+//! `slipring doctor`: checks what this machine or container lacks, with the fix.
+
+mod container;
 
 use std::fs;
 use std::path::Path;
 
 use clap::Args;
-use rustix::fs::{CWD, FallocateFlags, MemfdFlags, Mode, OFlags, StatVfs};
+use rustix::fs::{CWD, FallocateFlags, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::futex;
@@ -16,7 +18,7 @@ use slipring::transport::mq;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::{Context, output, transports, units};
 
-/// Check what this machine offers, with the fix for what it lacks
+/// Check what this machine or container offers, with the fix for what it lacks
 #[derive(Args)]
 #[command(
     after_help = "OK: fine. WARN: works, but slower or not everywhere; the fix is beside it. FAIL: rings will not work. \
@@ -36,6 +38,7 @@ pub(crate) enum Finding {
 }
 
 use Finding::{Fail, Ok as Fine, Warn};
+use container::Container;
 
 impl Doctor {
     pub(crate) fn run(self, context: &Context) -> Outcome {
@@ -46,21 +49,29 @@ impl Doctor {
         // A directory that does not exist yet will be created beside those that do.
         let place = directory.as_deref().ok().and_then(|path| path.ancestors().find(|path| path.is_dir()));
         let place = place.unwrap_or(Path::new("/dev/shm"));
-        let checks = [
+        let container = Container::find(place);
+        let mut checks = vec![
             ("kernel", kernel()),
             ("processors", processors()),
-            ("proc", proc()),
+            ("container", container.describe()),
+            ("proc", container.proc().unwrap_or_else(proc)),
+            ("user", container.user()),
             ("directory", trust(&directory)),
+            ("file system", container.file_system(place)),
             ("allocation", allocation(place)),
-            ("space", space(place)),
+            ("space", container.space(place)),
+            ("memory", container.memory(place)),
+            ("seccomp", container.seccomp()),
             ("memfd", memfd()),
             ("membarrier", membarrier()),
             ("futex_waitv", futex_waitv()),
-            ("memlock", memlock()),
+            ("pidfd", container.pidfd()),
+            ("memlock", memlock(&container)),
             ("huge pages", huge_pages()),
             ("clock", clock()),
             ("mqueue", mqueue()),
         ];
+        checks.extend(container.time().map(|found| ("time", found)));
         present(&checks, context)
     }
 }
@@ -131,7 +142,11 @@ fn trust(directory: &slipring::Result<std::path::PathBuf>) -> Finding {
     match directory {
         Ok(path) if path.exists() => Fine(format!("{} is private to this user", path.display())),
         Ok(path) => Fine(format!("{} will be created when it is needed", path.display())),
-        Err(error) => Fail(error.to_string(), "point SLIPRING_DIR to a directory of your own with mode 0700"),
+        Err(error) => {
+            let error = error.to_string();
+            let fix = Container::fix_of_directory(&error);
+            Fail(error, fix)
+        }
     }
 }
 
@@ -141,22 +156,10 @@ fn allocation(place: &Path) -> Finding {
         .and_then(|file| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 4096));
     match done {
         Ok(()) => Fine("O_TMPFILE and fallocate work in the directory".to_owned()),
-        Err(e) => Fail(format!("O_TMPFILE and fallocate: {e}"), "point SLIPRING_DIR to a tmpfs, ext4 or xfs with room"),
-    }
-}
-
-fn space(place: &Path) -> Finding {
-    match rustix::fs::statvfs(place) {
-        Ok(StatVfs { f_bavail, f_frsize, .. }) => {
-            let free = f_bavail.saturating_mul(f_frsize);
-            let text = format!("{} free in {}", units::bytes(free), place.display());
-            if free < 64 << 20 {
-                Warn(text, "mount -o remount,size=1G /dev/shm (docker: --shm-size=1g)")
-            } else {
-                Fine(text)
-            }
-        }
-        Err(e) => Warn(format!("unknown: {e}"), "make the directory accessible"),
+        Err(e) => Fail(
+            format!("O_TMPFILE and fallocate: {e}"),
+            "point SLIPRING_DIR to a tmpfs, ext4 or xfs with room, mounted read-write",
+        ),
     }
 }
 
@@ -164,9 +167,10 @@ fn memfd() -> Finding {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     match rustix::fs::memfd_create("slipring-doctor", flags) {
         Ok(_) => Fine("sealed anonymous rings work".to_owned()),
-        Err(e) => {
-            Warn(format!("memfd_create: {e}"), "allow memfd_create in the seccomp profile: anonymous rings need it")
-        }
+        Err(e) => Warn(
+            format!("memfd_create: {e}"),
+            "allow memfd_create in the seccomp profile (docker: --security-opt seccomp=FILE): anonymous rings need it",
+        ),
     }
 }
 
@@ -177,7 +181,7 @@ fn membarrier() -> Finding {
     } else {
         Warn(
             "not available: every send executes a fence".to_owned(),
-            "Linux 4.16, and membarrier in the seccomp profile",
+            "Linux 4.16, and membarrier in the seccomp profile (docker: --security-opt seccomp=FILE)",
         )
     }
 }
@@ -187,17 +191,18 @@ fn futex_waitv() -> Finding {
     match futex::waitv(&[], futex::WaitvFlags::empty(), None, rustix::thread::futex::ClockId::Monotonic) {
         Err(Errno::NOSYS | Errno::PERM) => Warn(
             "not available: waiting for several rings polls".to_owned(),
-            "Linux 5.16, and futex_waitv in the seccomp profile",
+            "Linux 5.16, and futex_waitv in the seccomp profile (docker: --security-opt seccomp=FILE)",
         ),
         _ => Fine("one wait for many rings".to_owned()),
     }
 }
 
-fn memlock() -> Finding {
+fn memlock(container: &Container) -> Finding {
     match getrlimit(Resource::Memlock).current {
+        _ if container.may_lock_all() => Fine("CAP_IPC_LOCK: memory may be locked without limit".to_owned()),
         Some(limit) if limit < 64 << 20 => Warn(
             format!("at most {} may be locked", units::bytes(limit)),
-            "ulimit -l unlimited (limits.conf: memlock), for mlock",
+            "ulimit -l unlimited (limits.conf: memlock; docker: --ulimit memlock=-1), for mlock",
         ),
         Some(limit) => Fine(format!("{} may be locked", units::bytes(limit))),
         None => Fine("memory may be locked without limit".to_owned()),
