@@ -62,6 +62,7 @@ impl Container {
         };
         let pids = if self.own.contains(&"pid") { "; pids of other ones mean nothing here" } else { "" };
         Fine(match self.engine {
+            Some(engine) if self.own.is_empty() => format!("traces of {engine}, but {own}"),
             Some(engine) => format!("{engine}; {own}{pids}"),
             None => format!("no container engine found; {own}{pids}"),
         })
