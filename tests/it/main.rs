@@ -10,6 +10,7 @@
 mod common;
 
 mod cancel;
+mod containers;
 mod crowd;
 mod deadlines;
 mod evil_twin;

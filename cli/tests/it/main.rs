@@ -7,6 +7,7 @@ mod watchdog;
 mod bench;
 mod broadcast;
 mod broadcast_volume;
+mod containers;
 mod crash;
 mod demo;
 mod latest;
