@@ -56,6 +56,24 @@ macro_rules! send_calls {
                 self.try_put(header.checked()?, payload)
             }
 
+            /// Numbers the next frame of `stream`, for a relay that keeps the numbers of its source: numbers
+            /// that are left out say how many frames are missing. Those behind it continue from there.
+            ///
+            /// ```
+            /// use slipring::frame::{Header, Order, Tracker};
+            #[doc = concat!("let (mut tx, mut rx) = slipring::", $module, "::pair(4096)?;")]
+            /// let mut tracker = Tracker::new();
+            /// tx.try_send(b"first")?;
+            /// assert_eq!(tracker.check(rx.try_recv()?.header()), Order::Next);
+            /// tx.number_from(0, 8);
+            /// tx.try_send(b"ninth")?;
+            /// assert_eq!(tracker.check(rx.try_recv()?.header()), Order::Gap { expected: 1 });
+            /// # Ok::<(), slipring::Error>(())
+            /// ```
+            pub fn number_from(&mut self, stream: u16, seq: u32) {
+                self.sequencer.advance(stream, seq.wrapping_sub(self.sequencer.next(stream)));
+            }
+
             #[inline(always)]
             fn try_put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
                 let tail = self.$($bytes).+.tail();

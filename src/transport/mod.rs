@@ -131,6 +131,24 @@ pub trait FrameSender: Send {
         false
     }
 
+    /// Numbers the next frame of `stream`, for a relay that keeps the numbers of its source, as
+    /// [`spsc::Producer::number_from`](crate::spsc::Producer::number_from). False, without effect,
+    /// on other transports than byte rings (SPSC, mpsc, broadcast).
+    ///
+    /// ```
+    /// use slipring::frame::{Event, Header};
+    /// use slipring::transport::{FrameReceiver, FrameSender, ring};
+    /// let (tx, rx) = slipring::spsc::pair(4096)?;
+    /// let (mut tx, mut rx) = (ring::Sender::from(tx), ring::Receiver::from(rx));
+    /// assert!(tx.number_from(0, 8));
+    /// tx.send(Header::PLAIN, b"ninth")?;
+    /// assert!(matches!(rx.recv()?, Event::Frame(frame) if frame.header.seq == 8));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    fn number_from(&mut self, _stream: u16, _seq: u32) -> bool {
+        false
+    }
+
     /// Passes all collected frames to the kernel or the ring. Call it before pausing: collected
     /// frames are not sent yet.
     ///

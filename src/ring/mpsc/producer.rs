@@ -221,6 +221,20 @@ impl Producer {
         self.inner.send_frame_deadline(header, payload, deadline)
     }
 
+    /// Numbers the next frame of `stream`: as [`spsc::Producer::number_from`].
+    ///
+    /// ```
+    /// use slipring::mpsc::Received;
+    /// let (mut tx, mut rx) = slipring::mpsc::pair(4096, 4)?;
+    /// tx.number_from(0, 8);
+    /// tx.try_send(b"ninth")?;
+    /// assert!(matches!(rx.try_recv()?, Received::Frame(view) if view.header().seq == 8));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn number_from(&mut self, stream: u16, seq: u32) {
+        self.inner.number_from(stream, seq);
+    }
+
     /// Reserves room for a payload of up to `len` bytes, to be written in place: as
     /// [`spsc::Producer::try_reserve`]. Wait-free.
     ///

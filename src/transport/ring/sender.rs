@@ -231,6 +231,16 @@ impl FrameSender for Sender {
         }
     }
 
+    fn number_from(&mut self, stream: u16, seq: u32) -> bool {
+        match &mut self.end {
+            Some(SendingEnd::Spsc(producer)) => producer.number_from(stream, seq),
+            Some(SendingEnd::Mpsc(producer)) => producer.number_from(stream, seq),
+            Some(SendingEnd::Broadcast(publisher)) => publisher.number_from(stream, seq),
+            Some(SendingEnd::Mpmc(_) | SendingEnd::Latest(_)) | None => return false,
+        }
+        true
+    }
+
     /// Rings collect no frames.
     fn flush_until(&mut self, _: Deadline) -> Result<()> {
         self.end().map(drop)

@@ -1,0 +1,385 @@
+//! Who sends on a key, what has come from each, and what is missing.
+//!
+//! Used by `receiver.rs`. Relies on `wire.rs`; knows nothing of Zenoh, so that each of its cases is
+//! tested without a network.
+//!
+//! # Gaps
+//! * Within one epoch the position of a sample says how many frames were sent before it. What was
+//!   neither received nor reported is missing: one [`Event::Gap`], on the stream of the next frame.
+//! * A sender of the same source continues the numbers of the one before, which has been restarted.
+//!   The first frame of each stream is compared with the number that was expected. A number behind
+//!   that, without the mark of a redelivery, is the beginning of a new numbering.
+//! * The first sample of a sender of an unknown source says where it begins: nothing is missing.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use slipring::frame::{Event, Flags, Header, control};
+use slipring::{Error, Result};
+
+use crate::wire::{Found, OPENING, Opening, frame_at};
+
+/// Senders that have ended and are remembered, so that one that continues is recognised.
+const REMEMBERED: usize = 64;
+
+/// A received sample.
+pub(crate) enum Bytes {
+    /// In one piece, as Zenoh has received it.
+    Whole(zenoh::bytes::ZBytes),
+    Copied(Vec<u8>),
+}
+
+impl Bytes {
+    pub(crate) fn new(bytes: zenoh::bytes::ZBytes) -> Self {
+        match bytes.to_bytes() {
+            Cow::Owned(copy) => Bytes::Copied(copy),
+            Cow::Borrowed(_) => Bytes::Whole(bytes),
+        }
+    }
+
+    fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Copied(bytes) => bytes,
+            Bytes::Whole(bytes) => match bytes.to_bytes() {
+                Cow::Borrowed(bytes) => bytes,
+                Cow::Owned(_) => &[], // it was in one piece when it came
+            },
+        }
+    }
+}
+
+/// The numbers that follow, per stream.
+#[derive(Clone, Debug, Default)]
+struct Numbers {
+    zero: Option<u32>,
+    others: HashMap<u16, u32>,
+}
+
+impl Numbers {
+    fn get(&self, stream: u16) -> Option<u32> {
+        if stream == 0 { self.zero } else { self.others.get(&stream).copied() }
+    }
+
+    fn set(&mut self, stream: u16, next: u32) {
+        if stream == 0 {
+            self.zero = Some(next);
+        } else {
+            self.others.insert(stream, next);
+        }
+    }
+
+    fn remove(&mut self, stream: u16) {
+        if stream == 0 {
+            self.zero = None;
+        } else {
+            self.others.remove(&stream);
+        }
+    }
+}
+
+/// One sender, from its start to its end.
+#[derive(Debug)]
+struct Talker {
+    epoch: u64,
+    source: u64,
+    /// The position that the next sample should have; `None` before the first one.
+    position: Option<u64>,
+    next: Numbers,
+    /// What an earlier sender of the same source would have sent next, of the streams that have not
+    /// come again yet.
+    resumed: Numbers,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Zenoh has lost it, at this time. It may come back.
+    Lost(Instant),
+    Ended,
+}
+
+/// The sample that is being passed on.
+struct Current {
+    bytes: Bytes,
+    at: usize,
+    talker: usize,
+    opening: Opening,
+    /// Frames that are missing before the next one.
+    missing: u64,
+    /// Frames at the beginning that came before.
+    repeated: u64,
+}
+
+/// The current event.
+#[derive(Clone, Copy)]
+enum Step {
+    Frame { found: Found, duplicate_of: Option<u32> },
+    Gap { stream: u16, expected: u32, found: u32 },
+    Skipped { bytes: u64, what: &'static str },
+}
+
+/// Turns samples and liveliness into events.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    talkers: Vec<Talker>,
+    current: Option<Current>,
+    step: Option<Step>,
+    /// A sender has died since the last end.
+    died: bool,
+    /// A sender has ended since the last end.
+    ended: bool,
+    /// Tokens that came before the first sample of their sender.
+    announced: Vec<u64>,
+}
+
+impl Inbox {
+    /// Accepts a sample. The one before it has been passed on.
+    pub(crate) fn accept(&mut self, bytes: Bytes) {
+        let opening = match Opening::decode(bytes.get()) {
+            Ok(opening) => opening,
+            Err(error) => {
+                let bytes = bytes.get().len() as u64;
+                self.step = Some(Step::Skipped { bytes, what: what(&error) });
+                return;
+            }
+        };
+        let talker = self.talker(&opening);
+        let one = &mut self.talkers[talker];
+        let (mut missing, mut repeated) = (0, 0);
+        match one.position {
+            _ if opening.repeats => {}
+            None => one.position = Some(opening.position),
+            Some(expected) => {
+                missing = opening.position.saturating_sub(expected);
+                repeated = expected.saturating_sub(opening.position);
+                one.position = Some(expected.max(opening.position));
+            }
+        }
+        if let State::Lost(_) = one.state {
+            one.state = State::Open; // it is back, whatever Zenoh says
+        }
+        self.current = Some(Current { bytes, at: OPENING, talker, opening, missing, repeated });
+    }
+
+    /// The sender of a sample, remembered or new.
+    fn talker(&mut self, opening: &Opening) -> usize {
+        if let Some(at) = self.talkers.iter().position(|one| one.epoch == opening.epoch) {
+            return at;
+        }
+        let mut resumed = Numbers::default();
+        let before = self.talkers.iter().rposition(|one| one.source == opening.source);
+        if let Some(before) = before.filter(|_| opening.source != 0) {
+            let before = &mut self.talkers[before];
+            resumed = before.resumed.clone();
+            if let Some(zero) = before.next.zero {
+                resumed.zero = Some(zero);
+            }
+            resumed.others.extend(&before.next.others);
+            before.state = State::Ended; // it goes on as the new one
+        }
+        if self.talkers.len() >= REMEMBERED
+            && let Some(oldest) = self.talkers.iter().position(|one| one.state == State::Ended)
+        {
+            self.talkers.remove(oldest);
+        }
+        let (epoch, source) = (opening.epoch, opening.source);
+        self.announced.retain(|one| *one != epoch);
+        let next = Numbers::default();
+        self.talkers.push(Talker { epoch, source, position: None, next, resumed, state: State::Open });
+        self.talkers.len() - 1
+    }
+
+    /// Zenoh says that a sender has come, or is lost.
+    pub(crate) fn token(&mut self, epoch: u64, is_alive: bool, now: Instant) {
+        match self.talkers.iter_mut().find(|one| one.epoch == epoch) {
+            None if is_alive && !self.announced.contains(&epoch) => self.announced.push(epoch),
+            None => self.announced.retain(|one| *one != epoch),
+            Some(one) => match (one.state, is_alive) {
+                (State::Lost(_), true) => one.state = State::Open,
+                (State::Open, false) => one.state = State::Lost(now),
+                _ => {}
+            },
+        }
+    }
+
+    /// Ends the senders that have been lost for `patience`.
+    pub(crate) fn forget_the_lost(&mut self, now: Instant, patience: Duration) {
+        for one in &mut self.talkers {
+            if matches!(one.state, State::Lost(since) if now.saturating_duration_since(since) >= patience) {
+                one.state = State::Ended;
+                (self.died, self.ended) = (true, true);
+            }
+        }
+    }
+
+    /// When [`Inbox::forget_the_lost`] has something to do next.
+    pub(crate) fn next_forgetting(&self, patience: Duration) -> Option<Instant> {
+        let since = |one: &Talker| match one.state {
+            State::Lost(since) => Some(since + patience),
+            _ => None,
+        };
+        self.talkers.iter().filter_map(since).min()
+    }
+
+    /// How many senders are open.
+    pub(crate) fn open(&self) -> usize {
+        self.talkers.iter().filter(|one| one.state != State::Ended).count()
+    }
+
+    /// The end, once, when the last sender has ended and all of its frames have been passed on.
+    pub(crate) fn end(&mut self) -> Option<Error> {
+        if self.current.is_some() || self.step.is_some() || !self.ended || self.open() > 0 {
+            return None;
+        }
+        self.ended = false;
+        Some(if std::mem::take(&mut self.died) { Error::PeerDead } else { Error::Closed })
+    }
+
+    /// Makes the next event the current one; false if more samples are needed.
+    pub(crate) fn advance(&mut self) -> bool {
+        if matches!(self.step, Some(Step::Skipped { .. })) && self.current.is_none() {
+            return true; // an unreadable sample, not passed on yet
+        }
+        self.step = None;
+        while let Some(current) = &mut self.current {
+            let bytes = current.bytes.get();
+            let found = match bytes.len() > current.at {
+                true => frame_at(bytes, current.at),
+                false => {
+                    self.current = None;
+                    return false;
+                }
+            };
+            let one = &mut self.talkers[current.talker];
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    let skipped = (bytes.len() - current.at) as u64;
+                    self.step = Some(Step::Skipped { bytes: skipped, what: what(&error) });
+                    current.at = bytes.len();
+                    return true;
+                }
+            };
+            let header = found.header;
+            if header.is_control() {
+                if header.kind == control::BYE && current.missing > 0 {
+                    let Opening { stream, first_seq, .. } = current.opening;
+                    self.step = Some(gap(stream, first_seq, std::mem::take(&mut current.missing)));
+                    one.position = Some(current.opening.position);
+                    return true;
+                }
+                current.at = found.end;
+                match header.kind {
+                    control::BYE => {
+                        one.state = State::Ended;
+                        self.ended = true;
+                    }
+                    control::HELLO => {}
+                    _ => {
+                        self.step = Some(Step::Frame { found, duplicate_of: None });
+                        return true;
+                    }
+                }
+                continue;
+            }
+            match check(current, one, header) {
+                Check::Known => current.at = found.end,
+                Check::Gap(step) => {
+                    self.step = Some(step);
+                    return true;
+                }
+                Check::Deliver { duplicate_of } => {
+                    current.at = found.end;
+                    self.step = Some(Step::Frame { found, duplicate_of });
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The current event, after [`Inbox::advance`].
+    pub(crate) fn event(&mut self) -> Result<Event<'_>> {
+        match self.step {
+            Some(Step::Frame { found, duplicate_of }) => {
+                let current = self.current.as_ref().ok_or(Error::Empty)?;
+                let frame = found.view(current.bytes.get());
+                Ok(match duplicate_of {
+                    Some(expected) => Event::Duplicate { frame, expected },
+                    None => Event::Frame(frame),
+                })
+            }
+            Some(Step::Gap { stream, expected, found }) => Ok(Event::Gap { stream, expected, found }),
+            Some(Step::Skipped { bytes, what }) => {
+                if self.current.is_none() {
+                    self.step = None;
+                }
+                Ok(Event::Skipped { bytes, what })
+            }
+            None => Err(Error::Empty),
+        }
+    }
+}
+
+/// What the number of an application frame means.
+enum Check {
+    Deliver {
+        duplicate_of: Option<u32>,
+    },
+    /// Frames are missing before this one.
+    Gap(Step),
+    /// A repeated value, which is not newer than the one that came already.
+    Known,
+}
+
+fn check(current: &mut Current, one: &mut Talker, header: Header) -> Check {
+    let Header { stream, seq, .. } = header;
+    let new = Check::Deliver { duplicate_of: None };
+    if current.opening.repeats {
+        if one.next.get(stream).is_some() {
+            return Check::Known;
+        }
+        one.next.set(stream, seq.wrapping_add(1));
+        return new;
+    }
+    if current.repeated > 0 {
+        current.repeated -= 1;
+        return Check::Deliver { duplicate_of: Some(one.next.get(stream).unwrap_or(seq.wrapping_add(1))) };
+    }
+    if current.missing > 0 {
+        return Check::Gap(gap(stream, seq, std::mem::take(&mut current.missing)));
+    }
+    if let Some(expected) = one.resumed.get(stream) {
+        let ahead = seq.wrapping_sub(expected);
+        let is_behind = ahead >= 1 << 31;
+        if is_behind && header.flags.contains(Flags::REDELIVERED) {
+            // It was held by the sender that died, and is marked.
+        } else {
+            one.resumed.remove(stream);
+            if is_behind {
+                one.resumed = Numbers::default(); // a new numbering, of all streams
+            }
+            let missing = if is_behind { seq } else { ahead };
+            if missing > 0 {
+                return Check::Gap(gap(stream, seq, missing.into()));
+            }
+        }
+    }
+    one.position = one.position.map(|position| position + 1);
+    one.next.set(stream, seq.wrapping_add(1));
+    new
+}
+
+fn gap(stream: u16, found: u32, missing: u64) -> Step {
+    let missing = u32::try_from(missing).unwrap_or(u32::MAX).min((1 << 31) - 1);
+    Step::Gap { stream, expected: found.wrapping_sub(missing), found }
+}
+
+fn what(error: &Error) -> &'static str {
+    match error {
+        Error::Corrupt { what } | Error::Incompatible { what, .. } => what,
+        _ => "no frame",
+    }
+}

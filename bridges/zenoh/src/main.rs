@@ -1,0 +1,138 @@
+//! `slipring-zenoh`: relays frames between endpoints of slipring and keys of Zenoh.
+//!
+//! `slipring-zenoh ring:NAME zenoh:KEY` sends, `slipring-zenoh zenoh:KEY ring:NAME` receives. Options,
+//! messages and exit codes are those of `slipring relay`, where they mean the same.
+
+#![forbid(unsafe_code)]
+
+mod forward;
+mod place;
+mod report;
+mod stop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use slipring_zenoh::{Link, Policy};
+
+use crate::forward::Options;
+use crate::place::Place;
+use crate::report::{Context, Failure, Outcome, USAGE};
+use crate::stop::Stop;
+
+const EXAMPLES: &str = "\
+Examples:
+  slipring-zenoh zenoh:site1/ticks ring:ticks --listen tcp/0.0.0.0:7447
+  slipring-zenoh ring:ticks zenoh:site1/ticks --connect tcp/10.0.0.1:7447
+
+Without --config, --connect, --listen and --scout, no port is opened and no peer is looked for. TLS and access control are \
+Zenoh's own, in the file of --config.
+
+When SRC closes, DST is closed and the exit code is 0. When SRC's sender dies, or is lost for longer than --reconnect, the exit \
+code is 1. It is 4 if frames are missing, or were received and could not be passed on. With --follow it waits for the next \
+sender instead. SIGINT and SIGTERM end it, with 130 and 143; frames in rings stay there. A second signal kills.";
+
+/// Relay frames between an endpoint of slipring and a key of Zenoh
+#[derive(Parser)]
+#[command(name = "slipring-zenoh", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    /// Source: zenoh:KEY/EXPR, or an endpoint of slipring
+    #[arg(value_name = "SRC", allow_hyphen_values = true)]
+    source: String,
+    /// Destination: zenoh:KEY, or an endpoint of slipring
+    #[arg(value_name = "DST", allow_hyphen_values = true)]
+    destination: String,
+    /// Configuration file of Zenoh: TLS, access control, and everything else
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Connect to this endpoint, again after each loss; may be repeated
+    #[arg(long, value_name = "ENDPOINT")]
+    connect: Vec<String>,
+    /// Listen on this endpoint; may be repeated
+    #[arg(long, value_name = "ENDPOINT")]
+    listen: Vec<String>,
+    /// peer, client or router [default: that of the configuration file, or peer]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// Look for peers by multicast
+    #[arg(long)]
+    scout: bool,
+    /// What happens to frames that the other side does not take in time: they hold up the sender
+    /// (block), or are dropped and counted (drop)
+    #[arg(long, value_name = "POLICY", default_value = "block", value_parser = policy)]
+    policy: Policy,
+    /// How long a sender may be lost until it counts as dead
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    reconnect: Duration,
+    /// When the last sender has left or died, wait for the next one
+    #[arg(long)]
+    follow: bool,
+    /// Stop after N frames
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Print counters on stderr every second, and at the end; as JSON with --json
+    #[arg(long, visible_alias = "progress")]
+    stats: bool,
+    /// Give up (exit code 124) when for this long no frame has arrived, or none could be passed on
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Print JSON: the counters at the end; on stderr, an error is {"error": TEXT, "code": EXIT CODE}
+    #[arg(long)]
+    json: bool,
+    /// Print nothing on stderr but the reason of a failure
+    #[arg(short, long)]
+    quiet: bool,
+    /// Directory of the rings [default: $SLIPRING_DIR, else $XDG_RUNTIME_DIR/slipring, else
+    /// /dev/shm/slipring-UID]
+    #[arg(long, value_name = "PATH")]
+    dir: Option<PathBuf>,
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    match text {
+        "block" => Ok(Policy::Block),
+        "drop" => Ok(Policy::Drop),
+        _ => Err("must be block or drop".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    slipring::endpoint::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context { json: cli.json, quiet: cli.quiet };
+    match run(cli, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&context),
+    }
+}
+
+fn run(cli: Cli, context: &Context) -> Outcome {
+    let source = Place::parse(&cli.source, cli.dir.as_deref()).map_err(|failure| failure.at(&cli.source))?;
+    let destination =
+        Place::parse(&cli.destination, cli.dir.as_deref()).map_err(|failure| failure.at(&cli.destination))?;
+    if source.is_zenoh() == destination.is_zenoh() {
+        return Err(Failure::new(USAGE, "one of SRC and DST is zenoh:KEY, the other one an endpoint of slipring"));
+    }
+    let link = Link { config: cli.config, mode: cli.mode, connect: cli.connect, listen: cli.listen, scout: cli.scout };
+    if link == (Link { mode: link.mode.clone(), ..Link::default() }) {
+        return Err(Failure::new(USAGE, "no connection: give --connect, --listen, --scout or --config"));
+    }
+    let options = Options {
+        policy: cli.policy,
+        reconnect: cli.reconnect,
+        follow: cli.follow,
+        count: cli.count,
+        stats: cli.stats,
+        timeout: cli.timeout,
+        names: [cli.source, cli.destination],
+    };
+    let stop = Stop::install()?;
+    let session = link.open().map_err(Failure::from)?;
+    let outcome = forward::run(&session, &source, &destination, &options, &stop, context);
+    stop.ended(outcome)
+}

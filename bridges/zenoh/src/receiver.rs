@@ -1,0 +1,166 @@
+//! The receiving end: the samples of a key, or of all keys that an expression matches, as events.
+//!
+//! Used by programs, and by `main.rs`. Relies on `queue.rs` and `inbox.rs`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slipring::frame::Event;
+use slipring::transport::{Capabilities, FrameReceiver};
+use slipring::{Deadline, Error, Result};
+use zenoh::key_expr::KeyExpr;
+use zenoh::pubsub::Subscriber;
+use zenoh::query::Queryable;
+use zenoh::sample::{Sample, SampleKind};
+use zenoh::{Session, Wait};
+
+use crate::inbox::{Bytes, Inbox};
+use crate::queue::{Arrival, Queue};
+use crate::{CAPABILITIES, OWN, Policy, failed};
+
+/// How long a sender may be lost until it counts as dead, by default.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The receiving end of a key, or of every key that an expression matches.
+///
+/// Events come as from every transport: frames in the order of each sender, and before a frame the
+/// exact number of those that are missing ([`Event::Gap`]). Several senders are received together.
+/// [`Error::Closed`] and [`Error::PeerDead`] come when the last of them has ended; another one may
+/// begin afterwards.
+pub struct Receiver {
+    queue: Arc<Queue>,
+    inbox: Inbox,
+    patience: Duration,
+    // In this order they are dropped, and nothing is declared any more.
+    _declared: Vec<Declared>,
+}
+
+/// What is undeclared when it is dropped.
+#[expect(dead_code, reason = "they are held, not read")]
+enum Declared {
+    Subscriber(Subscriber<()>),
+    Queryable(Queryable<()>),
+}
+
+impl Receiver {
+    /// Opens a receiver. It gets what is sent from now on and, of senders that answer with it, the
+    /// newest frames.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with Zenoh's reason.
+    pub fn open(session: &Session, expression: &str, policy: Policy) -> Result<Self> {
+        let queue = Arc::new(Queue::new(policy));
+        let mut declared = Vec::new();
+        let end = format!("{expression}/{OWN}/end");
+        let answer = session.declare_queryable(end.clone()).callback(|query| {
+            // Behind all samples that were sent before the question.
+            let _ = query.reply(query.key_expr().clone(), Vec::new()).wait();
+        });
+        declared.push(Declared::Queryable(answer.wait().map_err(failed)?));
+        let arrivals = Arc::clone(&queue);
+        let tokens = session.liveliness().declare_subscriber(format!("{expression}/{OWN}/*")).history(true);
+        let tokens = tokens.callback(move |sample| {
+            if let Some(epoch) = epoch_of(&sample) {
+                arrivals.push(Arrival::Token { epoch, is_alive: sample.kind() == SampleKind::Put });
+            }
+        });
+        declared.push(Declared::Subscriber(tokens.wait().map_err(failed)?));
+        let arrivals = Arc::clone(&queue);
+        let samples = session.declare_subscriber(expression.to_owned()).callback(move |sample| {
+            if sample.kind() == SampleKind::Put {
+                arrivals.push(Arrival::Sample(sample.payload().clone()));
+            }
+        });
+        declared.push(Declared::Subscriber(samples.wait().map_err(failed)?));
+        let arrivals = Arc::clone(&queue);
+        let newest = session.get(expression.to_owned()).callback(move |reply| {
+            if let Ok(sample) = reply.result() {
+                arrivals.push(Arrival::Sample(sample.payload().clone()));
+            }
+        });
+        newest.wait().map_err(failed)?;
+        Ok(Receiver { queue, inbox: Inbox::default(), patience: PATIENCE, _declared: declared })
+    }
+
+    /// Sets how long a sender may be lost until it counts as dead: the time that the network, or the
+    /// sender's bridge, has to come back. 10 s by default.
+    #[must_use]
+    pub fn reconnect(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How many senders are open.
+    #[must_use]
+    pub fn senders(&self) -> usize {
+        self.inbox.open()
+    }
+
+    /// Samples that were dropped here, with [`Policy::Drop`], because they were not received in time.
+    /// Their frames are among the missing ones.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+
+    /// Makes the next event the current one. `None`: without waiting.
+    fn advance(&mut self, deadline: Option<Deadline>) -> Result<()> {
+        loop {
+            if self.inbox.advance() {
+                return Ok(());
+            }
+            if let Some(end) = self.inbox.end() {
+                return Err(end);
+            }
+            let wake = self.inbox.next_forgetting(self.patience).map(Deadline::at);
+            let until = deadline.map(|deadline| wake.map_or(deadline, |wake| deadline.min(wake)));
+            match self.queue.pop(until) {
+                Some(Arrival::Sample(bytes)) => self.inbox.accept(Bytes::new(bytes)),
+                Some(Arrival::Token { epoch, is_alive }) => self.inbox.token(epoch, is_alive, Instant::now()),
+                None => {
+                    self.inbox.forget_the_lost(Instant::now(), self.patience);
+                    if let Some(end) = self.inbox.end() {
+                        return Err(end);
+                    }
+                    match deadline {
+                        None => return Err(Error::Empty),
+                        Some(deadline) if deadline.has_passed() => return Err(Error::Timeout),
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl FrameReceiver for Receiver {
+    fn try_recv(&mut self) -> Result<Event<'_>> {
+        self.advance(None)?;
+        self.inbox.event()
+    }
+
+    fn recv_until(&mut self, deadline: Deadline) -> Result<Event<'_>> {
+        self.advance(Some(deadline))?;
+        self.inbox.event()
+    }
+
+    fn max_payload(&self) -> usize {
+        CAPABILITIES.max_payload
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.queue.close(); // a thread of Zenoh may wait for room
+    }
+}
+
+/// The sender whose liveliness a token is.
+fn epoch_of(sample: &Sample) -> Option<u64> {
+    let key: &KeyExpr<'_> = sample.key_expr();
+    u64::from_str_radix(key.as_str().rsplit('/').next()?, 16).ok()
+}

@@ -1,0 +1,7 @@
+//! The bridge between processes, and between network namespaces.
+
+mod chain;
+mod common;
+mod ends;
+mod kills;
+mod links;
