@@ -60,6 +60,7 @@ fn describe(ring: &Ring, participants: &[ParticipantInfo]) -> String {
         ("memory", units::bytes(ring.total_len() as u64)),
         ("created", format!("{} ago by process {}", units::nanoseconds(ago.as_nanos() as f64), ring.creator_pid())),
         ("generation", format!("{:016x}", ring.generation())),
+        ("messages", ring.message_type().unwrap_or_else(|| "of no stated type".to_owned())),
         ("participants", format!("{} of {}", participants.len(), ring.max_participants())),
     ] {
         let _ = writeln!(text, "{label:14} {value}");
@@ -112,6 +113,7 @@ pub(crate) fn shape(ring: &Ring) -> Value {
         "wake": wake_name(ring.wake_mode()),
         "redelivery": redelivery_name(ring.redelivery()),
         "memory": ring.total_len(),
+        "message_type": ring.message_type(),
         "generation": format!("{:016x}", ring.generation()),
         "creator_pid": ring.creator_pid(),
         "created_unix_ns": created.as_nanos() as u64,

@@ -58,6 +58,19 @@ fn semaphores_mutexes_and_events_are_named() {
 }
 
 #[test]
+fn info_shows_the_type_of_the_messages() {
+    let place = Place::new();
+    place.run("create ring:quotes").succeeds();
+    assert!(place.run("info quotes").succeeds().text().contains("messages       of no stated type\n"));
+    assert!(place.json("info quotes")["message_type"].is_null());
+    let ring = Ring::open("quotes", &Options::any().directory(place.path())).unwrap();
+    ring.agree_on_type("Quote { bid: i64 @ 0 } of 8 bytes, aligned to 8").unwrap();
+    let info = place.run("info quotes").succeeds().text();
+    assert!(info.contains("messages       Quote { bid: i64 @ 0 } of 8 bytes, aligned to 8\n"), "{info}");
+    assert_eq!(place.json("info quotes")["message_type"], "Quote { bid: i64 @ 0 } of 8 bytes, aligned to 8");
+}
+
+#[test]
 fn inspecting_verbs_create_nothing() {
     let place = Place::new();
     let missing = place.file("missing");
