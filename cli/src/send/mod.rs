@@ -117,9 +117,13 @@ impl Send {
         let is_strict = self.require_receiver || endpoint.fails_without_consumer();
         let endpoint = endpoint.fail_without_consumer(is_strict);
         let attach = |ring: &Ring| {
+            let mut lane = None;
             let sink = match ring.kind() {
                 Kind::Mpmc => mpmc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
-                Kind::Mpsc => mpsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
+                Kind::Mpsc => mpsc::Producer::attach(ring).map(|tx| {
+                    lane = Some(tx.lane());
+                    Box::new(tx) as Box<dyn Sink>
+                }),
                 Kind::Stream => stream::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
                 Kind::Broadcast => endpoint
                     .attach_sender(ring)
@@ -129,9 +133,9 @@ impl Send {
                 }
                 _ => spsc::Producer::attach(ring).map(|tx| Box::new(tx) as Box<dyn Sink>),
             }?;
-            Ok((ring.clone(), sink))
+            Ok((ring.clone(), lane, sink))
         };
-        let (ring, mut sink) = target::join(&endpoint, context, |kind| self.check(kind), attach)?;
+        let (ring, lane, mut sink) = target::join(&endpoint, context, |kind| self.check(kind), attach)?;
         let usual = if ring.kind() == Kind::Stream { Framing::Raw } else { Framing::Lines };
         let framing = self.framing.unwrap_or(usual);
         let max = match (framing, ring.kind()) {
@@ -151,7 +155,7 @@ impl Send {
         let patience = Patience { timeout: self.timeout, what, is_strict, interrupt, context };
         let mut pumped = self.pump(&mut input, sink.as_mut(), &patience);
         let may_wait = ring.kind() != Kind::Latest; // for a receiver: a latest value stays in any case
-        if pumped.is_ok() && is_strict && may_wait && ring.stats().used() > 0 && !has_consumer(&ring) {
+        if pumped.is_ok() && is_strict && may_wait && is_left(&ring, lane) && !has_consumer(&ring) {
             let message = "the last receiver has left or died, and what it did not take waits in the ring";
             pumped = Err(Failure::new(NOT_FOUND, message));
         }
@@ -264,6 +268,14 @@ fn is_missing_fifo(endpoint: &Endpoint) -> bool {
 fn has_consumer(ring: &Ring) -> bool {
     let participants = ring.participants().unwrap_or_default();
     participants.iter().any(|participant| participant.alive && participant.role == Some(Role::Consumer))
+}
+
+/// Whether frames wait in the ring: where each producer has a lane, in this one.
+fn is_left(ring: &Ring, lane: Option<u16>) -> bool {
+    match lane {
+        Some(own) => ring.lanes().iter().any(|lane| lane.lane == own && lane.lag > 0),
+        None => ring.stats().used() > 0,
+    }
 }
 
 fn no_receiver() -> Failure {

@@ -185,3 +185,26 @@ fn a_killed_receiver_is_taken_over() {
         assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1) && lines.ends_with(&[1999]));
     }
 }
+
+#[test]
+fn a_sender_that_requires_a_receiver_judges_by_its_own_lane() {
+    let place = Place::new();
+    place.run("create ring:orders?kind=mpsc&lanes=4&capacity=4KiB").succeeds();
+    let receiver = place.start("recv --count 1 ring:orders").reading();
+    place.wait_for_living("orders", 1);
+    let mut sender = place.start("send --require-receiver ring:orders");
+    sender.write(b"ours\n");
+    assert_eq!(receiver.finish().succeeds().text(), "ours\n");
+    // Nothing of ours is left, and a frame of another sender waits.
+    place.feed("send ring:orders", b"theirs\n").succeeds();
+    sender.feed(b"").finish().succeeds();
+    // Its own frame is left by a receiver that dies.
+    let mut receiver = place.start("recv --follow ring:orders").reading();
+    place.wait_for("stat orders", |stat| stat["received"] == 2);
+    receiver.signal("STOP");
+    let mut sender = place.start("send --require-receiver ring:orders");
+    sender.write(b"left\n");
+    place.wait_for("stat orders", |stat| stat["sent"] == 3);
+    receiver.kill();
+    sender.finish().fails(5, "the last receiver has left or died");
+}
