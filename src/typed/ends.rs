@@ -54,8 +54,8 @@ macro_rules! rings {
 }
 
 rings! {
-    spsc::Producer, spsc::Consumer, mpmc::Producer, mpmc::Consumer, mpsc::Producer, mpsc::Consumer, broadcast::Publisher, broadcast::Subscriber,
-    latest::Writer, latest::Reader, stream::Producer, stream::Consumer
+    spsc::Producer, spsc::Consumer, mpmc::Producer, mpmc::Consumer, mpsc::Producer, mpsc::Consumer, broadcast::Publisher,
+    broadcast::Subscriber, broadcast::LossySubscriber, latest::Writer, latest::Reader, stream::Producer, stream::Consumer
 }
 
 macro_rules! senders {

@@ -54,6 +54,7 @@ mod boards;
 mod codec;
 mod ends;
 mod lanes;
+mod lossy;
 mod message;
 #[cfg(feature = "serde")]
 mod postcard;

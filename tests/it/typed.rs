@@ -125,6 +125,40 @@ fn a_message_without_its_announcement_is_recognised_by_its_kind() {
 }
 
 #[test]
+fn a_lossy_subscriber_receives_values_of_any_size_and_counts_the_others() {
+    let (tx, rx) = broadcast::overwriting(4096).unwrap();
+    refused(
+        Typed::<Trade, _>::new(rx).and_then(|_| Typed::<Quote, _>::new(tx).map(|_| ())),
+        &describe::<Quote, Plain>(),
+        &describe::<Trade, Plain>(),
+    );
+    let (tx, rx) = broadcast::overwriting(4096).unwrap();
+    let mut tx: Typed<(u64, String), _, Postcard> = Typed::new(tx).unwrap();
+    let mut rx: Typed<(u64, String), _, Postcard> = Typed::new(rx).unwrap();
+    let value = |n: u64| (n, "x".repeat(n as usize % 700));
+    assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+    let mut next = 0;
+    for sent in 0..2000 {
+        tx.send(&value(sent)).unwrap();
+        if sent % 97 != 0 {
+            continue;
+        }
+        while let Ok(received) = rx.try_recv() {
+            next += rx.take_missed();
+            assert_eq!(received, value(next));
+            next += 1;
+        }
+    }
+    drop(tx);
+    while let Ok(received) = rx.recv_deadline(SOON) {
+        next += rx.take_missed();
+        assert_eq!(received, value(next));
+        next += 1;
+    }
+    assert_eq!(next, 2000);
+}
+
+#[test]
 fn bytes_that_are_no_value_are_an_error() {
     let (tx, rx) = spsc::pair(4096).unwrap();
     let mut tx: Typed<(u32, String), _, Postcard> = Typed::new(tx).unwrap();
