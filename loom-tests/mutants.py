@@ -58,6 +58,7 @@ SPSC, MPMC, EC = "src/ring/spsc/core.rs", "src/ring/mpmc/core.rs", "src/wait/eve
 LATEST = "src/ring/latest/core.rs"
 SEVERAL, SEM, MUTEX = "src/wait/several.rs", "src/wait/semaphore.rs", "src/wait/mutex.rs"
 COUNT, EVENT = "src/wait/count.rs", "src/wait/event.rs"
+TYPE = "src/segment/message_type.rs"
 RECOVERY = "src/ring/mpmc/recovery.rs"
 TABLE, LIFE = "src/segment/liveness/table.rs", "src/segment/liveness/lifecycle.rs"
 BROADCAST, MPSC_LANES = "src/ring/broadcast/", "src/ring/mpsc/"
@@ -206,6 +207,9 @@ RULES = [
     (COUNT, "fn post", "seen.checked_add(n).filter(|next| *next <= MAX)", "seen.checked_add(n)", "a post goes beyond the maximum"),
     (COUNT, "fn try_wait", "self.word().compare_exchange_weak(seen, seen - 1, Acquire, Relaxed)",
      "Ok::<u32, u32>(self.word().swap(seen - 1, Acquire))", "two waiters take one post"),
+    (TYPE, "pub(crate) fn agree", "found != fingerprint", "false", "a participant agrees with every type"),
+    (TYPE, "pub(crate) fn agree", "self.area.store_words(TEXT, text);", ";", "the text of a type is not written"),
+    (TYPE, "pub(crate) fn agree", "return false;", "", "the text of another type is written"),
     (EVENT, "fn set", "self.changed.notify(ALL);", ";", "a set wakes no waiter"),
     (EVENT, "fn set", "self.changed.notify(ALL);", "self.changed.notify(1);", "a set wakes one waiter"),
     (EVENT, "fn set", "self.word().fetch_or(SET, Release);",
