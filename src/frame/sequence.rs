@@ -47,7 +47,16 @@ impl Sequencer {
     /// fragment.
     #[inline]
     pub fn advance(&mut self, stream: u16, frames: u32) {
-        let next = if stream == 0 { &mut self.zero } else { self.others.entry(stream).or_insert(0) };
+        if stream == 0 {
+            self.zero = self.zero.wrapping_add(frames);
+        } else {
+            self.advance_other(stream, frames);
+        }
+    }
+
+    #[inline(never)]
+    fn advance_other(&mut self, stream: u16, frames: u32) {
+        let next = self.others.entry(stream).or_insert(0);
         *next = next.wrapping_add(frames);
     }
 }

@@ -78,7 +78,7 @@ impl Client {
         };
         let requests = match ring.kind() {
             Kind::Mpmc => Outgoing::Mpmc(mpmc::Producer::attach(&ring)?),
-            Kind::Spsc => Outgoing::Spsc(spsc::Producer::attach(&ring)?, Vec::new()),
+            Kind::Spsc => Outgoing::Spsc(spsc::Producer::attach(&ring)?),
             _ => return Err(super::KIND),
         };
         Self::over(requests, Incoming::Spsc(replies), lane)
@@ -90,7 +90,7 @@ impl Client {
     /// # Errors
     /// [`Error::Io`].
     pub fn from_rings(requests: spsc::Producer, replies: spsc::Consumer) -> Result<Self> {
-        Self::over(Outgoing::Spsc(requests, Vec::new()), Incoming::Spsc(replies), 0)
+        Self::over(Outgoing::Spsc(requests), Incoming::Spsc(replies), 0)
     }
 
     /// Takes both ends of a transport that loses nothing, for example of
@@ -147,10 +147,12 @@ impl Client {
     /// assert_eq!(client.call(b"ping", Duration::from_secs(10))?, b"PING");
     /// # Ok::<(), slipring::Error>(())
     /// ```
+    #[inline]
     pub fn call(&mut self, request: &[u8], deadline: impl Into<Deadline>) -> Result<&[u8]> {
         let deadline = deadline.into();
-        let call = self.start(request, deadline)?;
-        self.finish(call, deadline)
+        let call = self.send_when_served(request, deadline)?;
+        // The next frame is most often its reply: then the call needs no place in the list.
+        self.wait_for(call, deadline, false)
     }
 
     /// Sends a request, and does not wait for its reply. Waits until there is a server, and room.
@@ -160,14 +162,18 @@ impl Client {
     /// [`Error::TooLarge`] above [`Client::max_request`]; [`Error::Timeout`] if there is no server or
     /// no room; [`Error::Closed`] or [`Error::PeerDead`] if the server ended while the request
     /// waited for room, or over a transport.
+    #[inline]
     pub fn start(&mut self, request: &[u8], deadline: impl Into<Deadline>) -> Result<Call> {
-        let deadline = deadline.into();
+        let call = self.send_when_served(request, deadline.into())?;
+        self.list(&call);
+        Ok(call)
+    }
+
+    #[inline]
+    fn send_when_served(&mut self, request: &[u8], deadline: Deadline) -> Result<Call> {
         // Whether it is still the same server.
-        if !self.replies.is_unchanged(self.welcomed_at) {
-            self.take_all();
-        }
-        while self.server.is_none() {
-            self.wait_for_server(deadline)?;
+        if self.server.is_none() || !self.replies.is_unchanged(self.welcomed_at) {
+            self.find_server(deadline)?;
         }
         self.send(request, deadline, Wait::Until(deadline))
     }
@@ -199,19 +205,43 @@ impl Client {
     /// ```
     pub fn finish(&mut self, call: Call, deadline: impl Into<Deadline>) -> Result<&[u8]> {
         let deadline = deadline.into();
-        let outcome = loop {
-            if let Some(outcome) = self.outcome(&call) {
-                break outcome;
+        match self.outcome(&call) {
+            Some(outcome) => self.show(outcome),
+            None => self.wait_for(call, deadline, true),
+        }
+    }
+
+    /// [`Client::finish`] of a call that has no outcome yet, and may not be in the list.
+    #[inline]
+    fn wait_for(&mut self, call: Call, deadline: Deadline, mut is_listed: bool) -> Result<&[u8]> {
+        loop {
+            let step = self.step(Wait::Until(deadline), Some(&call), is_listed);
+            if let Ok(true) = step {
+                if is_listed {
+                    self.forget(call.0);
+                }
+                return Ok(&self.reply);
             }
-            match self.step(Wait::Until(deadline)) {
-                Ok(()) => {}
+            if step.is_err() && !is_listed {
+                self.list(&call);
+            }
+            is_listed = true;
+            match step {
+                Ok(_) => {}
                 Err(error @ (Error::Closed | Error::PeerDead)) => self.server_ended(&error),
                 Err(error) => {
                     self.cancel(call);
                     return Err(error);
                 }
             }
-        };
+            if let Some(outcome) = self.outcome(&call) {
+                return self.show(outcome);
+            }
+        }
+    }
+
+    /// Keeps a reply that came while others were waited for, until the next one.
+    fn show(&mut self, outcome: Result<Vec<u8>>) -> Result<&[u8]> {
         let reply = std::mem::replace(&mut self.reply, outcome?);
         self.spare.push(reply);
         Ok(&self.reply)
@@ -240,6 +270,7 @@ impl Client {
         self.replies.canceller()
     }
 
+    #[inline]
     pub(super) fn send(&mut self, request: &[u8], deadline: Deadline, wait: Wait) -> Result<Call> {
         let max = self.max_request();
         if request.len() > max {
@@ -249,8 +280,22 @@ impl Client {
         let until = if self.requests.is_local() { deadline.as_ns() } else { Deadline::never().as_ns() };
         self.requests.send(REQUEST, self.lane, [id, until], request, wait)?;
         self.next = id.wrapping_add(1);
-        self.calls.push(Started { id, outcome: None, waker: None });
         Ok(Call(id))
+    }
+
+    /// Lists a call, so that its outcome is kept.
+    pub(super) fn list(&mut self, call: &Call) {
+        self.calls.push(Started::new(call));
+    }
+
+    /// Takes what the server sent before its end, and waits until there is one.
+    #[inline(never)]
+    fn find_server(&mut self, deadline: Deadline) -> Result<()> {
+        self.take_all();
+        while self.server.is_none() {
+            self.wait_for_server(deadline)?;
+        }
+        Ok(())
     }
 
     /// Asks for a welcome, and waits for it for a while.
@@ -260,13 +305,14 @@ impl Client {
             Ok(()) | Err(Error::Full) => {}
             Err(error) => return Err(error),
         }
-        match self.step(Wait::Until(deadline.min(Deadline::after(ASK)))) {
+        match self.step(Wait::Until(deadline.min(Deadline::after(ASK))), None, true) {
+            Ok(_) => Ok(()),
             Err(Error::Timeout) if !deadline.has_passed() => Ok(()),
             Err(error @ (Error::Closed | Error::PeerDead)) if self.replies.is_ring() => {
                 self.server_ended(&error);
                 Ok(())
             }
-            done => done,
+            Err(error) => Err(error),
         }
     }
 
@@ -283,8 +329,8 @@ impl Client {
     pub(super) fn take_all(&mut self) -> bool {
         let mut any = false;
         loop {
-            match self.step(Wait::Not) {
-                Ok(()) => any = true,
+            match self.step(Wait::Not, None, true) {
+                Ok(_) => any = true,
                 Err(error @ (Error::Closed | Error::PeerDead)) => {
                     self.server_ended(&error);
                     return any;
@@ -294,40 +340,31 @@ impl Client {
         }
     }
 
-    /// Takes a frame.
-    fn step(&mut self, wait: Wait) -> Result<()> {
-        let Client { replies, calls, server, spare, woken, .. } = self;
+    /// Takes a frame. The reply to the call `awaited` goes into `self.reply`, and the result is true.
+    /// Any other frame is noted in the list, which has the call from then on.
+    #[inline]
+    fn step(&mut self, wait: Wait, awaited: Option<&Call>, is_listed: bool) -> Result<bool> {
+        let Client { replies, reply, calls, server, spare, woken, .. } = self;
         let before = *server;
-        replies.take(wait, |header, payload| {
+        let is_awaited = replies.take(wait, |header, payload| {
             let ([word], rest) = split::<1>(payload)?;
-            let known = || calls.iter().position(|call| call.id == word && call.outcome.is_none());
-            match header.kind {
-                REPLY => {
-                    if let Some(at) = known() {
-                        let mut reply = spare.pop().unwrap_or_default();
-                        reply.clear();
-                        reply.extend_from_slice(rest);
-                        calls[at].end(Ok(reply), woken);
-                    }
+            if let Some(call) = awaited {
+                if header.kind == REPLY && call.0 == word {
+                    reply.clear();
+                    reply.extend_from_slice(rest);
+                    return Ok(true);
                 }
-                UNANSWERED => {
-                    if let Some(at) = known() {
-                        calls[at].end(Err(Error::Unanswered), woken);
-                    }
+                if !is_listed {
+                    calls.push(Started::new(call));
                 }
-                WELCOME if *server != Some(word) => {
-                    // Another run of the server: the one before had these requests, or may have.
-                    *server = Some(word);
-                    end_all(calls, &Error::PeerDead, woken);
-                }
-                _ => {}
             }
-            Ok::<(), Error>(())
+            note(header.kind, word, rest, calls, server, spare, woken);
+            Ok::<bool, Error>(false)
         })??;
         if *server != before {
             self.welcomed_at = self.replies.membership();
         }
-        Ok(())
+        Ok(is_awaited)
     }
 
     pub(super) fn server_ended(&mut self, how: &Error) {
@@ -348,6 +385,7 @@ impl Client {
     }
 
     /// Forgets a call; returns whether it has no outcome yet.
+    #[inline]
     fn forget(&mut self, id: u64) -> bool {
         let at = self.calls.iter().position(|one| one.id == id);
         at.is_some_and(|at| self.calls.swap_remove(at).outcome.is_none())
@@ -383,9 +421,48 @@ impl Client {
 }
 
 impl Started {
+    fn new(call: &Call) -> Self {
+        Started { id: call.0, outcome: None, waker: None }
+    }
+
     fn end(&mut self, outcome: Result<Vec<u8>>, woken: &mut Vec<Waker>) {
         self.outcome = Some(outcome);
         woken.extend(self.waker.take());
+    }
+}
+
+/// Notes a frame that is not the awaited reply.
+#[inline(never)]
+fn note(
+    kind: u16,
+    word: u64,
+    rest: &[u8],
+    calls: &mut [Started],
+    server: &mut Option<u64>,
+    spare: &mut Vec<Vec<u8>>,
+    woken: &mut Vec<Waker>,
+) {
+    let known = || calls.iter().position(|call| call.id == word && call.outcome.is_none());
+    match kind {
+        REPLY => {
+            if let Some(at) = known() {
+                let mut reply = spare.pop().unwrap_or_default();
+                reply.clear();
+                reply.extend_from_slice(rest);
+                calls[at].end(Ok(reply), woken);
+            }
+        }
+        UNANSWERED => {
+            if let Some(at) = known() {
+                calls[at].end(Err(Error::Unanswered), woken);
+            }
+        }
+        WELCOME if *server != Some(word) => {
+            // Another run of the server: the one before had these requests, or may have.
+            *server = Some(word);
+            end_all(calls, &Error::PeerDead, woken);
+        }
+        _ => {}
     }
 }
 

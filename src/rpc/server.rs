@@ -27,7 +27,8 @@ pub struct Server {
     payload: Vec<u8>,
     /// Requests that were taken while others were looked for.
     backlog: VecDeque<(Pending, Vec<u8>)>,
-    /// Requests that are neither answered nor dropped, and whether they were cancelled.
+    /// Requests that were deferred or asked about, and are neither answered nor dropped; and whether
+    /// they were cancelled.
     pending: Vec<(u16, u64, bool)>,
 }
 
@@ -46,6 +47,8 @@ pub struct Pending {
     lane: u16,
     id: u64,
     deadline: Deadline,
+    /// Whether it is in the server's list.
+    is_listed: bool,
 }
 
 impl Pending {
@@ -90,7 +93,7 @@ impl Server {
             let lane_options = options.reply_lane().fail_without_consumer(true);
             // The first lane excludes a second server.
             let replies = spsc::Producer::open(&super::lane_name(name, lane), &lane_options)?;
-            lanes.push(Lane { replies: Outgoing::Spsc(replies, Vec::new()), owes_welcome: false });
+            lanes.push(Lane { replies: Outgoing::Spsc(replies), owes_welcome: false });
         }
         let requests = if many {
             Incoming::Mpmc(mpmc::Consumer::open(name, &options)?)
@@ -122,7 +125,7 @@ impl Server {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn from_rings(requests: spsc::Consumer, replies: spsc::Producer) -> Result<Self> {
-        let lane = Lane { replies: Outgoing::Spsc(replies, Vec::new()), owes_welcome: false };
+        let lane = Lane { replies: Outgoing::Spsc(replies), owes_welcome: false };
         Self::over(Incoming::Spsc(requests), vec![lane])
     }
 
@@ -159,6 +162,7 @@ impl Server {
     /// # Errors
     /// [`Error::Closed`] or [`Error::PeerDead`] when the client of a pair or of a transport has
     /// ended. [`Error::Cancelled`], [`Error::Corrupt`], [`Error::Io`].
+    #[inline]
     pub fn recv(&mut self) -> Result<Request<'_>> {
         self.recv_deadline(Deadline::never())
     }
@@ -167,6 +171,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::recv`], and [`Error::Timeout`].
+    #[inline]
     pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<Request<'_>> {
         let pending = self.next(Wait::Until(deadline.into()))?;
         Ok(Request { server: self, pending: Some(pending) })
@@ -176,6 +181,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::recv`], and [`Error::Empty`].
+    #[inline]
     pub fn try_recv(&mut self) -> Result<Request<'_>> {
         let pending = self.next(Wait::Not)?;
         Ok(Request { server: self, pending: Some(pending) })
@@ -194,13 +200,14 @@ impl Server {
     /// [`Error::Closed`], [`Error::PeerDead`] or [`Error::NoConsumer`] if the client has ended;
     /// [`Error::TooLarge`] above [`Server::max_reply`], and the caller is told that it gets none;
     /// [`Error::Timeout`].
+    #[inline]
     pub fn reply(&mut self, pending: Pending, reply: &[u8]) -> Result<()> {
-        let Pending { lane, id, deadline } = pending;
-        self.forget(lane, id);
-        self.answer(lane, id, reply, Wait::Until(deadline))
+        self.forget(&pending);
+        self.answer(pending.lane, pending.id, reply, Wait::Until(pending.deadline))
     }
 
     /// Sends a reply; if it is too large, the caller is told that there is none.
+    #[inline]
     fn answer(&mut self, lane: u16, id: u64, reply: &[u8], wait: Wait) -> Result<()> {
         let sent = self.send(REPLY, lane, id, reply, wait);
         if let Err(Error::TooLarge { .. }) = sent {
@@ -211,7 +218,7 @@ impl Server {
 
     /// Tells the caller of a deferred request that it gets no answer ([`Error::Unanswered`]).
     pub fn refuse(&mut self, pending: Pending) {
-        self.forget(pending.lane, pending.id);
+        self.forget(&pending);
         let _ = self.send(UNANSWERED, pending.lane, pending.id, &[], Wait::Not);
     }
 
@@ -228,36 +235,33 @@ impl Server {
         pending.deadline.has_passed() || self.pending.contains(&key)
     }
 
+    #[inline]
     pub(super) fn next(&mut self, wait: Wait) -> Result<Pending> {
         loop {
-            let (pending, payload) = match self.backlog.pop_front() {
-                Some((pending, payload)) => (Some(pending), Some(payload)),
-                None => match self.take(wait) {
-                    Err(Error::Closed | Error::PeerDead) if self.goes_on => match wait {
-                        Wait::Not => return Err(Error::Empty),
-                        Wait::Until(deadline) => {
-                            self.requests.wait_for_peer(deadline)?;
-                            continue;
-                        }
-                    },
-                    taken => (taken?, None),
+            let taken = if self.backlog.is_empty() { self.take(wait) } else { Ok(self.take_from_backlog()) };
+            match taken {
+                Ok(Some(pending)) if pending.deadline.has_passed() => {}
+                Ok(Some(pending)) => return Ok(pending),
+                Ok(None) => {}
+                Err(Error::Closed | Error::PeerDead) if self.goes_on => match wait {
+                    Wait::Not => return Err(Error::Empty),
+                    Wait::Until(deadline) => self.requests.wait_for_peer(deadline)?,
                 },
-            };
-            let Some(pending) = pending else { continue };
-            if let Some(payload) = payload {
-                self.payload = payload;
+                Err(error) => return Err(error),
             }
-            if pending.deadline.has_passed() {
-                self.forget(pending.lane, pending.id);
-                continue;
-            }
-            return Ok(pending);
         }
     }
 
+    fn take_from_backlog(&mut self) -> Option<Pending> {
+        let (pending, payload) = self.backlog.pop_front()?;
+        self.payload = payload;
+        Some(pending)
+    }
+
     /// Takes a frame: a request, whose payload it keeps, or another one.
+    #[inline]
     fn take(&mut self, wait: Wait) -> Result<Option<Pending>> {
-        let Server { requests, payload, lanes, pending, backlog, .. } = self;
+        let Server { requests, payload, .. } = self;
         let (kind, lane, id, deadline) = requests.take(wait, |header, bytes| {
             let [id, deadline] = match header.kind {
                 REQUEST => {
@@ -271,32 +275,45 @@ impl Server {
             };
             Ok((header.kind, header.stream, id, deadline))
         })??;
-        if usize::from(lane) >= lanes.len() {
+        if usize::from(lane) >= self.lanes.len() {
             return Err(Error::Corrupt { what: "request: its reply lane does not exist" });
         }
+        if kind == REQUEST {
+            return Ok(Some(Pending { lane, id, deadline: Deadline::from_ns(deadline), is_listed: false }));
+        }
+        self.note(kind, lane, id);
+        Ok(None)
+    }
+
+    /// Notes a frame that is no request.
+    #[inline(never)]
+    fn note(&mut self, kind: u16, lane: u16, id: u64) {
         match kind {
-            REQUEST => {
-                pending.push((lane, id, false));
-                return Ok(Some(Pending { lane, id, deadline: Deadline::from_ns(deadline) }));
-            }
             CANCEL => {
-                let waiting = backlog.iter().position(|(one, _)| (one.lane, one.id) == (lane, id));
+                let waiting = self.backlog.iter().position(|(one, _)| (one.lane, one.id) == (lane, id));
                 if let Some(at) = waiting {
-                    backlog.remove(at);
-                    self.forget(lane, id);
-                } else if let Some(one) = pending.iter_mut().find(|one| (one.0, one.1) == (lane, id)) {
+                    self.backlog.remove(at);
+                } else if let Some(one) = self.pending.iter_mut().find(|one| (one.0, one.1) == (lane, id)) {
                     one.2 = true;
                 }
             }
             JOIN => self.welcome(lane),
             _ => {}
         }
-        Ok(None)
     }
 
-    fn forget(&mut self, lane: u16, id: u64) {
-        if let Some(at) = self.pending.iter().position(|one| (one.0, one.1) == (lane, id)) {
-            self.pending.swap_remove(at);
+    /// Lists a request, so that its cancellation is noted.
+    pub(super) fn list(&mut self, pending: &mut Pending) {
+        if !pending.is_listed {
+            pending.is_listed = true;
+            self.pending.push((pending.lane, pending.id, false));
+        }
+    }
+
+    #[inline]
+    fn forget(&mut self, pending: &Pending) {
+        if pending.is_listed {
+            self.pending.retain(|one| (one.0, one.1) != (pending.lane, pending.id));
         }
     }
 
@@ -320,15 +337,16 @@ impl Server {
         lane.owes_welcome = sent == Err(Error::Full);
     }
 
+    #[inline]
     fn send(&mut self, kind: u16, lane: u16, id: u64, payload: &[u8], wait: Wait) -> Result<()> {
-        let max = self.lanes[usize::from(lane)].replies.max_payload(REPLY_HEAD);
+        let Server { lanes, run, .. } = self;
+        let lane = &mut lanes[usize::from(lane)];
+        let max = lane.replies.max_payload(REPLY_HEAD);
         if payload.len() > max {
             return Err(Error::TooLarge { max });
         }
-        let run = self.run;
-        let lane = &mut self.lanes[usize::from(lane)];
         if lane.owes_welcome {
-            lane.replies.send(WELCOME, 0, [run], &[], wait)?;
+            lane.replies.send(WELCOME, 0, [*run], &[], wait)?;
             lane.owes_welcome = false;
         }
         lane.replies.send(kind, 0, [id], payload, wait)
@@ -337,6 +355,7 @@ impl Server {
 
 impl Request<'_> {
     /// The request.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.server.payload
@@ -352,6 +371,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// As [`Server::reply`]. The next requests are not affected.
+    #[inline]
     pub fn reply(mut self, reply: &[u8]) -> Result<()> {
         match self.pending.take() {
             Some(pending) => self.server.reply(pending, reply),
@@ -378,14 +398,20 @@ impl Request<'_> {
     /// ```
     pub fn defer(mut self) -> Pending {
         // It is there until `reply` or `defer`, which take the request.
-        self.pending.take().unwrap_or(Pending { lane: 0, id: 0, deadline: Deadline::never() })
+        let none = Pending { lane: 0, id: 0, deadline: Deadline::from_ns(0), is_listed: true };
+        let mut pending = self.pending.take().unwrap_or(none);
+        self.server.list(&mut pending);
+        pending
     }
 
     /// Whether its caller has cancelled it, or its deadline has passed: for a handler that takes
     /// long. Takes what the clients have sent meanwhile.
     pub fn is_cancelled(&mut self) -> bool {
         let Request { server, pending } = self;
-        pending.as_ref().is_some_and(|pending| server.is_cancelled(pending))
+        pending.as_mut().is_some_and(|pending| {
+            server.list(pending);
+            server.is_cancelled(pending)
+        })
     }
 }
 
@@ -416,7 +442,7 @@ impl Server {
     pub(super) fn try_reply(&mut self, pending: &Pending, reply: &[u8]) -> Result<()> {
         let sent = self.answer(pending.lane, pending.id, reply, Wait::Not);
         if sent != Err(Error::Full) {
-            self.forget(pending.lane, pending.id);
+            self.forget(pending);
         }
         sent
     }

@@ -189,7 +189,10 @@ impl Attempt for Room<'_> {
     type Found = Call;
 
     fn attempt(&mut self) -> Result<Call> {
-        self.shared.lock().send(self.request, self.deadline, Wait::Not)
+        let mut client = self.shared.lock();
+        let call = client.send(self.request, self.deadline, Wait::Not)?;
+        client.list(&call);
+        Ok(call)
     }
 
     fn readiness(&mut self) -> Result<Readiness> {
@@ -284,7 +287,8 @@ impl Attempt for Server {
     type Found = (Vec<u8>, Pending);
 
     fn attempt(&mut self) -> Result<(Vec<u8>, Pending)> {
-        let pending = self.next(Wait::Not)?;
+        let mut pending = self.next(Wait::Not)?;
+        self.list(&mut pending);
         Ok((self.payload().to_vec(), pending))
     }
 

@@ -46,9 +46,6 @@ pub(super) fn split<const N: usize>(payload: &[u8]) -> Result<([u64; N], &[u8])>
     Ok((std::array::from_fn(word), rest))
 }
 
-/// Frames up to so many bytes are put together apart from the ring.
-const STAGED: usize = 4096;
-
 /// How long a call may wait.
 #[derive(Clone, Copy)]
 pub(super) enum Wait {
@@ -60,8 +57,7 @@ pub(super) enum Wait {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a connection; a box would put a pointer before every frame")]
 pub(super) enum Outgoing {
-    /// With the payloads that are put together for it.
-    Spsc(spsc::Producer, Vec<u8>),
+    Spsc(spsc::Producer),
     Mpmc(mpmc::Producer),
     #[cfg(feature = "transports")]
     Wire(Wire),
@@ -91,7 +87,7 @@ impl Outgoing {
     /// The largest payload behind a head of so many bytes.
     pub(super) fn max_payload(&self, head: usize) -> usize {
         let max = match self {
-            Outgoing::Spsc(producer, _) => producer.max_payload(),
+            Outgoing::Spsc(producer) => producer.max_payload(),
             Outgoing::Mpmc(producer) => producer.max_payload(),
             #[cfg(feature = "transports")]
             Outgoing::Wire(wire) => wire.sender.max_payload(),
@@ -109,6 +105,7 @@ impl Outgoing {
     }
 
     /// Sends the words and the payload as one frame, written in place in a ring.
+    #[inline(always)]
     pub(super) fn send<const N: usize>(
         &mut self,
         kind: u16,
@@ -126,22 +123,12 @@ impl Outgoing {
             room[8 * N..len].copy_from_slice(payload);
         };
         match self {
-            // A second copy of a short frame costs less than a grant.
-            Outgoing::Spsc(producer, staged) if len <= STAGED => {
-                staged.resize(len, 0);
-                fill(staged);
-                match wait {
-                    Wait::Not => producer.try_send_frame(header, staged),
-                    Wait::Until(deadline) => producer.send_frame_deadline(header, staged, deadline),
-                }
-            }
-            Outgoing::Spsc(producer, _) => {
-                let mut grant = match wait {
-                    Wait::Not => producer.try_reserve(len),
-                    Wait::Until(deadline) => producer.reserve_deadline(len, deadline),
-                }?;
-                fill(&mut grant);
-                grant.commit_frame(header, len)
+            Outgoing::Spsc(producer) => {
+                let deadline = match wait {
+                    Wait::Not => None,
+                    Wait::Until(deadline) => Some(deadline),
+                };
+                producer.send_words_and(header, head, payload, deadline)
             }
             Outgoing::Mpmc(producer) => {
                 let mut grant = match wait {
@@ -175,7 +162,7 @@ impl Outgoing {
     #[cfg(feature = "async")]
     pub(super) fn writable(&self, len: usize) -> Result<Readiness> {
         match self {
-            Outgoing::Spsc(producer, _) => Ok(producer.writable(len)),
+            Outgoing::Spsc(producer) => Ok(producer.writable(len)),
             Outgoing::Mpmc(producer) => Ok(producer.writable()),
             #[cfg(feature = "transports")]
             Outgoing::Wire(wire) => wire.sender.poll_fd().map_or(Err(NO_DESCRIPTOR), Readiness::writable_fd),

@@ -165,6 +165,35 @@ impl Producer {
         Ok(self.grant(len))
     }
 
+    /// Sends words, and `payload` behind them, as one frame. Waits for room until `deadline`, if
+    /// there is one. The kind is one that [`Header::new`] accepts.
+    ///
+    /// # Errors
+    /// As [`Producer::send_deadline`]; without a deadline as [`Producer::try_send`].
+    #[inline(always)]
+    pub(crate) fn send_words_and<const N: usize>(
+        &mut self,
+        header: Header,
+        words: [u64; N],
+        payload: &[u8],
+        deadline: Option<Deadline>,
+    ) -> Result<()> {
+        let (tail, words) = (self.core.tail(), words.map(u64::to_le_bytes));
+        let words = words.as_flattened();
+        let len = words.len() + payload.len();
+        match deadline {
+            Some(deadline) => self.room(tail, len, deadline)?,
+            None => self.try_room_at(tail, len)?,
+        }
+        // SAFETY: the data is mapped twice (`expect_mirror`), and there is room for `len` bytes.
+        unsafe { self.core.write_whole(tail, words) };
+        // SAFETY: as above: this is the rest of them.
+        unsafe { self.core.write_whole(tail.wrapping_add(words.len() as u64), payload) };
+        self.core.commit_at(tail, header.sent(len, self.sequencer.allocate(header)));
+        self.published_now(1, len as u64);
+        Ok(())
+    }
+
     fill_level!(
         "Bytes in the ring, headers included: sent and not yet released.",
         |tx| tx.core.shared().observe(),
