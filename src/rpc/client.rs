@@ -415,8 +415,8 @@ impl Client {
         &self.replies
     }
 
-    pub(super) fn requests(&self) -> &Outgoing {
-        &self.requests
+    pub(super) fn requests(&mut self) -> &mut Outgoing {
+        &mut self.requests
     }
 }
 

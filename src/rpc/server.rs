@@ -434,8 +434,8 @@ impl Server {
         &self.requests
     }
 
-    pub(super) fn lane(&self, pending: &Pending) -> &Outgoing {
-        &self.lanes[usize::from(pending.lane)].replies
+    pub(super) fn lane(&mut self, pending: &Pending) -> &mut Outgoing {
+        &mut self.lanes[usize::from(pending.lane)].replies
     }
 
     /// Answers a request if there is room, and forgets it then.

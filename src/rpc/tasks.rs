@@ -93,6 +93,7 @@ impl AsyncClient {
         let mut waiting = Waiting::new(&shared.room);
         let call = poll_fn(|cx| waiting.poll(cx, &mut Room { shared, request, deadline })).await?;
         let under_way = UnderWay { shared, call };
+        poll_fn(|cx| waiting.poll(cx, &mut Rest(shared))).await?;
         let mut waiting = Waiting::new(&shared.replies);
         poll_fn(|cx| waiting.poll(cx, &mut Reply { shared, call: &under_way.call, waker: cx.waker().clone() })).await?
     }
@@ -126,8 +127,9 @@ impl Drop for UnderWay<'_> {
 impl Shared {
     /// Room for the largest request: tasks with requests of any size wait for it.
     fn room(&self) -> Result<Readiness> {
-        let client = self.lock();
-        client.requests().writable(client.max_request() + REQUEST_HEAD)
+        let mut client = self.lock();
+        let len = client.max_request() + REQUEST_HEAD;
+        client.requests().writable(len)
     }
 
     /// Takes all frames that are there. Whether there is a server then, or none can come.
@@ -200,6 +202,21 @@ impl Attempt for Room<'_> {
     }
 }
 
+/// The wait until a transport has taken the rest of a request.
+struct Rest<'a>(&'a Shared);
+
+impl Attempt for Rest<'_> {
+    type Found = ();
+
+    fn attempt(&mut self) -> Result<()> {
+        self.0.lock().requests().try_flush()
+    }
+
+    fn readiness(&mut self) -> Result<Readiness> {
+        self.0.room()
+    }
+}
+
 /// The wait for a reply.
 struct Reply<'a> {
     shared: &'a Shared,
@@ -255,19 +272,21 @@ impl AsyncServer {
         poll_fn(|cx| waiting.poll(cx, server)).await
     }
 
-    /// Answers a request. Waits while its client's lane is full, until the client ends; drop the
-    /// future to give the request up.
+    /// Answers a request. Waits while its client's lane is full, until the client ends. It does not
+    /// block the thread. Drop the future to give the request up; over a transport, the rest of a
+    /// reply that was begun is sent with the next one.
     ///
     /// # Errors
     /// As [`Server::reply`].
     pub async fn reply(&mut self, call: Pending, reply: &[u8]) -> Result<()> {
-        match self.server.try_reply(&call, reply) {
+        let mut answer = Answer { server: &mut self.server, call: &call, reply: Some(reply) };
+        match answer.attempt() {
             Err(Error::Full) => {}
             sent => return sent,
         }
         let tasks = Tasks::new();
         let mut waiting = Waiting::new(&tasks);
-        poll_fn(|cx| waiting.poll(cx, &mut Answer { server: &mut self.server, call: &call, reply })).await
+        poll_fn(|cx| waiting.poll(cx, &mut answer)).await
     }
 
     /// The server, for its other calls.
@@ -297,21 +316,27 @@ impl Attempt for Server {
     }
 }
 
-/// The wait for room for a reply.
+/// The wait for room for a reply, and then until a transport has taken the rest of it.
 struct Answer<'a> {
     server: &'a mut Server,
     call: &'a Pending,
-    reply: &'a [u8],
+    /// Until it is sent.
+    reply: Option<&'a [u8]>,
 }
 
 impl Attempt for Answer<'_> {
     type Found = ();
 
     fn attempt(&mut self) -> Result<()> {
-        self.server.try_reply(self.call, self.reply)
+        if let Some(reply) = self.reply {
+            self.server.try_reply(self.call, reply)?;
+            self.reply = None;
+        }
+        self.server.lane(self.call).try_flush()
     }
 
     fn readiness(&mut self) -> Result<Readiness> {
-        self.server.lane(self.call).writable(self.reply.len() + REPLY_HEAD)
+        let len = self.reply.map_or(0, <[u8]>::len) + REPLY_HEAD;
+        self.server.lane(self.call).writable(len)
     }
 }

@@ -158,6 +158,20 @@ impl Outgoing {
         }
     }
 
+    /// Sends what a transport has collected, as far as that is possible without waiting;
+    /// [`Error::Full`] if some of it is left.
+    #[cfg(feature = "async")]
+    pub(super) fn try_flush(&mut self) -> Result<()> {
+        match self {
+            #[cfg(feature = "transports")]
+            Outgoing::Wire(wire) => match wire.sender.flush_until(Deadline::from_ns(0)) {
+                Err(Error::Timeout) => Err(Error::Full),
+                flushed => flushed,
+            },
+            _ => Ok(()),
+        }
+    }
+
     /// What the reactor needs to wait for room for a frame of `len` bytes.
     #[cfg(feature = "async")]
     pub(super) fn writable(&self, len: usize) -> Result<Readiness> {

@@ -1,6 +1,8 @@
 //! Calls: over every carrier, with deadlines, cancellation, and the death of clients and servers.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use slipring::endpoint::Endpoint;
@@ -313,6 +315,60 @@ fn tasks_that_share_a_client_get_their_own_replies() {
         assert_eq!(block_on(client.call(b"last", SOON)).unwrap(), answer(b"last"));
     });
     Server::remove("service", &options).unwrap();
+}
+
+#[test]
+fn a_task_that_replies_to_a_full_lane_does_not_block_its_thread() {
+    let (mut client, server) = rpc::pair(4096).unwrap();
+    let mut server = AsyncServer::new(server);
+    let calls: Vec<_> = (0..8u8).map(|n| client.start(&[n], Deadline::never()).unwrap()).collect();
+    let reply = |request: &[u8]| vec![request[0]; 1000];
+    let (mut requests, mut replied) = (0, 0);
+    let count = Count::new();
+    loop {
+        let (request, call) = block_on(server.recv()).unwrap();
+        let reply = reply(&request);
+        requests += 1;
+        let mut replying = pin!(server.reply(call, &reply));
+        if let Poll::Ready(sent) = count.poll(replying.as_mut()) {
+            sent.unwrap();
+            replied += 1;
+            continue;
+        }
+        // The lane is full: the task waits, and its thread takes the replies that are there.
+        let mut calls = calls.into_iter();
+        for n in 0..replied {
+            assert_eq!(client.finish(calls.next().unwrap(), SOON).unwrap(), vec![n; 1000]);
+        }
+        count.wait(1);
+        block_on(replying).unwrap();
+        assert_eq!(client.finish(calls.next().unwrap(), SOON).unwrap(), reply);
+        break;
+    }
+    assert!((2..8).contains(&requests), "{requests} replies of 1000 bytes fit");
+}
+
+/// Larger than what a socket takes at once: the rest is sent when the other side reads.
+#[test]
+fn tasks_send_large_requests_and_replies_over_a_socket() {
+    let dir = TestDir::new("rpc-tasks-socket");
+    let socket = dir.socket();
+    let listening = Endpoint::parse(&format!("unix:{}?listen", socket.display())).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (tx, rx) = listening.open_duplex(SOON).unwrap();
+            let mut server = AsyncServer::new(Server::from_transport(rx, tx).unwrap());
+            let (request, call) = block_on(server.recv()).unwrap();
+            block_on(server.reply(call, &answer(&request))).unwrap();
+        });
+        let (tx, rx) = Endpoint::parse(&format!("unix:{}", socket.display())).unwrap().open_duplex(SOON).unwrap();
+        let client = Client::from_transport(tx, rx).unwrap();
+        let request: Vec<u8> = (0..client.max_request().min(3_000_000)).map(|n| (n % 251) as u8).collect();
+        assert!(request.len() > 500_000);
+        let client = AsyncClient::new(client);
+        let reply = block_on(client.call(&request, SOON)).unwrap();
+        assert!(reply == answer(&request));
+    });
 }
 
 #[test]
