@@ -25,7 +25,11 @@
 #ifndef SLIPRING_HPP
 #define SLIPRING_HPP
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -278,7 +282,7 @@ class view {
     template <class E, std::size_t N,
               class = std::enable_if_t<detail::viewable<E, T> &&
                                        !(std::is_const_v<T> && std::is_same_v<std::remove_const_t<E>, char>)>>
-    constexpr view(E (&array)[N]) noexcept : view(cast(array), sizeof array / sizeof(T)) {}
+    constexpr view(E (&array)[N]) noexcept : view(cast(array), N * (sizeof(E) / sizeof(T))) {}
     /// The characters of a text, without the zero at its end.
     template <class V, class = std::enable_if_t<std::is_same_v<V, char> && std::is_same_v<T, const std::byte>>>
     view(const V* text) noexcept : view(std::string_view(text)) {}
@@ -891,18 +895,35 @@ class consumer : public detail::end<consumer, slipring_consumer, slipring_consum
     static void check(int code) { detail::check(code); }
 };
 
-/// The producer and the consumer of a new anonymous ring, for two threads of this process.
-inline result<std::pair<producer, consumer>> try_pair(options how) noexcept {
-    return {detail::fill(), [&](std::pair<producer, consumer>& both) {
-                auto tx = producer::try_open(how);
-                if (!tx) return -static_cast<int>(tx.code());
-                const int fd = slipring_segment_fd(tx->native());
+namespace detail {
+
+/// Both ends of a new anonymous ring. No call is made on them, so each belongs to the thread that
+/// uses it first.
+template <class Sender, class Receiver>
+inline result<std::pair<Sender, Receiver>> anonymous_pair(options how) noexcept {
+    return {fill(), [&](std::pair<Sender, Receiver>& both) {
+                auto ring = Receiver::try_open(how);
+                if (!ring) return -static_cast<int>(ring.code());
+                const int fd = slipring_segment_fd(ring->native());
                 if (fd < 0) return fd;
-                auto rx = consumer::try_open(how.from_fd(fd));
-                if (!rx) return -static_cast<int>(rx.code());
-                both = {std::move(*tx), std::move(*rx)};
+                auto sender = Sender::try_open(how.from_fd(fd));
+                if (!sender) return -static_cast<int>(sender.code());
+                const int kept = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+                if (kept < 0) return -errno;
+                (void)ring->try_close();
+                auto receiver = Receiver::try_open(how.from_fd(kept));
+                ::close(kept);
+                if (!receiver) return -static_cast<int>(receiver.code());
+                both = {std::move(*sender), std::move(*receiver)};
                 return 0;
             }};
+}
+
+}  // namespace detail
+
+/// The producer and the consumer of a new anonymous ring, for two threads of this process.
+inline result<std::pair<producer, consumer>> try_pair(options how) noexcept {
+    return detail::anonymous_pair<producer, consumer>(std::move(how));
 }
 inline std::pair<producer, consumer> pair(options how) { return try_pair(std::move(how)).value(); }
 
@@ -1177,11 +1198,11 @@ class stream_reader : public detail::end<stream_reader, slipring_stream_reader, 
 };
 
 /// Both ends of a new anonymous byte stream, for two threads of this process.
-inline std::pair<stream_writer, stream_reader> stream_pair(std::size_t capacity) {
-    options how = options(kind::stream).capacity(capacity);
-    stream_writer writer(how);
-    stream_reader reader(how.from_fd(writer.segment_fd()));
-    return {std::move(writer), std::move(reader)};
+inline result<std::pair<stream_writer, stream_reader>> try_stream_pair(options how) noexcept {
+    return detail::anonymous_pair<stream_writer, stream_reader>(std::move(how));
+}
+inline std::pair<stream_writer, stream_reader> stream_pair(options how = kind::stream) {
+    return try_stream_pair(std::move(how)).value();
 }
 
 /// JACK's ring buffer, for one writing and one reading thread or process: no call waits.

@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 using slipring::errc;
 
 TEST(streams_are_written_in_place) {
-    auto [writer, reader] = slipring::stream_pair(4096);
+    auto [writer, reader] = slipring::stream_pair(slipring::options(slipring::kind::stream).capacity(4096));
     slipring::vectors room = writer.write_vector();
     CHECK(room.size() == 4096 && room.first.size() + room.second.size() == room.size());
     const auto samples = slipring::elements_of<float>(room.first);

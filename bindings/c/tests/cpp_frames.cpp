@@ -285,6 +285,16 @@ TEST(a_lossy_subscriber_is_told_of_gaps) {
     slipring::remove("lossy");
 }
 
+TEST(the_ends_of_a_pair_go_to_the_threads_that_use_them) {
+    for (const auto kind : {slipring::kind::spsc, slipring::kind::mpmc, slipring::kind::mpsc, slipring::kind::broadcast}) {
+        auto [tx, rx] = slipring::pair(kind);
+        std::thread sending([out = std::move(tx)]() mutable { out.send("hello"); });
+        std::thread receiving([in = std::move(rx)]() mutable { CHECK(in.recv().text() == "hello"); });
+        sending.join();
+        receiving.join();
+    }
+}
+
 TEST(handles_belong_to_a_thread) {
     auto [tx, rx] = slipring::pair(slipring::kind::spsc);
     tx.send("first");
