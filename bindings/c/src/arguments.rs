@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use slipring::broadcast::{SlowPolicy, Start};
-use slipring::endpoint::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS};
+use slipring::endpoint::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
 use slipring::{Deadline, Idle, Options, Redelivery};
 
 use crate::error::{Failure, SLIPRING_EINVAL, SLIPRING_EOPNOTSUPP};
@@ -276,6 +276,14 @@ impl<'a> Given<'a> {
 
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.raw.flags & flag != 0
+    }
+
+    /// The ring of an endpoint, in the directory of the options.
+    pub(crate) fn in_directory(&self, ring: RingEndpoint) -> RingEndpoint {
+        match &self.directory {
+            Some(directory) => ring.in_directory(directory),
+            None => ring,
+        }
     }
 
     /// What has no directory and no stated type: the primitives and transports.

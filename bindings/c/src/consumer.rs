@@ -199,6 +199,7 @@ impl Consumer {
     fn open_endpoint(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
         match Endpoint::parse(name)? {
             Endpoint::Ring(endpoint) => {
+                let endpoint = options.in_directory(endpoint);
                 let ring = endpoint.open_or_create()?;
                 match ring.kind() {
                     Kind::Spsc | Kind::Mpmc | Kind::Mpsc => Self::attach(&ring, options),
@@ -206,7 +207,10 @@ impl Consumer {
                     _ => Ok(Self::over(Box::new(endpoint.attach_receiver(&ring)?))),
                 }
             }
-            endpoint => Ok(Self::over(endpoint.open_receiver(options.connect())?)),
+            endpoint => {
+                options.expect_plain()?;
+                Ok(Self::over(endpoint.open_receiver(options.connect())?))
+            }
         }
     }
 
@@ -324,7 +328,21 @@ impl Consumer {
         }
         let header: Header = match &mut self.end {
             End::Spsc(end) => copy!(end),
-            End::Mpmc(end) => copy!(end),
+            // Its own copying call wants a buffer for the largest payload.
+            End::Mpmc(end) => {
+                let consumer = end.free()?;
+                let view = match wait {
+                    Wait::Not => consumer.try_recv()?,
+                    Wait::Forever => consumer.recv()?,
+                    Wait::Until(deadline) => consumer.recv_deadline(deadline)?,
+                };
+                if view.len() > buffer.len() {
+                    view.keep();
+                    return Err(Error::TooLarge { max: buffer.len() }.into());
+                }
+                buffer[..view.len()].copy_from_slice(&view);
+                view.header()
+            }
             End::Broadcast(end) => copy!(end),
             End::Mpsc(end) => match copy!(end) {
                 Received::Frame(header) => {

@@ -52,9 +52,10 @@ pub extern "C" fn slipring_take(handle: *mut c_void) -> c_int {
     status(table::take(handle).map(|()| 0))
 }
 
-/// Whether a type of handles is known.
-pub(crate) fn each_object(kind: u8) -> bool {
-    (1..=15).contains(&kind)
+/// Why a call that is for some types of handles is not for this one.
+#[cold]
+pub(crate) fn not_for(handle: *const c_void) -> Failure {
+    if table::is_open(handle) { unsupported() } else { Failure::bad_handle(handle.addr() as u64) }
 }
 
 #[cold]
@@ -163,8 +164,7 @@ fn ring_of(handle: *mut c_void) -> Result<(Ring, bool), Failure> {
         LatestReader::TYPE => {
             table::with(handle, |end: &mut LatestReader| Ok((end.0.ring().clone(), end.0.has_peer())))
         }
-        kind if each_object(kind) => Err(unsupported()),
-        _ => Err(Failure::bad_handle(handle.addr() as u64)),
+        _ => Err(not_for(handle)),
     }
 }
 
@@ -213,8 +213,7 @@ pub extern "C" fn slipring_wait_for_peer(handle: *mut c_void, timeout_ns: i64) -
         Reader::TYPE => table::with(handle, |end: &mut Reader| Ok(end.0.wait_for_peer(deadline)?)),
         LatestWriter::TYPE => table::with(handle, |end: &mut LatestWriter| Ok(end.0.wait_for_peer(deadline)?)),
         LatestReader::TYPE => table::with(handle, |end: &mut LatestReader| Ok(end.0.wait_for_peer(deadline)?)),
-        kind if each_object(kind) => Err(unsupported()),
-        _ => Err(Failure::bad_handle(handle.addr() as u64)),
+        _ => Err(not_for(handle)),
     };
     status(result.map(|()| 0))
 }

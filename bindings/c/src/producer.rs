@@ -101,6 +101,7 @@ impl Producer {
     fn open_endpoint(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
         match Endpoint::parse(name)? {
             Endpoint::Ring(endpoint) => {
+                let endpoint = options.in_directory(endpoint);
                 let ring = endpoint.open_or_create()?;
                 match ring.kind() {
                     Kind::Spsc | Kind::Mpmc | Kind::Mpsc => Self::attach(&ring),
@@ -109,7 +110,10 @@ impl Producer {
                     _ => Ok(Self::over(Box::new(endpoint.attach_sender(&ring)?))),
                 }
             }
-            endpoint => Ok(Self::over(endpoint.open_sender(options.connect())?)),
+            endpoint => {
+                options.expect_plain()?;
+                Ok(Self::over(endpoint.open_sender(options.connect())?))
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use slipring::{Canceller, Readiness, Ready, Token, WaitSet, Waker};
 use crate::arguments::{Wait, items_mut};
 use crate::consumer::{self, Consumer};
 use crate::error::{Failure, SLIPRING_EINVAL, SLIPRING_EOPNOTSUPP, count, opened, status};
-use crate::handle::{each_object, unsupported};
+use crate::handle::{not_for, unsupported};
 use crate::latest::{LatestReader, LatestWriter};
 use crate::named::{Flag, Lock, Permits, Signals};
 use crate::producer::{self, Producer};
@@ -136,15 +136,7 @@ fn readiness(handle: *mut c_void, len: usize) -> Result<Readiness, Failure> {
         Signals::TYPE => table::with(handle, |signals: &mut Signals| Ok(signals.0.waitable())),
         Lock::TYPE => table::with(handle, |lock: &mut Lock| Ok(lock.free()?.lockable())),
         Flag::TYPE => table::with(handle, |flag: &mut Flag| Ok(flag.0.waitable())),
-        _ => Err(no_member(handle)),
-    }
-}
-
-#[cold]
-fn no_member(handle: *mut c_void) -> Failure {
-    match each_object(table::type_of(handle)) {
-        true => unsupported(),
-        false => Failure::bad_handle(handle.addr() as u64),
+        _ => Err(not_for(handle)),
     }
 }
 
@@ -243,7 +235,7 @@ fn cancel(handle: *mut c_void) -> Result<Canceller, Failure> {
         Signals::TYPE => table::with(handle, |signals: &mut Signals| Ok(signals.0.canceller())),
         Lock::TYPE => table::with(handle, |lock: &mut Lock| Ok(lock.free()?.canceller())),
         Flag::TYPE => table::with(handle, |flag: &mut Flag| Ok(flag.0.canceller())),
-        _ => crate::rpc::canceller(handle).unwrap_or_else(|| Err(no_member(handle))),
+        _ => crate::rpc::canceller(handle).unwrap_or_else(|| Err(not_for(handle))),
     }
 }
 
@@ -291,6 +283,6 @@ pub extern "C" fn slipring_fd(handle: *mut c_void) -> c_int {
                 Err(Failure::Told(SLIPRING_EOPNOTSUPP, c"a producer of a ring has no descriptor: add it to a wait set"))
             }
         }),
-        _ => Err(no_member(handle)),
+        _ => Err(not_for(handle)),
     })
 }

@@ -277,6 +277,12 @@ pub(crate) fn take(handle: *const c_void) -> Result<(), Failure> {
     if is_open { Ok(()) } else { Err(Failure::bad_handle(handle)) }
 }
 
+/// Whether the handle is open, of any type.
+pub(crate) fn is_open(handle: *const c_void) -> bool {
+    let handle = handle.addr() as u64;
+    handle > TAKEN && Slot::of(handle).is_ok_and(|slot| slot.word.load(Ordering::Acquire) == handle)
+}
+
 /// The type in the handle's value, if the handle may be open.
 pub(crate) fn type_of(handle: *const c_void) -> u8 {
     (handle.addr() >> 4) as u8

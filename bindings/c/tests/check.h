@@ -117,10 +117,11 @@ static inline slipring_options options_of(int kind) {
 }
 
 static int check_run(const struct check_entry *entry) {
+    fflush(NULL);
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        alarm(300);
+        alarm(120);
         exit(entry->run());
     }
     return end_peer(pid);
@@ -136,7 +137,7 @@ int main(int argc, char **argv) {
         peer_args = argv + 3;
         for (struct check_entry *entry = check_entries; entry; entry = entry->next) {
             if (entry->is_peer && strcmp(entry->name, argv[2]) == 0) {
-                alarm(300);
+                alarm(120);
                 return entry->run();
             }
         }

@@ -1,0 +1,466 @@
+/* Wrong calls: each gets an error code, never a crash. */
+
+#include "check.h"
+
+#include <pthread.h>
+
+static slipring_options anonymous(int kind) { return options_of(kind); }
+
+/* Both ends of an anonymous ring. */
+static void open_pair(slipring_producer **tx, slipring_consumer **rx) {
+    slipring_options options = anonymous(SLIPRING_SPSC);
+    CHECK_OK(slipring_producer_open(NULL, &options, tx));
+    options.flags = SLIPRING_FROM_FD;
+    options.fd = slipring_segment_fd(*tx);
+    CHECK(options.fd >= 0);
+    CHECK_OK(slipring_consumer_open(NULL, &options, rx));
+}
+
+/* Every function that takes a handle, with this one. */
+static void check_every_call(void *handle, int wanted) {
+    char buffer[16];
+    void *data;
+    const void *reply;
+    size_t len, tokens[1], cells[1] = {0};
+    slipring_frame frame;
+    slipring_span spans[2];
+    slipring_reading reading;
+    slipring_request request;
+    slipring_payload payload = {"x", 1};
+    slipring_info info = {.struct_size = sizeof info};
+    slipring_waker *waker = (slipring_waker *)buffer;
+    slipring_canceller *canceller = (slipring_canceller *)buffer;
+
+    CHECK_CODE(slipring_send(handle, "x", 1, 0), wanted);
+    CHECK_CODE(slipring_send_frame(handle, 0x100, 0, "x", 1, 0), wanted);
+    CHECK_CODE(slipring_send_batch(handle, &payload, 1, 0), wanted);
+    CHECK_CODE(slipring_reserve(handle, 1, &data, 0), wanted);
+    CHECK_CODE(slipring_commit(handle, 0), wanted);
+    CHECK_CODE(slipring_commit_frame(handle, 0x100, 0, 0), wanted);
+    CHECK_CODE(slipring_abort(handle), wanted);
+    CHECK_CODE(slipring_flush(handle, 0), wanted);
+    CHECK_CODE(slipring_recv(handle, &frame, 0), wanted);
+    CHECK_CODE(slipring_recv_into(handle, buffer, sizeof buffer, &frame, 0), wanted);
+    CHECK_CODE(slipring_recv_batch(handle, &frame, 1, 0), wanted);
+    CHECK_CODE(slipring_release(handle), wanted);
+    CHECK_CODE(slipring_keep(handle), wanted);
+    CHECK_CODE(slipring_stream_write(handle, "x", 1, 0), wanted);
+    CHECK_CODE(slipring_stream_write_vector(handle, spans), wanted);
+    CHECK_CODE(slipring_stream_commit(handle, 1), wanted);
+    CHECK_CODE(slipring_stream_read(handle, buffer, sizeof buffer, 0), wanted);
+    CHECK_CODE(slipring_stream_read_vector(handle, spans), wanted);
+    CHECK_CODE(slipring_stream_consume(handle, 1), wanted);
+    CHECK_CODE(slipring_latest_write(handle, 0, "x", 1), wanted);
+    CHECK_CODE(slipring_latest_read(handle, 0, buffer, sizeof buffer, &reading, 0), wanted);
+    CHECK_CODE(slipring_latest_changed(handle, 0), wanted);
+    CHECK_CODE(slipring_latest_watch(handle, cells, 1), wanted);
+    CHECK_CODE(slipring_semaphore_acquire(handle, 0), wanted);
+    CHECK_CODE(slipring_semaphore_release(handle), wanted);
+    CHECK_CODE(slipring_semaphore_available(handle), wanted);
+    CHECK_CODE(slipring_signal_semaphore_post(handle, 1), wanted);
+    CHECK_CODE(slipring_signal_semaphore_wait(handle, 0), wanted);
+    CHECK_CODE(slipring_mutex_lock(handle, &data, &len, 0), wanted);
+    CHECK_CODE(slipring_mutex_mark_consistent(handle), wanted);
+    CHECK_CODE(slipring_mutex_unlock(handle), wanted);
+    CHECK_CODE(slipring_event_set(handle), wanted);
+    CHECK_CODE(slipring_event_reset(handle), wanted);
+    CHECK_CODE(slipring_event_wait(handle, 0), wanted);
+    CHECK_CODE(slipring_wait_set_add_fd(handle, 1, 0, 0), wanted);
+    CHECK_CODE(slipring_wait_set_remove(handle, 1), wanted);
+    CHECK_CODE(slipring_wait_set_wait(handle, tokens, 1, 0), wanted);
+    CHECK_CODE(slipring_waker_open(handle, 1, &waker), wanted);
+    CHECK(waker == NULL);
+    CHECK_CODE(slipring_wake(handle), wanted);
+    CHECK_CODE(slipring_canceller_open(handle, &canceller), wanted);
+    CHECK(canceller == NULL);
+    CHECK_CODE(slipring_cancel(handle), wanted);
+    CHECK_CODE(slipring_canceller_reset(handle), wanted);
+    CHECK_CODE(slipring_fd(handle), wanted);
+    CHECK_CODE(slipring_call(handle, "x", 1, &reply, &len, 1), wanted);
+    CHECK_CODE(slipring_call_start(handle, "x", 1, 1), wanted);
+    CHECK_CODE(slipring_call_finish(handle, 1, &reply, &len, 1), wanted);
+    CHECK_CODE(slipring_call_cancel(handle, 1), wanted);
+    CHECK_CODE(slipring_server_recv(handle, &request, 0), wanted);
+    CHECK_CODE(slipring_reply(handle, 1, "x", 1), wanted);
+    CHECK_CODE(slipring_refuse(handle, 1), wanted);
+    CHECK_CODE(slipring_is_cancelled(handle, 1), wanted);
+    CHECK_CODE(slipring_take(handle), wanted);
+    CHECK_CODE(slipring_get_info(handle, &info), wanted);
+    CHECK_CODE(slipring_segment_fd(handle), wanted);
+    CHECK_CODE(slipring_wait_for_peer(handle, 0), wanted);
+    CHECK_CODE(slipring_close(handle), wanted);
+}
+
+TEST(null_and_made_up_handles) {
+    int local = 0;
+    check_every_call(NULL, -SLIPRING_EHANDLE);
+    check_every_call(&local, -SLIPRING_EHANDLE);
+    check_every_call(stdout, -SLIPRING_EHANDLE);
+    uint64_t number = 88172645463325252u;
+    for (int i = 0; i < 1000; i++) {
+        number ^= number << 13, number ^= number >> 7, number ^= number << 17;
+        check_every_call((void *)(uintptr_t)number, -SLIPRING_EHANDLE);
+        check_every_call((void *)(uintptr_t)(number & 0xFF0), -SLIPRING_EHANDLE);
+    }
+    CHECK(strstr(slipring_last_error(), "no open handle") != NULL);
+    CHECK_CODE(slipring_close(NULL), -SLIPRING_EHANDLE);
+    CHECK(strstr(slipring_last_error(), "NULL") != NULL);
+}
+
+TEST(use_after_close_and_double_close) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    open_pair(&tx, &rx);
+    void *old_tx = tx, *old_rx = rx;
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+    check_every_call(old_tx, -SLIPRING_EHANDLE);
+    check_every_call(old_rx, -SLIPRING_EHANDLE);
+    /* Others in the same places do not make the old ones valid. */
+    open_pair(&tx, &rx);
+    check_every_call(old_tx, -SLIPRING_EHANDLE);
+    check_every_call(old_rx, -SLIPRING_EHANDLE);
+    CHECK_OK(slipring_send(tx, "x", 1, 0));
+    CHECK_OK(slipring_close(rx));
+    CHECK_OK(slipring_close(tx));
+}
+
+TEST(a_handle_of_another_type) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_frame frame;
+    open_pair(&tx, &rx);
+    CHECK_CODE(slipring_send((slipring_producer *)rx, "x", 1, 0), -SLIPRING_EHANDLE);
+    CHECK_CODE(slipring_recv((slipring_consumer *)tx, &frame, 0), -SLIPRING_EHANDLE);
+    CHECK_CODE(slipring_reply((slipring_server *)tx, 1, "x", 1), -SLIPRING_EHANDLE);
+    /* The same slot and generation, but another type in the value. */
+    void *forged = (void *)((uintptr_t)tx ^ 0x30);
+    CHECK_CODE(slipring_recv(forged, &frame, 0), -SLIPRING_EHANDLE);
+    CHECK_CODE(slipring_close(forged), -SLIPRING_EHANDLE);
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+}
+
+TEST(null_arguments) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_frame frame;
+    slipring_options options = options_of(SLIPRING_SPSC);
+    CHECK_CODE(slipring_producer_open("name", &options, NULL), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_client_open(NULL, NULL, NULL), -SLIPRING_EINVAL);
+    open_pair(&tx, &rx);
+    CHECK_CODE(slipring_send(tx, NULL, 1, 0), -SLIPRING_EINVAL);
+    CHECK_OK(slipring_send(tx, NULL, 0, 0));
+    CHECK_CODE(slipring_send(tx, "x", (size_t)-1, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_send_batch(tx, NULL, 3, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_reserve(tx, 1, NULL, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_recv(rx, NULL, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_recv_into(rx, NULL, 9, &frame, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_recv_batch(rx, NULL, 9, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_recv_batch(rx, &frame, 0, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_get_info(tx, NULL), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_remove(NULL, NULL), -SLIPRING_EINVAL);
+    CHECK_OK(slipring_recv(rx, &frame, 0));
+    CHECK(frame.len == 0);
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+}
+
+TEST(wrong_options) {
+    struct {
+        slipring_options options;
+        uint64_t later[4];
+    } newer;
+    slipring_producer *tx = (slipring_producer *)&newer;
+    slipring_options options = options_of(SLIPRING_SPSC);
+    const size_t wrong[] = {0, 1, sizeof options - 8, sizeof options + 1, 4096, (size_t)-1};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        options.struct_size = wrong[i];
+        CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EINVAL);
+        CHECK(tx == NULL);
+        CHECK(strstr(slipring_last_error(), "struct_size") != NULL);
+    }
+    memset(&newer, 0, sizeof newer);
+    newer.options = options_of(SLIPRING_SPSC);
+    newer.options.struct_size = sizeof newer;
+    CHECK_OK(slipring_producer_open(NULL, &newer.options, &tx));
+    CHECK_OK(slipring_close(tx));
+    newer.later[2] = 1;
+    CHECK_CODE(slipring_producer_open(NULL, &newer.options, &tx), -SLIPRING_EOPNOTSUPP);
+
+    options = options_of(12345);
+    CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_SPSC);
+    options.flags = 1u << 31;
+    CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_SPSC);
+    options.capacity = SIZE_MAX;
+    CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_STREAM);
+    CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EOPNOTSUPP);
+    options = options_of(SLIPRING_SPSC);
+    options.idle = 77;
+    CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_ANY);
+    options.flags = SLIPRING_FROM_FD;
+    for (int fd = -1; fd <= 1000000; fd += 1000001) {
+        options.fd = fd;
+        CHECK_CODE(slipring_producer_open(NULL, &options, &tx), -SLIPRING_EINVAL);
+    }
+    options.fd = STDERR_FILENO;
+    CHECK(slipring_producer_open(NULL, &options, &tx) < 0);
+    CHECK_CODE(slipring_producer_open("no/such", NULL, &tx), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_producer_open("\xff", NULL, &tx), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_producer_open("absent", NULL, &tx), -SLIPRING_ENOENT);
+    CHECK_CODE(slipring_producer_open("pigeon:coop", NULL, &tx), -SLIPRING_EINVAL);
+    CHECK(strstr(slipring_last_error(), "known schemes") != NULL);
+
+    slipring_info info = {.struct_size = 3};
+    options = options_of(SLIPRING_SPSC);
+    CHECK_OK(slipring_producer_open(NULL, &options, &tx));
+    CHECK_CODE(slipring_get_info(tx, &info), -SLIPRING_EINVAL);
+    CHECK_OK(slipring_close(tx));
+}
+
+TEST(what_is_held_and_what_is_not) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_frame frame;
+    void *data, *second;
+    open_pair(&tx, &rx);
+    CHECK_CODE(slipring_commit(tx, 0), -SLIPRING_ENOTHELD);
+    CHECK_CODE(slipring_abort(tx), -SLIPRING_ENOTHELD);
+    CHECK_CODE(slipring_release(rx), -SLIPRING_ENOTHELD);
+    CHECK_CODE(slipring_keep(rx), -SLIPRING_ENOTHELD);
+    CHECK_OK(slipring_reserve(tx, 8, &data, 0));
+    CHECK_CODE(slipring_reserve(tx, 8, &second, 0), -SLIPRING_EHELD);
+    CHECK(second == NULL);
+    CHECK_CODE(slipring_send(tx, "x", 1, 0), -SLIPRING_EHELD);
+    CHECK_CODE(slipring_commit(tx, 9), -SLIPRING_EMSGSIZE);
+    CHECK_CODE(slipring_commit_frame(tx, 3, 0, 8), -SLIPRING_EINVAL); /* a reserved kind */
+    memcpy(data, "12345678", 8);
+    CHECK_OK(slipring_commit(tx, 8));
+    CHECK_OK(slipring_recv(rx, &frame, 0));
+    CHECK_CODE(slipring_recv(rx, &frame, 0), -SLIPRING_EHELD);
+    CHECK_CODE(slipring_fd(rx), -SLIPRING_EHELD);
+    CHECK_OK(slipring_release(rx));
+    CHECK_CODE(slipring_reserve(tx, SIZE_MAX, &data, 0), -SLIPRING_EMSGSIZE);
+    CHECK_CODE(slipring_reserve(tx, 1 << 30, &data, 0), -SLIPRING_EMSGSIZE);
+    /* Closed with both held. */
+    CHECK_OK(slipring_send(tx, "x", 1, 0));
+    CHECK_OK(slipring_reserve(tx, 8, &data, 0));
+    CHECK_OK(slipring_recv(rx, &frame, 0));
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+}
+
+static slipring_producer *shared_tx;
+static slipring_consumer *shared_rx;
+
+static void *call_as_stranger(void *argument) {
+    slipring_frame frame;
+    (void)argument;
+    CHECK_CODE(slipring_send(shared_tx, "x", 1, 0), -SLIPRING_EWRONGTHREAD);
+    CHECK_CODE(slipring_recv(shared_rx, &frame, 0), -SLIPRING_EWRONGTHREAD);
+    CHECK(strstr(slipring_last_error(), "another thread") != NULL);
+    return NULL;
+}
+
+static void *take_over(void *argument) {
+    (void)argument;
+    CHECK_OK(slipring_take(shared_tx));
+    CHECK_OK(slipring_send(shared_tx, "taken", 5, 0));
+    return NULL;
+}
+
+TEST(foreign_thread) {
+    pthread_t thread;
+    slipring_frame frame;
+    open_pair(&shared_tx, &shared_rx);
+    CHECK_OK(slipring_send(shared_tx, "x", 1, 0));
+    CHECK_CODE(slipring_recv(shared_rx, &frame, 0), SLIPRING_FRAME);
+    CHECK_OK(slipring_release(shared_rx));
+    CHECK(pthread_create(&thread, NULL, call_as_stranger, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, take_over, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_CODE(slipring_recv(shared_rx, &frame, 0), SLIPRING_FRAME);
+    CHECK(frame.len == 5);
+    CHECK_CODE(slipring_send(shared_tx, "x", 1, 0), -SLIPRING_EWRONGTHREAD);
+    /* Its owner has ended: any thread may close it. */
+    CHECK_OK(slipring_close(shared_tx));
+    CHECK_OK(slipring_close(shared_rx));
+}
+
+static slipring_canceller *shared_canceller;
+static int is_waiting;
+
+static void *wait_for_a_frame(void *argument) {
+    slipring_frame frame;
+    (void)argument;
+    CHECK_OK(slipring_canceller_open(shared_rx, &shared_canceller));
+    __atomic_store_n(&is_waiting, 1, __ATOMIC_RELEASE);
+    CHECK_CODE(slipring_recv(shared_rx, &frame, LONG_TIME), -SLIPRING_ECANCELED);
+    return NULL;
+}
+
+TEST(closing_during_a_call_of_the_owner) {
+    pthread_t thread;
+    int code;
+    open_pair(&shared_tx, &shared_rx);
+    CHECK(pthread_create(&thread, NULL, wait_for_a_frame, NULL) == 0);
+    while (!__atomic_load_n(&is_waiting, __ATOMIC_ACQUIRE)) {
+        usleep(100);
+    }
+    /* The owner may not have entered its call yet, and then this one takes the handle over for an
+       instant, and the owner would be refused: so the handle is only taken, while it is free. */
+    usleep(200000);
+    code = slipring_close(shared_rx);
+    CHECK_CODE(code, -SLIPRING_EBUSY);
+    CHECK_CODE(slipring_take(shared_rx), -SLIPRING_EBUSY);
+    CHECK_OK(slipring_cancel(shared_canceller));
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_OK(slipring_close(shared_rx));
+    CHECK_CODE(slipring_close(shared_rx), -SLIPRING_EHANDLE);
+    CHECK_OK(slipring_close(shared_canceller));
+    CHECK_CODE(slipring_cancel(shared_canceller), -SLIPRING_EHANDLE);
+    CHECK_OK(slipring_close(shared_tx));
+}
+
+/* Threads that close, take and use the same handles: every call returns, none is of two threads. */
+static void *fight(void *argument) {
+    slipring_frame frame;
+    unsigned *seed = argument;
+    for (int i = 0; i < 20000; i++) {
+        switch (rand_r(seed) % 4) {
+        case 0:
+            slipring_take(shared_rx);
+            break;
+        case 1:
+            if (slipring_recv(shared_rx, &frame, 0) == SLIPRING_FRAME) {
+                slipring_release(shared_rx);
+            }
+            break;
+        case 2:
+            if (slipring_take(shared_tx) == 0) {
+                slipring_send(shared_tx, "x", 1, 0);
+            }
+            break;
+        default:
+            slipring_release(shared_rx);
+        }
+    }
+    return NULL;
+}
+
+TEST(threads_that_fight_for_a_handle) {
+    pthread_t threads[4];
+    unsigned seeds[4] = {1, 2, 3, 4};
+    open_pair(&shared_tx, &shared_rx);
+    for (int i = 0; i < 4; i++) {
+        CHECK(pthread_create(&threads[i], NULL, fight, &seeds[i]) == 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    CHECK_OK(slipring_close(shared_tx));
+    CHECK_OK(slipring_close(shared_rx));
+}
+
+static int code_in_handler;
+
+static void on_signal(int signal) {
+    (void)signal;
+    slipring_frame frame;
+    code_in_handler = slipring_recv(shared_rx, &frame, 0);
+    slipring_cancel(shared_canceller);
+}
+
+TEST(a_signal_handler_within_a_call) {
+    slipring_frame frame;
+    struct sigaction action = {.sa_handler = on_signal};
+    open_pair(&shared_tx, &shared_rx);
+    CHECK_OK(slipring_canceller_open(shared_rx, &shared_canceller));
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    pid_t parent = getpid(), child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        /* Until the parent has ended its call and kills this process. */
+        for (;;) {
+            usleep(20000);
+            kill(parent, SIGUSR1);
+        }
+    }
+    CHECK_CODE(slipring_recv(shared_rx, &frame, LONG_TIME), -SLIPRING_ECANCELED);
+    kill(child, SIGKILL);
+    CHECK(end_peer(child) == 1000 + SIGKILL);
+    CHECK(code_in_handler == -SLIPRING_EBUSY || code_in_handler == -SLIPRING_EAGAIN ||
+          code_in_handler == -SLIPRING_ECANCELED);
+    CHECK_OK(slipring_close(shared_canceller));
+    CHECK_OK(slipring_close(shared_tx));
+    CHECK_OK(slipring_close(shared_rx));
+}
+
+TEST(fork_without_exec) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_frame frame;
+    void *data;
+    open_pair(&tx, &rx);
+    CHECK_OK(slipring_send(tx, "x", 1, 0));
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_CODE(slipring_send(tx, "x", 1, 0), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_reserve(tx, 1, &data, 0), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_recv(rx, &frame, 0), -SLIPRING_EFORKED);
+        CHECK(strstr(slipring_last_error(), "fork") != NULL);
+        CHECK_OK(slipring_close(tx));
+        CHECK_OK(slipring_close(rx));
+        open_pair(&tx, &rx); /* its own work */
+        CHECK_OK(slipring_close(tx));
+        CHECK_OK(slipring_close(rx));
+        exit(0);
+    }
+    CHECK(end_peer(child) == 0);
+    CHECK_CODE(slipring_recv(rx, &frame, 0), SLIPRING_FRAME);
+    CHECK_OK(slipring_release(rx));
+    CHECK_OK(slipring_send(tx, "y", 1, 0));
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+}
+
+/* More than the table's first chunk, and each of them works. */
+TEST(many_handles) {
+    enum { N = 300 };
+    slipring_event *events[N];
+    for (int i = 0; i < N; i++) {
+        CHECK_OK(slipring_event_open(NULL, NULL, &events[i]));
+    }
+    for (int i = 0; i < N; i++) {
+        CHECK_OK(slipring_event_set(events[i]));
+        CHECK_OK(slipring_event_wait(events[i], 0));
+        CHECK_OK(slipring_close(events[i]));
+    }
+}
+
+TEST(every_code_has_a_text) {
+    const int codes[] = {SLIPRING_EAGAIN,      SLIPRING_ETIMEDOUT,    SLIPRING_EPIPE,       SLIPRING_EINVAL,
+                         SLIPRING_EMSGSIZE,    SLIPRING_ENOENT,       SLIPRING_EEXIST,      SLIPRING_EOPNOTSUPP,
+                         SLIPRING_ECANCELED,   SLIPRING_EOVERFLOW,    SLIPRING_EBUSY,       SLIPRING_EPEERDEAD,
+                         SLIPRING_EHANDLE,     SLIPRING_EWRONGTHREAD, SLIPRING_EFORKED,     SLIPRING_EHELD,
+                         SLIPRING_ENOTHELD,    SLIPRING_EOTHERTYPE,   SLIPRING_EINCOMPATIBLE, SLIPRING_ECORRUPT,
+                         SLIPRING_EUNTRUSTED,  SLIPRING_EROLETAKEN,   SLIPRING_ETOOMANY,    SLIPRING_ENOCONSUMER,
+                         SLIPRING_EEVICTED,    SLIPRING_EOVERTAKEN,   SLIPRING_EUNANSWERED, SLIPRING_ETOOMANYHANDLES};
+    const int n = sizeof codes / sizeof *codes;
+    for (int i = 0; i < n; i++) {
+        CHECK(slipring_strerror(codes[i]) == slipring_strerror(-codes[i]));
+        CHECK(strcmp(slipring_strerror(codes[i]), "unknown code") != 0);
+        for (int j = 0; j < i; j++) {
+            CHECK(codes[i] != codes[j] && strcmp(slipring_strerror(codes[i]), slipring_strerror(codes[j])) != 0);
+        }
+    }
+    CHECK(strcmp(slipring_strerror(9999), "unknown code") == 0);
+    CHECK(slipring_strerror(-2147483647 - 1) != NULL);
+    CHECK(strcmp(slipring_version(), SLIPRING_VERSION) == 0);
+}
