@@ -8,6 +8,7 @@
 //!   requests and replies.
 //! - [`real_time`]: threads with deadlines.
 //! - [`containers`]: sharing rings between containers.
+//! - [`other_languages`]: C and C++.
 //! - [`troubleshooting`]: by symptom.
 
 #[doc = include_str!("../docs/guide/choosing.md")]
@@ -31,6 +32,9 @@ pub mod real_time {}
 
 #[doc = include_str!("../docs/guide/containers.md")]
 pub mod containers {}
+
+#[doc = include_str!("../docs/guide/other_languages.md")]
+pub mod other_languages {}
 
 #[doc = include_str!("../docs/guide/troubleshooting.md")]
 pub mod troubleshooting {}

@@ -83,6 +83,7 @@
 //! | [`guide::sizes`] | capacity, payload, memory |
 //! | [`guide::real_time`] | threads with deadlines |
 //! | [`guide::containers`] | sharing rings between containers |
+//! | [`guide::other_languages`] | C and C++ |
 //! | [`guide::troubleshooting`] | causes and remedies by symptom |
 //! | `docs/crash-behaviour.md` | what happens when a participant dies at any point |
 //! | `docs/memory-model.md` | the proof of the memory orderings |
