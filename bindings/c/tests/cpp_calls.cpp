@@ -44,7 +44,7 @@ TEST(streams_are_written_in_place) {
 TEST(ring_buffers_join_two_threads) {
     slipring::ringbuffer buffer(1 << 12);
     std::thread writer([&buffer] {
-        for (std::uint32_t i = 0; i < 10000;) {
+        for (std::uint32_t i = 0; i < 2000;) {
             if (buffer.write_space() < sizeof i) {
                 std::this_thread::yield();
                 continue;
@@ -53,7 +53,7 @@ TEST(ring_buffers_join_two_threads) {
             i++;
         }
     });
-    for (std::uint32_t i = 0, got = 0; i < 10000;) {
+    for (std::uint32_t i = 0, got = 0; i < 2000;) {
         const slipring::bytes to = slipring::bytes_of(got);
         if (buffer.peek(to) < sizeof got) {
             std::this_thread::yield();
