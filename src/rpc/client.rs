@@ -152,7 +152,10 @@ impl Client {
         let deadline = deadline.into();
         let call = self.send_when_served(request, deadline)?;
         // The next frame is most often its reply: then the call needs no place in the list.
-        self.wait_for(call, deadline, false)
+        match self.step(Wait::Until(deadline), Some(&call)) {
+            Ok(true) => Ok(&self.reply),
+            step => self.wait_on(call, deadline, step),
+        }
     }
 
     /// Sends a request, and does not wait for its reply. Waits until there is a server, and room.
@@ -207,29 +210,26 @@ impl Client {
         let deadline = deadline.into();
         match self.outcome(&call) {
             Some(outcome) => self.show(outcome),
-            None => self.wait_for(call, deadline, true),
+            None => self.wait_on(call, deadline, Ok(false)),
         }
     }
 
-    /// [`Client::finish`] of a call that has no outcome yet, and may not be in the list.
-    #[inline]
-    fn wait_for(&mut self, call: Call, deadline: Deadline, mut is_listed: bool) -> Result<&[u8]> {
+    /// Waits for the reply of a call whose wait has begun with `step`.
+    #[inline(never)]
+    fn wait_on(&mut self, call: Call, deadline: Deadline, mut step: Result<bool>) -> Result<&[u8]> {
         loop {
-            let step = self.step(Wait::Until(deadline), Some(&call), is_listed);
-            if let Ok(true) = step {
-                if is_listed {
-                    self.forget(call.0);
-                }
-                return Ok(&self.reply);
-            }
-            if step.is_err() && !is_listed {
-                self.list(&call);
-            }
-            is_listed = true;
             match step {
-                Ok(_) => {}
-                Err(error @ (Error::Closed | Error::PeerDead)) => self.server_ended(&error),
+                Ok(true) => {
+                    self.forget(call.0);
+                    return Ok(&self.reply);
+                }
+                Ok(false) => {}
+                Err(error @ (Error::Closed | Error::PeerDead)) => {
+                    self.list(&call);
+                    self.server_ended(&error);
+                }
                 Err(error) => {
+                    self.list(&call);
                     self.cancel(call);
                     return Err(error);
                 }
@@ -237,6 +237,7 @@ impl Client {
             if let Some(outcome) = self.outcome(&call) {
                 return self.show(outcome);
             }
+            step = self.step(Wait::Until(deadline), Some(&call));
         }
     }
 
@@ -285,7 +286,7 @@ impl Client {
 
     /// Lists a call, so that its outcome is kept.
     pub(super) fn list(&mut self, call: &Call) {
-        self.calls.push(Started::new(call));
+        list(&mut self.calls, call);
     }
 
     /// Takes what the server sent before its end, and waits until there is one.
@@ -305,7 +306,7 @@ impl Client {
             Ok(()) | Err(Error::Full) => {}
             Err(error) => return Err(error),
         }
-        match self.step(Wait::Until(deadline.min(Deadline::after(ASK))), None, true) {
+        match self.step(Wait::Until(deadline.min(Deadline::after(ASK))), None) {
             Ok(_) => Ok(()),
             Err(Error::Timeout) if !deadline.has_passed() => Ok(()),
             Err(error @ (Error::Closed | Error::PeerDead)) if self.replies.is_ring() => {
@@ -329,7 +330,7 @@ impl Client {
     pub(super) fn take_all(&mut self) -> bool {
         let mut any = false;
         loop {
-            match self.step(Wait::Not, None, true) {
+            match self.step(Wait::Not, None) {
                 Ok(_) => any = true,
                 Err(error @ (Error::Closed | Error::PeerDead)) => {
                     self.server_ended(&error);
@@ -343,28 +344,24 @@ impl Client {
     /// Takes a frame. The reply to the call `awaited` goes into `self.reply`, and the result is true.
     /// Any other frame is noted in the list, which has the call from then on.
     #[inline]
-    fn step(&mut self, wait: Wait, awaited: Option<&Call>, is_listed: bool) -> Result<bool> {
+    fn step(&mut self, wait: Wait, awaited: Option<&Call>) -> Result<bool> {
         let Client { replies, reply, calls, server, spare, woken, .. } = self;
-        let before = *server;
-        let is_awaited = replies.take(wait, |header, payload| {
+        let taken = replies.take(wait, |header, payload| {
             let ([word], rest) = split::<1>(payload)?;
-            if let Some(call) = awaited {
-                if header.kind == REPLY && call.0 == word {
-                    reply.clear();
-                    reply.extend_from_slice(rest);
-                    return Ok(true);
-                }
-                if !is_listed {
-                    calls.push(Started::new(call));
-                }
+            if header.kind == REPLY && awaited.is_some_and(|call| call.0 == word) {
+                reply.clear();
+                reply.extend_from_slice(rest);
+                return Ok(Taken::Awaited);
             }
-            note(header.kind, word, rest, calls, server, spare, woken);
-            Ok::<bool, Error>(false)
+            if let Some(call) = awaited {
+                list(calls, call);
+            }
+            Ok::<Taken, Error>(note(header.kind, word, rest, calls, server, spare, woken))
         })??;
-        if *server != before {
+        if let Taken::Welcome = taken {
             self.welcomed_at = self.replies.membership();
         }
-        Ok(is_awaited)
+        Ok(matches!(taken, Taken::Awaited))
     }
 
     pub(super) fn server_ended(&mut self, how: &Error) {
@@ -421,14 +418,26 @@ impl Client {
 }
 
 impl Started {
-    fn new(call: &Call) -> Self {
-        Started { id: call.0, outcome: None, waker: None }
-    }
-
     fn end(&mut self, outcome: Result<Vec<u8>>, woken: &mut Vec<Waker>) {
         self.outcome = Some(outcome);
         woken.extend(self.waker.take());
     }
+}
+
+/// Lists a call, unless it is in the list.
+fn list(calls: &mut Vec<Started>, call: &Call) {
+    if calls.iter().all(|one| one.id != call.0) {
+        calls.push(Started { id: call.0, outcome: None, waker: None });
+    }
+}
+
+/// What a frame was.
+enum Taken {
+    /// The awaited reply.
+    Awaited,
+    /// The welcome of another run of the server.
+    Welcome,
+    Other,
 }
 
 /// Notes a frame that is not the awaited reply.
@@ -441,7 +450,7 @@ fn note(
     server: &mut Option<u64>,
     spare: &mut Vec<Vec<u8>>,
     woken: &mut Vec<Waker>,
-) {
+) -> Taken {
     let known = || calls.iter().position(|call| call.id == word && call.outcome.is_none());
     match kind {
         REPLY => {
@@ -461,9 +470,11 @@ fn note(
             // Another run of the server: the one before had these requests, or may have.
             *server = Some(word);
             end_all(calls, &Error::PeerDead, woken);
+            return Taken::Welcome;
         }
         _ => {}
     }
+    Taken::Other
 }
 
 fn end_all(calls: &mut [Started], how: &Error, woken: &mut Vec<Waker>) {
