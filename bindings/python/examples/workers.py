@@ -11,13 +11,15 @@ import tempfile
 import slipring
 
 JOBS = 200
+FATAL = (100).to_bytes(4, "little")
 
 
-def work(number: int) -> None:
+def work() -> None:
     with slipring.Consumer("jobs") as jobs, slipring.Producer("done") as done:
+        done.send(b"ready")
         for job in jobs:
-            if number == 0:
-                os.kill(os.getpid(), signal.SIGKILL)  # with its first job
+            if bytes(job) == FATAL and not job.redelivered:
+                os.kill(os.getpid(), signal.SIGKILL)
             done.send(bytes(job))
 
 
@@ -27,11 +29,12 @@ if __name__ == "__main__":
         jobs = slipring.Producer("jobs", kind="mpmc", slots=64, payload=64)
         done = slipring.Consumer("done", kind="mpsc", lanes=8)
         spawn = multiprocessing.get_context("spawn")
-        workers = [spawn.Process(target=work, args=[number]) for number in range(4)]
+        workers = [spawn.Process(target=work, daemon=True) for _ in range(4)]
         for worker in workers:
             worker.start()
+        assert all(bytes(done.recv(timeout=30)) == b"ready" for _ in workers)
         for job in range(JOBS):
-            jobs.send(job.to_bytes(4, "little"))
+            jobs.send(job.to_bytes(4, "little"), timeout=30)
         results = sorted(int.from_bytes(bytes(done.recv(timeout=30)), "little") for _ in range(JOBS))
         assert results == list(range(JOBS))
         jobs.close()

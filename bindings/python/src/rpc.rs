@@ -269,7 +269,7 @@ impl Request {
     #[getter]
     fn time_left(&self) -> Option<f64> {
         let left = self.deadline.remaining();
-        (left != Duration::MAX).then(|| left.as_secs_f64())
+        (left != Duration::MAX).then_some(left.as_secs_f64())
     }
 
     /// Whether its caller has given up.
