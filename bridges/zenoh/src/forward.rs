@@ -1,8 +1,8 @@
 //! Passing frames on, in either direction.
 //!
 //! Frames are collected while they arrive, and sent when they pause. Out of a ring, all frames that
-//! are there go in one sample. Gaps are passed on, not only counted: into a byte ring by the numbers
-//! of the frames, on a key by positions.
+//! are there go in one sample. Gaps are passed on, not only counted: into a byte ring by the
+//! numbers of the frames, on a key by positions.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use slipring::{Deadline, Error};
 use slipring_zenoh::{Policy, Receiver, Sender};
 use zenoh::Session;
 
+use crate::patterns;
 use crate::place::{Place, Source, open_destination, open_source};
-use crate::report::{Context, Failure, LOST, Outcome, TIMEOUT, Tally};
+use crate::report::{Context, Failure, LOST, Outcome, TIMEOUT, Tally, USAGE};
 use crate::stop::Stop;
 
 /// The length of a slice: how long a wait lasts until it checks for a signal.
@@ -22,6 +23,7 @@ const SLICE: Duration = Duration::from_millis(100);
 /// After an end was requested: how long DST may take for what was received.
 const GRACE: Duration = Duration::from_secs(2);
 
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) policy: Policy,
     pub(crate) reconnect: Duration,
@@ -30,6 +32,13 @@ pub(crate) struct Options {
     pub(crate) stats: bool,
     pub(crate) timeout: Option<Duration>,
     pub(crate) names: [String; 2],
+}
+
+impl Options {
+    /// The options of one pair among many, which goes on with the next sender.
+    pub(crate) fn of_one(&self, names: [String; 2]) -> Self {
+        Options { names, follow: true, ..self.clone() }
+    }
 }
 
 /// One direction, under way.
@@ -58,6 +67,20 @@ pub(crate) fn run(
     stop: &Stop,
     context: &Context,
 ) -> Outcome {
+    match (source, destination) {
+        (Place::Rings(rings), Place::Zenoh(expression)) => {
+            let keys = patterns::of_key(expression).ok_or_else(no_pattern)?;
+            return patterns::send(session, rings, &keys, options, stop, context);
+        }
+        (Place::Zenoh(expression), Place::Rings(rings)) => {
+            let keys = patterns::of_key(expression).ok_or_else(no_pattern)?;
+            return patterns::receive(session, expression, &keys, rings, options, stop, context);
+        }
+        (Place::Slipring(_), Place::Zenoh(key)) if key.contains('*') => {
+            return Err(Failure::new(USAGE, "a key to send on has no wildcard, unless the rings have one").at(key));
+        }
+        _ => {}
+    }
     let mut way = Way { options, stop, context, tally: Tally::new(), idle_since: Instant::now() };
     let outcome = match (source, destination) {
         (Place::Slipring(from), Place::Zenoh(key)) => way.send(session, from, key),
@@ -66,6 +89,10 @@ pub(crate) fn run(
     };
     way.tally.say(&options.names, options.stats, true, context);
     outcome.and_then(|()| way.tally.check(&options.names[0]))
+}
+
+fn no_pattern() -> Failure {
+    Failure::new(USAGE, "rings by pattern need a key with one wildcard, as in ring:ticks-* zenoh:site1/ticks/**")
 }
 
 impl Way<'_> {

@@ -383,3 +383,124 @@ fn what(error: &Error) -> &'static str {
         _ => "no frame",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use slipring::frame::{Form, Frame};
+
+    use super::*;
+
+    /// A sample of one sender, with frames of a stream and numbers.
+    fn sample(epoch: u64, source: u64, position: u64, frames: &[(u16, u32, Flags)], bye: bool) -> Bytes {
+        let (stream, first_seq) = frames.first().map_or((0, 0), |(stream, seq, _)| (*stream, *seq));
+        let mut bytes = Vec::new();
+        Opening { epoch, position, source, stream, first_seq, repeats: false }.encode(&mut bytes).unwrap();
+        for (stream, seq, flags) in frames {
+            let header = Header { stream: *stream, seq: *seq, flags: *flags, ..Header::PLAIN };
+            Frame::new(header, b"tick").unwrap().encode(Form::Short, &mut bytes).unwrap();
+        }
+        if bye {
+            let header = Header::control(control::BYE, 0).unwrap();
+            Frame::new(header, &[]).unwrap().encode(Form::Short, &mut bytes).unwrap();
+        }
+        Bytes::Copied(bytes)
+    }
+
+    /// What comes of a sample: numbers of frames, gaps as (expected, found), duplicates.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Saw {
+        Frame(u32),
+        Gap(u32, u32),
+        Duplicate(u32),
+        Skipped(u64),
+    }
+
+    fn all(inbox: &mut Inbox, bytes: Bytes) -> Vec<Saw> {
+        inbox.accept(bytes);
+        let mut seen = Vec::new();
+        while inbox.advance() {
+            seen.push(match inbox.event().unwrap() {
+                Event::Frame(frame) => Saw::Frame(frame.header.seq),
+                Event::Gap { expected, found, .. } => Saw::Gap(expected, found),
+                Event::Duplicate { frame, .. } => Saw::Duplicate(frame.header.seq),
+                Event::Skipped { bytes, .. } => Saw::Skipped(bytes),
+            });
+        }
+        seen
+    }
+
+    const NEW: Flags = Flags::WHOLE;
+
+    fn again() -> Flags {
+        Flags::WHOLE | Flags::REDELIVERED
+    }
+
+    #[test]
+    fn a_lost_sample_is_a_gap_of_its_frames_whatever_their_streams() {
+        let mut inbox = Inbox::default();
+        assert_eq!(all(&mut inbox, sample(1, 0, 70, &[(0, 7, NEW)], false)), [Saw::Frame(7)]);
+        let seen = all(&mut inbox, sample(1, 0, 75, &[(0, 9, NEW), (2, 0, NEW)], false));
+        assert_eq!(seen, [Saw::Gap(5, 9), Saw::Frame(9), Saw::Frame(0)]);
+        // The same sample again, and one whose numbers have wrapped.
+        let seen = all(&mut inbox, sample(1, 0, 75, &[(0, 9, NEW), (2, 0, NEW)], false));
+        assert_eq!(seen, [Saw::Duplicate(9), Saw::Duplicate(0)]);
+        let seen = all(&mut inbox, sample(1, 0, 79, &[(0, 1, NEW)], false));
+        assert_eq!(seen, [Saw::Gap(u32::MAX, 1), Saw::Frame(1)]);
+    }
+
+    #[test]
+    fn what_was_lost_before_a_bye_is_told_before_the_end() {
+        let mut inbox = Inbox::default();
+        all(&mut inbox, sample(1, 0, 0, &[(0, 0, NEW)], false));
+        assert!(inbox.end().is_none());
+        assert_eq!(all(&mut inbox, sample(1, 0, 4, &[], true)).len(), 1);
+        assert!(matches!(inbox.end(), Some(Error::Closed)));
+        assert!(inbox.end().is_none());
+    }
+
+    #[test]
+    fn a_sender_of_the_same_source_continues_the_one_before() {
+        let mut inbox = Inbox::default();
+        all(&mut inbox, sample(1, 5, 0, &[(0, 0, NEW), (3, 0, NEW)], false));
+        // Frame 0 was held by the sender that died, frames 1 and 2 of stream 0 are lost.
+        let seen = all(&mut inbox, sample(2, 5, 0, &[(0, 0, again()), (0, 3, NEW), (3, 1, NEW)], false));
+        assert_eq!(seen, [Saw::Frame(0), Saw::Gap(1, 3), Saw::Frame(3), Saw::Frame(1)]);
+        assert_eq!(inbox.open(), 1);
+        // A new numbering, whose first frame is lost.
+        let seen = all(&mut inbox, sample(3, 5, 0, &[(0, 1, NEW)], false));
+        assert_eq!(seen, [Saw::Gap(0, 1), Saw::Frame(1)]);
+        // Another source.
+        assert_eq!(all(&mut inbox, sample(4, 6, 0, &[(0, 50, NEW)], false)), [Saw::Frame(50)]);
+        assert_eq!(inbox.open(), 2);
+    }
+
+    #[test]
+    fn a_lost_sender_dies_when_it_does_not_come_back() {
+        let (mut inbox, now, patience) = (Inbox::default(), Instant::now(), Duration::from_secs(5));
+        all(&mut inbox, sample(1, 0, 0, &[(0, 0, NEW)], false));
+        inbox.token(1, false, now);
+        assert_eq!(inbox.next_forgetting(patience), Some(now + patience));
+        inbox.token(1, true, now);
+        assert_eq!(inbox.next_forgetting(patience), None);
+        inbox.token(1, false, now);
+        inbox.forget_the_lost(now + patience / 2, patience);
+        assert!(inbox.end().is_none());
+        inbox.forget_the_lost(now + patience, patience);
+        assert!(matches!(inbox.end(), Some(Error::PeerDead)));
+    }
+
+    #[test]
+    fn damaged_samples_are_skipped() {
+        let mut inbox = Inbox::default();
+        assert_eq!(all(&mut inbox, Bytes::Copied(vec![7; 99])), [Saw::Skipped(99)]);
+        let Bytes::Copied(mut bytes) = sample(1, 0, 0, &[(0, 0, NEW), (0, 1, NEW)], false) else { unreachable!() };
+        for len in 0..bytes.len() {
+            let seen = all(&mut Inbox::default(), Bytes::Copied(bytes[..len].to_vec()));
+            assert!(seen.len() <= 2, "{len}");
+        }
+        bytes[OPENING + 24] ^= 0xFF;
+        assert_eq!(all(&mut inbox, Bytes::Copied(bytes)), [Saw::Frame(0), Saw::Skipped(24)]);
+        // What was skipped is missing.
+        assert_eq!(all(&mut inbox, sample(1, 0, 2, &[(0, 2, NEW)], false)), [Saw::Gap(1, 2), Saw::Frame(2)]);
+    }
+}

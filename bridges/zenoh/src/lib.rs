@@ -2,8 +2,8 @@
 //!
 //! [`Sender`] and [`Receiver`] are a [`FrameSender`](slipring::transport::FrameSender) and a
 //! [`FrameReceiver`](slipring::transport::FrameReceiver) whose transport is a key of Zenoh. The
-//! program `slipring-zenoh` relays between them and every endpoint of slipring. `README.md` says how,
-//! and what is guaranteed.
+//! program `slipring-zenoh` relays between them and every endpoint of slipring. `README.md` says
+//! how, and what is guaranteed.
 //!
 //! ```no_run
 //! use slipring::frame::{Event, Header};
@@ -35,7 +35,7 @@ mod sender;
 mod wire;
 
 pub use link::Link;
-pub use receiver::Receiver;
+pub use receiver::{Receiver, Senders, senders_of};
 pub use sender::Sender;
 
 use slipring::transport::{Capabilities, DeliveryOrder, tcp};

@@ -12,8 +12,8 @@ use crate::failed;
 /// How a session is connected. By default it opens no port and looks for no peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// A configuration file of Zenoh (JSON5), for TLS, access control and everything else. The other
-    /// fields are added to it.
+    /// A configuration file of Zenoh (JSON5), for TLS, access control and everything else. The
+    /// other fields are added to it.
     pub config: Option<PathBuf>,
     /// `peer` (the default), `client` or `router`.
     pub mode: Option<String>,
@@ -47,8 +47,6 @@ impl Link {
         if self.config.is_none() {
             set("scouting/multicast/enabled", self.scout.to_string())?;
             set("listen/endpoints", "[]".to_owned())?;
-            // A receiver that does not keep up holds up its senders; it does not end the connection.
-            set("transport/link/tx/queue/congestion_control/block/wait_before_close", BLOCK_US.to_string())?;
             set("connect/retry", "{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }".to_owned())?;
         } else if self.scout {
             set("scouting/multicast/enabled", "true".to_owned())?;
@@ -65,9 +63,6 @@ impl Link {
         Ok(config)
     }
 }
-
-/// How long a sender may be held up: a day, in microseconds.
-const BLOCK_US: u64 = 24 * 3600 * 1_000_000;
 
 fn quoted(text: &str) -> String {
     format!("{text:?}")

@@ -1,11 +1,12 @@
 //! `slipring-zenoh`: relays frames between endpoints of slipring and keys of Zenoh.
 //!
-//! `slipring-zenoh ring:NAME zenoh:KEY` sends, `slipring-zenoh zenoh:KEY ring:NAME` receives. Options,
-//! messages and exit codes are those of `slipring relay`, where they mean the same.
+//! `slipring-zenoh ring:NAME zenoh:KEY` sends, `slipring-zenoh zenoh:KEY ring:NAME` receives.
+//! Options, messages and exit codes are those of `slipring relay`, where they mean the same.
 
 #![forbid(unsafe_code)]
 
 mod forward;
+mod patterns;
 mod place;
 mod report;
 mod stop;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use slipring_zenoh::{Link, Policy};
+use zenoh::Wait;
 
 use crate::forward::Options;
 use crate::place::Place;
@@ -26,6 +28,9 @@ const EXAMPLES: &str = "\
 Examples:
   slipring-zenoh zenoh:site1/ticks ring:ticks --listen tcp/0.0.0.0:7447
   slipring-zenoh ring:ticks zenoh:site1/ticks --connect tcp/10.0.0.1:7447
+  slipring-zenoh 'ring:ticks-*' 'zenoh:site1/ticks/**' --config zenoh.json5
+
+With a wildcard in both names, each matching ring has its key and each key its ring, also those that appear later.
 
 Without --config, --connect, --listen and --scout, no port is opened and no peer is looked for. TLS and access control are \
 Zenoh's own, in the file of --config.
@@ -78,7 +83,8 @@ struct Cli {
     /// Give up (exit code 124) when for this long no frame has arrived, or none could be passed on
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Print JSON: the counters at the end; on stderr, an error is {"error": TEXT, "code": EXIT CODE}
+    /// Print JSON: the counters at the end; on stderr, an error is {"error": TEXT, "code": EXIT
+    /// CODE}
     #[arg(long)]
     json: bool,
     /// Print nothing on stderr but the reason of a failure
@@ -134,5 +140,6 @@ fn run(cli: Cli, context: &Context) -> Outcome {
     let stop = Stop::install()?;
     let session = link.open().map_err(Failure::from)?;
     let outcome = forward::run(&session, &source, &destination, &options, &stop, context);
+    let _ = session.close().wait(); // sends what is under way; the receivers have confirmed the frames
     stop.ended(outcome)
 }

@@ -8,12 +8,15 @@ use slipring::transport::{FrameReceiver, FrameSender};
 use slipring::{Deadline, Result};
 use zenoh::key_expr::KeyExpr;
 
+use crate::patterns::{Pattern, Rings};
 use crate::report::{Failure, Outcome, USAGE};
 
 /// One side of the bridge.
 pub(crate) enum Place {
     Zenoh(String),
     Slipring(Box<Endpoint>),
+    /// Many rings.
+    Rings(Rings),
 }
 
 impl Place {
@@ -21,6 +24,11 @@ impl Place {
         if let Some(key) = text.strip_prefix("zenoh:") {
             let key = KeyExpr::autocanonize(key.to_owned()).map_err(|error| Failure::new(USAGE, error))?;
             return Ok(Place::Zenoh(key.to_string()));
+        }
+        let (name, options) = text.split_at(text.find('?').unwrap_or(text.len()));
+        if let Some(names) = name.strip_prefix("ring:").and_then(|name| Pattern::parse(name, "*")) {
+            let directory = directory.map(Path::to_owned);
+            return Ok(Place::Rings(Rings { names, options: options.to_owned(), directory }));
         }
         let endpoint = match (Endpoint::parse(text)?, directory) {
             (Endpoint::Ring(ring), Some(directory)) => Endpoint::Ring(ring.in_directory(directory)),

@@ -1,23 +1,34 @@
-//! What Zenoh's threads pass to a receiver: samples, up to a number of bytes, and liveliness.
+//! What Zenoh's threads pass to a receiver: samples, up to a number of bytes, liveliness, and the
+//! questions of senders.
 //!
-//! Used by `receiver.rs` and `hub.rs`. With [`Policy::Block`] a full queue holds up the thread that
-//! reads from the network, so the sender is held up; with [`Policy::Drop`] the sample is dropped, and
-//! the position of the next one tells how many frames it had.
+//! Used by `receiver.rs`. It never holds up the thread that reads from the network, which serves
+//! every key. With [`Policy::Block`] the senders hold themselves up: they ask, and go on when the
+//! question has been answered, behind all that came before it. A sample beyond the limit is
+//! dropped, and the position of the next one tells how many frames it had.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use slipring::Deadline;
 use zenoh::bytes::ZBytes;
+use zenoh::query::Query;
 
 use crate::Policy;
 
-/// Bytes that wait for a receiver.
+/// Bytes that wait for a receiver, with [`Policy::Drop`].
 const ROOM: usize = 4 << 20;
+/// With [`Policy::Block`], for samples of senders that do not hold themselves up.
+const MOST: usize = 64 << 20;
 
 pub(crate) enum Arrival {
     Sample(ZBytes),
-    Token { epoch: u64, is_alive: bool },
+    Token {
+        epoch: u64,
+        is_alive: bool,
+    },
+    /// To be answered.
+    Question(Query),
 }
 
 #[derive(Default)]
@@ -31,15 +42,15 @@ struct State {
 }
 
 pub(crate) struct Queue {
-    policy: Policy,
+    room: usize,
     state: Mutex<State>,
     arrived: Condvar,
-    room: Condvar,
 }
 
 impl Queue {
     pub(crate) fn new(policy: Policy) -> Self {
-        Queue { policy, state: Mutex::default(), arrived: Condvar::new(), room: Condvar::new() }
+        let room = if policy == Policy::Drop { ROOM } else { MOST };
+        Queue { room, state: Mutex::default(), arrived: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -49,12 +60,9 @@ impl Queue {
     pub(crate) fn push(&self, arrival: Arrival) {
         let mut state = self.lock();
         if let Arrival::Sample(bytes) = &arrival {
-            while state.bytes >= ROOM && !state.is_closed {
-                if self.policy == Policy::Drop {
-                    state.dropped += 1;
-                    return;
-                }
-                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if state.bytes >= self.room {
+                state.dropped += 1;
+                return;
             }
             state.bytes += bytes.len();
         }
@@ -73,18 +81,13 @@ impl Queue {
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
                 if let Arrival::Sample(bytes) = &arrival {
-                    let was_full = state.bytes >= ROOM;
                     state.bytes -= bytes.len();
-                    if was_full {
-                        self.room.notify_all();
-                    }
                 }
                 return Some(arrival);
             }
             let deadline = deadline.filter(|deadline| !deadline.has_passed())?;
             state.sleepers += 1;
-            let waited =
-                self.arrived.wait_timeout(state, deadline.remaining().min(std::time::Duration::from_secs(3600)));
+            let waited = self.arrived.wait_timeout(state, deadline.remaining().min(Duration::from_secs(3600)));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.sleepers -= 1;
         }
@@ -95,12 +98,12 @@ impl Queue {
         self.lock().dropped
     }
 
-    /// From now on nothing is accepted, and pushes do not wait.
+    /// From now on nothing is accepted.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
-        state.arrivals.clear();
+        let arrivals = std::mem::take(&mut state.arrivals);
         drop(state);
-        self.room.notify_all();
+        drop(arrivals); // questions end without an answer
     }
 }

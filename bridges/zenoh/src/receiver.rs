@@ -52,10 +52,8 @@ impl Receiver {
         let queue = Arc::new(Queue::new(policy));
         let mut declared = Vec::new();
         let end = format!("{expression}/{OWN}/end");
-        let answer = session.declare_queryable(end.clone()).callback(|query| {
-            // Behind all samples that were sent before the question.
-            let _ = query.reply(query.key_expr().clone(), Vec::new()).wait();
-        });
+        let arrivals = Arc::clone(&queue);
+        let answer = session.declare_queryable(end).callback(move |query| arrivals.push(Arrival::Question(query)));
         declared.push(Declared::Queryable(answer.wait().map_err(failed)?));
         let arrivals = Arc::clone(&queue);
         let tokens = session.liveliness().declare_subscriber(format!("{expression}/{OWN}/*")).history(true);
@@ -82,8 +80,8 @@ impl Receiver {
         Ok(Receiver { queue, inbox: Inbox::default(), patience: PATIENCE, _declared: declared })
     }
 
-    /// Sets how long a sender may be lost until it counts as dead: the time that the network, or the
-    /// sender's bridge, has to come back. 10 s by default.
+    /// Sets how long a sender may be lost until it counts as dead: the time that the network, or
+    /// the sender's bridge, has to come back. 10 s by default.
     #[must_use]
     pub fn reconnect(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -96,8 +94,8 @@ impl Receiver {
         self.inbox.open()
     }
 
-    /// Samples that were dropped here, with [`Policy::Drop`], because they were not received in time.
-    /// Their frames are among the missing ones.
+    /// Samples that were dropped here, with [`Policy::Drop`], because they were not received in
+    /// time. Their frames are among the missing ones.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.queue.dropped()
@@ -117,6 +115,10 @@ impl Receiver {
             match self.queue.pop(until) {
                 Some(Arrival::Sample(bytes)) => self.inbox.accept(Bytes::new(bytes)),
                 Some(Arrival::Token { epoch, is_alive }) => self.inbox.token(epoch, is_alive, Instant::now()),
+                Some(Arrival::Question(query)) => {
+                    // Behind all samples that were sent before it. The sender may have left.
+                    let _ = query.reply(query.key_expr().clone(), Vec::new()).wait();
+                }
                 None => {
                     self.inbox.forget_the_lost(Instant::now(), self.patience);
                     if let Some(end) = self.inbox.end() {
@@ -157,6 +159,32 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.queue.close(); // a thread of Zenoh may wait for room
     }
+}
+
+/// Watches for senders until it is dropped: see [`senders_of`].
+pub struct Senders {
+    _subscriber: Subscriber<()>,
+}
+
+/// Calls `found` with the key of each sender that an expression matches, those that are there and
+/// those that come, on a thread of Zenoh. Senders with [`Policy::Block`] wait for a receiver.
+///
+/// # Errors
+/// [`Error::Io`] with Zenoh's reason.
+pub fn senders_of(
+    session: &Session,
+    expression: &str,
+    found: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Senders> {
+    let tokens = session.liveliness().declare_subscriber(format!("{expression}/{OWN}/*")).history(true);
+    let tokens = tokens.callback(move |sample| {
+        if let (SampleKind::Put, Some((key, _))) =
+            (sample.kind(), sample.key_expr().as_str().split_once(&format!("/{OWN}/")))
+        {
+            found(key);
+        }
+    });
+    Ok(Senders { _subscriber: tokens.wait().map_err(failed)? })
 }
 
 /// The sender whose liveliness a token is.

@@ -65,6 +65,11 @@ impl Failure {
         self
     }
 
+    /// The same, whose message has been printed.
+    pub(crate) fn reported(self) -> Self {
+        Failure::silent(self.code)
+    }
+
     pub(crate) fn report(self, context: &Context) -> ExitCode {
         match self.message {
             Some(message) if context.json => eprintln!("{}", json!({ "error": message, "code": self.code })),
@@ -72,6 +77,12 @@ impl Failure {
             None => {}
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.message.as_deref().unwrap_or_default())
     }
 }
 

@@ -2,17 +2,18 @@
 //!
 //! Used by programs, and by `main.rs`. Relies on `wire.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slipring::frame::{Form, Frame, Header, Sequencer, control};
 use slipring::transport::{Capabilities, FrameSender};
 use slipring::{Deadline, Error, Result};
+use zenoh::handlers::FifoChannelHandler;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Publisher;
 use zenoh::qos::CongestionControl;
-use zenoh::query::{ConsolidationMode, QueryTarget};
+use zenoh::query::{ConsolidationMode, QueryTarget, Reply};
 use zenoh::{Session, Wait};
 
 use crate::wire::{OPENING, Opening, frame_at};
@@ -20,14 +21,20 @@ use crate::{CAPABILITIES, OWN, Policy, failed};
 
 /// Bytes of frames in one sample. With the rest of a message it fits into one batch of Zenoh.
 const SAMPLE: usize = 48 << 10;
+/// With [`Policy::Block`], a sender asks its receivers after so many bytes, and sends no more than
+/// twice as many before they have answered. That is less than the network buffers of a connection
+/// hold.
+const WINDOW: usize = 512 << 10;
+/// How long the answer may take. If the receivers are lost, Zenoh ends the question at once.
+const ANSWER: Duration = Duration::from_secs(24 * 3600);
 /// How long a closing sender waits for its receivers, without a deadline.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// The sending end of a key.
 ///
-/// Frames are collected until [`flush`](slipring::transport::FrameSenderExt::flush), or until a sample
-/// is full. With [`Policy::Block`] a sender waits until there is a receiver, and while the receivers
-/// do not keep up; a call that waits for the network does not end at its deadline. With
+/// Frames are collected until [`flush`](slipring::transport::FrameSenderExt::flush), or until a
+/// sample is full. With [`Policy::Block`] a sender waits until there is a receiver, and while the
+/// receivers do not keep up; a call that waits for the network does not end at its deadline. With
 /// [`Policy::Drop`] it never waits.
 pub struct Sender {
     session: Session,
@@ -48,6 +55,9 @@ pub struct Sender {
     frames: u64,
     is_closed: bool,
     last: Option<Arc<Mutex<Last>>>,
+    /// Bytes since the last question, and the questions that are not answered yet.
+    unasked: usize,
+    asked: VecDeque<FifoChannelHandler<Reply>>,
 }
 
 /// Whether there is a subscriber.
@@ -120,20 +130,23 @@ impl Sender {
             frames: 0,
             is_closed: false,
             last: None,
+            unasked: 0,
+            asked: VecDeque::new(),
         })
     }
 
     /// Keeps the sequence numbers of the frames. `source` says where they come from, such as
-    /// [`Ring::generation`](slipring::Ring::generation): another sender of the same source continues
-    /// its numbers, and its receivers are told exactly what was lost between the two. 0 is unknown.
+    /// [`Ring::generation`](slipring::Ring::generation): another sender of the same source
+    /// continues its numbers, and its receivers are told exactly what was lost between the two. 0
+    /// is unknown.
     #[must_use]
     pub fn keep_numbers(mut self, source: u64) -> Self {
         (self.keeps_numbers, self.source) = (true, source);
         self
     }
 
-    /// Answers queries of the key with the newest frame of each stream, so that a receiver that comes
-    /// later gets it at once: for latest values.
+    /// Answers queries of the key with the newest frame of each stream, so that a receiver that
+    /// comes later gets it at once: for latest values.
     ///
     /// # Errors
     /// [`Error::Io`] with Zenoh's reason.
@@ -158,12 +171,12 @@ impl Sender {
         Ok(self)
     }
 
-    /// Waits until there is a receiver.
+    /// With [`Policy::Block`], waits until there is a receiver, and the receivers have room.
     ///
     /// # Errors
     /// [`Error::Timeout`].
-    pub fn wait_for_receiver(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.matching.wait(deadline.into())
+    pub fn wait_for_receiver(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.have_receiver(deadline.into())
     }
 
     /// Tells the receivers that `frames` frames before the next one will not come.
@@ -225,7 +238,35 @@ impl Sender {
             last.lock().unwrap_or_else(PoisonError::into_inner).position = self.position;
         }
         let sample = std::mem::replace(&mut self.sample, Vec::with_capacity(OPENING + SAMPLE));
-        self.publisher.put(sample).wait().map_err(failed)
+        self.unasked += sample.len();
+        self.publisher.put(sample).wait().map_err(failed)?;
+        if self.policy == Policy::Block && self.unasked >= WINDOW {
+            self.unasked = 0;
+            let question = self.ask(ANSWER)?;
+            self.asked.push_back(question);
+        }
+        Ok(())
+    }
+
+    /// Asks every receiver to answer when it has received all that was sent.
+    fn ask(&self, time: Duration) -> Result<FifoChannelHandler<Reply>> {
+        let question = self.session.get(format!("{}/{OWN}/end", self.key)).target(QueryTarget::All);
+        let question = question.consolidation(ConsolidationMode::None).timeout(time);
+        question.congestion_control(CongestionControl::Block).wait().map_err(failed)
+    }
+
+    /// Waits until the receivers have room.
+    fn wait_for_answer(&mut self, deadline: Deadline) -> Result<()> {
+        while self.asked.len() > 1 {
+            let until = Instant::now() + deadline.remaining().min(Duration::from_secs(3600));
+            match self.asked[0].recv_deadline(until) {
+                Ok(Some(_)) => {}
+                Ok(None) if deadline.has_passed() => return Err(Error::Timeout),
+                Ok(None) => {}
+                Err(_) => drop(self.asked.pop_front()), // all that are there have answered
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, header: Header, payload: &[u8]) -> Result<()> {
@@ -256,23 +297,24 @@ impl Sender {
         self.collect(frame.header, frame.stamp, frame.payload)
     }
 
-    fn have_receiver(&self, deadline: Deadline) -> Result<()> {
-        if self.policy == Policy::Drop { Ok(()) } else { self.matching.wait(deadline) }
+    fn have_receiver(&mut self, deadline: Deadline) -> Result<()> {
+        if self.policy == Policy::Drop {
+            return Ok(());
+        }
+        self.wait_for_answer(deadline)?;
+        self.matching.wait(deadline)
     }
 
-    /// Ends without BYE, as if the process had died: its receivers get [`Error::PeerDead`]. Frames that
-    /// are collected are not sent.
+    /// Ends without BYE, as if the process had died: its receivers get [`Error::PeerDead`]. Frames
+    /// that are collected are not sent.
     pub fn abandon(&mut self) {
         self.is_closed = true;
         self.token = None;
     }
 
-    /// Asks every receiver to answer behind all that was sent.
+    /// Waits until every receiver has received all that was sent.
     fn confirm(&self, deadline: Deadline) -> Result<()> {
-        let key = format!("{}/{OWN}/end", self.key);
-        let time = deadline.remaining().min(CLOSING);
-        let asked = self.session.get(key).target(QueryTarget::All).consolidation(ConsolidationMode::None);
-        let replies = asked.congestion_control(CongestionControl::Block).timeout(time).wait().map_err(failed)?;
+        let replies = self.ask(deadline.remaining().min(CLOSING))?;
         let mut answered = 0;
         while let Ok(reply) = replies.recv() {
             match reply.result() {
@@ -336,17 +378,17 @@ impl FrameSender for Sender {
     }
 
     fn close_until(&mut self, deadline: Deadline) -> Result<()> {
-        if !self.is_closed {
-            self.put()?;
-            let next = Header { seq: self.sequencer.next(0), ..Header::PLAIN };
-            self.begin(next)?;
-            Frame::new(Header::control(control::BYE, 0)?, &[])?.encode(Form::Short, &mut self.sample)?;
-            self.put()?;
-            self.is_closed = true;
+        if self.is_closed {
+            return Ok(());
         }
+        self.put()?;
         if self.policy == Policy::Block {
-            self.confirm(deadline)?;
+            self.confirm(deadline)?; // before BYE, after which a receiver may leave
         }
+        self.begin(Header { seq: self.sequencer.next(0), ..Header::PLAIN })?;
+        Frame::new(Header::control(control::BYE, 0)?, &[])?.encode(Form::Short, &mut self.sample)?;
+        self.put()?;
+        self.is_closed = true;
         self.token = None; // after all that was sent
         Ok(())
     }

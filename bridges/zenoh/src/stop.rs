@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -30,6 +31,14 @@ impl Stop {
 
     pub(crate) fn asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps, unless an end is requested.
+    pub(crate) fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.asked() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50).min(time));
+        }
     }
 
     /// The outcome, or that of the signal: 128 plus its number, as in shells.

@@ -7,7 +7,7 @@
 //!   0  16  header of the HELLO, on the stream of the sample's first frame
 //!  16  32  HELLO: epoch of the sender, sequence number of the first frame, feature bits
 //!  48   8  position: the number of application frames that the sender sent before this sample
-//!  56   8  source: where the frames and their numbers come from (a ring's generation), 0 if unknown
+//!  56   8  source: where frames and numbers come from (a ring's generation), 0 if unknown
 //!  64      frames, each padded to 8 bytes
 //! ```
 //! The position makes gaps exact: a receiver knows how many frames a lost sample had, of whatever
@@ -21,8 +21,8 @@ use slipring::{Error, Result};
 pub(crate) const OPENING: usize = SHORT + HELLO;
 const HELLO: usize = Hello::LEN + 16;
 
-/// A feature of the HELLO, which may be ignored: the frames were sent before, and are repeated for a
-/// receiver that has come since. They count in no position.
+/// A feature of the HELLO, which may be ignored: the frames were sent before, and are repeated for
+/// a receiver that has come since. They count in no position.
 const REPEATS: u64 = 1 << 33;
 
 /// What a sample says before its frames.

@@ -1,5 +1,5 @@
-//! Rings in a directory of their own, bridges as processes, and a consumer that counts by the numbers
-//! of the frames.
+//! Rings in a directory of their own, bridges as processes, and a consumer that counts by the
+//! numbers of the frames.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

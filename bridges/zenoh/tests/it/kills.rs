@@ -1,5 +1,5 @@
-//! Either bridge is killed, at any time, and restarted: what was delivered and what was missed is what
-//! was sent, and what comes twice is marked.
+//! Either bridge is killed, at any time, and restarted: what was delivered and what was missed is
+//! what was sent, and what comes twice is marked.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

@@ -55,7 +55,7 @@ fn configuration(rings: &Rings) -> String {
     let text = "{ mode: 'peer', scouting: { multicast: { enabled: false } }, listen: { endpoints: [] }, \
                  connect: { retry: { period_init_ms: 100, period_max_ms: 200, period_increase_factor: 1 } }, \
                  transport: { link: { tx: { lease: 800, keep_alive: 4, queue: { congestion_control: \
-                 { block: { wait_before_close: 60000000 } } } } } } }";
+                 { block: { wait_before_close: 1000000 } } } } } } }";
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -99,4 +99,42 @@ fn what_25_cuts_of_a_link_lose_is_told_exactly() {
     let (status, counted) = there.end();
     assert_eq!(status.code(), Some(if seen.missed > 0 { 4 } else { 0 }), "{errors}");
     assert_eq!((&counted["missing"], &counted["frames"]), (&seen.missed.into(), &seen.delivered.into()), "{errors}");
+}
+
+#[test]
+fn what_a_lost_router_loses_is_told_exactly() {
+    if !has_namespaces() {
+        return;
+    }
+    let (net, rings) = (Net::new("r"), Rings::new());
+    let config = configuration(&rings);
+    // The router is a bridge in router mode, whose own ring stays empty.
+    let (at, idle) = ("tcp/10.77.0.1:7447", ["ring:idle", "zenoh:idle", "--mode", "router"]);
+    let router = [&idle[..], &["--config", &config, "--listen", at]].concat();
+    let mut router = Bridge::start(&rings, Some(&net.names[0]), &router);
+    let client = ["--mode", "client", "--config", &config, "--connect", at];
+    let receiving = [&["zenoh:k", "ring:there", "--reconnect", "60s"], &client[..]].concat();
+    let there = Bridge::start(&rings, Some(&net.names[1]), &receiving);
+    let here = Bridge::start(&rings, Some(&net.names[1]), &[&["ring:here", "zenoh:k"], &client[..]].concat());
+    let mut rx = spsc::Consumer::open("there", &rings.options(Options::spsc(1 << 16))).unwrap();
+    let mut tx = spsc::Producer::open("here", &rings.options(Options::spsc(1 << 16))).unwrap();
+    let (last, delivered) = (&AtomicU64::new(u64::MAX), &AtomicU64::new(0));
+    let (seen, sent) = std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            for _ in 0..5 {
+                wait_for_more(delivered);
+                router.kill_and_restart();
+            }
+        });
+        let tx = &mut tx;
+        let sender = scope.spawn(move || send_until(tx, || killer.is_finished(), last));
+        let seen = consume_until(&mut rx, last, delivered);
+        (seen, sender.join().unwrap())
+    });
+    println!("{sent} sent: {seen:?}");
+    assert_eq!((seen.delivered + seen.missed, seen.unmarked, seen.marked), (sent, 0, 0));
+    drop(tx);
+    assert_eq!(here.end().0.code(), Some(0));
+    let (_, counted) = there.end();
+    assert_eq!((&counted["missing"], &counted["frames"]), (&seen.missed.into(), &seen.delivered.into()));
 }
