@@ -20,7 +20,7 @@ import slipring
 
 HERE = Path(__file__).parent
 ARGUMENTS = [int(one) for one in sys.argv[1:] if one.isdigit()]
-SIZE, FRAME, ROUNDS = (ARGUMENTS + [1 << 30, 1 << 16, 5][len(ARGUMENTS) :])[:3]
+SIZE, FRAME, ROUNDS = (ARGUMENTS + [1 << 30, 1 << 16, 9][len(ARGUMENTS) :])[:3]
 
 
 def send(name: str) -> None:
@@ -50,8 +50,20 @@ def build() -> str:
 
 def run(sender: list[str], receiver: list[str], rings: str) -> tuple[float, str]:
     environment = {**os.environ, "SLIPRING_DIR": rings}
-    rx = subprocess.Popen([*receiver, "recv", "data"], env=environment, stdout=subprocess.PIPE, text=True)
-    tx = subprocess.Popen([*sender, "send", "data", str(FRAME), str(SIZE // FRAME)], env=environment)
+    cpus = sorted(os.sched_getaffinity(0))
+    # Each side on a processor of its own: without that, the scheduler is what is measured.
+    rx = subprocess.Popen(
+        [*receiver, "recv", "data"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cpus[-1:]),
+    )
+    tx = subprocess.Popen(
+        [*sender, "send", "data", str(FRAME), str(SIZE // FRAME)],
+        env=environment,
+        preexec_fn=lambda: os.sched_setaffinity(0, cpus[:1]),
+    )
     line = rx.communicate()[0].split()
     assert tx.wait() == 0 and rx.returncode == 0 and int(line[1]) == SIZE // FRAME * FRAME, line
     slipring.remove("data", directory=rings)
