@@ -14,7 +14,8 @@
  *
  * Threads. A handle belongs to the thread that makes the first call on it after opening it. Open one
  * for each thread, or hand it over by slipring_take(). Another thread may close it while its owner
- * is in no call. Wakers and cancellers are for all threads. Do not leave a call by longjmp() or
+ * is in no call. Wakers and cancellers are for all threads; slipring_wake() and slipring_cancel() are
+ * also for signal handlers, and nothing else is. Do not leave a call by longjmp() or
  * pthread_cancel(): this thread's other calls would get -SLIPRING_EBUSY.
  *
  * fork. A handle belongs to the process that opened it: in a child every call gets
@@ -1237,8 +1238,9 @@ int slipring_server_recv(struct slipring_server *server,
 
 /**
  * Answers a request. Waits for room in its caller's lane, until the caller's deadline. Returns 0;
- * -SLIPRING_ENOTHELD for an unknown number; -SLIPRING_EMSGSIZE, of which the caller is told. A
- * caller that has gone is no error.
+ * -SLIPRING_ENOTHELD for an unknown number; -SLIPRING_EMSGSIZE, of which the caller is told;
+ * -SLIPRING_EPIPE, -SLIPRING_EPEERDEAD or -SLIPRING_ETIMEDOUT if the caller waits no longer, which
+ * ends this request only: go on with the next.
  */
 int slipring_reply(struct slipring_server *server, int64_t id, const void *reply, size_t len);
 

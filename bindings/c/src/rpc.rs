@@ -257,8 +257,9 @@ impl Server {
 }
 
 /// Answers a request. Waits for room in its caller's lane, until the caller's deadline. Returns 0;
-/// -SLIPRING_ENOTHELD for an unknown number; -SLIPRING_EMSGSIZE, of which the caller is told. A
-/// caller that has gone is no error.
+/// -SLIPRING_ENOTHELD for an unknown number; -SLIPRING_EMSGSIZE, of which the caller is told;
+/// -SLIPRING_EPIPE, -SLIPRING_EPEERDEAD or -SLIPRING_ETIMEDOUT if the caller waits no longer, which
+/// ends this request only: go on with the next.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_reply(server: *mut slipring_server, id: i64, reply: *const c_void, len: usize) -> c_int {
     status(table::with(server.cast(), |server: &mut Server| {

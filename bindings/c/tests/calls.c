@@ -148,7 +148,8 @@ TEST(requests_are_refused_deferred_and_cancelled) {
     pthread_barrier_wait(&step);
     pthread_barrier_wait(&step);
     CHECK_CODE(slipring_is_cancelled(server, request.id), 1);
-    CHECK_OK(slipring_reply(server, request.id, "x", 1));
+    int code = slipring_reply(server, request.id, "x", 1);
+    CHECK(code == 0 || code == -SLIPRING_EPIPE); /* the client may have closed */
     CHECK_CODE(slipring_is_cancelled(server, request.id), -SLIPRING_ENOTHELD);
     CHECK(pthread_join(thread, NULL) == 0);
     pthread_barrier_destroy(&step);

@@ -38,7 +38,8 @@ const HEAD: &str = "\
  *
  * Threads. A handle belongs to the thread that makes the first call on it after opening it. Open one
  * for each thread, or hand it over by slipring_take(). Another thread may close it while its owner
- * is in no call. Wakers and cancellers are for all threads. Do not leave a call by longjmp() or
+ * is in no call. Wakers and cancellers are for all threads; slipring_wake() and slipring_cancel() are
+ * also for signal handlers, and nothing else is. Do not leave a call by longjmp() or
  * pthread_cancel(): this thread's other calls would get -SLIPRING_EBUSY.
  *
  * fork. A handle belongs to the process that opened it: in a child every call gets
