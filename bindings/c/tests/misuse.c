@@ -367,6 +367,13 @@ TEST(threads_that_fight_for_a_handle) {
     CHECK_OK(slipring_close(shared_rx));
 }
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
+#ifndef __SANITIZE_THREAD__ /* it delays signals until the blocked call has returned */
 static int code_in_handler;
 
 static void on_signal(int signal) {
@@ -376,13 +383,6 @@ static void on_signal(int signal) {
     slipring_cancel(shared_canceller);
 }
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-
-#ifndef __SANITIZE_THREAD__ /* it delays signals until the blocked call has returned */
 TEST(a_signal_handler_within_a_call) {
     slipring_frame frame;
     struct sigaction action = {.sa_handler = on_signal};
