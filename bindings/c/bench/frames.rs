@@ -1,5 +1,7 @@
-//! What a frame of 64 bytes costs from Rust: the same as `frames.c`, which `make bench` compares.
+//! What a frame of 64 bytes costs from Rust: the same as `frames.c`, which `make bench` compares. As
+//! there, the library does not know the length when it is compiled.
 
+use std::hint::black_box;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -26,7 +28,7 @@ fn main() -> slipring::Result<()> {
         start = Instant::now();
         for i in 0..FRAMES {
             payload[0] = i as u8;
-            tx.try_send(&payload)?;
+            tx.try_send(black_box(&payload[..]))?;
             sum = sum.wrapping_add(rx.try_recv()?[0].into());
         }
     }
@@ -35,8 +37,8 @@ fn main() -> slipring::Result<()> {
         start = Instant::now();
         for i in 0..FRAMES {
             payload[0] = i as u8;
-            tx.try_send(&payload)?;
-            rx.try_recv_into(&mut copy)?;
+            tx.try_send(black_box(&payload[..]))?;
+            rx.try_recv_into(black_box(&mut copy[..]))?;
             sum = sum.wrapping_add(copy[0].into());
         }
     }
@@ -47,7 +49,7 @@ fn main() -> slipring::Result<()> {
     let producing = std::thread::spawn(move || -> slipring::Result<()> {
         for i in 0..FRAMES {
             payload[0] = i as u8;
-            tx.send(&payload)?;
+            tx.send(black_box(&payload[..]))?;
         }
         Ok(())
     });

@@ -142,12 +142,23 @@ impl Producer {
         }
     }
 
+    /// Sends a frame of the agreed kind. The usual ring and kind go the shortest way, where the
+    /// header is a constant.
     #[inline(always)]
-    fn send(&mut self, header: Option<Header>, payload: &[u8], wait: Wait) -> Result<(), Failure> {
-        let header = match header {
-            Some(header) => header,
-            None => Header { kind: self.kind, ..Header::PLAIN },
-        };
+    fn send(&mut self, payload: &[u8], wait: Wait) -> Result<(), Failure> {
+        if let (End::Spsc(end), Header::DEFAULT_KIND) = (&mut self.end, self.kind) {
+            let producer = end.free()?;
+            match wait {
+                Wait::Not => producer.try_send(payload)?,
+                Wait::Forever => producer.send(payload)?,
+                Wait::Until(deadline) => producer.send_deadline(payload, deadline)?,
+            }
+            return Ok(());
+        }
+        self.send_frame(Header { kind: self.kind, ..Header::PLAIN }, payload, wait)
+    }
+
+    fn send_frame(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<(), Failure> {
         each_ring!(&mut self.end, end => {
             let producer = end.free()?;
             match wait {
@@ -284,8 +295,8 @@ pub(crate) fn anonymous(options: &Given<'_>, kind: c_int) -> Result<Ring, Failur
     }
 }
 
-fn header(kind: u16, stream: u16) -> Result<Option<Header>, Failure> {
-    Ok(Some(Header { stream, ..Header::new(kind, 0)? }))
+fn header(kind: u16, stream: u16) -> Result<Header, Failure> {
+    Ok(Header { stream, ..Header::new(kind, 0)? })
 }
 
 /// Opens a producer.
@@ -321,7 +332,7 @@ pub extern "C" fn slipring_send(
     timeout_ns: i64,
 ) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
-        producer.send(None, bytes(data, len)?, Wait::of(timeout_ns))?;
+        producer.send(bytes(data, len)?, Wait::of(timeout_ns))?;
         Ok(0)
     }))
 }
@@ -338,7 +349,7 @@ pub extern "C" fn slipring_send_frame(
     timeout_ns: i64,
 ) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
-        producer.send(header(kind, stream)?, bytes(data, len)?, Wait::of(timeout_ns))?;
+        producer.send_frame(header(kind, stream)?, bytes(data, len)?, Wait::of(timeout_ns))?;
         Ok(0)
     }))
 }
@@ -376,7 +387,7 @@ pub extern "C" fn slipring_commit(producer: *mut slipring_producer, len: usize) 
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_commit_frame(producer: *mut slipring_producer, kind: u16, stream: u16, len: usize) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
-        producer.commit(header(kind, stream)?, len).map(|()| 0)
+        producer.commit(Some(header(kind, stream)?), len).map(|()| 0)
     }))
 }
 
@@ -426,7 +437,7 @@ pub extern "C" fn slipring_send_batch(
         let mut wait = Wait::of(timeout_ns);
         let mut sent = 0;
         for payload in payloads {
-            match producer.send(None, bytes(payload.data, payload.len)?, wait) {
+            match producer.send(bytes(payload.data, payload.len)?, wait) {
                 Ok(()) => sent += 1,
                 Err(failure) if sent == 0 => return Err(failure),
                 Err(_) => break,
