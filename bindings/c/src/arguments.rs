@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use slipring::broadcast::{SlowPolicy, Start};
 use slipring::endpoint::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
-use slipring::{Deadline, Idle, Options, Redelivery};
+use slipring::{Deadline, Idle, Options, Redelivery, Ring};
 
 use crate::error::{Failure, SLIPRING_EINVAL, SLIPRING_EOPNOTSUPP};
 
@@ -284,6 +284,18 @@ impl<'a> Given<'a> {
             Some(directory) => ring.in_directory(directory),
             None => ring,
         }
+    }
+
+    /// Agrees on the stated type before this participant attaches to the ring, if there is one of that
+    /// name: the others do not see one that comes, is refused and leaves. If it is created meanwhile,
+    /// it agrees after attaching.
+    pub(crate) fn agree_before(&self, name: &str, ring: &Options) -> Result<(), Failure> {
+        if let Some(description) = self.message_type {
+            if let Ok(ring) = Ring::open(name, ring) {
+                ring.agree_on_type(description)?;
+            }
+        }
+        Ok(())
     }
 
     /// What has no directory and no stated type: the primitives and transports.

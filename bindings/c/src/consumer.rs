@@ -171,6 +171,7 @@ impl Consumer {
 
     fn open_ring(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
         let ring = options.ring(0)?;
+        options.agree_before(name, &ring)?;
         Ok(Consumer::new(match options.raw.kind {
             SLIPRING_SPSC => End::Spsc(Receiving::new(spsc::Consumer::open(name, &ring)?)),
             SLIPRING_MPMC => End::Mpmc(Receiving::new(mpmc::Consumer::open(name, &ring)?)),

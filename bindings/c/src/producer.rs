@@ -79,6 +79,7 @@ impl Producer {
 
     fn open_ring(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
         let ring = options.ring(0)?;
+        options.agree_before(name, &ring)?;
         Ok(Producer::new(match options.raw.kind {
             crate::arguments::SLIPRING_SPSC => End::Spsc(Lent::new(spsc::Producer::open(name, &ring)?)),
             crate::arguments::SLIPRING_MPMC => End::Mpmc(Lent::new(mpmc::Producer::open(name, &ring)?)),

@@ -95,6 +95,16 @@ TEST(a_mismatch_names_both_types) {
     slipring::remove("mismatch");
 }
 
+TEST(a_refused_participant_is_not_seen_by_the_others) {
+    slipring::typed_producer<Quote> tx("refused", slipring::options(slipring::kind::spsc).capacity(4096));
+    while (tx.try_send({1, 2, {}})) continue;
+    CHECK(slipring::typed_consumer<Narrow>::try_open("refused").code() == errc::other_type);
+    CHECK(slipring::typed_consumer<Narrow>::try_open("refused", slipring::kind::spsc).code() == errc::other_type);
+    /* It waits for room, as before: no consumer has come and closed. */
+    CHECK(tx.try_send({3, 4, {}}, std::chrono::milliseconds(1)).code() == errc::timed_out);
+    slipring::remove("refused");
+}
+
 TEST(a_frame_of_another_type_is_skipped) {
     slipring::typed_producer<Quote> tx("skipped", slipring::kind::spsc);
     slipring::typed_consumer<Quote> rx("skipped");
