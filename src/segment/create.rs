@@ -3,6 +3,7 @@
 //! Used by the rings' constructors. A named segment gets its name last: an incomplete one is never
 //! visible, and a creator that is killed leaves nothing behind.
 
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::io::ErrorKind::{InvalidInput, OutOfMemory, StorageFull};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fchown, fcntl_add_seals,
-    fstat, fstatvfs, ftruncate, linkat, memfd_create, openat,
+    fstat, fstatfs, ftruncate, linkat, memfd_create, openat,
 };
 use rustix::io::Errno;
 use rustix::param::page_size;
@@ -130,9 +131,25 @@ fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     })
 }
 
-/// The bytes that are free in the file system of `file`. Some (that of a memfd) report no limit.
+/// The bytes that can be allocated for `file`; `None` if there is no limit or none is known. A memfd
+/// is on a tmpfs without a limit, and the limit of another tmpfs may be above what memory is there.
+/// The kernel would not refuse to allocate more: it would kill processes to make room.
 fn room(file: &OwnedFd) -> Option<u64> {
-    fstatvfs(file).ok().filter(|fs| fs.f_blocks > 0).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+    const TMPFS: i64 = 0x0102_1994;
+    let fs = fstatfs(file).ok()?;
+    let free = (fs.f_blocks > 0).then(|| fs.f_bavail.saturating_mul(fs.f_bsize as u64));
+    let memory = (fs.f_type as i64 == TMPFS).then(free_memory).flatten();
+    free.into_iter().chain(memory).min()
+}
+
+/// The bytes of memory and swap that the kernel can give without killing a process, if /proc is there.
+fn free_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some(kib("MemAvailable")?.saturating_add(kib("SwapFree").unwrap_or(0)).saturating_mul(1024))
 }
 
 /// Gives the file the group of its directory, if the group is to share it and this process is a

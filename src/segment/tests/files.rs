@@ -127,6 +127,21 @@ fn a_full_file_system_is_an_error_at_creation_that_says_what_is_needed() {
     assert!(directory.list().unwrap().is_empty());
 }
 
+/// A memfd is in no file system with a limit. The allocation of a giant one took all memory, and the
+/// kernel killed other processes for it.
+#[test]
+fn a_memfd_larger_than_the_memory_is_an_error_at_creation() {
+    if !std::path::Path::new("/proc/meminfo").exists() {
+        eprintln!("skipped: without /proc the free memory is unknown");
+        return;
+    }
+    let giant = Geometry::spsc(1 << 40, &Settings::default()).unwrap();
+    let error = Segment::memfd(giant, &Options::default()).err().unwrap();
+    let Error::Io { source, .. } = &error else { panic!("{error}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    assert!(source.to_string().contains(&format!("{} bytes are needed, ", giant.total_len)), "{error}");
+}
+
 #[test]
 fn prefaulted_and_locked_memory_is_resident() {
     if again::emulator().is_some() {
