@@ -17,8 +17,8 @@ use crate::{Context, output, parts, target, units};
   slipring info jobs
   slipring info jobs --json | jq '.participants[] | select(.alive | not)'
 
-STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a debugger);
-         of another pid namespace only live and dead can be told
+STATE    live, dead (not yet noticed), stopped (SIGSTOP), traced (by a
+         debugger); of another pid namespace only live and dead can be told
 PID      with * if it is one of another pid namespace, such as a container's,
          with ? if that is not known
 HOLDS    slots that it fills or reads (mpmc); if it is stopped, others wait

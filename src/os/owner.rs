@@ -29,6 +29,7 @@ pub(crate) fn is_trusted(fd: BorrowedFd<'_>, stat: &Stat, trust_group: bool) -> 
 
 /// Whether `uid` is this user: of a peer, or of a file that is not open. False if it may as well be
 /// a user that this namespace does not map.
+#[cfg_attr(not(feature = "transports"), allow(dead_code, reason = "only transports have peers"))]
 pub(crate) fn is_us(uid: u32) -> bool {
     uid == geteuid().as_raw() && is_certain(uid)
 }
