@@ -13,10 +13,10 @@ use slipring::{Deadline, Error};
 use slipring_zenoh::{Policy, Receiver, Sender};
 use zenoh::Session;
 
-use crate::patterns;
 use crate::place::{Place, Source, open_destination, open_source};
 use crate::report::{Context, Failure, LOST, Outcome, TIMEOUT, Tally, USAGE};
 use crate::stop::Stop;
+use crate::{calls, patterns};
 
 /// The length of a slice: how long a wait lasts until it checks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
@@ -38,6 +38,11 @@ impl Options {
     /// The options of one pair among many, which goes on with the next sender.
     pub(crate) fn of_one(&self, names: [String; 2]) -> Self {
         Options { names, follow: true, ..self.clone() }
+    }
+
+    /// Whether there are options that mean nothing for calls.
+    fn are_of_frames(&self) -> bool {
+        self.count.is_some() || self.follow || self.timeout.is_some()
     }
 }
 
@@ -75,6 +80,15 @@ pub(crate) fn run(
         (Place::Zenoh(expression), Place::Rings(rings)) => {
             let keys = patterns::of_key(expression).ok_or_else(no_pattern)?;
             return patterns::receive(session, expression, &keys, rings, options, stop, context);
+        }
+        (Place::Calls(..), _) | (_, Place::Calls(..)) if options.are_of_frames() => {
+            return Err(Failure::new(USAGE, "--count, --follow and --timeout are for frames, not for calls"));
+        }
+        (Place::Calls(name, directory), Place::Zenoh(key)) => {
+            return calls::ask(session, name, directory.as_deref(), key, options, stop, context);
+        }
+        (Place::Zenoh(key), Place::Calls(name, directory)) => {
+            return calls::answer(session, key, name, directory.as_deref(), options, stop, context);
         }
         (Place::Slipring(_), Place::Zenoh(key)) if key.contains('*') => {
             return Err(Failure::new(USAGE, "a key to send on has no wildcard, unless the rings have one").at(key));

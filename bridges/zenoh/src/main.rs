@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod calls;
 mod forward;
 mod patterns;
 mod place;
@@ -29,6 +30,9 @@ Examples:
   slipring-zenoh zenoh:site1/ticks ring:ticks --listen tcp/0.0.0.0:7447
   slipring-zenoh ring:ticks zenoh:site1/ticks --connect tcp/10.0.0.1:7447
   slipring-zenoh 'ring:ticks-*' 'zenoh:site1/ticks/**' --config zenoh.json5
+  slipring-zenoh rpc:prices zenoh:site1/prices --connect tcp/10.0.0.1:7447
+
+rpc:NAME is a server for the callers of NAME here (slipring::rpc), or as DST, a caller of the server NAME here.
 
 With a wildcard in both names, each matching ring has its key and each key its ring, also those that appear later.
 

@@ -1,6 +1,6 @@
 //! One side of the bridge: a key of Zenoh, or an endpoint of slipring.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use slipring::Kind;
 use slipring::endpoint::Endpoint;
@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Slipring(Box<Endpoint>),
     /// Many rings.
     Rings(Rings),
+    /// The calls of a name, in a directory of rings.
+    Calls(String, Option<PathBuf>),
 }
 
 impl Place {
@@ -24,6 +26,9 @@ impl Place {
         if let Some(key) = text.strip_prefix("zenoh:") {
             let key = KeyExpr::autocanonize(key.to_owned()).map_err(|error| Failure::new(USAGE, error))?;
             return Ok(Place::Zenoh(key.to_string()));
+        }
+        if let Some(name) = text.strip_prefix("rpc:") {
+            return Ok(Place::Calls(name.to_owned(), directory.map(Path::to_owned)));
         }
         let (name, options) = text.split_at(text.find('?').unwrap_or(text.len()));
         if let Some(names) = name.strip_prefix("ring:").and_then(|name| Pattern::parse(name, "*")) {

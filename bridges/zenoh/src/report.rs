@@ -13,7 +13,9 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use slipring::Error;
@@ -176,6 +178,39 @@ impl Tally {
             (0, bytes) => Err(Failure::new(LOST, format_args!("{bytes} bytes skipped as unreadable")).at(subject)),
             (1, _) => Err(Failure::new(LOST, "1 frame is missing").at(subject)),
             _ => Err(Failure::new(LOST, format_args!("{n} frames are missing")).at(subject)),
+        }
+    }
+}
+
+/// The counters of calls. Threads share them.
+pub(crate) struct Calls {
+    pub(crate) calls: AtomicU64,
+    pub(crate) answered: AtomicU64,
+    start: Instant,
+    said: Mutex<Instant>,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Calls { calls: AtomicU64::new(0), answered: AtomicU64::new(0), start: now, said: Mutex::new(now) }
+    }
+
+    /// As [`Tally::say`].
+    pub(crate) fn say(&self, names: &[String; 2], stats: bool, at_the_end: bool, context: &Context) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = stats && said.elapsed() >= Duration::from_secs(1);
+        if !(is_time || at_the_end && (stats || context.json)) {
+            return;
+        }
+        *said = Instant::now();
+        let [calls, answered] = [&self.calls, &self.answered].map(|counter| counter.load(Ordering::Relaxed));
+        let seconds = self.start.elapsed().as_secs_f64();
+        if context.json {
+            let [from, to] = names;
+            println!("{}", json!({ "from": from, "to": to, "calls": calls, "answered": answered, "seconds": seconds }));
+        } else {
+            eprintln!("{} → {}: {calls} calls, {answered} answered", names[0], names[1]);
         }
     }
 }

@@ -50,12 +50,21 @@ fn a_signal_ends_each_side_with_its_code_and_a_last_line() {
 
 #[test]
 fn with_follow_the_next_sender_is_received() {
-    let (rings, here, mut there, tx, mut rx) = chain(&["--follow"]);
-    drop(tx);
-    assert_eq!(here.end().0.code(), Some(0));
-    assert!(there.is_running());
-    assert!(rx.recv_deadline(Duration::from_millis(300)).is_err());
+    let rings = Rings::new();
+    let at = address();
+    let there = Bridge::start(&rings, None, &["zenoh:one", "ring:there", "--listen", &at, "--follow"]);
+    let mut rx = spsc::Consumer::open("there", &rings.options(Options::spsc(1 << 16))).unwrap();
+    for (n, ring) in ["first", "second", "first"].into_iter().enumerate() {
+        let mut tx = spsc::Producer::open(ring, &rings.options(Options::spsc(1 << 16))).unwrap();
+        let here = Bridge::start(&rings, None, &[&format!("ring:{ring}"), "zenoh:one", "--connect", &at]);
+        tx.send_frame(header(), &payload(n as u64)).unwrap();
+        // An end of the sender before would come first.
+        assert_eq!(*rx.recv_deadline(Duration::from_secs(60)).unwrap(), *payload(n as u64));
+        drop(tx);
+        assert_eq!(here.end().0.code(), Some(0));
+    }
     there.terminate();
-    assert_eq!(there.end().0.code(), Some(143));
-    drop(rings);
+    let (status, counters) = there.end();
+    assert_eq!(status.code(), Some(143));
+    assert_eq!((&counters["frames"], &counters["missing"]), (&3.into(), &0.into()), "{counters}");
 }

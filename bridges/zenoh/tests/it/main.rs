@@ -1,5 +1,6 @@
 //! The bridge between processes, and between network namespaces.
 
+mod calls;
 mod chain;
 mod common;
 mod ends;
