@@ -32,8 +32,9 @@ pub struct Bell {
 }
 
 impl Bell {
-    pub fn new() -> PyResult<Self> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system)?;
+    pub fn new(py: Python<'_>) -> PyResult<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let fd = fd.map_err(|error| system(py, "create a descriptor for an event loop", error))?;
         Ok(Bell { fd: Arc::new(fd), token: Mutex::new(None) })
     }
 
@@ -117,7 +118,7 @@ fn started<'a>(py: Python<'_>, reactor: &'a mut Option<Reactor>) -> PyResult<&'a
                 }
             }
         };
-        spawn_without_signals(run).map_err(system)?;
+        spawn_without_signals("slipring-bells", run).map_err(|error| system(py, "start a thread", error))?;
         // That of a parent is left as it is: its thread and its locks are not in this process.
         std::mem::forget(reactor.replace(Reactor { pid, registry, armed, next: 0 }));
     }
@@ -125,14 +126,14 @@ fn started<'a>(py: Python<'_>, reactor: &'a mut Option<Reactor>) -> PyResult<&'a
 }
 
 /// Spawns a thread that blocks all signals: Python's handlers have to interrupt its main thread.
-fn spawn_without_signals(run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub fn spawn_without_signals(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: fills in the set.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
     // SAFETY: a set that was filled in, and room for the old one. A new thread inherits the mask.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-    let spawned = std::thread::Builder::new().name("slipring-bells".into()).spawn(run);
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
     // SAFETY: the mask that was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     spawned.map(drop)

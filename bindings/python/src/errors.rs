@@ -2,7 +2,6 @@
 //!
 //! Used by every call that can fail. The classes are looked up by name when one is raised.
 
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use slipring::Error;
 
@@ -79,6 +78,6 @@ pub fn closed_here(py: Python<'_>) -> PyErr {
 
 /// An error of a system call of the binding's own.
 #[cold]
-pub fn system(error: impl Into<std::io::Error>) -> PyErr {
-    PyOSError::new_err(error.into())
+pub fn system(py: Python<'_>, op: &'static str, error: impl Into<std::io::Error>) -> PyErr {
+    raise(py, Error::Io { op, source: error.into() })
 }

@@ -198,6 +198,11 @@ impl Frame {
         self.len()
     }
 
+    /// An empty frame is one, too: `while frame := rx.try_recv()` goes on.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
     fn __repr__(&self) -> String {
         let Header { kind, stream, seq, .. } = self.header;
         let released = if self.released() { ", released" } else { "" };

@@ -12,7 +12,7 @@ use crate::bytes::Bytes;
 use crate::errors::raise;
 use crate::exclusive::Exclusive;
 use crate::open::Opening;
-use crate::stream::fileno;
+use crate::stream::{fileno, wake};
 use crate::wait::Timeout;
 
 /// Writes the latest values of a board, by name.
@@ -106,7 +106,7 @@ impl LatestReader {
 
     /// (value, version, skipped) of a cell: the newest value; waits if there is none yet. `skipped` is the
     /// number of values that were replaced since this reader read last.
-    #[pyo3(signature = (cell = 0, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (cell = 0, timeout = Timeout::NEVER), text_signature = "($self, cell=0, timeout=None)")]
     fn read_tuple<'py>(&self, py: Python<'py>, cell: usize, timeout: Timeout) -> PyResult<Reading<'py>> {
         if let Some(reading) = self.try_read_tuple(py, cell)? {
             return Ok(reading);
@@ -136,7 +136,7 @@ impl LatestReader {
     }
 
     /// Waits until a watched cell has a value that was not read; returns its number.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn changed(&self, py: Python<'_>, timeout: Timeout) -> PyResult<usize> {
         if let Some(cell) = self.try_changed(py)? {
             return Ok(cell);
@@ -175,6 +175,7 @@ impl LatestReader {
     /// Leaves the board.
     fn close(&self) {
         self.handle.close();
+        wake(&self.bell);
     }
 
     /// Whether `close` was called.

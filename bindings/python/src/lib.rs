@@ -7,7 +7,7 @@
 //! | `sender.rs`, `sink.rs` | sending: the class and grants, where it sends |
 //! | `stream.rs`, `latest.rs`, `named.rs`, `rpc.rs`, `set.rs` | byte streams, boards, semaphores and locks, calls, sets |
 //! | `exclusive.rs` | a handle for one thread at a time |
-//! | `open.rs`, `errors.rs`, `wait.rs`, `bytes.rs` | options, exceptions, waiting without the GIL, buffers |
+//! | `open.rs`, `errors.rs`, `wait.rs`, `bytes.rs`, `fork.rs` | options, exceptions, waiting without the GIL, buffers, forked children |
 //! | `bell.rs` | descriptors for event loops |
 //!
 //! # Memory
@@ -25,6 +25,7 @@ mod bell;
 mod bytes;
 mod errors;
 mod exclusive;
+mod fork;
 mod frame;
 mod latest;
 mod named;
@@ -102,14 +103,14 @@ mod _native {
 
     /// Opens the sending end of an endpoint, as the command line names it: `tcp:localhost:7000`.
     #[pyfunction]
-    #[pyo3(signature = (endpoint, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (endpoint, timeout = Timeout::NEVER), text_signature = "(endpoint, timeout=None)")]
     fn open_sender(py: Python<'_>, endpoint: &str, timeout: Timeout) -> PyResult<Opened> {
         Sender::over_wire(py, endpoint, timeout.deadline()).map(|tx| Opened::new(End::Sender(tx)))
     }
 
     /// Opens the receiving end of an endpoint.
     #[pyfunction]
-    #[pyo3(signature = (endpoint, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (endpoint, timeout = Timeout::NEVER), text_signature = "(endpoint, timeout=None)")]
     fn open_receiver(py: Python<'_>, endpoint: &str, timeout: Timeout) -> PyResult<Opened> {
         Receiver::over_wire(py, endpoint, timeout.deadline()).map(|rx| Opened::new(End::Receiver(rx)))
     }

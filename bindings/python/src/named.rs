@@ -62,7 +62,7 @@ impl Semaphore {
 
     /// Takes a permit; waits for it at most `timeout` seconds, for ever with None. It is released at the
     /// end of a `with` block, or with its last reference.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Permit> {
         if let Some(permit) = self.try_permit(py)? {
             return Ok(permit);
@@ -176,7 +176,7 @@ impl Mutex {
 
     /// Locks it; waits at most `timeout` seconds, for ever with None. Unlocked at the end of a `with`
     /// block, or with the last reference and view.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn lock(&self, py: Python<'_>, timeout: Timeout) -> PyResult<MutexGuard> {
         if let Some(guard) = self.try_lock(py)? {
             return Ok(guard);
@@ -283,6 +283,11 @@ impl MutexGuard {
         self.len
     }
 
+    /// As that of the mutex: `if guard := mutex.try_lock()`.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
     fn __enter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -360,7 +365,7 @@ impl Event {
     }
 
     /// Waits until it is set, at most `timeout` seconds, for ever with None.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
         if self.handle.is_set() {
             return Ok(());

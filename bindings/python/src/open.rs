@@ -1,17 +1,23 @@
-//! The keyword options of the constructors.
+//! The keyword options of the constructors, and opening the ends of transports.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use slipring::{Error, Idle, Kind, Options, Redelivery, Result, Ring, WakeMode};
+use slipring::endpoint::Endpoint;
+use slipring::{Deadline, Error, Idle, Kind, Options, Redelivery, Result, Ring, WakeMode};
 
-use crate::errors::refuse;
+use crate::bell::spawn_without_signals;
+use crate::errors::{raise, refuse, system};
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::source::lock;
+use crate::wait::{SLICE, go_on, wait};
 
 /// The options that were passed.
 #[derive(Default)]
@@ -31,7 +37,7 @@ pub struct Opening {
     fail_without_consumer: Option<bool>,
     idle: Option<String>,
     wake: Option<String>,
-    create: Option<bool>,
+    pub create: Option<bool>,
     pub message_type: Option<String>,
 }
 
@@ -136,6 +142,9 @@ impl Opening {
     }
 
     /// Opens the ring as `create` says, and attaches: by `attach`, or by `open`, which does both.
+    ///
+    /// Before it attaches to a ring that exists, it agrees on the type: the others do not see a participant
+    /// that comes, is refused and leaves. If the ring is created meanwhile, [`Opening::agree`] is later.
     pub fn attach<T>(
         &self,
         name: &str,
@@ -143,11 +152,20 @@ impl Opening {
         open: impl FnOnce(&str, &Options) -> Result<T>,
         attach: impl FnOnce(&Ring) -> Result<T>,
     ) -> Result<T> {
-        match self.create {
-            None => open(name, options),
-            Some(true) => attach(&Ring::create(name, options)?),
-            Some(false) => attach(&Ring::open(name, options)?),
-        }
+        let ring = match self.create {
+            None => {
+                if self.message_type.is_some() {
+                    if let Ok(ring) = Ring::open(name, options) {
+                        self.agree(&ring)?;
+                    }
+                }
+                return open(name, options);
+            }
+            Some(true) => Ring::create(name, options)?,
+            Some(false) => Ring::open(name, options)?,
+        };
+        self.agree(&ring)?;
+        attach(&ring)
     }
 
     /// Agrees with the peers on the type of the messages: the kind of the frames, if there is a type.
@@ -174,5 +192,52 @@ impl Opened {
     /// The end, for the first caller.
     pub fn take(&self) -> Option<End> {
         lock(&self.0).take()
+    }
+}
+
+/// How long a thread goes on opening a socket for a call that a signal has ended.
+const STEP: Duration = Duration::from_secs(10);
+
+/// Opens an end of a transport, and waits for its peer.
+///
+/// Connections are opened in one call, by a thread, so that Ctrl-C is noticed meanwhile: to end the call
+/// every [`SLICE`] would close the listener each time, with the peers that are connecting, and would never
+/// reach a distant host. The others keep nothing between two attempts, and have to be opened by the calling
+/// thread, whose signals one of them receives.
+pub fn open_wire<T: Send + 'static>(
+    py: Python<'_>,
+    endpoint: Endpoint,
+    deadline: Deadline,
+    open: fn(&Endpoint, Deadline) -> Result<T>,
+) -> PyResult<T> {
+    if !matches!(endpoint, Endpoint::Unix(_) | Endpoint::Seqpacket(_) | Endpoint::Tcp(_)) {
+        return wait(py, deadline, |slice| open(&endpoint, slice), go_on);
+    }
+    let (found, opened) = mpsc::sync_channel(0);
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let is_abandoned = Arc::clone(&abandoned);
+    let run = move || {
+        loop {
+            let outcome = open(&endpoint, deadline.min(Deadline::after(STEP)));
+            let is_over = !matches!(outcome, Err(Error::Timeout)) || deadline.has_passed();
+            if is_over || is_abandoned.load(Ordering::Relaxed) {
+                // Dropped, if nothing waits for it.
+                let _ = found.send(outcome);
+                return;
+            }
+        }
+    };
+    spawn_without_signals("slipring-open", run).map_err(|error| system(py, "start a thread", error))?;
+    let opened = Mutex::new(opened);
+    loop {
+        match py.detach(|| lock(&opened).recv_timeout(SLICE)) {
+            Ok(outcome) => return outcome.map_err(|error| raise(py, error)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(raise(py, Error::Cancelled)),
+        }
+        if let Err(raised) = py.check_signals() {
+            abandoned.store(true, Ordering::Relaxed);
+            return Err(raised);
+        }
     }
 }

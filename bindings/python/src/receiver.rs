@@ -1,6 +1,8 @@
 //! `Receiver`: the class behind `Consumer`, `Subscriber` and the receiving ends of transports.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -13,9 +15,10 @@ use slipring::{Deadline, Error, Kind, Readiness, Ring, mpmc, mpsc, spsc};
 use crate::bell::Bell;
 use crate::errors::{closed_here, raise, refuse};
 use crate::frame::Frame;
-use crate::open::{End, Opened, Opening};
+use crate::open::{End, Opened, Opening, open_wire};
 use crate::shelf::Shelf;
-use crate::source::{Copies, Lossy, Slots, Source, Taken, Wire};
+use crate::source::{Copies, Lossy, Slots, Source, Taken, Wire, lock};
+use crate::stream::wake;
 use crate::wait::{Timeout, wait};
 
 /// The receiving end of a ring or of a transport.
@@ -26,11 +29,13 @@ pub struct Receiver {
     /// The kind of frames that carry messages of the agreed type.
     message_kind: Option<u16>,
     bell: OnceLock<Bell>,
+    /// The next frame, if it was taken for a buffer that was too short for it; one for each thread that did so.
+    kept: Mutex<VecDeque<Frame>>,
 }
 
 impl Receiver {
     fn new(source: Arc<dyn Source>, name: &str, message_kind: Option<u16>) -> Self {
-        Receiver { source, name: name.into(), message_kind, bell: OnceLock::new() }
+        Receiver { source, name: name.into(), message_kind, bell: OnceLock::new(), kept: Mutex::default() }
     }
 
     pub fn over_spsc(rx: spsc::Consumer) -> Self {
@@ -43,13 +48,21 @@ impl Receiver {
 
     pub fn over_wire(py: Python<'_>, endpoint: &str, deadline: Deadline) -> PyResult<Self> {
         let parsed = Endpoint::parse(endpoint).map_err(|error| raise(py, error))?;
-        // Opening may wait for a peer, in one call: Ctrl-C is noticed in slices.
-        let rx = wait(py, deadline, |slice| parsed.open_receiver(slice), crate::wait::go_on)?;
+        let rx = open_wire(py, parsed, deadline, |endpoint, until| endpoint.open_receiver(until))?;
         Ok(Self::new(Arc::new(Copies::new(Wire::new(rx))), endpoint, None))
     }
 
     /// What a set needs to wait for this end.
     pub fn readiness(&self, py: Python<'_>) -> PyResult<Readiness> {
+        if self.keeps() {
+            self.fileno(py)?;
+            if let Some(bell) = self.bell.get() {
+                bell.ring();
+                // SAFETY: the bell keeps its descriptor open for this call, which duplicates it.
+                let fd = unsafe { BorrowedFd::borrow_raw(bell.fileno()) };
+                return Readiness::readable_fd(fd).map_err(|error| raise(py, error));
+            }
+        }
         self.source.readable().map_err(|error| self.told(py, error))
     }
 
@@ -84,20 +97,39 @@ impl Receiver {
         }
     }
 
-    fn take(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Taken> {
-        if let Some(taken) = self.try_take(py)? {
-            return Ok(taken);
+    fn keeps(&self) -> bool {
+        !lock(&self.kept).is_empty()
+    }
+
+    /// The frame that was kept, or the next one, if there is one.
+    fn try_next(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
+        let kept = lock(&self.kept).pop_front();
+        match kept {
+            Some(frame) => Ok(Some(frame)),
+            None => self.try_take(py)?.map(|taken| self.accept(py, taken)).transpose(),
+        }
+    }
+
+    fn next(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Frame> {
+        if let Some(frame) = self.try_next(py)? {
+            return Ok(frame);
         }
         if timeout.is_zero() {
             return Err(raise(py, Error::Empty));
         }
         let attempt = |slice| Arc::clone(&self.source).take(Some(slice));
-        wait(py, timeout.deadline(), attempt, |py| if self.source.is_closed() { Err(closed_here(py)) } else { Ok(()) })
+        let interrupted = |py: Python<'_>| if self.source.is_closed() { Err(closed_here(py)) } else { Ok(()) };
+        let taken = wait(py, timeout.deadline(), attempt, interrupted)?;
+        self.accept(py, taken)
     }
 
     /// Lets the bell ring at the next frame, if `fileno` was called.
     fn arm(&self, py: Python<'_>) -> PyResult<()> {
         let Some(bell) = self.bell.get() else { return Ok(()) };
+        if self.keeps() {
+            bell.ring();
+            return Ok(());
+        }
         match self.source.readable() {
             Ok(readiness) => bell.arm(py, readiness),
             // Another thread waits for the frame.
@@ -169,25 +201,23 @@ impl Receiver {
     }
 
     /// Receives the next frame; waits for it at most `timeout` seconds, for ever with None.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn recv(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Frame> {
-        let taken = self.take(py, timeout)?;
-        self.accept(py, taken)
+        self.next(py, timeout)
     }
 
     /// Receives the next frame if there is one, or returns None.
     fn try_recv(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
-        self.try_take(py)?.map(|taken| self.accept(py, taken)).transpose()
+        self.try_next(py)
     }
 
     /// Receives at least one frame, waiting for it, and those that are there behind it: up to `max`.
-    #[pyo3(signature = (max, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (max, timeout = Timeout::NEVER), text_signature = "($self, max, timeout=None)")]
     fn recv_batch<'py>(&self, py: Python<'py>, max: usize, timeout: Timeout) -> PyResult<Bound<'py, PyList>> {
         if max == 0 {
             return Err(refuse(py, "Invalid", "max: at least 1"));
         }
-        let first = self.take(py, timeout)?;
-        let frames = PyList::new(py, [self.accept(py, first)?])?;
+        let frames = PyList::new(py, [self.next(py, timeout)?])?;
         while frames.len() < max {
             // An error is met again by the next call.
             let Ok(taken) = Arc::clone(&self.source).take(None) else { break };
@@ -196,18 +226,22 @@ impl Receiver {
         Ok(frames)
     }
 
-    /// Copies the next frame into `buffer`, releases it, and returns its length.
-    #[pyo3(signature = (buffer, timeout = Timeout::NEVER))]
+    /// Copies the next frame into `buffer`, releases it, and returns its length. If the buffer is too
+    /// short, it raises `TooLarge`, and the next call gets the frame.
+    #[pyo3(signature = (buffer, timeout = Timeout::NEVER), text_signature = "($self, buffer, timeout=None)")]
     fn recv_into(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout: Timeout) -> PyResult<usize> {
         let mut into = crate::bytes::Bytes::write(buffer)?;
-        let taken = self.take(py, timeout)?;
-        let frame = self.accept(py, taken)?;
+        let frame = self.next(py, timeout)?;
         let bytes = frame.bytes();
-        match into.as_mut_slice().get_mut(..bytes.len()) {
-            Some(into) => into.copy_from_slice(bytes),
-            None => return Err(raise(py, Error::TooLarge { max: into.as_mut_slice().len() })),
+        let (len, room) = (bytes.len(), into.as_mut_slice().len());
+        if let Some(into) = into.as_mut_slice().get_mut(..len) {
+            into.copy_from_slice(bytes);
+            return Ok(len);
         }
-        Ok(bytes.len())
+        lock(&self.kept).push_back(frame);
+        wake(&self.bell);
+        let what = format!("the frame has {len} bytes, the buffer {room}: receive it into a larger one, or by recv()");
+        Err(refuse(py, "TooLarge", &what))
     }
 
     /// A descriptor for select, poll, epoll and asyncio: readable while there may be a frame, until a
@@ -219,7 +253,7 @@ impl Receiver {
         if let Some(bell) = self.bell.get() {
             return Ok(bell.fileno());
         }
-        let bell = Bell::new()?;
+        let bell = Bell::new(py)?;
         let bell = self.bell.get_or_init(|| bell);
         self.arm(py)?;
         Ok(bell.fileno())
@@ -232,10 +266,10 @@ impl Receiver {
 
     /// Leaves the ring. Frames that are held stay valid; the last of them leaves.
     fn close(&self) {
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        drop(kept);
         self.source.close();
-        if let Some(bell) = self.bell.get() {
-            bell.ring();
-        }
+        wake(&self.bell);
     }
 
     /// Whether `close` was called.

@@ -25,6 +25,9 @@ type Reply = Pin<Box<dyn Future<Output = slipring::Result<Vec<u8>>> + Send>>;
 /// The options of the ring of requests.
 fn options(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<slipring::Options> {
     let opening = Opening::from_keywords(keywords)?;
+    if opening.message_type.is_some() || opening.create.is_some() {
+        return Err(refuse(py, "Unsupported", "message_type and create are for rings, not for calls: leave them out"));
+    }
     opening.options(py, Kind::Mpmc)
 }
 
@@ -72,7 +75,7 @@ impl Client {
 
     /// Sends a request and returns the reply; waits for a server and for the reply at most `timeout`
     /// seconds, for ever with None. Ends at once with `PeerDead` or `Closed` if the server ends.
-    #[pyo3(signature = (request, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (request, timeout = Timeout::NEVER), text_signature = "($self, request, timeout=None)")]
     fn call<'py>(
         &self,
         py: Python<'py>,
@@ -111,9 +114,9 @@ impl Client {
     }
 
     /// Begins a call, for an event loop.
-    #[pyo3(signature = (request, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (request, timeout = Timeout::NEVER), text_signature = "($self, request, timeout=None)")]
     fn begin_call(&self, py: Python<'_>, request: &Bound<'_, PyAny>, timeout: Timeout) -> PyResult<Calling> {
-        let bell = Arc::new(Bell::new()?);
+        let bell = Arc::new(Bell::new(py)?);
         let reply = Mutex::new(Some(self.begin(py, request, timeout)?));
         Ok(Calling { reply, waker: Waker::from(Arc::new(Rings(Arc::clone(&bell)))), bell })
     }
@@ -207,7 +210,7 @@ impl Server {
     }
 
     /// The next request; waits for it at most `timeout` seconds, for ever with None.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn recv(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Request> {
         let take = |request: rpc::Request<'_>| (request.payload().to_vec(), request.defer());
         let (payload, pending) = if timeout.is_zero() {

@@ -18,10 +18,12 @@ use slipring::{Canceller, Deadline, Error, Kind, Readiness, Ring, mpmc, mpsc, sp
 use crate::bell::Bell;
 use crate::bytes::{Bytes, export};
 use crate::errors::{closed_here, raise, refuse};
-use crate::open::{End, Opened, Opening};
+use crate::fork::Home;
+use crate::open::{End, Opened, Opening, open_wire};
 use crate::sink::{Reserved, Sink};
 use crate::source::{lock, lock_until, try_lock};
-use crate::wait::{Timeout, go_on, wait};
+use crate::stream::wake;
+use crate::wait::{Timeout, wait};
 
 /// The producer, while no grant has it.
 struct Place {
@@ -87,7 +89,7 @@ impl Sender {
 
     pub fn over_wire(py: Python<'_>, endpoint: &str, deadline: Deadline) -> PyResult<Self> {
         let parsed = Endpoint::parse(endpoint).map_err(|error| raise(py, error))?;
-        let tx = wait(py, deadline, |slice| parsed.open_sender(slice), go_on)?;
+        let tx = open_wire(py, parsed, deadline, |endpoint, until| endpoint.open_sender(until))?;
         Ok(Self::new(Box::new(tx), endpoint, None))
     }
 
@@ -195,6 +197,13 @@ impl Sender {
         let name: &str = &name.extract::<PyBackedStr>()?;
         let opening = Opening::from_keywords(options)?;
         let kind = opening.kind_of(py, name, Kind::Spsc)?;
+        if evict_after.is_some_and(|seconds| seconds.is_nan() || seconds < 0.0) {
+            return Err(refuse(
+                py,
+                "Invalid",
+                "evict_after: seconds, at least 0, or None to wait for slow subscribers",
+            ));
+        }
         let with = opening.options(py, kind)?;
         let opened: Result<Box<dyn Sink>, Error> = match kind {
             Kind::Mpmc => {
@@ -221,7 +230,10 @@ impl Sender {
 
     /// Sends `payload`, any object with the buffer protocol; waits for room at most `timeout` seconds,
     /// for ever with None.
-    #[pyo3(signature = (payload, timeout = Timeout::NEVER, *, kind = None, stream = 0))]
+    #[pyo3(
+        signature = (payload, timeout = Timeout::NEVER, *, kind = None, stream = 0),
+        text_signature = "($self, payload, timeout=None, *, kind=None, stream=0)"
+    )]
     fn send(
         &self,
         py: Python<'_>,
@@ -267,7 +279,10 @@ impl Sender {
     }
 
     /// Reserves room for a frame of up to `size` bytes, to write it in place.
-    #[pyo3(signature = (size, timeout = Timeout::NEVER, *, kind = None, stream = 0))]
+    #[pyo3(
+        signature = (size, timeout = Timeout::NEVER, *, kind = None, stream = 0),
+        text_signature = "($self, size, timeout=None, *, kind=None, stream=0)"
+    )]
     fn reserve(
         &self,
         py: Python<'_>,
@@ -333,18 +348,19 @@ impl Sender {
             start: start as usize,
             len: len.min(size),
             exports: AtomicUsize::new(0),
+            home: Home::here(),
         })
     }
 
     /// Sends what a transport has collected.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn flush(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
         self.wait_with(py, timeout.deadline(), |sink, slice| sink.flush(slice))
     }
 
     /// Sends what a transport has collected, for at most `timeout` seconds, and ends. More than once is
     /// harmless.
-    #[pyo3(signature = (timeout = Timeout(Some(Duration::from_secs(5)))))]
+    #[pyo3(signature = (timeout = Timeout(Some(Duration::from_secs(5)))), text_signature = "($self, timeout=5.0)")]
     fn close(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
         if self.shared.closed.load(Ordering::Acquire) {
             return Ok(());
@@ -363,9 +379,7 @@ impl Sender {
         } else if let Some(canceller) = &self.shared.canceller {
             canceller.cancel(); // the thread that waits drops it
         }
-        if let Some(bell) = self.bell.get() {
-            bell.ring();
-        }
+        wake(&self.bell);
         outcome
     }
 
@@ -385,7 +399,7 @@ impl Sender {
         if let Some(bell) = self.bell.get() {
             return Ok(bell.fileno());
         }
-        let bell = Bell::new()?;
+        let bell = Bell::new(py)?;
         let bell = self.bell.get_or_init(|| bell);
         self.arm(py, size)?;
         Ok(bell.fileno())
@@ -434,6 +448,7 @@ pub struct Grant {
     len: usize,
     /// Views that were exported and not released, or [`ENDED`].
     exports: AtomicUsize,
+    home: Home,
 }
 
 const ENDED: usize = usize::MAX;
@@ -478,6 +493,7 @@ impl Grant {
         if size > self.len {
             return Err(raise(py, Error::TooLarge { max: self.len }));
         }
+        self.home.check().map_err(|error| raise(py, error))?;
         let reserved = self.end(py)?;
         let header = Header { len: u32::try_from(size).unwrap_or(u32::MAX), ..self.header };
         let (sink, outcome) = reserved.commit(header, size);
@@ -526,6 +542,11 @@ impl Grant {
 
     fn __len__(&self) -> usize {
         self.len
+    }
+
+    /// As a frame.
+    fn __bool__(&self) -> bool {
+        true
     }
 
     fn __repr__(&self) -> String {

@@ -100,7 +100,7 @@ impl WaitSet {
 
     /// Waits until a member is ready, at most `timeout` seconds, for ever with None; returns those that
     /// are. With 0 it returns those that are ready now, perhaps none.
-    #[pyo3(signature = (timeout = Timeout::NEVER))]
+    #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Vec<Py<PyAny>>> {
         let tokens: Vec<Token> = if timeout.is_zero() {
             let mut set =

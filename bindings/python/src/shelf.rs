@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use slipring::frame::Header;
 use slipring::{Canceller, Deadline, Error, Readiness, Result, Ring, broadcast, spsc};
 
+use crate::fork::Home;
 use crate::frame::{Extra, Place};
 use crate::source::{Source, Taken, lock, lock_until, try_lock};
 
@@ -159,6 +160,7 @@ pub struct Shelf<C: Lends> {
     /// Tickets that came back and are not released yet.
     returned: Mutex<Vec<u64>>,
     closed: AtomicBool,
+    home: Home,
     canceller: Canceller,
     ring: Ring,
     max_payload: usize,
@@ -174,6 +176,7 @@ impl<C: Lends> Shelf<C> {
             lent: Mutex::new(Some(lent)),
             returned: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
+            home: Home::here(),
             canceller,
             ring,
             max_payload,
@@ -216,6 +219,8 @@ impl<C: Lends> Shelf<C> {
 
 impl<C: Lends> Source for Shelf<C> {
     fn take(self: Arc<Self>, deadline: Option<Deadline>) -> Result<Taken> {
+        // A batch that was read before a fork still has frames.
+        self.home.check()?;
         let mut guard = lock_until(&self.lent, deadline)?;
         // What came back meanwhile may be the room that the producer waits for.
         self.clear(&mut guard);

@@ -43,7 +43,7 @@ impl StreamWriter {
 
     /// Writes all of `data`; waits for room at most `timeout` seconds, for ever with None. An error has
     /// the number of bytes that were written before it as its attribute `written`.
-    #[pyo3(signature = (data, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (data, timeout = Timeout::NEVER), text_signature = "($self, data, timeout=None)")]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Timeout) -> PyResult<usize> {
         let bytes = Bytes::read(data)?;
         let all = bytes.as_slice();
@@ -87,6 +87,7 @@ impl StreamWriter {
     /// Leaves the ring. The reader gets what was written.
     fn close(&self) {
         self.handle.close();
+        wake(&self.bell);
     }
 
     /// Whether `close` was called.
@@ -106,10 +107,17 @@ pub fn fileno(py: Python<'_>, bell: &OnceLock<Bell>, readiness: impl FnOnce() ->
         return Ok(bell.fileno());
     }
     let readiness = readiness()?;
-    let made = Bell::new()?;
+    let made = Bell::new(py)?;
     let bell = bell.get_or_init(|| made);
     bell.arm(py, readiness)?;
     Ok(bell.fileno())
+}
+
+/// Tells the tasks that wait for the descriptor that the handle was closed.
+pub fn wake(bell: &OnceLock<Bell>) {
+    if let Some(bell) = bell.get() {
+        bell.ring();
+    }
 }
 
 /// Reads bytes from a ring, by name.
@@ -127,6 +135,9 @@ impl StreamReader {
 
     /// Bytes into `into`: `Ok(None)` if there are none, `Ok(Some(0))` at the end.
     fn try_into(&self, py: Python<'_>, into: &mut [u8]) -> PyResult<Option<usize>> {
+        if into.is_empty() {
+            return Ok(Some(0));
+        }
         match self.handle.try_now(py, |rx| rx.try_read(into))? {
             Ok(0) | Err(Error::Empty) => {
                 if let Some(bell) = self.bell.get() {
@@ -141,9 +152,6 @@ impl StreamReader {
     }
 
     fn into(&self, py: Python<'_>, into: &mut [u8], timeout: Timeout) -> PyResult<usize> {
-        if into.is_empty() {
-            return Ok(0);
-        }
         if let Some(read) = self.try_into(py, into)? {
             return Ok(read);
         }
@@ -172,7 +180,7 @@ impl StreamReader {
     }
 
     /// Reads at least one byte, waiting for it, and at most `size`; b"" at the end.
-    #[pyo3(signature = (size, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (size, timeout = Timeout::NEVER), text_signature = "($self, size, timeout=None)")]
     fn read<'py>(&self, py: Python<'py>, size: usize, timeout: Timeout) -> PyResult<Bound<'py, PyBytes>> {
         let mut buffer = vec![0; size.min(1 << 20)];
         let read = self.into(py, &mut buffer, timeout)?;
@@ -180,7 +188,7 @@ impl StreamReader {
     }
 
     /// Reads into `buffer`, at least one byte, waiting for it, and returns how many; 0 at the end.
-    #[pyo3(signature = (buffer, timeout = Timeout::NEVER))]
+    #[pyo3(signature = (buffer, timeout = Timeout::NEVER), text_signature = "($self, buffer, timeout=None)")]
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout: Timeout) -> PyResult<usize> {
         let mut bytes = Bytes::write(buffer)?;
         self.into(py, bytes.as_mut_slice(), timeout)
@@ -200,6 +208,7 @@ impl StreamReader {
     /// Leaves the ring.
     fn close(&self) {
         self.handle.close();
+        wake(&self.bell);
     }
 
     /// Whether `close` was called.

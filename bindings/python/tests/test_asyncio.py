@@ -175,3 +175,53 @@ def test_the_other_handles_in_a_loop() -> None:
         return received
 
     run(main)
+
+
+def test_close_ends_the_wait_of_tasks() -> None:
+    (full, _rx), (_tx, empty) = slipring.pair(capacity=4096), slipring.pair()
+    while full.try_send(b""):
+        pass
+    writer, _reader = slipring.StreamWriter("full", capacity=4096), slipring.StreamReader("full")
+    while writer.try_write(bytes(1000)):
+        pass
+    _writer, reader = slipring.StreamWriter("empty"), slipring.StreamReader("empty")
+    _board, view = slipring.LatestWriter("board"), slipring.LatestReader("board")
+
+    async def main() -> None:
+        waits = {
+            full: full.send_async(b""),
+            empty: empty.recv_async(),
+            writer: writer.write_async(bytes(1000)),
+            reader: reader.read_async(1),
+            view: view.changed_async(),
+        }
+        tasks = [asyncio.create_task(wait) for wait in waits.values()]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in tasks)
+        for handle in waits:
+            handle.close()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [slipring.HandleClosed] * 5
+
+    run(main)
+
+
+def test_nothing_is_read_and_sent() -> None:
+    tx, rx = slipring.pair(capacity=4096)
+    while tx.try_send(b""):
+        pass
+    writer, reader = slipring.StreamWriter("b"), slipring.StreamReader("b")
+
+    async def main() -> None:
+        task = asyncio.create_task(tx.send_async(numpy.zeros((0, 3))))
+        await asyncio.sleep(0)
+        while rx.try_recv() is not None:
+            pass
+        await task
+        assert len(await rx.recv_async()) == 0
+        await writer.write_async(numpy.zeros((0, 3)))
+        assert reader.try_read(0) == b"" == await reader.read_async(0)
+        await writer.write_async(b"x")
+        assert await reader.read_async(0) == b"" and await reader.read_async(1) == b"x"
+
+    run(main)

@@ -1,6 +1,7 @@
 """Frames in place: how long they are held, and that no view outlives them."""
 
 import gc
+import select
 import threading
 import time
 
@@ -168,6 +169,18 @@ def test_batches() -> None:
         rx.recv_batch(0)
 
 
+def test_what_is_empty_is_there() -> None:
+    tx, rx = slipring.pair(capacity=4096)
+    tx.send(b"")
+    tx.reserve(0).commit()
+    received = 0
+    while frame := rx.try_recv():
+        received += 1
+        assert len(frame) == 0
+    assert received == 2 and tx.reserve(0)
+    assert slipring.Mutex("nothing", 0).try_lock()
+
+
 def test_recv_into() -> None:
     tx, rx = slipring.pair(capacity=4096)
     array = numpy.zeros(4, dtype=numpy.int32)
@@ -176,9 +189,39 @@ def test_recv_into() -> None:
     assert array.tolist() == [1, 2, 3, 0]
     with pytest.raises(BufferError):
         rx.recv_into(b"read-only")
-    tx.send(bytes(17))
+
+
+@pytest.mark.parametrize("kind", ["spsc", "mpmc", "mpsc", "lossy"])
+def test_a_frame_for_which_a_buffer_is_too_short_is_received_next(kind: str) -> None:
+    rx: slipring.Receiver
+    tx: slipring.Sender
+    if kind == "lossy":
+        tx = slipring.Publisher("long")
+        rx = slipring.Subscriber("long", lossy=True)
+    else:
+        tx = slipring.Producer("long", kind=kind)  # type: ignore[arg-type]
+        rx = slipring.Consumer("long")
+    members = slipring.WaitSet()
+    for payload in (b"seventeen letters", b"next", b"last, but longer"):
+        tx.send(payload)
+    for receive in (lambda: bytes(rx.recv(0)), lambda: bytes(rx.recv_batch(1, 0)[0])):
+        with pytest.raises(slipring.TooLarge, match="16 bytes|17 bytes"):
+            rx.recv_into(bytearray(3), SOON)
+        token = members.add(rx)
+        assert members.wait(0) == [rx]
+        members.remove(token)
+        assert select.select([rx], [], [], SOON)[0] == [rx]
+        buffer = bytearray(17)
+        if receive() == b"seventeen letters":
+            assert rx.recv_into(buffer, 0) == 4 and buffer[:4] == b"next"
+    assert rx.try_recv() is None
+    assert select.select([rx], [], [], 0)[0] == []
+    tx.send(b"kept")
     with pytest.raises(slipring.TooLarge):
-        rx.recv_into(array, SOON)
+        rx.recv_into(bytearray(3), SOON)
+    rx.close()
+    with pytest.raises(slipring.HandleClosed):
+        rx.recv(0)
 
 
 def test_grants_are_written_in_place() -> None:

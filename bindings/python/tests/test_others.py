@@ -1,12 +1,16 @@
 """Streams, boards, semaphores, mutexes, events, calls, sets, transports."""
 
 import asyncio
+import errno
 import os
+import resource
+import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 
@@ -233,6 +237,29 @@ def test_a_server_of_several_threads() -> None:
         client.call(b"x", 0.1)
 
 
+def test_calls_have_no_types_of_messages() -> None:
+    for wrong in (dict(message_type="Quote"), dict(create=True)):
+        for make in (rpc.Server, rpc.Client):
+            with pytest.raises(slipring.Unsupported, match="message_type"):
+                make("typed", **wrong)  # type: ignore[arg-type]
+
+
+def test_no_descriptor_is_left() -> None:
+    tx, rx = slipring.pair()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(slipring.SystemFailure) as raised:
+            rx.fileno()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised.value.errno == errno.EMFILE
+    tx.send(b"x")
+    assert select.select([rx], [], [], SOON)[0] == [rx]
+
+
 def test_a_set_waits_for_all_of_them() -> None:
     tx, rx = slipring.pair(capacity=4096)
     event, here_there = slipring.Event("go"), socket.socketpair()
@@ -323,6 +350,52 @@ def test_transports_in_a_loop(tmp_path: Path) -> None:
         return count
 
     assert asyncio.run(asyncio.wait_for(main(), SOON)) == 301
+
+
+def test_a_connection_that_takes_long_to_open() -> None:
+    """Each byte comes late, as from a distant host. The listener must stay open meanwhile."""
+    with socket.socket() as listener, socket.socket() as free:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        free.bind(("127.0.0.1", 0))
+        near, far = listener.getsockname()[1], free.getsockname()[1]
+        free.close()
+
+        def carry(source: socket.socket, target: socket.socket) -> None:
+            with suppress(OSError):  # an end may leave before the other's last bytes come
+                while data := source.recv(4096):
+                    time.sleep(0.2)
+                    target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+
+        def proxy() -> None:
+            source, _ = listener.accept()
+            while True:
+                try:
+                    target = socket.create_connection(("127.0.0.1", far))
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)
+            with source, target:
+                back = threading.Thread(target=carry, args=[target, source], daemon=True)
+                back.start()
+                carry(source, target)
+                back.join(SOON)
+
+        received: list[bytes] = []
+
+        def receive() -> None:
+            with slipring.open_receiver(f"tcp:127.0.0.1:{far}?listen", SOON) as rx:
+                received.extend(bytes(frame) for frame in rx)
+
+        threads = [threading.Thread(target=run, daemon=True) for run in (proxy, receive)]
+        for thread in threads:
+            thread.start()
+        with slipring.open_sender(f"tcp:127.0.0.1:{near}", SOON) as tx:
+            tx.send(b"from afar", SOON)
+        for thread in threads:
+            thread.join(SOON)
+        assert received == [b"from afar"]
 
 
 def test_bad_endpoints() -> None:

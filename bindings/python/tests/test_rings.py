@@ -190,6 +190,35 @@ def test_types_are_agreed_on() -> None:
     assert bytes(rx.recv(SOON)) == b"typed"
 
 
+def test_a_participant_of_another_type_is_not_seen_by_the_others() -> None:
+    tx = slipring.Producer("full", capacity=4096, message_type="A")
+    while tx.try_send(bytes(500)):
+        pass
+    for create in (None, False):
+        with pytest.raises(slipring.TypeMismatch):
+            slipring.Consumer("full", message_type="B", create=create)
+    with pytest.raises(slipring.Timeout):  # not Closed
+        tx.send(bytes(500), 0.06)
+    rx = slipring.Consumer("empty", message_type="A")
+    sub = slipring.Subscriber("news", message_type="A")
+    reader = slipring.StreamReader("bytes", message_type="A")
+    view = slipring.LatestReader("board", message_type="A")
+    for call in (
+        lambda: slipring.Producer("empty", message_type="B"),
+        lambda: slipring.Publisher("news", message_type="B"),
+        lambda: slipring.StreamWriter("bytes", message_type="B"),
+        lambda: slipring.LatestWriter("board", message_type="B"),
+    ):
+        with pytest.raises(slipring.TypeMismatch):
+            call()
+    waits: list[Callable[[], object]] = [
+        lambda: rx.recv(0.06), lambda: sub.recv(0.06), lambda: reader.read(1, 0.06), lambda: view.read(0, 0.06)
+    ]
+    for wait in waits:
+        with pytest.raises(slipring.Timeout):
+            wait()
+
+
 def test_timeouts() -> None:
     tx, rx = slipring.pair(capacity=4096)
     for call in (lambda: rx.recv(0), lambda: rx.recv(timeout=0.0)):
@@ -267,11 +296,15 @@ def test_handles_are_neither_pickled_nor_copied() -> None:
 def test_a_forked_child_is_refused() -> None:
     tx, rx = slipring.pair(capacity=4096)
     tx.send(b"mine")
+    tx.send(b"read ahead")
     frame = rx.recv(SOON)
+    other, _rx = slipring.pair(capacity=4096)
+    grant = other.reserve(10)
     pid = os.fork()
     if pid == 0:
         refused = 0
-        for call in (lambda: tx.send(b"x"), lambda: rx.recv(1), lambda: tx.try_send(b"x"), rx.try_recv):
+        calls = (lambda: tx.send(b"x"), lambda: rx.recv(1), lambda: tx.try_send(b"x"), rx.try_recv, grant.commit)
+        for call in calls:
             try:
                 call()
             except slipring.Forked:
@@ -280,9 +313,11 @@ def test_a_forked_child_is_refused() -> None:
         rx.close()
         tx.close()
         os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
     tx.send(b"more")
-    assert bytes(frame) == b"mine" and bytes(rx.recv(SOON)) == b"more"
+    assert bytes(frame) == b"mine" and bytes(rx.recv(SOON)) == b"read ahead" and bytes(rx.recv(SOON)) == b"more"
+    grant.commit()
+    assert len(_rx.recv(SOON)) == 10
 
 
 def test_ctrl_c_ends_a_wait(python: Start) -> None:
@@ -308,6 +343,9 @@ def test_options_and_their_errors(rings: Path) -> None:
     for wrong in (dict(kind="queue"), dict(idle="sleepy"), dict(wake="loud"), dict(capacity=0), dict(mode=0o4777)):
         with pytest.raises(slipring.Error):
             slipring.Producer("bad", **wrong)  # type: ignore[arg-type]
+    for seconds in (-1.0, float("nan")):
+        with pytest.raises(slipring.Invalid, match="evict_after"):
+            slipring.Publisher("bad", evict_after=seconds)
     with pytest.raises(TypeError, match="colour"):
         slipring.Producer("bad", colour="red")  # type: ignore[call-arg]
     with pytest.raises(slipring.NotFound):

@@ -44,6 +44,8 @@ def test_the_stubs_name_what_is_there() -> None:
             if not is_property:
                 signature = inspect.signature(getattr(found, member))
                 assert [one for one in signature.parameters if one != "self"] == parameters(stub), f"{name}.{member}"
+                defaults = {one.default for one in signature.parameters.values()}
+                assert ... not in defaults, f"help of {name}.{member}"
 
 
 def test_all_that_is_exported_exists_and_is_documented() -> None:

@@ -163,7 +163,7 @@ class Sender(_native.Sender, _Handle):
         """Sends in a running event loop, which goes on while there is no room. A cancelled call has sent
         nothing."""
         while not self.try_send(payload, kind=kind, stream=stream):
-            await _aio.readable(self, self.fileno(len(memoryview(payload).cast("B"))))
+            await _aio.readable(self, self.fileno(memoryview(payload).nbytes))
 
 
 class Receiver(_native.Receiver, _Handle):
@@ -314,7 +314,8 @@ class StreamWriter(_native.StreamWriter, _Handle):
 
     async def write_async(self, data: Any) -> None:
         """Writes all of `data` in a running event loop. A cancelled call may have written a part."""
-        left = memoryview(data).cast("B")
+        left = memoryview(data)
+        left = left.cast("B") if left.nbytes else memoryview(b"")
         while left:
             if written := self.try_write(left):
                 left = left[written:]
@@ -454,7 +455,8 @@ def open_sender(endpoint: str, timeout: float | None = None) -> Sender:
 
 
 def open_receiver(endpoint: str, timeout: float | None = None) -> Receiver:
-    """Opens the receiving end of an endpoint. Frames are copies."""
+    """Opens the receiving end of an endpoint. Frames are copies. May wait for a peer, at most `timeout`
+    seconds; after Ctrl-C in that wait, a socket may go on listening for 10 seconds."""
     return Receiver(_native.open_receiver(endpoint, timeout))
 
 
