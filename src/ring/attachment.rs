@@ -481,7 +481,13 @@ impl<E: Edge> Attachment<E> {
     #[inline(always)]
     pub(super) fn check_send(&self) -> Result<()> {
         // One comparison for both questions.
-        if fork::is_child_of(self.unchecked_generation) { self.check_send_fully() } else { Ok(()) }
+        if self.can_send_unchecked() { Ok(()) } else { self.check_send_fully() }
+    }
+
+    /// Whether [`Attachment::check_send`] has nothing more to check.
+    #[inline(always)]
+    pub(super) fn can_send_unchecked(&self) -> bool {
+        !fork::is_child_of(self.unchecked_generation)
     }
 
     #[inline(never)]

@@ -141,6 +141,54 @@ impl Producer {
         self.attachment.doom_for_test();
     }
 
+    /// [`Producer::try_send`] without a reason: false if `try_send` would have to look at the
+    /// consumer's side, to find room or an error, and a caller calls that next. The shortest way for
+    /// a frame: no error is made. Wait-free; a system call only to wake a sleeping consumer.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// if !tx.send_if_room(b"hello") {
+    ///     tx.send(b"hello")?;
+    /// }
+    /// assert_eq!(&*rx.try_recv()?, b"hello");
+    /// assert!(!tx.send_if_room(&[0; 5000]), "larger than the ring");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    #[must_use = "nothing was sent if it is false"]
+    pub fn send_if_room(&mut self, payload: &[u8]) -> bool {
+        let tail = self.core.tail();
+        let has_room = self.has_known_room(tail, payload.len());
+        if has_room {
+            self.write_and_commit(tail, Header::PLAIN, payload);
+        }
+        has_room
+    }
+
+    /// [`Producer::try_reserve`] without a reason, as [`Producer::send_if_room`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// let mut grant = match tx.reserve_if_room(5) {
+    ///     Some(grant) => grant,
+    ///     None => tx.reserve(5)?,
+    /// };
+    /// grant.copy_from_slice(b"hello");
+    /// grant.commit(5);
+    /// assert_eq!(&*rx.try_recv()?, b"hello");
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    #[inline]
+    pub fn reserve_if_room(&mut self, len: usize) -> Option<WriteGrant<'_>> {
+        if self.has_known_room(self.core.tail(), len) { Some(self.grant(len)) } else { None }
+    }
+
+    /// Whether a call needs neither the consumer's position nor an error.
+    #[inline(always)]
+    fn has_known_room(&self, tail: u64, len: usize) -> bool {
+        self.attachment.can_send_unchecked() && len <= self.max_payload() && self.core.has_known_room(tail, len)
+    }
+
     /// Reserves room for a payload of up to `len` bytes, to be written in place. Wait-free.
     ///
     /// Invisible to the consumer until [`WriteGrant::commit`]. Dropping it without committing
