@@ -1,7 +1,7 @@
 /*
  * What a frame of 64 bytes costs from C: `make bench` runs it by turns with bench/frames.rs, which
- * does the same from Rust. Prints nanoseconds a frame: one thread in place, one thread by copy, two
- * threads in place.
+ * does the same from Rust. Prints nanoseconds a frame, sent and received, within one thread and
+ * between two.
  */
 
 #define _GNU_SOURCE
@@ -12,11 +12,11 @@
 
 #include "slipring.h"
 
-enum { FRAMES = 2000000 };
+enum { FRAMES = 2000000, BATCH = 16 };
 
-static void check(int code) {
+static void check(int64_t code) {
     if (code < 0) {
-        fprintf(stderr, "%s\n", slipring_strerror(code));
+        fprintf(stderr, "%s\n", slipring_strerror((int)code));
         exit(1);
     }
 }
@@ -29,6 +29,7 @@ static double now(void) {
 
 static slipring_producer *tx;
 static slipring_consumer *rx;
+static unsigned sum;
 
 static void open_both(void) {
     slipring_options options = SLIPRING_OPTIONS_INIT;
@@ -46,6 +47,73 @@ static void close_both(void) {
     check(slipring_close(rx));
 }
 
+static void release(void) {
+    char payload[64] = {0};
+    slipring_frame frame;
+    for (int i = 0; i < FRAMES; i++) {
+        payload[0] = (char)i;
+        check(slipring_send(tx, payload, sizeof payload, 0));
+        check(slipring_recv(rx, &frame, 0));
+        sum += *(const unsigned char *)frame.data;
+        check(slipring_release(rx));
+    }
+}
+
+static void next(void) {
+    char payload[64] = {0};
+    slipring_frame frame;
+    for (int i = 0; i < FRAMES; i++) {
+        payload[0] = (char)i;
+        check(slipring_send(tx, payload, sizeof payload, 0));
+        check(slipring_recv_next(rx, &frame, 0));
+        sum += *(const unsigned char *)frame.data;
+    }
+    check(slipring_release(rx));
+}
+
+static void copy(void) {
+    char payload[64] = {0}, copy[64];
+    slipring_frame frame;
+    for (int i = 0; i < FRAMES; i++) {
+        payload[0] = (char)i;
+        check(slipring_send(tx, payload, sizeof payload, 0));
+        check(slipring_recv_into(rx, copy, sizeof copy, &frame, 0));
+        sum += (unsigned char)copy[0];
+    }
+}
+
+static void reserve(void) {
+    slipring_frame frame;
+    void *data;
+    for (int i = 0; i < FRAMES; i++) {
+        check(slipring_reserve(tx, 64, &data, 0));
+        *(char *)data = (char)i;
+        check(slipring_commit(tx, 64));
+        check(slipring_recv_next(rx, &frame, 0));
+        sum += *(const unsigned char *)frame.data;
+    }
+    check(slipring_release(rx));
+}
+
+static void batch(void) {
+    char payload[64] = {0};
+    slipring_payload payloads[BATCH];
+    slipring_frame frames[BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        payloads[i] = (slipring_payload){payload, sizeof payload};
+    }
+    for (int i = 0; i < FRAMES / BATCH; i++) {
+        payload[0] = (char)i;
+        check(slipring_send_batch(tx, payloads, BATCH, 0));
+        int64_t n = slipring_recv_batch(rx, frames, BATCH, 0);
+        check(n);
+        for (int64_t j = 0; j < n; j++) {
+            sum += *(const unsigned char *)frames[j].data;
+        }
+        check(slipring_release(rx));
+    }
+}
+
 static void *produce(void *argument) {
     char payload[64] = {0};
     (void)argument;
@@ -57,49 +125,37 @@ static void *produce(void *argument) {
     return NULL;
 }
 
-int main(void) {
-    char payload[64] = {0}, copy[64];
+static void two_threads(void) {
     slipring_frame frame;
-    unsigned sum = 0;
     pthread_t thread;
-    double start;
-
-    open_both();
-    for (int lap = 0; lap < 2; lap++) {
-        start = now();
-        for (int i = 0; i < FRAMES; i++) {
-            payload[0] = (char)i;
-            check(slipring_send(tx, payload, sizeof payload, 0));
-            check(slipring_recv(rx, &frame, 0));
-            sum += *(const unsigned char *)frame.data;
-            check(slipring_release(rx));
-        }
-    }
-    printf("%.2f ", (now() - start) / FRAMES);
-    for (int lap = 0; lap < 2; lap++) {
-        start = now();
-        for (int i = 0; i < FRAMES; i++) {
-            payload[0] = (char)i;
-            check(slipring_send(tx, payload, sizeof payload, 0));
-            check(slipring_recv_into(rx, copy, sizeof copy, &frame, 0));
-            sum += (unsigned char)copy[0];
-        }
-    }
-    printf("%.2f ", (now() - start) / FRAMES);
-    close_both();
-
-    open_both();
-    start = now();
     if (pthread_create(&thread, NULL, produce, NULL) != 0) {
-        return 1;
+        exit(1);
     }
     for (int i = 0; i < FRAMES; i++) {
-        check(slipring_recv(rx, &frame, -1));
+        check(slipring_recv_next(rx, &frame, -1));
         sum += *(const unsigned char *)frame.data;
-        check(slipring_release(rx));
     }
-    printf("%.2f\n", (now() - start) / FRAMES);
+    check(slipring_release(rx));
     pthread_join(thread, NULL);
+}
+
+static void measure(const char *name, void (*run)(void)) {
+    open_both();
+    run();
     close_both();
+    open_both();
+    double start = now();
+    run();
+    printf("%s %.2f\n", name, (now() - start) / FRAMES);
+    close_both();
+}
+
+int main(void) {
+    measure("in_place", release);
+    measure("in_place_next", next);
+    measure("copy", copy);
+    measure("reserve_commit", reserve);
+    measure("batches_of_16", batch);
+    measure("two_threads", two_threads);
     return sum == 1;
 }

@@ -5,58 +5,97 @@ use std::hint::black_box;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use slipring::{Error, Options, Ring, spsc};
+use slipring::spsc::{Consumer, Producer};
+use slipring::{Error, Options, Result, Ring};
 
 const FRAMES: u32 = 2_000_000;
+const BATCH: u32 = 16;
 
-fn pair() -> slipring::Result<(spsc::Producer, spsc::Consumer)> {
+fn pair() -> Result<(Producer, Consumer)> {
     let ring = Ring::create_anonymous(&Options::spsc(1 << 16))?;
     let fd = ring.as_fd().try_clone_to_owned().map_err(|_| Error::NotFound)?;
-    Ok((spsc::Producer::attach(&ring)?, spsc::Consumer::attach(&Ring::from_fd(fd, &Options::any())?)?))
+    Ok((Producer::attach(&ring)?, Consumer::attach(&Ring::from_fd(fd, &Options::any())?)?))
 }
 
-fn each(start: Instant) -> f64 {
-    start.elapsed().as_nanos() as f64 / f64::from(FRAMES)
+fn in_place(mut tx: Producer, mut rx: Consumer) -> Result<u32> {
+    let (mut payload, mut sum) = ([0; 64], 0u32);
+    for i in 0..FRAMES {
+        payload[0] = i as u8;
+        tx.try_send(black_box(&payload[..]))?;
+        sum = sum.wrapping_add(rx.try_recv()?[0].into());
+    }
+    Ok(sum)
 }
 
-fn main() -> slipring::Result<()> {
-    let (mut tx, mut rx) = pair()?;
-    let (mut payload, mut copy) = ([0; 64], [0; 64]);
+fn copy(mut tx: Producer, mut rx: Consumer) -> Result<u32> {
+    let (mut payload, mut copy, mut sum) = ([0; 64], [0; 64], 0u32);
+    for i in 0..FRAMES {
+        payload[0] = i as u8;
+        tx.try_send(black_box(&payload[..]))?;
+        rx.try_recv_into(black_box(&mut copy[..]))?;
+        sum = sum.wrapping_add(copy[0].into());
+    }
+    Ok(sum)
+}
+
+fn reserve(mut tx: Producer, mut rx: Consumer) -> Result<u32> {
     let mut sum = 0u32;
-    let mut start = Instant::now();
-    for _lap in 0..2 {
-        start = Instant::now();
-        for i in 0..FRAMES {
-            payload[0] = i as u8;
-            tx.try_send(black_box(&payload[..]))?;
-            sum = sum.wrapping_add(rx.try_recv()?[0].into());
-        }
+    for i in 0..FRAMES {
+        let mut grant = tx.try_reserve(black_box(64))?;
+        grant[0] = i as u8;
+        grant.commit(black_box(64));
+        sum = sum.wrapping_add(rx.try_recv()?[0].into());
     }
-    print!("{:.2} ", each(start));
-    for _lap in 0..2 {
-        start = Instant::now();
-        for i in 0..FRAMES {
-            payload[0] = i as u8;
-            tx.try_send(black_box(&payload[..]))?;
-            rx.try_recv_into(black_box(&mut copy[..]))?;
-            sum = sum.wrapping_add(copy[0].into());
-        }
-    }
-    print!("{:.2} ", each(start));
+    Ok(sum)
+}
 
-    let (mut tx, mut rx) = pair()?;
-    start = Instant::now();
-    let producing = std::thread::spawn(move || -> slipring::Result<()> {
+fn batch(mut tx: Producer, mut rx: Consumer) -> Result<u32> {
+    let (mut payload, mut sum) = ([0; 64], 0u32);
+    for i in 0..FRAMES / BATCH {
+        payload[0] = i as u8;
+        let payloads = black_box([&payload[..]; BATCH as usize]);
+        tx.try_send_batch(payloads)?;
+        for frame in rx.try_recv_batch(BATCH as usize)?.iter() {
+            sum = sum.wrapping_add(frame.payload[0].into());
+        }
+    }
+    Ok(sum)
+}
+
+fn two_threads(mut tx: Producer, mut rx: Consumer) -> Result<u32> {
+    let producing = std::thread::spawn(move || -> Result<()> {
+        let mut payload = [0; 64];
         for i in 0..FRAMES {
             payload[0] = i as u8;
             tx.send(black_box(&payload[..]))?;
         }
         Ok(())
     });
+    let mut sum = 0u32;
     for _ in 0..FRAMES {
         sum = sum.wrapping_add(rx.recv()?[0].into());
     }
-    println!("{:.2}", each(start));
     producing.join().expect("it ends")?;
-    std::process::exit(i32::from(sum == 1));
+    Ok(sum)
+}
+
+fn measure(names: &[&str], run: fn(Producer, Consumer) -> Result<u32>) -> Result<()> {
+    let (tx, rx) = pair()?;
+    run(tx, rx)?;
+    let (tx, rx) = pair()?;
+    let start = Instant::now();
+    black_box(run(tx, rx)?);
+    let each = start.elapsed().as_nanos() as f64 / f64::from(FRAMES);
+    for name in names {
+        println!("{name} {each:.2}");
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    measure(&["in_place", "in_place_next"], in_place)?;
+    measure(&["copy"], copy)?;
+    measure(&["reserve_commit"], reserve)?;
+    measure(&["batches_of_16"], batch)?;
+    measure(&["two_threads"], two_threads)
 }

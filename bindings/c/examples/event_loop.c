@@ -53,9 +53,8 @@ int main(void) {
 
     int frames = 0, ticks = 0, code = 0;
     while (code != -SLIPRING_EPIPE) {
-        while ((code = slipring_recv(rx, &frame, 0)) == SLIPRING_FRAME) {
+        while ((code = slipring_recv_next(rx, &frame, 0)) == SLIPRING_FRAME) {
             frames++;
-            check(slipring_release(rx), "release");
         }
         if (code != -SLIPRING_EAGAIN) {
             continue;

@@ -37,9 +37,8 @@ static void consume(const slipring_options *options) {
     slipring_frame frame;
     int code;
     check(slipring_consumer_open("hello", options, &rx), "open the consumer");
-    while ((code = slipring_recv(rx, &frame, -1)) == SLIPRING_FRAME) {
+    while ((code = slipring_recv_next(rx, &frame, -1)) == SLIPRING_FRAME) {
         printf("%.*s\n", (int)frame.len, (const char *)frame.data);
-        check(slipring_release(rx), "release");
     }
     if (code != -SLIPRING_EPIPE) {
         check(code, "receive"); /* everything else than the end */

@@ -806,9 +806,10 @@ int slipring_abort(struct slipring_producer *producer);
 int slipring_flush(struct slipring_producer *producer, int64_t timeout_ns);
 
 /**
- * Sends several frames, each as slipring_send(). Returns how many were sent, at least 1 unless `n`
- * is 0, or the error of the first. The time-out is for the first; the others are sent while there
- * is room.
+ * Sends several frames, each as slipring_send(); on rings those of SLIPRING_DEFAULT_KIND become
+ * visible at once, which is the cheapest way to send small ones. Returns how many were sent, at
+ * least 1 unless `n` is 0, or the error of the first. The time-out is for the first; the others are
+ * sent while there is room.
  */
 int64_t slipring_send_batch(struct slipring_producer *producer,
                             const struct slipring_payload *payloads,
@@ -849,6 +850,16 @@ int slipring_consumer_open(const char *name,
 int slipring_recv(struct slipring_consumer *consumer,
                   struct slipring_frame *frame,
                   int64_t timeout_ns);
+
+/**
+ * slipring_release(), if a frame or batch is held, and slipring_recv(), in one call: the shortest
+ * loop over frames in place. Returns as slipring_recv(); an error holds nothing, except
+ * -SLIPRING_EHANDLE, -SLIPRING_EWRONGTHREAD, -SLIPRING_EBUSY and -SLIPRING_EINVAL, which release
+ * nothing.
+ */
+int slipring_recv_next(struct slipring_consumer *consumer,
+                       struct slipring_frame *frame,
+                       int64_t timeout_ns);
 
 /**
  * Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills `*frame`,

@@ -747,10 +747,12 @@ class frame : public frame_view {
     }
     void keep() { try_keep().value(); }
 
-    /// Receives the next frame in this object's place, after release(). 0 or a code.
+    /// Receives the next frame in this object's place, whose frame is released first. 0 or a code.
     int receive(slipring_consumer* consumer, timeout time) noexcept {
-        const int code = slipring_recv(consumer, &c_, time.ns());
-        if (code < 0) return code;
+        const bool holds = std::exchange(owner_, nullptr) != nullptr;
+        const int code = holds ? slipring_recv_next(consumer, &c_, time.ns())
+                               : slipring_recv(consumer, &c_, time.ns());
+        if (code < 0) return clear(), code;
         event_ = static_cast<slipring::event>(code);
         if (code == SLIPRING_FRAME || code == SLIPRING_DUPLICATE) owner_ = consumer;
         return 0;
@@ -827,7 +829,6 @@ class frames {
     explicit frames(Consumer& from) : from_(&from) { ++*this; }
     Frame& operator*() noexcept { return frame_; }
     frames& operator++() {
-        frame_.release();
         const int code = from_->receive(frame_, forever);
         if (code == -SLIPRING_EPIPE)
             from_ = nullptr;

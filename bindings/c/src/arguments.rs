@@ -176,10 +176,26 @@ pub(crate) fn bytes<'a>(data: *const c_void, len: usize) -> Result<&'a [u8], Fai
     items(data.cast(), len)
 }
 
+/// [`bytes`] of the usual kind; `None` without a reason.
+#[inline(always)]
+pub(crate) fn plain_bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
+    let is_plain = !data.is_null() && len <= isize::MAX as usize;
+    // SAFETY: as in `items`.
+    is_plain.then(|| unsafe { std::slice::from_raw_parts(data.cast(), len) })
+}
+
 /// The bytes to write to.
 #[inline(always)]
 pub(crate) fn buffer<'a>(data: *mut c_void, len: usize) -> Result<&'a mut [u8], Failure> {
     items_mut(data.cast(), len)
+}
+
+/// [`buffer`] of the usual kind; `None` without a reason.
+#[inline(always)]
+pub(crate) fn plain_buffer<'a>(data: *mut c_void, len: usize) -> Option<&'a mut [u8]> {
+    let is_plain = !data.is_null() && len <= isize::MAX as usize;
+    // SAFETY: as in `items_mut`.
+    is_plain.then(|| unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
 }
 
 /// The elements to read.
@@ -225,6 +241,7 @@ pub(crate) fn out<'a, T>(pointer: *mut T) -> Result<&'a mut T, Failure> {
 }
 
 /// The variable to write a result to, if the caller wants it.
+#[inline(always)]
 pub(crate) fn wanted<'a, T>(pointer: *mut T) -> Option<&'a mut T> {
     // SAFETY: as for `out`.
     unsafe { pointer.as_mut() }

@@ -15,13 +15,14 @@ use slipring::{Error, Kind, Ring, mpmc, mpsc, spsc};
 
 use crate::arguments::{
     Given, SLIPRING_BROADCAST, SLIPRING_LOSSY, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_SPSC, Wait, buffer, items_mut,
-    out, slipring_options, text,
+    out, plain_buffer, slipring_options, text, wanted,
 };
-use crate::error::{Failure, SLIPRING_EOPNOTSUPP, count, opened, status};
+use crate::error::{Failure, SLIPRING_ENOTHELD, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::frame::{SLIPRING_ENDED, SLIPRING_FRAME, SLIPRING_FRAME_DIED, SLIPRING_GAP, slipring_frame};
 use crate::lent::Lent;
 use crate::producer::{NO_FRAMES, anonymous, is_endpoint};
-use crate::table::{self, Object};
+use crate::quick::{HasQuick, Quick};
+use crate::table::{self, Object, Row};
 
 /// Receives frames: a consumer of a ring, a subscriber, or the receiver of a transport.
 pub struct slipring_consumer(());
@@ -37,7 +38,7 @@ pub(crate) struct Consumer {
 
 #[allow(clippy::large_enum_variant, reason = "one a handle; a box would put a pointer before every frame")]
 enum End {
-    Spsc(Receiving<spsc::Consumer, spsc::ReadView<'static>, spsc::ReadBatch<'static>>),
+    Spsc(SpscReceiving),
     Mpmc(Receiving<mpmc::Consumer, mpmc::ReadView<'static>, mpmc::ReadBatch<'static>>),
     Mpsc(Receiving<mpsc::Consumer, mpsc::ReadView<'static>, mpsc::ReadBatch<'static>>),
     Broadcast(Receiving<Subscriber, broadcast::ReadView<'static>, broadcast::ReadBatch<'static>>),
@@ -48,15 +49,68 @@ enum End {
 // SAFETY: the type's number is its alone.
 unsafe impl Object for Consumer {
     const TYPE: u8 = 2;
+    const ROW: Option<Row> = Some(Row::Consumer);
+
+    fn quick(&mut self) -> *mut c_void {
+        match &mut self.end {
+            End::Spsc(end) if self.bell.is_none() => std::ptr::from_mut(end).cast(),
+            _ => std::ptr::null_mut(),
+        }
+    }
+}
+
+// SAFETY: `quick` gives what an `End::Spsc` has; nothing else refers to it until the next call.
+unsafe impl HasQuick for Consumer {
+    type Quick = SpscReceiving;
 }
 
 /// The frames of a consumer that are held.
-enum Held<V, B> {
+pub(crate) enum Held<V, B> {
     Frame(V),
     Batch(B),
 }
 
 type Receiving<C, V, B> = Lent<C, Held<V, B>>;
+type SpscReceiving = Receiving<spsc::Consumer, spsc::ReadView<'static>, spsc::ReadBatch<'static>>;
+
+/// The quick calls: false if something is unusual, or there is nothing.
+impl SpscReceiving {
+    #[inline(always)]
+    fn recv_if_ready(&mut self, frame: *mut slipring_frame) -> bool {
+        let Some(frame) = wanted(frame) else { return false };
+        // SAFETY: the view is kept there, or nothing was received.
+        let Ok(consumer) = (unsafe { self.lend() }) else { return false };
+        let Some(view) = consumer.recv_if_ready() else { return false };
+        frame.set(view.header(), &view);
+        self.keep(Held::Frame(view));
+        true
+    }
+
+    #[inline(always)]
+    fn copy_if_ready(&mut self, data: *mut c_void, size: usize, frame: *mut slipring_frame) -> bool {
+        let (Some(frame), Some(buffer)) = (wanted(frame), plain_buffer(data, size)) else { return false };
+        let Ok(consumer) = self.free() else { return false };
+        let Some(view) = consumer.recv_if_ready() else { return false };
+        let Some(into) = buffer.get_mut(..view.len()) else {
+            view.keep();
+            return false;
+        };
+        into.copy_from_slice(&view);
+        frame.set(view.header(), into);
+        true
+    }
+
+    #[inline(always)]
+    fn release_frame(&mut self) -> bool {
+        let is_frame = matches!(self.guard(), Ok(Held::Frame(_)));
+        if is_frame {
+            if let Ok(Held::Frame(view)) = self.take() {
+                drop(view);
+            }
+        }
+        is_frame
+    }
+}
 
 /// A subscriber that copies.
 struct Lossy {
@@ -524,7 +578,55 @@ pub extern "C" fn slipring_recv(
     frame: *mut slipring_frame,
     timeout_ns: i64,
 ) -> c_int {
+    if let Some(mut call) = Quick::<Consumer>::begin(consumer.cast()) {
+        let is_received = call.object().recv_if_ready(frame);
+        call.end();
+        if is_received {
+            return SLIPRING_FRAME;
+        }
+    }
+    recv(consumer, frame, timeout_ns)
+}
+
+#[cold]
+#[inline(never)]
+fn recv(consumer: *mut slipring_consumer, frame: *mut slipring_frame, timeout_ns: i64) -> c_int {
     status(table::with(consumer.cast(), |consumer: &mut Consumer| consumer.recv(out(frame)?, Wait::of(timeout_ns))))
+}
+
+/// slipring_release(), if a frame or batch is held, and slipring_recv(), in one call: the shortest
+/// loop over frames in place. Returns as slipring_recv(); an error holds nothing, except
+/// -SLIPRING_EHANDLE, -SLIPRING_EWRONGTHREAD, -SLIPRING_EBUSY and -SLIPRING_EINVAL, which release
+/// nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn slipring_recv_next(
+    consumer: *mut slipring_consumer,
+    frame: *mut slipring_frame,
+    timeout_ns: i64,
+) -> c_int {
+    if let Some(mut call) = Quick::<Consumer>::begin(consumer.cast()) {
+        let is_received = !frame.is_null() && {
+            call.object().release_frame();
+            call.object().recv_if_ready(frame)
+        };
+        call.end();
+        if is_received {
+            return SLIPRING_FRAME;
+        }
+    }
+    recv_next(consumer, frame, timeout_ns)
+}
+
+#[cold]
+#[inline(never)]
+fn recv_next(consumer: *mut slipring_consumer, frame: *mut slipring_frame, timeout_ns: i64) -> c_int {
+    status(table::with(consumer.cast(), |consumer: &mut Consumer| {
+        let frame = out(frame)?;
+        match consumer.release() {
+            Ok(()) | Err(Failure::Own(SLIPRING_ENOTHELD)) => consumer.recv(frame, Wait::of(timeout_ns)),
+            Err(failure) => Err(failure),
+        }
+    }))
 }
 
 /// Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills `*frame`,
@@ -532,6 +634,25 @@ pub extern "C" fn slipring_recv(
 /// larger than `size`: the frame is then received by the next call.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_recv_into(
+    consumer: *mut slipring_consumer,
+    data: *mut c_void,
+    size: usize,
+    frame: *mut slipring_frame,
+    timeout_ns: i64,
+) -> c_int {
+    if let Some(mut call) = Quick::<Consumer>::begin(consumer.cast()) {
+        let is_received = call.object().copy_if_ready(data, size, frame);
+        call.end();
+        if is_received {
+            return SLIPRING_FRAME;
+        }
+    }
+    recv_into(consumer, data, size, frame, timeout_ns)
+}
+
+#[cold]
+#[inline(never)]
+fn recv_into(
     consumer: *mut slipring_consumer,
     data: *mut c_void,
     size: usize,
@@ -562,6 +683,19 @@ pub extern "C" fn slipring_recv_batch(
 /// -SLIPRING_ENOTHELD. Wait-free; a system call only to wake a sleeping producer.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_release(consumer: *mut slipring_consumer) -> c_int {
+    if let Some(mut call) = Quick::<Consumer>::begin(consumer.cast()) {
+        let is_released = call.object().release_frame();
+        call.end();
+        if is_released {
+            return 0;
+        }
+    }
+    release(consumer)
+}
+
+#[cold]
+#[inline(never)]
+fn release(consumer: *mut slipring_consumer) -> c_int {
     status(table::with(consumer.cast(), |consumer: &mut Consumer| consumer.release().map(|()| 0)))
 }
 

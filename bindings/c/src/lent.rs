@@ -4,6 +4,7 @@
 //! calls there is none, so this type keeps both, and hands out the handle only while there is no
 //! guard.
 
+use std::mem;
 use std::ptr::NonNull;
 
 use crate::error::Failure;
@@ -45,10 +46,11 @@ impl<T, G> Lent<T, G> {
         Ok(unsafe { self.handle.as_mut() })
     }
 
-    /// Keeps the guard, which the handle gave.
+    /// Keeps the guard, which the handle gave, so that there was none.
     #[inline(always)]
     pub(crate) fn keep(&mut self, guard: G) {
-        self.guard = Some(guard);
+        // Without a look at what it replaces.
+        mem::forget(self.guard.replace(guard));
     }
 
     #[inline(always)]

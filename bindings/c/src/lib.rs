@@ -18,6 +18,7 @@ mod latest;
 mod lent;
 mod named;
 mod producer;
+mod quick;
 mod ringbuffer;
 mod rpc;
 mod set;

@@ -9,11 +9,13 @@ use slipring::transport::{FrameSender, FrameSenderExt};
 use slipring::{Kind, Ring, broadcast, endpoint::Endpoint, mpmc, mpsc, spsc};
 
 use crate::arguments::{
-    Given, SLIPRING_FROM_FD, SLIPRING_SLOW_BLOCK, SLIPRING_SPSC, Wait, bytes, items, out, slipring_options, text,
+    Given, SLIPRING_FROM_FD, SLIPRING_SLOW_BLOCK, SLIPRING_SPSC, Wait, bytes, items, out, plain_bytes,
+    slipring_options, text, wanted,
 };
 use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::lent::Lent;
-use crate::table::{self, Object};
+use crate::quick::{HasQuick, Quick};
+use crate::table::{self, Object, Row};
 
 /// Sends frames: a producer of a ring, a publisher, or the sender of a transport.
 pub struct slipring_producer(());
@@ -28,7 +30,7 @@ pub(crate) struct Producer {
 }
 
 enum End {
-    Spsc(Lent<spsc::Producer, spsc::WriteGrant<'static>>),
+    Spsc(SpscSending),
     Mpmc(Lent<mpmc::Producer, mpmc::WriteGrant<'static>>),
     Mpsc(Lent<mpsc::Producer, mpsc::WriteGrant<'static>>),
     Broadcast(Lent<broadcast::Publisher, Staged>),
@@ -38,6 +40,52 @@ enum End {
 // SAFETY: the type's number is its alone.
 unsafe impl Object for Producer {
     const TYPE: u8 = 1;
+    const ROW: Option<Row> = Some(Row::Producer);
+
+    fn quick(&mut self) -> *mut c_void {
+        match &mut self.end {
+            End::Spsc(end) if self.kind == Header::DEFAULT_KIND => std::ptr::from_mut(end).cast(),
+            _ => std::ptr::null_mut(),
+        }
+    }
+}
+
+// SAFETY: `quick` gives what an `End::Spsc` has; nothing else refers to it until the next call.
+unsafe impl HasQuick for Producer {
+    type Quick = SpscSending;
+}
+
+type SpscSending = Lent<spsc::Producer, spsc::WriteGrant<'static>>;
+
+/// The quick calls: false if something is unusual, or there is no room.
+impl SpscSending {
+    #[inline(always)]
+    fn send_if_room(&mut self, data: *const c_void, len: usize) -> bool {
+        let Some(payload) = plain_bytes(data, len) else { return false };
+        self.free().is_ok_and(|producer| producer.send_if_room(payload))
+    }
+
+    #[inline(always)]
+    fn reserve_if_room(&mut self, len: usize, data: *mut *mut c_void) -> bool {
+        let Some(data) = wanted(data) else { return false };
+        // SAFETY: the grant is kept there, or there is none.
+        let Ok(producer) = (unsafe { self.lend() }) else { return false };
+        let Some(mut grant) = producer.reserve_if_room(len) else { return false };
+        *data = grant.as_mut_ptr().cast();
+        self.keep(grant);
+        true
+    }
+
+    #[inline(always)]
+    fn commit_if_it_fits(&mut self, len: usize) -> bool {
+        let fits = self.guard().is_ok_and(|grant| len <= grant.len());
+        if fits {
+            if let Ok(grant) = self.take() {
+                grant.commit(len);
+            }
+        }
+        fits
+    }
 }
 
 /// A frame for a broadcast ring, whose lossy readers may read what is being written: it is built
@@ -143,20 +191,47 @@ impl Producer {
         }
     }
 
-    /// Sends a frame of the agreed kind. The usual ring and kind go the shortest way, where the
-    /// header is a constant.
-    #[inline(always)]
+    /// Sends a frame of the agreed kind.
     fn send(&mut self, payload: &[u8], wait: Wait) -> Result<(), Failure> {
-        if let (End::Spsc(end), Header::DEFAULT_KIND) = (&mut self.end, self.kind) {
-            let producer = end.free()?;
-            match wait {
-                Wait::Not => producer.try_send(payload)?,
-                Wait::Forever => producer.send(payload)?,
-                Wait::Until(deadline) => producer.send_deadline(payload, deadline)?,
-            }
-            return Ok(());
-        }
         self.send_frame(Header { kind: self.kind, ..Header::PLAIN }, payload, wait)
+    }
+
+    /// Sends as many payloads as there is room for, and returns how many. They have been checked.
+    fn send_batch(&mut self, payloads: &[slipring_payload], mut wait: Wait) -> Result<i64, Failure> {
+        let bytes_of = |payload: &slipring_payload| bytes(payload.data, payload.len);
+        if self.kind == Header::DEFAULT_KIND {
+            let all = payloads.iter().map(|payload| bytes_of(payload).unwrap_or_default());
+            macro_rules! at_once {
+                ($end:ident) => {{
+                    let producer = $end.free()?;
+                    match wait {
+                        Wait::Not => producer.try_send_batch(all)?,
+                        Wait::Forever => producer.send_batch(all)?,
+                        Wait::Until(deadline) => producer.send_batch_deadline(all, deadline)?,
+                    }
+                }};
+            }
+            let sent = match &mut self.end {
+                End::Spsc(end) => Some(at_once!(end)),
+                End::Mpmc(end) => Some(at_once!(end)),
+                End::Mpsc(end) => Some(at_once!(end)),
+                End::Broadcast(end) => Some(at_once!(end)),
+                End::Transport(_) => None,
+            };
+            if let Some(sent) = sent {
+                return Ok(sent as i64);
+            }
+        }
+        let mut sent = 0;
+        for payload in payloads {
+            match self.send(bytes_of(payload)?, wait) {
+                Ok(()) => sent += 1,
+                Err(failure) if sent == 0 => return Err(failure),
+                Err(_) => break, // the next call says what it is
+            }
+            wait = Wait::Not;
+        }
+        Ok(sent)
     }
 
     fn send_frame(&mut self, header: Header, payload: &[u8], wait: Wait) -> Result<(), Failure> {
@@ -332,6 +407,19 @@ pub extern "C" fn slipring_send(
     len: usize,
     timeout_ns: i64,
 ) -> c_int {
+    if let Some(mut call) = Quick::<Producer>::begin(producer.cast()) {
+        let is_sent = call.object().send_if_room(data, len);
+        call.end();
+        if is_sent {
+            return 0;
+        }
+    }
+    send(producer, data, len, timeout_ns)
+}
+
+#[cold]
+#[inline(never)]
+fn send(producer: *mut slipring_producer, data: *const c_void, len: usize, timeout_ns: i64) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
         producer.send(bytes(data, len)?, Wait::of(timeout_ns))?;
         Ok(0)
@@ -368,6 +456,19 @@ pub extern "C" fn slipring_reserve(
     data: *mut *mut c_void,
     timeout_ns: i64,
 ) -> c_int {
+    if let Some(mut call) = Quick::<Producer>::begin(producer.cast()) {
+        let is_reserved = call.object().reserve_if_room(len, data);
+        call.end();
+        if is_reserved {
+            return 0;
+        }
+    }
+    reserve(producer, len, data, timeout_ns)
+}
+
+#[cold]
+#[inline(never)]
+fn reserve(producer: *mut slipring_producer, len: usize, data: *mut *mut c_void, timeout_ns: i64) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
         let data = out(data)?;
         *data = std::ptr::null_mut();
@@ -381,6 +482,19 @@ pub extern "C" fn slipring_reserve(
 /// system call only to wake a sleeping consumer.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_commit(producer: *mut slipring_producer, len: usize) -> c_int {
+    if let Some(mut call) = Quick::<Producer>::begin(producer.cast()) {
+        let is_sent = call.object().commit_if_it_fits(len);
+        call.end();
+        if is_sent {
+            return 0;
+        }
+    }
+    commit(producer, len)
+}
+
+#[cold]
+#[inline(never)]
+fn commit(producer: *mut slipring_producer, len: usize) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| producer.commit(None, len).map(|()| 0)))
 }
 
@@ -420,9 +534,10 @@ pub struct slipring_payload {
     pub len: usize,
 }
 
-/// Sends several frames, each as slipring_send(). Returns how many were sent, at least 1 unless `n`
-/// is 0, or the error of the first. The time-out is for the first; the others are sent while there
-/// is room.
+/// Sends several frames, each as slipring_send(); on rings those of SLIPRING_DEFAULT_KIND become
+/// visible at once, which is the cheapest way to send small ones. Returns how many were sent, at
+/// least 1 unless `n` is 0, or the error of the first. The time-out is for the first; the others are
+/// sent while there is room.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_send_batch(
     producer: *mut slipring_producer,
@@ -435,17 +550,7 @@ pub extern "C" fn slipring_send_batch(
         for payload in payloads {
             bytes(payload.data, payload.len)?;
         }
-        let mut wait = Wait::of(timeout_ns);
-        let mut sent = 0;
-        for payload in payloads {
-            match producer.send(bytes(payload.data, payload.len)?, wait) {
-                Ok(()) => sent += 1,
-                Err(failure) if sent == 0 => return Err(failure),
-                Err(_) => break,
-            }
-            wait = Wait::Not;
-        }
-        Ok(sent)
+        producer.send_batch(payloads, Wait::of(timeout_ns))
     }))
 }
 

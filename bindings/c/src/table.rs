@@ -2,7 +2,8 @@
 //! and a type, which each call compares with the slot. So a handle that was closed, is of another
 //! type, or was made up is recognised, and nothing of it is dereferenced.
 //!
-//! Used by every call. Relies on `thread.rs`.
+//! Used by every call; `quick.rs` has the short form for the calls that are made for every frame.
+//! Relies on `thread.rs`.
 //!
 //! ```text
 //! bits 32..63 generation   12..31 slot   4..11 type   0..3 zero
@@ -32,23 +33,28 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fenc
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::error::Failure;
-use crate::thread::{CLOSING, Record};
+use crate::thread::{CLOSING, Record, UNOWNED};
 
 const _: () = assert!(mem::size_of::<*const c_void>() == 8, "a handle has 64 bits");
 
-const SLOTS: usize = 64;
-const CHUNKS: usize = 1024;
+const SLOTS: usize = 256;
+const CHUNKS: usize = 256;
 
 /// A free slot's word, and that of a slot whose object is being made or dropped.
 const FREE: u64 = 0;
 const TAKEN: u64 = 1;
 
 #[repr(align(128))]
-struct Slot {
+pub(crate) struct Slot {
     /// The handle, while it is open.
     word: AtomicU64,
-    owner: AtomicPtr<Record>,
+    /// [`UNOWNED`] before the first call.
+    pub(crate) owner: AtomicPtr<Record>,
     object: AtomicPtr<c_void>,
+    /// For each [`Row`] the handle, while quick calls of that row may use `quick_object`; otherwise 0.
+    /// Written by the owner in a call, or by one that has seized the handle.
+    pub(crate) quick: [AtomicU64; 2],
+    pub(crate) quick_object: AtomicPtr<c_void>,
     generation: AtomicU32,
     /// A handle that belongs to this one: the other side of a ring buffer.
     companion: AtomicU64,
@@ -58,7 +64,22 @@ struct Slot {
 
 type Chunk = [Slot; SLOTS];
 
-static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
+/// The first chunk, which a quick call reaches without a look at the table. Its slot 0 is never used:
+/// the handle 0 is in no slot.
+static FIRST: Chunk = [const { Slot::new() }; SLOTS];
+
+static TABLE: [AtomicPtr<Chunk>; CHUNKS] = {
+    let mut table = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
+    table[0] = AtomicPtr::new((&raw const FIRST).cast_mut());
+    table
+};
+
+/// The calls that have a quick form, by the type of their handle.
+#[derive(Clone, Copy)]
+pub(crate) enum Row {
+    Producer = 0,
+    Consumer = 1,
+}
 
 /// An object behind a handle.
 ///
@@ -69,6 +90,13 @@ pub(crate) unsafe trait Object: Send + 'static {
     const TYPE: u8;
     /// Whether all threads may use it at once.
     const SHARED: bool = false;
+    /// The quick calls that it may have.
+    const ROW: Option<Row> = None;
+
+    /// What the next quick call may use, until the next other call; null if there is none.
+    fn quick(&mut self) -> *mut c_void {
+        ptr::null_mut()
+    }
 }
 
 /// Makes a handle of `object`.
@@ -76,7 +104,7 @@ pub(crate) fn insert<T: Object, H>(object: T) -> Result<*mut H, Failure> {
     let (number, slot) = take_free().ok_or(Failure::TOO_MANY_HANDLES)?;
     let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1);
     slot.generation.store(generation, Ordering::Relaxed);
-    slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
+    slot.owner.store(unowned(), Ordering::Relaxed);
     slot.companion.store(0, Ordering::Relaxed);
     slot.object.store(Box::into_raw(Box::new(object)).cast(), Ordering::Relaxed);
     let handle = u64::from(generation) << 32 | (number as u64) << 12 | u64::from(T::TYPE) << 4;
@@ -100,7 +128,8 @@ fn take_free() -> Option<(usize, &'static Slot)> {
         }
         // SAFETY: chunks are never freed once they are in the table.
         let slots = unsafe { &*slots };
-        for (at, slot) in slots.iter().enumerate() {
+        let first = usize::from(number == 0);
+        for (at, slot) in slots.iter().enumerate().skip(first) {
             let is_ours = slot.word.load(Ordering::Relaxed) == FREE
                 && slot.word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
             if is_ours {
@@ -115,8 +144,10 @@ impl Slot {
     const fn new() -> Self {
         Slot {
             word: AtomicU64::new(FREE),
-            owner: AtomicPtr::new(ptr::null_mut()),
+            owner: AtomicPtr::new(unowned()),
             object: AtomicPtr::new(ptr::null_mut()),
+            quick: [const { AtomicU64::new(0) }; 2],
+            quick_object: AtomicPtr::new(ptr::null_mut()),
             generation: AtomicU32::new(0),
             companion: AtomicU64::new(0),
             users: AtomicU32::new(0),
@@ -130,9 +161,15 @@ impl Slot {
         let chunk = TABLE[number / SLOTS].load(Ordering::Acquire);
         // SAFETY: chunks are never freed once they are in the table.
         match unsafe { chunk.as_ref() } {
-            Some(slots) => Ok(&slots[number % SLOTS]),
-            None => Err(Failure::bad_handle(handle)),
+            Some(slots) if number != 0 => Ok(&slots[number % SLOTS]),
+            _ => Err(Failure::bad_handle(handle)),
         }
+    }
+
+    /// The slot that the handle names, if it is in the first chunk, or any.
+    #[inline(always)]
+    pub(crate) fn of_quick(handle: u64) -> &'static Slot {
+        &FIRST[(handle >> 12) as usize % SLOTS]
     }
 
     #[inline(always)]
@@ -153,12 +190,11 @@ impl InCall {
     /// A1 to A4.
     #[inline(always)]
     fn begin(slot: &'static Slot, handle: u64) -> Result<Self, Failure> {
-        let owner = slot.owner.load(Ordering::Relaxed);
-        // SAFETY: null, or a record, and those are never freed.
-        let record = match unsafe { owner.as_ref() } {
-            Some(record) if record.is_mine() => record,
-            _ => Self::claim(slot, handle)?,
-        };
+        // SAFETY: a record, and those are never freed.
+        let mut record = unsafe { &*slot.owner.load(Ordering::Relaxed) };
+        if !record.is_mine() {
+            record = Self::claim(slot, handle)?;
+        }
         if record.in_call.load(Ordering::Relaxed) != 0 {
             return Err(Failure::IN_CALL); // a signal handler's call within another
         }
@@ -180,7 +216,7 @@ impl InCall {
         }
         let record = Record::mine();
         let mine = ptr::from_ref(record).cast_mut();
-        match slot.owner.compare_exchange(ptr::null_mut(), mine, Ordering::AcqRel, Ordering::Relaxed) {
+        match slot.owner.compare_exchange(unowned(), mine, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => Ok(record),
             Err(found) if found == mine => Ok(record),
             Err(_) => Err(Failure::WRONG_THREAD),
@@ -193,6 +229,10 @@ impl Drop for InCall {
     fn drop(&mut self) {
         self.0.in_call.store(0, Ordering::Release);
     }
+}
+
+const fn unowned() -> *mut Record {
+    (&raw const UNOWNED).cast_mut()
 }
 
 /// Calls `f` with the object of `handle`, for its owner thread.
@@ -210,8 +250,20 @@ pub(crate) fn with<T: Object, R>(
     // owner is in this call, which another thread that wants to drop it sees (the module's text).
     let object = unsafe { &mut *slot.object.load(Ordering::Relaxed).cast::<T>() };
     let result = f(object);
+    slot.update_quick(handle, object);
     drop(call);
     result
+}
+
+impl Slot {
+    #[inline(always)]
+    fn update_quick<T: Object>(&self, handle: u64, object: &mut T) {
+        if let Some(row) = T::ROW {
+            let quick = object.quick();
+            self.quick_object.store(quick, Ordering::Relaxed);
+            self.quick[row as usize].store(if quick.is_null() { 0 } else { handle }, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Calls `f` with the object of `handle`, in any thread.
@@ -259,6 +311,9 @@ pub(crate) fn close<T: Object>(handle: *const c_void) -> Result<(), Failure> {
             return Err(Failure::bad_handle(handle));
         }
         slot.word.store(TAKEN, Ordering::Release);
+        for quick in &slot.quick {
+            quick.store(0, Ordering::Relaxed);
+        }
     }
     // SAFETY: made by `insert` as a `Box<T>`; nothing else can come to it any more.
     drop(unsafe { Box::from_raw(slot.object.load(Ordering::Acquire).cast::<T>()) });
@@ -317,13 +372,13 @@ fn seize(slot: &Slot, handle: u64) -> Result<*mut Record, Failure> {
     if owner == closing || slot.owner.compare_exchange(owner, closing, Ordering::SeqCst, Ordering::Relaxed).is_err() {
         return Err(Failure::IN_CALL);
     }
-    // SAFETY: null, or a record, and those are never freed.
-    let Some(record) = (unsafe { owner.as_ref() }) else { return Ok(owner) };
+    // SAFETY: a record, and those are never freed.
+    let record = unsafe { &*owner };
     let give_back = |failure| {
         slot.owner.store(owner, Ordering::Release);
         Err(failure)
     };
-    if !record.is_mine() && !record.has_ended() && !barrier() {
+    if !ptr::eq(owner, &UNOWNED) && !record.is_mine() && !record.has_ended() && !barrier() {
         return give_back(Failure::WRONG_THREAD);
     }
     if record.in_call.load(Ordering::Acquire) == handle { give_back(Failure::IN_CALL) } else { Ok(owner) }

@@ -1,8 +1,8 @@
 //! The records of the threads that use handles: which thread runs, and in which call it is.
 //!
-//! Used by `table.rs`. A record is recognised without a system call and without the tables of
-//! thread-local storage, which a shared library reaches by a function call only: by the address of
-//! the thread's control block, which is in a register.
+//! Used by `table.rs` and `quick.rs`. A record is recognised without a system call and without the
+//! tables of thread-local storage, which a shared library reaches by a function call only: by the
+//! address of the thread's control block, which is in a register.
 
 use std::cell::Cell;
 use std::ptr;
@@ -19,8 +19,11 @@ pub(crate) struct Record {
     next: AtomicPtr<Record>,
 }
 
-/// The record of no thread: it owns the handles that are being closed or taken over.
+/// A record of no thread: it owns the handles that are being closed or taken over.
 pub(crate) static CLOSING: Record = Record::new(1);
+
+/// A record of no thread: it owns the handles that no call was made on.
+pub(crate) static UNOWNED: Record = Record::new(1);
 
 static ALL: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 

@@ -40,6 +40,7 @@ static void check_every_call(void *handle, int wanted) {
     CHECK_CODE(slipring_abort(handle), wanted);
     CHECK_CODE(slipring_flush(handle, 0), wanted);
     CHECK_CODE(slipring_recv(handle, &frame, 0), wanted);
+    CHECK_CODE(slipring_recv_next(handle, &frame, 0), wanted);
     CHECK_CODE(slipring_recv_into(handle, buffer, sizeof buffer, &frame, 0), wanted);
     CHECK_CODE(slipring_recv_batch(handle, &frame, 1, 0), wanted);
     CHECK_CODE(slipring_release(handle), wanted);
@@ -137,6 +138,14 @@ TEST(a_handle_of_another_type) {
     void *forged = (void *)((uintptr_t)tx ^ 0x30);
     CHECK_CODE(slipring_recv(forged, &frame, 0), -SLIPRING_EHANDLE);
     CHECK_CODE(slipring_close(forged), -SLIPRING_EHANDLE);
+    /* The same type and generation, but another slot. */
+    for (int bit = 12; bit < 28; bit++) {
+        forged = (void *)((uintptr_t)tx ^ (uintptr_t)1 << bit);
+        CHECK_CODE(slipring_send(forged, "x", 1, 0), -SLIPRING_EHANDLE);
+        forged = (void *)((uintptr_t)rx ^ (uintptr_t)1 << bit);
+        CHECK_CODE(slipring_recv(forged, &frame, 0), -SLIPRING_EHANDLE);
+        CHECK_CODE(slipring_release(forged), -SLIPRING_EHANDLE);
+    }
     CHECK_OK(slipring_close(tx));
     CHECK_OK(slipring_close(rx));
 }
@@ -162,6 +171,13 @@ TEST(null_arguments) {
     CHECK_CODE(slipring_remove(NULL, NULL), -SLIPRING_EINVAL);
     CHECK_OK(slipring_recv(rx, &frame, 0));
     CHECK(frame.len == 0);
+    CHECK_CODE(slipring_recv_next(rx, NULL, 0), -SLIPRING_EINVAL); /* and releases nothing */
+    CHECK_OK(slipring_release(rx));
+    CHECK_CODE(slipring_recv(rx, NULL, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_send(tx, NULL, 1, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_send(tx, "x", (size_t)-1, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_recv_into(rx, NULL, 9, &frame, 0), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_recv_into(rx, &frame, (size_t)-1, &frame, 0), -SLIPRING_EINVAL);
     CHECK_OK(slipring_close(tx));
     CHECK_OK(slipring_close(rx));
 }
@@ -242,8 +258,10 @@ TEST(what_is_held_and_what_is_not) {
     CHECK_OK(slipring_commit(tx, 8));
     CHECK_OK(slipring_recv(rx, &frame, 0));
     CHECK_CODE(slipring_recv(rx, &frame, 0), -SLIPRING_EHELD);
+    CHECK_CODE(slipring_recv_into(rx, &second, sizeof second, &frame, 0), -SLIPRING_EHELD);
     CHECK_CODE(slipring_fd(rx), -SLIPRING_EHELD);
     CHECK_OK(slipring_release(rx));
+    CHECK_CODE(slipring_release(rx), -SLIPRING_ENOTHELD);
     CHECK_CODE(slipring_reserve(tx, SIZE_MAX, &data, 0), -SLIPRING_EMSGSIZE);
     CHECK_CODE(slipring_reserve(tx, 1 << 30, &data, 0), -SLIPRING_EMSGSIZE);
     /* Closed with both held. */
@@ -347,6 +365,7 @@ static void *fight(void *argument) {
             }
             break;
         default:
+            slipring_recv_next(shared_rx, &frame, 0);
             slipring_release(shared_rx);
         }
     }
@@ -440,13 +459,69 @@ TEST(fork_without_exec) {
     CHECK_OK(slipring_close(rx));
 }
 
+/* A call after another one that left something behind: nothing of it is taken for granted. */
+TEST(every_state_after_another) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_frame frame, frames[2];
+    void *data;
+    char copy[1];
+    open_pair(&tx, &rx);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(slipring_send(tx, "1", 1, 0));
+        CHECK_OK(slipring_reserve(tx, 1, &data, 0));
+        CHECK_CODE(slipring_send(tx, "2", 1, 0), -SLIPRING_EHELD);
+        CHECK_OK(slipring_abort(tx));
+        CHECK_OK(slipring_send(tx, "2", 1, 0));
+        CHECK_OK(slipring_send_frame(tx, 0x123, 4, "3", 1, 0));
+        CHECK_OK(slipring_send(tx, "four", 4, 0));
+
+        CHECK_OK(slipring_recv_next(rx, &frame, 0));
+        CHECK(*(const char *)frame.data == '1' && frame.len == 1);
+        CHECK_OK(slipring_keep(rx));
+        CHECK_OK(slipring_recv_next(rx, &frame, 0));
+        CHECK(*(const char *)frame.data == '1' && frame.kind == SLIPRING_DEFAULT_KIND);
+        CHECK_OK(slipring_recv_next(rx, &frame, 0));
+        CHECK(*(const char *)frame.data == '2' && frame.seq == 3 * (unsigned)i + 1 && frame.flags == 0);
+        CHECK_OK(slipring_release(rx));
+        CHECK_CODE(slipring_recv_batch(rx, frames, 1, 0), 1);
+        CHECK(frames[0].kind == 0x123 && frames[0].stream == 4);
+        CHECK_CODE(slipring_recv_into(rx, copy, 1, &frame, 0), -SLIPRING_EHELD);
+        CHECK_OK(slipring_recv_next(rx, &frame, 0)); /* instead of a batch */
+        CHECK(frame.len == 4);
+        CHECK_OK(slipring_keep(rx));
+        CHECK_CODE(slipring_recv_into(rx, copy, 1, &frame, 0), -SLIPRING_EMSGSIZE);
+        CHECK_OK(slipring_recv_next(rx, &frame, 0));
+        CHECK(frame.len == 4 && memcmp(frame.data, "four", 4) == 0);
+        CHECK_CODE(slipring_recv_next(rx, &frame, 0), -SLIPRING_EAGAIN); /* and the last is released */
+        CHECK_CODE(slipring_release(rx), -SLIPRING_ENOTHELD);
+        if (i == 1) {
+            CHECK(slipring_fd(rx) >= 0); /* from now on it has a doorbell */
+        }
+    }
+    CHECK_OK(slipring_close(tx));
+    CHECK_CODE(slipring_recv_next(rx, &frame, 0), -SLIPRING_EPIPE);
+    CHECK_OK(slipring_close(rx));
+}
+
 /* More than the table's first chunk, and each of them works. */
 TEST(many_handles) {
     enum { N = 300 };
     slipring_event *events[N];
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_frame frame;
     for (int i = 0; i < N; i++) {
         CHECK_OK(slipring_event_open(NULL, NULL, &events[i]));
     }
+    open_pair(&tx, &rx);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(slipring_send(tx, "x", 1, 0));
+        CHECK_OK(slipring_recv(rx, &frame, 0));
+        CHECK_OK(slipring_release(rx));
+    }
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
     for (int i = 0; i < N; i++) {
         CHECK_OK(slipring_event_set(events[i]));
         CHECK_OK(slipring_event_wait(events[i], 0));
