@@ -169,10 +169,7 @@ impl Producer {
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
-    /// let mut grant = match tx.reserve_if_room(5) {
-    ///     Some(grant) => grant,
-    ///     None => tx.reserve(5)?,
-    /// };
+    /// let mut grant = tx.reserve_if_room(5).unwrap();
     /// grant.copy_from_slice(b"hello");
     /// grant.commit(5);
     /// assert_eq!(&*rx.try_recv()?, b"hello");
