@@ -211,7 +211,13 @@ fn nothing_is_lost_or_doubled_while_the_server_is_killed() {
                         Err(error) => panic!("client {number}, call {n}: {error}"),
                     }
                 }
-                assert_eq!(client.call(b"last", SOON).unwrap(), answer(b"last"));
+                // It may be told of the death before, once.
+                let mut last = client.call(b"last", SOON).map(<[u8]>::to_vec);
+                if matches!(last, Err(Error::PeerDead)) {
+                    told.fetch_add(1, Relaxed);
+                    last = client.call(b"last", SOON).map(<[u8]>::to_vec);
+                }
+                assert_eq!(last.unwrap(), answer(b"last"));
             });
         }
         let start =
