@@ -169,9 +169,11 @@ impl Producer {
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+    /// tx.send(b"first")?; // the first call looks at the consumer's side
     /// let mut grant = tx.reserve_if_room(5).unwrap();
     /// grant.copy_from_slice(b"hello");
     /// grant.commit(5);
+    /// assert_eq!(&*rx.try_recv()?, b"first");
     /// assert_eq!(&*rx.try_recv()?, b"hello");
     /// # Ok::<(), slipring::Error>(())
     /// ```
