@@ -131,9 +131,9 @@ fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
     })
 }
 
-/// The bytes that can be allocated for `file`; `None` if there is no limit or none is known. A memfd
-/// is on a tmpfs without a limit, and the limit of another tmpfs may be above what memory is there.
-/// The kernel would not refuse to allocate more: it would kill processes to make room.
+/// The bytes that can be allocated for `file`; `None` if there is no limit or none is known. A
+/// memfd is on a tmpfs without a limit, and the limit of another tmpfs may be above what memory is
+/// there. The kernel would not refuse to allocate more: it would kill processes to make room.
 fn room(file: &OwnedFd) -> Option<u64> {
     const TMPFS: i64 = 0x0102_1994;
     let fs = fstatfs(file).ok()?;
@@ -142,7 +142,8 @@ fn room(file: &OwnedFd) -> Option<u64> {
     free.into_iter().chain(memory).min()
 }
 
-/// The bytes of memory and swap that the kernel can give without killing a process, if /proc is there.
+/// The bytes of memory and swap that the kernel can give without killing a process, if /proc is
+/// there.
 fn free_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let kib = |name: &str| {

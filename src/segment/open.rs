@@ -27,8 +27,8 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Untrusted`] unless the file is a regular one of this user's
-    /// that no other user may write (or of a trusted group's); [`Error::Corrupt`] or [`Error::Incompatible`] if its contents
-    /// are not a segment of this version.
+    /// that no other user may write (or of a trusted group's); [`Error::Corrupt`] or
+    /// [`Error::Incompatible`] if its contents are not a segment of this version.
     pub(crate) fn open(directory: &Directory, name: &str, options: &Options) -> Result<Arc<Self>> {
         match open_file(directory, name, options, OFlags::RDWR) {
             Err(Error::Io { source, .. }) if source.kind() == ReadOnlyFilesystem => {

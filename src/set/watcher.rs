@@ -4,13 +4,14 @@
 //! Used by `set/mod.rs` and `descriptors.rs`. Started by its first user, ended with its last one.
 //! The thread blocks all signals.
 //!
-//! **Deaths by event.** A participant's record names its process: pid and pid namespace, start time,
-//! inode of its pidfd. If `pidfd_open` gives a descriptor of that very process, its death is an
-//! event: the pidfd becomes readable. That is only a hint. What proves a death is, as everywhere, that the kernel has
-//! dropped the participant's lock; the kernel does so before it makes the pidfd readable, unless a
-//! descriptor of the dead process lives on elsewhere, so the watcher tries again for a second. Then
-//! it rings the sets, whatever it found: a notifier that is killed between changing a word and
-//! waking its sleepers leaves a sleeper that no other notifier would wake.
+//! **Deaths by event.** A participant's record names its process: pid and pid namespace, start
+//! time, inode of its pidfd. If `pidfd_open` gives a descriptor of that very process, its death is
+//! an event: the pidfd becomes readable. That is only a hint. What proves a death is, as
+//! everywhere, that the kernel has dropped the participant's lock; the kernel does so before it
+//! makes the pidfd readable, unless a descriptor of the dead process lives on elsewhere, so the
+//! watcher tries again for a second. Then it rings the sets, whatever it found: a notifier that is
+//! killed between changing a word and waking its sleepers leaves a sleeper that no other notifier
+//! would wake.
 //!
 //! A process that cannot be reached so (another pid namespace, too many descriptors) is checked by
 //! the clock; and so is every peer, but seldom, because an exec ends a participant and not its

@@ -5,8 +5,8 @@
 //! closer exclude each other: these are its steps A1 to A5.
 //!
 //! After each long call the slot notes whether the next one may be quick ([`Object::quick`]): of an
-//! spsc ring, without a doorbell, a reservation, or a type of its own. A function with a quick form is
-//! written so that everything else is a call at its end: it has few registers to save.
+//! spsc ring, without a doorbell, a reservation, or a type of its own. A function with a quick form
+//! is written so that everything else is a call at its end: it has few registers to save.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -59,8 +59,8 @@ impl<T: HasQuick> Quick<T> {
 
     #[inline(always)]
     pub(crate) fn object(&mut self) -> &mut T::Quick {
-        // SAFETY: of this type and ours alone (`HasQuick`): this is a call of the owner, and another
-        // thread that wants to drop it sees that.
+        // SAFETY: of this type and ours alone (`HasQuick`): this is a call of the owner, and
+        // another thread that wants to drop it sees that.
         unsafe { self.object.cast().as_mut() }
     }
 

@@ -1,8 +1,8 @@
 //! Descriptors for event loops: an eventfd that is readable while there may be something to do.
 //!
-//! One thread of the process waits, in a `WaitSet`, for everything that is armed, and rings once: it
-//! adds to the eventfd and forgets the member. The handle arms its bell again when a call has found
-//! nothing, so the descriptor is readable until then, as that of a socket is.
+//! One thread of the process waits, in a `WaitSet`, for everything that is armed, and rings once:
+//! it adds to the eventfd and forgets the member. The handle arms its bell again when a call has
+//! found nothing, so the descriptor is readable until then, as that of a socket is.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -49,8 +49,8 @@ impl Bytes {
         if self.view.buf.is_null() || self.len() == 0 {
             return &[];
         }
-        // SAFETY: a simple view is `len` contiguous bytes at `buf`, which the exporter neither moves
-        // nor frees until the release in `drop`.
+        // SAFETY: a simple view is `len` contiguous bytes at `buf`, which the exporter neither
+        // moves nor frees until the release in `drop`.
         unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.len()) }
     }
 
@@ -74,8 +74,8 @@ impl Drop for Bytes {
 /// Fills in `view` for `len` bytes at `start` of `owner`, and gives the view a reference to it.
 ///
 /// # Safety
-/// `view` is what `__getbuffer__` got. The bytes stay valid, and if `read_only` is false exclusive to
-/// the views, until `__releasebuffer__` was called for this view.
+/// `view` is what `__getbuffer__` got. The bytes stay valid, and if `read_only` is false exclusive
+/// to the views, until `__releasebuffer__` was called for this view.
 pub unsafe fn export(
     owner: &Bound<'_, PyAny>,
     view: *mut ffi::Py_buffer,
@@ -85,8 +85,8 @@ pub unsafe fn export(
     read_only: bool,
 ) -> PyResult<()> {
     let len = isize::try_from(len).unwrap_or(isize::MAX);
-    // SAFETY: `view` and the bytes by contract. It takes a reference to `owner`, or raises BufferError
-    // for flags that it cannot serve.
+    // SAFETY: `view` and the bytes by contract. It takes a reference to `owner`, or raises
+    // BufferError for flags that it cannot serve.
     let outcome = unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start.cast(), len, read_only.into(), flags) };
     if outcome == 0 { Ok(()) } else { Err(PyErr::fetch(owner.py())) }
 }

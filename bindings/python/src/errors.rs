@@ -1,4 +1,5 @@
-//! The library's errors as the exceptions of `slipring/_errors.py`, and errors of the binding's own.
+//! The library's errors as the exceptions of `slipring/_errors.py`, and errors of the binding's
+//! own.
 //!
 //! Used by every call that can fail. The classes are looked up by name when one is raised.
 

@@ -1,7 +1,7 @@
 //! Whether this process is a forked child of the one that opened a handle.
 //!
-//! The library's own calls find that out; this is for frames that a batch has read before the fork, and
-//! for grants that were open: in the child they are the parent's. Relies on `pthread_atfork`.
+//! The library's own calls find that out; this is for frames that a batch has read before the fork,
+//! and for grants that were open: in the child they are the parent's. Relies on `pthread_atfork`.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -19,8 +19,8 @@ impl Home {
     pub fn here() -> Self {
         static REGISTERED: Once = Once::new();
         REGISTERED.call_once(|| {
-            // SAFETY: the handler adds to an atomic, which may be done after a fork. It fails only for lack
-            // of memory; then forks are not noticed here.
+            // SAFETY: the handler adds to an atomic, which may be done after a fork. It fails only
+            // for lack of memory; then forks are not noticed here.
             unsafe { libc::pthread_atfork(None, None, Some(forked)) };
         });
         Home(FORKS.load(Relaxed))

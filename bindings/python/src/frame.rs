@@ -1,8 +1,8 @@
 //! `Frame`: a received frame, with the buffer protocol.
 //!
-//! A frame lies in the ring, or is a copy (lossy subscribers, transports). In the ring it is held until
-//! it is released: by `release()`, by the end of a `with` block, or when the frame and the last view of
-//! it are gone. Python's views keep a reference to the frame, so the frame goes last.
+//! A frame lies in the ring, or is a copy (lossy subscribers, transports). In the ring it is held
+//! until it is released: by `release()`, by the end of a `with` block, or when the frame and the
+//! last view of it are gone. Python's views keep a reference to the frame, so the frame goes last.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ pub enum Place {
     Copied(Box<[u8]>, Option<(Arc<dyn Source>, u64)>),
 }
 
-// SAFETY: the pointer of a held frame leads into shared memory that `source` keeps mapped, and whose
-// bytes do not change while the frame is held; it is only read. `dyn Source` is Send and Sync.
+// SAFETY: the pointer of a held frame leads into shared memory that `source` keeps mapped, and
+// whose bytes do not change while the frame is held; it is only read. `dyn Source` is Send and
+// Sync.
 unsafe impl Send for Place {}
 // SAFETY: as above.
 unsafe impl Sync for Place {}
@@ -229,8 +230,8 @@ impl Frame {
             Place::Copied(bytes, _) => (bytes.as_ptr(), bytes.len()),
         };
         // SAFETY: `view` by Python's contract. The view is counted, so the frame is not given back
-        // until `__releasebuffer__`; until then the ring holds its bytes (or `place` its copy), and the
-        // view keeps the frame alive. Read-only.
+        // until `__releasebuffer__`; until then the ring holds its bytes (or `place` its copy), and
+        // the view keeps the frame alive. Read-only.
         let outcome = unsafe { export(slf.as_any(), view, flags, start.cast_mut(), len, true) };
         if outcome.is_err() {
             frame.exports.fetch_sub(1, Ordering::AcqRel);

@@ -104,8 +104,8 @@ impl LatestReader {
         Ok(LatestReader { handle, cells, max_len, name: name.into(), bell: OnceLock::new() })
     }
 
-    /// (value, version, skipped) of a cell: the newest value; waits if there is none yet. `skipped` is the
-    /// number of values that were replaced since this reader read last.
+    /// (value, version, skipped) of a cell: the newest value; waits if there is none yet. `skipped`
+    /// is the number of values that were replaced since this reader read last.
     #[pyo3(signature = (cell = 0, timeout = Timeout::NEVER), text_signature = "($self, cell=0, timeout=None)")]
     fn read_tuple<'py>(&self, py: Python<'py>, cell: usize, timeout: Timeout) -> PyResult<Reading<'py>> {
         if let Some(reading) = self.try_read_tuple(py, cell)? {
@@ -166,8 +166,8 @@ impl LatestReader {
         self.handle.now(py, |rx| rx.watch(cells))
     }
 
-    /// A descriptor that is readable while a watched cell may have a new value, until `try_changed` has
-    /// found none.
+    /// A descriptor that is readable while a watched cell may have a new value, until `try_changed`
+    /// has found none.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         fileno(py, &self.bell, || self.readiness(py))
     }

@@ -12,12 +12,12 @@
 //!
 //! # Memory
 //!
-//! Python's objects live as long as Python likes; the library's views and grants borrow their handles.
-//! So each pair is kept together, the borrower first: `Shelf`, `Slots`, `Reserved`. A frame keeps its
-//! source alive, and each of Python's views keeps its frame (or grant) alive and is counted: while the
-//! count is not 0, nothing is released or committed. Every class is frozen and its state behind locks
-//! and atomics, so this holds in any thread. A free-threaded Python is not claimed: the stable ABI that
-//! this is built for does not have it.
+//! Python's objects live as long as Python likes; the library's views and grants borrow their
+//! handles. So each pair is kept together, the borrower first: `Shelf`, `Slots`, `Reserved`. A
+//! frame keeps its source alive, and each of Python's views keeps its frame (or grant) alive and is
+//! counted: while the count is not 0, nothing is released or committed. Every class is frozen and
+//! its state behind locks and atomics, so this holds in any thread. A free-threaded Python is not
+//! claimed: the stable ABI that this is built for does not have it.
 
 #![deny(clippy::undocumented_unsafe_blocks)]
 

@@ -40,8 +40,8 @@ impl Semaphore {
     }
 
     fn keep(&self, permit: slipring::Permit<'_>) -> Permit {
-        // SAFETY: the permit borrows the semaphore in the `Arc` that is kept beside it, which does not
-        // move, and is dropped after it: fields drop in order.
+        // SAFETY: the permit borrows the semaphore in the `Arc` that is kept beside it, which does
+        // not move, and is dropped after it: fields drop in order.
         let permit = unsafe { std::mem::transmute::<slipring::Permit<'_>, slipring::Permit<'static>>(permit) };
         Permit { held: StdMutex::new(Some((permit, Arc::clone(&self.handle)))) }
     }
@@ -60,8 +60,8 @@ impl Semaphore {
         Ok(Semaphore { handle: Arc::new(handle), bell: OnceLock::new() })
     }
 
-    /// Takes a permit; waits for it at most `timeout` seconds, for ever with None. It is released at the
-    /// end of a `with` block, or with its last reference.
+    /// Takes a permit; waits for it at most `timeout` seconds, for ever with None. It is released
+    /// at the end of a `with` block, or with its last reference.
     #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Permit> {
         if let Some(permit) = self.try_permit(py)? {
@@ -137,7 +137,8 @@ impl Permit {
     }
 }
 
-/// A mutex between processes, with the bytes that it protects. A holder that dies is told to the next.
+/// A mutex between processes, with the bytes that it protects. A holder that dies is told to the
+/// next.
 #[pyclass(frozen, subclass, module = "slipring")]
 pub struct Mutex {
     handle: Arc<slipring::Mutex>,
@@ -153,8 +154,8 @@ impl Mutex {
         let owner_died = locked.owner_died();
         let mut guard = locked.into_guard();
         let (start, len) = (guard.as_mut_ptr() as usize, guard.len());
-        // SAFETY: the guard borrows the mutex in the `Arc` that is kept beside it, which does not move,
-        // and is dropped after it: fields drop in order.
+        // SAFETY: the guard borrows the mutex in the `Arc` that is kept beside it, which does not
+        // move, and is dropped after it: fields drop in order.
         let guard = unsafe { std::mem::transmute::<slipring::MutexGuard<'_>, slipring::MutexGuard<'static>>(guard) };
         let held = StdMutex::new(Some((guard, Arc::clone(&self.handle))));
         MutexGuard { held, start, len, owner_died, exports: AtomicUsize::new(0) }
@@ -174,8 +175,8 @@ impl Mutex {
         Ok(Mutex { handle: Arc::new(handle), bell: OnceLock::new() })
     }
 
-    /// Locks it; waits at most `timeout` seconds, for ever with None. Unlocked at the end of a `with`
-    /// block, or with the last reference and view.
+    /// Locks it; waits at most `timeout` seconds, for ever with None. Unlocked at the end of a
+    /// `with` block, or with the last reference and view.
     #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn lock(&self, py: Python<'_>, timeout: Timeout) -> PyResult<MutexGuard> {
         if let Some(guard) = self.try_lock(py)? {
@@ -265,8 +266,8 @@ impl MutexGuard {
         }
     }
 
-    /// Whether the last holder died with it, or a holder since then has not called `mark_consistent`:
-    /// the bytes may be half written.
+    /// Whether the last holder died with it, or a holder since then has not called
+    /// `mark_consistent`: the bytes may be half written.
     #[getter]
     fn owner_died(&self) -> bool {
         self.owner_died
@@ -308,8 +309,8 @@ impl MutexGuard {
             return Err(refuse(slf.py(), "Released", "this mutex was unlocked: lock it again"));
         }
         // SAFETY: `view` by Python's contract. The view is counted, so the mutex stays locked until
-        // `__releasebuffer__`, and the view keeps this object alive; until then the bytes are ours, and
-        // only Python's views access them.
+        // `__releasebuffer__`, and the view keeps this object alive; until then the bytes are ours,
+        // and only Python's views access them.
         let outcome = unsafe { export(slf.as_any(), view, flags, guard.start as *mut u8, guard.len, false) };
         if outcome.is_err() {
             guard.exports.fetch_sub(1, Ordering::AcqRel);

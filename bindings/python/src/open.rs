@@ -143,8 +143,9 @@ impl Opening {
 
     /// Opens the ring as `create` says, and attaches: by `attach`, or by `open`, which does both.
     ///
-    /// Before it attaches to a ring that exists, it agrees on the type: the others do not see a participant
-    /// that comes, is refused and leaves. If the ring is created meanwhile, [`Opening::agree`] is later.
+    /// Before it attaches to a ring that exists, it agrees on the type: the others do not see a
+    /// participant that comes, is refused and leaves. If the ring is created meanwhile,
+    /// [`Opening::agree`] is later.
     pub fn attach<T>(
         &self,
         name: &str,
@@ -168,13 +169,15 @@ impl Opening {
         attach(&ring)
     }
 
-    /// Agrees with the peers on the type of the messages: the kind of the frames, if there is a type.
+    /// Agrees with the peers on the type of the messages: the kind of the frames, if there is a
+    /// type.
     pub fn agree(&self, ring: &Ring) -> Result<Option<u16>, Error> {
         self.message_type.as_deref().map(|text| ring.agree_on_type(text)).transpose()
     }
 }
 
-/// What was opened by a function, for the class of `python/slipring` that wraps it: pass it to that.
+/// What was opened by a function, for the class of `python/slipring` that wraps it: pass it to
+/// that.
 #[pyclass(frozen, module = "slipring._native")]
 pub struct Opened(Mutex<Option<End>>);
 
@@ -200,10 +203,10 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// Opens an end of a transport, and waits for its peer.
 ///
-/// Connections are opened in one call, by a thread, so that Ctrl-C is noticed meanwhile: to end the call
-/// every [`SLICE`] would close the listener each time, with the peers that are connecting, and would never
-/// reach a distant host. The others keep nothing between two attempts, and have to be opened by the calling
-/// thread, whose signals one of them receives.
+/// Connections are opened in one call, by a thread, so that Ctrl-C is noticed meanwhile: to end the
+/// call every [`SLICE`] would close the listener each time, with the peers that are connecting, and
+/// would never reach a distant host. The others keep nothing between two attempts, and have to be
+/// opened by the calling thread, whose signals one of them receives.
 pub fn open_wire<T: Send + 'static>(
     py: Python<'_>,
     endpoint: Endpoint,

@@ -29,7 +29,8 @@ pub struct Receiver {
     /// The kind of frames that carry messages of the agreed type.
     message_kind: Option<u16>,
     bell: OnceLock<Bell>,
-    /// The next frame, if it was taken for a buffer that was too short for it; one for each thread that did so.
+    /// The next frame, if it was taken for a buffer that was too short for it; one for each thread
+    /// that did so.
     kept: Mutex<VecDeque<Frame>>,
 }
 
@@ -211,7 +212,8 @@ impl Receiver {
         self.try_next(py)
     }
 
-    /// Receives at least one frame, waiting for it, and those that are there behind it: up to `max`.
+    /// Receives at least one frame, waiting for it, and those that are there behind it: up to
+    /// `max`.
     #[pyo3(signature = (max, timeout = Timeout::NEVER), text_signature = "($self, max, timeout=None)")]
     fn recv_batch<'py>(&self, py: Python<'py>, max: usize, timeout: Timeout) -> PyResult<Bound<'py, PyList>> {
         if max == 0 {
@@ -226,8 +228,8 @@ impl Receiver {
         Ok(frames)
     }
 
-    /// Copies the next frame into `buffer`, releases it, and returns its length. If the buffer is too
-    /// short, it raises `TooLarge`, and the next call gets the frame.
+    /// Copies the next frame into `buffer`, releases it, and returns its length. If the buffer is
+    /// too short, it raises `TooLarge`, and the next call gets the frame.
     #[pyo3(signature = (buffer, timeout = Timeout::NEVER), text_signature = "($self, buffer, timeout=None)")]
     fn recv_into(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout: Timeout) -> PyResult<usize> {
         let mut into = crate::bytes::Bytes::write(buffer)?;
@@ -244,8 +246,8 @@ impl Receiver {
         Err(refuse(py, "TooLarge", &what))
     }
 
-    /// A descriptor for select, poll, epoll and asyncio: readable while there may be a frame, until a
-    /// call has found none.
+    /// A descriptor for select, poll, epoll and asyncio: readable while there may be a frame, until
+    /// a call has found none.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         if self.source.is_closed() {
             return Err(closed_here(py));

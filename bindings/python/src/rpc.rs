@@ -1,5 +1,5 @@
-//! `slipring.rpc`: calls. The client's calls are futures of the library, which a thread or a task of
-//! Python's waits for; the server is used by one thread at a time.
+//! `slipring.rpc`: calls. The client's calls are futures of the library, which a thread or a task
+//! of Python's waits for; the server is used by one thread at a time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,8 +73,9 @@ impl Client {
         Ok(Client { client: Mutex::new(Some(AsyncClient::new(client))), name: name.into() })
     }
 
-    /// Sends a request and returns the reply; waits for a server and for the reply at most `timeout`
-    /// seconds, for ever with None. Ends at once with `PeerDead` or `Closed` if the server ends.
+    /// Sends a request and returns the reply; waits for a server and for the reply at most
+    /// `timeout` seconds, for ever with None. Ends at once with `PeerDead` or `Closed` if the
+    /// server ends.
     #[pyo3(signature = (request, timeout = Timeout::NEVER), text_signature = "($self, request, timeout=None)")]
     fn call<'py>(
         &self,
@@ -152,8 +153,8 @@ impl Wake for Rings {
     }
 }
 
-/// A call under way, for an event loop: poll it, and again whenever its descriptor is readable. Dropping
-/// it cancels the call.
+/// A call under way, for an event loop: poll it, and again whenever its descriptor is readable.
+/// Dropping it cancels the call.
 #[pyclass(frozen, module = "slipring.rpc")]
 pub struct Calling {
     reply: Mutex<Option<Reply>>,

@@ -1,4 +1,5 @@
-//! `Sender`: the class behind `Producer`, `Publisher` and the sending ends of transports; and `Grant`.
+//! `Sender`: the class behind `Producer`, `Publisher` and the sending ends of transports; and
+//! `Grant`.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -228,8 +229,8 @@ impl Sender {
         Ok(Self::new(sink, name, agreed.map_err(|error| raise(py, error))?))
     }
 
-    /// Sends `payload`, any object with the buffer protocol; waits for room at most `timeout` seconds,
-    /// for ever with None.
+    /// Sends `payload`, any object with the buffer protocol; waits for room at most `timeout`
+    /// seconds, for ever with None.
     #[pyo3(
         signature = (payload, timeout = Timeout::NEVER, *, kind = None, stream = 0),
         text_signature = "($self, payload, timeout=None, *, kind=None, stream=0)"
@@ -358,8 +359,8 @@ impl Sender {
         self.wait_with(py, timeout.deadline(), |sink, slice| sink.flush(slice))
     }
 
-    /// Sends what a transport has collected, for at most `timeout` seconds, and ends. More than once is
-    /// harmless.
+    /// Sends what a transport has collected, for at most `timeout` seconds, and ends. More than
+    /// once is harmless.
     #[pyo3(signature = (timeout = Timeout(Some(Duration::from_secs(5)))), text_signature = "($self, timeout=5.0)")]
     fn close(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
         if self.shared.closed.load(Ordering::Acquire) {
@@ -389,8 +390,8 @@ impl Sender {
         self.shared.is_closed()
     }
 
-    /// A descriptor for select, poll, epoll and asyncio: *readable* while there may be room for a frame
-    /// of `size` bytes, until `try_send` has found none.
+    /// A descriptor for select, poll, epoll and asyncio: *readable* while there may be room for a
+    /// frame of `size` bytes, until `try_send` has found none.
     #[pyo3(signature = (size = 0))]
     fn fileno(&self, py: Python<'_>, size: usize) -> PyResult<i32> {
         if self.shared.is_closed() {
@@ -435,15 +436,16 @@ impl Sender {
     }
 }
 
-/// Room for a frame in a ring, to write it in place. Committed at the end of a `with` block, aborted if
-/// that raises.
+/// Room for a frame in a ring, to write it in place. Committed at the end of a `with` block,
+/// aborted if that raises.
 #[pyclass(frozen, module = "slipring")]
 pub struct Grant {
     shared: Arc<Shared>,
     /// `None` once it was committed or aborted.
     reserved: Mutex<Option<Reserved>>,
     header: Header,
-    /// The address of the bytes, which lie in `reserved` or in the ring, and stay there until it ends.
+    /// The address of the bytes, which lie in `reserved` or in the ring, and stay there until it
+    /// ends.
     start: usize,
     len: usize,
     /// Views that were exported and not released, or [`ENDED`].
@@ -515,7 +517,8 @@ impl Grant {
         slf
     }
 
-    /// Commits the whole grant, unless it was committed or aborted before; aborts it on an exception.
+    /// Commits the whole grant, unless it was committed or aborted before; aborts it on an
+    /// exception.
     fn __exit__(
         &self,
         py: Python<'_>,
@@ -566,8 +569,8 @@ impl Grant {
             return Err(ended(slf.py()));
         }
         // SAFETY: `view` by Python's contract. The view is counted, so the grant does not end until
-        // `__releasebuffer__`, and the view keeps this object alive; until then the reserved bytes are
-        // the producer's alone, and only Python's views write them.
+        // `__releasebuffer__`, and the view keeps this object alive; until then the reserved bytes
+        // are the producer's alone, and only Python's views write them.
         let outcome = unsafe { export(slf.as_any(), view, flags, grant.start as *mut u8, grant.len, false) };
         if outcome.is_err() {
             grant.exports.fetch_sub(1, Ordering::AcqRel);

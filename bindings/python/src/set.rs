@@ -62,7 +62,8 @@ fn readiness(py: Python<'_>, member: &Bound<'_, PyAny>, room: Option<usize>) -> 
     if fd < 0 {
         return Err(refuse(py, "Invalid", "a descriptor is not negative: is it closed?"));
     }
-    // SAFETY: only for the call, which duplicates it; a number that is no descriptor is an error there.
+    // SAFETY: only for the call, which duplicates it; a number that is no descriptor is an error
+    // there.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     Readiness::readable_fd(fd).map_err(|error| raise(py, error))
 }
@@ -76,8 +77,9 @@ impl WaitSet {
         Ok(WaitSet { set: StdMutex::new(set), registry, members: StdMutex::default(), next: AtomicUsize::new(0) })
     }
 
-    /// Adds a handle, a descriptor, or what has one; returns a token to remove it by. A sender is ready
-    /// when it has room for `room` bytes. While frames of a ring are held, add it again after each.
+    /// Adds a handle, a descriptor, or what has one; returns a token to remove it by. A sender is
+    /// ready when it has room for `room` bytes. While frames of a ring are held, add it again after
+    /// each.
     #[pyo3(signature = (member, *, room = None))]
     fn add(&self, py: Python<'_>, member: Bound<'_, PyAny>, room: Option<usize>) -> PyResult<usize> {
         let readiness = readiness(py, &member, room)?;
@@ -98,8 +100,8 @@ impl WaitSet {
         member.is_some()
     }
 
-    /// Waits until a member is ready, at most `timeout` seconds, for ever with None; returns those that
-    /// are. With 0 it returns those that are ready now, perhaps none.
+    /// Waits until a member is ready, at most `timeout` seconds, for ever with None; returns those
+    /// that are. With 0 it returns those that are ready now, perhaps none.
     #[pyo3(signature = (timeout = Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Vec<Py<PyAny>>> {
         let tokens: Vec<Token> = if timeout.is_zero() {

@@ -1,12 +1,12 @@
 //! A byte ring, and the frames of it that Python holds: several at once, released in any order.
 //!
-//! The library lends the frames of such a ring by a batch that borrows its consumer. Here both are kept
-//! together, because a view in Python lives as long as it likes. The ring gets its room back in the
-//! order of the frames: a frame that is released before an older one waits for that.
+//! The library lends the frames of such a ring by a batch that borrows its consumer. Here both are
+//! kept together, because a view in Python lives as long as it likes. The ring gets its room back
+//! in the order of the frames: a frame that is released before an older one waits for that.
 //!
-//! A release comes when Python drops the last view, in any thread, also while another thread waits for
-//! the next frame. It must not block: it leaves the ticket in `returned`, and the thread with the lock takes
-//! it from there before the lock is given up for good ([`Shelf::settle`]).
+//! A release comes when Python drops the last view, in any thread, also while another thread waits
+//! for the next frame. It must not block: it leaves the ticket in `returned`, and the thread with
+//! the lock takes it from there before the lock is given up for good ([`Shelf::settle`]).
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -103,11 +103,13 @@ impl<C: Lends> Lent<C> {
     fn take(&mut self, deadline: Option<Deadline>) -> Result<(u64, Header, *const [u8])> {
         loop {
             if self.held.is_empty() {
-                // With no frame held there is nothing to keep, and the consumer waits as it does best.
+                // With no frame held there is nothing to keep, and the consumer waits as it does
+                // best.
                 self.batch = None;
-                // SAFETY: valid until `drop`. No batch exists, and the other borrows of the consumer end
-                // within their calls, which have `&self` or `&mut self` of this. The new batch lives in
-                // `self.batch`, which is dropped before the consumer: so its borrow need not end sooner.
+                // SAFETY: valid until `drop`. No batch exists, and the other borrows of the
+                // consumer end within their calls, which have `&self` or `&mut self` of this. The
+                // new batch lives in `self.batch`, which is dropped before the consumer: so its
+                // borrow need not end sooner.
                 let consumer: &'static mut C = unsafe { &mut *self.consumer.as_ptr() };
                 self.batch = Some(consumer.begin(deadline)?);
             }
@@ -148,7 +150,8 @@ impl<C: Lends> Lent<C> {
 impl<C: Lends> Drop for Lent<C> {
     fn drop(&mut self) {
         self.batch = None;
-        // SAFETY: from `Box::into_raw`, and dropped here only. The batch, its only borrower, is gone.
+        // SAFETY: from `Box::into_raw`, and dropped here only. The batch, its only borrower, is
+        // gone.
         drop(unsafe { Box::from_raw(self.consumer.as_ptr()) });
     }
 }
@@ -200,8 +203,9 @@ impl<C: Lends> Shelf<C> {
         lock(&self.returned).is_empty()
     }
 
-    /// Has [`Shelf::clear`] done: here, or by the thread that has the lock. That thread clears before it
-    /// unlocks, and looks again afterwards, for what comes in between; if it waits, it is interrupted.
+    /// Has [`Shelf::clear`] done: here, or by the thread that has the lock. That thread clears
+    /// before it unlocks, and looks again afterwards, for what comes in between; if it waits, it is
+    /// interrupted.
     fn settle(&self) {
         loop {
             let Some(mut lent) = try_lock(&self.lent) else {

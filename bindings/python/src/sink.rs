@@ -190,8 +190,9 @@ macro_rules! sinks {
                 deadline: Option<Deadline>,
             ) -> Result<Reserved, (Box<dyn Sink>, Error)> {
                 let mut kept = Kept::new(self);
-                // SAFETY: the producer stays at its place until `kept` is dropped or unpacked. Only the
-                // grant borrows it until then, and it ends first: in `Reserved`, and below on an error.
+                // SAFETY: the producer stays at its place until `kept` is dropped or unpacked. Only
+                // the grant borrows it until then, and it ends first: in `Reserved`, and below on
+                // an error.
                 let producer: &'static mut Self = unsafe { kept.0.as_mut() };
                 let grant = match deadline {
                     None => producer.try_reserve(len),
@@ -249,8 +250,8 @@ impl Sink for Box<dyn FrameSender> {
             None => self.try_send(header, payload)?,
             Some(deadline) => self.send_until(header, payload, deadline)?,
         }
-        // What is collected is sent by the next call, `flush` or `finish`; a program in Python rarely
-        // sends often enough for that to be soon.
+        // What is collected is sent by the next call, `flush` or `finish`; a program in Python
+        // rarely sends often enough for that to be soon.
         match self.flush_until(deadline.unwrap_or(Deadline::after(std::time::Duration::ZERO))) {
             // The frame was accepted.
             Err(Error::Timeout | Error::Full) => Ok(()),

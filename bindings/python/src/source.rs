@@ -1,7 +1,7 @@
 //! What frames are received from, each behind [`Source`], so that one class serves every kind.
 //!
-//! Used by `receiver.rs`. `shelf.rs` has the rings whose frames are released in their order, this file
-//! the others: slot rings (each frame apart), and sources of copies.
+//! Used by `receiver.rs`. `shelf.rs` has the rings whose frames are released in their order, this
+//! file the others: slot rings (each frame apart), and sources of copies.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -96,12 +96,13 @@ pub fn lock_until<T>(mutex: &Mutex<T>, deadline: Option<Deadline>) -> Result<Mut
     }
 }
 
-/// A slot ring, from which threads receive at once. Its frames are copied, and their slots held until
-/// they are released, so that the frames of a killed process are delivered again.
+/// A slot ring, from which threads receive at once. Its frames are copied, and their slots held
+/// until they are released, so that the frames of a killed process are delivered again.
 ///
-/// A slot that is held blocks the producers when they come round to it. So a thread of Python's that
-/// still has its last frame in a variable must not wait for the next one with the slot: if it finds the
-/// ring empty, its slots are released. As nothing of Python's points into them, that is always possible.
+/// A slot that is held blocks the producers when they come round to it. So a thread of Python's
+/// that still has its last frame in a variable must not wait for the next one with the slot: if it
+/// finds the ring empty, its slots are released. As nothing of Python's points into them, that is
+/// always possible.
 pub struct Slots {
     state: Mutex<SlotState>,
     consumer: Mutex<Option<Arc<mpmc::Consumer>>>,
@@ -113,7 +114,8 @@ struct SlotState {
     next: u64,
 }
 
-/// A slot that is held. Its view is dropped before the consumer, which it borrows: fields drop in order.
+/// A slot that is held. Its view is dropped before the consumer, which it borrows: fields drop in
+/// order.
 struct Slot {
     _view: mpmc::ReadView<'static>,
     _consumer: Arc<mpmc::Consumer>,
@@ -168,8 +170,8 @@ impl Source for Slots {
             view => view?,
         };
         let (header, bytes) = (view.header(), Box::from(&*view));
-        // SAFETY: the view borrows the consumer, which lies in an `Arc` that is kept beside it in the
-        // `Slot`: it does not move, and is dropped after the view.
+        // SAFETY: the view borrows the consumer, which lies in an `Arc` that is kept beside it in
+        // the `Slot`: it does not move, and is dropped after the view.
         let view = unsafe { std::mem::transmute::<mpmc::ReadView<'_>, mpmc::ReadView<'static>>(view) };
         let slot = Slot { _view: view, _consumer: Arc::clone(&consumer), thread: thread::current().id() };
         let mut state = lock(&self.state);
@@ -446,7 +448,8 @@ impl Copying for Wire {
                     self.missed += u64::from(found.wrapping_sub(expected));
                     continue;
                 }
-                // Bytes that were no frame: how many frames they were is not known, so at least one.
+                // Bytes that were no frame: how many frames they were is not known, so at least
+                // one.
                 Event::Skipped { .. } => {
                     self.missed += 1;
                     continue;

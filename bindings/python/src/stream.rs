@@ -41,8 +41,8 @@ impl StreamWriter {
         Ok(StreamWriter { handle: Exclusive::new(tx, Some(canceller)), name: name.into(), bell: OnceLock::new() })
     }
 
-    /// Writes all of `data`; waits for room at most `timeout` seconds, for ever with None. An error has
-    /// the number of bytes that were written before it as its attribute `written`.
+    /// Writes all of `data`; waits for room at most `timeout` seconds, for ever with None. An error
+    /// has the number of bytes that were written before it as its attribute `written`.
     #[pyo3(signature = (data, timeout = Timeout::NEVER), text_signature = "($self, data, timeout=None)")]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Timeout) -> PyResult<usize> {
         let bytes = Bytes::read(data)?;

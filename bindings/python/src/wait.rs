@@ -49,7 +49,8 @@ impl Timeout {
 }
 
 /// Calls `attempt`, which waits until the deadline that it gets, without the GIL, until it returns
-/// something else than `Timeout` or `Cancelled`, or `deadline` has passed, or a signal handler raises.
+/// something else than `Timeout` or `Cancelled`, or `deadline` has passed, or a signal handler
+/// raises.
 ///
 /// `Cancelled` is how other threads interrupt the waiter: `interrupted` then says whether to go on.
 pub fn wait<T: Send>(

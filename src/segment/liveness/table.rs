@@ -85,9 +85,8 @@ impl Table {
     /// otherwise a join reaps only if no id is free. An exclusive join must be thorough, because
     /// its predecessor may be dead.
     ///
-    /// `identity` fills the record's words from `PID` on: pid and namespace, start time, pidfd inode, join
-    /// time.
-    /// After an error, drop `locks`. Lock-free, apart from what `recover` does.
+    /// `identity` fills the record's words from `PID` on: pid and namespace, start time, pidfd
+    /// inode, join time. After an error, drop `locks`. Lock-free, apart from what `recover` does.
     pub(crate) fn join(
         &self,
         locks: &impl Locks,
