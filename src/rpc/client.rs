@@ -35,7 +35,7 @@ pub struct Client {
     next: u64,
     /// The run of the server that has welcomed us, while it lives.
     server: Option<u64>,
-    /// The membership of the lane since the welcome.
+    /// The membership of the lane when the server sent its last welcome.
     welcomed_at: u64,
     calls: Vec<Started>,
     /// The reply that was finished last.
@@ -174,8 +174,7 @@ impl Client {
 
     #[inline]
     fn send_when_served(&mut self, request: &[u8], deadline: Deadline) -> Result<Call> {
-        // Whether it is still the same server.
-        if self.server.is_none() || !self.replies.is_unchanged(self.welcomed_at) {
+        if !self.is_served() {
             self.find_server(deadline)?;
         }
         self.send(request, deadline, Wait::Until(deadline))
@@ -289,11 +288,17 @@ impl Client {
         list(&mut self.calls, call);
     }
 
+    /// Whether the server that welcomed this client is still the one that is there.
+    #[inline]
+    pub(super) fn is_served(&self) -> bool {
+        self.server.is_some() && self.replies.is_unchanged(self.welcomed_at)
+    }
+
     /// Takes what the server sent before its end, and waits until there is one.
     #[inline(never)]
     fn find_server(&mut self, deadline: Deadline) -> Result<()> {
         self.take_all();
-        while self.server.is_none() {
+        while !self.is_served() {
             self.wait_for_server(deadline)?;
         }
         Ok(())
@@ -356,10 +361,10 @@ impl Client {
             if let Some(call) = awaited {
                 list(calls, call);
             }
-            Ok::<Taken, Error>(note(header.kind, word, rest, calls, server, spare, woken))
+            note(header.kind, word, rest, calls, server, spare, woken)
         })??;
-        if let Taken::Welcome = taken {
-            self.welcomed_at = self.replies.membership();
+        if let Taken::Welcome { membership } = taken {
+            self.welcomed_at = membership;
         }
         Ok(matches!(taken, Taken::Awaited))
     }
@@ -435,8 +440,7 @@ fn list(calls: &mut Vec<Started>, call: &Call) {
 enum Taken {
     /// The awaited reply.
     Awaited,
-    /// The welcome of another run of the server.
-    Welcome,
+    Welcome { membership: u64 },
     Other,
 }
 
@@ -450,7 +454,7 @@ fn note(
     server: &mut Option<u64>,
     spare: &mut Vec<Vec<u8>>,
     woken: &mut Vec<Waker>,
-) -> Taken {
+) -> Result<Taken> {
     let known = || calls.iter().position(|call| call.id == word && call.outcome.is_none());
     match kind {
         REPLY => {
@@ -466,15 +470,18 @@ fn note(
                 calls[at].end(Err(Error::Unanswered), woken);
             }
         }
-        WELCOME if *server != Some(word) => {
-            // Another run of the server: the one before had these requests, or may have.
-            *server = Some(word);
-            end_all(calls, &Error::PeerDead, woken);
-            return Taken::Welcome;
+        WELCOME => {
+            let ([membership], _) = split::<1>(rest)?;
+            if *server != Some(word) {
+                // Another run of the server: the one before had these requests, or may have.
+                *server = Some(word);
+                end_all(calls, &Error::PeerDead, woken);
+            }
+            return Ok(Taken::Welcome { membership });
         }
         _ => {}
     }
-    Taken::Other
+    Ok(Taken::Other)
 }
 
 fn end_all(calls: &mut [Started], how: &Error, woken: &mut Vec<Waker>) {

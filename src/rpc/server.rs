@@ -333,8 +333,7 @@ impl Server {
     fn welcome(&mut self, lane: u16) {
         let run = self.run;
         let lane = &mut self.lanes[usize::from(lane)];
-        let sent = lane.replies.send(WELCOME, 0, [run], &[], Wait::Not);
-        lane.owes_welcome = sent == Err(Error::Full);
+        lane.owes_welcome = lane.welcome(run, Wait::Not) == Err(Error::Full);
     }
 
     #[inline]
@@ -346,10 +345,17 @@ impl Server {
             return Err(Error::TooLarge { max });
         }
         if lane.owes_welcome {
-            lane.replies.send(WELCOME, 0, [*run], &[], wait)?;
+            lane.welcome(*run, wait)?;
             lane.owes_welcome = false;
         }
         lane.replies.send(kind, 0, [id], payload, wait)
+    }
+}
+
+impl Lane {
+    fn welcome(&mut self, run: u64, wait: Wait) -> Result<()> {
+        let membership = self.replies.membership();
+        self.replies.send(WELCOME, 0, [run, membership], &[], wait)
     }
 }
 

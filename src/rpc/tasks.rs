@@ -135,14 +135,14 @@ impl Shared {
     /// Takes all frames that are there. Whether there is a server then, or none can come.
     fn look_for_server(&self) -> Result<bool> {
         let mut client = self.lock();
-        if client.take_all() && !client.has_server() {
+        if client.take_all() && !client.is_served() {
             // What a predecessor left may have filled the lane, so that the welcome had no room.
             client.ask().or_else(|error| if error == Error::Full { Ok(()) } else { Err(error) })?;
         }
         let woken = client.take_woken();
         let found = match client.end_of_carrier() {
             Some(end) if !client.has_server() => Err(end),
-            _ => Ok(client.has_server()),
+            _ => Ok(client.is_served()),
         };
         drop(client);
         woken.into_iter().for_each(Waker::wake); // foreign code: with no lock held

@@ -9,8 +9,11 @@
 //! JOIN        client  lane    nothing
 //! REPLY       server  0       call 8 | reply
 //! UNANSWERED  server  0       call 8
-//! WELCOME     server  0       number of this run of the server 8
+//! WELCOME     server  0       number of this run of the server 8 | membership of the lane 8
 //! ```
+//! The membership changes with the participants of the lane's ring: by it the client knows which of
+//! two servers that followed each other is there now. It is 0 over a transport, which has one peer.
+//!
 //! All numbers are little-endian.
 
 use crate::error::{Error, Result};
@@ -101,6 +104,16 @@ impl Outgoing {
             #[cfg(feature = "transports")]
             Outgoing::Wire(wire) => !wire.sender.capabilities().remote,
             _ => true,
+        }
+    }
+
+    /// As [`Incoming::membership`].
+    pub(super) fn membership(&self) -> u64 {
+        match self {
+            Outgoing::Spsc(producer) => producer.ring().membership(),
+            Outgoing::Mpmc(producer) => producer.ring().membership(),
+            #[cfg(feature = "transports")]
+            Outgoing::Wire(_) => 0,
         }
     }
 

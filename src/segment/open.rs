@@ -130,7 +130,7 @@ pub(super) fn check_memfd(file: &OwnedFd) -> Result<Header> {
 /// The error for a segment of another kind than expected.
 pub(crate) fn wrong_kind(expected: Kind, found: Kind) -> Error {
     const WHAT: &str = "kind of segment (1 spsc, 2 mpmc, 3 stream, 4 semaphore, 5 mutex, 6 latest, 7 signal semaphore, 8 event, \
-         9 broadcast)";
+         9 broadcast, 10 mpsc)";
     const SEMAPHORES: &str = "kind of semaphore (4, of permits: open it as a Semaphore; 7, posted by any participant: \
                               open it as a SignalSemaphore)";
     let what = match (expected, found) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use slipring::endpoint::Endpoint;
 use slipring::rpc::{self, AsyncClient, AsyncServer, Client, Server};
 use slipring::transport::{pipe, ring};
-use slipring::{Deadline, Error, Options, latest, spsc};
+use slipring::{Deadline, Error, Options, Ring, latest, spsc};
 
 use crate::common::dir::TestDir;
 use crate::common::tasks::{Count, block_on};
@@ -211,13 +211,7 @@ fn nothing_is_lost_or_doubled_while_the_server_is_killed() {
                         Err(error) => panic!("client {number}, call {n}: {error}"),
                     }
                 }
-                // It may be told of the death before, once.
-                let mut last = client.call(b"last", SOON).map(<[u8]>::to_vec);
-                if matches!(last, Err(Error::PeerDead)) {
-                    told.fetch_add(1, Relaxed);
-                    last = client.call(b"last", SOON).map(<[u8]>::to_vec);
-                }
-                assert_eq!(last.unwrap(), answer(b"last"));
+                assert_eq!(client.call(b"last", SOON).unwrap(), answer(b"last"));
             });
         }
         let start =
@@ -249,6 +243,29 @@ fn server() {
     let server = Server::open("service", CLIENTS, &Options::mpmc(32, 256).directory(dir)).unwrap();
     println!("ready");
     panic!("{}", serve(server));
+}
+
+/// The welcome of a server that has ended, which its client takes when the next one has attached.
+#[test]
+fn a_welcome_from_before_is_not_that_of_the_next_server() {
+    let dir = TestDir::new("rpc-stale-welcome");
+    let options = options(&dir);
+    drop(Server::open("service", 1, &options).unwrap()); // creates the rings
+    let mut client = Client::open("service", &options).unwrap();
+    drop(Server::open("service", 1, &options).unwrap()); // welcomes the client, and ends
+    let lane = Ring::open("service.0", &Options::spsc(4096).directory(&dir.0)).unwrap();
+    let starting = spsc::Producer::attach(&lane).unwrap();
+    let early = client.start(b"early", Duration::from_millis(30));
+    assert_eq!(early, Err(Error::Timeout), "the next server has not welcomed it");
+    drop(starting);
+    let server = Server::open("service", 1, &options).unwrap();
+    let canceller = server.canceller().unwrap();
+    let serving = std::thread::spawn(|| serve(server));
+    assert_eq!(client.call(b"now", SOON).unwrap(), answer(b"now"));
+    canceller.cancel();
+    assert_eq!(serving.join().unwrap(), Error::Cancelled);
+    drop(client);
+    Server::remove("service", &options).unwrap();
 }
 
 #[test]
