@@ -39,11 +39,6 @@ impl Options {
     pub(crate) fn of_one(&self, names: [String; 2]) -> Self {
         Options { names, follow: true, ..self.clone() }
     }
-
-    /// Whether there are options that mean nothing for calls.
-    fn are_of_frames(&self) -> bool {
-        self.count.is_some() || self.follow || self.timeout.is_some()
-    }
 }
 
 /// One direction, under way.
@@ -81,17 +76,14 @@ pub(crate) fn run(
             let keys = patterns::of_key(expression).ok_or_else(no_pattern)?;
             return patterns::receive(session, expression, &keys, rings, options, stop, context);
         }
-        (Place::Calls(..), _) | (_, Place::Calls(..)) if options.are_of_frames() => {
-            return Err(Failure::new(USAGE, "--count, --follow and --timeout are for frames, not for calls"));
+        (Place::Slipring(_) | Place::Calls(..), Place::Zenoh(key)) if key.contains('*') => {
+            return Err(Failure::new(USAGE, "a key to send on has no wildcard, unless the rings have one").at(key));
         }
         (Place::Calls(name, directory), Place::Zenoh(key)) => {
             return calls::ask(session, name, directory.as_deref(), key, options, stop, context);
         }
         (Place::Zenoh(key), Place::Calls(name, directory)) => {
             return calls::answer(session, key, name, directory.as_deref(), options, stop, context);
-        }
-        (Place::Slipring(_), Place::Zenoh(key)) if key.contains('*') => {
-            return Err(Failure::new(USAGE, "a key to send on has no wildcard, unless the rings have one").at(key));
         }
         _ => {}
     }

@@ -69,5 +69,25 @@ const OWN: &str = "@slipring";
 
 /// An error of Zenoh.
 fn failed(error: impl std::fmt::Display) -> slipring::Error {
-    slipring::Error::Io { op: "Zenoh", source: std::io::Error::other(error.to_string()) }
+    slipring::Error::Io { op: "Zenoh", source: std::io::Error::other(reason(&error.to_string())) }
+}
+
+/// The text of an error of Zenoh without the places in its sources, and without the form in which
+/// it shows errors of JSON.
+#[doc(hidden)] // for the program
+pub fn reason(text: &str) -> String {
+    const PLACE: &str = " at /";
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(PLACE) {
+        let from = at + PLACE.len();
+        let end = rest[from..].find([' ', ']', '\n', '"']).map_or(rest.len(), |len| from + len);
+        let is_place = rest[from..end].contains(".rs:");
+        plain.push_str(&rest[..if is_place { at } else { end }]);
+        rest = &rest[end..];
+    }
+    plain.push_str(rest);
+    match plain.split_once("Message { msg: \"").and_then(|(_, message)| message.rsplit_once("\", location: ")) {
+        Some((message, _)) => message.replace("\\\"", "\"").replace("\\n", "\n").replace("\\\\", "\\"),
+        None => plain.trim_end().to_owned(),
+    }
 }

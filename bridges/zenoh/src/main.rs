@@ -12,17 +12,20 @@ mod place;
 mod report;
 mod stop;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
+use slipring::Error;
 use slipring_zenoh::{Link, Policy};
-use zenoh::Wait;
+use zenoh::{Session, Wait};
 
 use crate::forward::Options;
 use crate::place::Place;
-use crate::report::{Context, Failure, Outcome, USAGE};
+use crate::report::{Context, FAILED, Failure, Outcome, TIMEOUT, USAGE};
 use crate::stop::Stop;
 
 const EXAMPLES: &str = "\
@@ -70,11 +73,12 @@ struct Cli {
     scout: bool,
     /// What happens to frames that the other side does not take in time: they hold up the sender
     /// (block), or are dropped and counted (drop)
-    #[arg(long, value_name = "POLICY", default_value = "block", value_parser = policy)]
-    policy: Policy,
-    /// How long a sender may be lost until it counts as dead
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    reconnect: Duration,
+    /// [default: block]
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    policy: Option<Policy>,
+    /// How long a sender may be lost until it counts as dead [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    reconnect: Option<Duration>,
     /// When the last sender has left or died, wait for the next one
     #[arg(long)]
     follow: bool,
@@ -99,6 +103,9 @@ struct Cli {
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
 }
+
+/// The default of `--reconnect`.
+const RECONNECT: Duration = Duration::from_secs(10);
 
 fn policy(text: &str) -> Result<Policy, String> {
     match text {
@@ -132,9 +139,15 @@ fn run(cli: Cli, context: &Context) -> Outcome {
     if link == (Link { mode: link.mode.clone(), ..Link::default() }) {
         return Err(Failure::new(USAGE, "no connection: give --connect, --listen, --scout or --config"));
     }
+    let are_calls = [&source, &destination].iter().any(|place| matches!(place, Place::Calls(..)));
+    let of_frames = cli.policy.is_some() || cli.reconnect.is_some() || cli.follow;
+    if are_calls && (of_frames || cli.count.is_some() || cli.timeout.is_some()) {
+        let text = "--count, --follow, --policy, --reconnect and --timeout are for frames, not for calls";
+        return Err(Failure::new(USAGE, text));
+    }
     let options = Options {
-        policy: cli.policy,
-        reconnect: cli.reconnect,
+        policy: cli.policy.unwrap_or_default(),
+        reconnect: cli.reconnect.unwrap_or(RECONNECT),
         follow: cli.follow,
         count: cli.count,
         stats: cli.stats,
@@ -142,8 +155,33 @@ fn run(cli: Cli, context: &Context) -> Outcome {
         names: [cli.source, cli.destination],
     };
     let stop = Stop::install()?;
-    let session = link.open().map_err(Failure::from)?;
+    let Some(session) = open(link, options.timeout, &stop)? else { return stop.ended(Ok(())) };
     let outcome = forward::run(&session, &source, &destination, &options, &stop, context);
     let _ = session.close().wait(); // sends what is under way; the receivers have confirmed the frames
     stop.ended(outcome)
+}
+
+/// Opens the session, in a thread: a client waits for its router. `None` after a signal.
+fn open(link: Link, timeout: Option<Duration>, stop: &Stop) -> Outcome<Option<Session>> {
+    let start = Instant::now();
+    let (tx, opened) = mpsc::channel();
+    std::thread::spawn(move || drop(tx.send(link.open())));
+    while !stop.asked() {
+        match opened.recv_timeout(Duration::from_millis(100)) {
+            Ok(opened) => return opened.map(Some).map_err(unopened),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::new(FAILED, "Zenoh panicked")),
+        }
+        if let Some(timeout) = timeout.filter(|timeout| start.elapsed() >= *timeout) {
+            return Err(Failure::new(TIMEOUT, format_args!("no router has answered for {timeout:?}")));
+        }
+    }
+    Ok(None)
+}
+
+fn unopened(error: Error) -> Failure {
+    match &error {
+        Error::Io { source, .. } if source.kind() == ErrorKind::InvalidInput => Failure::new(USAGE, error),
+        _ => error.into(),
+    }
 }

@@ -24,10 +24,12 @@ pub(crate) enum Place {
 impl Place {
     pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Outcome<Self> {
         if let Some(key) = text.strip_prefix("zenoh:") {
-            let key = KeyExpr::autocanonize(key.to_owned()).map_err(|error| Failure::new(USAGE, error))?;
+            let key = KeyExpr::autocanonize(key.to_owned());
+            let key = key.map_err(|error| Failure::new(USAGE, slipring_zenoh::reason(&error.to_string())))?;
             return Ok(Place::Zenoh(key.to_string()));
         }
         if let Some(name) = text.strip_prefix("rpc:") {
+            Endpoint::parse(&format!("ring:{name}"))?; // the same names
             return Ok(Place::Calls(name.to_owned(), directory.map(Path::to_owned)));
         }
         let (name, options) = text.split_at(text.find('?').unwrap_or(text.len()));

@@ -52,6 +52,28 @@ fn a_frame_that_nothing_follows_is_not_held_back() {
 }
 
 #[test]
+fn clients_that_are_started_before_their_router_wait_for_it() {
+    let rings = Rings::new();
+    let at = address();
+    let client = ["--mode", "client", "--connect", &at];
+    let there = Bridge::start(&rings, None, &[&["zenoh:one", "ring:there"], &client[..]].concat());
+    let here = Bridge::start(&rings, None, &[&["ring:here", "zenoh:one"], &client[..]].concat());
+    let waiting = Bridge::start(&rings, None, &[&["ring:waiting", "zenoh:two"], &client[..]].concat());
+    let timeout = ["--timeout", "300ms"];
+    let timed = Bridge::start(&rings, None, &[&["ring:timed", "zenoh:two"], &client[..], &timeout].concat());
+    assert_eq!(timed.end().0.code(), Some(124));
+    waiting.terminate();
+    assert_eq!(waiting.end().0.code(), Some(143));
+    let _router = Bridge::start(&rings, None, &["ring:idle", "zenoh:idle", "--mode", "router", "--listen", &at]);
+    let mut rx = spsc::Consumer::open("there", &rings.options(Options::spsc(1 << 16))).unwrap();
+    let mut tx = spsc::Producer::open("here", &rings.options(Options::spsc(1 << 16))).unwrap();
+    tx.send_frame(header(), &payload(0)).unwrap();
+    assert_eq!(*rx.recv_deadline(Duration::from_secs(60)).unwrap(), *payload(0));
+    drop(tx);
+    assert_eq!((here.end().0.code(), there.end().0.code()), (Some(0), Some(0)));
+}
+
+#[test]
 fn a_receiver_that_does_not_keep_up_holds_up_the_sender() {
     let rings = Rings::new();
     let at = address();

@@ -105,6 +105,15 @@ impl Bridge {
         (status, serde_json::from_str(output.lines().last().unwrap_or("null")).unwrap())
     }
 
+    /// Waits for the end with this exit code, and returns what was printed on stderr.
+    pub fn errors_after_the_end(self, code: i32) -> String {
+        let errors = self.errors.clone();
+        let status = self.end().0;
+        let errors = std::fs::read_to_string(errors).unwrap_or_default();
+        assert_eq!(status.code(), Some(code), "{errors}");
+        errors
+    }
+
     pub fn errors(&self) -> String {
         std::fs::read_to_string(&self.errors).unwrap_or_default()
     }
@@ -150,7 +159,7 @@ pub fn send_until(tx: &mut spsc::Producer, is_enough: impl Fn() -> bool, last: &
     let mut n = 0;
     let mut end = u64::MAX;
     while n < end {
-        match tx.send_frame(header(), &payload(n)) {
+        match tx.send_frame_deadline(header(), &payload(n), 2 * PATIENCE) {
             Ok(()) => n += 1,
             // The ring is full, and the bridge was killed: its successor will come.
             Err(Error::Closed | Error::PeerDead) => std::thread::sleep(Duration::from_millis(1)),

@@ -6,3 +6,4 @@ mod common;
 mod ends;
 mod kills;
 mod links;
+mod usage;
