@@ -440,7 +440,9 @@ fn list(calls: &mut Vec<Started>, call: &Call) {
 enum Taken {
     /// The awaited reply.
     Awaited,
-    Welcome { membership: u64 },
+    Welcome {
+        membership: u64,
+    },
     Other,
 }
 
