@@ -12,7 +12,8 @@
 
 #include "slipring.h"
 
-enum { FRAMES = 2000000, BATCH = 16 };
+/* BURST: frames that are sent, and then received, to measure each side alone. */
+enum { FRAMES = 2000000, BATCH = 16, BURST = 100 };
 
 static void check(int64_t code) {
     if (code < 0) {
@@ -139,6 +140,36 @@ static void two_threads(void) {
     pthread_join(thread, NULL);
 }
 
+/* Prints what a frame costs the sender and the receiver, each alone. */
+static void bursts(void) {
+    char payload[64] = {0};
+    slipring_frame frame;
+    open_both();
+    for (int lap = 0; lap < 2; lap++) {
+        double sending = 0, receiving = 0;
+        for (int burst = 0; burst < FRAMES / BURST; burst++) {
+            double start = now();
+            for (int i = 0; i < BURST; i++) {
+                payload[0] = (char)i;
+                check(slipring_send(tx, payload, sizeof payload, 0));
+            }
+            double sent = now();
+            for (int i = 0; i < BURST; i++) {
+                check(slipring_recv_next(rx, &frame, 0));
+                sum += *(const unsigned char *)frame.data;
+            }
+            check(slipring_release(rx));
+            sending += sent - start;
+            receiving += now() - sent;
+        }
+        if (lap == 1) {
+            printf("send %.2f\n", sending / FRAMES);
+            printf("recv_next %.2f\n", receiving / FRAMES);
+        }
+    }
+    close_both();
+}
+
 static void measure(const char *name, void (*run)(void)) {
     open_both();
     run();
@@ -151,6 +182,7 @@ static void measure(const char *name, void (*run)(void)) {
 }
 
 int main(void) {
+    bursts();
     measure("in_place", release);
     measure("in_place_next", next);
     measure("copy", copy);

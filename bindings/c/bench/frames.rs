@@ -10,6 +10,8 @@ use slipring::{Error, Options, Result, Ring};
 
 const FRAMES: u32 = 2_000_000;
 const BATCH: u32 = 16;
+/// Frames that are sent, and then received, to measure each side alone.
+const BURST: u32 = 100;
 
 fn pair() -> Result<(Producer, Consumer)> {
     let ring = Ring::create_anonymous(&Options::spsc(1 << 16))?;
@@ -79,6 +81,34 @@ fn two_threads(mut tx: Producer, mut rx: Consumer) -> Result<u32> {
     Ok(sum)
 }
 
+/// Prints what a frame costs the sender and the receiver, each alone.
+fn bursts() -> Result<()> {
+    let (mut tx, mut rx) = pair()?;
+    let (mut payload, mut sum) = ([0; 64], 0u32);
+    for lap in 0..2 {
+        let (mut sending, mut receiving) = (0, 0);
+        for _ in 0..FRAMES / BURST {
+            let start = Instant::now();
+            for i in 0..BURST {
+                payload[0] = i as u8;
+                tx.try_send(black_box(&payload[..]))?;
+            }
+            let sent = Instant::now();
+            for _ in 0..BURST {
+                sum = sum.wrapping_add(rx.try_recv()?[0].into());
+            }
+            sending += (sent - start).as_nanos();
+            receiving += sent.elapsed().as_nanos();
+        }
+        if lap == 1 {
+            println!("send {:.2}", sending as f64 / f64::from(FRAMES));
+            println!("recv_next {:.2}", receiving as f64 / f64::from(FRAMES));
+        }
+    }
+    black_box(sum);
+    Ok(())
+}
+
 fn measure(names: &[&str], run: fn(Producer, Consumer) -> Result<u32>) -> Result<()> {
     let (tx, rx) = pair()?;
     run(tx, rx)?;
@@ -93,6 +123,7 @@ fn measure(names: &[&str], run: fn(Producer, Consumer) -> Result<u32>) -> Result
 }
 
 fn main() -> Result<()> {
+    bursts()?;
     measure(&["in_place", "in_place_next"], in_place)?;
     measure(&["copy"], copy)?;
     measure(&["reserve_commit"], reserve)?;

@@ -86,6 +86,17 @@ impl SpscReceiving {
         true
     }
 
+    /// `release_frame` and `recv_if_ready` in one, if a frame is held.
+    #[inline(always)]
+    fn recv_next_if_ready(&mut self, frame: *mut slipring_frame) -> bool {
+        let (Some(Held::Frame(view)), Some(frame)) = (self.guard_mut(), wanted(frame)) else { return false };
+        let is_received = view.next_if_ready();
+        if is_received {
+            frame.set(view.header(), view);
+        }
+        is_received
+    }
+
     #[inline(always)]
     fn copy_if_ready(&mut self, data: *mut c_void, size: usize, frame: *mut slipring_frame) -> bool {
         let (Some(frame), Some(buffer)) = (wanted(frame), plain_buffer(data, size)) else { return false };
@@ -605,10 +616,7 @@ pub extern "C" fn slipring_recv_next(
     timeout_ns: i64,
 ) -> c_int {
     if let Some(mut call) = Quick::<Consumer>::begin(consumer.cast()) {
-        let is_received = !frame.is_null() && {
-            call.object().release_frame();
-            call.object().recv_if_ready(frame)
-        };
+        let is_received = call.object().recv_next_if_ready(frame);
         call.end();
         if is_received {
             return SLIPRING_FRAME;

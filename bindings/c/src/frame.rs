@@ -113,12 +113,9 @@ impl slipring_frame {
 
 #[inline(always)]
 fn flags(flags: Flags) -> u32 {
-    if flags == Flags::WHOLE { 0 } else { unusual(flags) }
-}
-
-#[cold]
-#[inline(never)]
-fn unusual(flags: Flags) -> u32 {
+    if flags == Flags::WHOLE {
+        return 0;
+    }
     let bits = [(Flags::REDELIVERED, SLIPRING_FRAME_REDELIVERED), (Flags::CONTROL, SLIPRING_FRAME_CONTROL)];
     let mut all = if flags.contains(Flags::WHOLE) { 0 } else { SLIPRING_FRAME_FRAGMENT };
     for (flag, ours) in bits {

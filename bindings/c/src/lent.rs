@@ -58,6 +58,11 @@ impl<T, G> Lent<T, G> {
         self.guard.as_ref().ok_or(Failure::NOT_HELD)
     }
 
+    #[inline(always)]
+    pub(crate) fn guard_mut(&mut self) -> Option<&mut G> {
+        self.guard.as_mut()
+    }
+
     /// Drops the guard, where it is: some are large.
     #[inline(always)]
     pub(crate) fn release(&mut self) -> Result<(), Failure> {

@@ -366,7 +366,7 @@ impl<D: Data> Producer<D> {
 /// Publishes a record that ends at `next`: stores its commit word, and the tail for observers.
 #[inline(always)]
 fn publish_record((first, tail): (&AtomicU64, &AtomicU64), word: u64, next: u64) {
-    // SYNC(commit): pairs with the loads in `look`, `look_first` and `walk`; publishes payload,
+    // SYNC(commit): pairs with the loads in `look`, `first_word` and `walk`; publishes payload,
     // second word and the zero behind them.
     first.store(word, Ordering::Release);
     tail.store(next, Ordering::Relaxed);
@@ -468,7 +468,7 @@ impl<D: Data> Consumer<D> {
     /// Whether there may be a frame that is not released. One load.
     #[inline(always)]
     pub(crate) fn has_next(&self) -> bool {
-        // Relaxed: `look_first` loads it again.
+        // Relaxed: `first_word` loads it again.
         self.shared.word(self.released).load(Ordering::Relaxed) != 0
     }
 
@@ -476,15 +476,43 @@ impl<D: Data> Consumer<D> {
     #[inline(always)]
     pub(crate) fn look_first(&mut self) -> Result<Peeked, Fault> {
         let position = self.released;
-        // SYNC(commit): as in `look`.
-        let first = self.shared.word(position).load(Ordering::Acquire);
-        // A payload up to the limit fits into the ring with its header and padding.
+        let first = self.first_word(position);
         if self.shared.is_record(first) {
             Ok(self.show(position, first))
         } else {
             self.next = position;
             Err(self.shared.refuse(first))
         }
+    }
+
+    /// [`Consumer::look_first`] without a reason.
+    #[inline(always)]
+    pub(crate) fn look_first_if_ready(&mut self) -> Option<Peeked> {
+        let position = self.released;
+        let first = self.first_word(position);
+        if self.shared.is_record(first) { Some(self.show(position, first)) } else { None }
+    }
+
+    /// Frees the frame that was read last, and shows the one behind it. `None` if that is not there,
+    /// or if the release needs further work ([`Consumer::free`]): then nothing has changed.
+    #[inline(always)]
+    pub(crate) fn free_and_look(&mut self) -> Option<Peeked> {
+        let end = self.next;
+        let first = self.first_word(end);
+        // As in `look_first`: the frame begins at the position that is about to be released.
+        if self.is_stop(end) || !self.shared.is_record(first) {
+            return None;
+        }
+        let _is_no_stop = self.free(end);
+        Some(self.show(end, first))
+    }
+
+    /// The commit word at `position`. A payload within the limit ([`Shared::is_record`]) fits into
+    /// the ring behind everything that was released before `position`.
+    #[inline(always)]
+    fn first_word(&self, position: u64) -> u64 {
+        // SYNC(commit): as in `look`.
+        self.shared.word(position).load(Ordering::Acquire)
     }
 
     /// The next committed frame, or the reason why there is none. The next call returns the frame

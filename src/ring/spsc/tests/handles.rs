@@ -5,7 +5,7 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::super::{Consumer, Producer, pair};
+use super::super::{Consumer, Producer, ReadView, pair};
 use crate::error::{Error, Result};
 use crate::frame::{Flags, Header, Order, Tracker, control};
 use crate::ring::{Options, Ring, mpmc};
@@ -567,4 +567,29 @@ fn kinds_that_a_header_cannot_be_made_with_are_not_sent() {
     assert!(matches!(rx.try_recv().map(drop), Err(Error::Empty)));
     assert!(matches!(many_rx.try_recv().map(drop), Err(Error::Empty)));
     many_tx.send(b"1").and_then(|()| many_tx.try_send(b"2")).unwrap(); // no slot is held
+}
+
+#[test]
+fn a_view_moves_on_to_the_frames_that_are_there() {
+    let (mut tx, mut rx) = pair(4096).unwrap();
+    let (mut moved, mut expected) = (0, 0);
+    for round in 0..200 {
+        for n in 0..3 {
+            tx.try_send(&[round, n]).unwrap();
+        }
+        let mut check = |view: &ReadView<'_>| {
+            assert_eq!((&**view, view.header().seq), (&[round, (expected % 3) as u8][..], expected));
+            expected += 1;
+        };
+        while let Ok(mut view) = rx.try_recv() {
+            check(&view);
+            while view.next_if_ready() {
+                moved += 1;
+                check(&view);
+            }
+        }
+    }
+    assert!((expected, moved > 300) == (600, true), "{moved} of at most 400 moves");
+    let stats = rx.ring().stats();
+    assert_eq!((stats.counts.received, stats.used()), (600, 0));
 }

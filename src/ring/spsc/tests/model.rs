@@ -19,6 +19,8 @@ enum Step {
     /// Push frames of these lengths; then commit or abort.
     Batch(Vec<usize>, bool),
     Recv,
+    /// One, and up to so many behind it in the same view.
+    Next(usize),
     Keep,
     /// Into a buffer of this length.
     RecvInto(usize),
@@ -39,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (len(), proptest::option::of(0..4096usize)).prop_map(|(n, k)| Step::Grant(n, k.map(|k| k % (n + 1)))),
         3 => (proptest::collection::vec(len(), 0..12), any::<bool>()).prop_map(|(l, c)| Step::Batch(l, c)),
         8 => Just(Step::Recv),
+        4 => (1..20usize).prop_map(Step::Next),
         2 => Just(Step::Keep),
         2 => (0..1000usize).prop_map(Step::RecvInto),
         3 => (0..20usize, any::<bool>()).prop_map(|(n, drop)| Step::RecvBatch(n, drop)),
@@ -160,6 +163,22 @@ fn play(steps: &[Step]) {
             }
             Step::Recv => match rx.try_recv() {
                 Ok(view) => {
+                    model.check(0, view.header(), &view);
+                    drop(view);
+                    model.released();
+                }
+                Err(e) => assert!(matches!(e, Error::Empty) && model.waiting.is_empty(), "{e}"),
+            },
+            &Step::Next(n) => match rx.try_recv() {
+                Ok(mut view) => {
+                    model.check(0, view.header(), &view);
+                    for _ in 0..n {
+                        if !view.next_if_ready() {
+                            break;
+                        }
+                        model.released();
+                        model.check(0, view.header(), &view);
+                    }
                     model.check(0, view.header(), &view);
                     drop(view);
                     model.released();
