@@ -2,6 +2,7 @@
 //!
 //! Without arguments it prints the tables of docs/scale.md.
 
+mod ask;
 mod engine;
 #[cfg(feature = "measure")]
 mod measure;
@@ -16,6 +17,9 @@ use parameters::{Parameters, TABLE};
 
 const USAGE: &str = "\
 Usage: slipring-scale                          print the tables of docs/scale.md
+       slipring-scale ask TOPOLOGY hosts=N size=BYTES [rate=FRAMES] [PARAMETER=VALUE...]
+                                               answer one question; the rate is in frames a second of
+                                               each source, the parameters are those of parameters.txt
        slipring-scale calibrate [ROUNDS]       measure the parameters here, and print their table
        slipring-scale check [ROUNDS]           measure what the simulator predicts, and compare
 
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match arguments.next().as_deref() {
         None => print_tables(),
+        Some("ask") => answer(arguments),
         #[cfg(feature = "measure")]
         Some("part") => measure::part(arguments),
         #[cfg(feature = "measure")]
@@ -41,6 +46,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn answer(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
+    print!("{}", ask::ask(Parameters::parse(TABLE)?, arguments)?);
+    Ok(())
 }
 
 fn print_tables() -> Result<(), Box<dyn Error>> {

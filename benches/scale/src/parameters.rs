@@ -43,6 +43,10 @@ impl Parameters {
         *self.values.get(name).unwrap_or_else(|| panic!("parameters.txt: {name} is missing"))
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     pub(crate) fn set(&mut self, name: &str, value: f64) {
         self.values.insert(name.to_owned(), value);
     }

@@ -18,21 +18,23 @@ const FRAMES: f64 = 20_000.0;
 const SPAN: Time = 16 * MS;
 
 /// How many hosts send to each other.
-struct Topology {
-    name: &'static str,
+pub(crate) struct Topology {
+    /// For `ask`.
+    pub(crate) key: &'static str,
+    pub(crate) name: &'static str,
     /// The plan for so many hosts, and how often it stands side by side; `None` if it needs more.
-    plan: fn(&Parameters, usize) -> Option<(Plan, f64)>,
+    pub(crate) plan: fn(&Parameters, usize) -> Option<(Plan, f64)>,
 }
 
-const TOPOLOGIES: [Topology; 8] = [
-    Topology { name: "rings on each host, 8 pairs", plan: rings },
-    Topology { name: "host to host, 1 lane", plan: |p, hosts| pairs(p, hosts, 1) },
-    Topology { name: "host to host, 4 lanes", plan: |p, hosts| pairs(p, hosts, 4) },
-    Topology { name: "full mesh", plan: mesh },
-    Topology { name: "all to one, star", plan: gather_star },
-    Topology { name: "all to one, tree", plan: gather_tree },
-    Topology { name: "one to all, star", plan: publish_star },
-    Topology { name: "one to all, tree", plan: publish_tree },
+pub(crate) const TOPOLOGIES: [Topology; 8] = [
+    Topology { key: "rings", name: "rings on each host, 8 pairs", plan: rings },
+    Topology { key: "lane", name: "host to host, 1 lane", plan: |p, hosts| pairs(p, hosts, 1) },
+    Topology { key: "lanes", name: "host to host, 4 lanes", plan: |p, hosts| pairs(p, hosts, 4) },
+    Topology { key: "mesh", name: "full mesh", plan: mesh },
+    Topology { key: "gather-star", name: "all to one, star", plan: gather_star },
+    Topology { key: "gather-tree", name: "all to one, tree", plan: gather_tree },
+    Topology { key: "publish-star", name: "one to all, star", plan: publish_star },
+    Topology { key: "publish-tree", name: "one to all, tree", plan: publish_tree },
 ];
 
 /// Everything that the simulator answers.
@@ -81,7 +83,7 @@ fn growth(parameters: &Parameters, size: usize, name: &str) -> String {
 
 /// The highest rate and what bounds it, and the delays at half of that rate.
 fn cell(parameters: &Parameters, size: usize, plan: &Plan, times: f64) -> String {
-    let most = plan.run(parameters, Work { size, rate: 0.0, idle: Idle::Poll }, SPAN);
+    let most = at_most(parameters, size, plan);
     let half = at_half(parameters, size, plan, &most);
     let bound = match most.busiest.0 {
         "producer" => "p",
@@ -94,9 +96,18 @@ fn cell(parameters: &Parameters, size: usize, plan: &Plan, times: f64) -> String
 }
 
 fn at_half(parameters: &Parameters, size: usize, plan: &Plan, most: &Found) -> Found {
-    let copies = plan.copies() as f64;
-    let rate = most.rate / copies / 2.0 / plan.sources() as f64;
-    let span = (FRAMES / (most.rate / 2.0) * 1e12) as Time;
+    at_rate(parameters, size, plan, most.rate / plan.copies() as f64 / 2.0 / plan.sources() as f64)
+}
+
+/// Sources that send as many frames as pass.
+pub(crate) fn at_most(parameters: &Parameters, size: usize, plan: &Plan) -> Found {
+    plan.run(parameters, Work { size, rate: 0.0, idle: Idle::Poll }, SPAN)
+}
+
+/// Each source sends so many frames a second.
+pub(crate) fn at_rate(parameters: &Parameters, size: usize, plan: &Plan, rate: f64) -> Found {
+    let arrive = rate * (plan.copies() * plan.sources()) as f64;
+    let span = (FRAMES / arrive * 1e12) as Time;
     let latency = (parameters.get("link.latency") * 1e3) as Time;
     plan.run(parameters, Work { size, rate, idle: Idle::Park }, span.clamp(4 * MS + 20 * latency, 4_000 * MS))
 }
@@ -250,12 +261,12 @@ fn publish_tree(parameters: &Parameters, hosts: usize) -> Option<(Plan, f64)> {
     Some((plan, 1.0))
 }
 
-fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     if number < 1_000 { number.to_string() } else { format!("{},{:03}", number / 1_000, number % 1_000) }
 }
 
 /// With two or three digits, as `1.2 M`.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     let (value, unit) = match number {
         1e9.. => (number / 1e9, " G"),
         1e6.. => (number / 1e6, " M"),
@@ -265,7 +276,7 @@ fn count(number: f64) -> String {
     if value < 10.0 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
 }
 
-fn duration(time: Time) -> String {
+pub(crate) fn duration(time: Time) -> String {
     let (value, unit) = match time as f64 / 1e3 {
         ns @ 1e6.. => (ns / 1e6, "ms"),
         ns @ 1e3.. => (ns / 1e3, "µs"),
