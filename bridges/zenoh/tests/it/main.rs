@@ -6,4 +6,6 @@ mod common;
 mod ends;
 mod kills;
 mod links;
+#[cfg(feature = "tls")]
+mod tls;
 mod usage;
