@@ -154,8 +154,17 @@ pub fn header() -> Header {
     Header { stream: 3, ..Header::new(0x0107, 0).unwrap() }
 }
 
+/// How fast frames are sent.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// As a busy machine keeps it.
+    Paced,
+    /// Rings and windows are full.
+    FlatOut,
+}
+
 /// Sends numbered frames until `is_enough`, and then some more; sets `last`, and returns how many.
-pub fn send_until(tx: &mut spsc::Producer, is_enough: impl Fn() -> bool, last: &AtomicU64) -> u64 {
+pub fn send_until(tx: &mut spsc::Producer, rate: Rate, is_enough: impl Fn() -> bool, last: &AtomicU64) -> u64 {
     let mut n = 0;
     let mut end = u64::MAX;
     while n < end {
@@ -166,7 +175,9 @@ pub fn send_until(tx: &mut spsc::Producer, is_enough: impl Fn() -> bool, last: &
             Err(error) => panic!("{error}"),
         }
         if n % 64 == 0 {
-            std::thread::sleep(Duration::from_micros(200)); // a rate that a busy machine keeps
+            if rate == Rate::Paced {
+                std::thread::sleep(Duration::from_micros(200));
+            }
             if end == u64::MAX && is_enough() {
                 end = n + 10_000;
                 last.store(end - 1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use slipring::{Options, spsc};
 
-use crate::common::{Bridge, Rings, consume_until, has_namespaces, send_until, wait_for_more};
+use crate::common::{Bridge, Rate, Rings, consume_until, has_namespaces, send_until, wait_for_more};
 
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
@@ -86,7 +86,7 @@ fn what_25_cuts_of_a_link_lose_is_told_exactly() {
             }
         });
         let tx = &mut tx;
-        let sender = scope.spawn(move || send_until(tx, || cutter.is_finished(), last));
+        let sender = scope.spawn(move || send_until(tx, Rate::Paced, || cutter.is_finished(), last));
         let seen = consume_until(&mut rx, last, delivered);
         (seen, sender.join().unwrap())
     });
@@ -127,7 +127,7 @@ fn what_a_lost_router_loses_is_told_exactly() {
             }
         });
         let tx = &mut tx;
-        let sender = scope.spawn(move || send_until(tx, || killer.is_finished(), last));
+        let sender = scope.spawn(move || send_until(tx, Rate::Paced, || killer.is_finished(), last));
         let seen = consume_until(&mut rx, last, delivered);
         (seen, sender.join().unwrap())
     });
