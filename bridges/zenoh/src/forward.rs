@@ -49,6 +49,8 @@ struct Way<'a> {
     tally: Tally,
     /// Since when nothing has moved.
     idle_since: Instant,
+    /// When skipped bytes were told last.
+    noted: Option<Instant>,
 }
 
 /// Why passing on has ended.
@@ -87,7 +89,7 @@ pub(crate) fn run(
         }
         _ => {}
     }
-    let mut way = Way { options, stop, context, tally: Tally::new(), idle_since: Instant::now() };
+    let mut way = Way { options, stop, context, tally: Tally::new(), idle_since: Instant::now(), noted: None };
     let outcome = match (source, destination) {
         (Place::Slipring(from), Place::Zenoh(key)) => way.send(session, from, key),
         (Place::Zenoh(expression), Place::Slipring(to)) => way.receive(session, expression, to),
@@ -259,7 +261,7 @@ impl Way<'_> {
                 Err(failure) => break Err(failure),
             }
         };
-        self.tally.dropped += rx.dropped();
+        self.tally.dropped_samples += rx.dropped();
         match outcome {
             Ok(()) => {
                 let until = Deadline::after(if self.stop.asked() { GRACE } else { 5 * GRACE });
@@ -400,7 +402,12 @@ impl Way<'_> {
 
     fn skipped(&mut self, bytes: u64, what: &str) {
         self.tally.skipped_bytes += bytes;
-        self.context.note(format_args!("{}: {bytes} bytes skipped: {what}", self.options.names[0]));
+        // A hostile sender does not fill the log.
+        if self.noted.is_none_or(|noted| noted.elapsed() >= Duration::from_secs(1)) {
+            self.noted = Some(Instant::now());
+            let all = self.tally.skipped_bytes;
+            self.context.note(format_args!("{}: {bytes} bytes skipped, {all} in all: {what}", self.options.names[0]));
+        }
     }
 
     /// Nothing moved for a slice.

@@ -22,6 +22,8 @@ use crate::wire::{Found, OPENING, Opening, frame_at};
 
 /// Senders that have ended and are remembered, so that one that continues is recognised.
 const REMEMBERED: usize = 64;
+/// Senders at a time, and announced ones. What more of them send is not received, and told.
+const MOST: usize = 1024;
 
 /// A received sample.
 pub(crate) enum Bytes {
@@ -90,6 +92,8 @@ struct Talker {
     /// come again yet.
     resumed: Numbers,
     state: State,
+    /// Zenoh has announced it, and will say when it is lost.
+    is_announced: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +149,11 @@ impl Inbox {
                 return;
             }
         };
-        let talker = self.talker(&opening);
+        let Some(talker) = self.talker(&opening) else {
+            let bytes = bytes.get().len() as u64;
+            self.step = Some(Step::Skipped { bytes, what: "sample: of one sender too many, more than 1024" });
+            return;
+        };
         let one = &mut self.talkers[talker];
         let (mut missing, mut repeated) = (0, 0);
         match one.position {
@@ -163,10 +171,16 @@ impl Inbox {
         self.current = Some(Current { bytes, at: OPENING, talker, opening, missing, repeated });
     }
 
-    /// The sender of a sample, remembered or new.
-    fn talker(&mut self, opening: &Opening) -> usize {
+    /// The sender of a sample, remembered or new. `None` if there are too many.
+    fn talker(&mut self, opening: &Opening) -> Option<usize> {
         if let Some(at) = self.talkers.iter().position(|one| one.epoch == opening.epoch) {
-            return at;
+            return Some(at);
+        }
+        let is_announced = self.announced.contains(&opening.epoch);
+        if self.open() >= MOST {
+            // One that is announced takes the place of one that is not, which has no end either.
+            let other = self.talkers.iter().position(|one| one.state != State::Ended && !one.is_announced);
+            self.talkers.remove(other.filter(|_| is_announced)?);
         }
         let mut resumed = Numbers::default();
         let before = self.talkers.iter().rposition(|one| one.source == opening.source);
@@ -187,20 +201,30 @@ impl Inbox {
         let (epoch, source) = (opening.epoch, opening.source);
         self.announced.retain(|one| *one != epoch);
         let next = Numbers::default();
-        self.talkers.push(Talker { epoch, source, position: None, next, resumed, state: State::Open });
-        self.talkers.len() - 1
+        self.talkers.push(Talker { epoch, source, position: None, next, resumed, state: State::Open, is_announced });
+        Some(self.talkers.len() - 1)
     }
 
     /// Zenoh says that a sender has come, or is lost.
     pub(crate) fn token(&mut self, epoch: u64, is_alive: bool, now: Instant) {
         match self.talkers.iter_mut().find(|one| one.epoch == epoch) {
-            None if is_alive && !self.announced.contains(&epoch) => self.announced.push(epoch),
-            None => self.announced.retain(|one| *one != epoch),
-            Some(one) => match (one.state, is_alive) {
-                (State::Lost(_), true) => one.state = State::Open,
-                (State::Open, false) => one.state = State::Lost(now),
-                _ => {}
-            },
+            None => {
+                self.announced.retain(|one| *one != epoch);
+                if is_alive {
+                    if self.announced.len() >= MOST {
+                        self.announced.remove(0);
+                    }
+                    self.announced.push(epoch);
+                }
+            }
+            Some(one) => {
+                one.is_announced |= is_alive;
+                match (one.state, is_alive) {
+                    (State::Lost(_), true) => one.state = State::Open,
+                    (State::Open, false) => one.state = State::Lost(now),
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -487,6 +511,35 @@ mod tests {
         assert!(inbox.end().is_none());
         inbox.forget_the_lost(now + patience, patience);
         assert!(matches!(inbox.end(), Some(Error::PeerDead)));
+    }
+
+    #[test]
+    fn senders_without_end_are_limited_and_what_more_of_them_send_is_told() {
+        let mut inbox = Inbox::default();
+        let hostile = |n: u64| sample((1 << 32) + n, 0, 0, &[(0, 7, NEW)], false);
+        inbox.token(1, true, Instant::now());
+        for n in 0..3 * MOST as u64 {
+            let Bytes::Copied(bytes) = hostile(n) else { unreachable!() };
+            let expected = if n < MOST as u64 { Saw::Frame(7) } else { Saw::Skipped(bytes.len() as u64) };
+            assert_eq!(all(&mut inbox, Bytes::Copied(bytes)), [expected]);
+        }
+        // One that Zenoh has announced is received, and its frames are counted.
+        assert_eq!(all(&mut inbox, sample(1, 0, 0, &[(0, 0, NEW)], false)), [Saw::Frame(0)]);
+        assert_eq!(all(&mut inbox, sample(1, 0, 2, &[(0, 2, NEW)], false)), [Saw::Gap(1, 2), Saw::Frame(2)]);
+        assert_eq!((inbox.open(), inbox.talkers.len()), (MOST, MOST));
+        // Those that were received still are, but the one whose place it took.
+        assert_eq!(all(&mut inbox, hostile(0)).len(), 1);
+        assert_eq!(all(&mut inbox, hostile(MOST as u64 - 1)), [Saw::Duplicate(7)]);
+        // Announced ones that never send anything.
+        for epoch in 0..3 * MOST as u64 {
+            inbox.token((1 << 33) + epoch, true, Instant::now());
+        }
+        assert_eq!(inbox.announced.len(), MOST);
+        // As many ends as there are senders, and ended ones make room.
+        for one in &mut inbox.talkers {
+            one.state = State::Ended;
+        }
+        assert_eq!(all(&mut inbox, sample(2, 0, 0, &[(0, 0, NEW)], false)), [Saw::Frame(0)]);
     }
 
     #[test]

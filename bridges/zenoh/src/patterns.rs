@@ -20,6 +20,9 @@ use crate::stop::Stop;
 /// How often rings that have appeared are looked for.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// Rings for keys, at most: each takes memory and a thread, and a stranger may name the keys.
+const MOST: usize = 256;
+
 /// Text with one wildcard.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
@@ -122,13 +125,21 @@ pub(crate) fn receive(
     let _senders = senders_of(session, expression, move |key| drop(tx.send(key.to_owned())))?;
     std::thread::scope(|scope| {
         let mut known = std::collections::HashSet::new();
+        let mut is_full = false;
         let mut running = Vec::new();
         while !stop.asked() {
             let Ok(key) = rx.recv_timeout(Duration::from_millis(100)) else { continue };
             let Some(captured) = keys.captured(&key) else { continue };
-            if !known.insert(key.clone()) {
+            if known.contains(&key) {
                 continue;
             }
+            if known.len() >= MOST {
+                if !std::mem::replace(&mut is_full, true) {
+                    context.note(format_args!("{key}: not received, like all keys behind the first {MOST}"));
+                }
+                continue;
+            }
+            known.insert(key.clone());
             // A slash is no part of a ring's name.
             let (to, destination) = match rings.endpoint(&rings.names.filled(&captured.replace('/', "."))) {
                 Ok(found) => found,

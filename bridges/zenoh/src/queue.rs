@@ -20,6 +20,10 @@ use crate::Policy;
 const ROOM: usize = 4 << 20;
 /// With [`Policy::Block`], for samples of senders that do not hold themselves up.
 const MOST: usize = 64 << 20;
+/// What a sample takes beside its bytes.
+const BESIDE: usize = 256;
+/// Tokens and questions that wait.
+const OTHERS: usize = 64 << 10;
 
 pub(crate) enum Arrival {
     Sample(ZBytes),
@@ -36,7 +40,9 @@ struct State {
     arrivals: VecDeque<Arrival>,
     bytes: usize,
     is_closed: bool,
-    /// Samples that were dropped.
+    /// Tokens and questions that wait.
+    others: usize,
+    /// Samples that were dropped, and tokens and questions.
     dropped: u64,
     sleepers: usize,
 }
@@ -59,15 +65,20 @@ impl Queue {
 
     pub(crate) fn push(&self, arrival: Arrival) {
         let mut state = self.lock();
-        if let Arrival::Sample(bytes) = &arrival {
-            if state.bytes >= self.room {
-                state.dropped += 1;
-                return;
-            }
-            state.bytes += bytes.len();
-        }
         if state.is_closed {
             return;
+        }
+        let is_full = match arrival {
+            Arrival::Sample(_) => state.bytes >= self.room,
+            _ => state.others >= OTHERS,
+        };
+        if is_full {
+            state.dropped += 1;
+            return;
+        }
+        match &arrival {
+            Arrival::Sample(bytes) => state.bytes += bytes.len() + BESIDE,
+            _ => state.others += 1,
         }
         state.arrivals.push_back(arrival);
         if state.sleepers > 0 {
@@ -80,8 +91,9 @@ impl Queue {
         let mut state = self.lock();
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
-                if let Arrival::Sample(bytes) = &arrival {
-                    state.bytes -= bytes.len();
+                match &arrival {
+                    Arrival::Sample(bytes) => state.bytes -= bytes.len() + BESIDE,
+                    _ => state.others -= 1,
                 }
                 return Some(arrival);
             }
@@ -105,5 +117,32 @@ impl Queue {
         let arrivals = std::mem::take(&mut state.arrivals);
         drop(state);
         drop(arrivals); // questions end without an answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nothing_takes_is_limited_and_counted_also_if_it_has_no_bytes() {
+        let queue = Queue::new(Policy::Drop);
+        for _ in 0..ROOM / BESIDE + 5 {
+            queue.push(Arrival::Sample(ZBytes::new()));
+        }
+        assert_eq!(queue.dropped(), 5);
+        for epoch in 0..OTHERS as u64 + 7 {
+            queue.push(Arrival::Token { epoch, is_alive: true });
+        }
+        assert_eq!(queue.dropped(), 5 + 7);
+        let mut popped = 0;
+        while queue.pop(None).is_some() {
+            popped += 1;
+        }
+        assert_eq!(popped, ROOM / BESIDE + OTHERS);
+        queue.push(Arrival::Sample(ZBytes::from(vec![1; 10])));
+        assert!(matches!(queue.pop(None), Some(Arrival::Sample(_))));
+        let state = queue.lock();
+        assert_eq!((state.bytes, state.others, state.dropped), (0, 0, 12));
     }
 }

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The receiving end of a key, or of every key that an expression matches.
 ///
 /// Events come as from every transport: frames in the order of each sender, and before a frame the
-/// exact number of those that are missing ([`Event::Gap`]). Several senders are received together.
+/// exact number of those that are missing ([`Event::Gap`]). Several senders are received together,
+/// up to 1024; what more of them send is an [`Event::Skipped`].
 /// [`Error::Closed`] and [`Error::PeerDead`] come when the last of them has ended; another one may
 /// begin afterwards.
 pub struct Receiver {
@@ -94,8 +95,9 @@ impl Receiver {
         self.inbox.open()
     }
 
-    /// Samples that were dropped here, with [`Policy::Drop`], because they were not received in
-    /// time. Their frames are among the missing ones.
+    /// Samples that were dropped here, with [`Policy::Drop`] or beyond 64 MiB, because they were not
+    /// received in time. Their frames are among the missing ones. What Zenoh says of senders is
+    /// counted here, too, if more than 65,536 of such messages wait.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.queue.dropped()

@@ -112,6 +112,8 @@ pub(crate) struct Tally {
     pub(crate) duplicates: u64,
     /// Frames that DST did not take in time, with `--policy drop`.
     pub(crate) dropped: u64,
+    /// Samples that waited for too long; their frames are among the missing ones.
+    pub(crate) dropped_samples: u64,
     pub(crate) skipped_bytes: u64,
     start: Instant,
     said: Instant,
@@ -128,6 +130,7 @@ impl Tally {
             replaced: 0,
             duplicates: 0,
             dropped: 0,
+            dropped_samples: 0,
             skipped_bytes: 0,
             start: now,
             said: now,
@@ -145,12 +148,14 @@ impl Tally {
         }
         self.said = now;
         let seconds = (now - self.start).as_secs_f64();
-        let Tally { frames, bytes, gaps, missing, replaced, duplicates, dropped, skipped_bytes, .. } = self;
+        let Tally {
+            frames, bytes, gaps, missing, replaced, duplicates, dropped, dropped_samples, skipped_bytes, ..
+        } = self;
         if context.json {
             let line = json!({
                 "from": names[0], "to": names[1], "frames": frames, "bytes": bytes, "seconds": seconds, "gaps": gaps,
                 "missing": missing, "replaced": replaced, "duplicates": duplicates, "dropped": dropped,
-                "skipped_bytes": skipped_bytes,
+                "dropped_samples": dropped_samples, "skipped_bytes": skipped_bytes,
             });
             // stdout may carry the frames.
             match names.iter().any(|name| name == "-") {
@@ -162,7 +167,14 @@ impl Tally {
         let rate = *frames as f64 / seconds.max(1e-9);
         let mut line =
             format!("{} → {}: {frames} frames, {bytes} B ({rate:.0} frames/s), {missing} missing", names[0], names[1]);
-        for (n, what) in [(*replaced, "replaced"), (*duplicates, "duplicates"), (*dropped, "dropped")] {
+        let more = [
+            (*replaced, "replaced"),
+            (*duplicates, "duplicates"),
+            (*dropped, "dropped"),
+            (*dropped_samples, "samples dropped"),
+            (*skipped_bytes, "B skipped"),
+        ];
+        for (n, what) in more {
             if n > 0 {
                 line += &format!(", {n} {what}");
             }

@@ -134,7 +134,9 @@ fn what_the_policy_drop_drops_is_told_exactly() {
     there.terminate();
     let (_, counted) = there.end();
     assert_eq!(counted["frames"], delivered);
-    assert!(counted["dropped"].as_u64().unwrap() > 0, "{counted}");
+    let [dropped, missing] = ["dropped", "missing"].map(|what| counted[what].as_u64().unwrap());
+    assert!(dropped + missing > 0, "{counted}");
+    assert_eq!(delivered + dropped + missing, u64::from(expected), "{counted}");
 }
 
 #[test]
