@@ -14,8 +14,7 @@
 //! | FIFO to write, opened by us with `O_NONBLOCK` | plain | plain, then `poll` |
 //!
 //! If a plain call returns `EAGAIN`, this module polls and tries again. `EINTR` is retried. Writing
-//! to a pipe without a reader raises `SIGPIPE`. Rust programs ignore that signal; a host program in
-//! another language has to ignore it itself.
+//! to a pipe without a reader is `EPIPE`, whether or not the program ignores `SIGPIPE`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +28,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, recv
 
 use super::fork;
 use super::poll::{self, Ready};
+use super::sigpipe;
 
 /// The size up to which a write to a pipe is atomic (pipe(7)), and the least room in a pipe that
 /// polls writable.
@@ -42,6 +42,8 @@ const LEFTOVERS: usize = 64;
 pub(crate) struct ByteFd {
     fd: OwnedFd,
     way: Way,
+    /// Writes are guarded from `SIGPIPE`.
+    guarded: bool,
     born: u32,
 }
 
@@ -58,27 +60,32 @@ enum Way {
 }
 
 impl ByteFd {
-    /// Wraps any descriptor. One system call.
+    /// Wraps any descriptor. At most two system calls.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let way = match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
             FileType::Socket => Way::Socket,
             FileType::Fifo => Way::NoWait(AtomicBool::new(true)),
             _ => Way::Poll,
         };
-        Ok(ByteFd { fd, way, born: fork::generation() })
+        Ok(Self::by(way, fd))
     }
 
     /// Wraps a descriptor that the caller opened with `O_NONBLOCK` and that no other process
     /// shares.
     pub(crate) fn nonblocking(fd: OwnedFd) -> Self {
-        ByteFd { fd, way: Way::NonBlocking, born: fork::generation() }
+        Self::by(Way::NonBlocking, fd)
+    }
+
+    fn by(way: Way, fd: OwnedFd) -> Self {
+        let guarded = matches!(way, Way::NoWait(_) | Way::NonBlocking) && sigpipe::is_deadly();
+        ByteFd { fd, way, guarded, born: fork::generation() }
     }
 
     /// Wraps the reading end of a FIFO that the caller opened with `O_NONBLOCK` (required) and that
     /// no other process shares. One system call.
     pub(crate) fn ours(fd: OwnedFd) -> Result<Self, Errno> {
         fcntl_setfl(&fd, OFlags::empty())?;
-        Ok(ByteFd { fd, way: Way::Ours(AtomicBool::new(true)), born: fork::generation() })
+        Ok(Self::by(Way::Ours(AtomicBool::new(true)), fd))
     }
 
     /// Whether it was created in the parent process, before a fork.
@@ -129,7 +136,16 @@ impl ByteFd {
 
     /// Writes as many bytes of the parts as there is room for, at least one. If there is no room:
     /// `EAGAIN`, or blocks if `wait` is set.
+    #[inline]
     pub(crate) fn write(&self, parts: &[IoSlice<'_>], wait: bool) -> Result<usize, Errno> {
+        if self.guarded {
+            sigpipe::without(|| self.write_plainly(parts, wait))
+        } else {
+            self.write_plainly(parts, wait)
+        }
+    }
+
+    fn write_plainly(&self, parts: &[IoSlice<'_>], wait: bool) -> Result<usize, Errno> {
         loop {
             let done = match &self.way {
                 Way::Socket => {
@@ -225,13 +241,13 @@ mod tests {
         let pipe = |flags| pipe_with(PipeFlags::CLOEXEC | flags).unwrap();
         let (r, w) = pipe(PipeFlags::empty());
         let (old_r, old_w) = pipe(PipeFlags::empty());
-        let old = |fd| ByteFd { fd, way: Way::NoWait(AtomicBool::new(false)), born: fork::generation() };
+        let old = |fd| ByteFd::by(Way::NoWait(AtomicBool::new(false)), fd);
         let (nr, nw) = pipe(PipeFlags::NONBLOCK);
         let (our_r, our_w) = pipe(PipeFlags::NONBLOCK);
         let (brief_r, brief_w) = pipe(PipeFlags::NONBLOCK);
         let brief = |fd| {
             fcntl_setfl(&fd, OFlags::empty()).unwrap();
-            ByteFd { fd, way: Way::Ours(AtomicBool::new(false)), born: fork::generation() }
+            ByteFd::by(Way::Ours(AtomicBool::new(false)), fd)
         };
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
         vec![

@@ -25,6 +25,8 @@ pub(crate) mod random;
 #[cfg(feature = "transports")]
 pub(crate) mod signal;
 #[cfg(feature = "transports")]
+pub(crate) mod sigpipe;
+#[cfg(feature = "transports")]
 pub(crate) mod socket;
 #[cfg(feature = "transports")]
 pub(crate) mod spawn;

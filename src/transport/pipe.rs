@@ -9,8 +9,8 @@
 //! Processes that have inherited the same writing end may write one after the other, but not at the
 //! same time; a [`fifo`](super::fifo) allows that.
 //!
-//! Writing to a pipe that no process reads raises `SIGPIPE`. Rust programs ignore it; a program in
-//! another language that uses this library must ignore it itself.
+//! Writing to a pipe that no process reads is the end of the channel, and no signal: not even in a
+//! program (of another language) for which `SIGPIPE` is deadly.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
