@@ -89,6 +89,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) const IN_CALL: Failure = Failure::Own(SLIPRING_EBUSY);
     pub(crate) const WRONG_THREAD: Failure = Failure::Own(SLIPRING_EWRONGTHREAD);
+    pub(crate) const FORKED: Failure = Failure::Own(SLIPRING_EFORKED);
     pub(crate) const TOO_MANY_HANDLES: Failure = Failure::Own(SLIPRING_ETOOMANYHANDLES);
     pub(crate) const HELD: Failure = Failure::Own(SLIPRING_EHELD);
     pub(crate) const NOT_HELD: Failure = Failure::Own(SLIPRING_ENOTHELD);
@@ -166,6 +167,9 @@ fn code_of(error: &Error) -> c_int {
 
 thread_local! {
     static CODE: Cell<c_int> = const { Cell::new(0) };
+    /// Whether `TEXT` is of the last failure. One without a text leaves the old one where it is: it
+    /// may be that of a call in a signal handler, which must not allocate or free.
+    static HAS_TEXT: Cell<bool> = const { Cell::new(false) };
     static TEXT: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
@@ -176,6 +180,10 @@ fn note(failure: &Failure) -> c_int {
     let code = failure.code();
     CODE.set(code);
     let text = failure.text();
+    HAS_TEXT.set(text.is_some());
+    if text.is_none() {
+        return -code;
+    }
     // Gone in a destructor that runs later than this thread's texts: then there is no text.
     let _ = TEXT.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
@@ -270,8 +278,6 @@ fn meaning(code: c_int) -> &'static CStr {
 /// that succeeded it is still the text of the one before. No system call.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_last_error() -> *const c_char {
-    TEXT.try_with(|text| text.try_borrow().ok().and_then(|text| text.as_ref().map(|text| text.as_ptr())))
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| meaning(CODE.get()).as_ptr())
+    let text = |text: &RefCell<Option<CString>>| text.try_borrow().ok()?.as_ref().map(|text| text.as_ptr());
+    HAS_TEXT.get().then(|| TEXT.try_with(text).ok().flatten()).flatten().unwrap_or_else(|| meaning(CODE.get()).as_ptr())
 }

@@ -24,16 +24,20 @@
 //! A2 and A4 are in this order in the program, and the fence of B2 lies between two instructions of
 //! the owner. If it lies before A4, A4 sees B1 and the owner leaves; otherwise B3 sees A2. So never
 //! do both go on. `in_call` is a word of the *thread*: a stale handle writes into no other's.
+//!
+//! **fork.** In a child every handle that is open belongs to `FORKED`, so each call but `close` takes
+//! the cold path and is refused there, whatever another thread of the parent was doing with it.
 
 use std::ffi::c_void;
 use std::mem;
 use std::ptr;
+use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use crate::error::Failure;
-use crate::thread::{CLOSING, Record, UNOWNED};
+use crate::error::{Failure, SLIPRING_EHANDLE};
+use crate::thread::{self, CLOSING, FORKED, Record, UNOWNED};
 
 const _: () = assert!(mem::size_of::<*const c_void>() == 8, "a handle has 64 bits");
 
@@ -101,6 +105,12 @@ pub(crate) unsafe trait Object: Send + 'static {
 
 /// Makes a handle of `object`.
 pub(crate) fn insert<T: Object, H>(object: T) -> Result<*mut H, Failure> {
+    static NOTICES_FORKS: Once = Once::new();
+    // SAFETY: the handler may run in a forked child: it uses atomics alone. Without it (registering
+    // fails only for lack of memory) the library's own handles notice the fork.
+    NOTICES_FORKS.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(after_fork));
+    });
     let (number, slot) = take_free().ok_or(Failure::TOO_MANY_HANDLES)?;
     let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1);
     slot.generation.store(generation, Ordering::Relaxed);
@@ -110,6 +120,19 @@ pub(crate) fn insert<T: Object, H>(object: T) -> Result<*mut H, Failure> {
     let handle = u64::from(generation) << 32 | (number as u64) << 12 | u64::from(T::TYPE) << 4;
     slot.word.store(handle, Ordering::Release);
     Ok(ptr::without_provenance_mut(handle as usize))
+}
+
+extern "C" fn after_fork() {
+    thread::after_fork();
+    for chunk in &TABLE {
+        // SAFETY: chunks are never freed once they are in the table.
+        for slot in unsafe { chunk.load(Ordering::Acquire).as_ref() }.into_iter().flatten() {
+            if slot.word.load(Ordering::Acquire) > TAKEN {
+                slot.owner.store(ptr::from_ref(&FORKED).cast_mut(), Ordering::Release);
+                slot.users.store(0, Ordering::Release);
+            }
+        }
+    }
 }
 
 fn take_free() -> Option<(usize, &'static Slot)> {
@@ -217,8 +240,15 @@ impl InCall {
         let record = Record::mine();
         let mine = ptr::from_ref(record).cast_mut();
         match slot.owner.compare_exchange(unowned(), mine, Ordering::AcqRel, Ordering::Relaxed) {
+            // Closed meanwhile, and another one is in its place: that one is not ours.
+            Ok(_) if slot.word.load(Ordering::Acquire) != handle => {
+                let _ = slot.owner.compare_exchange(mine, unowned(), Ordering::Release, Ordering::Relaxed);
+                Err(Failure::bad_handle(handle))
+            }
             Ok(_) => Ok(record),
             Err(found) if found == mine => Ok(record),
+            Err(found) if ptr::eq(found, &CLOSING) => Err(Failure::IN_CALL),
+            Err(found) if ptr::eq(found, &FORKED) => Err(Failure::FORKED),
             Err(_) => Err(Failure::WRONG_THREAD),
         }
     }
@@ -273,7 +303,7 @@ pub(crate) fn with_shared<T: Object + Sync, R>(
 ) -> Result<R, Failure> {
     const { assert!(T::SHARED) };
     let handle = handle.addr() as u64;
-    let slot = Slot::of(handle)?;
+    let slot = Slot::of(handle).map_err(|_| Failure::Own(SLIPRING_EHANDLE))?;
     slot.users.fetch_add(1, Ordering::SeqCst);
     let result = match slot.check_shared::<T>(handle) {
         // SAFETY: `close` takes the word away first, then waits for the users: it sees this one, or
@@ -288,7 +318,10 @@ pub(crate) fn with_shared<T: Object + Sync, R>(
 impl Slot {
     fn check_shared<T: Object>(&self, handle: u64) -> Result<(), Failure> {
         let is_of_type = (handle >> 4) as u8 == T::TYPE;
-        if is_of_type && self.word.load(Ordering::SeqCst) == handle { Ok(()) } else { Err(Failure::bad_handle(handle)) }
+        if !is_of_type || self.word.load(Ordering::SeqCst) != handle {
+            return Err(Failure::Own(SLIPRING_EHANDLE)); // without a text: this may be a signal handler
+        }
+        if ptr::eq(self.owner.load(Ordering::Relaxed), &FORKED) { Err(Failure::FORKED) } else { Ok(()) }
     }
 }
 
@@ -326,6 +359,10 @@ pub(crate) fn take(handle: *const c_void) -> Result<(), Failure> {
     let handle = handle.addr() as u64;
     let slot = Slot::of(handle)?;
     let owner = seize(slot, handle)?;
+    if ptr::eq(owner, &FORKED) {
+        slot.owner.store(owner, Ordering::Release);
+        return Err(Failure::FORKED);
+    }
     let is_open = slot.word.load(Ordering::Acquire) == handle;
     let new = if is_open { ptr::from_ref(Record::mine()).cast_mut() } else { owner };
     slot.owner.store(new, Ordering::Release);
@@ -378,7 +415,8 @@ fn seize(slot: &Slot, handle: u64) -> Result<*mut Record, Failure> {
         slot.owner.store(owner, Ordering::Release);
         Err(failure)
     };
-    if !ptr::eq(owner, &UNOWNED) && !record.is_mine() && !record.has_ended() && !barrier() {
+    let is_of_no_thread = ptr::eq(owner, &UNOWNED) || ptr::eq(owner, &FORKED);
+    if !is_of_no_thread && !record.is_mine() && !record.has_ended() && !barrier() {
         return give_back(Failure::WRONG_THREAD);
     }
     if record.in_call.load(Ordering::Acquire) == handle { give_back(Failure::IN_CALL) } else { Ok(owner) }

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// One thread. Records are never freed, only given to another thread after theirs has ended.
 #[derive(Debug)]
@@ -25,6 +25,9 @@ pub(crate) static CLOSING: Record = Record::new(1);
 /// A record of no thread: it owns the handles that no call was made on.
 pub(crate) static UNOWNED: Record = Record::new(1);
 
+/// A record of no thread: it owns the handles of the parent process.
+pub(crate) static FORKED: Record = Record::new(2);
+
 static ALL: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 
 impl Record {
@@ -40,6 +43,7 @@ impl Record {
 
     /// Whether its thread has ended, as far as this thread knows.
     pub(crate) fn has_ended(&self) -> bool {
+        fence(Ordering::SeqCst); // pairs with that of `claim`
         self.thread.load(Ordering::Acquire) == 0
     }
 
@@ -65,6 +69,9 @@ impl Record {
         // SAFETY: the list has records only that were leaked below.
         while let Some(record) = unsafe { next.as_ref() } {
             if record.thread.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                // With the fence in `has_ended`: if another thread took this one for ended, the
+                // calls of this one see that the handle is seized.
+                fence(Ordering::SeqCst);
                 return record;
             }
             next = record.next.load(Ordering::Relaxed);
@@ -82,12 +89,27 @@ impl Record {
     }
 }
 
+/// In a forked child: of all threads it has the calling one alone.
+pub(crate) fn after_fork() {
+    let mut next = ALL.load(Ordering::Acquire);
+    // SAFETY: as in `claim`.
+    while let Some(record) = unsafe { next.as_ref() } {
+        if !record.is_mine() {
+            record.in_call.store(0, Ordering::Relaxed);
+            record.thread.store(0, Ordering::Release);
+        }
+        next = record.next.load(Ordering::Relaxed);
+    }
+}
+
 /// Returns the record when the thread ends.
 struct Mine(Cell<Option<&'static Record>>);
 
 impl Drop for Mine {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
+            // Left by longjmp(), it would refuse the calls of the next thread.
+            record.in_call.store(0, Ordering::Relaxed);
             record.thread.store(0, Ordering::Release);
         }
     }

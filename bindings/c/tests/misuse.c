@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <setjmp.h>
 
 static slipring_options anonymous(int kind) { return options_of(kind); }
 
@@ -503,6 +504,182 @@ TEST(every_state_after_another) {
     CHECK_CODE(slipring_recv_next(rx, &frame, 0), -SLIPRING_EPIPE);
     CHECK_OK(slipring_close(rx));
 }
+
+static slipring_wait_set *shared_set;
+static slipring_event *shared_event;
+
+/* For a thread whose handle another one takes, to learn whether it is in its call. */
+#define AGAIN_IF_TAKEN(handle, code, call)                                                         \
+    do {                                                                                           \
+        slipring_take(handle);                                                                     \
+        code = (call);                                                                             \
+    } while (code == -SLIPRING_EWRONGTHREAD || code == -SLIPRING_EBUSY)
+
+static void *wait_for_the_event(void *argument) {
+    int code;
+    (void)argument;
+    AGAIN_IF_TAKEN(shared_event, code, slipring_event_wait(shared_event, LONG_TIME));
+    CHECK_OK(code);
+    return NULL;
+}
+
+static void *wait_in_the_set(void *argument) {
+    size_t tokens[2];
+    int64_t code;
+    (void)argument;
+    AGAIN_IF_TAKEN(shared_set, code, slipring_wait_set_wait(shared_set, tokens, 2, LONG_TIME));
+    CHECK_CODE(code, 1);
+    return NULL;
+}
+
+/* In a child every call gets the same code, also on what was held, and closing works, also of what
+   another thread of the parent is waiting for. */
+TEST(every_handle_in_a_forked_child) {
+    slipring_options options = options_of(SLIPRING_ANY);
+    slipring_info info = {.struct_size = sizeof info};
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_semaphore *semaphore;
+    slipring_mutex *mutex;
+    slipring_waker *waker;
+    slipring_canceller *canceller;
+    slipring_frame frame;
+    slipring_ringbuffer_t *buffer = slipring_ringbuffer_create(4096);
+    pthread_t threads[2];
+    void *data;
+    size_t len;
+    options.capacity = 2;
+    open_pair(&tx, &rx);
+    CHECK_OK(slipring_send(tx, "x", 1, 0));
+    CHECK_OK(slipring_canceller_open(rx, &canceller));
+    CHECK_OK(slipring_recv(rx, &frame, 0));
+    CHECK_OK(slipring_reserve(tx, 1, &data, 0));
+    CHECK_OK(slipring_semaphore_open(NULL, &options, &semaphore));
+    CHECK_OK(slipring_semaphore_acquire(semaphore, 0));
+    CHECK_OK(slipring_mutex_open(NULL, &options, &mutex));
+    CHECK_OK(slipring_mutex_lock(mutex, &data, &len, 0));
+    CHECK_OK(slipring_event_open(NULL, &options, &shared_event));
+    int shared_event_fd = slipring_segment_fd(shared_event);
+    CHECK(shared_event_fd >= 0);
+    CHECK_OK(slipring_wait_set_open(&shared_set));
+    CHECK_OK(slipring_waker_open(shared_set, 1, &waker));
+    CHECK(slipring_ringbuffer_write(buffer, "x", 1) == 1);
+    CHECK(pthread_create(&threads[0], NULL, wait_for_the_event, NULL) == 0);
+    CHECK(pthread_create(&threads[1], NULL, wait_in_the_set, NULL) == 0);
+    while (slipring_take(shared_set) != -SLIPRING_EBUSY || slipring_take(shared_event) != -SLIPRING_EBUSY) {
+        usleep(1000);
+    }
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        char byte;
+        CHECK_CODE(slipring_commit(tx, 1), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_abort(tx), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_get_info(tx, &info), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_release(rx), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_keep(rx), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_fd(rx), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_take(rx), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_semaphore_release(semaphore), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_semaphore_available(semaphore), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_mutex_mark_consistent(mutex), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_mutex_unlock(mutex), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_event_wait(shared_event, 0), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_wait_set_remove(shared_set, 1), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_wake(waker), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_cancel(canceller), -SLIPRING_EFORKED);
+        CHECK_CODE(slipring_canceller_reset(canceller), -SLIPRING_EFORKED);
+        CHECK(slipring_ringbuffer_read(buffer, &byte, 1) == 0);
+        CHECK(strstr(slipring_last_error(), "fork") != NULL);
+        CHECK_OK(slipring_close(tx));
+        CHECK_OK(slipring_close(rx));
+        CHECK_OK(slipring_close(semaphore));
+        CHECK_OK(slipring_close(mutex));
+        CHECK_OK(slipring_close(shared_event));
+        CHECK_OK(slipring_close(shared_set));
+        CHECK_OK(slipring_close(waker));
+        CHECK_OK(slipring_close(canceller));
+        slipring_ringbuffer_free(buffer);
+        CHECK_CODE(slipring_close(tx), -SLIPRING_EHANDLE);
+        exit(0);
+    }
+    CHECK(end_peer(child) == 0);
+    CHECK_OK(slipring_wake(waker));
+    CHECK(pthread_join(threads[1], NULL) == 0);
+    options.flags = SLIPRING_FROM_FD;
+    slipring_event *same;
+    options.fd = shared_event_fd;
+    CHECK_OK(slipring_event_open(NULL, &options, &same));
+    CHECK_OK(slipring_event_set(same));
+    CHECK(pthread_join(threads[0], NULL) == 0);
+    CHECK_OK(slipring_commit(tx, 1));
+    CHECK_OK(slipring_release(rx));
+    CHECK_OK(slipring_semaphore_release(semaphore));
+    CHECK_OK(slipring_mutex_unlock(mutex));
+    CHECK(slipring_ringbuffer_read_space(buffer) == 1);
+    slipring_ringbuffer_free(buffer);
+    void *all[] = {tx, rx, semaphore, mutex, shared_event, same, shared_set, waker, canceller};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        CHECK_OK(slipring_close(all[i]));
+    }
+}
+
+#ifndef __SANITIZE_THREAD__
+static sigjmp_buf before_the_call;
+
+static void leave_the_call(int signal) {
+    (void)signal;
+    siglongjmp(before_the_call, 1);
+}
+
+static void *leave_a_call_and_end(void *argument) {
+    slipring_frame frame;
+    sigset_t signals;
+    int code;
+    (void)argument;
+    do {
+        if (sigsetjmp(before_the_call, 1) == 0) {
+            __atomic_store_n(&is_waiting, 1, __ATOMIC_RELEASE);
+            slipring_recv(shared_rx, &frame, LONG_TIME);
+        }
+        code = slipring_release(shared_rx);
+    } while (code == -SLIPRING_ENOTHELD); /* the signal came before the call */
+    CHECK_CODE(code, -SLIPRING_EBUSY); /* as the header says */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR1);
+    CHECK(pthread_sigmask(SIG_BLOCK, &signals, NULL) == 0);
+    __atomic_store_n(&is_waiting, 2, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static void *set_an_event(void *argument) {
+    slipring_event *event;
+    (void)argument;
+    CHECK_OK(slipring_event_open(NULL, NULL, &event));
+    CHECK_OK(slipring_event_set(event));
+    CHECK_OK(slipring_close(event));
+    return NULL;
+}
+
+/* That is wrong, and stays with the thread that did it. */
+TEST(a_thread_that_has_left_a_call_by_longjmp) {
+    pthread_t thread;
+    open_pair(&shared_tx, &shared_rx);
+    CHECK(signal(SIGUSR1, leave_the_call) != SIG_ERR);
+    CHECK(pthread_create(&thread, NULL, leave_a_call_and_end, NULL) == 0);
+    for (int state = 0; state != 2; state = __atomic_load_n(&is_waiting, __ATOMIC_ACQUIRE)) {
+        usleep(20000);
+        if (state == 1) {
+            CHECK(pthread_kill(thread, SIGUSR1) == 0);
+        }
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, set_an_event, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_OK(slipring_close(shared_rx));
+    CHECK_OK(slipring_close(shared_tx));
+}
+#endif
 
 /* More than the table's first chunk, and each of them works. */
 TEST(many_handles) {
