@@ -7,8 +7,8 @@
  * or a negated errno value of a system call. slipring_strerror() explains a code,
  * slipring_last_error() has the details of the last failure in this thread. A pointer that is not
  * NULL must point to what the comment says, as everywhere in C. Every other wrong argument gets an
- * error: NULL, a handle that was closed, of another type, of another thread, or of the parent
- * process.
+ * error: NULL, a misaligned pointer, an option that has no effect on what is opened, a handle that
+ * was closed, of another type, of another thread, or of the parent process.
  *
  * Time-outs. All are in nanoseconds from now: 0 does not wait, a negative number has no limit.
  *
@@ -253,7 +253,7 @@
 
 /**
  * `fd` is the descriptor of an anonymous segment (slipring_segment_fd()) that this process opened
- * or was passed; the name is NULL.
+ * or was passed; the name must be NULL.
  */
 #define SLIPRING_FROM_FD 256
 
@@ -442,6 +442,10 @@ typedef struct slipring_waker slipring_waker;
  * How to create or open something. Begin with SLIPRING_OPTIONS_INIT, which sets `struct_size` and
  * leaves every other member at its default, zero; then set what you need. Every opening function
  * takes NULL for "all defaults".
+ *
+ * An endpoint's text says its kind, sizes and flags. So beside an endpoint -SLIPRING_EINVAL
+ * refuses them here; `connect_timeout_ns` may be set, and for "ring:" `slow`, `directory` and
+ * `message_type`. Of a semaphore, mutex or event: `capacity`, or `fd`, only.
  */
 typedef struct slipring_options {
   /**
@@ -862,9 +866,11 @@ int slipring_recv_next(struct slipring_consumer *consumer,
                        int64_t timeout_ns);
 
 /**
- * Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills `*frame`,
- * whose `data` is `buffer`. Otherwise as slipring_recv(); -SLIPRING_EMSGSIZE if the payload is
- * larger than `size`: the frame is then received by the next call.
+ * Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills
+ * `*frame`, whose `data` is `buffer`. The size of this frame is enough for every kind of ring;
+ * `max_payload` of slipring_get_info() is enough for every frame. Otherwise as slipring_recv();
+ * -SLIPRING_EMSGSIZE if the payload is larger than `size`: the frame is then received by the next
+ * call.
  */
 int slipring_recv_into(struct slipring_consumer *consumer,
                        void *data,
@@ -1180,8 +1186,8 @@ int slipring_fd(void *handle);
 /**
  * Opens a client of the server `name`, which must have been started once; or of a server behind an
  * endpoint of two directions, such as "unix:/run/user/1000/app.sock". `options` as the server's:
- * an mpmc ring (the default), or SLIPRING_SPSC for one client. Errors as for
- * slipring_producer_open(); -SLIPRING_ETOOMANY if all reply lanes are taken.
+ * an mpmc ring (the default), or SLIPRING_SPSC for one client; calls have no `message_type`.
+ * Errors as for slipring_producer_open(); -SLIPRING_ETOOMANY if all reply lanes are taken.
  */
 int slipring_client_open(const char *name,
                          const struct slipring_options *options,
@@ -1189,7 +1195,7 @@ int slipring_client_open(const char *name,
 
 /**
  * Sends a request and waits for its reply, which is at `*reply` until the next call on the client,
- * with `*reply_len` bytes. Waits first until there is a server.
+ * with `*reply_len` bytes. Waits first until there is a server, as slipring_call_start().
  *
  * Returns 0; -SLIPRING_EPEERDEAD or -SLIPRING_EPIPE as soon as the server has ended: it may have
  * handled the request or not, and the library does not repeat it; -SLIPRING_ETIMEDOUT, after which
@@ -1204,9 +1210,11 @@ int slipring_call(struct slipring_client *client,
                   int64_t timeout_ns);
 
 /**
- * Sends a request and does not wait for its reply. Returns the number of the call, from 1, for
- * slipring_call_finish() or slipring_call_cancel(); errors as for slipring_call(). The server skips
- * the request if it comes to it after `timeout_ns`.
+ * Sends a request and does not wait for its reply. Waits first, up to `timeout_ns`, until a server
+ * has answered from within slipring_server_recv(), which it does once (so the client needs a
+ * thread of its own), and until there is room. The server skips the request if it comes to it
+ * after `timeout_ns`. Returns the number of the call, from 1, for slipring_call_finish() or
+ * slipring_call_cancel(); errors as for slipring_call().
  */
 int64_t slipring_call_start(struct slipring_client *client,
                             const void *request,
@@ -1378,8 +1386,8 @@ void slipring_ringbuffer_read_advance(struct slipring_ringbuffer_t *rb, size_t c
 size_t slipring_ringbuffer_read_space(const struct slipring_ringbuffer_t *rb);
 
 /**
- * Locks the buffer into memory. Returns 0, or -1 if the limit RLIMIT_MEMLOCK forbids it. Call it
- * before the two threads start.
+ * Locks the buffer into memory. Returns 0, or -1 if the limit RLIMIT_MEMLOCK forbids it, and for
+ * buffers between processes, which stay as they are. Call it before the two threads start.
  */
 int slipring_ringbuffer_mlock(struct slipring_ringbuffer_t *rb);
 
@@ -1390,7 +1398,7 @@ void slipring_ringbuffer_reset(struct slipring_ringbuffer_t *rb);
 
 /**
  * Makes the buffer empty, and changes its size to at least `sz` bytes. Not while another thread
- * uses it, and not for buffers between processes.
+ * uses it. Buffers between processes stay as they are, and slipring_last_error() says so.
  */
 void slipring_ringbuffer_reset_size(struct slipring_ringbuffer_t *rb, size_t sz);
 

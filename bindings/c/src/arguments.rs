@@ -1,7 +1,7 @@
 //! What C passes: texts, buffers, time-outs, options.
 //!
 //! Used by every call. Each function here trusts the caller in one point only, which C cannot check
-//! either: that a pointer that is not NULL points to what the header says.
+//! either: that a pointer that is neither NULL nor misaligned points to what the header says.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::mem;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use slipring::broadcast::{SlowPolicy, Start};
-use slipring::endpoint::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, RingEndpoint};
+use slipring::endpoint::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, Duplex, Endpoint, RingEndpoint};
 use slipring::{Deadline, Idle, Options, Redelivery, Ring};
 
 use crate::error::{Failure, SLIPRING_EINVAL, SLIPRING_EOPNOTSUPP};
@@ -49,7 +49,7 @@ pub const SLIPRING_BEST_EFFORT: u32 = 64;
 /// Members of the file's group are trusted, too.
 pub const SLIPRING_TRUST_GROUP: u32 = 128;
 /// `fd` is the descriptor of an anonymous segment (slipring_segment_fd()) that this process opened
-/// or was passed; the name is NULL.
+/// or was passed; the name must be NULL.
 pub const SLIPRING_FROM_FD: u32 = 256;
 
 const ALL_FLAGS: u32 = 511;
@@ -78,6 +78,10 @@ pub const SLIPRING_IDLE_BACKOFF: c_int = 3;
 /// How to create or open something. Begin with SLIPRING_OPTIONS_INIT, which sets `struct_size` and
 /// leaves every other member at its default, zero; then set what you need. Every opening function
 /// takes NULL for "all defaults".
+///
+/// An endpoint's text says its kind, sizes and flags. So beside an endpoint -SLIPRING_EINVAL
+/// refuses them here; `connect_timeout_ns` may be set, and for "ring:" `slow`, `directory` and
+/// `message_type`. Of a semaphore, mutex or event: `capacity`, or `fd`, only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct slipring_options {
@@ -205,8 +209,8 @@ pub(crate) fn items<'a, T: Copy>(data: *const T, n: usize) -> Result<&'a [T], Fa
         return Ok(&[]);
     }
     check_array(data, n)?;
-    // SAFETY: not null, and no longer than an object can be; the caller passes `n` readable elements
-    // (the header's condition), which nothing changes during the call.
+    // SAFETY: not null, aligned, and no longer than an object can be; the caller passes `n`
+    // readable elements (the header's condition), which nothing changes during the call.
     Ok(unsafe { std::slice::from_raw_parts(data, n) })
 }
 
@@ -224,8 +228,8 @@ pub(crate) fn items_mut<'a, T: Copy>(data: *mut T, n: usize) -> Result<&'a mut [
 
 #[inline(always)]
 fn check_array<T>(data: *const T, n: usize) -> Result<(), Failure> {
-    if data.is_null() {
-        return Err(Failure::NULL);
+    if data.is_null() || !data.is_aligned() {
+        return Err(Failure::bad_pointer(data));
     }
     if n > isize::MAX as usize / mem::size_of::<T>() {
         return Err(Failure::Told(SLIPRING_EINVAL, c"a length exceeds every object: was a negative number converted?"));
@@ -236,15 +240,21 @@ fn check_array<T>(data: *const T, n: usize) -> Result<(), Failure> {
 /// The variable to write a result to.
 #[inline(always)]
 pub(crate) fn out<'a, T>(pointer: *mut T) -> Result<&'a mut T, Failure> {
-    // SAFETY: null, or the address of the caller's variable of that type (the header's condition).
-    unsafe { pointer.as_mut() }.ok_or(Failure::NULL)
+    wanted(pointer).ok_or_else(|| Failure::bad_pointer(pointer))
 }
 
-/// The variable to write a result to, if the caller wants it.
+/// The variable to write a result to, if the caller wants it: NULL otherwise.
+pub(crate) fn optional<'a, T>(pointer: *mut T) -> Result<Option<&'a mut T>, Failure> {
+    if pointer.is_null() { Ok(None) } else { out(pointer).map(Some) }
+}
+
+/// [`out`], `None` without a reason.
 #[inline(always)]
 pub(crate) fn wanted<'a, T>(pointer: *mut T) -> Option<&'a mut T> {
-    // SAFETY: as for `out`.
-    unsafe { pointer.as_mut() }
+    let is_usable = !pointer.is_null() && pointer.is_aligned();
+    // SAFETY: not null, aligned, and so the address of the caller's variable of that type (the
+    // header's condition).
+    is_usable.then(|| unsafe { &mut *pointer })
 }
 
 /// The options, checked, with what they point to.
@@ -259,7 +269,10 @@ impl<'a> Given<'a> {
     pub(crate) fn new(options: *const slipring_options) -> Result<Self, Failure> {
         let mut raw = DEFAULTS;
         if !options.is_null() {
-            // SAFETY: not null, and every version begins with this member.
+            if !options.is_aligned() {
+                return Err(Failure::MISALIGNED);
+            }
+            // SAFETY: not null, aligned, and every version begins with this member.
             let size = unsafe { options.cast::<usize>().read() };
             if !(OPTIONS_V1..=OPTIONS_MAX).contains(&size) || size % mem::align_of::<slipring_options>() != 0 {
                 return Err(Failure::Told(
@@ -280,6 +293,9 @@ impl<'a> Given<'a> {
         }
         if raw.flags & !ALL_FLAGS != 0 || raw.reserved != 0 {
             return Err(Failure::Told(SLIPRING_EINVAL, c"options: unknown flags, or reserved is not 0"));
+        }
+        if raw.fd > 0 && raw.flags & SLIPRING_FROM_FD == 0 {
+            return Err(Failure::Told(SLIPRING_EINVAL, c"options.fd: is for SLIPRING_FROM_FD, which is not set"));
         }
         let optional = |pointer: *const c_char| (!pointer.is_null()).then_some(pointer);
         let message_type = optional(raw.message_type).map(text).transpose()?;
@@ -311,6 +327,64 @@ impl<'a> Given<'a> {
             if let Ok(ring) = Ring::open(name, ring) {
                 ring.agree_on_type(description)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The name to open; `None` for what has none.
+    pub(crate) fn name(&self, name: *const c_char) -> Result<Option<&'a str>, Failure> {
+        if name.is_null() {
+            return Ok(None);
+        }
+        if self.has(SLIPRING_FROM_FD) {
+            return Err(Failure::Told(
+                SLIPRING_EINVAL,
+                c"SLIPRING_FROM_FD and a name: pass NULL as the name to open options.fd, or leave out the flag",
+            ));
+        }
+        text(name).map(Some)
+    }
+
+    /// Refuses what has no effect on an endpoint, whose text says it.
+    pub(crate) fn expect_endpoint(&self) -> Result<(), Failure> {
+        if self.describes_a_ring() || self.raw.capacity != 0 {
+            return Err(Failure::Told(
+                SLIPRING_EINVAL,
+                c"options: an endpoint's text says its kind, sizes and flags, as in ring:NAME?kind=mpmc&slots=1024; \
+                  leave kind, capacity, payload, lanes, participants, mode, flags, idle and start at 0",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what has no effect on a semaphore, mutex or event.
+    pub(crate) fn expect_primitive(&self) -> Result<(), Failure> {
+        self.expect_plain()?;
+        if self.describes_a_ring() {
+            return Err(Failure::Told(
+                SLIPRING_EINVAL,
+                c"options: of a semaphore, mutex or event only capacity, fd and SLIPRING_FROM_FD: leave the others at 0",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a member is set that only named and anonymous rings have, other than `capacity`.
+    fn describes_a_ring(&self) -> bool {
+        let raw = &self.raw;
+        let sizes = [raw.payload, raw.lanes, raw.participants];
+        let others = [raw.kind, raw.idle, raw.start];
+        let flags = raw.flags & !SLIPRING_FROM_FD;
+        sizes.iter().any(|n| *n != 0) || others.iter().any(|n| *n != 0) || raw.mode != 0 || flags != 0
+    }
+
+    /// What has no stated type: calls.
+    pub(crate) fn expect_untyped(&self) -> Result<(), Failure> {
+        if self.message_type.is_some() {
+            return Err(Failure::Told(
+                SLIPRING_EOPNOTSUPP,
+                c"options.message_type: calls do not compare types; leave it NULL, and state the type in the requests",
+            ));
         }
         Ok(())
     }
@@ -402,6 +476,14 @@ impl<'a> Given<'a> {
                 c"options.slow: must be SLIPRING_SLOW_BLOCK, _FAIL, or _EVICT with evict_after_ns",
             )),
         }
+    }
+
+    /// Opens both directions of an endpoint.
+    pub(crate) fn duplex(&self, endpoint: *const c_char) -> Result<Duplex, Failure> {
+        let endpoint = Endpoint::parse(self.name(endpoint)?.ok_or(Failure::NULL)?)?;
+        self.expect_plain()?;
+        self.expect_endpoint()?;
+        Ok(endpoint.open_duplex(self.connect())?)
     }
 
     pub(crate) fn connect(&self) -> Deadline {

@@ -15,7 +15,7 @@ use slipring::{Error, Kind, Ring, mpmc, mpsc, spsc};
 
 use crate::arguments::{
     Given, SLIPRING_BROADCAST, SLIPRING_LOSSY, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_SPSC, Wait, buffer, items_mut,
-    out, plain_buffer, slipring_options, text, wanted,
+    out, plain_buffer, slipring_options, wanted,
 };
 use crate::error::{Failure, SLIPRING_ENOTHELD, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::frame::{SLIPRING_ENDED, SLIPRING_FRAME, SLIPRING_FRAME_DIED, SLIPRING_GAP, slipring_frame};
@@ -217,11 +217,10 @@ impl Consumer {
     }
 
     fn open(name: *const c_char, options: &Given<'_>) -> Result<Self, Failure> {
-        let consumer = if name.is_null() {
-            Self::attach(&anonymous(options, SLIPRING_SPSC)?, options)?
-        } else {
-            let name = text(name)?;
-            if is_endpoint(name) { Self::open_endpoint(name, options)? } else { Self::open_ring(name, options)? }
+        let consumer = match options.name(name)? {
+            None => Self::attach(&anonymous(options, SLIPRING_SPSC)?, options)?,
+            Some(name) if is_endpoint(name) => Self::open_endpoint(name, options)?,
+            Some(name) => Self::open_ring(name, options)?,
         };
         if let Some(description) = options.message_type {
             match &consumer.ring {
@@ -265,6 +264,7 @@ impl Consumer {
     fn open_endpoint(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
         match Endpoint::parse(name)? {
             Endpoint::Ring(endpoint) => {
+                options.expect_endpoint()?;
                 let endpoint = options.in_directory(endpoint);
                 let ring = endpoint.open_or_create()?;
                 match ring.kind() {
@@ -275,6 +275,7 @@ impl Consumer {
             }
             endpoint => {
                 options.expect_plain()?;
+                options.expect_endpoint()?;
                 Ok(Self::over(endpoint.open_receiver(options.connect())?))
             }
         }
@@ -638,8 +639,9 @@ fn recv_next(consumer: *mut slipring_consumer, frame: *mut slipring_frame, timeo
 }
 
 /// Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills `*frame`,
-/// whose `data` is `buffer`. Otherwise as slipring_recv(); -SLIPRING_EMSGSIZE if the payload is
-/// larger than `size`: the frame is then received by the next call.
+/// whose `data` is `buffer`. The size of this frame is enough for every kind of ring; `max_payload` of
+/// slipring_get_info() is enough for every frame. Otherwise as slipring_recv(); -SLIPRING_EMSGSIZE if
+/// the payload is larger than `size`: the frame is then received by the next call.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_recv_into(
     consumer: *mut slipring_consumer,

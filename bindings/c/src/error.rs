@@ -96,6 +96,17 @@ impl Failure {
     pub(crate) const NULL: Failure =
         Failure::Told(SLIPRING_EINVAL, c"a pointer argument is NULL: pass the address of an object");
 
+    pub(crate) const MISALIGNED: Failure = Failure::Told(
+        SLIPRING_EINVAL,
+        c"a pointer argument is misaligned for its type: pass the address of an object of that type",
+    );
+
+    /// Of a pointer to an object that is none.
+    #[cold]
+    pub(crate) fn bad_pointer<T>(pointer: *const T) -> Self {
+        if pointer.is_null() { Failure::NULL } else { Failure::MISALIGNED }
+    }
+
     #[cold]
     pub(crate) fn bad_handle(handle: u64) -> Self {
         Failure::Handle(handle)
@@ -219,12 +230,12 @@ pub(crate) fn count(result: Result<i64, Failure>) -> i64 {
 
 /// The outermost step of a call that opens a handle.
 pub(crate) fn opened<H>(out: *mut *mut H, open: impl FnOnce() -> Result<*mut H, Failure>) -> c_int {
-    if out.is_null() {
-        return note(&Failure::NULL);
+    if out.is_null() || !out.is_aligned() {
+        return note(&Failure::bad_pointer(out));
     }
     let result = open();
     let handle = result.as_ref().map_or(std::ptr::null_mut(), |handle| *handle);
-    // SAFETY: not null, and the caller passes the address of a variable of its own.
+    // SAFETY: not null, aligned, and the caller passes the address of a variable of its own.
     unsafe { out.write(handle) };
     status(result.map(|_| 0))
 }

@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_void};
 use slipring::latest::{Reader, Writer};
 use slipring::{Kind, Ring};
 
-use crate::arguments::{Given, SLIPRING_LATEST, Wait, buffer, bytes, items, out, slipring_options, text};
+use crate::arguments::{Given, SLIPRING_LATEST, Wait, buffer, bytes, items, out, slipring_options};
 use crate::error::{Failure, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::producer::{anonymous, is_endpoint};
 use crate::table::{self, Object};
@@ -44,18 +44,16 @@ pub struct slipring_reading {
 }
 
 fn open(name: *const c_char, options: &Given<'_>) -> Result<Ring, Failure> {
-    let ring = if name.is_null() {
-        anonymous(options, SLIPRING_LATEST)?
-    } else {
-        let name = text(name)?;
-        if is_endpoint(name) {
+    let ring = match options.name(name)? {
+        None => anonymous(options, SLIPRING_LATEST)?,
+        Some(name) if is_endpoint(name) => {
             return Err(Failure::Told(
                 SLIPRING_EOPNOTSUPP,
                 c"latest values are in a named ring, not at an endpoint: pass its name",
             ));
         }
-        let how = options.ring(0)?;
-        if options.raw.kind == 0 { Ring::open(name, &how)? } else { Ring::open_or_create(name, &how)? }
+        Some(name) if options.raw.kind == 0 => Ring::open(name, &options.ring(0)?)?,
+        Some(name) => Ring::open_or_create(name, &options.ring(0)?)?,
     };
     if ring.kind() != Kind::Latest {
         return Err(Failure::Told(

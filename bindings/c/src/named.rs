@@ -9,7 +9,7 @@ use std::ptr;
 
 use slipring::{Event, Locked, Mutex, MutexGuard, Permit, Semaphore, SignalSemaphore};
 
-use crate::arguments::{Given, SLIPRING_FROM_FD, Wait, slipring_options, text, wanted};
+use crate::arguments::{Given, SLIPRING_FROM_FD, Wait, optional, slipring_options};
 use crate::error::{Failure, count, opened, status};
 use crate::table::{self, Object};
 
@@ -71,12 +71,12 @@ unsafe impl Object for Flag {
 macro_rules! open {
     ($type:ident, $name:expr, $options:expr, create: $is_created:expr, ($($size:expr)?)) => {{
         let (name, options): (*const c_char, &Given<'_>) = ($name, $options);
-        options.expect_plain()?;
-        match (name.is_null(), options.has(SLIPRING_FROM_FD)) {
-            (true, true) => $type::from_fd(options.fd()?)?,
-            (true, false) => $type::create_anonymous($($size)?)?,
-            (false, _) if $is_created => $type::open_or_create(text(name)?, $($size)?)?,
-            (false, _) => $type::open(text(name)?)?,
+        options.expect_primitive()?;
+        match options.name(name)? {
+            None if options.has(SLIPRING_FROM_FD) => $type::from_fd(options.fd()?)?,
+            None => $type::create_anonymous($($size)?)?,
+            Some(name) if $is_created => $type::open_or_create(name, $($size)?)?,
+            Some(name) => $type::open(name)?,
         }
     }};
 }
@@ -202,6 +202,7 @@ pub extern "C" fn slipring_mutex_lock(
 ) -> c_int {
     status(table::with(mutex.cast(), |lock: &mut Lock| {
         let mutex = lock.free()?;
+        let (data, len) = (optional(data)?, optional(len)?);
         let locked: Locked<'_> = match Wait::of(timeout_ns) {
             Wait::Not => mutex.try_lock()?.ok_or(slipring::Error::Full)?,
             Wait::Forever => mutex.lock()?,
@@ -213,10 +214,10 @@ pub extern "C" fn slipring_mutex_lock(
         // SAFETY: it lengthens a lifetime only: the guard refers to the mutex beside it, which stays
         // in its box and is dropped after `guard`.
         lock.guard = Some(unsafe { mem::transmute::<MutexGuard<'_>, MutexGuard<'static>>(guard) });
-        if let Some(data) = wanted(data) {
+        if let Some(data) = data {
             *data = if size == 0 { ptr::null_mut() } else { start.cast() };
         }
-        if let Some(len) = wanted(len) {
+        if let Some(len) = len {
             *len = size;
         }
         Ok(if has_died { SLIPRING_OWNER_DIED } else { 0 })

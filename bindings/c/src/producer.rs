@@ -10,8 +10,9 @@ use slipring::{Kind, Ring, broadcast, endpoint::Endpoint, mpmc, mpsc, spsc};
 
 use crate::arguments::{
     Given, SLIPRING_FROM_FD, SLIPRING_SLOW_BLOCK, SLIPRING_SPSC, Wait, bytes, items, out, plain_bytes,
-    slipring_options, text, wanted,
+    slipring_options, wanted,
 };
+use crate::consumer::{Consumer, slipring_consumer};
 use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::lent::Lent;
 use crate::quick::{HasQuick, Quick};
@@ -113,11 +114,10 @@ impl Producer {
     }
 
     fn open(name: *const c_char, options: &Given<'_>) -> Result<Self, Failure> {
-        let mut producer = if name.is_null() {
-            Self::attach(&anonymous(options, SLIPRING_SPSC)?)?
-        } else {
-            let name = text(name)?;
-            if is_endpoint(name) { Self::open_endpoint(name, options)? } else { Self::open_ring(name, options)? }
+        let mut producer = match options.name(name)? {
+            None => Self::attach(&anonymous(options, SLIPRING_SPSC)?)?,
+            Some(name) if is_endpoint(name) => Self::open_endpoint(name, options)?,
+            Some(name) => Self::open_ring(name, options)?,
         };
         if let (End::Broadcast(publisher), true) = (&mut producer.end, options.raw.slow != SLIPRING_SLOW_BLOCK) {
             publisher.free()?.set_policy(options.slow()?);
@@ -150,6 +150,7 @@ impl Producer {
     fn open_endpoint(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
         match Endpoint::parse(name)? {
             Endpoint::Ring(endpoint) => {
+                options.expect_endpoint()?;
                 let endpoint = options.in_directory(endpoint);
                 let ring = endpoint.open_or_create()?;
                 match ring.kind() {
@@ -161,6 +162,7 @@ impl Producer {
             }
             endpoint => {
                 options.expect_plain()?;
+                options.expect_endpoint()?;
                 Ok(Self::over(endpoint.open_sender(options.connect())?))
             }
         }
@@ -562,22 +564,23 @@ pub extern "C" fn slipring_duplex_open(
     endpoint: *const c_char,
     options: *const slipring_options,
     producer: *mut *mut slipring_producer,
-    consumer: *mut *mut crate::consumer::slipring_consumer,
+    consumer: *mut *mut slipring_consumer,
 ) -> c_int {
-    let mut receiver = None;
-    let result = opened(producer, || {
-        out(consumer)?;
+    opened(producer, || {
+        let consumer = out(consumer)?;
+        *consumer = std::ptr::null_mut();
         let options = Given::new(options)?;
-        options.expect_plain()?;
-        let (sender, other) = Endpoint::parse(text(endpoint)?)?.open_duplex(options.connect())?;
-        receiver = Some(other);
-        table::insert(Producer::over(sender))
-    });
-    if result != 0 {
-        return result;
-    }
-    opened(consumer, || {
-        let receiver = receiver.ok_or(Failure::NULL)?;
-        table::insert(crate::consumer::Consumer::over(receiver))
+        let (sender, receiver) = options.duplex(endpoint)?;
+        let other = table::insert(Consumer::over(receiver))?;
+        match table::insert(Producer::over(sender)) {
+            Ok(producer) => {
+                *consumer = other;
+                Ok(producer)
+            }
+            Err(failure) => {
+                table::close::<Consumer>(other.cast())?;
+                Err(failure)
+            }
+        }
     })
 }

@@ -8,13 +8,14 @@
 //! buffers have no owner.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::mem;
 use std::ptr;
 
 use slipring::stream::{Consumer, Producer};
 use slipring::{Options, Ring};
 
-use crate::arguments::{buffer, bytes, text};
-use crate::error::{Failure, note_failure};
+use crate::arguments::{buffer, bytes, out, text};
+use crate::error::{Failure, SLIPRING_EOPNOTSUPP, note_failure};
 use crate::stream::{Reader, Writer, slipring_span};
 use crate::table::{self, Object};
 
@@ -170,9 +171,9 @@ pub extern "C" fn slipring_ringbuffer_get_write_vector(
 
 fn describe(vec: *mut slipring_ringbuffer_data_t, span: Option<slipring_span>) {
     let none = slipring_ringbuffer_data_t { buf: ptr::null_mut(), len: 0 };
-    // SAFETY: null, or the address of two elements (the header's condition).
-    if let Some(both) = unsafe { vec.cast::<[slipring_ringbuffer_data_t; 2]>().as_mut() } {
-        *both = [span.map_or(none, Into::into), none];
+    match out(vec.cast::<[slipring_ringbuffer_data_t; 2]>()) {
+        Ok(both) => *both = [span.map_or(none, Into::into), none],
+        Err(failure) => note_failure(&failure),
     }
 }
 
@@ -209,8 +210,8 @@ pub extern "C" fn slipring_ringbuffer_read_space(rb: *const slipring_ringbuffer_
     reading(rb, |reader| Ok(reader.0.len()))
 }
 
-/// Locks the buffer into memory. Returns 0, or -1 if the limit RLIMIT_MEMLOCK forbids it. Call it
-/// before the two threads start.
+/// Locks the buffer into memory. Returns 0, or -1 if the limit RLIMIT_MEMLOCK forbids it, and for
+/// buffers between processes, which stay as they are. Call it before the two threads start.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_ringbuffer_mlock(rb: *mut slipring_ringbuffer_t) -> c_int {
     let capacity = writing(rb, |writer| Ok(writer.0.capacity()));
@@ -224,43 +225,59 @@ pub extern "C" fn slipring_ringbuffer_reset(rb: *mut slipring_ringbuffer_t) {
 }
 
 /// Makes the buffer empty, and changes its size to at least `sz` bytes. Not while another thread
-/// uses it, and not for buffers between processes.
+/// uses it. Buffers between processes stay as they are, and slipring_last_error() says so.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_ringbuffer_reset_size(rb: *mut slipring_ringbuffer_t, sz: usize) {
     replace(rb, &options(sz), false);
 }
 
-/// Gives a buffer of this process another ring. Returns whether it has one.
+/// Gives a buffer of this process another ring. Returns whether it has one; otherwise the buffer
+/// has the ring that it had.
 fn replace(rb: *mut slipring_ringbuffer_t, options: &Options, with_contents: bool) -> bool {
-    if reader_of(rb).is_null() {
-        return false;
-    }
-    let (mut writer, reader) = match pair(options) {
+    let reader = reader_of(rb);
+    let has_both = !reader.is_null() && reader.addr() != rb.addr();
+    let made = if has_both { pair(options) } else { Err(not_both(rb)) };
+    let (mut writer, mut reader) = match made {
         Ok(pair) => pair,
         Err(failure) => {
             note_failure(&failure);
             return false;
         }
     };
-    let mut reader = Some(reader);
-    let is_replaced = reading(rb, |old| {
+    let is_copied = reading(rb, |old| {
         let contents = old.filled()?;
         if with_contents && contents.len > 0 {
             writer.0.try_write(bytes(contents.data, contents.len)?)?;
         }
-        if let Some(new) = reader.take() {
-            *old = new;
-        }
         Ok(true)
     });
-    let mut writer = Some(writer);
-    is_replaced
-        && writing(rb, |old| {
-            if let Some(new) = writer.take() {
-                *old = new;
-            }
+    let mut swap_readers = || {
+        reading(rb, |old| {
+            mem::swap(old, &mut reader);
             Ok(true)
         })
+    };
+    if !is_copied || !swap_readers() {
+        return false;
+    }
+    let is_replaced = writing(rb, |old| {
+        mem::swap(old, &mut writer);
+        Ok(true)
+    });
+    if !is_replaced {
+        swap_readers();
+    }
+    is_replaced
+}
+
+/// Why a buffer is not replaced that has one side only, or is none.
+fn not_both(rb: *const slipring_ringbuffer_t) -> Failure {
+    let is_side = matches!(table::type_of(rb.cast()), WriteSide::TYPE | ReadSide::TYPE) && table::is_open(rb.cast());
+    if is_side {
+        Failure::Told(SLIPRING_EOPNOTSUPP, c"a named ring buffer keeps its memory: only one in a process is changed")
+    } else {
+        Failure::bad_handle(rb.addr() as u64)
+    }
 }
 
 /// Writes at most `cnt` bytes. Returns how many. Wait-free.

@@ -6,11 +6,10 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use slipring::endpoint::Endpoint;
 use slipring::rpc::{self, Call, Pending};
 use slipring::{Canceller, Deadline, Options};
 
-use crate::arguments::{Given, SLIPRING_ANY, SLIPRING_MPMC, Wait, bytes, out, slipring_options, text};
+use crate::arguments::{Given, SLIPRING_ANY, SLIPRING_MPMC, Wait, bytes, out, slipring_options};
 use crate::error::{Failure, SLIPRING_ENOTHELD, count, opened, status};
 use crate::handle::unsupported;
 use crate::producer::is_endpoint;
@@ -71,8 +70,8 @@ pub(crate) fn ring_options(options: &Given<'_>) -> Result<Options, Failure> {
 
 /// Opens a client of the server `name`, which must have been started once; or of a server behind an
 /// endpoint of two directions, such as "unix:/run/user/1000/app.sock". `options` as the server's:
-/// an mpmc ring (the default), or SLIPRING_SPSC for one client. Errors as for
-/// slipring_producer_open(); -SLIPRING_ETOOMANY if all reply lanes are taken.
+/// an mpmc ring (the default), or SLIPRING_SPSC for one client; calls have no `message_type`.
+/// Errors as for slipring_producer_open(); -SLIPRING_ETOOMANY if all reply lanes are taken.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_client_open(
     name: *const c_char,
@@ -80,19 +79,21 @@ pub extern "C" fn slipring_client_open(
     client: *mut *mut slipring_client,
 ) -> c_int {
     opened(client, || {
-        let (name, options) = (text(name)?, Given::new(options)?);
-        let client = if is_endpoint(name) {
-            let (sender, receiver) = Endpoint::parse(name)?.open_duplex(options.connect())?;
-            rpc::Client::from_transport(sender, receiver)?
-        } else {
-            rpc::Client::open(name, &ring_options(&options)?)?
+        let options = Given::new(options)?;
+        options.expect_untyped()?;
+        let client = match options.name(name)?.ok_or(Failure::NULL)? {
+            endpoint if is_endpoint(endpoint) => {
+                let (sender, receiver) = options.duplex(name)?;
+                rpc::Client::from_transport(sender, receiver)?
+            }
+            name => rpc::Client::open(name, &ring_options(&options)?)?,
         };
         table::insert(Client { client, calls: Vec::new(), next: 1 })
     })
 }
 
 /// Sends a request and waits for its reply, which is at `*reply` until the next call on the client,
-/// with `*reply_len` bytes. Waits first until there is a server.
+/// with `*reply_len` bytes. Waits first until there is a server, as slipring_call_start().
 ///
 /// Returns 0; -SLIPRING_EPEERDEAD or -SLIPRING_EPIPE as soon as the server has ended: it may have
 /// handled the request or not, and the library does not repeat it; -SLIPRING_ETIMEDOUT, after which
@@ -121,9 +122,11 @@ fn no_reply<'a>(reply: *mut *const c_void, len: *mut usize) -> Result<(&'a mut *
     Ok((reply, len))
 }
 
-/// Sends a request and does not wait for its reply. Returns the number of the call, from 1, for
-/// slipring_call_finish() or slipring_call_cancel(); errors as for slipring_call(). The server skips
-/// the request if it comes to it after `timeout_ns`.
+/// Sends a request and does not wait for its reply. Waits first, up to `timeout_ns`, until a server
+/// has answered from within slipring_server_recv(), which it does once (so the client needs a
+/// thread of its own), and until there is room. The server skips the request if it comes to it
+/// after `timeout_ns`. Returns the number of the call, from 1, for slipring_call_finish() or
+/// slipring_call_cancel(); errors as for slipring_call().
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_call_start(
     client: *mut slipring_client,
@@ -190,12 +193,14 @@ pub extern "C" fn slipring_server_open(
     server: *mut *mut slipring_server,
 ) -> c_int {
     opened(server, || {
-        let (name, options) = (text(name)?, Given::new(options)?);
-        let server = if is_endpoint(name) {
-            let (sender, receiver) = Endpoint::parse(name)?.open_duplex(options.connect())?;
-            rpc::Server::from_transport(receiver, sender)?
-        } else {
-            rpc::Server::open(name, clients, &ring_options(&options)?)?
+        let options = Given::new(options)?;
+        options.expect_untyped()?;
+        let server = match options.name(name)?.ok_or(Failure::NULL)? {
+            endpoint if is_endpoint(endpoint) => {
+                let (sender, receiver) = options.duplex(name)?;
+                rpc::Server::from_transport(receiver, sender)?
+            }
+            name => rpc::Server::open(name, clients, &ring_options(&options)?)?,
         };
         table::insert(Server { server, open: Vec::new(), next: 1 })
     })

@@ -11,7 +11,7 @@ use std::ptr;
 use slipring::stream::{Consumer, Producer};
 use slipring::{Error, Kind, Ring};
 
-use crate::arguments::{Given, SLIPRING_STREAM, Wait, buffer, bytes, out, slipring_options, text};
+use crate::arguments::{Given, SLIPRING_STREAM, Wait, buffer, bytes, out, slipring_options};
 use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::producer::{anonymous, is_endpoint};
 use crate::table::{self, Object};
@@ -101,18 +101,16 @@ impl Reader {
 const TOO_MANY: Failure = Failure::Told(SLIPRING_EMSGSIZE, c"more bytes than the vector has: nothing was changed");
 
 fn open(name: *const c_char, options: &Given<'_>) -> Result<Ring, Failure> {
-    let ring = if name.is_null() {
-        anonymous(options, SLIPRING_STREAM)?
-    } else {
-        let name = text(name)?;
-        if is_endpoint(name) {
+    let ring = match options.name(name)? {
+        None => anonymous(options, SLIPRING_STREAM)?,
+        Some(name) if is_endpoint(name) => {
             return Err(Failure::Told(
                 SLIPRING_EOPNOTSUPP,
                 c"a byte stream is a named ring, not an endpoint: pass its name",
             ));
         }
-        let how = options.ring(0)?;
-        if options.raw.kind == 0 { Ring::open(name, &how)? } else { Ring::open_or_create(name, &how)? }
+        Some(name) if options.raw.kind == 0 => Ring::open(name, &options.ring(0)?)?,
+        Some(name) => Ring::open_or_create(name, &options.ring(0)?)?,
     };
     if ring.kind() != Kind::Stream {
         return Err(Failure::Told(

@@ -25,14 +25,15 @@
 //! the owner. If it lies before A4, A4 sees B1 and the owner leaves; otherwise B3 sees A2. So never
 //! do both go on. `in_call` is a word of the *thread*: a stale handle writes into no other's.
 //!
-//! **fork.** In a child every handle that is open belongs to `FORKED`, so each call but `close` takes
-//! the cold path and is refused there, whatever another thread of the parent was doing with it.
+//! **fork.** In a child every handle that is open belongs to `FORKED`, so each call but `close`
+//! takes the cold path and is refused there, whatever another thread of the parent was doing with
+//! it.
 
 use std::ffi::c_void;
 use std::mem;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
@@ -77,6 +78,14 @@ static TABLE: [AtomicPtr<Chunk>; CHUNKS] = {
     table[0] = AtomicPtr::new((&raw const FIRST).cast_mut());
     table
 };
+
+/// The search for a free slot begins with this chunk: those before it have been full. Only a hint.
+static FIRST_WITH_ROOM: AtomicUsize = AtomicUsize::new(0);
+
+#[inline(always)]
+fn number_of(handle: u64) -> usize {
+    (handle >> 12) as usize & (SLOTS * CHUNKS - 1)
+}
 
 /// The calls that have a quick form, by the type of their handle.
 #[derive(Clone, Copy)]
@@ -136,7 +145,12 @@ extern "C" fn after_fork() {
 }
 
 fn take_free() -> Option<(usize, &'static Slot)> {
-    for (number, chunk) in TABLE.iter().enumerate() {
+    let start = FIRST_WITH_ROOM.load(Ordering::Relaxed);
+    take_free_from(start).or_else(|| take_free_from(0))
+}
+
+fn take_free_from(start: usize) -> Option<(usize, &'static Slot)> {
+    for (number, chunk) in TABLE.iter().enumerate().skip(start) {
         let mut slots = chunk.load(Ordering::Acquire);
         if slots.is_null() {
             let new = Box::into_raw(Box::new([const { Slot::new() }; SLOTS]));
@@ -159,6 +173,7 @@ fn take_free() -> Option<(usize, &'static Slot)> {
                 return Some((number * SLOTS + at, slot));
             }
         }
+        let _ = FIRST_WITH_ROOM.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
     None
 }
@@ -180,7 +195,7 @@ impl Slot {
     /// The slot that the handle names, whatever is in it.
     #[inline(always)]
     fn of(handle: u64) -> Result<&'static Slot, Failure> {
-        let number = (handle >> 12) as usize & (SLOTS * CHUNKS - 1);
+        let number = number_of(handle);
         let chunk = TABLE[number / SLOTS].load(Ordering::Acquire);
         // SAFETY: chunks are never freed once they are in the table.
         match unsafe { chunk.as_ref() } {
@@ -319,7 +334,8 @@ impl Slot {
     fn check_shared<T: Object>(&self, handle: u64) -> Result<(), Failure> {
         let is_of_type = (handle >> 4) as u8 == T::TYPE;
         if !is_of_type || self.word.load(Ordering::SeqCst) != handle {
-            return Err(Failure::Own(SLIPRING_EHANDLE)); // without a text: this may be a signal handler
+            // Without a text: this may be a signal handler.
+            return Err(Failure::Own(SLIPRING_EHANDLE));
         }
         if ptr::eq(self.owner.load(Ordering::Relaxed), &FORKED) { Err(Failure::FORKED) } else { Ok(()) }
     }
@@ -351,6 +367,7 @@ pub(crate) fn close<T: Object>(handle: *const c_void) -> Result<(), Failure> {
     // SAFETY: made by `insert` as a `Box<T>`; nothing else can come to it any more.
     drop(unsafe { Box::from_raw(slot.object.load(Ordering::Acquire).cast::<T>()) });
     slot.word.store(FREE, Ordering::Release);
+    FIRST_WITH_ROOM.fetch_min(number_of(handle) / SLOTS, Ordering::Relaxed);
     Ok(())
 }
 

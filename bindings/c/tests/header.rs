@@ -31,8 +31,8 @@ const HEAD: &str = "\
  * or a negated errno value of a system call. slipring_strerror() explains a code,
  * slipring_last_error() has the details of the last failure in this thread. A pointer that is not
  * NULL must point to what the comment says, as everywhere in C. Every other wrong argument gets an
- * error: NULL, a handle that was closed, of another type, of another thread, or of the parent
- * process.
+ * error: NULL, a misaligned pointer, an option that has no effect on what is opened, a handle that
+ * was closed, of another type, of another thread, or of the parent process.
  *
  * Time-outs. All are in nanoseconds from now: 0 does not wait, a negative number has no limit.
  *

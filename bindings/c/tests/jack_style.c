@@ -136,3 +136,24 @@ TEST(between_two_processes) {
     slipring_ringbuffer_free(rb);
     CHECK_OK(slipring_remove("jack", NULL));
 }
+
+TEST(a_named_buffer_keeps_its_ring) {
+    slipring_ringbuffer_t *writer = slipring_ringbuffer_open_writer("kept", 4096);
+    slipring_ringbuffer_t *reader = slipring_ringbuffer_open_reader("kept", 4096);
+    slipring_ringbuffer_t *sides[] = {writer, reader};
+    char out[4];
+    CHECK(writer != NULL && reader != NULL);
+    for (int i = 0; i < 2; i++) {
+        CHECK(slipring_ringbuffer_mlock(sides[i]) == -1);
+        CHECK(strstr(slipring_last_error(), "named") != NULL);
+        CHECK(slipring_ringbuffer_write(NULL, "x", 1) == 0); /* another error */
+        slipring_ringbuffer_reset_size(sides[i], 1 << 20);
+        CHECK(strstr(slipring_last_error(), "named") != NULL);
+        CHECK(slipring_ringbuffer_write_space(writer) == 4096);
+        CHECK(slipring_ringbuffer_write(writer, "abc", 3) == 3);
+        CHECK(slipring_ringbuffer_read(reader, out, sizeof out) == 3 && memcmp(out, "abc", 3) == 0);
+    }
+    slipring_ringbuffer_free(writer);
+    slipring_ringbuffer_free(reader);
+    CHECK_OK(slipring_remove("kept", NULL));
+}

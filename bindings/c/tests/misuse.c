@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <setjmp.h>
+#include <sys/socket.h>
 
 static slipring_options anonymous(int kind) { return options_of(kind); }
 
@@ -237,6 +238,210 @@ TEST(wrong_options) {
     CHECK_OK(slipring_producer_open(NULL, &options, &tx));
     CHECK_CODE(slipring_get_info(tx, &info), -SLIPRING_EINVAL);
     CHECK_OK(slipring_close(tx));
+}
+
+/* Opens everything that has a name, and gets this error. */
+static void check_every_open(const char *name, const slipring_options *options, int wanted, const char *text) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_stream_writer *writer;
+    slipring_stream_reader *reader;
+    slipring_latest_writer *latest_writer;
+    slipring_latest_reader *latest_reader;
+    slipring_semaphore *semaphore;
+    slipring_signal_semaphore *signals;
+    slipring_mutex *mutex;
+    slipring_event *event;
+    slipring_client *client;
+    slipring_server *server;
+#define REFUSED(call, handle)                                                                      \
+    do {                                                                                           \
+        CHECK_CODE(call, wanted);                                                                  \
+        CHECK(handle == NULL && strstr(slipring_last_error(), text) != NULL);                      \
+    } while (0)
+    REFUSED(slipring_producer_open(name, options, &tx), tx);
+    REFUSED(slipring_consumer_open(name, options, &rx), rx);
+    REFUSED(slipring_stream_writer_open(name, options, &writer), writer);
+    REFUSED(slipring_stream_reader_open(name, options, &reader), reader);
+    REFUSED(slipring_latest_writer_open(name, options, &latest_writer), latest_writer);
+    REFUSED(slipring_latest_reader_open(name, options, &latest_reader), latest_reader);
+    REFUSED(slipring_semaphore_open(name, options, &semaphore), semaphore);
+    REFUSED(slipring_signal_semaphore_open(name, options, &signals), signals);
+    REFUSED(slipring_mutex_open(name, options, &mutex), mutex);
+    REFUSED(slipring_event_open(name, options, &event), event);
+    REFUSED(slipring_client_open(name, options, &client), client);
+    REFUSED(slipring_server_open(name, 1, options, &server), server);
+}
+
+/* One member of otherwise plain options. */
+#define OPTIONS_WITH(member, value)                                                                \
+    (options = options_of(SLIPRING_ANY), options.connect_timeout_ns = 1, options.member = (value), &options)
+
+/* Options that have no effect are refused. */
+TEST(options_without_effect) {
+    slipring_options options;
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_semaphore *semaphore;
+    slipring_mutex *mutex;
+    slipring_client *client;
+    slipring_server *server;
+    const char *const unix_socket = "unix:/nowhere/socket";
+
+    open_pair(&tx, &rx);
+    OPTIONS_WITH(fd, slipring_segment_fd(tx))->flags = SLIPRING_FROM_FD;
+    check_every_open("no_such", &options, -SLIPRING_EINVAL, "SLIPRING_FROM_FD");
+    check_every_open("no_such", OPTIONS_WITH(fd, slipring_segment_fd(tx)), -SLIPRING_EINVAL, "options.fd");
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+
+#define ENDPOINT_REFUSES(member, value)                                                            \
+    do {                                                                                           \
+        const char *const endpoints[] = {"ring:no_such?kind=spsc", unix_socket};                   \
+        for (int i = 0; i < 2; i++) {                                                              \
+            CHECK_CODE(slipring_producer_open(endpoints[i], OPTIONS_WITH(member, value), &tx), -SLIPRING_EINVAL); \
+            CHECK(tx == NULL && strstr(slipring_last_error(), "endpoint's text") != NULL);        \
+            CHECK_CODE(slipring_consumer_open(endpoints[i], &options, &rx), -SLIPRING_EINVAL);     \
+        }                                                                                          \
+        CHECK_CODE(slipring_client_open(unix_socket, &options, &client), -SLIPRING_EINVAL);        \
+        CHECK_CODE(slipring_server_open(unix_socket, 1, &options, &server), -SLIPRING_EINVAL);     \
+        CHECK_CODE(slipring_duplex_open(unix_socket, &options, &tx, &rx), -SLIPRING_EINVAL);       \
+    } while (0)
+    ENDPOINT_REFUSES(kind, SLIPRING_MPMC);
+    ENDPOINT_REFUSES(capacity, 4096);
+    ENDPOINT_REFUSES(payload, 64);
+    ENDPOINT_REFUSES(lanes, 2);
+    ENDPOINT_REFUSES(participants, 3);
+    ENDPOINT_REFUSES(mode, 0660);
+    ENDPOINT_REFUSES(idle, SLIPRING_IDLE_SPIN);
+    ENDPOINT_REFUSES(start, SLIPRING_START_OLDEST);
+    ENDPOINT_REFUSES(flags, SLIPRING_LOSSY);
+    CHECK_CODE(slipring_remove("no_such", NULL), -SLIPRING_ENOENT); /* nothing was created */
+
+    CHECK_CODE(slipring_client_open(unix_socket, OPTIONS_WITH(directory, "/tmp"), &client), -SLIPRING_EOPNOTSUPP);
+    CHECK_CODE(slipring_server_open(unix_socket, 1, &options, &server), -SLIPRING_EOPNOTSUPP);
+    CHECK_CODE(slipring_client_open(unix_socket, OPTIONS_WITH(message_type, "a"), &client), -SLIPRING_EOPNOTSUPP);
+    CHECK_CODE(slipring_server_open(unix_socket, 1, &options, &server), -SLIPRING_EOPNOTSUPP);
+    CHECK_CODE(slipring_client_open("no_such", &options, &client), -SLIPRING_EOPNOTSUPP);
+    CHECK_CODE(slipring_server_open("no_such", 1, &options, &server), -SLIPRING_EOPNOTSUPP);
+    CHECK(client == NULL && server == NULL && strstr(slipring_last_error(), "message_type") != NULL);
+
+    CHECK_CODE(slipring_semaphore_open(NULL, OPTIONS_WITH(mode, 0660), &semaphore), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_semaphore_open(NULL, OPTIONS_WITH(kind, SLIPRING_SPSC), &semaphore), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_mutex_open(NULL, OPTIONS_WITH(payload, 64), &mutex), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_mutex_open(NULL, OPTIONS_WITH(flags, SLIPRING_PREFAULT), &mutex), -SLIPRING_EINVAL);
+
+    /* What an endpoint of a ring does have. */
+    CHECK_OK(slipring_producer_open("ring:typed?kind=spsc", OPTIONS_WITH(message_type, "a"), &tx));
+    CHECK_CODE(slipring_consumer_open("ring:typed", OPTIONS_WITH(message_type, "b"), &rx), -SLIPRING_EOTHERTYPE);
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_remove("typed", NULL));
+}
+
+TEST(misaligned_pointers) {
+    _Alignas(16) char memory[512] = {0};
+    void *const odd = memory + 1;
+    slipring_options options = options_of(SLIPRING_ANY);
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_mutex *mutex;
+    slipring_wait_set *set;
+    slipring_waker *waker;
+    slipring_client *client;
+    slipring_server *server;
+    slipring_request request;
+    slipring_frame frame;
+    slipring_stream_writer *writer;
+    slipring_latest_writer *latest_writer;
+    slipring_latest_reader *latest_reader;
+    slipring_ringbuffer_t *buffer = slipring_ringbuffer_create(4096);
+    void *data;
+    const void *reply;
+    size_t len;
+    char copy[8];
+#define MISALIGNED(call)                                                                           \
+    do {                                                                                           \
+        CHECK_CODE(call, -SLIPRING_EINVAL);                                                        \
+        CHECK(strstr(slipring_last_error(), "misaligned") != NULL);                                \
+        for (size_t i = 0; i < sizeof memory; i++) {                                               \
+            CHECK(memory[i] == 0);                                                                 \
+        }                                                                                          \
+    } while (0)
+    MISALIGNED(slipring_producer_open(NULL, odd, &tx));
+    MISALIGNED(slipring_semaphore_open(NULL, odd, odd));
+    MISALIGNED(slipring_producer_open(NULL, NULL, odd));
+    MISALIGNED(slipring_wait_set_open(odd));
+    MISALIGNED(slipring_duplex_open("tcp:localhost:1", NULL, &tx, odd));
+    CHECK(tx == NULL);
+
+    open_pair(&tx, &rx);
+    MISALIGNED(slipring_reserve(tx, 1, odd, 0));
+    CHECK_OK(slipring_send(tx, "x", 1, 0)); /* nothing is reserved */
+    MISALIGNED(slipring_reserve(tx, 1, odd, 0)); /* also as a quick call */
+    MISALIGNED(slipring_send_batch(tx, odd, 1, 0));
+    MISALIGNED(slipring_recv(rx, odd, 0));
+    MISALIGNED(slipring_recv_batch(rx, odd, 1, 0));
+    MISALIGNED(slipring_recv_into(rx, copy, sizeof copy, odd, 0));
+    CHECK_OK(slipring_recv(rx, &frame, 0));
+    CHECK_OK(slipring_keep(rx));
+    MISALIGNED(slipring_recv(rx, odd, 0)); /* quick calls */
+    MISALIGNED(slipring_recv_next(rx, odd, 0));
+    MISALIGNED(slipring_recv_into(rx, copy, sizeof copy, odd, 0));
+    CHECK_OK(slipring_recv(rx, &frame, 0)); /* it was neither received nor released */
+    CHECK(frame.len == 1 && *(const char *)frame.data == 'x');
+    MISALIGNED(slipring_get_info(rx, odd));
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+
+    options.capacity = 8;
+    CHECK_OK(slipring_mutex_open(NULL, &options, &mutex));
+    MISALIGNED(slipring_mutex_lock(mutex, odd, &len, 0));
+    MISALIGNED(slipring_mutex_lock(mutex, &data, odd, 0));
+    CHECK_OK(slipring_mutex_lock(mutex, NULL, NULL, 0));
+    CHECK_OK(slipring_close(mutex));
+
+    CHECK_OK(slipring_wait_set_open(&set));
+    CHECK_OK(slipring_waker_open(set, 1, &waker));
+    MISALIGNED(slipring_waker_open(set, 1, odd));
+    CHECK_OK(slipring_wake(waker));
+    MISALIGNED(slipring_wait_set_wait(set, odd, 1, 0));
+    CHECK_OK(slipring_close(set));
+    CHECK_OK(slipring_close(waker));
+
+    CHECK_OK(slipring_stream_writer_open(NULL, NULL, &writer));
+    MISALIGNED(slipring_stream_write_vector(writer, odd));
+    CHECK_OK(slipring_close(writer));
+
+    CHECK_OK(slipring_latest_writer_open(NULL, NULL, &latest_writer));
+    options = options_of(SLIPRING_ANY);
+    options.flags = SLIPRING_FROM_FD;
+    options.fd = slipring_segment_fd(latest_writer);
+    CHECK_OK(slipring_latest_reader_open(NULL, &options, &latest_reader));
+    CHECK_CODE(slipring_latest_write(latest_writer, 0, "x", 1), 1);
+    MISALIGNED(slipring_latest_read(latest_reader, 0, copy, sizeof copy, odd, 0));
+    MISALIGNED(slipring_latest_watch(latest_reader, odd, 1));
+    CHECK_OK(slipring_close(latest_reader));
+    CHECK_OK(slipring_close(latest_writer));
+
+    CHECK_OK(slipring_server_open("odd", 1, NULL, &server));
+    CHECK_OK(slipring_client_open("odd", NULL, &client));
+    MISALIGNED(slipring_call(client, "x", 1, odd, &len, LONG_TIME));
+    MISALIGNED(slipring_call(client, "x", 1, &reply, odd, LONG_TIME));
+    CHECK_CODE(slipring_call_start(client, "x", 1, 1000000), -SLIPRING_ETIMEDOUT);
+    CHECK_CODE(slipring_server_recv(server, &request, 0), -SLIPRING_EAGAIN); /* answers the client's search */
+    CHECK_CODE(slipring_call_start(client, "x", 1, LONG_TIME), 1);
+    MISALIGNED(slipring_server_recv(server, odd, LONG_TIME));
+    MISALIGNED(slipring_call_finish(client, 1, odd, &len, LONG_TIME));
+    CHECK_OK(slipring_close(client));
+    CHECK_OK(slipring_close(server));
+    CHECK_OK(slipring_server_remove("odd", NULL));
+
+    CHECK(slipring_ringbuffer_write(buffer, "x", 1) == 1);
+    slipring_ringbuffer_get_read_vector(buffer, odd);
+    MISALIGNED(-SLIPRING_EINVAL); /* no code is returned */
+    slipring_ringbuffer_get_write_vector(buffer, odd);
+    MISALIGNED(-SLIPRING_EINVAL);
+    slipring_ringbuffer_free(buffer);
 }
 
 TEST(what_is_held_and_what_is_not) {
@@ -704,6 +909,39 @@ TEST(many_handles) {
         CHECK_OK(slipring_event_wait(events[i], 0));
         CHECK_OK(slipring_close(events[i]));
     }
+}
+
+/* Both handles of a call, or none. */
+TEST(a_table_with_one_free_place) {
+    enum { ALL = 65536 };
+    static slipring_canceller *cancellers[ALL];
+    slipring_event *event;
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    char endpoint[40];
+    int ends[2], n = 0, code;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    snprintf(endpoint, sizeof endpoint, "fd:%d", ends[0]);
+    CHECK_OK(slipring_event_open(NULL, NULL, &event));
+    while ((code = slipring_canceller_open(event, &cancellers[n])) == 0) {
+        n++;
+    }
+    CHECK_CODE(code, -SLIPRING_ETOOMANYHANDLES);
+    CHECK_CODE(slipring_duplex_open(endpoint, NULL, &tx, &rx), -SLIPRING_ETOOMANYHANDLES);
+    CHECK_OK(slipring_close(cancellers[--n]));
+    CHECK_CODE(slipring_duplex_open(endpoint, NULL, &tx, &rx), -SLIPRING_ETOOMANYHANDLES);
+    CHECK(tx == NULL && rx == NULL);
+    CHECK(slipring_ringbuffer_create(4096) == NULL);
+    CHECK_OK(slipring_canceller_open(event, &cancellers[n++])); /* the place is free still */
+    CHECK_OK(slipring_close(cancellers[--n]));
+    CHECK_OK(slipring_close(cancellers[--n]));
+    CHECK_OK(slipring_duplex_open(endpoint, NULL, &tx, &rx));
+    CHECK_OK(slipring_close(tx));
+    CHECK_OK(slipring_close(rx));
+    while (n > 0) {
+        CHECK_OK(slipring_close(cancellers[--n]));
+    }
+    CHECK_OK(slipring_close(event));
 }
 
 TEST(every_code_has_a_text) {
