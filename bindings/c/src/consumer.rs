@@ -5,13 +5,14 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem;
+use std::time::Duration;
 
 use slipring::broadcast::{self, LossySubscriber, Subscriber};
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Header};
 use slipring::mpsc::{Ended, Received};
 use slipring::transport::{Doorbell, FrameReceiver};
-use slipring::{Error, Kind, Ring, mpmc, mpsc, spsc};
+use slipring::{Canceller, Deadline, Error, Kind, Ring, mpmc, mpsc, spsc};
 
 use crate::arguments::{
     Given, SLIPRING_BROADCAST, SLIPRING_LOSSY, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_SPSC, Wait, buffer, items_mut,
@@ -19,6 +20,7 @@ use crate::arguments::{
 };
 use crate::error::{Failure, SLIPRING_ENOTHELD, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::frame::{SLIPRING_ENDED, SLIPRING_FRAME, SLIPRING_FRAME_DIED, SLIPRING_GAP, slipring_frame};
+use crate::handle::unsupported;
 use crate::lent::Lent;
 use crate::producer::{NO_FRAMES, anonymous, is_endpoint};
 use crate::quick::{HasQuick, Quick};
@@ -363,9 +365,25 @@ impl Consumer {
             match wait {
                 Wait::Not if bell.arm() => return receive(self, Wait::Not),
                 Wait::Not => return result,
-                _ => bell.wait(wait.deadline())?,
+                _ => {
+                    let canceller = self.canceller()?;
+                    if let Some(bell) = &self.bell {
+                        wait_for_bell(bell, &canceller, wait.deadline())?;
+                    }
+                }
             }
         }
+    }
+
+    pub(crate) fn canceller(&mut self) -> Result<Canceller, Failure> {
+        Ok(match self.end()? {
+            EndRef::Spsc(end) => end.canceller(),
+            EndRef::Mpmc(end) => end.canceller(),
+            EndRef::Mpsc(end) => end.canceller(),
+            EndRef::Broadcast(end) => end.canceller(),
+            EndRef::Lossy(end) => end.canceller(),
+            EndRef::Transport(end) => end.canceller().ok_or_else(unsupported)?,
+        })
     }
 
     #[inline(always)]
@@ -547,6 +565,20 @@ impl Consumer {
     }
 }
 
+/// A canceller does not ring the bell, so this looks at it 20 times a second.
+fn wait_for_bell(bell: &Doorbell, canceller: &Canceller, deadline: Deadline) -> Result<(), Failure> {
+    const LOOK: Duration = Duration::from_millis(50);
+    loop {
+        if canceller.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        match bell.wait(deadline.remaining().min(LOOK)) {
+            Err(Error::Timeout) if !deadline.has_passed() => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
 /// A consumer that holds no frame, for the calls of other files.
 pub(crate) enum EndRef<'a> {
     Spsc(&'a mut spsc::Consumer),
@@ -638,10 +670,11 @@ fn recv_next(consumer: *mut slipring_consumer, frame: *mut slipring_frame, timeo
     }))
 }
 
-/// Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills `*frame`,
-/// whose `data` is `buffer`. The size of this frame is enough for every kind of ring; `max_payload` of
-/// slipring_get_info() is enough for every frame. Otherwise as slipring_recv(); -SLIPRING_EMSGSIZE if
-/// the payload is larger than `size`: the frame is then received by the next call.
+/// Receives a copy of a frame into `buffer` of `size` bytes, and releases the frame: fills
+/// `*frame`, whose `data` is `buffer`. The size of this frame is enough for every kind of ring;
+/// `max_payload` of slipring_get_info() is enough for every frame. Otherwise as slipring_recv();
+/// -SLIPRING_EMSGSIZE if the payload is larger than `size`: the frame is then received by the next
+/// call.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_recv_into(
     consumer: *mut slipring_consumer,

@@ -206,17 +206,7 @@ pub extern "C" fn slipring_canceller_open(handle: *mut c_void, canceller: *mut *
 
 fn cancel(handle: *mut c_void) -> Result<Canceller, Failure> {
     match table::type_of(handle) {
-        Consumer::TYPE => table::with(handle, |consumer: &mut Consumer| {
-            use consumer::EndRef as End;
-            Ok(match consumer.end()? {
-                End::Spsc(end) => end.canceller(),
-                End::Mpmc(end) => end.canceller(),
-                End::Mpsc(end) => end.canceller(),
-                End::Broadcast(end) => end.canceller(),
-                End::Lossy(end) => end.canceller(),
-                End::Transport(end) => end.canceller().ok_or_else(unsupported)?,
-            })
-        }),
+        Consumer::TYPE => table::with(handle, Consumer::canceller),
         Producer::TYPE => table::with(handle, |producer: &mut Producer| {
             use producer::EndRef as End;
             Ok(match producer.end()? {

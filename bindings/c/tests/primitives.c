@@ -250,3 +250,22 @@ TEST(a_blocking_call_beside_a_descriptor) {
     CHECK_OK(slipring_close(rx));
     CHECK_OK(slipring_remove("beside", NULL));
 }
+
+/* Calls that wait for the bell are cancelled, too. */
+TEST(a_canceller_beside_a_descriptor) {
+    slipring_options options = options_of(SLIPRING_SPSC);
+    slipring_consumer *rx;
+    slipring_canceller *canceller;
+    slipring_frame frame;
+    CHECK_OK(slipring_consumer_open(NULL, &options, &rx));
+    CHECK(slipring_fd(rx) >= 0);
+    CHECK_OK(slipring_canceller_open(rx, &canceller));
+    CHECK_OK(slipring_cancel(canceller));
+    CHECK_CODE(slipring_recv(rx, &frame, LONG_TIME), -SLIPRING_ECANCELED);
+    CHECK_CODE(slipring_recv(rx, &frame, -1), -SLIPRING_ECANCELED);
+    CHECK_CODE(slipring_recv(rx, &frame, 0), -SLIPRING_EAGAIN);
+    CHECK_OK(slipring_canceller_reset(canceller));
+    CHECK_CODE(slipring_recv(rx, &frame, 1), -SLIPRING_ETIMEDOUT);
+    CHECK_OK(slipring_close(canceller));
+    CHECK_OK(slipring_close(rx));
+}
