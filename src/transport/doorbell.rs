@@ -38,7 +38,8 @@ use crate::error::{Error, Result};
 use crate::frame::{Header, control};
 use crate::os::fork;
 use crate::os::poll::{Ready, wait};
-use crate::ring::{Ring, Watch};
+use crate::ring::broadcast::Publisher;
+use crate::ring::{Ring, Watch, mpmc, mpsc, spsc};
 use crate::set::reactor::{Place, Target};
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
@@ -103,25 +104,14 @@ impl Doorbell {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Forked`] in a forked child of the process that created it.
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        let deadline = deadline.into();
-        if fork::is_child_of(self.0.born) {
-            return Err(Error::Forked);
-        }
-        if self.arm() {
-            return Ok(());
-        }
-        match wait(self.as_fd(), Ready::Read, deadline.remaining()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Timeout),
-            Err(errno) => Err(Error::io("poll the doorbell", errno)),
-        }
+        self.0.wait(Ready::Read, || self.arm(), deadline.into())
     }
 }
 
 /// The eventfd, to poll for reading. [`Doorbell::arm`] resets it: do not read it.
 impl AsFd for Doorbell {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.shared.bell.0.as_fd()
+        self.0.shared.bell.as_fd()
     }
 }
 
@@ -164,27 +154,98 @@ impl FrameDoorbell {
     }
 }
 
-/// The bell of a producer of a ring: an eventfd, which is writable when there is room.
+/// A descriptor that announces room in a ring to one of its producers: an eventfd, which polls
+/// *writable* once the bell has rung, as the descriptors of all other senders do. Made from the
+/// producer by `RoomBell::try_from(&producer)`, by some system calls, for every kind of ring that
+/// can be full.
+///
+/// Arm it when there was no room for a frame, then try once more before waiting: earlier room does
+/// not ring. While a bell is armed, no thread may block on the same producer (see [`Doorbell`]).
+/// Consumers publish released space from time to time. So after a single frame was released, the
+/// bell may ring late: by as long again as it was waited for, and by 50 ms at most.
+///
+/// ```
+/// use slipring::Error;
+/// use slipring::transport::RoomBell;
+/// use std::time::Duration;
+/// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
+/// let bell = RoomBell::try_from(&tx)?;
+/// let mut sent = 0;
+/// while sent < 20 {
+///     match tx.try_send(&[0; 500]) {
+///         Ok(()) => sent += 1,
+///         Err(Error::Full) if bell.arm_for(500) => {} // try once more
+///         Err(Error::Full) => {
+///             while rx.try_recv().is_ok() {} // another process, normally
+///             bell.wait_for(500, Duration::from_secs(10))?; // or poll, epoll … on `bell.as_fd()`
+///         }
+///         Err(error) => return Err(error),
+///     }
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
-pub(super) struct RoomBell(Hung<Writable>);
+pub struct RoomBell(Hung<Writable>);
 
 impl RoomBell {
-    /// # Errors
-    /// As [`Doorbell::eventfd`].
-    pub(super) fn new(watch: Watch) -> Result<Self> {
+    fn new(watch: Watch) -> Result<Self> {
         Hung::new(watch, Writable(new_eventfd()?)).map(RoomBell)
     }
 
     /// As [`Doorbell::arm`], when there was no room for a frame of `len` bytes.
-    pub(super) fn arm_for(&self, len: usize) -> bool {
+    pub fn arm_for(&self, len: usize) -> bool {
         self.0.watch.want(len);
         self.0.arm()
+    }
+
+    /// As [`Doorbell::wait`], for room for a frame of `len` bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_for(&self, len: usize, deadline: impl Into<Deadline>) -> Result<()> {
+        self.0.wait(Ready::Write, || self.arm_for(len), deadline.into())
+    }
+}
+
+/// Errors as for [`Doorbell::eventfd`].
+impl TryFrom<&spsc::Producer> for RoomBell {
+    type Error = Error;
+
+    fn try_from(producer: &spsc::Producer) -> Result<Self> {
+        Self::new(producer.watch_room())
+    }
+}
+
+/// Errors as for [`Doorbell::eventfd`].
+impl TryFrom<&mpsc::Producer> for RoomBell {
+    type Error = Error;
+
+    fn try_from(producer: &mpsc::Producer) -> Result<Self> {
+        Self::new(producer.watch_room())
+    }
+}
+
+/// Errors as for [`Doorbell::eventfd`].
+impl TryFrom<&mpmc::Producer> for RoomBell {
+    type Error = Error;
+
+    fn try_from(producer: &mpmc::Producer) -> Result<Self> {
+        Self::new(Watch::of_slots(producer.ring()))
+    }
+}
+
+/// Errors as for [`Doorbell::eventfd`].
+impl TryFrom<&Publisher> for RoomBell {
+    type Error = Error;
+
+    fn try_from(publisher: &Publisher) -> Result<Self> {
+        Self::new(Watch::of_publisher(publisher))
     }
 }
 
 impl AsFd for RoomBell {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.shared.bell.0.as_fd()
+        self.0.shared.bell.as_fd()
     }
 }
 
@@ -204,6 +265,12 @@ trait Bell: Send + Sync + 'static {
 /// An eventfd that polls readable when it is rung.
 struct Readable(OwnedFd);
 
+impl AsFd for Readable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Bell for Readable {
     fn reset(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]); // 0 already: EAGAIN
@@ -216,6 +283,12 @@ impl Bell for Readable {
 
 /// An eventfd that polls writable when it is rung.
 struct Writable(OwnedFd);
+
+impl AsFd for Writable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Bell for Writable {
     fn reset(&self) {
@@ -272,6 +345,22 @@ impl<B: Bell> Hung<B> {
     }
 }
 
+impl<B: Bell + AsFd> Hung<B> {
+    fn wait(&self, edge: Ready, arm: impl FnOnce() -> bool, deadline: Deadline) -> Result<()> {
+        if fork::is_child_of(self.born) {
+            return Err(Error::Forked);
+        }
+        if arm() {
+            return Ok(());
+        }
+        match wait(self.shared.bell.as_fd(), edge, deadline.remaining()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Timeout),
+            Err(errno) => Err(Error::io("poll the doorbell", errno)),
+        }
+    }
+}
+
 impl<B> std::fmt::Debug for Hung<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hung").field("state", &self.shared.state).field("place", &self.place).finish_non_exhaustive()
@@ -311,7 +400,7 @@ mod tests {
 
     use super::*;
     use crate::frame::Event;
-    use crate::ring::{Options, spsc};
+    use crate::ring::Options;
     use crate::segment::WakeMode;
     use crate::transport::{Capabilities, FrameReceiver, FrameReceiverExt, ring};
 

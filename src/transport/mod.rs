@@ -45,7 +45,7 @@ pub mod unix;
 pub mod upgrade;
 
 pub use deadlines::{FrameReceiverExt, FrameSenderExt};
-pub use doorbell::{Doorbell, FrameDoorbell};
+pub use doorbell::{Doorbell, FrameDoorbell, RoomBell};
 #[cfg(feature = "async")]
 pub use tasks::{AsyncReceiver, AsyncSender};
 

@@ -1173,10 +1173,12 @@ int slipring_cancel(struct slipring_canceller *canceller);
 int slipring_canceller_reset(struct slipring_canceller *canceller);
 
 /**
- * A descriptor for poll, select, epoll or io_uring: readable when a call without waiting may have
- * a result. For consumers of rings and receivers of transports; for senders of transports it is
- * writable. Before polling, call slipring_recv() with a time-out of 0 until it returns
- * -SLIPRING_EAGAIN: that arms the descriptor. It belongs to the handle: do not read or close it.
+ * A descriptor for poll, select, epoll or io_uring. Of a consumer it is readable (POLLIN) when a
+ * call without waiting may have a result, of a producer writable (POLLOUT) when there may be room.
+ * Before polling, call slipring_recv(), or slipring_send(), with a time-out of 0 until it returns
+ * -SLIPRING_EAGAIN: that arms the descriptor. It belongs to the handle: do not read, write or
+ * close it. A consumer tells of released space from time to time: the descriptor of a ring's
+ * producer may become writable up to 50 ms late.
  *
  * Returns the descriptor; -SLIPRING_EOPNOTSUPP for other handles: use a wait set. The first call
  * makes it, by some system calls.

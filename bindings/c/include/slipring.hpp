@@ -538,8 +538,8 @@ class end : public opened<Self, C, Open> {
         return {fill(), slipring_wait_for_peer(this->native(), time.ns())};
     }
     void wait_for_peer(timeout time = forever) { try_wait_for_peer(time).value(); }
-    /// A descriptor for poll, of consumers and of the ends of transports. Before polling, call
-    /// try_recv() until it returns errc::would_block.
+    /// A descriptor for poll: of consumers readable (POLLIN), of producers writable (POLLOUT). Before
+    /// polling, call try_recv() or try_send() until it returns errc::would_block.
     result<int> try_fd() noexcept {
         return {fill(), [&](int& fd) { return fd = slipring_fd(this->native()); }};
     }

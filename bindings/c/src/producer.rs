@@ -3,10 +3,11 @@
 //! Used by C programs. Relies on `table.rs`; the grant that is out is kept beside its producer.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd};
 
 use slipring::frame::Header;
-use slipring::transport::{FrameSender, FrameSenderExt};
-use slipring::{Kind, Ring, broadcast, endpoint::Endpoint, mpmc, mpsc, spsc};
+use slipring::transport::{FrameSender, FrameSenderExt, RoomBell};
+use slipring::{Error, Kind, Ring, broadcast, endpoint::Endpoint, mpmc, mpsc, spsc};
 
 use crate::arguments::{
     Given, SLIPRING_FROM_FD, SLIPRING_SLOW_BLOCK, SLIPRING_SPSC, Wait, bytes, items, out, plain_bytes,
@@ -14,6 +15,7 @@ use crate::arguments::{
 };
 use crate::consumer::{Consumer, slipring_consumer};
 use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
+use crate::handle::unsupported;
 use crate::lent::Lent;
 use crate::quick::{HasQuick, Quick};
 use crate::table::{self, Object, Row};
@@ -28,6 +30,8 @@ pub(crate) struct Producer {
     pub(crate) ring: Option<Ring>,
     /// The kind of frames whose sender states none: of the agreed type.
     kind: u16,
+    /// Made by slipring_fd().
+    bell: Option<RoomBell>,
 }
 
 enum End {
@@ -108,7 +112,7 @@ macro_rules! each_ring {
 
 impl Producer {
     fn new(end: End) -> Self {
-        let mut producer = Producer { end, ring: None, kind: Header::DEFAULT_KIND };
+        let mut producer = Producer { end, ring: None, kind: Header::DEFAULT_KIND, bell: None };
         producer.ring = producer.find_ring();
         producer
     }
@@ -191,6 +195,40 @@ impl Producer {
             EndRef::Broadcast(end) => Some(end.ring().clone()),
             EndRef::Transport(_) => None,
         }
+    }
+
+    /// The descriptor of its bell, which it makes if there is none; of a transport, its own.
+    pub(crate) fn fd(&mut self) -> Result<c_int, Failure> {
+        if self.bell.is_none() {
+            self.bell = Some(match self.end()? {
+                EndRef::Spsc(end) => RoomBell::try_from(&*end)?,
+                EndRef::Mpmc(end) => RoomBell::try_from(&*end)?,
+                EndRef::Mpsc(end) => RoomBell::try_from(&*end)?,
+                EndRef::Broadcast(end) => RoomBell::try_from(&*end)?,
+                EndRef::Transport(end) => return end.poll_fd().map(|fd| fd.as_raw_fd()).ok_or_else(unsupported),
+            });
+        }
+        self.bell.as_ref().map(|bell| bell.as_fd().as_raw_fd()).ok_or_else(unsupported)
+    }
+
+    /// Makes a call. If it does not wait, and there is no room for `len` bytes, it arms the bell,
+    /// and tries once more.
+    #[inline(always)]
+    fn or_arm<R>(
+        &mut self,
+        len: usize,
+        wait: Wait,
+        mut call: impl FnMut(&mut Self) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        match call(self) {
+            Err(Failure::Library(Error::Full)) if self.arm(len, wait) => call(self),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn arm(&self, len: usize, wait: Wait) -> bool {
+        matches!(wait, Wait::Not) && self.bell.as_ref().is_some_and(|bell| bell.arm_for(len))
     }
 
     /// Sends a frame of the agreed kind.
@@ -277,7 +315,7 @@ impl Producer {
                 let publisher = end.free()?;
                 let max = publisher.max_payload();
                 if len > max {
-                    return Err(slipring::Error::TooLarge { max }.into());
+                    return Err(Error::TooLarge { max }.into());
                 }
                 // Waits for room, and gives it back: this publisher alone could fill it meanwhile.
                 match wait {
@@ -423,7 +461,8 @@ pub extern "C" fn slipring_send(
 #[inline(never)]
 fn send(producer: *mut slipring_producer, data: *const c_void, len: usize, timeout_ns: i64) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
-        producer.send(bytes(data, len)?, Wait::of(timeout_ns))?;
+        let (payload, wait) = (bytes(data, len)?, Wait::of(timeout_ns));
+        producer.or_arm(len, wait, |producer| producer.send(payload, wait))?;
         Ok(0)
     }))
 }
@@ -440,7 +479,8 @@ pub extern "C" fn slipring_send_frame(
     timeout_ns: i64,
 ) -> c_int {
     status(table::with(producer.cast(), |producer: &mut Producer| {
-        producer.send_frame(header(kind, stream)?, bytes(data, len)?, Wait::of(timeout_ns))?;
+        let (header, payload, wait) = (header(kind, stream)?, bytes(data, len)?, Wait::of(timeout_ns));
+        producer.or_arm(len, wait, |producer| producer.send_frame(header, payload, wait))?;
         Ok(0)
     }))
 }
@@ -474,7 +514,8 @@ fn reserve(producer: *mut slipring_producer, len: usize, data: *mut *mut c_void,
     status(table::with(producer.cast(), |producer: &mut Producer| {
         let data = out(data)?;
         *data = std::ptr::null_mut();
-        *data = producer.reserve(len, Wait::of(timeout_ns))?;
+        let wait = Wait::of(timeout_ns);
+        *data = producer.or_arm(len, wait, |producer| producer.reserve(len, wait))?;
         Ok(0)
     }))
 }
@@ -552,7 +593,8 @@ pub extern "C" fn slipring_send_batch(
         for payload in payloads {
             bytes(payload.data, payload.len)?;
         }
-        producer.send_batch(payloads, Wait::of(timeout_ns))
+        let (first, wait) = (payloads.first().map_or(0, |payload| payload.len), Wait::of(timeout_ns));
+        producer.or_arm(first, wait, |producer| producer.send_batch(payloads, wait))
     }))
 }
 

@@ -10,7 +10,7 @@ use slipring::{Canceller, Readiness, Ready, Token, WaitSet, Waker};
 
 use crate::arguments::{Wait, items_mut};
 use crate::consumer::{self, Consumer};
-use crate::error::{Failure, SLIPRING_EINVAL, SLIPRING_EOPNOTSUPP, count, opened, status};
+use crate::error::{Failure, SLIPRING_EINVAL, count, opened, status};
 use crate::handle::{not_for, unsupported};
 use crate::latest::{LatestReader, LatestWriter};
 use crate::named::{Flag, Lock, Permits, Signals};
@@ -248,10 +248,12 @@ pub extern "C" fn slipring_canceller_reset(canceller: *mut slipring_canceller) -
     }))
 }
 
-/// A descriptor for poll, select, epoll or io_uring: readable when a call without waiting may have
-/// a result. For consumers of rings and receivers of transports; for senders of transports it is
-/// writable. Before polling, call slipring_recv() with a time-out of 0 until it returns
-/// -SLIPRING_EAGAIN: that arms the descriptor. It belongs to the handle: do not read or close it.
+/// A descriptor for poll, select, epoll or io_uring. Of a consumer it is readable (POLLIN) when a
+/// call without waiting may have a result, of a producer writable (POLLOUT) when there may be room.
+/// Before polling, call slipring_recv(), or slipring_send(), with a time-out of 0 until it returns
+/// -SLIPRING_EAGAIN: that arms the descriptor. It belongs to the handle: do not read, write or
+/// close it. A consumer tells of released space from time to time: the descriptor of a ring's
+/// producer may become writable up to 50 ms late.
 ///
 /// Returns the descriptor; -SLIPRING_EOPNOTSUPP for other handles: use a wait set. The first call
 /// makes it, by some system calls.
@@ -267,12 +269,7 @@ pub extern "C" fn slipring_fd(handle: *mut c_void) -> c_int {
             }
             consumer.bell.as_ref().map(|bell| bell.as_fd().as_raw_fd()).ok_or_else(unsupported)
         }),
-        Producer::TYPE => table::with(handle, |producer: &mut Producer| match producer.end()? {
-            producer::EndRef::Transport(end) => end.poll_fd().map(|fd| fd.as_raw_fd()).ok_or_else(unsupported),
-            _ => {
-                Err(Failure::Told(SLIPRING_EOPNOTSUPP, c"a producer of a ring has no descriptor: add it to a wait set"))
-            }
-        }),
+        Producer::TYPE => table::with(handle, Producer::fd),
         _ => Err(not_for(handle)),
     })
 }

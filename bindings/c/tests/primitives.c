@@ -269,3 +269,85 @@ TEST(a_canceller_beside_a_descriptor) {
     CHECK_OK(slipring_close(canceller));
     CHECK_OK(slipring_close(rx));
 }
+
+enum { ROOM_FRAMES = 2000 };
+
+PEER(slow_receiver) {
+    slipring_options options = options_of(SLIPRING_ANY);
+    slipring_consumer *rx;
+    slipring_frame frame;
+    int value, next = 0, code;
+    CHECK_OK(slipring_consumer_open(peer_args[0], &options, &rx));
+    while ((code = slipring_recv(rx, &frame, LONG_TIME)) >= 0) {
+        if (code != SLIPRING_FRAME) {
+            continue; /* the end of a lane */
+        }
+        memcpy(&value, frame.data, sizeof value);
+        CHECK(value == next++);
+        CHECK_OK(slipring_release(rx));
+        if (next % 500 == 0) {
+            usleep(2000); /* the ring becomes full */
+        }
+    }
+    CHECK(next == ROOM_FRAMES);
+    CHECK_OK(slipring_close(rx));
+    return 0;
+}
+
+/* Sends by poll, and by each call that sends. */
+static void send_by_descriptor(const char *name, int kind) {
+    slipring_options options = options_of(kind);
+    slipring_producer *tx;
+    char payload[64] = {0};
+    slipring_payload one = {payload, sizeof payload};
+    void *data;
+    int code, waits = 0;
+    options.capacity = kind == SLIPRING_MPMC ? 16 : 4096;
+    CHECK_OK(slipring_producer_open(name, &options, &tx));
+    int fd = slipring_fd(tx);
+    CHECK(fd >= 0 && fd == slipring_fd(tx));
+    pid_t pid = start_peer("slow_receiver", name, NULL);
+    CHECK_OK(slipring_wait_for_peer(tx, LONG_TIME));
+    for (int i = 0; i < ROOM_FRAMES;) {
+        memcpy(payload, &i, sizeof i);
+        if (i % 4 == 0) {
+            code = slipring_send(tx, payload, sizeof payload, 0);
+        } else if (i % 4 == 1) {
+            code = slipring_send_frame(tx, 0x111, 0, payload, sizeof payload, 0);
+        } else if (i % 4 == 2) {
+            code = (int)slipring_send_batch(tx, &one, 1, 0);
+            code = code == 1 ? 0 : code;
+        } else if ((code = slipring_reserve(tx, sizeof payload, &data, 0)) == 0) {
+            memcpy(data, payload, sizeof payload);
+            code = slipring_commit(tx, sizeof payload);
+        }
+        if (code == 0) {
+            i++;
+            continue;
+        }
+        CHECK_CODE(code, -SLIPRING_EAGAIN);
+        struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+        CHECK(poll(&poll_fd, 1, 60000) == 1);
+        waits++;
+    }
+    CHECK(waits > 0);
+    CHECK_OK(slipring_close(tx));
+    CHECK(end_peer(pid) == 0);
+    if (kind == SLIPRING_SPSC) { /* a full ring without a consumer: not writable, and a call that waits does */
+        CHECK_OK(slipring_producer_open(name, &options, &tx));
+        fd = slipring_fd(tx);
+        while ((code = slipring_send(tx, payload, sizeof payload, 0)) == 0) {
+        }
+        struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+        CHECK_CODE(code, -SLIPRING_EAGAIN);
+        CHECK(poll(&poll_fd, 1, 10) == 0);
+        CHECK_CODE(slipring_send(tx, payload, sizeof payload, 1000), -SLIPRING_ETIMEDOUT);
+        CHECK_OK(slipring_close(tx));
+    }
+    CHECK_OK(slipring_remove(name, NULL));
+}
+
+TEST(poll_for_room_spsc) { send_by_descriptor("room_spsc", SLIPRING_SPSC); }
+TEST(poll_for_room_mpmc) { send_by_descriptor("room_mpmc", SLIPRING_MPMC); }
+TEST(poll_for_room_mpsc) { send_by_descriptor("room_mpsc", SLIPRING_MPSC); }
+TEST(poll_for_room_broadcast) { send_by_descriptor("room_broadcast", SLIPRING_BROADCAST); }

@@ -12,7 +12,7 @@ use super::{BROADCAST, LATEST, MPMC, MPSC, NO_FRAMES, SPSC, no_ring};
 use crate::error::{Error, Result};
 use crate::frame::Header;
 use crate::ring::broadcast::Publisher;
-use crate::ring::{Ring, Watch, latest, mpmc, mpsc, spsc};
+use crate::ring::{Ring, latest, mpmc, mpsc, spsc};
 use crate::segment::Kind;
 use crate::set::source::Readiness;
 use crate::wait::deadline::Deadline;
@@ -57,13 +57,13 @@ enum SendingEnd {
 
 impl SendingEnd {
     /// What a bell for room waits for; `None` for latest values, which always have room.
-    fn watch_room(&self) -> Option<Watch> {
+    fn bell(&self) -> Result<RoomBell> {
         match self {
-            SendingEnd::Spsc(producer) => Some(producer.watch_room()),
-            SendingEnd::Mpsc(producer) => Some(producer.watch_room()),
-            SendingEnd::Mpmc(producer) => Some(Watch::of_slots(producer.ring())),
-            SendingEnd::Broadcast(publisher) => Some(Watch::of_publisher(publisher)),
-            SendingEnd::Latest(_) => None,
+            SendingEnd::Spsc(producer) => producer.try_into(),
+            SendingEnd::Mpsc(producer) => producer.try_into(),
+            SendingEnd::Mpmc(producer) => producer.try_into(),
+            SendingEnd::Broadcast(publisher) => publisher.try_into(),
+            SendingEnd::Latest(_) => Err(ALWAYS_ROOM),
         }
     }
 
@@ -150,7 +150,7 @@ impl Sender {
     /// ```
     pub fn with_doorbell(mut self) -> Result<Self> {
         let end = self.end.as_ref().ok_or(Error::Closed)?;
-        self.bell = Some(RoomBell::new(end.watch_room().ok_or(ALWAYS_ROOM)?)?);
+        self.bell = Some(end.bell()?);
         Ok(self)
     }
 
