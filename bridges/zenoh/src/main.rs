@@ -76,7 +76,7 @@ struct Cli {
     /// [default: block]
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     policy: Option<Policy>,
-    /// How long a sender may be lost until it counts as dead [default: 10s]
+    /// With SRC zenoh:KEY, how long a sender may be lost until it counts as dead [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     reconnect: Option<Duration>,
     /// When the last sender has left or died, wait for the next one
@@ -104,6 +104,8 @@ struct Cli {
     dir: Option<PathBuf>,
 }
 
+/// How long nothing may answer until that is told, once: a wrong address shows in nothing else.
+const SILENCE: Duration = Duration::from_secs(3);
 /// The default of `--reconnect`.
 const RECONNECT: Duration = Duration::from_secs(10);
 
@@ -145,6 +147,13 @@ fn run(cli: Cli, context: &Context) -> Outcome {
         let text = "--count, --follow, --policy, --reconnect and --timeout are for frames, not for calls";
         return Err(Failure::new(USAGE, text));
     }
+    let by_pattern = [&source, &destination].iter().any(|place| matches!(place, Place::Rings(..)));
+    if by_pattern && (cli.count.is_some() || cli.timeout.is_some()) {
+        return Err(Failure::new(USAGE, "--count and --timeout are for one ring, not for rings by pattern"));
+    }
+    if cli.reconnect.is_some() && !source.is_zenoh() {
+        return Err(Failure::new(USAGE, "--reconnect is for the side that receives, where SRC is zenoh:KEY"));
+    }
     let options = Options {
         policy: cli.policy.unwrap_or_default(),
         reconnect: cli.reconnect.unwrap_or(RECONNECT),
@@ -155,15 +164,36 @@ fn run(cli: Cli, context: &Context) -> Outcome {
         names: [cli.source, cli.destination],
     };
     let stop = Stop::install()?;
-    let Some(session) = open(link, options.timeout, &stop)? else { return stop.ended(Ok(())) };
-    let outcome = forward::run(&session, &source, &destination, &options, &stop, context);
+    let unanswered = format!("no answer yet from {}; trying again", link.connect.join(", "));
+    let is_alone = |session: &Session| {
+        let info = session.info();
+        info.peers_zid().wait().next().is_none() && info.routers_zid().wait().next().is_none()
+    };
+    let connects = !link.connect.is_empty();
+    let Some(session) = open(link, options.timeout, &stop, || context.note(&unanswered))? else {
+        return stop.ended(Ok(()));
+    };
+    let outcome = std::thread::scope(|scope| {
+        let (running, ended) = mpsc::channel::<()>();
+        let (session, unanswered) = (&session, &unanswered);
+        scope.spawn(move || {
+            if ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) && connects && is_alone(session) {
+                context.note(unanswered);
+            }
+        });
+        let outcome = forward::run(session, &source, &destination, &options, &stop, context);
+        drop(running);
+        outcome
+    });
     let _ = session.close().wait(); // sends what is under way; the receivers have confirmed the frames
     stop.ended(outcome)
 }
 
-/// Opens the session, in a thread: a client waits for its router. `None` after a signal.
-fn open(link: Link, timeout: Option<Duration>, stop: &Stop) -> Outcome<Option<Session>> {
+/// Opens the session, in a thread: a client waits for its router, and `note` is called if that
+/// takes long. `None` after a signal.
+fn open(link: Link, timeout: Option<Duration>, stop: &Stop, note: impl Fn()) -> Outcome<Option<Session>> {
     let start = Instant::now();
+    let mut is_noted = false;
     let (tx, opened) = mpsc::channel();
     std::thread::spawn(move || drop(tx.send(link.open())));
     while !stop.asked() {
@@ -171,6 +201,9 @@ fn open(link: Link, timeout: Option<Duration>, stop: &Stop) -> Outcome<Option<Se
             Ok(opened) => return opened.map(Some).map_err(unopened),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::new(FAILED, "Zenoh panicked")),
+        }
+        if start.elapsed() >= SILENCE && !std::mem::replace(&mut is_noted, true) {
+            note();
         }
         if let Some(timeout) = timeout.filter(|timeout| start.elapsed() >= *timeout) {
             return Err(Failure::new(TIMEOUT, format_args!("no router has answered for {timeout:?}")));

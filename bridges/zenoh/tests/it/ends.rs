@@ -1,10 +1,10 @@
 //! How a sender's end becomes the receiver's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slipring::{Error, Options, spsc};
 
-use crate::common::{Bridge, Rings, address, header, payload};
+use crate::common::{Bridge, PATIENCE, Rings, address, header, payload};
 
 /// A chain over which one frame has gone.
 fn chain(options: &[&str]) -> (Rings, Bridge, Bridge, spsc::Producer, spsc::Consumer) {
@@ -46,6 +46,22 @@ fn a_signal_ends_each_side_with_its_code_and_a_last_line() {
     assert_eq!(there.end().0.code(), Some(0));
     tx.send_frame(header(), &payload(1)).unwrap();
     assert!(!tx.is_empty());
+}
+
+#[test]
+fn an_address_at_which_nothing_answers_is_told() {
+    let rings = Rings::new();
+    let at = address();
+    for mode in ["peer", "client"] {
+        let alone = Bridge::start(&rings, None, &["ring:here", "zenoh:one", "--connect", &at, "--mode", mode]);
+        let start = Instant::now();
+        while !alone.errors().contains(&format!("no answer yet from {at}")) {
+            assert!(start.elapsed() < PATIENCE, "{mode}: {}", alone.errors());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        alone.terminate();
+        assert_eq!(alone.end().0.code(), Some(143));
+    }
 }
 
 #[test]

@@ -44,6 +44,12 @@ fn what_can_never_work_is_refused_with_its_name() {
             assert!(errors.contains(option[0]), "{pair:?} {option:?}: {errors}");
         }
     }
+    for pair in [["ring:a-*", "zenoh:a/**"], ["zenoh:a/**", "ring:a-*"]] {
+        for option in [["--count", "1"], ["--timeout", "1s"]] {
+            assert!(connect(pair, &option).contains(option[0]), "{pair:?} {option:?}");
+        }
+    }
+    assert!(connect(["ring:a", "zenoh:a"], &["--reconnect", "1s"]).contains("--reconnect"));
     assert!(refused(&["ring:a", "zenoh:b"]).contains("--connect"));
     assert!(refused(&["ring:a", "zenoh:b", "--listen", "here"]).contains("here"));
     assert!(refused(&["ring:a", "zenoh:b", "--connect", &at, "--mode", "star"]).contains("star"));
