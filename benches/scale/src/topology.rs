@@ -171,6 +171,11 @@ pub(crate) fn on_wire(parameters: &Parameters, size: usize) -> Time {
     time(bytes * (1.0 + header / payload) * 8.0 / parameters.get("card.gbit"))
 }
 
+/// How many frames a relay writes at once.
+pub(crate) fn frames_of_a_write(size: usize) -> usize {
+    (WRITE / (HEADER + size)).max(1)
+}
+
 fn job(process: &Planned, is_shared: bool, parameters: &Parameters, work: Work) -> Job {
     let (size, role) = (work.size, process.role);
     let cost = |name: &str| parameters.cost(name, size);
@@ -189,7 +194,7 @@ fn job(process: &Planned, is_shared: bool, parameters: &Parameters, work: Work) 
     let is_relay = matches!(role, Role::Out | Role::In);
     let is_source = matches!(role, Role::Source(_));
     let most = match (is_relay, process.spread) {
-        (true, _) => (WRITE / (HEADER + size)).max(1),
+        (true, _) => frames_of_a_write(size),
         (false, Spread::Turn) => 1,
         (false, Spread::Copy) => (WRITE / size).clamp(1, RING_BATCH),
     };

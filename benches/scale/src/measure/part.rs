@@ -1,8 +1,8 @@
 //! What runs in a process of its own: a source or a sink of frames, on one processor.
 //!
-//! Started by `scene.rs` with the arguments of [`Part::parse`]; prints one line of figures at its
-//! end. Relies on the public API of the library alone. Each frame is written and read in full, and
-//! has its number and the time of its sending.
+//! Started by `scene.rs` with the arguments of [`Part::parse`]; a source prints a line at its first
+//! frame, and each prints one line of figures at its end. Relies on the public API of the library
+//! alone. Each frame is written and read in full, and has its number and the time of its sending.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -23,6 +23,8 @@ const LANES: usize = 8;
 const SUBSCRIBERS: usize = 8;
 /// How long a peer may take to attach.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The line of a source when it sends its first frame.
+pub(super) const BEGAN: &str = "began";
 /// Frames between two readings of the clock, where the end is a time.
 const CLOCK_EVERY: u64 = 64;
 
@@ -94,6 +96,7 @@ impl Part {
         let began = now_ns();
         let busy = processor_ns();
         let mut sent: u64 = 0;
+        println!("{BEGAN}");
         loop {
             if let Some(after) = (sent * 1_000_000_000).checked_div(rate) {
                 let due = began + after;

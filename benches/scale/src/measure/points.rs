@@ -120,12 +120,15 @@ pub(super) fn all(net: Option<&Net>) -> Vec<Point> {
     add(false, "2 hops, 64 B, delay", chain(2), slow(64));
     add(false, "3 hops, 64 B, delay", chain(3), slow(64));
     for size in SIZES {
-        add(true, &format!("hops.{size}"), chain(2), full(size, "yield"));
+        add(true, &format!("hop.{size}"), chain(1), full(size, "yield"));
     }
-    add(false, "1 hop, 64 B", chain(1), full(64, "yield"));
-    add(false, "1 hop, 512 B", chain(1), full(512, "yield"));
-    add(false, "1 hop, 1 KiB", chain(1), full(1024, "yield"));
-    add(false, "2 hops, 512 B", chain(2), full(512, "yield"));
+    for (size, name) in [(256, "256 B"), (512, "512 B")] {
+        add(false, &format!("1 hop, {name}"), chain(1), full(size, "yield"));
+    }
+    for (size, name) in [(64, "64 B"), (512, "512 B"), (1024, "1 KiB")] {
+        add(false, &format!("2 hops, {name}"), chain(2), full(size, "yield"));
+    }
+    add(false, "3 hops, 64 B", chain(3), full(64, "yield"));
     add(false, "3 hops, 1 KiB", chain(3), full(1024, "yield"));
     add(false, "star of 3 + 1, 64 B", star(3), full(64, "yield"));
     add(false, "star of 3 + 1, 512 B", star(3), full(512, "yield"));
@@ -188,14 +191,15 @@ impl Point {
             let frames = reports[place].get("frames").or(reports[reports.len() - 1].get("frames"));
             reports[place].get(what).copied().unwrap_or(f64::NAN) / frames.copied().unwrap_or(f64::NAN)
         };
+        let each = |place: usize, what: &str| reports[place].get(what).map_or(f64::NAN, |part| part * measured.ns);
         let words: Vec<&str> = self.name.split('.').collect();
         match words[..] {
             ["hop", "slow"] => vec![("hop.slow".to_owned(), measured.ns)],
-            // The ring of the first relay is always full, so it does not poll in vain; those that
-            // read from a socket sleep when there is nothing.
-            ["hops", size] => vec![
-                (format!("relay.out.{size}"), busy(1, "all")),
-                (format!("relay.in.{size}"), (busy(2, "all") + busy(4, "all")) / 2.0),
+            // The producer and the relay of the sender are all that its processor has time for.
+            ["hop", size] => vec![
+                (format!("hop.out.{size}"), measured.ns),
+                (format!("hop.in.{size}"), each(2, "busy part")),
+                (format!("hop.sleeps.{size}"), each(2, "sleeps per ns")),
             ],
             ["subscribers", size] => {
                 vec![(format!("broadcast.recv.{size}"), (busy(1, "busy") + busy(2, "busy")) / 2.0)]

@@ -3,16 +3,21 @@
 //! Used by `points.rs`. Sources and sinks are processes of this program (`part.rs`); what passes
 //! frames on is `slipring relay`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use super::clock;
 use super::net::{Net, address};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// How long a run waits for other programs to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a process does.
 #[derive(Clone, Debug)]
@@ -54,13 +59,16 @@ pub(super) struct Load {
     pub(super) idle: &'static str,
 }
 
-/// What a process reported: `name=value` pairs, and its processor time in `all`.
+/// What a process reported: `name=value` pairs; besides, from the middle of the run, which part of the
+/// time it ran, and how often it slept.
 pub(super) type Report = HashMap<String, f64>;
 
 pub(super) struct Stage {
     pub(super) slipring: PathBuf,
     pub(super) net: Option<Net>,
     directory: PathBuf,
+    /// Runs that began while other programs used the processors.
+    pub(super) disturbed: Cell<u64>,
 }
 
 impl Stage {
@@ -68,7 +76,7 @@ impl Stage {
     pub(super) fn new(slipring: &Path, hosts: usize) -> Outcome<Stage> {
         let directory = PathBuf::from(format!("/dev/shm/slipring-scale-{}", std::process::id()));
         let net = Net::new(hosts);
-        let stage = Stage { slipring: slipring.to_owned(), net, directory };
+        let stage = Stage { slipring: slipring.to_owned(), net, directory, disturbed: Cell::new(0) };
         std::fs::create_dir_all(&stage.directory)?;
         Ok(stage)
     }
@@ -78,24 +86,43 @@ impl Stage {
         // What a measurement that failed has left.
         std::fs::remove_dir_all(&self.directory)?;
         std::fs::create_dir_all(&self.directory)?;
+        if let Some(net) = &self.net {
+            places.iter().try_for_each(|place| net.receive_on(place.host, place.core))?;
+        }
+        // At a rate, processes sleep, and what matters is how an idle processor wakes up.
+        if load.rate > 0 && !clock::wait_until_idle(PATIENCE) {
+            self.disturbed.set(self.disturbed.get() + 1);
+        }
         let mut children = Children(Vec::new());
         for place in places.iter().rev() {
             children.0.push(self.start(place, load)?);
         }
-        let mut reports = Vec::new();
         for (child, place) in children.0.iter_mut().zip(places.iter().rev()) {
+            if matches!(place.job, Job::Source { .. }) {
+                skip_line(child.stdout.as_mut())?;
+            }
+        }
+        // The middle of the run: the starts of processes and of connections are no part of it.
+        let part = |fifths: u64| std::thread::sleep(Duration::from_nanos(load.ns / 5 * fifths));
+        part(1);
+        let before = State::of(&children);
+        part(3);
+        let after = State::of(&children);
+        let mut reports = Vec::new();
+        for (at, (child, place)) in children.0.iter_mut().zip(places.iter().rev()).enumerate() {
             let mut text = String::new();
             if let Some(mut out) = child.stdout.take() {
                 out.read_to_string(&mut text)?;
             }
-            let (succeeded, busy) = clock::wait(child)?;
-            if !succeeded {
+            if !child.wait()?.success() {
                 return Err(format!("{place:?}: the process failed").into());
             }
             let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
             let mut report: Report =
                 pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect();
-            report.insert("all".to_owned(), busy as f64);
+            let ns = (after.at - before.at) as f64;
+            report.insert("busy part".to_owned(), after.busy[at].saturating_sub(before.busy[at]) as f64 / ns);
+            report.insert("sleeps per ns".to_owned(), after.sleeps[at].saturating_sub(before.sleeps[at]) as f64 / ns);
             reports.push(report);
         }
         children.0.clear();
@@ -107,7 +134,8 @@ impl Stage {
         let mut command = match &self.net {
             Some(net) => {
                 let mut command = net.command(place.host);
-                command.arg("taskset");
+                // Other programs on the same processors get next to nothing.
+                command.args(["nice", "-n", "-20", "taskset"]);
                 command
             }
             None => Command::new("taskset"),
@@ -144,6 +172,21 @@ impl Drop for Stage {
     }
 }
 
+/// A moment of a run.
+struct State {
+    at: u64,
+    /// The processor time of each process, and how often it has slept.
+    busy: Vec<u64>,
+    sleeps: Vec<u64>,
+}
+
+impl State {
+    fn of(children: &Children) -> State {
+        let busy = children.0.iter().map(clock::processor_ns_of).collect();
+        State { at: clock::now_ns(), busy, sleeps: children.0.iter().map(clock::sleeps_of).collect() }
+    }
+}
+
 /// Processes that are ended if a measurement fails.
 struct Children(Vec<Child>);
 
@@ -154,6 +197,14 @@ impl Drop for Children {
             let _ = child.wait();
         }
     }
+}
+
+/// Reads the first line, or up to the end if there is none.
+fn skip_line(from: Option<&mut ChildStdout>) -> io::Result<()> {
+    let Some(from) = from else { return Ok(()) };
+    let mut byte = [0];
+    while from.read(&mut byte)? > 0 && byte != *b"\n" {}
+    Ok(())
 }
 
 pub(super) fn source(kind: &'static str, ring: &str, peers: usize, host: usize, core: usize) -> Place {
