@@ -119,7 +119,7 @@ RULES = [
     (AHEAD, "pub(super) fn nothing", "Ahead { zero_end: tail, end: tail, refill_at: tail, drained: 0 }",
      "Ahead { zero_end: tail.wrapping_add(64), end: tail, refill_at: tail.wrapping_add(64), drained: 0 }",
      "a new producer relies on its predecessor's window"),
-    (SPSC, "pub(crate) fn lend_ahead", "std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail))", "self.ahead",
+    (AHEAD, "pub(super) fn lend", "(self.zero_end, self.refill_at) = (tail, tail);", ";",
      "the producer keeps the window while a grant writes into it"),
     (SPSC, "pub(crate) fn commit_grant", "record_size(header.len as usize) == record_size(granted)", "true",
      "a shortened grant returns a window that it overwrote"),

@@ -4,6 +4,8 @@
 //! A death is a thread that stops without leaving. Its successor joins the thread first, which
 //! orders as much as the kernel's report of the death (the released lock) does in production.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use loom::thread;
 
 use crate::explore;
@@ -124,6 +126,41 @@ fn wrapping_records() {
     pass(2, 64, 3);
 }
 
+/// A view moves on to frames that are sent meanwhile. (In a smaller ring every release has more to do.)
+#[test]
+fn a_view_moves_on() {
+    /// Not of the model: over all histories.
+    static MOVED: AtomicBool = AtomicBool::new(false);
+    explore(2, || {
+        let (mut tx, mut rx) = ends(&ring(512));
+        let sender = thread::spawn(move || (0..3).for_each(|value| assert!(send(&mut tx, value))));
+        let (mut expected, mut moved) = (0, false);
+        while expected < 3 {
+            let mut held = loop {
+                match rx.look_first() {
+                    Ok(frame) => break frame,
+                    Err(fault) => assert_eq!(fault, Fault::Empty),
+                }
+                thread::yield_now();
+            };
+            loop {
+                let mut payload = [0; 8];
+                rx.read(&held, &mut payload);
+                assert_eq!((u64::from_le_bytes(payload), held.header().seq), (expected.into(), expected));
+                expected += 1;
+                match rx.free_and_look() {
+                    Some(next) => (held, moved) = (next, true),
+                    None => break,
+                }
+            }
+            let _ = rx.release(held.end());
+        }
+        sender.join().unwrap();
+        MOVED.fetch_or(moved, Relaxed);
+    });
+    assert!(MOVED.load(Relaxed), "in some history");
+}
+
 /// Frames without payload, two of which would fill the ring to the last byte: the zero after the
 /// second needs room, too.
 #[test]
@@ -233,14 +270,14 @@ fn bytes_written_ahead_end_no_chain() {
         let (_, mut tx, mut rx) = used_ring();
         let sender = thread::spawn(move || {
             // Shortened: a record of 16 bytes, and other bytes after it.
-            let lent = tx.lend_ahead();
+            tx.lend_ahead();
             assert!(has_room(&mut tx));
             tx.write(tx.tail(), &[0xFF; 8]);
-            tx.commit_grant(lent, 8, Header { len: 0, ..header(0) });
+            tx.commit_grant(8, Header { len: 0, ..header(0) });
             // Forgotten, as dropped: a batch, then a grant.
             let mut batch = tx.begin();
             assert!(stage(&mut tx, &mut batch, 77) && stage(&mut tx, &mut batch, 78));
-            let _ = tx.lend_ahead();
+            tx.lend_ahead();
             tx.write(tx.tail(), &[0xFF; 8]);
             tx.commit(Header { len: 0, ..header(1) });
         });

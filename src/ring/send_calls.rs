@@ -174,7 +174,8 @@ macro_rules! send_calls {
             /// A grant of room that there is.
             #[inline(always)]
             pub(in crate::ring) fn grant(&mut self, len: usize) -> WriteGrant<'_> {
-                WriteGrant { lent: self.$($bytes).+.lend_ahead(), producer: self, len }
+                self.$($bytes).+.lend_ahead();
+                WriteGrant { producer: self, len }
             }
 
             /// Starts a batch: frames that become visible at once, with one release store and one
@@ -306,7 +307,6 @@ macro_rules! send_calls {
         #[must_use = "a grant that is not committed sends nothing"]
         pub struct WriteGrant<'a> {
             producer: &'a mut $handle,
-            lent: core::Lent,
             len: usize,
         }
 
@@ -342,7 +342,7 @@ macro_rules! send_calls {
                 // the parent.
                 if !self.producer.attachment.is_forked() {
                     let number = self.producer.sequencer.allocate(header);
-                    self.producer.$($bytes).+.commit_grant(self.lent, self.len, header.sent(len, number));
+                    self.producer.$($bytes).+.commit_grant(self.len, header.sent(len, number));
                     self.producer.published_now(1, len as u64);
                 }
             }

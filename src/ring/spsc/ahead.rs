@@ -28,9 +28,10 @@
 //! them, or a zero is needed there. So nothing that a peer or a successor reads depends on them, at
 //! whatever instruction the producer dies.
 //!
-//! A grant and a batch write behind the tail before they are committed. They take the `Ahead` and
-//! return it at their commit; meanwhile the producer has one without zeros ([`Ahead::nothing`]). So
-//! a grant that is dropped or forgotten leaves no bytes that a reader would take for a record.
+//! A grant and a batch write behind the tail before they are committed. A batch takes the `Ahead`,
+//! and a grant its zeros ([`Ahead::lend`]), until the commit; meanwhile the producer knows of no
+//! zeros. So a grant that is dropped or forgotten leaves no bytes that a reader would take for a
+//! record.
 
 use super::layout::Shared;
 use crate::memory::Data;
@@ -66,11 +67,32 @@ pub(super) struct Ahead {
     drained: u32,
 }
 
+/// The window, while a grant is open.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lent {
+    zero_end: u64,
+    refill_at: u64,
+}
+
 impl Ahead {
     /// Nothing is known of the bytes behind `tail`.
     #[inline(always)]
     pub(super) fn nothing(tail: u64) -> Self {
         Ahead { zero_end: tail, end: tail, refill_at: tail, drained: 0 }
+    }
+
+    /// Takes the window away: from now on nothing is known of the bytes behind `tail`.
+    #[inline(always)]
+    pub(super) fn lend(&mut self, tail: u64) -> Lent {
+        let lent = Lent { zero_end: self.zero_end, refill_at: self.refill_at };
+        (self.zero_end, self.refill_at) = (tail, tail);
+        lent
+    }
+
+    /// Gives the window back, into which nothing was written meanwhile.
+    #[inline(always)]
+    pub(super) fn give_back(&mut self, lent: Lent) {
+        (self.zero_end, self.refill_at) = (lent.zero_end, lent.refill_at);
     }
 
     /// Whether the word at `next`, a position behind the tail, is known to be zero.

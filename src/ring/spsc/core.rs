@@ -60,7 +60,7 @@
 //!
 //! Progress: every function here is wait-free; the walk at attach is bounded by the capacity.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Lent};
 use super::layout::{Fault, Peeked, REDELIVERED, SUCCESSOR, Shared, record_size};
 use crate::frame::header::{Header, SHORT, is_short};
 use crate::memory::{Area, Data};
@@ -85,6 +85,8 @@ pub(crate) struct Producer<D = Area> {
     /// Where the next record goes.
     tail: u64,
     ahead: Ahead,
+    /// What the open grant has taken from `ahead`.
+    lent: Lent,
     /// The consumer's position as last read.
     head: u64,
     /// Fill level at which to read the consumer's position again: at most the capacity, and less
@@ -104,15 +106,16 @@ impl<D: Data> Producer<D> {
         let head = shared.exact().load(Ordering::Relaxed);
         let tail = shared.walk(false, |_, _| true)?;
         shared.tail().store(tail, Ordering::Relaxed);
-        Ok(Producer { shared, tail, ahead: Ahead::nothing(tail), head, limit: 0, high_water: 0 })
+        let (ahead, lent) = (Ahead::nothing(tail), Lent::default());
+        Ok(Producer { shared, tail, ahead, lent, head, limit: 0, high_water: 0 })
     }
 
     /// A producer at the end of a chain that its caller knows, which the gate of a broadcast ring
     /// moves on ([`Producer::free_before`]).
     pub(crate) fn attach_at(shared: Shared<D>, head: u64, tail: u64) -> Self {
         shared.tail().store(tail, Ordering::Relaxed);
-        let limit = shared.capacity;
-        Producer { shared, tail, ahead: Ahead::nothing(tail), head, limit, high_water: 0 }
+        let (ahead, lent, limit) = (Ahead::nothing(tail), Lent::default(), shared.capacity);
+        Producer { shared, tail, ahead, lent, head, limit, high_water: 0 }
     }
 
     /// Whether a record for `len ≤ max_payload` bytes fits at `tail`, by the head as last known.
@@ -307,18 +310,18 @@ impl<D: Data> Producer<D> {
         self.ahead.begin(&self.shared, self.head, next, size);
     }
 
-    /// Moves the state of the lines ahead into a grant, which may write anything behind the tail.
+    /// Opens a grant, which may write anything behind the tail: takes the window away.
     #[inline(always)]
-    pub(crate) fn lend_ahead(&mut self) -> Lent {
-        Lent(std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail)))
+    pub(crate) fn lend_ahead(&mut self) {
+        self.lent = self.ahead.lend(self.tail);
     }
 
-    /// [`Producer::commit`] of a grant of `granted` bytes, which returns the state of the lines
-    /// ahead. If the whole grant is committed, nothing was written behind its record.
+    /// [`Producer::commit`] of a grant of `granted` bytes. If the whole grant is committed, nothing
+    /// was written behind its record, so the window is as it was.
     #[inline(always)]
-    pub(crate) fn commit_grant(&mut self, lent: Lent, granted: usize, header: Header) {
+    pub(crate) fn commit_grant(&mut self, granted: usize, header: Header) {
         if record_size(header.len as usize) == record_size(granted) {
-            self.ahead = lent.0;
+            self.ahead.give_back(self.lent);
         }
         // Through the mapping by which the payload was written.
         self.shared.data.end_parts(self.payload_offset() + header.len as usize);
@@ -328,7 +331,7 @@ impl<D: Data> Producer<D> {
     /// An empty batch, which begins at the tail.
     #[inline(always)]
     pub(crate) fn begin(&mut self) -> Staged {
-        Staged { tail: self.tail, withheld: 0, ahead: self.lend_ahead().0 }
+        Staged { tail: self.tail, withheld: 0, ahead: std::mem::replace(&mut self.ahead, Ahead::nothing(self.tail)) }
     }
 
     /// Adds the record at the batch's tail to the batch, invisible until [`Producer::publish`].
@@ -387,10 +390,6 @@ impl<D: Data> Producer<D> {
         position.wrapping_sub(self.tail) as usize
     }
 }
-
-/// The state of the lines ahead, while a grant is open.
-#[derive(Debug)]
-pub(crate) struct Lent(Ahead);
 
 impl Staged {
     /// The position of the batch's next record.
