@@ -191,6 +191,22 @@ fn payload_len(payload: &[u8]) -> Result<u32> {
     }
 }
 
+/// The first of some encoded frames of the short form: its header, and the bytes it takes.
+#[cfg(feature = "transports")]
+#[inline]
+pub(crate) fn first_encoded(frames: &[u8]) -> Result<(Header, usize)> {
+    // No error is made before there is one: it would have to be dropped for every frame.
+    let Some(head) = frames.first_chunk() else {
+        return Err(Error::Corrupt { what: "encoded frames: cut off" });
+    };
+    let (header, header_len) = Header::from_bytes(head)?;
+    let end = SHORT + padded(header.len as usize);
+    if header_len != SHORT || frames.len() < end {
+        return Err(Error::Corrupt { what: "encoded frames: cut off, or not of the short form" });
+    }
+    Ok((header, end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,8 @@ pub(crate) mod value;
 
 pub(crate) use decode::Step;
 pub use decode::{Decoder, Event, OnCorrupt, Stats};
+#[cfg(feature = "transports")]
+pub(crate) use encode::first_encoded;
 pub use encode::{Form, Frame, Head, padding};
 pub(crate) use fragment::Lost;
 pub use fragment::{Fragments, Reassembler, fragments};

@@ -113,6 +113,18 @@ impl StagedNumbers {
         seq
     }
 
+    /// Takes the number of this header as the batch's next of its stream.
+    #[cfg(feature = "transports")]
+    #[inline]
+    pub(crate) fn stage_as(&mut self, sequencer: &Sequencer, header: Header) -> u32 {
+        if header.is_control() {
+            return 0;
+        }
+        let staged = if header.stream == 0 { &mut self.zero } else { self.others.entry(header.stream).or_insert(0) };
+        *staged = header.seq.wrapping_add(1).wrapping_sub(sequencer.next(header.stream));
+        header.seq
+    }
+
     /// Counts the whole batch as sent.
     #[inline]
     pub(crate) fn commit(&mut self, sequencer: &mut Sequencer) {

@@ -260,6 +260,28 @@ macro_rules! send_calls {
                 self.try_send_batch(std::iter::once(first).chain(payloads))
             }
 
+            /// Sends encoded frames of the short form, one after the other, as many as there is room
+            /// for. They keep their numbers, and become visible at once. Waits until the first can be
+            /// sent; returns the bytes of those that were.
+            #[cfg(feature = "transports")]
+            pub(crate) fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+                let (first, _) = $crate::frame::first_encoded(frames)?;
+                self.room(self.$($bytes).+.tail(), first.len as usize, deadline)?;
+                let mut batch = self.batch();
+                let mut end = 0;
+                while end < frames.len() {
+                    match batch.push_encoded(&frames[end..]) {
+                        Ok(bytes) => end += bytes,
+                        Err(error) if end == 0 => return Err(error),
+                        Err(_) => break, // the next call says what it is
+                    }
+                }
+                if end > 0 {
+                    batch.commit();
+                }
+                Ok(end)
+            }
+
             #[inline(always)]
             fn check_call(&self, len: usize) -> Result<()> {
                 self.attachment.check_send()?;
@@ -380,13 +402,33 @@ macro_rules! send_calls {
                 self.put(header.checked()?, payload)
             }
 
+            /// Adds the first of some encoded frames, with its number, and returns its bytes.
+            #[cfg(feature = "transports")]
+            #[inline]
+            fn push_encoded(&mut self, frames: &[u8]) -> Result<usize> {
+                let (header, end) = $crate::frame::first_encoded(frames)?;
+                let (header, payload) = (header.checked()?, &frames[$crate::frame::SHORT..][..header.len as usize]);
+                self.put_numbered(header, payload, |staged, sequencer| staged.stage_as(sequencer, header))?;
+                Ok(end)
+            }
+
             #[inline(always)]
             fn put(&mut self, header: Header, payload: &[u8]) -> Result<()> {
+                self.put_numbered(header, payload, |staged, sequencer| staged.stage(sequencer, header))
+            }
+
+            #[inline(always)]
+            fn put_numbered(
+                &mut self,
+                header: Header,
+                payload: &[u8],
+                number: impl FnOnce(&mut StagedNumbers, &Sequencer) -> u32,
+            ) -> Result<()> {
                 let (tail, len) = (self.staged.tail(), payload.len());
                 self.producer.try_room_at(tail, len)?;
                 let producer = &mut *self.producer;
                 producer.$($bytes).+.write(tail, payload);
-                let number = producer.staged_numbers.stage(&producer.sequencer, header);
+                let number = number(&mut producer.staged_numbers, &producer.sequencer);
                 producer.$($bytes).+.stage(&mut self.staged, header.sent(len, number));
                 self.frames += 1;
                 self.bytes += len as u64;

@@ -93,7 +93,7 @@ pub trait FrameSender: Send {
     /// Sends encoded frames unchanged; they are one after the other in the short form, as in a byte
     /// ring. Returns the number of bytes sent, at least one frame. The frames keep their sequence
     /// numbers and are not collected: all are passed to the kernel, except perhaps the rest of the
-    /// last one. Returns 0 if this transport cannot send encoded frames
+    /// last one; in a ring they become visible at once. Returns 0 if this transport cannot send encoded frames
     /// ([`FrameSender::takes_encoded`]): send them one by one.
     ///
     /// # Errors
@@ -118,11 +118,13 @@ pub trait FrameSender: Send {
         Ok(0)
     }
 
-    /// Whether [`FrameSenderExt::send_encoded`] is supported: over byte streams.
+    /// Whether [`FrameSenderExt::send_encoded`] is supported: over byte streams, and into byte rings.
     ///
     /// ```
     /// use slipring::transport::{FrameSender, pipe, ring, stream::Options};
     /// let (tx, _rx) = slipring::spsc::pair(4096)?;
+    /// assert!(ring::Sender::from(tx).takes_encoded());
+    /// let (tx, _rx) = slipring::mpmc::pair(4, 64)?;
     /// assert!(!ring::Sender::from(tx).takes_encoded());
     /// assert!(pipe::pair(&Options::new())?.0.takes_encoded());
     /// # Ok::<(), slipring::Error>(())

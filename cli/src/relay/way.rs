@@ -329,6 +329,10 @@ impl<'a> Way<'a> {
             self.reports.add(format_args!("{}: a frame of the reserved kind {kind:#06x} is skipped", self.names[0]));
             return Ok(());
         }
+        if self.encoded && !frame.header.is_control() {
+            // A byte ring numbers it as those that go at once.
+            tx.number_from(frame.header.stream, frame.header.seq);
+        }
         match tx.try_send(frame.header, frame.payload) {
             Err(Error::Full) => {
                 self.patiently(self.grace(), |until| tx.send_deadline(frame.header, frame.payload, until))?;

@@ -354,6 +354,19 @@ fn a_rings_sequence_numbers_are_kept_and_their_start_is_no_gap() {
 }
 
 #[test]
+fn a_byte_ring_gets_the_sequence_numbers_of_the_ring_before_it() {
+    let place = Place::new();
+    for kind in ["spsc", "mpsc"] {
+        place.feed("send ring:from", b"1\n2\n3\n4\n5\n").succeeds();
+        place.run("recv ring:from --count 2").succeeds();
+        place.run(&format!("relay ring:from ring:{kind}?kind={kind}")).succeeds();
+        let frames = place.run(&format!("recv ring:{kind}?kind={kind} --json")).succeeds().text();
+        let number = |line: &str| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap();
+        assert_eq!(frames.lines().map(number).collect::<Vec<_>>(), [2, 3, 4], "{kind}: {frames}");
+    }
+}
+
+#[test]
 fn a_relay_over_tcp_reconnects_to_a_restarted_receiver() {
     let place = Place::new();
     let address = unused_address();

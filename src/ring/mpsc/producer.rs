@@ -321,6 +321,12 @@ impl Producer {
         self.inner.send_batch_deadline(payloads, deadline)
     }
 
+    /// As [`spsc::Producer::send_encoded`].
+    #[cfg(feature = "transports")]
+    pub(crate) fn send_encoded(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+        self.inner.send_encoded(frames, deadline)
+    }
+
     fill_level!(
         "Bytes in this lane, headers included: sent and not yet released.",
         |tx| tx.inner.core.shared().observe(),

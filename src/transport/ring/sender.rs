@@ -231,6 +231,19 @@ impl FrameSender for Sender {
         }
     }
 
+    fn send_encoded_until(&mut self, frames: &[u8], deadline: Deadline) -> Result<usize> {
+        match self.end()? {
+            SendingEnd::Spsc(producer) => producer.send_encoded(frames, deadline),
+            SendingEnd::Mpsc(producer) => producer.send_encoded(frames, deadline),
+            SendingEnd::Broadcast(publisher) => publisher.send_encoded(frames, deadline),
+            SendingEnd::Mpmc(_) | SendingEnd::Latest(_) => Ok(0),
+        }
+    }
+
+    fn takes_encoded(&self) -> bool {
+        matches!(self.end, Some(SendingEnd::Spsc(_) | SendingEnd::Mpsc(_) | SendingEnd::Broadcast(_)))
+    }
+
     fn number_from(&mut self, stream: u16, seq: u32) -> bool {
         match &mut self.end {
             Some(SendingEnd::Spsc(producer)) => producer.number_from(stream, seq),

@@ -2,7 +2,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::*;
-use crate::frame::{Event, Header};
+use crate::frame::{Event, Form, Frame, Header};
 use crate::os::poll::{self, Ready};
 use crate::ring::broadcast::{self, LossySubscriber, SlowPolicy, Start};
 use crate::ring::{Options, Ring, mpmc, mpsc, spsc};
@@ -213,4 +213,45 @@ fn a_strangers_frames_are_checked_for_gaps() {
     assert!(matches!(rx.try_recv(), Err(Error::Empty)));
     assert!(matches!(rx.recv_deadline(Duration::from_millis(5)), Err(Error::Timeout)));
     assert!(rx.with_doorbell().is_err());
+}
+
+#[test]
+fn encoded_frames_keep_their_numbers_in_byte_rings_and_those_without_room_are_not_sent() {
+    let mut frames = Vec::new();
+    let header = |stream, seq| Header { stream, seq, ..Header::new(0x0107, 64).unwrap() };
+    let headers = [header(0, 7), header(3, 90), header(0, 9), header(3, 91)];
+    headers.iter().for_each(|header| Frame::new(*header, &[3; 64]).unwrap().encode(Form::Short, &mut frames).unwrap());
+    let now = Duration::ZERO;
+    for options in [Options::spsc(4096), Options::mpsc(4096, 2), Options::broadcast(4096)] {
+        let ring = Ring::create_anonymous(&options).unwrap();
+        let mut rx = Receiver::attach(&ring).unwrap();
+        let mut tx = Sender::attach(&ring).unwrap();
+        assert!(tx.takes_encoded());
+        assert_eq!(tx.send_encoded(&frames, now).unwrap(), 4 * 80);
+        tx.send(header(3, 0), b"").unwrap();
+        for expected in headers {
+            let Event::Frame(frame) = rx.recv_deadline(now).unwrap() else { panic!("{:?}", ring.kind()) };
+            assert_eq!((frame.header, frame.payload), (expected, &[3; 64][..]));
+        }
+        let Event::Frame(frame) = rx.recv_deadline(now).unwrap() else { panic!("{:?}", ring.kind()) };
+        assert_eq!(frame.header.seq, 92, "the numbers continue");
+        rx.release();
+        // A frame of 4000 bytes leaves room for one more.
+        tx.try_send(header(0, 0), &[0; 3920]).unwrap();
+        assert_eq!(tx.send_encoded(&frames, now).unwrap(), 80);
+        assert!(matches!(tx.send_encoded(&frames[80..], now), Err(Error::Timeout)));
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.header.seq == 10));
+        assert!(matches!(rx.try_recv().unwrap(), Event::Frame(frame) if frame.header.seq == 7));
+        assert!(matches!(rx.try_recv(), Err(Error::Empty)));
+        // What is no frame ends what is sent.
+        assert_eq!(tx.send_encoded(&frames[..2 * 80 + 7], now).unwrap(), 2 * 80);
+        assert!(matches!(tx.send_encoded(&frames[..79], now), Err(Error::Corrupt { .. })));
+        let reserved = [&frames[..8], &[1, 0], &frames[10..80]].concat();
+        assert!(matches!(tx.send_encoded(&reserved, now), Err(Error::Invalid { .. })));
+    }
+    for options in [Options::mpmc(8, 64), Options::latest(2, 64)] {
+        let mut tx = Sender::attach(&Ring::create_anonymous(&options).unwrap()).unwrap();
+        assert!(!tx.takes_encoded());
+        assert_eq!(tx.send_encoded(&frames, now).unwrap(), 0);
+    }
 }

@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use super::core::Core;
 use super::{BATCH, NOT_YOURS, is_ours_to_say};
 use crate::error::{Error, Result};
-use crate::frame::{Form, Frame, Header, SHORT, padded};
+use crate::frame::{Form, Frame, Header, SHORT, first_encoded, padded};
 use crate::os::bytes::PIPE_BUF;
 use crate::transport::stream::Wait;
 
@@ -119,13 +119,8 @@ impl Core {
 
 /// The header and the size of the first of some encoded frames.
 fn encoded(frames: &[u8], max: usize) -> Result<(Header, usize)> {
-    let head = frames.first_chunk().ok_or(Error::Corrupt { what: "encoded frames: cut off" })?;
-    let (header, header_len) = Header::from_bytes(head)?;
-    let (len, end) = (header.len as usize, SHORT + padded(header.len as usize));
-    if header_len != SHORT || frames.len() < end {
-        return Err(Error::Corrupt { what: "encoded frames: cut off, or not of the short form" });
-    }
-    match len > max {
+    let (header, end) = first_encoded(frames)?;
+    match header.len as usize > max {
         true => Err(Error::TooLarge { max }),
         false if is_ours_to_say(header.checked()?) => Err(NOT_YOURS),
         false => Ok((header, end)),
