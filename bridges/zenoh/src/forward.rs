@@ -1,14 +1,14 @@
 //! Passing frames on, in either direction.
 //!
 //! Frames are collected while they arrive, and sent when they pause. Out of a ring, all frames that
-//! are there go in one sample. Gaps are passed on, not only counted: into a byte ring by the
+//! are there go in one sample; into a byte ring, those of a sample become visible at once. Gaps are passed on, not only counted: into a byte ring by the
 //! numbers of the frames, on a key by positions.
 
 use std::time::{Duration, Instant};
 
 use slipring::endpoint::Endpoint;
-use slipring::frame::{Event, Flags, Frame, Sequencer};
-use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt};
+use slipring::frame::{Event, Flags, Frame, Header, Sequencer};
+use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, Released};
 use slipring::{Deadline, Error};
 use slipring_zenoh::{Policy, Receiver, Sender};
 use zenoh::Session;
@@ -281,13 +281,35 @@ impl Way<'_> {
 
     fn pump_in(&mut self, rx: &mut Receiver, tx: &mut dyn FrameSender, numbers: &mut Numbers) -> Outcome<End> {
         let mut is_flushed = true;
+        // As they are, into a byte ring. A byte stream would take the numbers of another sender for
+        // no gap.
+        let in_runs = self.options.count.is_none() && tx.takes_encoded() && tx.number_from(0, numbers.next.next(0));
         let there = |error: Error, name: &str| Failure::from(error).at(name);
         loop {
             if self.is_enough() || self.stop.asked() {
                 return Ok(End::Stopped);
             }
+            let mut waited = false;
+            if in_runs && !numbers.is_mixed {
+                let frames = rx.frames(is_flushed.then(|| Deadline::after(SLICE)));
+                waited = is_flushed;
+                if !frames.is_empty() {
+                    match tx.send_encoded(frames, Duration::ZERO) {
+                        // DST is full: the first frame is passed on by itself.
+                        Ok(0) | Err(Error::Timeout) => {}
+                        Ok(sent) => {
+                            let Released { frames, payload } =
+                                rx.release_frames(sent, |stream, seq| numbers.passed(stream, seq));
+                            self.count(frames, payload);
+                            is_flushed = false;
+                            continue;
+                        }
+                        Err(error) => return Err(self.lost(&error)),
+                    }
+                }
+            }
             let senders = rx.senders();
-            let received = if is_flushed { rx.recv_deadline(SLICE) } else { rx.try_recv() };
+            let received = if is_flushed && !waited { rx.recv_deadline(SLICE) } else { rx.try_recv() };
             match received {
                 Ok(Event::Frame(frame)) => {
                     self.pass_on(tx, frame, senders, numbers)?;
@@ -296,7 +318,7 @@ impl Way<'_> {
                 Ok(Event::Duplicate { frame, .. }) => {
                     self.tally.duplicates += 1;
                     let flags = frame.header.flags | Flags::REDELIVERED;
-                    let frame = Frame { header: slipring::frame::Header { flags, ..frame.header }, ..frame };
+                    let frame = Frame { header: Header { flags, ..frame.header }, ..frame };
                     self.pass_on(tx, frame, senders, numbers)?;
                     is_flushed = false;
                 }
@@ -306,6 +328,7 @@ impl Way<'_> {
                     self.gap(stream, missing.into());
                 }
                 Ok(Event::Skipped { bytes, what }) => self.skipped(bytes, what),
+                Err(Error::Empty) if waited => self.idle(&self.options.names[0])?,
                 Err(Error::Empty) => match tx.flush(Deadline::after(SLICE)) {
                     Err(Error::Timeout) => self.idle(&self.options.names[1])?,
                     flushed => {
@@ -356,15 +379,16 @@ impl Way<'_> {
                     }
                     sent = tx.send_deadline(header, frame.payload, SLICE);
                 }
-                Err(error) => {
-                    let text = format_args!("{error}; frames that were received are lost");
-                    return Err(Failure::new(LOST, text).at(&self.options.names[1]));
-                }
+                Err(error) => return Err(self.lost(&error)),
             }
         }
         numbers.sent(header);
         self.count(1, frame.payload.len() as u64);
         Ok(())
+    }
+
+    fn lost(&self, error: &Error) -> Failure {
+        Failure::new(LOST, format_args!("{error}; frames that were received are lost")).at(&self.options.names[1])
     }
 
     /// Opens one side, in slices, so that a signal ends the wait. `None` after a signal.
@@ -449,7 +473,13 @@ impl Numbers {
         (wanted != next).then_some(wanted)
     }
 
-    fn sent(&mut self, header: slipring::frame::Header) {
+    /// Frames of `stream` were passed on with the numbers that they came with, up to `next`.
+    fn passed(&mut self, stream: u16, next: u32) {
+        self.next.advance(stream, next.wrapping_sub(self.next.next(stream)));
+        self.skipped.remove(&stream);
+    }
+
+    fn sent(&mut self, header: Header) {
         if !header.is_control() {
             self.next.advance(header.stream, 1);
         }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use slipring::frame::{Event, Flags, Header, control};
+use slipring::transport::Released;
 use slipring::{Error, Result};
 
 use crate::wire::{Found, OPENING, Opening, frame_at};
@@ -114,6 +115,38 @@ struct Current {
     missing: u64,
     /// Frames at the beginning that came before.
     repeated: u64,
+    run: Run,
+}
+
+/// Frames of a sample, one after the other, before which there is nothing to tell.
+#[derive(Default)]
+struct Run {
+    /// Where the last of them ends, in the sample.
+    end: usize,
+    frames: u64,
+    payload: u64,
+    /// The number that follows, whenever the stream changes.
+    next: Vec<(u16, u32)>,
+}
+
+impl Run {
+    /// Adds a frame that begins at the end, if it is one of those.
+    #[inline]
+    fn goes_on(&mut self, found: &Found, one: &Talker) -> bool {
+        let Header { stream, seq, len, .. } = found.header;
+        if !found.is_short || found.header.is_control() {
+            return false;
+        }
+        match self.next.last_mut() {
+            Some((last, next)) if *last == stream => *next = seq.wrapping_add(1),
+            _ if one.resumed.get(stream).is_some() => return false,
+            _ => self.next.push((stream, seq.wrapping_add(1))),
+        }
+        self.end = found.end;
+        self.frames += 1;
+        self.payload += u64::from(len);
+        true
+    }
 }
 
 /// The current event.
@@ -168,7 +201,7 @@ impl Inbox {
         if let State::Lost(_) = one.state {
             one.state = State::Open; // it is back, whatever Zenoh says
         }
-        self.current = Some(Current { bytes, at: OPENING, talker, opening, missing, repeated });
+        self.current = Some(Current { bytes, at: OPENING, talker, opening, missing, repeated, run: Run::default() });
     }
 
     /// The sender of a sample, remembered or new. `None` if there are too many.
@@ -259,6 +292,60 @@ impl Inbox {
         }
         self.ended = false;
         Some(if std::mem::take(&mut self.died) { Error::PeerDead } else { Error::Closed })
+    }
+
+    /// Whether everything that was accepted has been passed on.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        if self.current.as_ref().is_some_and(|current| current.at == current.bytes.get().len()) {
+            (self.current, self.step) = (None, None);
+        }
+        self.current.is_none() && self.step.is_none() && !(self.ended && self.open() == 0)
+    }
+
+    /// The frames of the sample that come next, encoded, up to the first one before which there is
+    /// something to tell, and that is not of the short form.
+    pub(crate) fn run(&mut self) -> &[u8] {
+        if self.current.is_some() {
+            self.step = None;
+        }
+        let Some(current) = &mut self.current else { return &[] };
+        let Current { at, ref opening, missing, repeated, .. } = *current;
+        let bytes = current.bytes.get();
+        let one = &self.talkers[current.talker];
+        let mut run = Run { end: at, ..Run::default() };
+        if !opening.repeats && missing == 0 && repeated == 0 {
+            while run.end < bytes.len() {
+                match frame_at(bytes, run.end) {
+                    Ok(found) if run.goes_on(&found, one) => {}
+                    _ => break, // the next event says what it is
+                }
+            }
+        }
+        current.run = run;
+        let end = current.run.end;
+        &current.bytes.get()[at..end]
+    }
+
+    /// The first `len` bytes of [`Inbox::run`], whole frames, have been passed on. `next` is told the
+    /// number that follows on each stream.
+    pub(crate) fn release_run(&mut self, len: usize, mut next: impl FnMut(u16, u32)) -> Released {
+        let Some(current) = &mut self.current else { return Released::default() };
+        let one = &mut self.talkers[current.talker];
+        let end = current.at + len;
+        if end < current.run.end {
+            let bytes = current.bytes.get();
+            let mut run = Run { end: current.at, ..Run::default() };
+            while run.end < end && frame_at(bytes, run.end).is_ok_and(|found| run.goes_on(&found, one)) {}
+            current.run = run;
+        }
+        let run = std::mem::take(&mut current.run);
+        current.at = run.end;
+        one.position = one.position.map(|position| position + run.frames);
+        for (stream, number) in run.next {
+            one.next.set(stream, number);
+            next(stream, number);
+        }
+        Released { frames: run.frames, payload: run.payload }
     }
 
     /// Makes the next event the current one; false if more samples are needed.
@@ -540,6 +627,49 @@ mod tests {
             one.state = State::Ended;
         }
         assert_eq!(all(&mut inbox, sample(2, 0, 0, &[(0, 0, NEW)], false)), [Saw::Frame(0)]);
+    }
+
+    #[test]
+    fn frames_with_nothing_to_tell_between_them_are_passed_on_together() {
+        const SIZE: usize = 16 + 8;
+        let mut inbox = Inbox::default();
+        inbox.accept(sample(1, 5, 0, &[(0, 0, NEW), (3, 7, NEW), (0, 1, NEW)], true));
+        assert_eq!(inbox.run().len(), 3 * SIZE);
+        assert_eq!(inbox.release_run(SIZE, |_, _| {}), Released { frames: 1, payload: 4 });
+        assert_eq!(inbox.run().len(), 2 * SIZE);
+        assert!(inbox.advance(), "the next frame may come by itself");
+        assert_eq!(inbox.run().len(), SIZE);
+        assert_eq!(inbox.release_run(SIZE, |_, _| {}), Released { frames: 1, payload: 4 });
+        assert!(inbox.run().is_empty() && !inbox.is_idle(), "the end comes next");
+        assert!(!inbox.advance());
+        assert!(matches!(inbox.end(), Some(Error::Closed)));
+        // Of another sender of the source a first frame is missing, of a stream behind other frames.
+        inbox.accept(sample(2, 5, 0, &[(0, 2, NEW), (0, 3, NEW), (3, 9, NEW), (3, 10, NEW)], false));
+        let mut seen = Vec::new();
+        while !inbox.is_idle() {
+            let run = inbox.run().len();
+            if run > 0 {
+                seen.push(Err(inbox.release_run(run, |_, _| {}).frames));
+            } else {
+                assert!(inbox.advance());
+                seen.push(Ok(match inbox.event().unwrap() {
+                    Event::Frame(frame) => Saw::Frame(frame.header.seq),
+                    Event::Gap { expected, found, .. } => Saw::Gap(expected, found),
+                    event => panic!("{event:?}"),
+                }));
+            }
+        }
+        assert_eq!(seen, [Ok(Saw::Frame(2)), Err(1), Ok(Saw::Gap(8, 9)), Err(2)]);
+        // What is missing before a sample, and what comes twice.
+        inbox.accept(sample(2, 5, 6, &[(0, 6, NEW)], false));
+        assert!(inbox.run().is_empty());
+        assert!(inbox.advance() && matches!(inbox.event(), Ok(Event::Gap { expected: 4, found: 6, .. })));
+        assert_eq!(inbox.run().len(), SIZE);
+        inbox.release_run(SIZE, |_, _| {});
+        inbox.accept(sample(2, 5, 6, &[(0, 6, NEW), (0, 7, NEW)], false));
+        assert!(inbox.run().is_empty());
+        assert!(inbox.advance() && matches!(inbox.event(), Ok(Event::Duplicate { .. })));
+        assert_eq!(inbox.run().len(), SIZE);
     }
 
     #[test]

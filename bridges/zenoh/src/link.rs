@@ -46,6 +46,9 @@ impl Link {
         if self.config.is_none() {
             set(&mut config, "scouting/multicast/enabled", &self.scout.to_string())?;
             set(&mut config, "listen/endpoints", "[]")?;
+            // Sixteen samples may wait for the network, not two: a sender that waits for room wakes up
+            // for each of them.
+            set(&mut config, "transport/link/tx/queue/size/data", "16")?;
             let retry = "{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }";
             set(&mut config, "connect/retry", retry)?;
         } else if self.scout {

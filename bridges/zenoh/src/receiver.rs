@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slipring::frame::Event;
-use slipring::transport::{Capabilities, FrameReceiver};
+use slipring::transport::{Capabilities, FrameReceiver, Released};
 use slipring::{Deadline, Error, Result};
 use zenoh::key_expr::KeyExpr;
 use zenoh::pubsub::Subscriber;
@@ -103,6 +103,41 @@ impl Receiver {
         self.queue.dropped()
     }
 
+    /// The frames of one sample that come next, encoded, as
+    /// [`FrameSenderExt::send_encoded`](slipring::transport::FrameSenderExt::send_encoded) accepts
+    /// them; waits for them until the deadline, if there is one. They stay until
+    /// [`Receiver::release_frames`]. Empty if there is none, if the next event is another one (a
+    /// gap, an end, a frame of the long form), and while several senders are open, whose numbers
+    /// are not one sequence: [`FrameReceiver::try_recv`] says what it is.
+    pub fn frames(&mut self, deadline: Option<Deadline>) -> &[u8] {
+        while self.inbox.is_idle() {
+            let wake = self.inbox.next_forgetting(self.patience).map(Deadline::at);
+            let until = deadline.map(|deadline| wake.map_or(deadline, |wake| deadline.min(wake)));
+            match self.queue.pop(until) {
+                Some(arrival) => self.take(arrival),
+                None => return &[],
+            }
+        }
+        if self.inbox.open() == 1 { self.inbox.run() } else { &[] }
+    }
+
+    /// Releases the first `bytes` of [`Receiver::frames`], which are whole frames. `next` is called
+    /// with each of their streams and the number that follows there.
+    pub fn release_frames(&mut self, bytes: usize, next: impl FnMut(u16, u32)) -> Released {
+        self.inbox.release_run(bytes, next)
+    }
+
+    fn take(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Sample(bytes) => self.inbox.accept(Bytes::new(bytes)),
+            Arrival::Token { epoch, is_alive } => self.inbox.token(epoch, is_alive, Instant::now()),
+            Arrival::Question(query) => {
+                // Behind all samples that were sent before it. The sender may have left.
+                let _ = query.reply(query.key_expr().clone(), Vec::new()).wait();
+            }
+        }
+    }
+
     /// Makes the next event the current one. `None`: without waiting.
     fn advance(&mut self, deadline: Option<Deadline>) -> Result<()> {
         loop {
@@ -115,12 +150,7 @@ impl Receiver {
             let wake = self.inbox.next_forgetting(self.patience).map(Deadline::at);
             let until = deadline.map(|deadline| wake.map_or(deadline, |wake| deadline.min(wake)));
             match self.queue.pop(until) {
-                Some(Arrival::Sample(bytes)) => self.inbox.accept(Bytes::new(bytes)),
-                Some(Arrival::Token { epoch, is_alive }) => self.inbox.token(epoch, is_alive, Instant::now()),
-                Some(Arrival::Question(query)) => {
-                    // Behind all samples that were sent before it. The sender may have left.
-                    let _ = query.reply(query.key_expr().clone(), Vec::new()).wait();
-                }
+                Some(arrival) => self.take(arrival),
                 None => {
                     self.inbox.forget_the_lost(Instant::now(), self.patience);
                     if let Some(end) = self.inbox.end() {

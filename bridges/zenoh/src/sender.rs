@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use slipring::frame::{Form, Frame, Header, Sequencer, control};
+use slipring::frame::{Form, Frame, Header, SHORT, Sequencer, control};
 use slipring::transport::{Capabilities, FrameSender};
 use slipring::{Deadline, Error, Result};
 use zenoh::handlers::FifoChannelHandler;
@@ -20,11 +20,11 @@ use crate::wire::{OPENING, Opening, frame_at};
 use crate::{CAPABILITIES, OWN, Policy, failed};
 
 /// Bytes of frames in one sample. With the rest of a message it fits into one batch of Zenoh.
-const SAMPLE: usize = 48 << 10;
+const SAMPLE: usize = 63 << 10;
 /// With [`Policy::Block`], a sender asks its receivers after so many bytes, and sends no more than
 /// twice as many before they have answered. That is less than the network buffers of a connection
 /// hold.
-const WINDOW: usize = 512 << 10;
+const WINDOW: usize = 1 << 20;
 /// How long the answer may take. If the receivers are lost, Zenoh ends the question at once.
 const ANSWER: Duration = Duration::from_secs(24 * 3600);
 /// How long a closing sender waits for its receivers, without a deadline.
@@ -112,7 +112,6 @@ impl Sender {
         matching.set(publisher.matching_status().wait().map_err(failed)?.matching());
         let epoch = random();
         let token = session.liveliness().declare_token(format!("{key}/{OWN}/{epoch:016x}")).wait().map_err(failed)?;
-        let sample = Vec::with_capacity(OPENING + SAMPLE);
         Ok(Sender {
             session: session.clone(),
             key: key.to_owned(),
@@ -125,7 +124,7 @@ impl Sender {
             keeps_numbers: false,
             sequencer: Sequencer::new(),
             position: 0,
-            sample,
+            sample: Vec::new(),
             first: Header::PLAIN,
             frames: 0,
             is_closed: false,
@@ -198,7 +197,7 @@ impl Sender {
         };
         let header = Header { seq, ..header };
         if self.sample.is_empty() {
-            self.begin(header)?;
+            self.begin(header, SAMPLE)?;
         }
         let form = if stamp == 0 { Form::Short } else { Form::Long };
         let at = self.sample.len();
@@ -206,22 +205,23 @@ impl Sender {
         if !is_control {
             self.frames += 1;
             self.sequencer.advance(header.stream, seq.wrapping_add(1).wrapping_sub(self.sequencer.next(header.stream)));
-            self.remember(header.stream, at);
+            self.remember(header.stream, &self.sample[at..]);
         }
         Ok(())
     }
 
-    fn remember(&mut self, stream: u16, at: usize) {
+    fn remember(&self, stream: u16, encoded: &[u8]) {
         if let Some(last) = &self.last {
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             let frame = last.frames.entry(stream).or_default();
             frame.clear();
-            frame.extend_from_slice(&self.sample[at..]);
+            frame.extend_from_slice(encoded);
         }
     }
 
-    /// Begins a sample, whose first frame has this header.
-    fn begin(&mut self, first: Header) -> Result<()> {
+    /// Begins a sample for `len` bytes of frames, the first of which has this header.
+    fn begin(&mut self, first: Header, len: usize) -> Result<()> {
+        self.sample.reserve_exact(OPENING + len);
         let (epoch, position, source) = (self.epoch, self.position, self.source);
         self.first = first;
         Opening { epoch, position, source, stream: first.stream, first_seq: first.seq, repeats: false }
@@ -237,7 +237,7 @@ impl Sender {
         if let Some(last) = &self.last {
             last.lock().unwrap_or_else(PoisonError::into_inner).position = self.position;
         }
-        let sample = std::mem::replace(&mut self.sample, Vec::with_capacity(OPENING + SAMPLE));
+        let sample = std::mem::take(&mut self.sample); // Zenoh keeps it
         self.unasked += sample.len();
         self.publisher.put(sample).wait().map_err(failed)?;
         if self.policy == Policy::Block && self.unasked >= WINDOW {
@@ -352,17 +352,12 @@ impl FrameSender for Sender {
             if end > 0 && found.end > SAMPLE {
                 break;
             }
-            if end == 0 {
-                self.begin(found.header)?;
-            }
             self.frames += u64::from(!found.header.is_control());
-            if self.last.is_some() {
-                let at = self.sample.len();
-                self.sample.extend_from_slice(&frames[end..found.end]);
-                self.remember(found.header.stream, at);
-                self.sample.truncate(at);
-            }
+            self.remember(found.header.stream, &frames[end..found.end]);
             end = found.end;
+        }
+        if end > 0 {
+            self.begin(frame_at(frames, 0)?.header, end)?;
         }
         self.sample.extend_from_slice(&frames[..end]);
         self.put()?;
@@ -385,7 +380,7 @@ impl FrameSender for Sender {
         if self.policy == Policy::Block {
             self.confirm(deadline)?; // before BYE, after which a receiver may leave
         }
-        self.begin(Header { seq: self.sequencer.next(0), ..Header::PLAIN })?;
+        self.begin(Header { seq: self.sequencer.next(0), ..Header::PLAIN }, SHORT)?;
         Frame::new(Header::control(control::BYE, 0)?, &[])?.encode(Form::Short, &mut self.sample)?;
         self.put()?;
         self.is_closed = true;

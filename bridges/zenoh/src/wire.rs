@@ -88,6 +88,8 @@ const NO_OPENING: Error = Error::Corrupt { what: "sample: does not begin with a 
 pub(crate) struct Found {
     pub(crate) header: Header,
     pub(crate) stamp: u64,
+    /// In the form that byte rings have.
+    pub(crate) is_short: bool,
     /// The beginning of the payload, and the beginning of the next frame.
     pub(crate) payload: usize,
     pub(crate) end: usize,
@@ -104,10 +106,13 @@ impl Found {
 ///
 /// # Errors
 /// [`Error::Corrupt`], [`Error::Incompatible`].
+#[inline]
 pub(crate) fn frame_at(sample: &[u8], at: usize) -> Result<Found> {
     const CUT: Error = Error::Corrupt { what: "sample: ends inside a frame" };
     let rest = &sample[at..];
-    let (header, header_len) = Header::from_bytes(rest.first_chunk().ok_or(CUT)?)?;
+    // No error is made before there is one: it would have to be dropped for every frame.
+    let Some(head) = rest.first_chunk() else { return Err(CUT) };
+    let (header, header_len) = Header::from_bytes(head)?;
     let len = header_len + header.len as usize;
     let payload = at + header_len;
     let end = payload + padded(header.len as usize);
@@ -118,7 +123,7 @@ pub(crate) fn frame_at(sample: &[u8], at: usize) -> Result<Found> {
         true => Frame::from_message(&rest[..len], DEFAULT_MAX_PAYLOAD)?.stamp,
         false => 0,
     };
-    Ok(Found { header, stamp, payload, end })
+    Ok(Found { header, stamp, is_short: header_len == SHORT, payload, end })
 }
 
 #[cfg(test)]
