@@ -1,20 +1,22 @@
 //! What the bridge costs beside a bare `put` and subscriber of Zenoh, and beside TCP, from process to
-//! process over loopback: nanoseconds for a batch of 64 frames of 64 bytes, and the trip of a single
-//! frame. All in one run, in turn.
+//! process over loopback: nanoseconds for a batch of 64 frames of 64 bytes, the processor time that
+//! all processes together and the bridges alone take for it, and the trip of a single frame. All in
+//! one run, in turn.
 //!
 //! `cargo build --release && cargo run --release --example cost`
 
 use std::error::Error;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use slipring::endpoint::Endpoint;
-use slipring::frame::{Event, Header};
-use slipring::transport::FrameSenderExt;
+use slipring::frame::{Event, Header, SHORT};
+use slipring::transport::{FrameSender, FrameSenderExt};
 use slipring::{Deadline, Options, spsc};
-use slipring_zenoh::Link;
+use slipring_zenoh::{Link, Policy};
 use zenoh::Wait;
 use zenoh::qos::CongestionControl;
 
@@ -29,8 +31,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// A way to measure, and what it returns: see [`Meter::figures`].
-type Way = fn(Load) -> Outcome<Vec<f64>>;
+/// A way to measure.
+type Way = fn(Load) -> Outcome<Figures>;
+
+/// What is measured, in nanoseconds.
+#[derive(Default)]
+struct Figures {
+    /// Of each single frame.
+    trips: Vec<f64>,
+    /// Of a batch.
+    time: f64,
+    /// Processor time of a batch, in all processes, and in those of the bridge.
+    work: f64,
+    bridging: f64,
+}
 
 /// What is sent: batch behind batch, or frames with pauses.
 #[derive(Clone, Copy, PartialEq)]
@@ -67,24 +81,47 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
 }
 
+/// Processor time that the threads of a process have taken, in nanoseconds.
+fn work_of(process: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let of_thread = |path: PathBuf| {
+        let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(|thread| of_thread(thread.path())).sum()
+}
+
 /// The receiving end of a load.
 struct Meter {
     load: Load,
-    start: Option<Instant>,
+    start: Option<(Instant, [f64; 2])>,
     frames: usize,
     trips: Vec<f64>,
+    /// The processes that take part besides this one, and those of the bridge.
+    parts: Arc<Mutex<[Vec<u32>; 2]>>,
 }
 
 impl Meter {
     fn new(load: Load) -> Self {
-        Meter { load, start: None, frames: 0, trips: Vec::with_capacity(SINGLES) }
+        Meter { load, start: None, frames: 0, trips: Vec::with_capacity(SINGLES), parts: Arc::default() }
+    }
+
+    fn add(&self, part: &Part, bridges: bool) {
+        self.parts.lock().unwrap()[usize::from(bridges)].push(part.0.id());
+    }
+
+    /// Processor time so far, of the bridges and of all others.
+    fn work(&self) -> [f64; 2] {
+        let parts = self.parts.lock().unwrap();
+        let [others, bridges] = parts.each_ref().map(|parts| parts.iter().map(|part| work_of(*part)).sum::<f64>());
+        [others + work_of(std::process::id()), bridges]
     }
 
     /// Takes frames; false after the last one.
     fn take(&mut self, frames: &[u8]) -> bool {
         for frame in frames.chunks_exact(LEN) {
             if self.start.is_none() {
-                self.start = Some(Instant::now());
+                self.start = Some((Instant::now(), self.work()));
                 continue;
             }
             if let (Load::Singles, Some(stamp)) = (self.load, frame.first_chunk()) {
@@ -95,10 +132,12 @@ impl Meter {
         self.frames < self.load.frames()
     }
 
-    /// Nanoseconds: of each single frame's trip, or one figure for a batch.
-    fn figures(&mut self) -> Vec<f64> {
-        let time = self.start.map_or(0.0, |start| start.elapsed().as_nanos() as f64);
-        if self.load == Load::Batches { vec![time / BATCHES as f64] } else { std::mem::take(&mut self.trips) }
+    fn figures(&mut self) -> Figures {
+        let Some((start, before)) = self.start else { return Figures::default() };
+        let time = start.elapsed().as_nanos() as f64 / BATCHES as f64;
+        let [others, bridging] = self.work();
+        let [others, bridging] = [others - before[0], bridging - before[1]].map(|work| work / BATCHES as f64);
+        Figures { trips: std::mem::take(&mut self.trips), time, work: others + bridging, bridging }
     }
 }
 
@@ -111,33 +150,63 @@ fn main() -> Outcome {
     };
     match what {
         "put" => put(at, load),
+        "send" => send(at, load),
         "produce" => produce(Path::new(at), load),
         _ => send_over_tcp(at, load),
     }
 }
 
 fn measure() -> Outcome {
-    let ways: [(&str, Way); 3] = [("zenoh, bare", bare), ("ring → zenoh → ring", chain), ("tcp:, frames", tcp)];
-    let (mut batches, mut trips): ([Vec<f64>; 3], [Vec<f64>; 3]) = Default::default();
+    let ways: [(&str, Way); 5] = [
+        ("zenoh, bare", bare),
+        ("ring → bridge → zenoh", from_ring),
+        ("zenoh → bridge → ring", to_ring),
+        ("ring → bridge → bridge → ring", chain),
+        ("tcp:, frames", tcp),
+    ];
+    let (mut batches, mut trips): ([Vec<Figures>; 5], [Vec<f64>; 5]) = Default::default();
     for round in 0..ROUNDS {
         for turn in 0..ways.len() {
             let way = (round + turn) % ways.len();
-            batches[way].extend(ways[way].1(Load::Batches)?);
-            trips[way].extend(ways[way].1(Load::Singles)?);
+            batches[way].push(ways[way].1(Load::Batches)?);
+            trips[way].extend(ways[way].1(Load::Singles)?.trips);
         }
     }
-    println!("|  | ns a batch of {BATCH} (lowest to highest) | M frames/s | trip of one frame, p50 | p99 |");
-    println!("|---|---|---|---|---|");
-    for (way, (batches, trips)) in ways.iter().zip(batches.iter_mut().zip(&mut trips)) {
-        batches.sort_by(f64::total_cmp);
+    println!(
+        "|  | µs a batch of {BATCH} (lowest to highest) | M frames/s | processor time, µs a batch | in the bridges | trip of one frame, p50 | p99 |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for (way, (batches, trips)) in ways.iter().zip(batches.iter().zip(&mut trips)) {
         trips.sort_by(f64::total_cmp);
-        let [low, median, high] = [0, ROUNDS / 2, ROUNDS - 1].map(|at| batches[at]);
+        let [low, median, high] = [0, ROUNDS / 2, ROUNDS - 1].map(|at| sorted(batches, |one| one.time)[at] / 1e3);
+        let [work, bridging] = [middle(batches, |one| one.work), middle(batches, |one| one.bridging)];
         let [p50, p99] = [50, 99].map(|percent| trips[trips.len() * percent / 100] / 1e3);
-        let frames = BATCH as f64 / median * 1e3;
-        println!("| {} | {median:.0} ({low:.0} to {high:.0}) | {frames:.1} | {p50:.0} µs | {p99:.0} µs |", way.0);
+        let frames = BATCH as f64 / median;
+        println!(
+            "| {} | {median:.2} ({low:.2} to {high:.2}) | {frames:.1} | {work:.2} | {bridging:.2} | {p50:.0} µs | {p99:.0} µs |",
+            way.0
+        );
     }
-    println!("ratio of the bridge to bare Zenoh: {:.2}", batches[1][ROUNDS / 2] / batches[0][ROUNDS / 2]);
+    let bare = &batches[0];
+    for way in 1..4 {
+        let [time, work] = [
+            middle(&batches[way], |one| one.time) / middle(bare, |one| one.time),
+            middle(&batches[way], |one| one.work) / middle(bare, |one| one.work),
+        ];
+        println!("{}: {time:.2} times the time of bare Zenoh, {work:.2} times its processor time", ways[way].0);
+    }
     Ok(())
+}
+
+fn sorted(batches: &[Figures], figure: impl Fn(&Figures) -> f64) -> Vec<f64> {
+    let mut figures: Vec<f64> = batches.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures
+}
+
+/// The median, in microseconds.
+fn middle(batches: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
+    sorted(batches, figure)[ROUNDS / 2] / 1e3
 }
 
 /// A child that is killed when it is dropped.
@@ -164,26 +233,51 @@ fn address() -> Outcome<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn bare(load: Load) -> Outcome<Vec<f64>> {
+fn bare(load: Load) -> Outcome<Figures> {
+    subscribe(load, |meter, sample| meter.take(sample), |at| Ok((Part::this(&["put", at, load.name()])?, None)))
+}
+
+/// A bare subscriber, and what puts for it.
+fn subscribe(
+    load: Load,
+    take: fn(&mut Meter, &[u8]) -> bool,
+    start: impl FnOnce(&str) -> Outcome<(Part, Option<Part>)>,
+) -> Outcome<Figures> {
     let at = format!("tcp/{}", address()?);
-    let session = Link { listen: vec![at.clone()], ..Link::default() }.open()?;
+    let session = bare_session("listen", &at)?;
     let (tx, rx) = std::sync::mpsc::channel();
     let mut meter = Meter::new(load);
-    let subscriber = session.declare_subscriber("bare").callback_mut(move |sample| {
-        if !meter.take(&sample.payload().to_bytes()) {
+    let parts = Arc::clone(&meter.parts);
+    let subscriber = session.declare_subscriber("cost").callback_mut(move |sample| {
+        if !take(&mut meter, &sample.payload().to_bytes()) {
             let _ = tx.send(meter.figures());
         }
     });
     let _subscriber = subscriber.wait().map_err(|error| error.to_string())?;
-    let _part = Part::this(&["put", &at, load.name()])?;
+    // The first frame is taken when all of them are known.
+    let mut known = parts.lock().unwrap();
+    let (part, bridge) = start(&at)?;
+    known[0].push(part.0.id());
+    known[1].extend(bridge.as_ref().map(|bridge| bridge.0.id()));
+    drop(known);
     let figures = rx.recv_timeout(PATIENCE)?;
     session.close().wait().map_err(|error| error.to_string())?;
     Ok(figures)
 }
 
+/// A session as Zenoh configures it by default, with one connection.
+fn bare_session(how: &str, at: &str) -> Outcome<zenoh::Session> {
+    let mut config = zenoh::Config::default();
+    for (key, value) in [("scouting/multicast/enabled", "false"), ("listen/endpoints", "[]")] {
+        config.insert_json5(key, value).map_err(|error| error.to_string())?;
+    }
+    config.insert_json5(&format!("{how}/endpoints"), &format!("[{at:?}]")).map_err(|error| error.to_string())?;
+    Ok(zenoh::open(config).wait().map_err(|error| error.to_string())?)
+}
+
 fn put(address: &str, load: Load) -> Outcome {
-    let session = Link { connect: vec![address.to_owned()], ..Link::default() }.open()?;
-    let publisher = session.declare_publisher("bare").congestion_control(CongestionControl::Block);
+    let session = bare_session("connect", address)?;
+    let publisher = session.declare_publisher("cost").congestion_control(CongestionControl::Block);
     let publisher = publisher.wait().map_err(|error| error.to_string())?;
     while !publisher.matching_status().wait().map_err(|error| error.to_string())?.matching() {
         std::thread::sleep(Duration::from_millis(1));
@@ -197,30 +291,88 @@ fn options(directory: &Path) -> Options {
     Options::spsc(1 << 20).directory(directory)
 }
 
-fn chain(load: Load) -> Outcome<Vec<f64>> {
+/// Starts a bridge.
+fn bridge(directory: &Path, arguments: &[&str]) -> Outcome<Part> {
+    let this = std::env::current_exe()?;
+    let bridge = this.parent().and_then(Path::parent).ok_or("no directory")?.join("slipring-zenoh");
+    Part::start(&bridge, &[arguments, &["--dir", text(directory)?]].concat())
+}
+
+fn text(path: &Path) -> Outcome<&str> {
+    Ok(path.to_str().ok_or("a path that is no text")?)
+}
+
+/// Runs with a directory for rings.
+fn with_directory(run: impl FnOnce(&Path) -> Outcome<Figures>) -> Outcome<Figures> {
     use std::os::unix::fs::PermissionsExt;
     let directory = std::env::temp_dir().join(format!("slipring-cost-{}", std::process::id()));
     std::fs::create_dir(&directory)?;
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
-    let outcome = (|| {
-        let at = format!("tcp/{}", address()?);
-        let here = directory.to_str().ok_or("a path that is no text")?;
-        let bridge =
-            std::env::current_exe()?.parent().and_then(Path::parent).ok_or("no directory")?.join("slipring-zenoh");
-        let _there = Part::start(&bridge, &["zenoh:cost", "ring:there", "--listen", &at, "--dir", here])?;
-        let _here = Part::start(&bridge, &["ring:here", "zenoh:cost", "--connect", &at, "--dir", here])?;
-        let mut rx = spsc::Consumer::open("there", &options(&directory))?;
-        let _part = Part::this(&["produce", here, load.name()])?;
-        let mut meter = Meter::new(load);
-        loop {
-            let mut batch = rx.recv_batch_deadline(usize::MAX, PATIENCE)?;
-            if !batch.iter().fold(true, |_, frame| meter.take(frame.payload)) {
-                return Ok(meter.figures());
-            }
-        }
-    })();
+    let outcome = run(&directory);
     std::fs::remove_dir_all(&directory)?;
     outcome
+}
+
+/// A bridge on the sending side only. The bytes of a sample are as in `README.md`.
+fn from_ring(load: Load) -> Outcome<Figures> {
+    fn take(meter: &mut Meter, sample: &[u8]) -> bool {
+        let frames = sample[64..].chunks_exact(SHORT + LEN);
+        frames.fold(true, |_, frame| meter.take(&frame[SHORT..]))
+    }
+    with_directory(|directory| {
+        subscribe(load, take, |at| {
+            let bridge = bridge(directory, &["ring:here", "zenoh:cost", "--connect", at])?;
+            Ok((Part::this(&["produce", text(directory)?, load.name()])?, Some(bridge)))
+        })
+    })
+}
+
+/// A bridge on the receiving side only.
+fn to_ring(load: Load) -> Outcome<Figures> {
+    with_directory(|directory| {
+        let at = format!("tcp/{}", address()?);
+        let there = bridge(directory, &["zenoh:cost", "ring:there", "--listen", &at])?;
+        let rx = spsc::Consumer::open("there", &options(directory))?;
+        let part = Part::this(&["send", &at, load.name()])?;
+        consume(rx, load, &[&part], &[&there])
+    })
+}
+
+fn chain(load: Load) -> Outcome<Figures> {
+    with_directory(|directory| {
+        let at = format!("tcp/{}", address()?);
+        let there = bridge(directory, &["zenoh:cost", "ring:there", "--listen", &at])?;
+        let here = bridge(directory, &["ring:here", "zenoh:cost", "--connect", &at])?;
+        let rx = spsc::Consumer::open("there", &options(directory))?;
+        let part = Part::this(&["produce", text(directory)?, load.name()])?;
+        consume(rx, load, &[&part], &[&there, &here])
+    })
+}
+
+fn consume(mut rx: spsc::Consumer, load: Load, others: &[&Part], bridges: &[&Part]) -> Outcome<Figures> {
+    let mut meter = Meter::new(load);
+    others.iter().for_each(|part| meter.add(part, false));
+    bridges.iter().for_each(|part| meter.add(part, true));
+    loop {
+        let mut batch = rx.recv_batch_deadline(usize::MAX, PATIENCE)?;
+        if !batch.iter().fold(true, |_, frame| meter.take(frame.payload)) {
+            return Ok(meter.figures());
+        }
+    }
+}
+
+/// A program that sends frames on a key by itself.
+fn send(address: &str, load: Load) -> Outcome {
+    let session = Link { connect: vec![address.to_owned()], ..Link::default() }.open()?;
+    let mut tx = slipring_zenoh::Sender::open(&session, "cost", Policy::Block)?;
+    load.send(|frames| {
+        for frame in frames {
+            tx.send(Header::PLAIN, frame)?;
+        }
+        Ok(tx.flush(Deadline::never())?)
+    })?;
+    std::thread::sleep(PATIENCE); // until it is killed
+    Ok(())
 }
 
 fn produce(directory: &Path, load: Load) -> Outcome {
@@ -242,11 +394,12 @@ fn produce(directory: &Path, load: Load) -> Outcome {
     Ok(())
 }
 
-fn tcp(load: Load) -> Outcome<Vec<f64>> {
+fn tcp(load: Load) -> Outcome<Figures> {
     let at = address()?;
-    let _part = Part::this(&["tcp", &at, load.name()])?;
+    let part = Part::this(&["tcp", &at, load.name()])?;
     let mut rx = Endpoint::parse(&format!("tcp:{at}?listen"))?.open_receiver(PATIENCE)?;
     let mut meter = Meter::new(load);
+    meter.add(&part, false);
     loop {
         if let Event::Frame(frame) = rx.recv()?
             && !meter.take(frame.payload)
