@@ -63,7 +63,8 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
-    /// The other side uses another version, kind or geometry.
+    /// The other side uses another version or kind, another number of permits, or another size of a
+    /// mutex or message. The sizes of a ring that exists are not compared: it is used as it is.
     #[error("incompatible {what}: expected {expected}, found {found}")]
     Incompatible {
         /// Which property differs.

@@ -9,6 +9,7 @@ pub(crate) mod async_fd;
 pub(crate) mod bytes;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod explained;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;

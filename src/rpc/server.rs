@@ -88,6 +88,11 @@ impl Server {
         if clients == 0 {
             return Err(Error::Invalid { what: "number of clients: must be at least 1" });
         }
+        // A ring of another kind is found before the lanes are created.
+        match Ring::open(name, &options) {
+            Ok(_) | Err(Error::NotFound) => {}
+            Err(error) => return Err(error),
+        }
         let mut lanes = Vec::with_capacity(clients.into());
         for lane in 0..clients {
             let lane_options = options.reply_lane().fail_without_consumer(true);

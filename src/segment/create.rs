@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::io::ErrorKind::{InvalidInput, OutOfMemory, StorageFull};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use super::header::Header;
 use super::mapping::{Backing, Options, READ_ONLY, Segment};
 use crate::error::{Error, Result};
 use crate::memory::{self, Downgrade, HUGE_PAGE, MemoryOptions};
+use crate::os::explained::{by_way_of_proc, explained};
 use crate::os::owner;
 
 /// The seals that a memfd must have, so that no process can make an access to it fault.
@@ -61,7 +61,10 @@ impl Segment {
         let segment = Self::initialise(Some(name), geometry, file, &options.memory)?; // keeps the file open
         match linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW) {
             Err(Errno::EXIST) => Err(Error::Exists),
-            Err(e) => Err(Error::io("give the segment its name (is /proc mounted?)", e)),
+            Err(e) => {
+                const OP: &str = "give the segment its name";
+                Err(Error::io(by_way_of_proc(e, OP, "give the segment its name (is /proc mounted?)"), e))
+            }
             Ok(()) => Ok(Arc::new(segment)),
         }
     }
@@ -125,7 +128,7 @@ fn allocate(file: &OwnedFd, geometry: &Geometry) -> Result<()> {
                 "{len} bytes are needed{free}: remove segments, enlarge the file system of the segment directory, \
                  or create a smaller segment"
             );
-            Error::io("allocate the segment", io::Error::new(StorageFull, needed))
+            Error::io("allocate the segment", explained(Errno::NOSPC, needed))
         }
         e => Error::io("allocate the segment", e),
     })

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use crate::error::{Error, Result};
+use crate::os::explained::explained;
 use crate::os::owner;
 
 /// An open, checked segment directory.
@@ -179,13 +180,12 @@ pub(super) fn no_access(op: &'static str, path: &Path, stat: Option<Stat>) -> Er
     });
     let advice = "run both sides as one user, or share a group: create the ring with mode 0660 and trust_group";
     let what = format!("permission denied: {path}: {owner}this process is uid {uid}, gid {gid}; {advice}");
-    Error::io(op, io::Error::new(io::ErrorKind::PermissionDenied, what))
+    Error::io(op, explained(Errno::ACCESS, what))
 }
 
 /// An error that names the path.
 fn io_error(op: &'static str, path: &Path, error: Errno) -> Error {
-    let error = io::Error::from(error);
-    Error::io(op, io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    Error::io(op, explained(error, format!("{}: {}", path.display(), io::Error::from(error))))
 }
 
 impl AsFd for Directory {

@@ -23,6 +23,7 @@ use super::set_bits::SetBits;
 use crate::error::{Error, Result};
 use crate::memory::Area;
 use crate::memory::{self, Downgrade, Memory, MemoryOptions};
+use crate::os::explained::by_way_of_proc;
 use crate::os::fork::LockFd;
 
 /// How to create or open a segment.
@@ -262,7 +263,10 @@ impl Segment {
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 LockFd::open(|| rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty()))
                     .map(HeldLocks::File)
-                    .map_err(|e| Error::io("open the segment again (is /proc mounted?)", e))
+                    .map_err(|e| {
+                        const OP: &str = "open the segment again";
+                        Error::io(by_way_of_proc(e, OP, "open the segment again (is /proc mounted?)"), e)
+                    })
             }
         }
     }
