@@ -30,6 +30,9 @@
 
 /** The version of this header: compare it with slipring_version(). */
 #define SLIPRING_VERSION "0.1.0"
+#define SLIPRING_VERSION_MAJOR 0
+#define SLIPRING_VERSION_MINOR 1
+#define SLIPRING_VERSION_PATCH 0
 
 /** All options at their defaults: slipring_options options = SLIPRING_OPTIONS_INIT; */
 #define SLIPRING_OPTIONS_INIT {sizeof(slipring_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
@@ -126,7 +129,8 @@
 #define SLIPRING_EOTHERTYPE 5007
 
 /**
- * The other side uses another version, kind or geometry.
+ * The other side uses another version or kind, another number of permits, or another size of a
+ * mutex. The sizes of a ring that exists are not compared with the options: it is used as it is.
  */
 #define SLIPRING_EINCOMPATIBLE 5008
 
@@ -461,13 +465,15 @@ typedef struct slipring_options {
    */
   uint32_t flags;
   /**
-   * Bytes of a ring (of each lane, for mpsc), a power of two; frames of an mpmc ring; cells of
-   * latest values; permits of a semaphore; bytes of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024
-   * frames; 1 cell.
+   * Bytes of a ring (of each lane, for mpsc), a power of two of at least 4096, or -SLIPRING_EINVAL;
+   * frames of an mpmc ring, a power of two; cells of latest values; permits of a semaphore; bytes
+   * of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024 frames; 1 cell. A ring that exists keeps its own.
    */
   size_t capacity;
   /**
-   * The largest payload in bytes of a frame of an mpmc ring, or of a latest value. 0: 256.
+   * The largest payload in bytes of a frame of an mpmc ring, or of a latest value. 0: 256. Some
+   * more may fit: `max_payload` of slipring_get_info() is the limit, also of the other kinds, and
+   * -SLIPRING_EMSGSIZE names it.
    */
   size_t payload;
   /**
@@ -475,7 +481,7 @@ typedef struct slipring_options {
    */
   size_t lanes;
   /**
-   * Participants, producers and consumers together. 0: the default of the kind.
+   * Participants, producers and consumers together: at least 2. 0: the default of the kind.
    */
   size_t participants;
   /**
@@ -495,7 +501,7 @@ typedef struct slipring_options {
    */
   int slow;
   /**
-   * Nanoseconds, for SLIPRING_SLOW_EVICT.
+   * Nanoseconds, for SLIPRING_SLOW_EVICT, which needs them: above 0.
    */
   int64_t evict_after_ns;
   /**
@@ -516,8 +522,10 @@ typedef struct slipring_options {
    */
   const char *directory;
   /**
-   * A text that names the type of the messages. All participants of a ring must state the same,
-   * or get SLIPRING_EOTHERTYPE. NULL: bytes, of no stated type.
+   * A text that names the type of the messages. All participants of a ring that state one must
+   * state the same: the others get -SLIPRING_EOTHERTYPE. A consumer that states one also gets it
+   * for each frame of another kind, such as those of a producer that states none; that frame is
+   * released. NULL: no stated type; such a consumer receives every frame, with its kind.
    */
   const char *message_type;
 } slipring_options;
@@ -541,7 +549,9 @@ typedef struct slipring_payload {
  */
 typedef struct slipring_frame {
   /**
-   * The payload, in place: valid until the frame is released. Not to be written to.
+   * The payload, in place: valid until the frame is released. Not to be written to. On a ring it
+   * is aligned to 8 bytes, so it may be cast to a struct of the size `len`; of a transport it may
+   * have any address: copy it.
    */
   const void *data;
   /**
@@ -649,7 +659,7 @@ typedef struct slipring_info {
    */
   int has_peer;
   /**
-   * Bytes of the ring; frames of an mpmc ring.
+   * Bytes of the ring, of all lanes for mpsc; frames of an mpmc ring; cells of latest values.
    */
   uint64_t capacity;
   /**
@@ -714,7 +724,7 @@ typedef struct slipring_ringbuffer_data_t {
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif  /* __cplusplus */
 
 /**
  * What an error code means and what to do, as a constant text: never NULL, not to be freed. Accepts
@@ -725,8 +735,9 @@ const char *slipring_strerror(int code);
 
 /**
  * What the calling thread's last failed call said, with the values: for example both types of a
- * mismatch. Never NULL, not to be freed; valid until the thread's next failed call. After a call
- * that succeeded it is still the text of the one before. No system call.
+ * mismatch. Never NULL, not to be freed, valid until the thread ends: one array of 512 bytes for
+ * each thread, into which each failed call writes (a longer text is cut). So copy what you keep.
+ * After a call that succeeded it is still the text of the one before. No system call.
  */
 const char *slipring_last_error(void);
 
@@ -771,8 +782,8 @@ int slipring_send_frame(struct slipring_producer *producer,
                         int64_t timeout_ns);
 
 /**
- * Reserves room for a frame of at most `len` bytes, to build it in place: writes its address to
- * `*data`. Nothing is visible to consumers until slipring_commit(). One reservation at a time; until
+ * Reserves room for a frame of at most `len` bytes, to build it in place: writes its address, which
+ * is aligned to 8 bytes, to `*data`. Nothing is visible to consumers until slipring_commit(). One reservation at a time; until
  * its end, other calls on the producer return -SLIPRING_EHELD. Closing the producer aborts it.
  *
  * The bytes are not cleared. Time-outs and errors as for slipring_send(); -SLIPRING_EOPNOTSUPP on
@@ -873,7 +884,7 @@ int slipring_recv_next(struct slipring_consumer *consumer,
  * call.
  */
 int slipring_recv_into(struct slipring_consumer *consumer,
-                       void *data,
+                       void *buffer,
                        size_t size,
                        struct slipring_frame *frame,
                        int64_t timeout_ns);
@@ -947,7 +958,7 @@ int slipring_stream_commit(struct slipring_stream_writer *writer, size_t n);
  * -SLIPRING_EPEERDEAD at the end. Wait-free with 0.
  */
 int64_t slipring_stream_read(struct slipring_stream_reader *reader,
-                             void *data,
+                             void *buffer,
                              size_t size,
                              int64_t timeout_ns);
 
@@ -996,7 +1007,7 @@ int64_t slipring_latest_write(struct slipring_latest_writer *writer,
  */
 int slipring_latest_read(struct slipring_latest_reader *reader,
                          size_t cell,
-                         void *data,
+                         void *buffer,
                          size_t size,
                          struct slipring_reading *reading,
                          int64_t timeout_ns);
@@ -1421,7 +1432,7 @@ void slipring_ringbuffer_write_advance(struct slipring_ringbuffer_t *rb, size_t 
 size_t slipring_ringbuffer_write_space(const struct slipring_ringbuffer_t *rb);
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+}  /* extern "C" */
+#endif  /* __cplusplus */
 
 #endif  /* SLIPRING_H */

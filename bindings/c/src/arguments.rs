@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use slipring::broadcast::{SlowPolicy, Start};
 use slipring::endpoint::{DEFAULT_CAPACITY, DEFAULT_SLOT, DEFAULT_SLOTS, Duplex, Endpoint, RingEndpoint};
-use slipring::{Deadline, Idle, Options, Redelivery, Ring};
+use slipring::{Deadline, Error, Idle, Options, Redelivery, Ring};
 
 use crate::error::{Failure, SLIPRING_EINVAL, SLIPRING_EOPNOTSUPP};
 
@@ -91,15 +91,17 @@ pub struct slipring_options {
     pub kind: c_int,
     /// SLIPRING_LOSSY and so on, combined by `|`.
     pub flags: u32,
-    /// Bytes of a ring (of each lane, for mpsc), a power of two; frames of an mpmc ring; cells of
-    /// latest values; permits of a semaphore; bytes of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024
-    /// frames; 1 cell.
+    /// Bytes of a ring (of each lane, for mpsc), a power of two of at least 4096, or -SLIPRING_EINVAL;
+    /// frames of an mpmc ring, a power of two; cells of latest values; permits of a semaphore; bytes
+    /// of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024 frames; 1 cell. A ring that exists keeps its own.
     pub capacity: usize,
-    /// The largest payload in bytes of a frame of an mpmc ring, or of a latest value. 0: 256.
+    /// The largest payload in bytes of a frame of an mpmc ring, or of a latest value. 0: 256. Some
+    /// more may fit: `max_payload` of slipring_get_info() is the limit, also of the other kinds, and
+    /// -SLIPRING_EMSGSIZE names it.
     pub payload: usize,
     /// Lanes of an mpsc ring. 0: 16.
     pub lanes: usize,
-    /// Participants, producers and consumers together. 0: the default of the kind.
+    /// Participants, producers and consumers together: at least 2. 0: the default of the kind.
     pub participants: usize,
     /// Permissions of the file, as for chmod. 0: 0600.
     pub mode: u32,
@@ -109,7 +111,7 @@ pub struct slipring_options {
     pub start: c_int,
     /// SLIPRING_SLOW_FAIL and so on, for publishers.
     pub slow: c_int,
-    /// Nanoseconds, for SLIPRING_SLOW_EVICT.
+    /// Nanoseconds, for SLIPRING_SLOW_EVICT, which needs them: above 0.
     pub evict_after_ns: i64,
     /// Nanoseconds that opening an endpoint may wait for its peer. 0: 10 seconds; negative: no limit.
     pub connect_timeout_ns: i64,
@@ -120,8 +122,10 @@ pub struct slipring_options {
     /// The directory of named segments. NULL: the environment variable SLIPRING_DIR, or
     /// /dev/shm/slipring-UID.
     pub directory: *const c_char,
-    /// A text that names the type of the messages. All participants of a ring must state the same,
-    /// or get SLIPRING_EOTHERTYPE. NULL: bytes, of no stated type.
+    /// A text that names the type of the messages. All participants of a ring that state one must
+    /// state the same: the others get -SLIPRING_EOTHERTYPE. A consumer that states one also gets it
+    /// for each frame of another kind, such as those of a producer that states none; that frame is
+    /// released. NULL: no stated type; such a consumer receives every frame, with its kind.
     pub message_type: *const c_char,
 }
 
@@ -294,6 +298,7 @@ impl<'a> Given<'a> {
         if raw.flags & !ALL_FLAGS != 0 || raw.reserved != 0 {
             return Err(Failure::Told(SLIPRING_EINVAL, c"options: unknown flags, or reserved is not 0"));
         }
+        check_choices(&raw)?;
         if raw.fd > 0 && raw.flags & SLIPRING_FROM_FD == 0 {
             return Err(Failure::Told(SLIPRING_EINVAL, c"options.fd: is for SLIPRING_FROM_FD, which is not set"));
         }
@@ -360,7 +365,7 @@ impl<'a> Given<'a> {
     /// Refuses what has no effect on a semaphore, mutex or event.
     pub(crate) fn expect_primitive(&self) -> Result<(), Failure> {
         self.expect_plain()?;
-        if self.describes_a_ring() {
+        if self.describes_a_ring() || self.raw.slow != 0 {
             return Err(Failure::Told(
                 SLIPRING_EINVAL,
                 c"options: of a semaphore, mutex or event only capacity, fd and SLIPRING_FROM_FD: leave the others at 0",
@@ -403,6 +408,40 @@ impl<'a> Given<'a> {
         Ok(())
     }
 
+    /// Refuses what has no effect on a ring of this kind, before it is created or attached to.
+    pub(crate) fn expect_for(&self, kind: c_int) -> Result<(), Failure> {
+        let raw = &self.raw;
+        let is = |kinds: &[c_int]| kinds.contains(&kind);
+        let (for_broadcast, is_broadcast) = ("SLIPRING_BROADCAST", is(&[SLIPRING_BROADCAST]));
+        let options = [
+            ("payload", raw.payload != 0, is(&[SLIPRING_MPMC, SLIPRING_LATEST]), "SLIPRING_MPMC and SLIPRING_LATEST"),
+            ("lanes", raw.lanes != 0, is(&[SLIPRING_MPSC]), "SLIPRING_MPSC"),
+            ("start", raw.start != 0, is_broadcast, for_broadcast),
+            ("slow", raw.slow != 0, is_broadcast, for_broadcast),
+            ("flags, SLIPRING_LOSSY", self.has(SLIPRING_LOSSY), is_broadcast, for_broadcast),
+            (
+                "flags, SLIPRING_AT_MOST_ONCE",
+                self.has(SLIPRING_AT_MOST_ONCE),
+                is(&[SLIPRING_SPSC, SLIPRING_MPMC, SLIPRING_MPSC]),
+                "SLIPRING_SPSC, SLIPRING_MPMC and SLIPRING_MPSC",
+            ),
+        ];
+        for (option, is_set, has_effect, kinds) in options {
+            if is_set && !has_effect {
+                let text = format!("options.{option}: has no effect on {}; it is for {kinds}", kind_name(kind));
+                return Err(Failure::Said(SLIPRING_EINVAL, text.into()));
+            }
+        }
+        if raw.participants == 1 {
+            let text = format!(
+                "options.participants: 1 leaves no place for the other side of {}: at least 2, or 0 for the default",
+                kind_name(kind)
+            );
+            return Err(Failure::Said(SLIPRING_EINVAL, text.into()));
+        }
+        Ok(())
+    }
+
     /// The options of the library, with `default` for [`SLIPRING_ANY`].
     pub(crate) fn ring(&self, default: c_int) -> Result<Options, Failure> {
         let raw = &self.raw;
@@ -436,7 +475,7 @@ impl<'a> Given<'a> {
             options = options.directory(directory);
         }
         Ok(options
-            .idle(idle(raw.idle)?)
+            .idle(idle(raw.idle))
             .fail_without_consumer(self.has(SLIPRING_FAIL_WITHOUT_CONSUMER))
             .prefault(self.has(SLIPRING_PREFAULT))
             .lock_memory(self.has(SLIPRING_LOCK_MEMORY))
@@ -453,28 +492,23 @@ impl<'a> Given<'a> {
         // SAFETY: not -1. The caller passes a descriptor that is open during the call; one that is
         // not is refused by the system.
         let fd = unsafe { BorrowedFd::borrow_raw(self.raw.fd) };
-        fd.try_clone_to_owned().map_err(|_| Failure::Told(SLIPRING_EINVAL, c"options.fd: not an open descriptor"))
+        fd.try_clone_to_owned().map_err(|error| match error.raw_os_error() {
+            Some(libc::EBADF) | None => Failure::Told(SLIPRING_EINVAL, c"options.fd: not an open descriptor"),
+            Some(errno) => Failure::Said(errno, format!("options.fd: duplicate it: {error}").into()),
+        })
     }
 
-    pub(crate) fn start(&self) -> Result<Start, Failure> {
-        match self.raw.start {
-            SLIPRING_START_LATEST => Ok(Start::Latest),
-            SLIPRING_START_OLDEST => Ok(Start::Oldest),
-            _ => Err(Failure::Told(SLIPRING_EINVAL, c"options.start: must be SLIPRING_START_LATEST or _OLDEST")),
-        }
+    pub(crate) fn start(&self) -> Start {
+        if self.raw.start == SLIPRING_START_OLDEST { Start::Oldest } else { Start::Latest }
     }
 
-    pub(crate) fn slow(&self) -> Result<SlowPolicy, Failure> {
+    pub(crate) fn slow(&self) -> SlowPolicy {
         match self.raw.slow {
-            SLIPRING_SLOW_BLOCK => Ok(SlowPolicy::Block),
-            SLIPRING_SLOW_FAIL => Ok(SlowPolicy::Fail),
-            SLIPRING_SLOW_EVICT if self.raw.evict_after_ns >= 0 => {
-                Ok(SlowPolicy::Evict { after: Duration::from_nanos(self.raw.evict_after_ns.unsigned_abs()) })
+            SLIPRING_SLOW_FAIL => SlowPolicy::Fail,
+            SLIPRING_SLOW_EVICT => {
+                SlowPolicy::Evict { after: Duration::from_nanos(self.raw.evict_after_ns.unsigned_abs()) }
             }
-            _ => Err(Failure::Told(
-                SLIPRING_EINVAL,
-                c"options.slow: must be SLIPRING_SLOW_BLOCK, _FAIL, or _EVICT with evict_after_ns",
-            )),
+            _ => SlowPolicy::Block,
         }
     }
 
@@ -483,7 +517,7 @@ impl<'a> Given<'a> {
         let endpoint = Endpoint::parse(self.name(endpoint)?.ok_or(Failure::NULL)?)?;
         self.expect_plain()?;
         self.expect_endpoint()?;
-        Ok(endpoint.open_duplex(self.connect())?)
+        endpoint.open_duplex(self.connect()).map_err(|error| not_open(&endpoint, error))
     }
 
     pub(crate) fn connect(&self) -> Deadline {
@@ -494,13 +528,64 @@ impl<'a> Given<'a> {
     }
 }
 
-fn idle(idle: c_int) -> Result<Idle, Failure> {
+fn idle(idle: c_int) -> Idle {
     match idle {
-        SLIPRING_IDLE_PARK => Ok(Idle::Park),
-        SLIPRING_IDLE_SPIN => Ok(Idle::Spin),
-        SLIPRING_IDLE_YIELD => Ok(Idle::Yield),
-        SLIPRING_IDLE_BACKOFF => Ok(Idle::Backoff),
-        _ => Err(Failure::Told(SLIPRING_EINVAL, c"options.idle: must be SLIPRING_IDLE_PARK, SPIN, YIELD or BACKOFF")),
+        SLIPRING_IDLE_SPIN => Idle::Spin,
+        SLIPRING_IDLE_YIELD => Idle::Yield,
+        SLIPRING_IDLE_BACKOFF => Idle::Backoff,
+        _ => Idle::Park,
+    }
+}
+
+/// Why an endpoint was not opened: at an address there is nothing to create.
+pub(crate) fn not_open(endpoint: &Endpoint, error: Error) -> Failure {
+    match (endpoint, error) {
+        (Endpoint::Tcp(_), Error::NotFound) => Failure::Told(
+            libc::ECONNREFUSED,
+            c"connect: connection refused: start the other side, which listens, first",
+        ),
+        (_, error) => error.into(),
+    }
+}
+
+/// Refuses values that are invalid whatever is opened.
+fn check_choices(raw: &slipring_options) -> Result<(), Failure> {
+    let kinds = [
+        SLIPRING_ANY,
+        SLIPRING_SPSC,
+        SLIPRING_MPMC,
+        SLIPRING_STREAM,
+        SLIPRING_LATEST,
+        SLIPRING_BROADCAST,
+        SLIPRING_MPSC,
+    ];
+    let text = if !kinds.contains(&raw.kind) {
+        c"options.kind: must be SLIPRING_SPSC, MPMC, MPSC, BROADCAST, STREAM, LATEST or ANY"
+    } else if !(SLIPRING_IDLE_PARK..=SLIPRING_IDLE_BACKOFF).contains(&raw.idle) {
+        c"options.idle: must be SLIPRING_IDLE_PARK, SPIN, YIELD or BACKOFF"
+    } else if !(SLIPRING_START_LATEST..=SLIPRING_START_OLDEST).contains(&raw.start) {
+        c"options.start: must be SLIPRING_START_LATEST or _OLDEST"
+    } else if !(SLIPRING_SLOW_BLOCK..=SLIPRING_SLOW_EVICT).contains(&raw.slow)
+        || (raw.slow == SLIPRING_SLOW_EVICT && raw.evict_after_ns <= 0)
+    {
+        c"options.slow: must be SLIPRING_SLOW_BLOCK, _FAIL, or _EVICT with evict_after_ns above 0"
+    } else if raw.slow != SLIPRING_SLOW_EVICT && raw.evict_after_ns != 0 {
+        c"options.evict_after_ns: is for SLIPRING_SLOW_EVICT, which is not set"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Told(SLIPRING_EINVAL, text))
+}
+
+pub(crate) fn kind_name(kind: c_int) -> &'static str {
+    match kind {
+        SLIPRING_SPSC => "SLIPRING_SPSC",
+        SLIPRING_MPMC => "SLIPRING_MPMC",
+        SLIPRING_STREAM => "SLIPRING_STREAM",
+        SLIPRING_LATEST => "SLIPRING_LATEST",
+        SLIPRING_BROADCAST => "SLIPRING_BROADCAST",
+        SLIPRING_MPSC => "SLIPRING_MPSC",
+        _ => "this kind of ring",
     }
 }
 

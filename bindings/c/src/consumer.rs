@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use slipring::broadcast::{self, LossySubscriber, Subscriber};
 use slipring::endpoint::Endpoint;
-use slipring::frame::{Event, Header};
+use slipring::frame::Event;
 use slipring::mpsc::{Ended, Received};
 use slipring::transport::{Doorbell, FrameReceiver};
 use slipring::{Canceller, Deadline, Error, Kind, Ring, mpmc, mpsc, spsc};
 
 use crate::arguments::{
-    Given, SLIPRING_BROADCAST, SLIPRING_LOSSY, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_SPSC, Wait, buffer, items_mut,
-    out, plain_buffer, slipring_options, wanted,
+    Given, SLIPRING_BROADCAST, SLIPRING_LOSSY, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_SPSC, Wait, buffer as room,
+    items_mut, not_open, out, plain_buffer, slipring_options, wanted,
 };
-use crate::error::{Failure, SLIPRING_ENOTHELD, SLIPRING_EOPNOTSUPP, count, opened, status};
-use crate::frame::{SLIPRING_ENDED, SLIPRING_FRAME, SLIPRING_FRAME_DIED, SLIPRING_GAP, slipring_frame};
+use crate::error::{Failure, SLIPRING_ENOTHELD, SLIPRING_EOPNOTSUPP, SLIPRING_EOTHERTYPE, count, opened, status};
+use crate::frame::{
+    SLIPRING_DEFAULT_KIND, SLIPRING_ENDED, SLIPRING_FRAME, SLIPRING_FRAME_DIED, SLIPRING_GAP, slipring_frame,
+};
 use crate::handle::unsupported;
 use crate::lent::Lent;
-use crate::producer::{NO_FRAMES, anonymous, is_endpoint};
+use crate::producer::{anonymous, expect_frames, is_endpoint, no_frames, open_endpoint_ring};
 use crate::quick::{HasQuick, Quick};
 use crate::table::{self, Object, Row};
+use crate::words::Words;
 
 /// Receives frames: a consumer of a ring, a subscriber, or the receiver of a transport.
 pub struct slipring_consumer(());
@@ -34,8 +37,34 @@ pub(crate) struct Consumer {
     end: End,
     /// None for a transport.
     pub(crate) ring: Option<Ring>,
+    /// What its frames must be, if it states a type.
+    stated: Option<Stated>,
     /// Made by slipring_fd().
     pub(crate) bell: Option<Doorbell>,
+}
+
+/// The stated type, and the kind of its frames.
+struct Stated {
+    kind: u16,
+    description: Box<str>,
+}
+
+impl Stated {
+    /// Of a frame of another kind, which was released.
+    #[cold]
+    fn other(&self, found: u16) -> Failure {
+        let Stated { kind, description } = self;
+        let whose = if found == SLIPRING_DEFAULT_KIND { "of a sender that states no type" } else { "of another type" };
+        let text = format!("skipped a frame {whose}: its kind is {found:#06x}, that of {description} is {kind:#06x}");
+        Failure::Said(SLIPRING_EOTHERTYPE, text.into())
+    }
+
+    fn check(stated: &Option<Self>, found: u16) -> Result<(), Failure> {
+        match stated {
+            Some(stated) if stated.kind != found => Err(stated.other(found)),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "one a handle; a box would put a pointer before every frame")]
@@ -55,7 +84,7 @@ unsafe impl Object for Consumer {
 
     fn quick(&mut self) -> *mut c_void {
         match &mut self.end {
-            End::Spsc(end) if self.bell.is_none() => std::ptr::from_mut(end).cast(),
+            End::Spsc(end) if self.bell.is_none() && self.stated.is_none() => std::ptr::from_mut(end).cast(),
             _ => std::ptr::null_mut(),
         }
     }
@@ -128,13 +157,13 @@ impl SpscReceiving {
 /// A subscriber that copies.
 struct Lossy {
     subscriber: LossySubscriber,
-    buffer: Vec<u8>,
+    buffer: Words,
     is_held: bool,
 }
 
 impl Lossy {
     fn new(subscriber: LossySubscriber) -> Self {
-        Lossy { buffer: Vec::new(), subscriber, is_held: false }
+        Lossy { buffer: Words::new(subscriber.max_payload()), subscriber, is_held: false }
     }
 
     fn recv_into(
@@ -144,10 +173,14 @@ impl Lossy {
         wait: Wait,
     ) -> Result<c_int, Failure> {
         let received = match wait {
-            Wait::Not => subscriber.try_recv_into(buffer)?,
-            Wait::Forever => subscriber.recv_into(buffer)?,
-            Wait::Until(deadline) => subscriber.recv_into_deadline(buffer, deadline)?,
+            Wait::Not => subscriber.try_recv_into(buffer),
+            Wait::Forever => subscriber.recv_into(buffer),
+            Wait::Until(deadline) => subscriber.recv_into_deadline(buffer, deadline),
         };
+        let received = received.map_err(|error| match error {
+            Error::TooLarge { max } => Failure::Buffer { size: buffer.len(), frame: max },
+            error => error.into(),
+        })?;
         match received {
             broadcast::Received::Frame(header) => {
                 frame.set(header, &buffer[..header.len as usize]);
@@ -213,13 +246,13 @@ impl slipring_frame {
 
 impl Consumer {
     fn new(end: End) -> Self {
-        let mut consumer = Consumer { end, ring: None, bell: None };
+        let mut consumer = Consumer { end, ring: None, stated: None, bell: None };
         consumer.ring = consumer.find_ring();
         consumer
     }
 
     fn open(name: *const c_char, options: &Given<'_>) -> Result<Self, Failure> {
-        let consumer = match options.name(name)? {
+        let mut consumer = match options.name(name)? {
             None => Self::attach(&anonymous(options, SLIPRING_SPSC)?, options)?,
             Some(name) if is_endpoint(name) => Self::open_endpoint(name, options)?,
             Some(name) => Self::open_ring(name, options)?,
@@ -227,7 +260,8 @@ impl Consumer {
         if let Some(description) = options.message_type {
             match &consumer.ring {
                 Some(ring) => {
-                    ring.agree_on_type(description)?;
+                    let kind = ring.agree_on_type(description)?;
+                    consumer.stated = Some(Stated { kind, description: description.into() });
                 }
                 None => options.expect_plain()?,
             }
@@ -236,6 +270,7 @@ impl Consumer {
     }
 
     fn open_ring(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
+        expect_frames(options, options.raw.kind)?;
         let ring = options.ring(0)?;
         options.agree_before(name, &ring)?;
         Ok(Consumer::new(match options.raw.kind {
@@ -243,23 +278,24 @@ impl Consumer {
             SLIPRING_MPMC => End::Mpmc(Receiving::new(mpmc::Consumer::open(name, &ring)?)),
             SLIPRING_MPSC => End::Mpsc(Receiving::new(mpsc::Consumer::open(name, &ring)?)),
             SLIPRING_BROADCAST if options.has(SLIPRING_LOSSY) => {
-                End::Lossy(Lossy::new(LossySubscriber::open(name, &ring, options.start()?)?))
+                End::Lossy(Lossy::new(LossySubscriber::open(name, &ring, options.start())?))
             }
-            SLIPRING_BROADCAST => End::Broadcast(Receiving::new(Subscriber::open(name, &ring, options.start()?)?)),
+            SLIPRING_BROADCAST => End::Broadcast(Receiving::new(Subscriber::open(name, &ring, options.start())?)),
             _ => return Self::attach(&Ring::open(name, &ring)?, options),
         }))
     }
 
     fn attach(ring: &Ring, options: &Given<'_>) -> Result<Self, Failure> {
+        expect_frames(options, ring.kind() as c_int)?;
         Ok(Consumer::new(match ring.kind() {
             Kind::Spsc => End::Spsc(Receiving::new(spsc::Consumer::attach(ring)?)),
             Kind::Mpmc => End::Mpmc(Receiving::new(mpmc::Consumer::attach(ring)?)),
             Kind::Mpsc => End::Mpsc(Receiving::new(mpsc::Consumer::attach(ring)?)),
             Kind::Broadcast if options.has(SLIPRING_LOSSY) => {
-                End::Lossy(Lossy::new(LossySubscriber::attach(ring, options.start()?)?))
+                End::Lossy(Lossy::new(LossySubscriber::attach(ring, options.start())?))
             }
-            Kind::Broadcast => End::Broadcast(Receiving::new(Subscriber::attach(ring, options.start()?)?)),
-            _ => return Err(NO_FRAMES),
+            Kind::Broadcast => End::Broadcast(Receiving::new(Subscriber::attach(ring, options.start())?)),
+            _ => return Err(no_frames(options.raw.kind)),
         }))
     }
 
@@ -268,7 +304,7 @@ impl Consumer {
             Endpoint::Ring(endpoint) => {
                 options.expect_endpoint()?;
                 let endpoint = options.in_directory(endpoint);
-                let ring = endpoint.open_or_create()?;
+                let ring = open_endpoint_ring(&endpoint, options)?;
                 match ring.kind() {
                     Kind::Spsc | Kind::Mpmc | Kind::Mpsc => Self::attach(&ring, options),
                     // Its text says how to subscribe.
@@ -278,7 +314,8 @@ impl Consumer {
             endpoint => {
                 options.expect_plain()?;
                 options.expect_endpoint()?;
-                Ok(Self::over(endpoint.open_receiver(options.connect())?))
+                let receiver = endpoint.open_receiver(options.connect()).map_err(|error| not_open(&endpoint, error))?;
+                Ok(Self::over(receiver))
             }
         }
     }
@@ -309,6 +346,7 @@ impl Consumer {
 
     #[inline(always)]
     fn recv_without_bell(&mut self, frame: &mut slipring_frame, wait: Wait) -> Result<c_int, Failure> {
+        let stated = &self.stated;
         /// Receives and holds a frame; `$frame` says what came otherwise, as an `Err` of a status.
         macro_rules! in_place {
             ($end:ident, $received:ident => $view:expr, $each:expr) => {{
@@ -320,6 +358,7 @@ impl Consumer {
                     Wait::Until(deadline) => consumer.recv_deadline(deadline)?,
                 };
                 let view = $view;
+                Stated::check(stated, view.header().kind)?; // or releases it
                 frame.set(view.header(), &view);
                 #[allow(clippy::redundant_closure_call, reason = "what a kind adds to a frame")]
                 $each(&view, frame);
@@ -341,8 +380,10 @@ impl Consumer {
                 if end.is_held {
                     return Err(Failure::HELD);
                 }
-                end.buffer.resize(end.subscriber.max_payload(), 0);
-                let status = Lossy::recv_into(&mut end.subscriber, &mut end.buffer, frame, wait)?;
+                let status = Lossy::recv_into(&mut end.subscriber, end.buffer.bytes_mut(), frame, wait)?;
+                if status == SLIPRING_FRAME {
+                    Stated::check(stated, frame.kind)?;
+                }
                 end.is_held = status == SLIPRING_FRAME;
                 Ok(status)
             }
@@ -401,65 +442,64 @@ impl Consumer {
         frame: &mut slipring_frame,
         wait: Wait,
     ) -> Result<c_int, Failure> {
+        let stated = &self.stated;
+        /// Copies and releases a frame, or leaves it in the ring; `$each` is what its kind adds.
         macro_rules! copy {
-            ($end:ident) => {{
+            ($end:ident, $received:ident => $view:expr, $each:expr) => {{
                 let consumer = $end.free()?;
-                match wait {
-                    Wait::Not => consumer.try_recv_into(buffer)?,
-                    Wait::Forever => consumer.recv_into(buffer)?,
-                    Wait::Until(deadline) => consumer.recv_into_deadline(buffer, deadline)?,
-                }
-            }};
-        }
-        let header: Header = match &mut self.end {
-            End::Spsc(end) => copy!(end),
-            // Its own copying call wants a buffer for the largest payload.
-            End::Mpmc(end) => {
-                let consumer = end.free()?;
-                let view = match wait {
+                let $received = match wait {
                     Wait::Not => consumer.try_recv()?,
                     Wait::Forever => consumer.recv()?,
                     Wait::Until(deadline) => consumer.recv_deadline(deadline)?,
                 };
-                if view.len() > buffer.len() {
+                let view = $view;
+                Stated::check(stated, view.header().kind)?; // or releases it
+                let Some(into) = buffer.get_mut(..view.len()) else {
+                    let len = view.len();
                     view.keep();
-                    return Err(Error::TooLarge { max: buffer.len() }.into());
-                }
-                buffer[..view.len()].copy_from_slice(&view);
-                view.header()
+                    return Err(Failure::Buffer { size: buffer.len(), frame: len });
+                };
+                into.copy_from_slice(&view);
+                frame.set(view.header(), into);
+                #[allow(clippy::redundant_closure_call, reason = "what a kind adds to a frame")]
+                $each(&view, frame);
+                Ok(SLIPRING_FRAME)
+            }};
+        }
+        match &mut self.end {
+            End::Spsc(end) => copy!(end, view => view, |_: &spsc::ReadView<'_>, _: &mut slipring_frame| ()),
+            End::Mpmc(end) => copy!(end, view => view, |_: &mpmc::ReadView<'_>, _: &mut slipring_frame| ()),
+            End::Broadcast(end) => {
+                copy!(end, view => view, |_: &broadcast::ReadView<'_>, _: &mut slipring_frame| ())
             }
-            End::Broadcast(end) => copy!(end),
-            End::Mpsc(end) => match copy!(end) {
-                Received::Frame(header) => {
-                    frame.set(header, &buffer[..header.len as usize]);
-                    frame.set_source(end.free()?.source());
-                    return Ok(SLIPRING_FRAME);
-                }
+            End::Mpsc(end) => copy!(end, received => match received {
+                Received::Frame(view) => view,
                 Received::Ended(ended) => return Ok(frame.set_ended(ended)),
-            },
+            }, |view: &mpsc::ReadView<'_>, frame: &mut slipring_frame| frame.set_source(view.source())),
             End::Lossy(end) => {
                 if end.is_held {
                     return Err(Failure::HELD);
                 }
-                return Lossy::recv_into(&mut end.subscriber, buffer, frame, wait);
+                let status = Lossy::recv_into(&mut end.subscriber, buffer, frame, wait)?;
+                if status == SLIPRING_FRAME {
+                    Stated::check(stated, frame.kind)?;
+                }
+                Ok(status)
             }
             End::Transport(end) => {
                 let status = end.recv(frame, wait)?;
                 let Some(kept) = end.held.take() else { return Ok(status) };
                 if frame.len > buffer.len() {
-                    let max = buffer.len();
                     end.put_back = Some(kept);
-                    return Err(Error::TooLarge { max }.into());
+                    return Err(Failure::Buffer { size: buffer.len(), frame: frame.len });
                 }
                 let payload = crate::arguments::bytes(frame.data, frame.len)?;
                 buffer[..payload.len()].copy_from_slice(payload);
                 frame.data = buffer.as_ptr().cast();
                 end.receiver.release();
-                return Ok(status);
+                Ok(status)
             }
-        };
-        frame.set(header, &buffer[..header.len as usize]);
-        Ok(SLIPRING_FRAME)
+        }
     }
 
     #[inline(always)]
@@ -504,7 +544,29 @@ impl Consumer {
         }
     }
 
+    /// As `hold_batch`, but of the stated type: ends before the first frame of another one.
     fn recv_batch(&mut self, frames: &mut [slipring_frame], wait: Wait) -> Result<i64, Failure> {
+        let mut max = frames.len();
+        loop {
+            let n = self.hold_batch(&mut frames[..max], wait)?;
+            let Some(stated) = &self.stated else { return Ok(n) };
+            let Some(other) = frames[..n as usize].iter().position(|frame| frame.kind != stated.kind) else {
+                return Ok(n);
+            };
+            self.keep()?;
+            // That frame alone is received, and skipped; or those before it once more.
+            match other {
+                0 => match self.recv_without_bell(&mut frames[0], Wait::Not) {
+                    Ok(_) => self.keep()?, // another consumer was faster
+                    Err(Failure::Library(Error::Empty)) => {}
+                    Err(failure) => return Err(failure),
+                },
+                others => max = others,
+            }
+        }
+    }
+
+    fn hold_batch(&mut self, frames: &mut [slipring_frame], wait: Wait) -> Result<i64, Failure> {
         macro_rules! batch {
             ($end:ident, $received:ident => $batch:expr, $each:expr) => {{
                 // SAFETY: the batch is kept there, or nothing was received.
@@ -678,32 +740,32 @@ fn recv_next(consumer: *mut slipring_consumer, frame: *mut slipring_frame, timeo
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_recv_into(
     consumer: *mut slipring_consumer,
-    data: *mut c_void,
+    buffer: *mut c_void,
     size: usize,
     frame: *mut slipring_frame,
     timeout_ns: i64,
 ) -> c_int {
     if let Some(mut call) = Quick::<Consumer>::begin(consumer.cast()) {
-        let is_received = call.object().copy_if_ready(data, size, frame);
+        let is_received = call.object().copy_if_ready(buffer, size, frame);
         call.end();
         if is_received {
             return SLIPRING_FRAME;
         }
     }
-    recv_into(consumer, data, size, frame, timeout_ns)
+    recv_into(consumer, buffer, size, frame, timeout_ns)
 }
 
 #[cold]
 #[inline(never)]
 fn recv_into(
     consumer: *mut slipring_consumer,
-    data: *mut c_void,
+    buffer: *mut c_void,
     size: usize,
     frame: *mut slipring_frame,
     timeout_ns: i64,
 ) -> c_int {
     status(table::with(consumer.cast(), |consumer: &mut Consumer| {
-        consumer.recv_into(buffer(data, size)?, out(frame)?, Wait::of(timeout_ns))
+        consumer.recv_into(room(buffer, size)?, out(frame)?, Wait::of(timeout_ns))
     }))
 }
 

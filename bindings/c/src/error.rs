@@ -3,8 +3,10 @@
 //! Used by every call. A code is an errno value where one says the same, otherwise a number above
 //! all of Linux's (4095); functions return it negated.
 
-use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int};
+use std::fmt::{self, Write};
+use std::io;
 
 use slipring::Error;
 
@@ -44,7 +46,8 @@ pub const SLIPRING_EHELD: c_int = 5005;
 pub const SLIPRING_ENOTHELD: c_int = 5006;
 /// The messages have another type: slipring_last_error() names both.
 pub const SLIPRING_EOTHERTYPE: c_int = 5007;
-/// The other side uses another version, kind or geometry.
+/// The other side uses another version or kind, another number of permits, or another size of a
+/// mutex. The sizes of a ring that exists are not compared with the options: it is used as it is.
 pub const SLIPRING_EINCOMPATIBLE: c_int = 5008;
 /// Shared memory or a byte stream contains what no correct peer writes.
 pub const SLIPRING_ECORRUPT: c_int = 5009;
@@ -82,8 +85,12 @@ pub(crate) enum Failure {
     Own(c_int),
     /// A code, and what to do about it.
     Told(c_int, &'static CStr),
+    /// The same, with values.
+    Said(c_int, Box<str>),
     /// [`SLIPRING_EHANDLE`].
     Handle(u64),
+    /// [`SLIPRING_EMSGSIZE`]: a frame for a smaller buffer, of so many bytes.
+    Buffer { size: usize, frame: usize },
 }
 
 impl Failure {
@@ -119,25 +126,35 @@ impl Failure {
     fn code(&self) -> c_int {
         match self {
             Failure::Library(error) => code_of(error),
-            Failure::Own(code) | Failure::Told(code, _) => *code,
+            Failure::Own(code) | Failure::Told(code, _) | Failure::Said(code, _) => *code,
             Failure::Handle(_) => SLIPRING_EHANDLE,
+            Failure::Buffer { .. } => SLIPRING_EMSGSIZE,
         }
     }
 
-    /// What `strerror` does not say.
-    fn text(&self) -> Option<CString> {
-        let text = match self {
-            Failure::Library(Error::Full | Error::Empty | Error::Timeout | Error::Closed) | Failure::Own(_) => {
-                return None;
-            }
-            Failure::Library(error) => error.to_string(),
-            Failure::Told(_, text) => return Some((*text).to_owned()),
-            Failure::Handle(0) => "the handle is NULL: open one first, and check what opening returned".to_owned(),
+    /// Whether `slipring_strerror` says all.
+    fn is_plain(&self) -> bool {
+        let is_plain = |error: &Error| matches!(error, Error::Full | Error::Empty | Error::Timeout | Error::Closed);
+        matches!(self, Failure::Own(_)) || matches!(self, Failure::Library(error) if is_plain(error))
+    }
+}
+
+/// What `slipring_strerror` does not say.
+impl fmt::Display for Failure {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Library(error) => error.fmt(to),
+            Failure::Own(code) => to.write_str(plain_meaning(*code)),
+            Failure::Told(_, text) => to.write_str(text.to_str().unwrap_or_default()),
+            Failure::Said(_, text) => to.write_str(text),
+            Failure::Handle(0) => to.write_str("the handle is NULL: open one first, and check what opening returned"),
             Failure::Handle(handle) => {
-                format!("{handle:#x} is no open handle of that type: it was closed, or is of another type")
+                write!(to, "{handle:#x} is no open handle of that type: it was closed, or is of another type")
             }
-        };
-        CString::new(text.replace('\0', "\\0")).ok()
+            Failure::Buffer { size, frame } => {
+                write!(to, "the buffer has {size} bytes, the frame {frame}: pass a larger one")
+            }
+        }
     }
 }
 
@@ -171,37 +188,89 @@ fn code_of(error: &Error) -> c_int {
         Error::Untrusted { .. } => SLIPRING_EUNTRUSTED,
         Error::Unsupported { .. } => SLIPRING_EOPNOTSUPP,
         Error::Forked => SLIPRING_EFORKED,
-        Error::Io { source, .. } => source.raw_os_error().filter(|errno| *errno > 0).unwrap_or(libc::EIO),
+        Error::Io { source, .. } => errno_of(source),
         _ => libc::EIO,
     }
 }
 
-thread_local! {
-    static CODE: Cell<c_int> = const { Cell::new(0) };
-    /// Whether `TEXT` is of the last failure. One without a text leaves the old one where it is: it
-    /// may be that of a call in a signal handler, which must not allocate or free.
-    static HAS_TEXT: Cell<bool> = const { Cell::new(false) };
-    static TEXT: RefCell<Option<CString>> = const { RefCell::new(None) };
+/// The errno value of a system call, also of an error that says more than it.
+fn errno_of(error: &io::Error) -> c_int {
+    let within = || error.get_ref()?.source()?.downcast_ref::<io::Error>()?.raw_os_error();
+    let of_kind = || match error.kind() {
+        io::ErrorKind::NotFound => libc::ENOENT,
+        io::ErrorKind::PermissionDenied => libc::EACCES,
+        io::ErrorKind::TimedOut => libc::ETIMEDOUT,
+        _ => libc::EIO,
+    };
+    error.raw_os_error().or_else(within).filter(|errno| *errno > 0).unwrap_or_else(of_kind)
 }
 
-/// The code to return for a failure, which it notes as the thread's last.
+/// Bytes of the text of a failure, with the NUL at its end.
+const SPACE: usize = 512;
+
+/// The text of a thread that has not failed.
+const fn no_error() -> [Cell<u8>; SPACE] {
+    let text = b"no error";
+    let mut all = [const { Cell::new(0) }; SPACE];
+    let mut at = 0;
+    while at < text.len() {
+        all[at] = Cell::new(text[at]);
+        at += 1;
+    }
+    all
+}
+
+thread_local! {
+    /// The code of which `TEXT` is the meaning; 0 if it says more than that.
+    static PLAIN: Cell<c_int> = const { Cell::new(0) };
+    /// What the last failure said. It is never freed while the thread runs, and its last byte is
+    /// always NUL: a program that keeps its address has a text, if not the one that it wanted.
+    static TEXT: [Cell<u8>; SPACE] = const { no_error() };
+}
+
+/// Fills a thread's text, in place: a call in a signal handler must not allocate.
+struct Filling<'a> {
+    text: &'a [Cell<u8>; SPACE],
+    len: usize,
+}
+
+impl Write for Filling<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let mut room = (SPACE - 1 - self.len).min(more.len());
+        let is_cut = room < more.len();
+        while !more.is_char_boundary(room) {
+            room -= 1;
+        }
+        for (to, byte) in self.text[self.len..].iter().zip(&more.as_bytes()[..room]) {
+            to.set(if *byte == 0 { b'?' } else { *byte });
+        }
+        self.len += room;
+        if is_cut { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// The code to return for a failure, of which it notes the text as the thread's last.
 #[cold]
 #[inline(never)]
 fn note(failure: &Failure) -> c_int {
     let code = failure.code();
-    CODE.set(code);
-    let text = failure.text();
-    HAS_TEXT.set(text.is_some());
-    if text.is_none() {
+    let plain = if failure.is_plain() { code } else { 0 };
+    // A loop that finds the ring empty has this text already.
+    if plain != 0 && PLAIN.get() == plain {
         return -code;
     }
-    // Gone in a destructor that runs later than this thread's texts: then there is no text.
-    let _ = TEXT.try_with(|last| {
-        if let Ok(mut last) = last.try_borrow_mut() {
-            *last = text;
-        }
+    TEXT.with(|text| {
+        let mut filling = Filling { text, len: 0 };
+        // What is too long is cut.
+        let _ = if plain == 0 { write!(filling, "{failure}") } else { filling.write_str(plain_meaning(code)) };
+        text[filling.len].set(0);
     });
+    PLAIN.set(plain);
     -code
+}
+
+fn plain_meaning(code: c_int) -> &'static str {
+    meaning(code).to_str().unwrap_or_default()
 }
 
 /// For a call that returns no code.
@@ -269,7 +338,7 @@ fn meaning(code: c_int) -> &'static CStr {
         SLIPRING_EHELD => c"a frame, reservation, lock or request is still held: commit, abort, release or answer it first",
         SLIPRING_ENOTHELD => c"nothing is held: reserve, receive, lock or take a request first",
         SLIPRING_EOTHERTYPE => c"the messages have another type: slipring_last_error() names both",
-        SLIPRING_EINCOMPATIBLE => c"the other side uses another version, kind or geometry: slipring_last_error() says which",
+        SLIPRING_EINCOMPATIBLE => c"the other side uses another version, kind or size: slipring_last_error() says which",
         SLIPRING_ECORRUPT => c"corrupt: create it again, or connect again",
         SLIPRING_EUNTRUSTED => c"refused: another user could have changed it; slipring_last_error() says what to change",
         SLIPRING_EROLETAKEN => c"a producer or consumer is already attached: wait for it to close, or use another kind of ring",
@@ -285,10 +354,10 @@ fn meaning(code: c_int) -> &'static CStr {
 }
 
 /// What the calling thread's last failed call said, with the values: for example both types of a
-/// mismatch. Never NULL, not to be freed; valid until the thread's next failed call. After a call
-/// that succeeded it is still the text of the one before. No system call.
+/// mismatch. Never NULL, not to be freed, valid until the thread ends: one array of 512 bytes for
+/// each thread, into which each failed call writes (a longer text is cut). So copy what you keep.
+/// After a call that succeeded it is still the text of the one before. No system call.
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_last_error() -> *const c_char {
-    let text = |text: &RefCell<Option<CString>>| text.try_borrow().ok()?.as_ref().map(|text| text.as_ptr());
-    HAS_TEXT.get().then(|| TEXT.try_with(text).ok().flatten()).flatten().unwrap_or_else(|| meaning(CODE.get()).as_ptr())
+    TEXT.with(|text| text.as_ptr().cast())
 }

@@ -35,7 +35,9 @@ pub const SLIPRING_DEFAULT_KIND: u16 = 0x0100;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct slipring_frame {
-    /// The payload, in place: valid until the frame is released. Not to be written to.
+    /// The payload, in place: valid until the frame is released. Not to be written to. On a ring it
+    /// is aligned to 8 bytes, so it may be cast to a struct of the size `len`; of a transport it may
+    /// have any address: copy it.
     pub data: *const c_void,
     /// Bytes of the payload.
     pub len: usize,

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 
-use slipring::Ring;
+use slipring::{Kind, Ring};
 
 use crate::arguments::{Given, Wait, out, slipring_options, text};
 use crate::consumer::{self, Consumer};
@@ -73,7 +73,7 @@ pub struct slipring_info {
     pub kind: c_int,
     /// 1 if a peer of the other role is attached.
     pub has_peer: c_int,
-    /// Bytes of the ring; frames of an mpmc ring.
+    /// Bytes of the ring, of all lanes for mpsc; frames of an mpmc ring; cells of latest values.
     pub capacity: u64,
     /// The largest payload in bytes.
     pub max_payload: u64,
@@ -111,11 +111,12 @@ pub extern "C" fn slipring_get_info(handle: *mut c_void, info: *mut slipring_inf
         }
         let (ring, has_peer) = ring_of(handle)?;
         let stats = ring.stats();
+        let in_slots = matches!(ring.kind(), Kind::Mpmc | Kind::Latest);
         *info = slipring_info {
             struct_size: info.struct_size,
             kind: ring.kind() as c_int,
             has_peer: has_peer.into(),
-            capacity: ring.capacity() as u64,
+            capacity: if in_slots { ring.slots() } else { ring.capacity() } as u64,
             max_payload: ring.max_payload() as u64,
             used: stats.used(),
             producers: stats.producers as u64,

@@ -5,10 +5,12 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use slipring::latest::{Reader, Writer};
-use slipring::{Kind, Ring};
+use slipring::{Error, Kind, Ring};
 
-use crate::arguments::{Given, SLIPRING_LATEST, Wait, buffer, bytes, items, out, slipring_options};
-use crate::error::{Failure, SLIPRING_EOPNOTSUPP, count, opened, status};
+use crate::arguments::{
+    Given, SLIPRING_ANY, SLIPRING_LATEST, Wait, buffer as room, bytes, items, out, slipring_options,
+};
+use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::producer::{anonymous, is_endpoint};
 use crate::table::{self, Object};
 
@@ -43,7 +45,15 @@ pub struct slipring_reading {
     pub skipped: u64,
 }
 
+const OTHER_KIND: Failure =
+    Failure::Told(SLIPRING_EOPNOTSUPP, c"the ring has no latest values: its kind must be SLIPRING_LATEST");
+
 fn open(name: *const c_char, options: &Given<'_>) -> Result<Ring, Failure> {
+    // First, so that no ring of another kind is created.
+    if !matches!(options.raw.kind, SLIPRING_ANY | SLIPRING_LATEST) {
+        return Err(OTHER_KIND);
+    }
+    options.expect_for(SLIPRING_LATEST)?;
     let ring = match options.name(name)? {
         None => anonymous(options, SLIPRING_LATEST)?,
         Some(name) if is_endpoint(name) => {
@@ -52,14 +62,11 @@ fn open(name: *const c_char, options: &Given<'_>) -> Result<Ring, Failure> {
                 c"latest values are in a named ring, not at an endpoint: pass its name",
             ));
         }
-        Some(name) if options.raw.kind == 0 => Ring::open(name, &options.ring(0)?)?,
+        Some(name) if options.raw.kind == SLIPRING_ANY => Ring::open(name, &options.ring(0)?)?,
         Some(name) => Ring::open_or_create(name, &options.ring(0)?)?,
     };
     if ring.kind() != Kind::Latest {
-        return Err(Failure::Told(
-            SLIPRING_EOPNOTSUPP,
-            c"the ring has no latest values: its kind must be SLIPRING_LATEST",
-        ));
+        return Err(OTHER_KIND);
     }
     if let Some(description) = options.message_type {
         ring.agree_on_type(description)?;
@@ -108,19 +115,27 @@ pub extern "C" fn slipring_latest_write(
 pub extern "C" fn slipring_latest_read(
     reader: *mut slipring_latest_reader,
     cell: usize,
-    data: *mut c_void,
+    buffer: *mut c_void,
     size: usize,
     reading: *mut slipring_reading,
     timeout_ns: i64,
 ) -> c_int {
     status(table::with(reader.cast(), |reader: &mut LatestReader| {
-        let buffer = buffer(data, size)?;
+        let buffer = room(buffer, size)?;
         let reading = out(reading)?;
         let got = match Wait::of(timeout_ns) {
-            Wait::Not => reader.0.try_read(cell, buffer)?,
-            Wait::Forever => reader.0.read(cell, buffer)?,
-            Wait::Until(deadline) => reader.0.read_deadline(cell, buffer, deadline)?,
+            Wait::Not => reader.0.try_read(cell, buffer),
+            Wait::Forever => reader.0.read(cell, buffer),
+            Wait::Until(deadline) => reader.0.read_deadline(cell, buffer, deadline),
         };
+        let got = got.map_err(|error| match error {
+            Error::TooLarge { max } => {
+                let text =
+                    format!("the buffer has {max} bytes, the value more: max_payload of slipring_get_info() is enough");
+                Failure::Said(SLIPRING_EMSGSIZE, text.into())
+            }
+            error => error.into(),
+        })?;
         *reading = slipring_reading { len: got.value.len(), version: got.version, skipped: got.skipped };
         Ok(0)
     }))

@@ -25,6 +25,7 @@ mod set;
 mod stream;
 mod table;
 mod thread;
+mod words;
 
 pub use arguments::*;
 pub use consumer::*;

@@ -5,13 +5,14 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd};
 
+use slipring::endpoint::{Endpoint, RingEndpoint};
 use slipring::frame::Header;
 use slipring::transport::{FrameSender, FrameSenderExt, RoomBell};
-use slipring::{Error, Kind, Ring, broadcast, endpoint::Endpoint, mpmc, mpsc, spsc};
+use slipring::{Error, Kind, Ring, broadcast, mpmc, mpsc, spsc};
 
 use crate::arguments::{
-    Given, SLIPRING_FROM_FD, SLIPRING_SLOW_BLOCK, SLIPRING_SPSC, Wait, bytes, items, out, plain_bytes,
-    slipring_options, wanted,
+    Given, SLIPRING_ANY, SLIPRING_FROM_FD, SLIPRING_LATEST, SLIPRING_SLOW_BLOCK, SLIPRING_SPSC, SLIPRING_STREAM, Wait,
+    bytes, items, not_open, out, plain_bytes, slipring_options, wanted,
 };
 use crate::consumer::{Consumer, slipring_consumer};
 use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
@@ -19,6 +20,7 @@ use crate::handle::unsupported;
 use crate::lent::Lent;
 use crate::quick::{HasQuick, Quick};
 use crate::table::{self, Object, Row};
+use crate::words::Words;
 
 /// Sends frames: a producer of a ring, a publisher, or the sender of a transport.
 pub struct slipring_producer(());
@@ -95,7 +97,7 @@ impl SpscSending {
 
 /// A frame for a broadcast ring, whose lossy readers may read what is being written: it is built
 /// elsewhere and copied by its commit.
-pub(crate) struct Staged(Vec<u8>);
+pub(crate) struct Staged(Words);
 
 /// Makes the calls of [`End`] that are the same for each ring.
 macro_rules! each_ring {
@@ -119,17 +121,18 @@ impl Producer {
 
     fn open(name: *const c_char, options: &Given<'_>) -> Result<Self, Failure> {
         let mut producer = match options.name(name)? {
-            None => Self::attach(&anonymous(options, SLIPRING_SPSC)?)?,
+            None => Self::attach(&anonymous(options, SLIPRING_SPSC)?, options)?,
             Some(name) if is_endpoint(name) => Self::open_endpoint(name, options)?,
             Some(name) => Self::open_ring(name, options)?,
         };
         if let (End::Broadcast(publisher), true) = (&mut producer.end, options.raw.slow != SLIPRING_SLOW_BLOCK) {
-            publisher.free()?.set_policy(options.slow()?);
+            publisher.free()?.set_policy(options.slow());
         }
         producer.agree(options)
     }
 
     fn open_ring(name: &str, options: &Given<'_>) -> Result<Self, Failure> {
+        expect_frames(options, options.raw.kind)?;
         let ring = options.ring(0)?;
         options.agree_before(name, &ring)?;
         Ok(Producer::new(match options.raw.kind {
@@ -137,17 +140,18 @@ impl Producer {
             crate::arguments::SLIPRING_MPMC => End::Mpmc(Lent::new(mpmc::Producer::open(name, &ring)?)),
             crate::arguments::SLIPRING_MPSC => End::Mpsc(Lent::new(mpsc::Producer::open(name, &ring)?)),
             crate::arguments::SLIPRING_BROADCAST => End::Broadcast(Lent::new(broadcast::Publisher::open(name, &ring)?)),
-            _ => return Self::attach(&Ring::open(name, &ring)?),
+            _ => return Self::attach(&Ring::open(name, &ring)?, options),
         }))
     }
 
-    fn attach(ring: &Ring) -> Result<Self, Failure> {
+    fn attach(ring: &Ring, options: &Given<'_>) -> Result<Self, Failure> {
+        expect_frames(options, ring.kind() as c_int)?;
         Ok(Producer::new(match ring.kind() {
             Kind::Spsc => End::Spsc(Lent::new(spsc::Producer::attach(ring)?)),
             Kind::Mpmc => End::Mpmc(Lent::new(mpmc::Producer::attach(ring)?)),
             Kind::Mpsc => End::Mpsc(Lent::new(mpsc::Producer::attach(ring)?)),
             Kind::Broadcast => End::Broadcast(Lent::new(broadcast::Publisher::attach(ring)?)),
-            _ => return Err(NO_FRAMES),
+            _ => return Err(no_frames(options.raw.kind)),
         }))
     }
 
@@ -156,9 +160,9 @@ impl Producer {
             Endpoint::Ring(endpoint) => {
                 options.expect_endpoint()?;
                 let endpoint = options.in_directory(endpoint);
-                let ring = endpoint.open_or_create()?;
+                let ring = open_endpoint_ring(&endpoint, options)?;
                 match ring.kind() {
-                    Kind::Spsc | Kind::Mpmc | Kind::Mpsc => Self::attach(&ring),
+                    Kind::Spsc | Kind::Mpmc | Kind::Mpsc => Self::attach(&ring, options),
                     // Its text says how to treat slow subscribers.
                     Kind::Broadcast => Ok(Producer::new(End::Broadcast(Lent::new(endpoint.attach_publisher(&ring)?)))),
                     _ => Ok(Self::over(Box::new(endpoint.attach_sender(&ring)?))),
@@ -167,7 +171,8 @@ impl Producer {
             endpoint => {
                 options.expect_plain()?;
                 options.expect_endpoint()?;
-                Ok(Self::over(endpoint.open_sender(options.connect())?))
+                let sender = endpoint.open_sender(options.connect()).map_err(|error| not_open(&endpoint, error))?;
+                Ok(Self::over(sender))
             }
         }
     }
@@ -323,8 +328,8 @@ impl Producer {
                     Wait::Forever => drop(publisher.reserve(len)?),
                     Wait::Until(deadline) => drop(publisher.reserve_deadline(len, deadline)?),
                 }
-                let mut staged = Staged(vec![0; len]);
-                let start = staged.0.as_mut_ptr().cast();
+                let mut staged = Staged(Words::new(len));
+                let start = staged.0.bytes_mut().as_mut_ptr().cast();
                 end.keep(staged);
                 Ok(start)
             }
@@ -358,8 +363,8 @@ impl Producer {
                 if len > end.guard()?.0.len() {
                     return Err(TOO_LONG);
                 }
-                let staged = end.take()?;
-                Ok(end.free()?.try_send_frame(header, &staged.0[..len])?)
+                let mut staged = end.take()?;
+                Ok(end.free()?.try_send_frame(header, &staged.0.bytes_mut()[..len])?)
             }
             End::Transport(_) => Err(Failure::NOT_HELD),
         }
@@ -392,10 +397,38 @@ pub(crate) enum EndRef<'a> {
 const TOO_LONG: Failure =
     Failure::Told(SLIPRING_EMSGSIZE, c"commit of more than was reserved: the reservation is still held");
 
-pub(crate) const NO_FRAMES: Failure = Failure::Told(
-    SLIPRING_EOPNOTSUPP,
-    c"the ring has no frames: use slipring_stream_writer and _reader, or slipring_latest_writer and _reader",
-);
+/// Refuses options of a kind without frames, and those that have no effect on the kind, before a ring
+/// is created for them.
+pub(crate) fn expect_frames(options: &Given<'_>, kind: c_int) -> Result<(), Failure> {
+    match kind {
+        SLIPRING_STREAM | SLIPRING_LATEST => Err(no_frames(kind)),
+        SLIPRING_ANY => Ok(()),
+        kind => options.expect_for(kind),
+    }
+}
+
+pub(crate) fn no_frames(kind: c_int) -> Failure {
+    let text = match kind {
+        SLIPRING_LATEST => {
+            c"a ring of SLIPRING_LATEST has no frames: use slipring_latest_writer_open() and slipring_latest_reader_open()"
+        }
+        _ => {
+            c"a ring of SLIPRING_STREAM has no frames: use slipring_stream_writer_open() and slipring_stream_reader_open()"
+        }
+    };
+    Failure::Told(SLIPRING_EOPNOTSUPP, text)
+}
+
+/// The ring of an endpoint; what the options say beside its text must have an effect on it.
+pub(crate) fn open_endpoint_ring(endpoint: &RingEndpoint, options: &Given<'_>) -> Result<Ring, Failure> {
+    // As the text says it, before it is created; of an existing one, as it is.
+    let known = match endpoint.kind() {
+        Some(kind) => Some(kind),
+        None => endpoint.open().ok().map(|ring| ring.kind()),
+    };
+    options.expect_for(known.unwrap_or(Kind::Spsc) as c_int)?;
+    Ok(endpoint.open_or_create()?)
+}
 
 /// Whether the name is an endpoint's text, such as tcp:localhost:7000.
 pub(crate) fn is_endpoint(name: &str) -> bool {
@@ -485,8 +518,8 @@ pub extern "C" fn slipring_send_frame(
     }))
 }
 
-/// Reserves room for a frame of at most `len` bytes, to build it in place: writes its address to
-/// `*data`. Nothing is visible to consumers until slipring_commit(). One reservation at a time; until
+/// Reserves room for a frame of at most `len` bytes, to build it in place: writes its address, which
+/// is aligned to 8 bytes, to `*data`. Nothing is visible to consumers until slipring_commit(). One reservation at a time; until
 /// its end, other calls on the producer return -SLIPRING_EHELD. Closing the producer aborts it.
 ///
 /// The bytes are not cleared. Time-outs and errors as for slipring_send(); -SLIPRING_EOPNOTSUPP on

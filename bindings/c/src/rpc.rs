@@ -65,7 +65,9 @@ pub(crate) fn canceller(handle: *const c_void) -> Option<Result<Canceller, Failu
 
 /// Requests go over an mpmc ring by default.
 pub(crate) fn ring_options(options: &Given<'_>) -> Result<Options, Failure> {
-    options.ring(if options.raw.kind == SLIPRING_ANY { SLIPRING_MPMC } else { options.raw.kind })
+    let kind = if options.raw.kind == SLIPRING_ANY { SLIPRING_MPMC } else { options.raw.kind };
+    options.expect_for(kind)?;
+    options.ring(kind)
 }
 
 /// Opens a client of the server `name`, which must have been started once; or of a server behind an

@@ -11,7 +11,7 @@ use std::ptr;
 use slipring::stream::{Consumer, Producer};
 use slipring::{Error, Kind, Ring};
 
-use crate::arguments::{Given, SLIPRING_STREAM, Wait, buffer, bytes, out, slipring_options};
+use crate::arguments::{Given, SLIPRING_ANY, SLIPRING_STREAM, Wait, buffer as room, bytes, out, slipring_options};
 use crate::error::{Failure, SLIPRING_EMSGSIZE, SLIPRING_EOPNOTSUPP, count, opened, status};
 use crate::producer::{anonymous, is_endpoint};
 use crate::table::{self, Object};
@@ -100,7 +100,15 @@ impl Reader {
 
 const TOO_MANY: Failure = Failure::Told(SLIPRING_EMSGSIZE, c"more bytes than the vector has: nothing was changed");
 
+const OTHER_KIND: Failure =
+    Failure::Told(SLIPRING_EOPNOTSUPP, c"the ring is no byte stream: its kind must be SLIPRING_STREAM");
+
 fn open(name: *const c_char, options: &Given<'_>) -> Result<Ring, Failure> {
+    // First, so that no ring of another kind is created.
+    if !matches!(options.raw.kind, SLIPRING_ANY | SLIPRING_STREAM) {
+        return Err(OTHER_KIND);
+    }
+    options.expect_for(SLIPRING_STREAM)?;
     let ring = match options.name(name)? {
         None => anonymous(options, SLIPRING_STREAM)?,
         Some(name) if is_endpoint(name) => {
@@ -109,14 +117,11 @@ fn open(name: *const c_char, options: &Given<'_>) -> Result<Ring, Failure> {
                 c"a byte stream is a named ring, not an endpoint: pass its name",
             ));
         }
-        Some(name) if options.raw.kind == 0 => Ring::open(name, &options.ring(0)?)?,
+        Some(name) if options.raw.kind == SLIPRING_ANY => Ring::open(name, &options.ring(0)?)?,
         Some(name) => Ring::open_or_create(name, &options.ring(0)?)?,
     };
     if ring.kind() != Kind::Stream {
-        return Err(Failure::Told(
-            SLIPRING_EOPNOTSUPP,
-            c"the ring is no byte stream: its kind must be SLIPRING_STREAM",
-        ));
+        return Err(OTHER_KIND);
     }
     if let Some(description) = options.message_type {
         ring.agree_on_type(description)?;
@@ -191,12 +196,12 @@ pub extern "C" fn slipring_stream_commit(writer: *mut slipring_stream_writer, n:
 #[unsafe(no_mangle)]
 pub extern "C" fn slipring_stream_read(
     reader: *mut slipring_stream_reader,
-    data: *mut c_void,
+    buffer: *mut c_void,
     size: usize,
     timeout_ns: i64,
 ) -> i64 {
     count(table::with(reader.cast(), |reader: &mut Reader| {
-        let buffer = buffer(data, size)?;
+        let buffer = room(buffer, size)?;
         Ok(match Wait::of(timeout_ns) {
             Wait::Not => reader.0.try_read(buffer)?,
             Wait::Forever => reader.0.read(buffer)?,

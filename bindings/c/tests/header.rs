@@ -49,6 +49,9 @@ const HEAD: &str = "\
 const AFTER_INCLUDES: &str = "
 /** The version of this header: compare it with slipring_version(). */
 #define SLIPRING_VERSION \"0.1.0\"
+#define SLIPRING_VERSION_MAJOR 0
+#define SLIPRING_VERSION_MINOR 1
+#define SLIPRING_VERSION_PATCH 0
 
 /** All options at their defaults: slipring_options options = SLIPRING_OPTIONS_INIT; */
 #define SLIPRING_OPTIONS_INIT {sizeof(slipring_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
@@ -80,7 +83,15 @@ fn generate() -> String {
     }
     let mut text = Vec::new();
     builder.generate().expect("the sources are Rust").write(&mut text);
-    String::from_utf8(text).expect("the sources are UTF-8")
+    // C89 has no comments of this form.
+    let text = String::from_utf8(text).expect("the sources are UTF-8");
+    let lines = text.lines().map(|line| match line.split_once("//") {
+        Some((code, comment)) if line.starts_with(['#', '}']) => {
+            format!("{}  /* {} */\n", code.trim_end(), comment.trim())
+        }
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
 }
 
 #[test]
@@ -98,6 +109,13 @@ fn the_header_is_that_of_the_sources() {
 #[test]
 fn the_header_names_the_version() {
     assert!(AFTER_INCLUDES.contains(env!("CARGO_PKG_VERSION")));
+    for (name, value) in [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ] {
+        assert!(AFTER_INCLUDES.contains(&format!("#define SLIPRING_VERSION_{name} {value}\n")), "{name}");
+    }
     let pc = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).expect("there is one");
     assert!(pc.contains(&format!("VERSION = {}\n", env!("CARGO_PKG_VERSION"))), "the Makefile's VERSION");
 }

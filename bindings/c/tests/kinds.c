@@ -194,6 +194,38 @@ TEST(roles_and_names) {
     CHECK_OK(slipring_close(tx));
 }
 
+/* The unit of the capacity is that of the options, and payloads are aligned to 8 bytes, which is what
+ * slipring.h says. */
+TEST(units_and_alignment) {
+    const int kinds[] = {SLIPRING_SPSC, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_BROADCAST, SLIPRING_BROADCAST};
+    const uint64_t capacities[] = {8192, 8192, 2 * 8192, 8192, 8192};
+    for (int i = 0; i < 5; i++) {
+        slipring_options options = options_of(kinds[i]);
+        slipring_producer *tx;
+        slipring_consumer *rx;
+        slipring_frame frame;
+        slipring_info info = {.struct_size = sizeof info};
+        void *room;
+        options.capacity = 8192;
+        options.lanes = kinds[i] == SLIPRING_MPSC ? 2 : 0;
+        CHECK_OK(slipring_producer_open("units", &options, &tx));
+        options.flags = i == 4 ? SLIPRING_LOSSY : 0;
+        CHECK_OK(slipring_consumer_open("units", &options, &rx));
+        CHECK_OK(slipring_get_info(tx, &info));
+        CHECK(info.capacity == capacities[i]);
+        for (size_t len = 0; len < 20; len++) {
+            CHECK_OK(slipring_reserve(tx, len, &room, 0));
+            CHECK((uintptr_t)room % 8 == 0);
+            CHECK_OK(slipring_commit(tx, len));
+            CHECK_CODE(slipring_recv(rx, &frame, 0), SLIPRING_FRAME);
+            CHECK(frame.len == len && (uintptr_t)frame.data % 8 == 0);
+            CHECK_OK(slipring_release(rx));
+        }
+        close_both(tx, rx);
+        CHECK_OK(slipring_remove("units", NULL));
+    }
+}
+
 TEST(a_full_ring) {
     slipring_options options = options_of(SLIPRING_SPSC);
     slipring_producer *tx;
@@ -240,6 +272,72 @@ TEST(types_are_compared) {
     CHECK_OK(slipring_remove("typed", NULL));
     options.message_type = "bytes";
     CHECK_CODE(slipring_producer_open("fifo:/nowhere", &options, &tx), -SLIPRING_EOPNOTSUPP);
+}
+
+/* Frames of another kind are not handed out as those of the stated type. */
+TEST(frames_of_another_type) {
+    const int kinds[] = {SLIPRING_SPSC, SLIPRING_MPMC, SLIPRING_MPSC, SLIPRING_BROADCAST, SLIPRING_BROADCAST};
+    for (int i = 0; i < 5; i++) {
+        slipring_options options = options_of(kinds[i]);
+        slipring_producer *tx;
+        slipring_consumer *rx, *untyped = NULL;
+        slipring_frame frame, frames[8];
+        char buffer[300];
+        CHECK_OK(slipring_producer_open("untyped", &options, &tx));
+        options.flags = i == 4 ? SLIPRING_LOSSY : 0;
+        options.message_type = "X";
+        CHECK_OK(slipring_consumer_open("untyped", &options, &rx));
+        uint16_t kind = 0;
+        CHECK_OK(slipring_send(tx, "abc", 3, 0));
+        CHECK_CODE(slipring_recv(rx, &frame, 0), -SLIPRING_EOTHERTYPE);
+        CHECK(strstr(slipring_last_error(), "no type") && strstr(slipring_last_error(), "0x0100"));
+        CHECK_CODE(slipring_release(rx), -SLIPRING_ENOTHELD);
+        CHECK_CODE(slipring_recv(rx, &frame, 0), -SLIPRING_EAGAIN);
+        CHECK_OK(slipring_send(tx, "abc", 3, 0));
+        CHECK_CODE(slipring_recv_into(rx, buffer, sizeof buffer, &frame, 0), -SLIPRING_EOTHERTYPE);
+        CHECK_CODE(slipring_recv_next(rx, &frame, 0), -SLIPRING_EAGAIN);
+        CHECK_OK(slipring_close(tx));
+        if (kinds[i] == SLIPRING_MPSC) {
+            CHECK_CODE(slipring_recv(rx, &frame, LONG_TIME), SLIPRING_ENDED);
+        }
+        /* A batch ends before such a frame. */
+        options.flags = 0;
+        CHECK_OK(slipring_producer_open("untyped", &options, &tx));
+        CHECK_OK(slipring_send(tx, "1", 1, 0));
+        CHECK_OK(slipring_send(tx, "2", 1, 0));
+        CHECK_OK(slipring_send_frame(tx, 0x1234, 0, "x", 1, 0));
+        CHECK_OK(slipring_send(tx, "3", 1, 0));
+        if (i < 4) {
+            for (char next = '1'; next < '3';) {
+                const int64_t n = slipring_recv_batch(rx, frames, 8, 0);
+                CHECK(n == 1 || n == 2);
+                for (int64_t at = 0; at < n; at++) {
+                    CHECK(*(const char *)frames[at].data == next++);
+                }
+                kind = frames[0].kind;
+                CHECK_OK(slipring_release(rx));
+            }
+            CHECK_CODE(slipring_recv_batch(rx, frames, 8, 0), -SLIPRING_EOTHERTYPE);
+            CHECK(strstr(slipring_last_error(), "0x1234") != NULL);
+            CHECK_CODE(slipring_recv_batch(rx, frames, 8, 0), 1);
+            CHECK(*(const char *)frames[0].data == '3' && frames[0].kind == kind && kind != SLIPRING_DEFAULT_KIND);
+            CHECK_OK(slipring_release(rx));
+        } else {
+            for (int n = 0; n < 4; n++) {
+                CHECK_CODE(slipring_recv_next(rx, &frame, 0), n == 2 ? -SLIPRING_EOTHERTYPE : SLIPRING_FRAME);
+            }
+            CHECK_OK(slipring_release(rx));
+        }
+        CHECK_OK(slipring_close(rx));
+        /* One that states no type receives all of them. */
+        options.message_type = NULL;
+        CHECK_OK(slipring_consumer_open("untyped", &options, &untyped));
+        CHECK_OK(slipring_send(tx, "4", 1, 0));
+        CHECK_CODE(slipring_recv(untyped, &frame, LONG_TIME), SLIPRING_FRAME);
+        CHECK(frame.kind != SLIPRING_DEFAULT_KIND);
+        close_both(tx, untyped);
+        CHECK_OK(slipring_remove("untyped", NULL));
+    }
 }
 
 TEST(streams) {

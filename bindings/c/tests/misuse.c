@@ -240,6 +240,74 @@ TEST(wrong_options) {
     CHECK_OK(slipring_close(tx));
 }
 
+/* Options that mean nothing to the kind are refused, before anything is created. */
+TEST(options_of_another_kind) {
+    slipring_producer *tx;
+    slipring_consumer *rx;
+    slipring_options options;
+#define OF_KIND(of, member, value, text)                                                           \
+    do {                                                                                           \
+        options = options_of(of);                                                                  \
+        options.member = (value);                                                                  \
+        CHECK_CODE(slipring_producer_open("no_such", &options, &tx), -SLIPRING_EINVAL);            \
+        CHECK(tx == NULL && strstr(slipring_last_error(), text) != NULL);                          \
+        CHECK(strstr(text, "must") || strstr(slipring_last_error(), #of) != NULL);                 \
+        CHECK_CODE(slipring_consumer_open("no_such", &options, &rx), -SLIPRING_EINVAL);            \
+        CHECK_CODE(slipring_consumer_open(NULL, &options, &rx), -SLIPRING_EINVAL);                 \
+        CHECK_CODE(slipring_remove("no_such", NULL), -SLIPRING_ENOENT);                            \
+    } while (0)
+    OF_KIND(SLIPRING_SPSC, slow, 7, "options.slow: must");
+    OF_KIND(SLIPRING_BROADCAST, slow, 7, "options.slow: must");
+    OF_KIND(SLIPRING_BROADCAST, slow, -1, "options.slow: must");
+    OF_KIND(SLIPRING_BROADCAST, slow, SLIPRING_SLOW_EVICT, "options.slow: must"); /* all, after 0 ns */
+    OF_KIND(SLIPRING_BROADCAST, start, 2, "options.start: must");
+    OF_KIND(SLIPRING_MPSC, start, 2, "options.start: must");
+    OF_KIND(SLIPRING_SPSC, slow, SLIPRING_SLOW_FAIL, "options.slow:");
+    OF_KIND(SLIPRING_MPMC, start, SLIPRING_START_OLDEST, "options.start:");
+    OF_KIND(SLIPRING_SPSC, lanes, 2, "options.lanes:");
+    OF_KIND(SLIPRING_BROADCAST, lanes, 2, "options.lanes:");
+    OF_KIND(SLIPRING_SPSC, payload, 64, "options.payload:");
+    OF_KIND(SLIPRING_MPSC, payload, 64, "options.payload:");
+    OF_KIND(SLIPRING_SPSC, flags, SLIPRING_LOSSY, "SLIPRING_LOSSY");
+    OF_KIND(SLIPRING_MPMC, flags, SLIPRING_LOSSY, "SLIPRING_LOSSY");
+    OF_KIND(SLIPRING_BROADCAST, flags, SLIPRING_AT_MOST_ONCE, "SLIPRING_AT_MOST_ONCE");
+    OF_KIND(SLIPRING_SPSC, participants, 1, "options.participants:");
+    OF_KIND(SLIPRING_BROADCAST, participants, 1, "options.participants:");
+
+    /* The same of a ring that is there, whose kind is not stated, and of an endpoint. */
+    CHECK_OK(slipring_producer_open("ring:plain?kind=spsc", NULL, &tx));
+    options = options_of(SLIPRING_ANY);
+    options.flags = SLIPRING_LOSSY;
+    CHECK_CODE(slipring_consumer_open("plain", &options, &rx), -SLIPRING_EINVAL);
+    CHECK(strstr(slipring_last_error(), "SLIPRING_LOSSY") && strstr(slipring_last_error(), "SLIPRING_SPSC"));
+    CHECK_OK(slipring_close(tx));
+    options = options_of(SLIPRING_ANY);
+    options.slow = SLIPRING_SLOW_FAIL;
+    CHECK_CODE(slipring_producer_open("ring:plain", &options, &tx), -SLIPRING_EINVAL);
+    CHECK_OK(slipring_remove("plain", NULL));
+    CHECK_CODE(slipring_producer_open("ring:plain?kind=spsc", &options, &tx), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_producer_open("ring:plain", &options, &tx), -SLIPRING_EINVAL);
+    CHECK_CODE(slipring_remove("plain", NULL), -SLIPRING_ENOENT);
+
+    options = options_of(SLIPRING_STREAM);
+    slipring_stream_writer *writer;
+    options.lanes = 3;
+    CHECK_CODE(slipring_stream_writer_open("no_such", &options, &writer), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_LATEST);
+    slipring_latest_writer *latest;
+    options.slow = SLIPRING_SLOW_FAIL;
+    CHECK_CODE(slipring_latest_writer_open("no_such", &options, &latest), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_ANY);
+    slipring_server *server;
+    options.lanes = 3;
+    CHECK_CODE(slipring_server_open("no_such", 1, &options, &server), -SLIPRING_EINVAL);
+    options = options_of(SLIPRING_SPSC);
+    options.evict_after_ns = 5;
+    CHECK_CODE(slipring_producer_open("no_such", &options, &tx), -SLIPRING_EINVAL);
+    CHECK(strstr(slipring_last_error(), "evict_after_ns") != NULL);
+    CHECK_CODE(slipring_remove("no_such", NULL), -SLIPRING_ENOENT);
+}
+
 /* Opens everything that has a name, and gets this error. */
 static void check_every_open(const char *name, const slipring_options *options, int wanted, const char *text) {
     slipring_producer *tx;
