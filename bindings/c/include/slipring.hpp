@@ -10,9 +10,11 @@
  *     slipring::consumer rx("ticks", slipring::kind::spsc);
  *     for (auto& frame : rx) std::cout << frame.text() << '\n';
  *
- * Errors. Each call has two forms. `recv()` returns what was received and throws slipring::error, a
- * std::system_error. `try_recv()` never throws: it returns a result<T>, which has a value or a
- * code. With -fno-exceptions, use the second form; the first prints the error and ends the program.
+ * Errors. What can fail has two forms, constructors too: try_open(). `recv()` returns what was
+ * received and throws slipring::error, a std::system_error. `try_recv()` never throws: it returns a
+ * result<T>, which has a value or a code. With -fno-exceptions, use the second form; the first prints
+ * the error and ends the program. Only lock(), unlock() and try_lock(), which std::unique_lock wants,
+ * have one form: try_acquire() is the other.
  *
  * Time-outs. A `timeout` is a std::chrono duration, a time_point (a deadline), `forever` or
  * `no_wait`. By default `recv()` waits without limit and `try_recv()` does not wait.
@@ -36,8 +38,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -114,7 +118,8 @@ inline std::error_code make_error_code(errc code) noexcept {
 }
 
 /// What the calling thread's last failed call said, with the values: for example both types of a
-/// mismatch. What slipring::error::what() has, for results.
+/// mismatch. What slipring::error::what() has, for results. The text changes with the next failure;
+/// its address stays good while the thread runs.
 inline const char* last_error() noexcept { return slipring_last_error(); }
 
 /// A failed call. `code()` compares with errc, and with std::errc where an errno value says the
@@ -122,7 +127,11 @@ inline const char* last_error() noexcept { return slipring_last_error(); }
 class error : public std::system_error {
    public:
     error(errc code, const std::string& details)
-        : std::system_error(make_error_code(code), details) {}
+        : std::system_error(make_error_code(code)), details_(details) {}
+    const char* what() const noexcept override { return details_.what(); }
+
+   private:
+    std::runtime_error details_; /* a text that is copied without throwing */
 };
 
 namespace detail {
@@ -131,7 +140,7 @@ namespace detail {
 #if defined(__cpp_exceptions)
     throw error(static_cast<errc>(-code), details);
 #else
-    std::fprintf(stderr, "slipring: %s: %s\n", details, slipring_strerror(code));
+    std::fprintf(stderr, "slipring: %s (%d)\n", details, code);
     std::abort();
 #endif
 }
@@ -147,6 +156,12 @@ inline Int check(Int returned) {
 
 /// Says to construct a result by a function that fills its value and returns 0 or a code.
 struct fill {};
+
+/// The value of a failed result. Another one for types whose default constructor opens something.
+template <class T>
+struct empty {
+    static T value() noexcept { return T{}; }
+};
 
 }  // namespace detail
 
@@ -178,7 +193,7 @@ class [[nodiscard]] result {
     T&& value() && { return detail::check(code_), std::move(value_); }
 
    private:
-    T value_{};
+    T value_ = detail::empty<T>::value();
     int code_ = 0;
 };
 
@@ -252,6 +267,12 @@ using element = std::remove_pointer_t<decltype(std::declval<C&>().data())>;
 template <class T>
 inline constexpr bool is_byte = std::is_same_v<std::remove_const_t<T>, std::byte>;
 
+/// What untyped memory is pointed to by, other than std::byte.
+template <class T>
+inline constexpr bool is_untyped =
+    std::is_void_v<T> || std::is_same_v<std::remove_const_t<T>, char> ||
+    std::is_same_v<std::remove_const_t<T>, unsigned char> || std::is_same_v<std::remove_const_t<T>, signed char>;
+
 /// Whether a container of From can be seen as a view of T: the same type, or as its bytes.
 template <class From, class T>
 inline constexpr bool viewable =
@@ -270,10 +291,12 @@ class view {
 
     constexpr view() noexcept = default;
     constexpr view(T* data, std::size_t size) noexcept : data_(data), size_(size) {}
-    /// Untyped memory, for views of bytes.
-    template <class V, class = std::enable_if_t<detail::is_byte<T> && std::is_void_v<V> &&
+    /// Untyped memory, or characters, for views of bytes.
+    template <class V, class = std::enable_if_t<detail::is_byte<T> && detail::is_untyped<V> &&
                                                 (std::is_const_v<T> || !std::is_const_v<V>)>>
-    view(V* data, std::size_t size) noexcept : data_(static_cast<T*>(data)), size_(size) {}
+    view(V* data, std::size_t size) noexcept
+        : data_(static_cast<T*>(static_cast<std::conditional_t<std::is_const_v<T>, const void, void>*>(data))),
+          size_(size) {}
     /// Anything with data() and size(): of T; for views of bytes also of other plain values.
     template <class C, class E = detail::element<C>, class = std::enable_if_t<detail::viewable<E, T>>>
     constexpr view(C&& container) noexcept
@@ -503,7 +526,10 @@ class opened : public handle<C> {
     }
 
     /// The descriptor of its segment, for another process. It belongs to this handle.
-    int segment_fd() const { return check(slipring_segment_fd(this->native())); }
+    result<int> try_segment_fd() const noexcept {
+        return {fill(), [&](int& fd) { return fd = slipring_segment_fd(this->native()); }};
+    }
+    int segment_fd() const { return try_segment_fd().value(); }
 
    protected:
     ~opened() = default;
@@ -576,6 +602,7 @@ class grant {
     result<void> try_commit(std::size_t n) noexcept { return ended(slipring_commit(owner_, n)); }
     void commit(std::size_t n) { try_commit(n).value(); }
     /// Sends all bytes.
+    result<void> try_commit() noexcept { return try_commit(buffer_.size()); }
     void commit() { commit(buffer_.size()); }
     /// Sends the first `n` bytes with a kind, at least 0x0100, and a stream.
     result<void> try_commit(std::size_t n, std::uint16_t kind, std::uint16_t stream = 0) noexcept {
@@ -783,15 +810,25 @@ class batch {
     }
     ~batch() { release(); }
 
+    /// Over the frames, each as a value.
     class iterator {
        public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = frame_view;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const frame_view*;
+        using reference = frame_view;
+
+        iterator() noexcept = default;
         explicit iterator(const slipring_frame* at) noexcept : at_(at) {}
         frame_view operator*() const noexcept { return frame_view(*at_); }
         iterator& operator++() noexcept { return ++at_, *this; }
-        bool operator!=(const iterator& other) const noexcept { return at_ != other.at_; }
+        iterator operator++(int) noexcept { return iterator(at_++); }
+        friend bool operator==(const iterator& a, const iterator& b) noexcept { return a.at_ == b.at_; }
+        friend bool operator!=(const iterator& a, const iterator& b) noexcept { return a.at_ != b.at_; }
 
        private:
-        const slipring_frame* at_;
+        const slipring_frame* at_ = nullptr;
     };
 
     std::size_t size() const noexcept { return size_; }
@@ -862,8 +899,7 @@ class consumer : public detail::end<consumer, slipring_consumer, slipring_consum
         return to;
     }
     /// Receives a copy of a frame into a buffer, to which the payload then points. errc::message_size
-    /// if it does not fit, and for mpmc rings if the largest payload would not: the frame is then
-    /// received by the next call.
+    /// if it does not fit: the frame is then received by the next call.
     result<frame_view> try_recv_into(bytes buffer, timeout time = no_wait) noexcept {
         return {detail::fill(), [&](frame_view& to) {
                     slipring_frame frame{};
@@ -956,8 +992,15 @@ template <class T>
 inline constexpr bool is_character = std::is_same_v<T, char> || std::is_same_v<T, std::byte>;
 
 template <class T>
+inline constexpr bool is_no_field = std::is_enum_v<T> || std::is_pointer_v<T>;
+
+template <class T>
 struct description {
     static std::string text() {
+        static_assert(!std::is_enum_v<T> || is_character<T>,
+                      "an enum has values that other programs do not know: declare the field as its "
+                      "std::underlying_type_t, and check what is received");
+        static_assert(!std::is_pointer_v<T>, "an address means nothing in another process: send what it points to");
         if constexpr (is_character<T>) {
             return "u8";
         } else if constexpr (std::is_floating_point_v<T>) {
@@ -966,8 +1009,10 @@ struct description {
         } else if constexpr (std::is_integral_v<T>) {
             static_assert(!std::is_same_v<T, bool>, "a bool has invalid bytes: use std::uint8_t");
             return (std::is_signed_v<T> ? "i" : "u") + std::to_string(sizeof(T) * 8);
-        } else {
+        } else if constexpr (!is_no_field<T>) {
             return slipring_describe(type<T>());
+        } else {
+            return {};
         }
     }
 };
@@ -1045,6 +1090,10 @@ class typed_producer {
         auto opened = producer::try_open(name, how.message_type(slipring::describe<T>()));
         return opened ? result<typed_producer>(typed_producer(std::move(*opened))) : opened.code();
     }
+    static result<typed_producer> try_open(options how) noexcept {
+        auto opened = producer::try_open(how.message_type(slipring::describe<T>()));
+        return opened ? result<typed_producer>(typed_producer(std::move(*opened))) : opened.code();
+    }
 
     result<void> try_send(const T& value, timeout time = no_wait) noexcept {
         return handle_.try_send(bytes_of(value), time);
@@ -1082,9 +1131,13 @@ class typed_consumer {
         auto opened = consumer::try_open(name, how.message_type(slipring::describe<T>()));
         return opened ? result<typed_consumer>(typed_consumer(std::move(*opened))) : opened.code();
     }
+    static result<typed_consumer> try_open(options how) noexcept {
+        auto opened = consumer::try_open(how.message_type(slipring::describe<T>()));
+        return opened ? result<typed_consumer>(typed_consumer(std::move(*opened))) : opened.code();
+    }
 
-    /// Receives a message, in place, or an event of the channel; waits for it. errc::incompatible for
-    /// a frame of another type, which is skipped.
+    /// Receives a message, in place, or an event of the channel; waits for it. errc::other_type for a
+    /// frame of another type, which is skipped.
     result<message<T>> try_recv(timeout time = no_wait) noexcept {
         return {detail::fill(), [&](message<T>& to) { return receive(to, time); }};
     }
@@ -1107,17 +1160,16 @@ class typed_consumer {
 
     int receive(message<T>& to, timeout time) noexcept {
         const int code = to.receive(handle_.native(), time);
-        if (code < 0 || !to.is_frame() || (to.kind() == kind_ && to.size() == sizeof(T))) return code;
-        to.release();
+        if (code < 0 || !to.is_frame() || to.size() == sizeof(T)) return code;
+        to.release(); /* of the type's kind, but of another size */
         return -SLIPRING_EINCOMPATIBLE;
     }
     static void check(int code) {
-        if (code == -SLIPRING_EINCOMPATIBLE) detail::fail(code, "skipped a frame of another type");
+        if (code == -SLIPRING_EINCOMPATIBLE) detail::fail(code, "skipped a frame of another size than the type's");
         detail::check(code);
     }
 
     consumer handle_;
-    std::uint16_t kind_ = kind_of_frames(slipring::describe<T>());
 };
 
 // --------------------------------------------------------------------------------------- bytes
@@ -1138,6 +1190,14 @@ inline result<vectors> stream_vectors(C* end, std::int64_t (*describe)(C*, slipr
                 const std::int64_t n = describe(end, spans);
                 both = {{spans[0].data, spans[0].len}, {spans[1].data, spans[1].len}};
                 return n;
+            }};
+}
+
+/// A yes or no that a call returned, or its code.
+inline result<bool> flagged(int returned) noexcept {
+    return {fill(), [&](bool& flag) {
+                flag = returned > 0;
+                return returned;
             }};
 }
 
@@ -1206,6 +1266,13 @@ inline std::pair<stream_writer, stream_reader> stream_pair(options how = kind::s
     return try_stream_pair(std::move(how)).value();
 }
 
+class ringbuffer;
+
+template <>
+struct detail::empty<ringbuffer> {
+    static ringbuffer value() noexcept;
+};
+
 /// JACK's ring buffer, for one writing and one reading thread or process: no call waits.
 class ringbuffer {
    public:
@@ -1217,6 +1284,10 @@ class ringbuffer {
     static ringbuffer open_reader(const std::string& name, std::size_t size) {
         return ringbuffer(slipring_ringbuffer_open_reader(name.c_str(), size));
     }
+    /// The same, without exceptions; last_error() says why there is none.
+    static result<ringbuffer> try_create(std::size_t size) noexcept;
+    static result<ringbuffer> try_open_writer(const std::string& name, std::size_t size) noexcept;
+    static result<ringbuffer> try_open_reader(const std::string& name, std::size_t size) noexcept;
     /// Owns one of slipring.h from now on; errc::invalid for null.
     explicit ringbuffer(slipring_ringbuffer_t* native) : native_(native) {
         if (!native_) detail::fail(-SLIPRING_EINVAL, slipring_last_error());
@@ -1259,8 +1330,28 @@ class ringbuffer {
         return {{static_cast<void*>(two[0].buf), two[0].len}, {static_cast<void*>(two[1].buf), two[1].len}};
     }
 
+    friend struct detail::empty<ringbuffer>;
+    ringbuffer() noexcept : native_(nullptr) {}
+    static result<ringbuffer> made(slipring_ringbuffer_t* native) noexcept {
+        return {detail::fill(), [&](ringbuffer& self) {
+                    self.native_ = native;
+                    return native ? 0 : -SLIPRING_EINVAL;
+                }};
+    }
+
     slipring_ringbuffer_t* native_;
 };
+
+inline ringbuffer detail::empty<ringbuffer>::value() noexcept { return ringbuffer(); }
+inline result<ringbuffer> ringbuffer::try_create(std::size_t size) noexcept {
+    return made(slipring_ringbuffer_create(size));
+}
+inline result<ringbuffer> ringbuffer::try_open_writer(const std::string& name, std::size_t size) noexcept {
+    return made(slipring_ringbuffer_open_writer(name.c_str(), size));
+}
+inline result<ringbuffer> ringbuffer::try_open_reader(const std::string& name, std::size_t size) noexcept {
+    return made(slipring_ringbuffer_open_reader(name.c_str(), size));
+}
 
 // --------------------------------------------------------------------------------------- latest
 
@@ -1334,9 +1425,10 @@ class semaphore : public detail::opened<semaphore, slipring_semaphore, slipring_
     void acquire(timeout time = forever) { try_acquire(time).value(); }
     result<void> try_release() noexcept { return {detail::fill(), slipring_semaphore_release(native())}; }
     void release() { try_release().value(); }
-    std::size_t available() const {
-        return static_cast<std::size_t>(detail::check(slipring_semaphore_available(native())));
+    result<std::size_t> try_available() const noexcept {
+        return detail::counted([&] { return slipring_semaphore_available(native()); });
     }
+    std::size_t available() const { return try_available().value(); }
 
     void lock() { acquire(); }
     /// False if there is no permit; throws other errors.
@@ -1372,7 +1464,8 @@ class event_flag : public detail::opened<event_flag, slipring_event, slipring_ev
     result<void> try_set() noexcept { return {detail::fill(), slipring_event_set(native())}; }
     void set() { try_set().value(); }
     /// Whether it was set.
-    bool reset() { return detail::check(slipring_event_reset(native())) != 0; }
+    result<bool> try_reset() noexcept { return detail::flagged(slipring_event_reset(native())); }
+    bool reset() { return try_reset().value(); }
     result<void> try_wait(timeout time = no_wait) noexcept {
         return {detail::fill(), slipring_event_wait(native(), time.ns())};
     }
@@ -1408,10 +1501,18 @@ class mutex : public detail::opened<mutex, slipring_mutex, slipring_mutex_open> 
             const bytes whole = data_.first(sizeof(T));
             return const_cast<T&>(slipring::as<T>(whole));
         }
+        /// The data as one value, in place; null if it has fewer bytes.
+        template <class T>
+        T* try_as() const noexcept {
+            return const_cast<T*>(slipring::try_as<T>(data_.first(sizeof(T))));
+        }
         /// Whether the owner before died: the data may be half changed. Repair it, then call
         /// mark_consistent(), without which the next owner is told the same.
         bool owner_died() const noexcept { return owner_died_; }
-        void mark_consistent() { detail::check(slipring_mutex_mark_consistent(owner_)); }
+        result<void> try_mark_consistent() noexcept {
+            return {detail::fill(), slipring_mutex_mark_consistent(owner_)};
+        }
+        void mark_consistent() { try_mark_consistent().value(); }
         void unlock() noexcept {
             if (owner_) slipring_mutex_unlock(std::exchange(owner_, nullptr));
             data_ = {};
@@ -1459,16 +1560,20 @@ class mutex : public detail::opened<mutex, slipring_mutex, slipring_mutex_open> 
 
 // ------------------------------------------------------------------------------------- wait sets
 
+class wait_set;
+
+template <>
+struct detail::empty<wait_set> {
+    static wait_set value() noexcept;
+};
+
 /// Waits for any number of handles and descriptors at once. A member is ready when a call on it may
 /// do something, so call without waiting.
 class wait_set : public handle<slipring_wait_set> {
    public:
-    wait_set() {
-        slipring_wait_set* set = nullptr;
-        detail::check(slipring_wait_set_open(&set));
-        handle::operator=(handle(set));
-    }
+    wait_set() { detail::check(open()); }
     explicit wait_set(slipring_wait_set* native) noexcept : handle(native) {}
+    static result<wait_set> try_open() noexcept;
 
     /// Adds a handle under a number of the caller's choice; a producer waits for room for `n` bytes.
     template <class C>
@@ -1485,7 +1590,10 @@ class wait_set : public handle<slipring_wait_set> {
     }
     void add_fd(std::size_t token, int fd, bool writable = false) { try_add_fd(token, fd, writable).value(); }
     /// Whether the number was in the set.
-    bool remove(std::size_t token) { return detail::check(slipring_wait_set_remove(native(), token)) != 0; }
+    result<bool> try_remove(std::size_t token) noexcept {
+        return detail::flagged(slipring_wait_set_remove(native(), token));
+    }
+    bool remove(std::size_t token) { return try_remove(token).value(); }
 
     /// Waits until members are ready, and returns the numbers of up to 64, until the next wait.
     result<view<const std::size_t>> try_wait(timeout time = no_wait) noexcept {
@@ -1499,17 +1607,34 @@ class wait_set : public handle<slipring_wait_set> {
     view<const std::size_t> wait(timeout time = forever) { return try_wait(time).value(); }
 
    private:
+    int open() noexcept {
+        slipring_wait_set* set = nullptr;
+        const int code = slipring_wait_set_open(&set);
+        handle::operator=(handle(set));
+        return code;
+    }
+
     std::array<std::size_t, 64> tokens_{};
 };
+
+inline wait_set detail::empty<wait_set>::value() noexcept { return wait_set(nullptr); }
+inline result<wait_set> wait_set::try_open() noexcept {
+    return {detail::fill(), [](wait_set& self) { return self.open(); }};
+}
 
 /// Makes a wait set return, from any thread and from signal handlers.
 class waker : public handle<slipring_waker> {
    public:
     using handle::handle;
-    waker(wait_set& set, std::size_t token) {
-        slipring_waker* made = nullptr;
-        detail::check(slipring_waker_open(set.native(), token, &made));
-        handle::operator=(handle(made));
+    waker() noexcept = default;
+    waker(wait_set& set, std::size_t token) { *this = try_open(set, token).value(); }
+    static result<waker> try_open(wait_set& set, std::size_t token) noexcept {
+        return {detail::fill(), [&](waker& self) {
+                    slipring_waker* made = nullptr;
+                    const int code = slipring_waker_open(set.native(), token, &made);
+                    self = waker(made);
+                    return code;
+                }};
     }
     result<void> try_wake() const noexcept { return {detail::fill(), slipring_wake(native())}; }
     void wake() const { try_wake().value(); }
@@ -1520,16 +1645,25 @@ class waker : public handle<slipring_waker> {
 class canceller : public handle<slipring_canceller> {
    public:
     using handle::handle;
+    canceller() noexcept = default;
     template <class C>
     explicit canceller(const slipring::handle<C>& of) {
-        slipring_canceller* made = nullptr;
-        detail::check(slipring_canceller_open(of.native(), &made));
-        handle::operator=(handle(made));
+        *this = try_open(of).value();
+    }
+    template <class C>
+    static result<canceller> try_open(const slipring::handle<C>& of) noexcept {
+        return {detail::fill(), [&](canceller& self) {
+                    slipring_canceller* made = nullptr;
+                    const int code = slipring_canceller_open(of.native(), &made);
+                    self = canceller(made);
+                    return code;
+                }};
     }
     result<void> try_cancel() const noexcept { return {detail::fill(), slipring_cancel(native())}; }
     void cancel() const { try_cancel().value(); }
     /// Lets calls wait again.
-    void reset() const { detail::check(slipring_canceller_reset(native())); }
+    result<void> try_reset() const noexcept { return {detail::fill(), slipring_canceller_reset(native())}; }
+    void reset() const { try_reset().value(); }
 };
 
 // ------------------------------------------------------------------------------------------ rpc
@@ -1611,10 +1745,17 @@ class request {
     const T& as() const {
         return slipring::as<T>(payload());
     }
+    template <class T>
+    const T* try_as() const noexcept {
+        return slipring::try_as<T>(payload());
+    }
     /// Until its caller stops waiting.
     std::chrono::nanoseconds remaining() const noexcept { return std::chrono::nanoseconds(c_.remaining_ns); }
     /// Whether its caller has cancelled it or waits no longer.
-    bool is_cancelled() const { return detail::check(slipring_is_cancelled(owner_, c_.id)) != 0; }
+    result<bool> try_is_cancelled() const noexcept {
+        return detail::flagged(slipring_is_cancelled(owner_, c_.id));
+    }
+    bool is_cancelled() const { return try_is_cancelled().value(); }
 
     /// Answers it: once.
     result<void> try_reply(byte_view reply) noexcept {
