@@ -38,8 +38,13 @@ int main() {
 
     std::size_t samples = 0;
     static float block[RATE];
-    while (auto n = reader.try_read(block, slipring::forever)) samples += *n / sizeof(float);
+    auto n = reader.try_read(block, slipring::forever);
+    for (; n; n = reader.try_read(block, slipring::forever)) samples += *n / sizeof(float);
     audio.join();
+    if (n.code() != slipring::errc::closed) { /* not the end, but an error */
+        std::fprintf(stderr, "read: %s\n", slipring::last_error());
+        return 1;
+    }
     std::printf("%zu samples, %zu blocks dropped\n", samples, dropped);
     return samples == (BLOCKS - dropped) * BLOCK ? 0 : 1;
 }

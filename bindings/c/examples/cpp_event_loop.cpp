@@ -9,7 +9,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -39,7 +41,16 @@ int main() {
             messages++;
         }
         if (frame.code() == slipring::errc::closed) break;
-        if (frame.code() != slipring::errc::would_block || poll(polled, 2, -1) < 0) return 1;
+        if (frame.code() != slipring::errc::would_block) {
+            /* errc::peer_dead, if the producer was in another process that was killed; or another error. */
+            std::fprintf(stderr, "receive: %s\n", slipring::last_error());
+            std::_Exit(1);
+        }
+        if (poll(polled, 2, -1) < 0) {
+            if (errno == EINTR) continue; /* a signal handler ran */
+            std::perror("poll");
+            std::_Exit(1);
+        }
         if (polled[1].revents) {
             std::uint64_t expired = 0;
             if (read(timer, &expired, sizeof expired) > 0) ticks += static_cast<int>(expired);

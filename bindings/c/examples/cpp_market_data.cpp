@@ -21,7 +21,7 @@ static constexpr std::uint64_t TICKS = 200'000;
 /* Sends what there is room for. Returns how many ticks it dropped. */
 static std::uint64_t feed(const std::string& name, const slipring::options& how) {
     slipring::typed_producer<Tick> tx(name, how);
-    tx.untyped().wait_for_peer();
+    tx.untyped().wait_for_peer(std::chrono::seconds(30)); /* throws if it does not come */
     std::uint64_t dropped = 0;
     for (std::uint64_t seq = 0; seq < TICKS; seq++) {
         if (auto tick = tx.try_reserve()) {

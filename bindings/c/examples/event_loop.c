@@ -6,6 +6,7 @@
  */
 
 #define _GNU_SOURCE
+#include <errno.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,6 +38,10 @@ int main(void) {
     slipring_options options = SLIPRING_OPTIONS_INIT;
     options.kind = SLIPRING_SPSC;
     pid_t child = fork();
+    if (child < 0) {
+        perror("fork");
+        return 1;
+    }
     if (child == 0) {
         produce(&options);
         return 0;
@@ -49,18 +54,27 @@ int main(void) {
     check(doorbell, "make a descriptor");
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
     struct itimerspec every = {{0, 20000000}, {0, 20000000}};
-    timerfd_settime(timer, 0, &every, NULL);
+    if (timer < 0 || timerfd_settime(timer, 0, &every, NULL) != 0) {
+        perror("timer");
+        return 1;
+    }
 
-    int frames = 0, ticks = 0, code = 0;
-    while (code != -SLIPRING_EPIPE) {
-        while ((code = slipring_recv_next(rx, &frame, 0)) == SLIPRING_FRAME) {
-            frames++;
+    int frames = 0, ticks = 0, code;
+    for (;;) {
+        while ((code = slipring_recv_next(rx, &frame, 0)) >= 0) {
+            frames += code == SLIPRING_FRAME; /* other kinds of rings have other events, too */
+        }
+        if (code == -SLIPRING_EPIPE) {
+            break; /* the producer has closed, and all was received */
         }
         if (code != -SLIPRING_EAGAIN) {
-            continue;
+            check(code, "receive"); /* the producer was killed: -SLIPRING_EPEERDEAD; or another error */
         }
         struct pollfd fds[2] = {{doorbell, POLLIN, 0}, {timer, POLLIN, 0}};
         if (poll(fds, 2, -1) < 0) {
+            if (errno == EINTR) {
+                continue; /* a signal handler ran */
+            }
             perror("poll");
             return 1;
         }

@@ -51,6 +51,10 @@ int main(void) {
     options.kind = SLIPRING_SPSC;
 
     pid_t child = fork(); /* before any handle is opened */
+    if (child < 0) {
+        perror("fork");
+        return 1;
+    }
     if (child == 0) {
         produce(&options);
         return 0;
