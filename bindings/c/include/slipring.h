@@ -465,9 +465,10 @@ typedef struct slipring_options {
    */
   uint32_t flags;
   /**
-   * Bytes of a ring (of each lane, for mpsc), a power of two of at least 4096, or -SLIPRING_EINVAL;
-   * frames of an mpmc ring, a power of two; cells of latest values; permits of a semaphore; bytes
-   * of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024 frames; 1 cell. A ring that exists keeps its own.
+   * Bytes of a ring (of each lane, for mpsc), rounded up to a power of two of at least 4096; frames
+   * of an mpmc ring, rounded up to a power of two; cells of latest values; permits of a semaphore;
+   * bytes of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024 frames; 1 cell. A ring that exists keeps
+   * its own.
    */
   size_t capacity;
   /**

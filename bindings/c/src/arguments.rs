@@ -91,9 +91,10 @@ pub struct slipring_options {
     pub kind: c_int,
     /// SLIPRING_LOSSY and so on, combined by `|`.
     pub flags: u32,
-    /// Bytes of a ring (of each lane, for mpsc), a power of two of at least 4096, or -SLIPRING_EINVAL;
-    /// frames of an mpmc ring, a power of two; cells of latest values; permits of a semaphore; bytes
-    /// of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024 frames; 1 cell. A ring that exists keeps its own.
+    /// Bytes of a ring (of each lane, for mpsc), rounded up to a power of two of at least 4096; frames
+    /// of an mpmc ring, rounded up to a power of two; cells of latest values; permits of a semaphore;
+    /// bytes of a mutex. 0: 1 MiB; 64 KiB for a lane; 1024 frames; 1 cell. A ring that exists keeps
+    /// its own.
     pub capacity: usize,
     /// The largest payload in bytes of a frame of an mpmc ring, or of a latest value. 0: 256. Some
     /// more may fit: `max_payload` of slipring_get_info() is the limit, also of the other kinds, and

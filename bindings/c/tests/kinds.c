@@ -206,7 +206,7 @@ TEST(units_and_alignment) {
         slipring_frame frame;
         slipring_info info = {.struct_size = sizeof info};
         void *room;
-        options.capacity = 8192;
+        options.capacity = 5000; /* rounded up */
         options.lanes = kinds[i] == SLIPRING_MPSC ? 2 : 0;
         CHECK_OK(slipring_producer_open("units", &options, &tx));
         options.flags = i == 4 ? SLIPRING_LOSSY : 0;

@@ -30,6 +30,7 @@ pub enum SlowPolicy {
     /// frame again.
     Evict {
         /// How long the publisher waits for one subscriber, from its first call that found no room.
+        /// With zero that call evicts it: all subscribers must keep up, however fast they are.
         after: Duration,
     },
 }
