@@ -68,11 +68,15 @@ pub(crate) mod ring {
         pub(crate) mod layout;
     }
 }
+#[path = "../../src/transport/doorbell/state.rs"]
+pub(crate) mod doorbell_state;
 
 #[cfg(test)]
 mod broadcast;
 #[cfg(test)]
 mod count;
+#[cfg(test)]
+mod doorbell;
 #[cfg(test)]
 mod event;
 #[cfg(test)]

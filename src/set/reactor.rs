@@ -1,7 +1,7 @@
 //! The reactor: threads of the process that wait for those who do not wait themselves. A doorbell
 //! makes a descriptor ready, or a task is woken.
 //!
-//! Used by `transport/doorbell.rs` and `tasks.rs`. Relies on a set of waits, of which each thread
+//! Used by `transport/doorbell/` and `tasks.rs`. Relies on a set of waits, of which each thread
 //! has one with up to 120 members: what it can sleep on by one system call. A thread is started
 //! with its first place and ended with its last one.
 //!
@@ -30,9 +30,9 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// What the reactor tells that there is something at its place.
 pub(crate) trait Target: Send + Sync {
-    /// Told once: the reactor has stopped waiting for this place, until it is resumed. If this
-    /// returns a time, [`Target::is_late`] is called after it. Must not block.
-    fn ring(&self) -> Option<Duration>;
+    /// Told once: the reactor has stopped waiting at this place, until it is resumed, which may be
+    /// done here. If this returns a time, [`Target::is_late`] is called after it. Must not block.
+    fn ring(&self, place: &Membership) -> Option<Duration>;
 
     /// The time that was asked for is over. As [`Target::ring`], apart from the place.
     fn is_late(&self) -> Option<Duration> {
@@ -191,7 +191,7 @@ impl Shared {
                 if let Some(Entry { target, membership: Some(membership) }) = self.entry(token) {
                     // Before it rings: it may be resumed at once.
                     membership.pause();
-                    Self::tell(&mut due, token, || target.ring());
+                    Self::tell(&mut due, token, || target.ring(&membership));
                 }
             }
             if next.is_some() {

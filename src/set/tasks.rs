@@ -36,6 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::Membership;
 use super::reactor::{Place, Target};
 use super::source::Readiness;
 use crate::error::{Error, Result};
@@ -97,7 +98,7 @@ struct Waiters {
 }
 
 impl Target for Queue {
-    fn ring(&self) -> Option<Duration> {
+    fn ring(&self, _: &Membership) -> Option<Duration> {
         let mut waiters = self.lock();
         waiters.armed = false;
         if waiters.for_all {

@@ -13,6 +13,7 @@ mod cancel;
 mod containers;
 mod crowd;
 mod deadlines;
+mod doorbells;
 mod evil_twin;
 mod forgotten_guards;
 mod fork;

@@ -2,7 +2,7 @@
 //! doorbell.
 //!
 //! Used by programs, endpoints and `transport/upgrade.rs`. Relies on the consumers of `ring/`,
-//! through [`Holder`] or the copying sources beside this file, and on `transport/doorbell.rs`.
+//! through [`Holder`] or the copying sources beside this file, and on `transport/doorbell/`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

@@ -2,7 +2,7 @@
 //! for room.
 //!
 //! Used by programs, endpoints and `transport/upgrade.rs`. Relies on the producers of `ring/`, and
-//! on `transport/doorbell.rs`.
+//! on `transport/doorbell/`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
