@@ -39,7 +39,9 @@ fn class_of(error: &Error) -> &'static str {
 #[cold]
 pub fn raise(py: Python<'_>, error: Error) -> PyErr {
     if let Error::Io { op, source } = &error {
-        if let Some(errno) = source.raw_os_error() {
+        // An error that says more than the system's keeps that one as its source.
+        let within = || source.get_ref()?.source()?.downcast_ref::<std::io::Error>()?.raw_os_error();
+        if let Some(errno) = source.raw_os_error().or_else(within) {
             return build(py, "SystemFailure", |class| class.call1((errno, format!("{op}: {source}"))));
         }
     }

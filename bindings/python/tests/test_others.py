@@ -260,6 +260,12 @@ def test_no_descriptor_is_left() -> None:
     assert select.select([rx], [], [], SOON)[0] == [rx]
 
 
+def test_an_explained_failure_has_its_errno(tmp_path: Path) -> None:
+    with pytest.raises(slipring.SystemFailure) as raised:
+        slipring.Producer("x", create=True, directory=str(tmp_path / "missing" / "deeper"))
+    assert raised.value.errno == errno.ENOENT
+
+
 def test_a_set_waits_for_all_of_them() -> None:
     tx, rx = slipring.pair(capacity=4096)
     event, here_there = slipring.Event("go"), socket.socketpair()
