@@ -179,7 +179,10 @@ impl Way<'_> {
                     None => encoded = false,
                     Some([]) => {}
                     Some(frames) => {
-                        let sent = tx.send_encoded(frames, SLICE).map_err(there)?;
+                        let sent = match tx.send_encoded(frames, SLICE) {
+                            Err(Error::Timeout) => continue, // the receiver was lost meanwhile
+                            sent => sent.map_err(there)?,
+                        };
                         let released = rx.release_encoded(sent);
                         self.count(released.frames, released.payload);
                         continue;
@@ -194,7 +197,7 @@ impl Way<'_> {
                 Ok(Event::Frame(frame)) if encoded && !frame.header.flags.contains(Flags::REDELIVERED) => continue,
                 Ok(Event::Frame(frame)) => {
                     let len = frame.payload.len();
-                    tx.send_stamped(frame, Deadline::never()).map_err(there)?;
+                    self.send_one(tx, frame)?;
                     if encoded {
                         tx.flush(Deadline::never()).map_err(there)?;
                     } else {
@@ -206,7 +209,7 @@ impl Way<'_> {
                 Ok(Event::Duplicate { frame, .. }) => {
                     self.tally.duplicates += 1;
                     let len = frame.payload.len();
-                    tx.send_stamped(frame, Deadline::never()).map_err(there)?;
+                    self.send_one(tx, frame)?;
                     is_flushed = false;
                     self.count(1, len as u64);
                 }
@@ -234,6 +237,20 @@ impl Way<'_> {
                     return Ok(if stopping.is_some() { End::Stopped } else { End::Source(error) });
                 }
                 Err(error) => return Err(here(error)),
+            }
+        }
+    }
+
+    /// Sends one frame. Waits for a receiver, should it have been lost meanwhile.
+    fn send_one(&mut self, tx: &mut Sender, frame: Frame<'_>) -> Outcome {
+        let options = self.options;
+        loop {
+            match tx.send_stamped(frame, SLICE) {
+                Err(Error::Timeout) if self.stop.asked() => {
+                    return Err(Failure::new(LOST, "interrupted, and there is no receiver").at(&options.names[1]));
+                }
+                Err(Error::Timeout) => self.idle(&options.names[1])?,
+                sent => return sent.map_err(|error| Failure::from(error).at(&options.names[1])),
             }
         }
     }

@@ -167,11 +167,20 @@ pub enum Rate {
 pub fn send_until(tx: &mut spsc::Producer, rate: Rate, is_enough: impl Fn() -> bool, last: &AtomicU64) -> u64 {
     let mut n = 0;
     let mut end = u64::MAX;
+    let mut moved = Instant::now();
     while n < end {
         match tx.send_frame_deadline(header(), &payload(n), 2 * PATIENCE) {
-            Ok(()) => n += 1,
+            Ok(()) => {
+                n += 1;
+                if n % 64 == 0 {
+                    moved = Instant::now();
+                }
+            }
             // The ring is full, and the bridge was killed: its successor will come.
-            Err(Error::Closed | Error::PeerDead) => std::thread::sleep(Duration::from_millis(1)),
+            Err(Error::Closed | Error::PeerDead) => {
+                assert!(moved.elapsed() < 2 * PATIENCE, "no bridge takes frame {n}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
             Err(error) => panic!("{error}"),
         }
         if n % 64 == 0 {
