@@ -3,6 +3,7 @@
 //! Used by programs, and by `main.rs`. Relies on `wire.rs`.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,9 @@ pub struct Sender {
     sequencer: Sequencer,
     /// Application frames sent, without those that are collected.
     position: u64,
-    /// The sample that is being filled.
+    /// The sample that is being filled, and how many bytes the last one had.
     sample: Vec<u8>,
+    last_len: usize,
     first: Header,
     frames: u64,
     is_closed: bool,
@@ -65,15 +67,22 @@ pub struct Sender {
 struct Matching {
     is_matching: Mutex<bool>,
     changed: Condvar,
+    /// The same, read for every frame.
+    now: AtomicBool,
 }
 
 impl Matching {
     fn set(&self, is_matching: bool) {
-        *self.is_matching.lock().unwrap_or_else(PoisonError::into_inner) = is_matching;
+        let mut locked = self.is_matching.lock().unwrap_or_else(PoisonError::into_inner);
+        *locked = is_matching;
+        self.now.store(is_matching, Ordering::Relaxed);
         self.changed.notify_all();
     }
 
     fn wait(&self, deadline: Deadline) -> Result<()> {
+        if self.now.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut is_matching = self.is_matching.lock().unwrap_or_else(PoisonError::into_inner);
         while !*is_matching {
             if deadline.has_passed() {
@@ -125,6 +134,7 @@ impl Sender {
             sequencer: Sequencer::new(),
             position: 0,
             sample: Vec::new(),
+            last_len: 0,
             first: Header::PLAIN,
             frames: 0,
             is_closed: false,
@@ -197,7 +207,7 @@ impl Sender {
         };
         let header = Header { seq, ..header };
         if self.sample.is_empty() {
-            self.begin(header, SAMPLE)?;
+            self.begin(header, self.last_len)?;
         }
         let form = if stamp == 0 { Form::Short } else { Form::Long };
         let at = self.sample.len();
@@ -238,6 +248,7 @@ impl Sender {
             last.lock().unwrap_or_else(PoisonError::into_inner).position = self.position;
         }
         let sample = std::mem::take(&mut self.sample); // Zenoh keeps it
+        self.last_len = sample.len();
         self.unasked += sample.len();
         self.publisher.put(sample).wait().map_err(failed)?;
         if self.policy == Policy::Block && self.unasked >= WINDOW {
