@@ -34,7 +34,7 @@ mod receiver;
 mod sender;
 mod wire;
 
-pub use link::Link;
+pub use link::{Link, RUNTIME};
 pub use receiver::{Receiver, Senders, senders_of};
 pub use sender::Sender;
 

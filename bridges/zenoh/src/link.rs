@@ -9,6 +9,11 @@ use zenoh::{Config, Session, Wait};
 
 use crate::{failed, reason};
 
+/// How many threads Zenoh has, and for what: the value to which `slipring-zenoh` sets `ZENOH_RUNTIME`
+/// unless it is set, before Zenoh starts. A connection that was accepted is polled by the thread that
+/// reads from it, and not by another one, which would have to wake it up.
+pub const RUNTIME: &str = "(acc: (handover: rx), rx: (worker_threads: 1))";
+
 /// How a session is connected. By default it opens no port and looks for no peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {

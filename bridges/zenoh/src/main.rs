@@ -3,7 +3,7 @@
 //! `slipring-zenoh ring:NAME zenoh:KEY` sends, `slipring-zenoh zenoh:KEY ring:NAME` receives.
 //! Options, messages and exit codes are those of `slipring relay`, where they mean the same.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod calls;
 mod forward;
@@ -123,6 +123,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if std::env::var_os("ZENOH_RUNTIME").is_none() {
+        #[expect(unsafe_code, reason = "Zenoh reads it from the environment only")]
+        // SAFETY: there is no other thread yet.
+        unsafe {
+            std::env::set_var("ZENOH_RUNTIME", slipring_zenoh::RUNTIME);
+        }
+    }
     let context = Context { json: cli.json, quiet: cli.quiet };
     match run(cli, &context) {
         Ok(()) => ExitCode::SUCCESS,
