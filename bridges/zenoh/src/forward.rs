@@ -1,16 +1,18 @@
 //! Passing frames on, in either direction.
 //!
 //! Frames are collected while they arrive, and sent when they pause. Out of a ring, all frames that
-//! are there go in one sample; into a byte ring, those of a sample become visible at once. Gaps are passed on, not only counted: into a byte ring by the
-//! numbers of the frames, on a key by positions.
+//! are there go in one sample; into a byte ring, those of a sample become visible at once, written by
+//! the thread of Zenoh that received them. Gaps are passed on, not only counted: into a byte ring by
+//! the numbers of the frames, on a key by positions.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use slipring::endpoint::Endpoint;
 use slipring::frame::{Event, Flags, Frame, Header, Sequencer};
 use slipring::transport::{FrameReceiver, FrameReceiverExt, FrameSender, FrameSenderExt, Released};
 use slipring::{Deadline, Error};
-use slipring_zenoh::{Policy, Receiver, Sender};
+use slipring_zenoh::{Policy, Receiver, Sender, Taker};
 use zenoh::Session;
 
 use crate::place::{Place, Source, open_destination, open_source};
@@ -264,14 +266,14 @@ impl Way<'_> {
     }
 
     fn receive(&mut self, session: &Session, expression: &str, to: &Endpoint) -> Outcome {
-        let Some(mut tx) = self.open(&self.options.names[1].clone(), |until| open_destination(to, until))? else {
+        let Some(tx) = self.open(&self.options.names[1].clone(), |until| open_destination(to, until))? else {
             return Ok(());
         };
+        let far = Arc::new(Mutex::new(Far::new(tx)));
         let rx = Receiver::open(session, expression, self.options.policy);
         let mut rx = rx.map_err(|error| Failure::from(error).at(expression))?.reconnect(self.options.reconnect);
-        let mut numbers = Numbers::default();
         let outcome = loop {
-            match self.pump_in(&mut rx, tx.as_mut(), &mut numbers) {
+            match self.pump_in(&mut rx, &far) {
                 Ok(End::Source(_)) if self.options.follow => {}
                 Ok(End::Source(Error::Closed) | End::Stopped) => break Ok(()),
                 Ok(End::Source(error)) => break Err(Failure::from(error).at(&self.options.names[0])),
@@ -279,6 +281,8 @@ impl Way<'_> {
             }
         };
         self.tally.dropped_samples += rx.dropped();
+        drop(rx); // nothing passes frames on any more
+        let tx = &mut lock(&far).tx;
         match outcome {
             Ok(()) => {
                 let until = Deadline::after(if self.stop.asked() { GRACE } else { 5 * GRACE });
@@ -290,40 +294,35 @@ impl Way<'_> {
             }
             Err(failure) => {
                 let _ = tx.flush(Deadline::after(GRACE));
-                std::mem::forget(tx); // no BYE: DST learns that this was no orderly end
+                std::mem::forget(Arc::clone(&far)); // no BYE: DST learns that this was no orderly end
                 Err(failure)
             }
         }
     }
 
-    fn pump_in(&mut self, rx: &mut Receiver, tx: &mut dyn FrameSender, numbers: &mut Numbers) -> Outcome<End> {
+    fn pump_in(&mut self, rx: &mut Receiver, far: &Arc<Mutex<Far>>) -> Outcome<End> {
         let mut is_flushed = true;
-        // As they are, into a byte ring. A byte stream would take the numbers of another sender for
-        // no gap.
-        let in_runs = self.options.count.is_none() && tx.takes_encoded() && tx.number_from(0, numbers.next.next(0));
+        let taker: Arc<Mutex<dyn Taker>> = far.clone();
+        let in_runs = self.options.count.is_none() && lock(far).takes_runs();
         let there = |error: Error, name: &str| Failure::from(error).at(name);
         loop {
             if self.is_enough() || self.stop.asked() {
                 return Ok(End::Stopped);
             }
             let mut waited = false;
-            if in_runs && !numbers.is_mixed {
-                let frames = rx.frames(is_flushed.then(|| Deadline::after(SLICE)));
+            if in_runs && !lock(far).numbers.is_mixed {
+                rx.pass_on(&taker, is_flushed.then(|| Deadline::after(SLICE)));
                 waited = is_flushed;
-                if !frames.is_empty() {
-                    match tx.send_encoded(frames, Duration::ZERO) {
-                        // DST is full: the first frame is passed on by itself.
-                        Ok(0) | Err(Error::Timeout) => {}
-                        Ok(sent) => {
-                            let Released { frames, payload } =
-                                rx.release_frames(sent, |stream, seq| numbers.passed(stream, seq));
-                            self.count(frames, payload);
-                            is_flushed = false;
-                            continue;
-                        }
-                        Err(error) => return Err(self.lost(&error)),
-                    }
-                }
+            }
+            let mut far = lock(far);
+            let Far { tx, numbers, taken, refused } = &mut *far;
+            let tx = tx.as_mut();
+            let Released { frames, payload } = std::mem::take(taken);
+            if frames > 0 {
+                self.count(frames, payload);
+            }
+            if let Some(error) = refused.take() {
+                return Err(self.lost(&error));
             }
             let senders = rx.senders();
             let received = if is_flushed && !waited { rx.recv_deadline(SLICE) } else { rx.try_recv() };
@@ -461,6 +460,51 @@ impl Way<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// DST, which the receiving bridge fills, and Zenoh's threads while it waits.
+struct Far {
+    tx: Box<dyn FrameSender>,
+    numbers: Numbers,
+    /// Taken in runs, and not counted yet.
+    taken: Released,
+    refused: Option<Error>,
+}
+
+impl Far {
+    fn new(tx: Box<dyn FrameSender>) -> Self {
+        Far { tx, numbers: Numbers::default(), taken: Released::default(), refused: None }
+    }
+
+    /// Whether frames can be sent as they are: into a byte ring. A byte stream would take the numbers
+    /// of another sender for no gap.
+    fn takes_runs(&mut self) -> bool {
+        self.tx.takes_encoded() && self.tx.number_from(0, self.numbers.next.next(0))
+    }
+}
+
+impl Taker for Far {
+    fn take(&mut self, frames: &[u8]) -> usize {
+        match self.tx.send_encoded(frames, Duration::ZERO) {
+            Ok(sent) => sent,
+            // DST is full: the first frame is passed on by itself.
+            Err(Error::Timeout) => 0,
+            Err(error) => {
+                self.refused = Some(error);
+                0
+            }
+        }
+    }
+
+    fn taken(&mut self, taken: Released, next: &[(u16, u32)]) {
+        self.taken.frames += taken.frames;
+        self.taken.payload += taken.payload;
+        next.iter().for_each(|(stream, number)| self.numbers.passed(*stream, *number));
+    }
+}
+
+fn lock(far: &Mutex<Far>) -> MutexGuard<'_, Far> {
+    far.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The numbers of the frames that go into DST: those that they came with, as long as there is one

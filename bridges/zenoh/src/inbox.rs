@@ -1,6 +1,6 @@
 //! Who sends on a key, what has come from each, and what is missing.
 //!
-//! Used by `receiver.rs`. Relies on `wire.rs`; knows nothing of Zenoh, so that each of its cases is
+//! Used by `receiver.rs` and `queue.rs`. Relies on `wire.rs`; knows nothing of Zenoh, so that each of its cases is
 //! tested without a network.
 //!
 //! # Gaps
@@ -326,10 +326,10 @@ impl Inbox {
         &current.bytes.get()[at..end]
     }
 
-    /// The first `len` bytes of [`Inbox::run`], whole frames, have been passed on. `next` is told the
-    /// number that follows on each stream.
-    pub(crate) fn release_run(&mut self, len: usize, mut next: impl FnMut(u16, u32)) -> Released {
-        let Some(current) = &mut self.current else { return Released::default() };
+    /// The first `len` bytes of [`Inbox::run`], whole frames, have been passed on. Returns also the
+    /// number that follows, whenever the stream changes.
+    pub(crate) fn release_run(&mut self, len: usize) -> (Released, Vec<(u16, u32)>) {
+        let Some(current) = &mut self.current else { return Default::default() };
         let one = &mut self.talkers[current.talker];
         let end = current.at + len;
         if end < current.run.end {
@@ -341,11 +341,10 @@ impl Inbox {
         let run = std::mem::take(&mut current.run);
         current.at = run.end;
         one.position = one.position.map(|position| position + run.frames);
-        for (stream, number) in run.next {
-            one.next.set(stream, number);
-            next(stream, number);
+        for (stream, number) in &run.next {
+            one.next.set(*stream, *number);
         }
-        Released { frames: run.frames, payload: run.payload }
+        (Released { frames: run.frames, payload: run.payload }, run.next)
     }
 
     /// Makes the next event the current one; false if more samples are needed.
@@ -635,11 +634,11 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.accept(sample(1, 5, 0, &[(0, 0, NEW), (3, 7, NEW), (0, 1, NEW)], true));
         assert_eq!(inbox.run().len(), 3 * SIZE);
-        assert_eq!(inbox.release_run(SIZE, |_, _| {}), Released { frames: 1, payload: 4 });
+        assert_eq!(inbox.release_run(SIZE).0, Released { frames: 1, payload: 4 });
         assert_eq!(inbox.run().len(), 2 * SIZE);
         assert!(inbox.advance(), "the next frame may come by itself");
         assert_eq!(inbox.run().len(), SIZE);
-        assert_eq!(inbox.release_run(SIZE, |_, _| {}), Released { frames: 1, payload: 4 });
+        assert_eq!(inbox.release_run(SIZE).0, Released { frames: 1, payload: 4 });
         assert!(inbox.run().is_empty() && !inbox.is_idle(), "the end comes next");
         assert!(!inbox.advance());
         assert!(matches!(inbox.end(), Some(Error::Closed)));
@@ -649,7 +648,7 @@ mod tests {
         while !inbox.is_idle() {
             let run = inbox.run().len();
             if run > 0 {
-                seen.push(Err(inbox.release_run(run, |_, _| {}).frames));
+                seen.push(Err(inbox.release_run(run).0.frames));
             } else {
                 assert!(inbox.advance());
                 seen.push(Ok(match inbox.event().unwrap() {
@@ -665,7 +664,7 @@ mod tests {
         assert!(inbox.run().is_empty());
         assert!(inbox.advance() && matches!(inbox.event(), Ok(Event::Gap { expected: 4, found: 6, .. })));
         assert_eq!(inbox.run().len(), SIZE);
-        inbox.release_run(SIZE, |_, _| {});
+        inbox.release_run(SIZE);
         inbox.accept(sample(2, 5, 6, &[(0, 6, NEW), (0, 7, NEW)], false));
         assert!(inbox.run().is_empty());
         assert!(inbox.advance() && matches!(inbox.event(), Ok(Event::Duplicate { .. })));

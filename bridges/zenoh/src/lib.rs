@@ -35,7 +35,7 @@ mod sender;
 mod wire;
 
 pub use link::{Link, RUNTIME};
-pub use receiver::{Receiver, Senders, senders_of};
+pub use receiver::{Receiver, Senders, Taker, senders_of};
 pub use sender::Sender;
 
 use slipring::transport::{Capabilities, DeliveryOrder, tcp};

@@ -1,8 +1,9 @@
 //! The receiving end: the samples of a key, or of all keys that an expression matches, as events.
 //!
-//! Used by programs, and by `main.rs`. Relies on `queue.rs` and `inbox.rs`.
+//! Used by programs, by `main.rs`, and by `queue.rs`, whose callers pass frames on while a receiver
+//! waits. Relies on `queue.rs` and `inbox.rs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use slipring::frame::Event;
@@ -41,6 +42,37 @@ pub struct Receiver {
 enum Declared {
     Subscriber(Subscriber<()>),
     Queryable(Queryable<()>),
+}
+
+/// Where [`Receiver::pass_on`] passes frames on to.
+pub trait Taker: Send {
+    /// Takes frames, one after the other as
+    /// [`FrameSenderExt::send_encoded`](slipring::transport::FrameSenderExt::send_encoded) accepts
+    /// them, and returns the bytes of those that were taken: whole frames from the first one on, or
+    /// 0. Must not wait, because it holds up every key of the session.
+    fn take(&mut self, frames: &[u8]) -> usize;
+
+    /// Called after [`Taker::take`] with what was taken, and with the number that follows, whenever
+    /// the stream changes.
+    fn taken(&mut self, taken: Released, next: &[(u16, u32)]);
+}
+
+/// Passes on the frames of an inbox. True if it is idle then.
+pub(crate) fn pass(inbox: &mut Inbox, taker: &Mutex<dyn Taker>) -> bool {
+    let mut taker = taker.lock().unwrap_or_else(PoisonError::into_inner);
+    while !inbox.is_idle() {
+        let frames = if inbox.open() == 1 { inbox.run() } else { &[] };
+        let all = frames.len();
+        let taken = if all > 0 { taker.take(frames) } else { 0 };
+        if taken > 0 {
+            let (released, next) = inbox.release_run(taken);
+            taker.taken(released, &next);
+        }
+        if taken == 0 || taken < all {
+            return false;
+        }
+    }
+    true
 }
 
 impl Receiver {
@@ -103,28 +135,30 @@ impl Receiver {
         self.queue.dropped()
     }
 
-    /// The frames of one sample that come next, encoded, as
-    /// [`FrameSenderExt::send_encoded`](slipring::transport::FrameSenderExt::send_encoded) accepts
-    /// them; waits for them until the deadline, if there is one. They stay until
-    /// [`Receiver::release_frames`]. Empty if there is none, if the next event is another one (a
-    /// gap, an end, a frame of the long form), and while several senders are open, whose numbers
-    /// are not one sequence: [`FrameReceiver::try_recv`] says what it is.
-    pub fn frames(&mut self, deadline: Option<Deadline>) -> &[u8] {
-        while self.inbox.is_idle() {
-            let wake = self.inbox.next_forgetting(self.patience).map(Deadline::at);
-            let until = deadline.map(|deadline| wake.map_or(deadline, |wake| deadline.min(wake)));
-            match self.queue.pop(until) {
+    /// Passes frames on to `taker`, encoded and without a wait between them, until the next event is
+    /// another one (a gap, an end, a frame of the long form), until `taker` does not take all that
+    /// there are, or until there are none. With a deadline it waits for more; those that come until
+    /// then are passed on by the thread of Zenoh that received them. Nothing is passed on while
+    /// several senders are open, whose numbers are not one sequence.
+    /// [`FrameReceiver::try_recv`] says what comes next. The caller must not have `taker` locked.
+    pub fn pass_on(&mut self, taker: &Arc<Mutex<dyn Taker>>, deadline: Option<Deadline>) {
+        loop {
+            if !(self.inbox.is_idle() || pass(&mut self.inbox, taker)) {
+                return;
+            }
+            let arrival = match deadline {
+                None => self.queue.pop(None),
+                Some(deadline) => {
+                    let wake = self.inbox.next_forgetting(self.patience).map(Deadline::at);
+                    let until = wake.map_or(deadline, |wake| deadline.min(wake));
+                    self.queue.lend(&mut self.inbox, taker, until)
+                }
+            };
+            match arrival {
                 Some(arrival) => self.take(arrival),
-                None => return &[],
+                None => return,
             }
         }
-        if self.inbox.open() == 1 { self.inbox.run() } else { &[] }
-    }
-
-    /// Releases the first `bytes` of [`Receiver::frames`], which are whole frames. `next` is called
-    /// with each of their streams and the number that follows there.
-    pub fn release_frames(&mut self, bytes: usize, next: impl FnMut(u16, u32)) -> Released {
-        self.inbox.release_run(bytes, next)
     }
 
     fn take(&mut self, arrival: Arrival) {
