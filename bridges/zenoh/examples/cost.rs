@@ -44,6 +44,8 @@ struct Figures {
     /// Processor time of a batch, in all processes, and in those of the bridge.
     work: f64,
     bridging: f64,
+    /// Frames in a sample, for a bare subscriber.
+    sample: f64,
 }
 
 /// What is sent: batch behind batch, or frames with pauses.
@@ -96,6 +98,7 @@ struct Meter {
     load: Load,
     start: Option<(Instant, [f64; 2])>,
     frames: usize,
+    samples: usize,
     trips: Vec<f64>,
     /// The processes that take part besides this one, and those of the bridge.
     parts: Arc<Mutex<[Vec<u32>; 2]>>,
@@ -103,7 +106,7 @@ struct Meter {
 
 impl Meter {
     fn new(load: Load) -> Self {
-        Meter { load, start: None, frames: 0, trips: Vec::with_capacity(SINGLES), parts: Arc::default() }
+        Meter { load, start: None, frames: 0, samples: 0, trips: Vec::with_capacity(SINGLES), parts: Arc::default() }
     }
 
     fn add(&self, part: &Part, bridges: bool) {
@@ -137,64 +140,119 @@ impl Meter {
         let time = start.elapsed().as_nanos() as f64 / BATCHES as f64;
         let [others, bridging] = self.work();
         let [others, bridging] = [others - before[0], bridging - before[1]].map(|work| work / BATCHES as f64);
-        Figures { trips: std::mem::take(&mut self.trips), time, work: others + bridging, bridging }
+        Figures {
+            trips: std::mem::take(&mut self.trips),
+            time,
+            work: others + bridging,
+            bridging,
+            sample: self.frames as f64 / self.samples.max(1) as f64,
+        }
     }
 }
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [way, load] = &arguments[..] {
+        return of_child(way.parse()?, if load == "batches" { Load::Batches } else { Load::Singles });
+    }
     let (what, at, load) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [what, at, "batches"] => (what, at, Load::Batches),
         [what, at, "singles"] => (what, at, Load::Singles),
         _ => return measure(),
     };
     match what {
-        "put" => put(at, load),
+        "put" => put(at, load, Bare::Default),
+        "put-tuned" => put(at, load, Bare::Tuned),
+        "put-large" => put(at, load, Bare::Large),
         "send" => send(at, load),
         "produce" => produce(Path::new(at), load),
         _ => send_over_tcp(at, load),
     }
 }
 
+/// What is measured. Single frames are not sent where samples are large.
+const WAYS: [(&str, Way); 7] = [
+    ("zenoh, bare", |load| bare(load, Bare::Default)),
+    ("zenoh, bare, with the settings of the bridge", |load| bare(load, Bare::Tuned)),
+    ("the same, 12 batches a put", |load| bare(load, Bare::Large)),
+    ("ring → bridge → zenoh", from_ring),
+    ("zenoh → bridge → ring", to_ring),
+    ("ring → bridge → bridge → ring", chain),
+    ("tcp:, frames", tcp),
+];
+const TUNED: [usize; 2] = [1, 2];
+const LARGE: usize = 2;
+const BRIDGED: std::ops::Range<usize> = 3..6;
+
+/// Measures one way in a process of its own, as the threads of Zenoh are set once in a process.
+fn run(way: usize, load: Load) -> Outcome<Figures> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([&way.to_string(), load.name()]).stderr(Stdio::inherit());
+    if TUNED.contains(&way) && std::env::var_os("ZENOH_RUNTIME").is_none() {
+        command.env("ZENOH_RUNTIME", slipring_zenoh::RUNTIME);
+    }
+    let output = command.output()?;
+    let figures: Vec<f64> = String::from_utf8(output.stdout)?.split_whitespace().flat_map(str::parse).collect();
+    match &figures[..] {
+        [time, work, bridging, sample, trips @ ..] => {
+            Ok(Figures { time: *time, work: *work, bridging: *bridging, sample: *sample, trips: trips.to_vec() })
+        }
+        _ => Err(format!("{}: {}", WAYS[way].0, output.status).into()),
+    }
+}
+
+fn of_child(way: usize, load: Load) -> Outcome {
+    let Figures { time, work, bridging, sample, trips } = WAYS.get(way).ok_or("no such way")?.1(load)?;
+    let figures = [time, work, bridging, sample].into_iter().chain(trips);
+    println!("{}", figures.map(|figure| figure.to_string()).collect::<Vec<_>>().join(" "));
+    Ok(())
+}
+
 fn measure() -> Outcome {
-    let ways: [(&str, Way); 5] = [
-        ("zenoh, bare", bare),
-        ("ring → bridge → zenoh", from_ring),
-        ("zenoh → bridge → ring", to_ring),
-        ("ring → bridge → bridge → ring", chain),
-        ("tcp:, frames", tcp),
-    ];
-    let (mut batches, mut trips): ([Vec<Figures>; 5], [Vec<f64>; 5]) = Default::default();
+    let (mut batches, mut trips): ([Vec<Figures>; WAYS.len()], [Vec<f64>; WAYS.len()]) = Default::default();
     for round in 0..ROUNDS {
-        for turn in 0..ways.len() {
-            let way = (round + turn) % ways.len();
-            batches[way].push(ways[way].1(Load::Batches)?);
-            trips[way].extend(ways[way].1(Load::Singles)?.trips);
+        for turn in 0..WAYS.len() {
+            let way = (round + turn) % WAYS.len();
+            batches[way].push(run(way, Load::Batches)?);
+            if way != LARGE {
+                trips[way].extend(run(way, Load::Singles)?.trips);
+            }
         }
     }
     println!(
         "|  | µs a batch of {BATCH} (lowest to highest) | M frames/s | processor time, µs a batch | in the bridges | trip of one frame, p50 | p99 |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for (way, (batches, trips)) in ways.iter().zip(batches.iter().zip(&mut trips)) {
+    for (way, (batches, trips)) in WAYS.iter().zip(batches.iter().zip(&mut trips)) {
         trips.sort_by(f64::total_cmp);
         let [low, median, high] = [0, ROUNDS / 2, ROUNDS - 1].map(|at| sorted(batches, |one| one.time)[at] / 1e3);
         let [work, bridging] = [middle(batches, |one| one.work), middle(batches, |one| one.bridging)];
-        let [p50, p99] = [50, 99].map(|percent| trips[trips.len() * percent / 100] / 1e3);
+        let [p50, p99] = [50, 99].map(|percent| match trips.get(trips.len() * percent / 100) {
+            Some(trip) => format!("{:.0} µs", trip / 1e3),
+            None => String::new(),
+        });
         let frames = BATCH as f64 / median;
         println!(
-            "| {} | {median:.2} ({low:.2} to {high:.2}) | {frames:.1} | {work:.2} | {bridging:.2} | {p50:.0} µs | {p99:.0} µs |",
+            "| {} | {median:.2} ({low:.2} to {high:.2}) | {frames:.1} | {work:.2} | {bridging:.2} | {p50} | {p99} |",
             way.0
         );
     }
-    let bare = &batches[0];
-    for way in 1..4 {
-        let [time, work] = [
-            middle(&batches[way], |one| one.time) / middle(bare, |one| one.time),
-            middle(&batches[way], |one| one.work) / middle(bare, |one| one.work),
-        ];
-        println!("{}: {time:.2} times the time of bare Zenoh, {work:.2} times its processor time", ways[way].0);
+    for way in BRIDGED {
+        let ratio =
+            |to: usize, figure: fn(&Figures) -> f64| middle(&batches[way], figure) / middle(&batches[to], figure);
+        for to in [0, TUNED[0]] {
+            let [time, work] = [ratio(to, |one| one.time), ratio(to, |one| one.work)];
+            println!(
+                "{}: {time:.2} times the time of `{}`, {work:.2} times its processor time",
+                WAYS[way].0, WAYS[to].0
+            );
+        }
     }
+    println!(
+        "{}: {:.0} frames in a sample",
+        WAYS[BRIDGED.start].0,
+        middle(&batches[BRIDGED.start], |one| one.sample) * 1e3
+    );
     Ok(())
 }
 
@@ -233,22 +291,41 @@ fn address() -> Outcome<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn bare(load: Load) -> Outcome<Figures> {
-    subscribe(load, |meter, sample| meter.take(sample), |at| Ok((Part::this(&["put", at, load.name()])?, None)))
+/// How Zenoh is used without a bridge.
+#[derive(Clone, Copy, PartialEq)]
+enum Bare {
+    /// As it configures itself.
+    Default,
+    /// As the bridge configures it.
+    Tuned,
+    /// And a put for as many batches as the bridge could collect.
+    Large,
+}
+
+fn bare(load: Load, bare: Bare) -> Outcome<Figures> {
+    let put = match bare {
+        Bare::Default => "put",
+        Bare::Tuned => "put-tuned",
+        Bare::Large => "put-large",
+    };
+    let take = |meter: &mut Meter, sample: &[u8]| meter.take(sample);
+    subscribe(load, bare, take, |at| Ok((Part::this(&[put, at, load.name()])?, None)))
 }
 
 /// A bare subscriber, and what puts for it.
 fn subscribe(
     load: Load,
+    bare: Bare,
     take: fn(&mut Meter, &[u8]) -> bool,
     start: impl FnOnce(&str) -> Outcome<(Part, Option<Part>)>,
 ) -> Outcome<Figures> {
     let at = format!("tcp/{}", address()?);
-    let session = bare_session("listen", &at)?;
+    let session = bare_session(bare, "listen", &at)?;
     let (tx, rx) = std::sync::mpsc::channel();
     let mut meter = Meter::new(load);
     let parts = Arc::clone(&meter.parts);
     let subscriber = session.declare_subscriber("cost").callback_mut(move |sample| {
+        meter.samples += 1;
         if !take(&mut meter, &sample.payload().to_bytes()) {
             let _ = tx.send(meter.figures());
         }
@@ -265,8 +342,12 @@ fn subscribe(
     Ok(figures)
 }
 
-/// A session as Zenoh configures it by default, with one connection.
-fn bare_session(how: &str, at: &str) -> Outcome<zenoh::Session> {
+/// A session as Zenoh, or the bridge, configures it by default, with one connection.
+fn bare_session(bare: Bare, how: &str, at: &str) -> Outcome<zenoh::Session> {
+    if bare != Bare::Default {
+        let [connect, listen] = ["connect", "listen"].map(|one| if one == how { vec![at.to_owned()] } else { vec![] });
+        return Ok(Link { connect, listen, ..Link::default() }.open()?);
+    }
     let mut config = zenoh::Config::default();
     for (key, value) in [("scouting/multicast/enabled", "false"), ("listen/endpoints", "[]")] {
         config.insert_json5(key, value).map_err(|error| error.to_string())?;
@@ -275,14 +356,27 @@ fn bare_session(how: &str, at: &str) -> Outcome<zenoh::Session> {
     Ok(zenoh::open(config).wait().map_err(|error| error.to_string())?)
 }
 
-fn put(address: &str, load: Load) -> Outcome {
-    let session = bare_session("connect", address)?;
+fn put(address: &str, load: Load, bare: Bare) -> Outcome {
+    let session = bare_session(bare, "connect", address)?;
     let publisher = session.declare_publisher("cost").congestion_control(CongestionControl::Block);
     let publisher = publisher.wait().map_err(|error| error.to_string())?;
     while !publisher.matching_status().wait().map_err(|error| error.to_string())?.matching() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    load.send(|frames| Ok(publisher.put(frames.as_flattened()).wait().map_err(|error| error.to_string())?))?;
+    let put = |bytes: &[u8]| -> Outcome { Ok(publisher.put(bytes).wait().map_err(|error| error.to_string())?) };
+    let mut collected = Vec::new();
+    load.send(|frames| {
+        if bare != Bare::Large || frames.len() < BATCH {
+            return put(frames.as_flattened());
+        }
+        collected.extend_from_slice(frames.as_flattened());
+        if collected.len() == 12 * BATCH * LEN {
+            put(&collected)?;
+            collected.clear();
+        }
+        Ok(())
+    })?;
+    put(&collected)?;
     std::thread::sleep(PATIENCE); // until it is killed
     Ok(())
 }
@@ -320,7 +414,7 @@ fn from_ring(load: Load) -> Outcome<Figures> {
         frames.fold(true, |_, frame| meter.take(&frame[SHORT..]))
     }
     with_directory(|directory| {
-        subscribe(load, take, |at| {
+        subscribe(load, Bare::Default, take, |at| {
             let bridge = bridge(directory, &["ring:here", "zenoh:cost", "--connect", at])?;
             Ok((Part::this(&["produce", text(directory)?, load.name()])?, Some(bridge)))
         })
