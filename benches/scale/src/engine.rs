@@ -19,6 +19,8 @@ pub(crate) const MS: Time = 1_000 * US;
 const SLICE: Time = 3 * MS;
 /// A process that polls a ring sleeps after this time without success.
 const SPIN: Time = 20 * US;
+/// How long a processor did nothing before the two sorts of wake-ups that are measured.
+const RESTS: [Time; 2] = [100 * US, 1_000 * US];
 
 /// How a process waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +56,40 @@ impl Delays {
     }
 }
 
-/// Times that are the same for all processes.
+/// How long a processor did nothing, from [`RESTS`]`[0]`: 0, to [`RESTS`]`[1]`: 1,024; on a scale of
+/// logarithms.
+#[derive(Clone, Copy, Debug)]
+struct Cold(u64);
+
+impl Cold {
+    fn after(rest: Time) -> Self {
+        let [short, long] = RESTS.map(log2);
+        let rest = log2(rest.clamp(RESTS[0], RESTS[1]));
+        Cold((rest - short) * 1_024 / (long - short))
+    }
+
+    fn between(self, [short, long]: [Time; 2]) -> Time {
+        (short * (1_024 - self.0) + long * self.0) / 1_024
+    }
+}
+
+/// 1,024 times the logarithm, on straight lines between powers of two: whole numbers are the same on
+/// every machine.
+fn log2(number: u64) -> u64 {
+    let octave = number.ilog2();
+    u64::from(octave) * 1_024 + ((number << (63 - octave)) >> 53) - 1_024
+}
+
+/// Times that are the same for all processes. Pairs: on a processor that did nothing for as long as
+/// [`RESTS`] says.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies {
     /// Until a process that polls on another processor sees a frame.
     pub(crate) notice: Time,
     /// Until a process runs that slept on an idle processor.
-    pub(crate) wake_far: Delays,
+    pub(crate) wake_far: [Delays; 2],
     /// Until a process runs that slept on the processor of the one that wakes it.
-    pub(crate) wake_near: Delays,
+    pub(crate) wake_near: [Delays; 2],
 }
 
 /// A frame's way through a network card of each host.
@@ -104,12 +131,14 @@ pub(crate) struct Job {
     pub(crate) spread: Spread,
     /// Of each frame.
     pub(crate) frame: Time,
-    /// Of the first batch after a sleep, besides.
-    pub(crate) after_sleep: Time,
+    /// Of the first batch after a sleep, besides; a pair as in [`Latencies`].
+    pub(crate) after_sleep: [Time; 2],
     /// The most frames of one step.
     pub(crate) batch: u64,
     /// A source's mean time between two frames; 0: as many as there is room for.
     pub(crate) interval: Time,
+    /// Each time between two frames is the mean.
+    pub(crate) is_regular: bool,
     pub(crate) is_source: bool,
 }
 
@@ -133,6 +162,8 @@ struct Process {
     next_output: usize,
     state: State,
     slept: bool,
+    /// How its processor was when it was woken.
+    cold: Cold,
     /// What it works on.
     groups: Vec<Group>,
     from: usize,
@@ -148,6 +179,9 @@ struct Core {
     since: Time,
     /// A process that slept waits for this processor.
     hurry: bool,
+    /// Since when nothing runs, and how long nothing ran before.
+    idle_since: Time,
+    rested: Time,
     busy: Time,
 }
 
@@ -228,6 +262,7 @@ impl Engine {
             next_output: 0,
             state,
             slept: false,
+            cold: Cold::after(0),
             groups,
             from: 0,
             due: 0,
@@ -318,14 +353,21 @@ impl Engine {
     }
 
     fn dispatch(&mut self, core: usize) {
+        let was_idle = self.cores[core].runs.is_none();
         while let Some(id) = self.cores[core].queue.pop_front() {
             self.cores[core].hurry = false;
             self.cores[core].since = self.now;
             if self.step(id) {
+                if was_idle {
+                    self.cores[core].rested = self.now - self.cores[core].idle_since;
+                }
                 return;
             }
         }
-        self.cores[core].runs = None;
+        if !was_idle {
+            self.cores[core].runs = None;
+            self.cores[core].idle_since = self.now;
+        }
     }
 
     /// Begins a batch. If there is nothing to do, the process waits, and the result is `false`.
@@ -343,7 +385,7 @@ impl Engine {
             return false;
         }
         process.state = State::Running;
-        let first = if std::mem::take(&mut process.slept) { process.job.after_sleep } else { 0 };
+        let first = if std::mem::take(&mut process.slept) { process.cold.between(process.job.after_sleep) } else { 0 };
         let time = first + frames * process.job.frame;
         process.done += frames;
         let (core, outputs, next) = (process.job.core, &process.outputs, process.next_output);
@@ -392,8 +434,8 @@ impl Engine {
         }
         let mut frames = 0;
         while frames < most && self.processes[id].due <= self.now {
-            // The time between two frames is between 0 and twice the mean.
-            let next = self.draw() % (2 * interval);
+            // Else the time between two frames is between 0 and twice the mean.
+            let next = if self.processes[id].job.is_regular { interval } else { self.draw() % (2 * interval) };
             let process = &mut self.processes[id];
             process.groups.push(Group { sent: process.due, frames: 1 });
             process.due += next;
@@ -504,16 +546,19 @@ impl Engine {
             Idle::Park => self.now - since <= SPIN,
             Idle::Sleep => false,
         };
-        let is_busy = self.cores[job.core].runs.is_some();
+        let core = &self.cores[job.core];
+        let is_busy = core.runs.is_some();
+        let cold = Cold::after(if is_busy { core.rested } else { self.now - core.idle_since });
         let delay = match (polls, is_near) {
             (true, true) => 0,
             (true, false) => self.latencies.notice,
             (false, _) => {
                 let random = self.draw();
                 let delays = if is_near || is_busy { &self.latencies.wake_near } else { &self.latencies.wake_far };
-                delays.draw(random)
+                cold.between([delays[0].draw(random), delays[1].draw(random)])
             }
         };
+        self.processes[id].cold = cold;
         self.processes[id].state = State::Waking;
         self.processes[id].slept = !polls;
         self.at(self.now + delay, Event::Ready(id));

@@ -1,7 +1,7 @@
 //! The parameters of the model: one table in a text file, which says where each figure comes from.
 //!
 //! Used by `topology.rs` and, with the feature `measure`, by the calibration, which writes such a
-//! table. A cost of frames is measured at three sizes, and lies on straight lines through them.
+//! table. A cost of frames is measured at five sizes, and lies on straight lines through them.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "measure")]
@@ -12,7 +12,9 @@ use crate::engine::{Delays, Latencies, NS, Time};
 /// The table of the repository.
 pub(crate) const TABLE: &str = include_str!("../parameters.txt");
 /// The sizes in bytes at which costs are measured.
-pub(crate) const SIZES: [usize; 3] = [64, 1_024, 65_000];
+pub(crate) const SIZES: [usize; 5] = [64, 256, 512, 1_024, 65_000];
+/// Wake-ups are measured where a processor did nothing for about so long, as the engine has them.
+pub(crate) const RESTS: [&str; 2] = ["100us", "1ms"];
 /// The percentiles of a delay that the table has.
 pub(crate) const PERCENTS: [u64; 7] = [10, 25, 50, 75, 90, 95, 99];
 
@@ -53,13 +55,14 @@ impl Parameters {
 
     /// The cost of a frame of `size` bytes.
     pub(crate) fn cost(&self, name: &str, size: usize) -> Time {
-        let (from, to) = if size < SIZES[1] { (SIZES[0], SIZES[1]) } else { (SIZES[1], SIZES[2]) };
+        let above = SIZES[1..SIZES.len() - 1].iter().take_while(|known| **known <= size).count();
+        let (from, to) = (SIZES[above], SIZES[above + 1]);
         let (low, high) = (self.get(&format!("{name}.{from}")), self.get(&format!("{name}.{to}")));
         time(low + (high - low) / (to - from) as f64 * (size as f64 - from as f64))
     }
 
     pub(crate) fn latencies(&self) -> Latencies {
-        let delays = |name: &str| {
+        let delays = |name: String| {
             let at = PERCENTS.map(|percent| self.get(&format!("{name}.p{percent}")));
             // At 41 points from 0 to 100 percent, linear between those of the table.
             let value = |percent: f64| {
@@ -75,7 +78,12 @@ impl Parameters {
             };
             Delays((0..=200).map(|step| time(value(f64::from(step) / 2.0))).collect())
         };
-        Latencies { notice: time(self.get("notice")), wake_far: delays("wake.far"), wake_near: delays("wake.near") }
+        let [wake_far, wake_near] = ["far", "near"].map(|way| RESTS.map(|rest| delays(format!("wake.{way}.{rest}"))));
+        Latencies { notice: time(self.get("notice")), wake_far, wake_near }
+    }
+
+    pub(crate) fn after_sleep(&self) -> [Time; 2] {
+        RESTS.map(|rest| time(self.get(&format!("relay.after_sleep.{rest}"))))
     }
 
     /// The same table with these values; what was not measured stays as it is.

@@ -101,7 +101,7 @@ fn at_half(parameters: &Parameters, size: usize, plan: &Plan, most: &Found) -> F
 
 /// Sources that send as many frames as pass.
 pub(crate) fn at_most(parameters: &Parameters, size: usize, plan: &Plan) -> Found {
-    plan.run(parameters, Work { size, rate: 0.0, idle: Idle::Poll }, SPAN)
+    plan.run(parameters, Work { size, rate: 0.0, is_regular: false, idle: Idle::Poll }, SPAN)
 }
 
 /// Each source sends so many frames a second.
@@ -109,7 +109,11 @@ pub(crate) fn at_rate(parameters: &Parameters, size: usize, plan: &Plan, rate: f
     let arrive = rate * (plan.copies() * plan.sources()) as f64;
     let span = (FRAMES / arrive * 1e12) as Time;
     let latency = (parameters.get("link.latency") * 1e3) as Time;
-    plan.run(parameters, Work { size, rate, idle: Idle::Park }, span.clamp(4 * MS + 20 * latency, 4_000 * MS))
+    plan.run(
+        parameters,
+        Work { size, rate, is_regular: false, idle: Idle::Park },
+        span.clamp(4 * MS + 20 * latency, 4_000 * MS),
+    )
 }
 
 fn distance(parameters: &Parameters) -> String {
@@ -123,7 +127,7 @@ fn distance(parameters: &Parameters) -> String {
         let cells = SIZES.map(|(size, _)| {
             let Some((plan, _)) = pairs(&parameters, 2, 1) else { return "–".to_owned() };
             let span = SPAN + (12.0 * latency * 1e3) as Time;
-            let most = plan.run(&parameters, Work { size, rate: 0.0, idle: Idle::Poll }, span);
+            let most = plan.run(&parameters, Work { size, rate: 0.0, is_regular: false, idle: Idle::Poll }, span);
             let half = at_half(&parameters, size, &plan, &most);
             format!("{}; {}, {}", count(most.rate), duration(half.p50), duration(half.p99))
         });
@@ -304,7 +308,8 @@ mod tests {
         let parameters = Parameters::parse(TABLE).unwrap();
         let run = || {
             let (plan, _) = gather_star(&parameters, 64).unwrap();
-            let found = plan.run(&parameters, Work { size: 64, rate: 20_000.0, idle: Idle::Park }, 20 * MS);
+            let found =
+                plan.run(&parameters, Work { size: 64, rate: 20_000.0, is_regular: false, idle: Idle::Park }, 20 * MS);
             (found.rate.to_bits(), found.p50, found.p99, found.busiest.1.to_bits())
         };
         assert_eq!(run(), run());

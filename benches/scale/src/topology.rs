@@ -58,6 +58,8 @@ pub(crate) struct Work {
     pub(crate) size: usize,
     /// Frames a second of each source; 0: as many as there is room for.
     pub(crate) rate: f64,
+    /// At equal distances, as measured sources send them.
+    pub(crate) is_regular: bool,
     /// How ends of rings wait.
     pub(crate) idle: Idle,
 }
@@ -138,10 +140,9 @@ impl Plan {
         (0..self.cards).for_each(|_| {
             engine.add_card();
         });
-        let mut users = vec![0; self.cores];
-        self.processes.iter().for_each(|process| users[process.core] += 1);
         for process in &self.processes {
-            engine.add(job(process, users[process.core] > 1, parameters, work));
+            let others = self.processes.iter().filter(|other| other.core == process.core);
+            engine.add(job(process, &others.map(|other| other.role).collect::<Vec<_>>(), parameters, work));
         }
         let frame = (HEADER + work.size).next_multiple_of(8);
         let window = parameters.get("window") as usize;
@@ -176,14 +177,18 @@ pub(crate) fn frames_of_a_write(size: usize) -> usize {
     (WRITE / (HEADER + size)).max(1)
 }
 
-fn job(process: &Planned, is_shared: bool, parameters: &Parameters, work: Work) -> Job {
-    let (size, role) = (work.size, process.role);
+/// `here`: what runs on its processor, itself too.
+fn job(process: &Planned, here: &[Role], parameters: &Parameters, work: Work) -> Job {
+    let (size, role, is_shared) = (work.size, process.role, here.len() > 1);
     let cost = |name: &str| parameters.cost(name, size);
     // What the lines of a frame cost if the other end of its ring has a processor of its own.
     let lines = cost("spsc.stream").saturating_sub(cost("spsc.recv"));
     let (name, frame) = match (role, is_shared) {
         (Role::Source(kind), true) => ("producer", cost(&format!("{kind}.send"))),
         (Role::Source(kind), false) => ("producer", cost(&format!("{kind}.stream"))),
+        (Role::Sink("broadcast"), true) => {
+            ("consumer", subscriber(here, cost("broadcast.recv"), cost("broadcast.again")))
+        }
         (Role::Sink(kind), true) => ("consumer", cost(&format!("{kind}.recv"))),
         (Role::Sink(kind), false) => ("consumer", cost(&format!("{kind}.stream"))),
         (Role::Out, true) => ("relay to socket", cost("relay.out")),
@@ -205,9 +210,18 @@ fn job(process: &Planned, is_shared: bool, parameters: &Parameters, work: Work) 
         idle: if role == Role::In { Idle::Sleep } else { work.idle },
         spread: process.spread,
         frame,
-        after_sleep: if is_relay { time(parameters.get("relay.after_sleep")) } else { 0 },
+        after_sleep: if is_relay { parameters.after_sleep() } else { [0; 2] },
         batch: most as u64,
         interval,
+        is_regular: work.is_regular,
         is_source,
     }
+}
+
+/// Of the subscribers on one processor, the first moves the lines of a frame to it, unless the
+/// publisher is there, too, and the others find them; each has an equal part of it.
+fn subscriber(here: &[Role], first: Time, again: Time) -> Time {
+    let others = here.iter().filter(|role| **role == Role::Sink("broadcast")).count() as Time - 1;
+    let first = if here.contains(&Role::Source("broadcast")) { again } else { first };
+    (first + others * again) / (1 + others)
 }

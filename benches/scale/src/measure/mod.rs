@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
-use crate::parameters::{Parameters, SIZES, TABLE};
+use crate::parameters::{Parameters, RESTS, SIZES, TABLE};
 use crate::topology::frames_of_a_write;
 use points::Point;
 use scene::Stage;
@@ -85,7 +85,9 @@ fn measure(rounds: Option<String>, wanted: fn(&Point) -> bool) -> Outcome<Measur
     for turn in 0..rounds {
         for at in 0..number {
             let (point, results) = &mut measured.points[(at + turn * number / rounds) % number];
-            let result = point.measure(&stage).map_err(|error| format!("{}: {error}", point.name))?;
+            // A process that another program delays may start when the others have ended: once more.
+            let result = point.measure(&stage).or_else(|_| point.measure(&stage));
+            let result = result.map_err(|error| format!("{}: {error}", point.name))?;
             results.push(result.ns);
             for (name, value) in point.values(&result) {
                 measured.values.entry(name).or_default().push(value);
@@ -103,21 +105,37 @@ fn measure(rounds: Option<String>, wanted: fn(&Point) -> bool) -> Outcome<Measur
 /// The table with measured values.
 fn parameters(values: &BTreeMap<String, f64>) -> Outcome<Parameters> {
     let mut parameters = Parameters::parse(TABLE)?;
-    for (name, value) in values.iter().filter(|(name, _)| !name.starts_with("hop.")) {
-        parameters.set(name, *value);
+    for (name, value) in values {
+        if parameters.has(name) {
+            parameters.set(name, *value);
+        }
     }
-    let Some(slow) = values.get("hop.slow") else { return Ok(parameters) };
-    // A frame that finds all asleep wakes the first relay on its own processor, the second one on
-    // the other, and the consumer there. What is left is the relays' work.
-    let wakes = 2.0 * values["wake.near.p50"] + values["wake.far.p50"];
-    let after_sleep = ((slow - wakes) / 2.0).max(0.0);
-    parameters.set("relay.after_sleep", after_sleep);
+    for size in SIZES {
+        // Two more subscribers on a processor read each frame two more times.
+        let [two, four] = [2, 4].map(|number| values[&format!("subscribers.{number}.{size}")]);
+        let again = ((four - two) / 2.0).max(0.0);
+        parameters.set(&format!("broadcast.again.{size}"), again);
+        parameters.set(&format!("broadcast.recv.{size}"), two - again);
+    }
+    if !values.contains_key("hop.delay.1ms") {
+        return Ok(parameters);
+    }
+    let after_sleep = RESTS.map(|rest| {
+        // A frame that finds all asleep wakes the first relay on its own processor, the second one on
+        // the other, and the consumer there. What is left is the relays' work.
+        let wake = |way: &str| values[&format!("wake.{way}.{rest}.p50")];
+        ((values[&format!("hop.delay.{rest}")] - 2.0 * wake("near") - wake("far")) / 2.0).max(0.0)
+    });
+    for (rest, ns) in RESTS.iter().zip(after_sleep) {
+        parameters.set(&format!("relay.after_sleep.{rest}"), ns);
+    }
     for size in SIZES {
         let of = |name: &str| values[&format!("{name}.{size}")];
-        // A reader that sleeps more than once in a write: one sleep, as in the simulator.
+        // A reader that sleeps more than once in a write: one sleep, as in the simulator; a processor that
+        // is busy has no long rests.
         let sleeps = of("hop.sleeps").min(1.0 / frames_of_a_write(size) as f64);
         parameters.set(&format!("relay.out.{size}"), of("hop.out") - of("spsc.send"));
-        parameters.set(&format!("relay.in.{size}"), of("hop.in") - after_sleep * sleeps);
+        parameters.set(&format!("relay.in.{size}"), of("hop.in") - after_sleep[0] * sleeps);
     }
     Ok(parameters)
 }

@@ -16,8 +16,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// How long each saturated run takes, and one at a rate.
 const FULL_NS: u64 = 200_000_000;
 const PACED_NS: u64 = 350_000_000;
-/// Frames a second of the points that measure delays between sleepers.
+/// Frames a second of the points that measure delays between sleepers: processors do nothing for about
+/// a millisecond between two frames, or for a tenth of it.
 const SLOW: u64 = 1_000;
+const BRISK: u64 = 10_000;
 
 pub(super) struct Point {
     pub(super) name: String,
@@ -37,8 +39,8 @@ fn full(size: usize, idle: &'static str) -> Load {
     Load { size, batch: 1, rate: 0, ns: FULL_NS, idle }
 }
 
-fn slow(size: usize) -> Load {
-    Load { size, batch: 1, rate: SLOW, ns: PACED_NS, idle: "park" }
+fn paced(size: usize, rate: u64) -> Load {
+    Load { size, batch: 1, rate, ns: PACED_NS, idle: "park" }
 }
 
 fn pair(kind: &'static str, sink_core: usize) -> Vec<Place> {
@@ -88,8 +90,10 @@ pub(super) fn all(net: Option<&Net>) -> Vec<Point> {
         }
         match kind {
             "spsc" => {
-                add(false, "pair, 512 B", pair(kind, 1), full(512, "park"));
-                add(false, "pair on one processor, 512 B", pair(kind, 0), full(512, "park"));
+                for size in [384, 768] {
+                    add(false, &format!("pair, {size} B"), pair(kind, 1), full(size, "park"));
+                    add(false, &format!("pair on one processor, {size} B"), pair(kind, 0), full(size, "park"));
+                }
             }
             "mpsc" => {
                 let gather = || {
@@ -101,28 +105,37 @@ pub(super) fn all(net: Option<&Net>) -> Vec<Point> {
             }
             _ => {
                 for size in SIZES {
-                    add(true, &format!("subscribers.{size}"), broadcast(2), full(size, "yield"));
+                    for number in [2, 4] {
+                        let name = format!("subscribers.{number}.{size}");
+                        add(true, &name, broadcast(number), full(size, "yield"));
+                    }
                 }
-                add(false, "broadcast to 1, 512 B", pair(kind, 1), full(512, "park"));
-                add(false, "broadcast to 3, 64 B", broadcast(3), full(64, "yield"));
-                add(false, "broadcast to 3, 1 KiB", broadcast(3), full(1024, "yield"));
+                add(false, "broadcast to 1, 768 B", pair(kind, 1), full(768, "park"));
+                for (number, size, name) in [(3, 64, "64 B"), (3, 1024, "1 KiB"), (6, 64, "64 B"), (6, 1024, "1 KiB")] {
+                    add(false, &format!("broadcast to {number}, {name}"), broadcast(number), full(size, "yield"));
+                }
             }
         }
     }
-    add(true, "awake", pair("spsc", 1), Load { rate: 100_000, idle: "spin", ..slow(64) });
-    add(true, "wake.far", pair("spsc", 1), slow(64));
-    add(true, "wake.near", pair("spsc", 0), slow(64));
+    add(true, "awake", pair("spsc", 1), Load { idle: "spin", ..paced(64, 100_000) });
+    for (rate, rest) in [(SLOW, "1ms"), (BRISK, "100us")] {
+        add(true, &format!("wake.far.{rest}"), pair("spsc", 1), paced(64, rate));
+        add(true, &format!("wake.near.{rest}"), pair("spsc", 0), paced(64, rate));
+        if net.is_some() {
+            add(true, &format!("hop.delay.{rest}"), chain(1), paced(64, rate));
+        }
+    }
     if net.is_none() {
         return points;
     }
-    add(true, "hop.slow", chain(1), slow(64));
-    add(false, "1 hop, 1 KiB, delay", chain(1), slow(1024));
-    add(false, "2 hops, 64 B, delay", chain(2), slow(64));
-    add(false, "3 hops, 64 B, delay", chain(3), slow(64));
+    add(false, "1 hop, 64 B, delay at 3,000 a second", chain(1), paced(64, 3_000));
+    add(false, "1 hop, 1 KiB, delay", chain(1), paced(1024, SLOW));
+    add(false, "2 hops, 64 B, delay", chain(2), paced(64, SLOW));
+    add(false, "3 hops, 64 B, delay", chain(3), paced(64, SLOW));
     for size in SIZES {
         add(true, &format!("hop.{size}"), chain(1), full(size, "yield"));
     }
-    for (size, name) in [(256, "256 B"), (512, "512 B")] {
+    for (size, name) in [(384, "384 B"), (768, "768 B"), (4096, "4 KiB")] {
         add(false, &format!("1 hop, {name}"), chain(1), full(size, "yield"));
     }
     for (size, name) in [(64, "64 B"), (512, "512 B"), (1024, "1 KiB")] {
@@ -149,8 +162,9 @@ impl Point {
     pub(super) fn simulate(&self, parameters: &Parameters) -> f64 {
         let plan = self.plan();
         let idle = if self.load.idle == "park" && self.load.rate > 0 { Idle::Park } else { Idle::Poll };
-        let work = Work { size: self.load.size, rate: self.load.rate as f64, idle };
-        let span = if self.load.rate > 0 { 8_000 * MS } else { 200 * MS };
+        let work = Work { size: self.load.size, rate: self.load.rate as f64, is_regular: true, idle };
+        // Long enough for full buffers to be a small part of all frames.
+        let span = if self.load.rate > 0 { 8_000 * MS } else { 2_000 * MS };
         let found = plan.run(parameters, work, span);
         let sinks = self.places.iter().filter(|place| matches!(place.job, Job::Sink { .. })).count();
         if self.load.rate > 0 { found.p50 as f64 / 1e3 } else { sinks as f64 * 1e9 / found.rate }
@@ -194,22 +208,19 @@ impl Point {
         let each = |place: usize, what: &str| reports[place].get(what).map_or(f64::NAN, |part| part * measured.ns);
         let words: Vec<&str> = self.name.split('.').collect();
         match words[..] {
-            ["hop", "slow"] => vec![("hop.slow".to_owned(), measured.ns)],
+            ["hop", "delay", _] | ["subscribers", _, _] => vec![(self.name.clone(), measured.ns)],
             // The producer and the relay of the sender are all that its processor has time for.
             ["hop", size] => vec![
                 (format!("hop.out.{size}"), measured.ns),
                 (format!("hop.in.{size}"), each(2, "busy part")),
                 (format!("hop.sleeps.{size}"), each(2, "sleeps per ns")),
             ],
-            ["subscribers", size] => {
-                vec![(format!("broadcast.recv.{size}"), (busy(1, "busy") + busy(2, "busy")) / 2.0)]
-            }
             [kind, "pair", size] => vec![(format!("{kind}.stream.{size}"), measured.ns)],
             ["broadcast", "turns", size] => vec![(format!("broadcast.send.{size}"), busy(0, "busy"))],
             [kind, "turns", size] => {
                 vec![(format!("{kind}.send.{size}"), busy(0, "busy")), (format!("{kind}.recv.{size}"), busy(1, "busy"))]
             }
-            ["wake", _] => PERCENTS
+            ["wake", _, _] => PERCENTS
                 .iter()
                 .map(|p| (format!("{}.p{p}", self.name), reports[1].get(&format!("p{p}")).copied().unwrap_or(f64::NAN)))
                 .collect(),
