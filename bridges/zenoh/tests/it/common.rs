@@ -188,7 +188,8 @@ pub fn send_until(tx: &mut spsc::Producer, rate: Rate, is_enough: impl Fn() -> b
                 std::thread::sleep(Duration::from_micros(200));
             }
             if end == u64::MAX && is_enough() {
-                end = n + 10_000;
+                // More than what may be under way when a bridge is killed, which only a later frame tells.
+                end = n + 100_000;
                 last.store(end - 1, Ordering::Relaxed);
             }
         }
