@@ -7,8 +7,8 @@ use std::ops::Deref;
 use super::consumer::Consumer;
 use super::core::Ended;
 use crate::frame::{Frame, Header};
-use crate::ring::spsc::consumer::Tally;
 use crate::ring::spsc::layout::Peeked;
+use crate::ring::spsc::received::Tally;
 
 /// What a consumer receives: a frame, or the end of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use super::Consumer;
 use crate::error::Result;
 use crate::frame::Frame;
 use crate::ring::holder::Lend;
-use crate::ring::spsc::consumer::Tally;
 use crate::ring::spsc::layout::Peeked;
+use crate::ring::spsc::received::Tally;
 use crate::wait::deadline::Deadline;
 
 // The end of one of several producers is left out: these callers are told of the end of all, which

@@ -5,14 +5,14 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::ops::Deref;
 
 use super::catch_up::Run;
 use super::core;
 use super::layout::{Fault, Peeked};
+use super::received::{ReadBatch, ReadView, Tally};
 use crate::error::{Error, Result};
+use crate::frame::Header;
 use crate::frame::header::SHORT;
-use crate::frame::{Frame, Header};
 use crate::memory::Data;
 use crate::ring::attachment::Attachment;
 use crate::ring::by_kind::expect_mirror;
@@ -39,7 +39,7 @@ use crate::wait::eventcount::{One, SLEEP_CAP};
 pub struct Consumer {
     pub(super) core: core::Consumer,
     run: Run,
-    attachment: Attachment<One>,
+    pub(super) attachment: Attachment<One>,
     /// A consumer is used by one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -122,7 +122,7 @@ impl Consumer {
     #[inline]
     pub fn try_recv(&mut self) -> Result<ReadView<'_>> {
         let frame = self.try_next()?;
-        Ok(ReadView { consumer: self, frame })
+        Ok(ReadView::new(self, frame))
     }
 
     /// [`Consumer::try_recv`] without a reason: `None` if there is no frame, or whatever else
@@ -143,7 +143,7 @@ impl Consumer {
             return None;
         }
         let frame = self.core.look_first_if_ready()?;
-        Some(ReadView { consumer: self, frame })
+        Some(ReadView::new(self, frame))
     }
 
     /// Receives the next frame in place; waits while the ring is empty. Blocking: progress depends
@@ -171,7 +171,7 @@ impl Consumer {
     #[inline]
     pub fn recv_deadline(&mut self, deadline: impl Into<Deadline>) -> Result<ReadView<'_>> {
         let frame = self.next(deadline)?;
-        Ok(ReadView { consumer: self, frame })
+        Ok(ReadView::new(self, frame))
     }
 
     /// Copies the next frame into `buffer` and releases it, if there is one. The header has the
@@ -299,13 +299,13 @@ impl Consumer {
     #[cfg(feature = "async")]
     #[inline(always)]
     pub(super) fn view(&mut self, frame: Peeked) -> ReadView<'_> {
-        ReadView { consumer: self, frame }
+        ReadView::new(self, frame)
     }
 
     #[inline(always)]
     pub(super) fn batch(&mut self, max: usize) -> ReadBatch<'_> {
         self.core.rewind();
-        ReadBatch { consumer: self, tally: Tally::default(), max: u32::try_from(max).unwrap_or(u32::MAX) }
+        ReadBatch::new(self, max)
     }
 
     #[inline(always)]
@@ -373,7 +373,7 @@ impl Consumer {
     }
 
     /// Returns when there is a frame behind those that were read and are held.
-    fn wait_for_more(&mut self, deadline: Deadline) -> Result<()> {
+    pub(super) fn wait_for_more(&mut self, deadline: Deadline) -> Result<()> {
         self.attachment.check_fork()?;
         let Consumer { core, attachment, .. } = self;
         if is_more_there(core)?.is_none() {
@@ -410,7 +410,7 @@ impl Consumer {
     /// [`Consumer::release`] of the frame that was read last. Its end is the position of the next
     /// one, so the next look need not wait for a second sum of the same numbers.
     #[inline(always)]
-    fn release_read(&mut self, frame: &Peeked) {
+    pub(super) fn release_read(&mut self, frame: &Peeked) {
         debug_assert_eq!(frame.end(), self.core.looked_at());
         self.release(self.core.looked_at(), Tally::of(frame));
     }
@@ -471,259 +471,5 @@ pub(in crate::ring) fn is_more_there<D: Data>(core: &mut core::Consumer<D>) -> R
         Ok(()) => Ok(Some(())),
         Err(Fault::Empty) => Ok(None),
         Err(fault) => Err(fault.error()),
-    }
-}
-
-/// A frame in place. Dropping it releases it.
-#[must_use = "dropping a view releases its frame unread"]
-pub struct ReadView<'a> {
-    consumer: &'a mut Consumer,
-    frame: Peeked,
-}
-
-impl ReadView<'_> {
-    /// Releases this frame and receives the one behind it in its place: the shortest loop over
-    /// frames. Wait-free, no system call.
-    ///
-    /// False if the next frame is not there, or if there is more to do than to move on, for example
-    /// to tell the producer of the room. The view still holds its frame then: drop it, and call
-    /// [`Consumer::try_recv`] or [`Consumer::recv`].
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
-    /// tx.send_batch([&b"one"[..], b"two", b"three"])?;
-    /// tx.close();
-    /// let mut bytes = 0;
-    /// while let Ok(mut frame) = rx.recv() {
-    ///     bytes += frame.len();
-    ///     while frame.next_if_ready() {
-    ///         bytes += frame.len();
-    ///     }
-    /// }
-    /// assert_eq!(bytes, 11);
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    #[inline]
-    #[must_use = "the frame is the same one if it is false"]
-    pub fn next_if_ready(&mut self) -> bool {
-        if self.consumer.attachment.is_forked() {
-            return false;
-        }
-        let Some(next) = self.consumer.core.free_and_look() else { return false };
-        let tally = Tally::of(&self.frame);
-        self.consumer.attachment.count_traffic(Counter::Received, tally.frames.into(), tally.bytes);
-        self.frame = next;
-        true
-    }
-
-    /// The frame's header.
-    #[inline]
-    #[must_use]
-    pub fn header(&self) -> Header {
-        self.frame.header()
-    }
-
-    /// Leaves the frame in the ring: this consumer or its successor receives it next.
-    #[inline]
-    pub fn keep(self) {
-        std::mem::forget(self); // nothing to free; the consumer continues at its first unreleased frame
-    }
-}
-
-impl Deref for ReadView<'_> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        self.consumer.payload(&self.frame)
-    }
-}
-
-impl Drop for ReadView<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.consumer.release_read(&self.frame);
-    }
-}
-
-/// The counts of released frames.
-#[derive(Clone, Copy, Default)]
-pub(in crate::ring) struct Tally {
-    pub(in crate::ring) frames: u32,
-    pub(in crate::ring) bytes: u64,
-    pub(in crate::ring) redelivered: u32,
-}
-
-impl Tally {
-    #[inline(always)]
-    pub(in crate::ring) fn of(frame: &Peeked) -> Self {
-        Tally { frames: 1, bytes: frame.len() as u64, redelivered: frame.is_redelivered().into() }
-    }
-
-    #[inline(always)]
-    pub(in crate::ring) fn add(&mut self, frame: &Peeked) {
-        let one = Tally::of(frame);
-        self.frames = self.frames.saturating_add(1);
-        self.bytes += one.bytes;
-        self.redelivered += one.redelivered;
-    }
-}
-
-/// Frames in place. Dropping it releases those that were read.
-#[must_use = "a batch that is not looked at receives nothing"]
-pub struct ReadBatch<'a> {
-    consumer: &'a mut Consumer,
-    tally: Tally,
-    /// No more frames than this are shown.
-    max: u32,
-}
-
-impl ReadBatch<'_> {
-    /// The committed frames, in order, including those that arrive meanwhile, at most one ring
-    /// full.
-    #[inline]
-    pub fn iter(&mut self) -> Iter<'_> {
-        Iter { consumer: self.consumer, tally: &mut self.tally, max: self.max }
-    }
-
-    /// Waits until there is a frame behind those that were read, which stay held. Then
-    /// [`ReadBatch::iter`] goes on with it. If the held frames fill the ring, no frame can come:
-    /// release some first ([`ReadBatch::release_first`]). Blocking: progress depends on the
-    /// producer.
-    ///
-    /// # Errors
-    /// As [`Consumer::recv`], and [`Error::Timeout`]. The held frames stay held.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
-    /// tx.send(b"one")?;
-    /// let mut batch = rx.recv_batch(8)?;
-    /// assert_eq!(batch.iter().count(), 1);
-    /// assert!(matches!(batch.wait_for_more(Duration::ZERO), Err(slipring::Error::Timeout)));
-    /// tx.send(b"two")?;
-    /// batch.wait_for_more(Duration::from_secs(10))?;
-    /// assert_eq!(batch.iter().next().unwrap().payload, b"two");
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    pub fn wait_for_more(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.consumer.wait_for_more(deadline.into())
-    }
-
-    /// What a [`WaitSet`](crate::WaitSet) needs to wait until there is a frame behind those that
-    /// were read so far. It is no borrow.
-    ///
-    /// ```
-    /// use slipring::{Token, WaitSet};
-    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
-    /// tx.send(b"one")?;
-    /// let mut batch = rx.recv_batch(8)?;
-    /// assert_eq!(batch.iter().count(), 1);
-    /// let mut set = WaitSet::new()?;
-    /// set.add(Token(0), batch.more_readable())?;
-    /// assert!(set.try_wait()?.next().is_none());
-    /// tx.send(b"two")?;
-    /// assert!(set.wait()?.eq([Token(0)]));
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    #[must_use]
-    pub fn more_readable(&self) -> Readiness {
-        let rx = &*self.consumer;
-        rx.attachment.readiness(Look::SpscBehind(rx.ring().spsc_shared(), rx.core.looked_at()))
-    }
-
-    /// Releases the first `frames` of the frames that were read and are held, or all of them if
-    /// there are fewer. The others stay held. Wait-free; looks at each held frame.
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
-    /// tx.send(b"12345678")?;
-    /// tx.send(b"87654321")?;
-    /// let mut batch = rx.recv_batch(8)?;
-    /// assert_eq!(batch.iter().count(), 2);
-    /// batch.release_first(1);
-    /// batch.keep();
-    /// assert_eq!(&*rx.recv()?, b"87654321");
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    pub fn release_first(&mut self, frames: usize) {
-        let read = std::mem::take(&mut self.tally).frames;
-        let core = &mut self.consumer.core;
-        core.rewind();
-        let mut first = Tally::default();
-        while (first.frames as usize) < frames && first.frames < read {
-            let Ok(frame) = core.look() else { break }; // no correct peer changes a held frame
-            first.add(&frame);
-        }
-        let end = core.looked_at();
-        if first.frames > 0 {
-            self.consumer.release(end, first);
-        }
-        while first.frames + self.tally.frames < read {
-            let Ok(frame) = self.consumer.core.look() else { break };
-            self.tally.add(&frame);
-        }
-    }
-
-    /// Leaves all frames in the ring: they are the next ones that this consumer or its successor
-    /// receives. Wait-free.
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = slipring::spsc::pair(4096)?;
-    /// tx.try_send(b"stays")?;
-    /// rx.try_recv_batch(8)?.keep();
-    /// assert_eq!(&*rx.try_recv()?, b"stays");
-    /// # Ok::<(), slipring::Error>(())
-    /// ```
-    #[inline]
-    pub fn keep(self) {
-        std::mem::forget(self); // as in `ReadView::keep`
-    }
-}
-
-impl<'b> IntoIterator for &'b mut ReadBatch<'_> {
-    type Item = Frame<'b>;
-    type IntoIter = Iter<'b>;
-
-    #[inline]
-    fn into_iter(self) -> Iter<'b> {
-        self.iter()
-    }
-}
-
-impl Drop for ReadBatch<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.tally.frames > 0 {
-            self.consumer.release(self.consumer.core.looked_at(), self.tally);
-        }
-    }
-}
-
-/// Iterates over the frames of a [`ReadBatch`].
-pub struct Iter<'b> {
-    consumer: &'b mut Consumer,
-    tally: &'b mut Tally,
-    max: u32,
-}
-
-impl<'b> Iterator for Iter<'b> {
-    type Item = Frame<'b>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Frame<'b>> {
-        if self.tally.frames >= self.max {
-            return None;
-        }
-        // The next call that returns a result reports a corrupt frame.
-        let frame = self.consumer.core.look().ok()?;
-        self.tally.add(&frame);
-        let payload = std::ptr::from_ref(self.consumer.payload(&frame));
-        // SAFETY: the payload lies in the ring, not in the consumer, and stays until it is
-        // released. Only the batch's drop releases, and the batch can neither be dropped nor used
-        // otherwise while it is borrowed for 'b; the calls of this iterator (`look`, `payload`)
-        // release nothing.
-        let payload: &'b [u8] = unsafe { &*payload };
-        Some(Frame { header: frame.header(), stamp: 0, payload })
     }
 }

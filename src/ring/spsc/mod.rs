@@ -72,6 +72,7 @@ pub(super) mod consumer;
 pub(crate) mod core;
 pub(crate) mod layout;
 mod producer;
+pub(in crate::ring) mod received;
 #[cfg(feature = "transports")]
 pub(super) mod run;
 #[cfg(feature = "async")]
@@ -80,8 +81,9 @@ mod tasks;
 mod tests;
 mod untrusted;
 
-pub use consumer::{Consumer, Iter, ReadBatch, ReadView};
+pub use consumer::Consumer;
 pub use producer::{Producer, WriteBatch, WriteGrant};
+pub use received::{Iter, ReadBatch, ReadView};
 #[cfg(feature = "async")]
 pub use tasks::{AsyncConsumer, AsyncProducer};
 pub use untrusted::UntrustedConsumer;

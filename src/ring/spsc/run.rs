@@ -3,9 +3,10 @@
 //!
 //! Used by `ring/holder.rs`, and by the subscribers of broadcast rings. Relies on `consumer.rs`.
 
-use super::consumer::{Consumer, Tally};
+use super::consumer::Consumer;
 use super::core;
 use super::layout::Peeked;
+use super::received::Tally;
 use crate::error::Result;
 use crate::frame::Frame;
 use crate::memory::Data;
