@@ -26,8 +26,14 @@ const SAMPLE: usize = 63 << 10;
 /// twice as many before they have answered. That is less than the network buffers of a connection
 /// hold.
 const WINDOW: usize = 1 << 20;
-/// How long the answer may take. If the receivers are lost, Zenoh ends the question at once.
+/// How long the answer may take. If the receivers are lost, Zenoh ends the question at once, most
+/// often: one that is under way at that moment may be lost without an end.
 const ANSWER: Duration = Duration::from_secs(24 * 3600);
+/// After how long without an answer a sender asks again, at first and at most.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MOST_PATIENCE: Duration = Duration::from_secs(64);
+/// How often a sender that waits for an answer looks at its later questions.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a closing sender waits for its receivers, without a deadline.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -59,7 +65,28 @@ pub struct Sender {
     last: Option<Arc<Mutex<Last>>>,
     /// Bytes since the last question, and the questions that are not answered yet.
     unasked: usize,
-    asked: VecDeque<FifoChannelHandler<Reply>>,
+    asked: VecDeque<Question>,
+    patience: Duration,
+}
+
+/// A question to all receivers.
+struct Question {
+    replies: FifoChannelHandler<Reply>,
+    asked_at: Instant,
+}
+
+impl Question {
+    /// Whether all receivers that are there have answered. Then they have answered the questions
+    /// before it, too, or these were lost.
+    fn is_over(&self) -> bool {
+        loop {
+            match self.replies.try_recv() {
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
 }
 
 /// Whether there is a subscriber.
@@ -141,6 +168,7 @@ impl Sender {
             last: None,
             unasked: 0,
             asked: VecDeque::new(),
+            patience: PATIENCE,
         })
     }
 
@@ -253,29 +281,37 @@ impl Sender {
         self.publisher.put(sample).wait().map_err(failed)?;
         if self.policy == Policy::Block && self.unasked >= WINDOW {
             self.unasked = 0;
-            let question = self.ask(ANSWER)?;
-            self.asked.push_back(question);
+            self.asked.push_back(self.ask(ANSWER, CongestionControl::Block)?);
         }
         Ok(())
     }
 
     /// Asks every receiver to answer when it has received all that was sent.
-    fn ask(&self, time: Duration) -> Result<FifoChannelHandler<Reply>> {
+    fn ask(&self, time: Duration, congestion: CongestionControl) -> Result<Question> {
         let question = self.session.get(format!("{}/{OWN}/end", self.key)).target(QueryTarget::All);
         let question = question.consolidation(ConsolidationMode::None).timeout(time);
-        question.congestion_control(CongestionControl::Block).wait().map_err(failed)
+        let replies = question.congestion_control(congestion).wait().map_err(failed)?;
+        Ok(Question { replies, asked_at: Instant::now() })
     }
 
     /// Waits until the receivers have room.
     fn wait_for_answer(&mut self, deadline: Deadline) -> Result<()> {
         while self.asked.len() > 1 {
-            let until = Instant::now() + deadline.remaining().min(Duration::from_secs(3600));
-            match self.asked[0].recv_deadline(until) {
-                Ok(Some(_)) => {}
-                Ok(None) if deadline.has_passed() => return Err(Error::Timeout),
-                Ok(None) => {}
-                Err(_) => drop(self.asked.pop_front()), // all that are there have answered
+            if let Some(last) = self.asked.iter().rposition(Question::is_over) {
+                self.asked.drain(..=last);
+                self.patience = PATIENCE;
+                continue;
             }
+            if deadline.has_passed() {
+                return Err(Error::Timeout);
+            }
+            if self.asked.back().is_some_and(|newest| newest.asked_at.elapsed() >= self.patience) {
+                self.patience = (2 * self.patience).min(MOST_PATIENCE);
+                // Dropped where the network is full: the next one comes.
+                self.asked.push_back(self.ask(ANSWER, CongestionControl::Drop)?);
+            }
+            let until = Instant::now() + deadline.remaining().min(LOOK);
+            let _ = self.asked[0].replies.recv_deadline(until);
         }
         Ok(())
     }
@@ -325,9 +361,9 @@ impl Sender {
 
     /// Waits until every receiver has received all that was sent.
     fn confirm(&self, deadline: Deadline) -> Result<()> {
-        let replies = self.ask(deadline.remaining().min(CLOSING))?;
+        let question = self.ask(deadline.remaining().min(CLOSING), CongestionControl::Block)?;
         let mut answered = 0;
-        while let Ok(reply) = replies.recv() {
+        while let Ok(reply) = question.replies.recv() {
             match reply.result() {
                 Ok(_) => answered += 1,
                 Err(_) => return Err(Error::Timeout),
