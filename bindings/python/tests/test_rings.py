@@ -322,10 +322,11 @@ def test_a_forked_child_is_refused() -> None:
 
 def test_ctrl_c_ends_a_wait(python: Start) -> None:
     program = """
-import slipring, sys
+import signal, slipring
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell started the tests with &
 tx, rx = slipring.pair()
-print("waits", flush=True)
 try:
+    print("waits", flush=True)
     rx.recv()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
