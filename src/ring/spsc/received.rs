@@ -143,7 +143,7 @@ impl<'a> ReadBatch<'a> {
     /// producer.
     ///
     /// # Errors
-    /// As [`Consumer::recv`], and [`Error::Timeout`]. The held frames stay held.
+    /// As [`Consumer::recv`], and [`Error::Timeout`](crate::Error::Timeout). The held frames stay held.
     ///
     /// ```
     /// use std::time::Duration;
