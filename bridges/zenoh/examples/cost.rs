@@ -458,14 +458,18 @@ fn consume(mut rx: spsc::Consumer, load: Load, others: &[&Part], bridges: &[&Par
 /// A program that sends frames on a key by itself.
 fn send(address: &str, load: Load) -> Outcome {
     let session = Link { connect: vec![address.to_owned()], ..Link::default() }.open()?;
-    let mut tx = slipring_zenoh::Sender::open(&session, "cost", Policy::Block)?;
+    send_each(&mut slipring_zenoh::Sender::open(&session, "cost", Policy::Block)?, load)
+}
+
+/// Sends frame by frame, until it is killed.
+fn send_each(tx: &mut dyn FrameSender, load: Load) -> Outcome {
     load.send(|frames| {
         for frame in frames {
             tx.send(Header::PLAIN, frame)?;
         }
         Ok(tx.flush(Deadline::never())?)
     })?;
-    std::thread::sleep(PATIENCE); // until it is killed
+    std::thread::sleep(PATIENCE);
     Ok(())
 }
 
@@ -504,13 +508,5 @@ fn tcp(load: Load) -> Outcome<Figures> {
 }
 
 fn send_over_tcp(address: &str, load: Load) -> Outcome {
-    let mut tx = Endpoint::parse(&format!("tcp:{address}"))?.open_batching_sender(PATIENCE)?;
-    load.send(|frames| {
-        for frame in frames {
-            tx.send(Header::PLAIN, frame)?;
-        }
-        Ok(tx.flush(Deadline::never())?)
-    })?;
-    std::thread::sleep(PATIENCE); // until it is killed
-    Ok(())
+    send_each(&mut *Endpoint::parse(&format!("tcp:{address}"))?.open_batching_sender(PATIENCE)?, load)
 }

@@ -59,7 +59,6 @@ pub struct Sender {
     /// The sample that is being filled, and how many bytes the last one had.
     sample: Vec<u8>,
     last_len: usize,
-    first: Header,
     frames: u64,
     is_closed: bool,
     last: Option<Arc<Mutex<Last>>>,
@@ -162,7 +161,6 @@ impl Sender {
             position: 0,
             sample: Vec::new(),
             last_len: 0,
-            first: Header::PLAIN,
             frames: 0,
             is_closed: false,
             last: None,
@@ -261,7 +259,6 @@ impl Sender {
     fn begin(&mut self, first: Header, len: usize) -> Result<()> {
         self.sample.reserve_exact(OPENING + len);
         let (epoch, position, source) = (self.epoch, self.position, self.source);
-        self.first = first;
         Opening { epoch, position, source, stream: first.stream, first_seq: first.seq, repeats: false }
             .encode(&mut self.sample)
     }
