@@ -1,4 +1,5 @@
-//! The command `ask`: one topology with as many hosts, as large frames and as high a rate as you say.
+//! The command `ask`: one topology with as many hosts, as large frames and as high a rate as you
+//! say.
 //!
 //! Relies on `tables.rs` for the topologies. Parameters of the table can be given other values.
 

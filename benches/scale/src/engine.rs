@@ -56,8 +56,8 @@ impl Delays {
     }
 }
 
-/// How long a processor did nothing, from [`RESTS`]`[0]`: 0, to [`RESTS`]`[1]`: 1,024; on a scale of
-/// logarithms.
+/// How long a processor did nothing, from [`RESTS`]`[0]`: 0, to [`RESTS`]`[1]`: 1,024; on a scale
+/// of logarithms.
 #[derive(Clone, Copy, Debug)]
 struct Cold(u64);
 
@@ -73,8 +73,8 @@ impl Cold {
     }
 }
 
-/// 1,024 times the logarithm, on straight lines between powers of two: whole numbers are the same on
-/// every machine.
+/// 1,024 times the logarithm, on straight lines between powers of two: whole numbers are the same
+/// on every machine.
 fn log2(number: u64) -> u64 {
     let octave = number.ilog2();
     u64::from(octave) * 1_024 + ((number << (63 - octave)) >> 53) - 1_024

@@ -203,7 +203,8 @@ fn gather_star(parameters: &Parameters, hosts: usize) -> Option<(Plan, f64)> {
     (hosts > 1).then_some((plan, 1.0))
 }
 
-/// In each rack, a host gathers what the others of the rack send, and passes it on in one connection.
+/// In each rack, a host gathers what the others of the rack send, and passes it on in one
+/// connection.
 fn gather_tree(parameters: &Parameters, hosts: usize) -> Option<(Plan, f64)> {
     let mut plan = Plan::default();
     let (mut root, rx) = hub(&mut plan, parameters);

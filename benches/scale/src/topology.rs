@@ -1,7 +1,7 @@
 //! Who sends to which process, on which processors: from a plan to a simulation.
 //!
-//! Used by `tables.rs`, whose hosts are imagined, and by the checks, whose hosts are namespaces that
-//! share the processors of one machine. Relies on `parameters.rs` for what each step costs.
+//! Used by `tables.rs`, whose hosts are imagined, and by the checks, whose hosts are namespaces
+//! that share the processors of one machine. Relies on `parameters.rs` for what each step costs.
 
 use crate::engine::{Engine, Found, Idle, Job, Spread, Time, Wire};
 use crate::parameters::{Parameters, time};

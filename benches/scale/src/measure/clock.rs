@@ -26,8 +26,8 @@ pub(super) fn processor_ns_of(child: &Child) -> u64 {
     text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Waits until the two first processors are idle, for a time: what others do on them meanwhile would be
-/// measured, too. Returns whether they are.
+/// Waits until the two first processors are idle, for a time: what others do on them meanwhile
+/// would be measured, too. Returns whether they are.
 pub(super) fn wait_until_idle(patience: Duration) -> bool {
     const LOOK: Duration = Duration::from_millis(50);
     let until = now_ns() + patience.as_nanos() as u64;

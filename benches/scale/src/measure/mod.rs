@@ -85,7 +85,8 @@ fn measure(rounds: Option<String>, wanted: fn(&Point) -> bool) -> Outcome<Measur
     for turn in 0..rounds {
         for at in 0..number {
             let (point, results) = &mut measured.points[(at + turn * number / rounds) % number];
-            // A process that another program delays may start when the others have ended: once more.
+            // A process that another program delays may start when the others have ended: once
+            // more.
             let result = point.measure(&stage).or_else(|_| point.measure(&stage));
             let result = result.map_err(|error| format!("{}: {error}", point.name))?;
             results.push(result.ns);
@@ -121,8 +122,8 @@ fn parameters(values: &BTreeMap<String, f64>) -> Outcome<Parameters> {
         return Ok(parameters);
     }
     let after_sleep = RESTS.map(|rest| {
-        // A frame that finds all asleep wakes the first relay on its own processor, the second one on
-        // the other, and the consumer there. What is left is the relays' work.
+        // A frame that finds all asleep wakes the first relay on its own processor, the second one
+        // on the other, and the consumer there. What is left is the relays' work.
         let wake = |way: &str| values[&format!("wake.{way}.{rest}.p50")];
         ((values[&format!("hop.delay.{rest}")] - 2.0 * wake("near") - wake("far")) / 2.0).max(0.0)
     });
@@ -131,8 +132,8 @@ fn parameters(values: &BTreeMap<String, f64>) -> Outcome<Parameters> {
     }
     for size in SIZES {
         let of = |name: &str| values[&format!("{name}.{size}")];
-        // A reader that sleeps more than once in a write: one sleep, as in the simulator; a processor that
-        // is busy has no long rests.
+        // A reader that sleeps more than once in a write: one sleep, as in the simulator; a
+        // processor that is busy has no long rests.
         let sleeps = of("hop.sleeps").min(1.0 / frames_of_a_write(size) as f64);
         parameters.set(&format!("relay.out.{size}"), of("hop.out") - of("spsc.send"));
         parameters.set(&format!("relay.in.{size}"), of("hop.in") - after_sleep[0] * sleeps);

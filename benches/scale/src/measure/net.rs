@@ -1,7 +1,8 @@
 //! Network namespaces joined by pairs of veth interfaces: the hosts of the measurements.
 //!
-//! What arrives at a host is received by the kernel on the processor of that host, as the interrupts
-//! of a network card would have it; without this, the kernel receives on the processor that sends.
+//! What arrives at a host is received by the kernel on the processor of that host, as the
+//! interrupts of a network card would have it; without this, the kernel receives on the processor
+//! that sends.
 //!
 //! Used by `scene.rs`. Relies on `ip` of iproute2, and on the rights of root. The names contain the
 //! process id, and are removed when [`Net`] is dropped, or by the next run if this one was killed;

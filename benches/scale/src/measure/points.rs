@@ -16,8 +16,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// How long each saturated run takes, and one at a rate.
 const FULL_NS: u64 = 200_000_000;
 const PACED_NS: u64 = 350_000_000;
-/// Frames a second of the points that measure delays between sleepers: processors do nothing for about
-/// a millisecond between two frames, or for a tenth of it.
+/// Frames a second of the points that measure delays between sleepers: processors do nothing for
+/// about a millisecond between two frames, or for a tenth of it.
 const SLOW: u64 = 1_000;
 const BRISK: u64 = 10_000;
 

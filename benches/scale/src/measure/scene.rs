@@ -62,8 +62,8 @@ pub(super) struct Load {
     pub(super) idle: &'static str,
 }
 
-/// What a process reported: `name=value` pairs; besides, from the middle of the run, which part of the
-/// time it ran, and how often it slept.
+/// What a process reported: `name=value` pairs; besides, from the middle of the run, which part of
+/// the time it ran, and how often it slept.
 pub(super) type Report = HashMap<String, f64>;
 
 pub(super) struct Stage {
